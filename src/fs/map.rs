@@ -1,0 +1,125 @@
+//! Memory maps: the only place where the store maps files.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+use memmap2::{Mmap, MmapRaw};
+
+/// How mapped bytes will be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// No pattern.
+    Normal,
+    /// Scattered points: no read-ahead.
+    Random,
+    /// Front to back: aggressive read-ahead.
+    Sequential,
+    /// Soon: start reading now.
+    WillNeed,
+}
+
+/// The first bytes of a file, mapped for reading.
+///
+/// The bytes are immutable by the promise of [`File::map`](super::File::map): the store maps only
+/// what it wrote and synced, and neither changes nor cuts it while a mapping lives. Against other
+/// processes that write to the store's files there is no defence in a mapping; the lock
+/// file keeps out other hedgerows, file modes keep out other users.
+pub struct Mapping(Mmap);
+
+impl Mapping {
+    /// Maps `len > 0` bytes of `file`.
+    pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
+        // SAFETY: the caller of `File::map` promises that the mapped bytes are neither changed
+        // nor cut while the mapping lives (law stated there).
+        unsafe { memmap2::MmapOptions::new().len(len).map(file) }.map(Self)
+    }
+
+    /// Tells the operating system how `range` (byte offsets) will be read. A hint: failures are
+    /// ignored, and platforms without such hints do nothing.
+    pub fn advise(&self, advice: Advice, offset: usize, len: usize) {
+        #[cfg(unix)]
+        {
+            let advice = match advice {
+                Advice::Normal => memmap2::Advice::Normal,
+                Advice::Random => memmap2::Advice::Random,
+                Advice::Sequential => memmap2::Advice::Sequential,
+                Advice::WillNeed => memmap2::Advice::WillNeed,
+            };
+            let _ = self.0.advise_range(advice, offset, len);
+        }
+        #[cfg(not(unix))]
+        let _ = (advice, offset, len);
+    }
+}
+
+impl Deref for Mapping {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("len", &self.0.len())
+            .finish()
+    }
+}
+
+/// The first bytes of a file, mapped for writing. What is written is in the operating system's
+/// hands at once, and durable after [`File::sync_data`](super::File::sync_data).
+pub struct MappingMut(MmapRaw);
+
+impl MappingMut {
+    /// Maps `len > 0` allocated bytes of `file`.
+    pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
+        memmap2::MmapOptions::new().len(len).map_raw(file).map(Self)
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Always false: nothing is mapped with length zero.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; nobody
+    /// reads through this mapping.
+    ///
+    /// # Panics
+    ///
+    /// If the bytes do not fit.
+    pub fn write(&mut self, bytes: &[u8], offset: usize) {
+        assert!(
+            offset <= self.len() && bytes.len() <= self.len() - offset,
+            "within the mapping"
+        );
+        // SAFETY: the range was checked to be inside the mapping, which lives as long as `self`;
+        // `&mut self` excludes other writers, and no reference into the mapping is ever
+        // made, so nothing aliases the destination. `bytes` cannot overlap it for
+        // the same reason.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.0.as_mut_ptr().add(offset),
+                bytes.len(),
+            );
+        }
+    }
+}
+
+impl fmt::Debug for MappingMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappingMut")
+            .field("len", &self.0.len())
+            .finish()
+    }
+}

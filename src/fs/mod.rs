@@ -1,0 +1,150 @@
+//! The file system as the store sees it.
+//!
+//! Everything below the store goes through [`Fs`] and [`File`]; `std::fs`
+//! appears nowhere else. [`StdFs`] is the operating system; [`MemFs`] lives in
+//! memory, knows which bytes were synced, and can forget the rest.
+//!
+//! # Laws that every implementation keeps
+//!
+//! 1. Reads and writes name their offset; there is no file position, so a
+//!    handle may be shared between threads.
+//! 2. After [`File::sync_data`] returns `Ok`, all bytes written to that file
+//!    before the call, and the length needed to read them, survive a power
+//!    loss. Nothing written later is promised.
+//! 3. A created, renamed or removed *name* survives a power loss only after
+//!    [`Fs::sync_dir`] of its directory.
+//! 4. A failed operation may have happened in part. After a failed sync
+//!    nothing is known about the bytes it covered; it is never retried.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
+
+mod map;
+mod std_fs;
+
+pub use map::{Advice, Mapping, MappingMut};
+pub use std_fs::StdFs;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    ReadWrite,
+    /// A file that must not exist yet, for reading and writing; mode 0600,
+    /// never through a symbolic link.
+    CreateNew,
+}
+
+/// A file system.
+pub trait Fs: fmt::Debug + Send + Sync + 'static {
+    /// Opens or creates a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>>;
+
+    /// Creates a directory (mode 0700) and its missing parents; an existing one is fine.
+    /// Does not sync the parent.
+    fn create_dir_all(&self, path: &Path) -> Result<()>;
+
+    /// Names of the entries of a directory, sorted, without `.` and `..`.
+    /// A name that is not UTF-8 is left out: the store never made it.
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>>;
+
+    /// True if a file or directory of that name exists.
+    fn exists(&self, path: &Path) -> Result<bool>;
+
+    /// Renames a file, replacing the target atomically.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> Result<()>;
+
+    /// Removes a directory, which must be empty.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> Result<()>;
+
+    /// Takes an exclusive lock on a file, creating it if needed. The lock ends
+    /// when the returned value is dropped or the process ends.
+    /// [`Error::Locked`](crate::Error::Locked) if anybody else holds it, in
+    /// this process or another.
+    fn lock(&self, path: &Path) -> Result<Box<dyn FsLock>>;
+}
+
+/// A held lock; dropping it releases the lock.
+pub trait FsLock: fmt::Debug + Send + Sync {}
+
+/// An open file.
+pub trait File: fmt::Debug + Send + Sync {
+    /// The path it was opened under, for error messages.
+    fn path(&self) -> &Path;
+
+    /// Length in bytes.
+    fn len(&self) -> Result<u64>;
+
+    /// True if the file has no bytes.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `buf` from `offset`. Reading past the end is an
+    /// [`Error::Io`](crate::Error::Io) of kind `UnexpectedEof`.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Writes all of `buf` at `offset`, extending the file if needed.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()>;
+
+    /// Cuts the file to `len` bytes or extends it with zeros (which may be a hole).
+    fn set_len(&self, len: u64) -> Result<()>;
+
+    /// Makes data and length durable (`fdatasync`).
+    fn sync_data(&self) -> Result<()>;
+
+    /// Maps the first `len` bytes for reading, if this file system can.
+    /// `None` means: use [`File::read_exact_at`]. `len` must not exceed the
+    /// file's length.
+    ///
+    /// The caller promises not to change or cut those bytes while the mapping
+    /// lives.
+    fn map(&self, len: u64) -> Result<Option<Mapping>>;
+
+    /// Maps the first `len` bytes, which must be allocated, for writing, if
+    /// this file system can. `None` means: use [`File::write_all_at`].
+    fn map_mut(&self, len: u64) -> Result<Option<MappingMut>>;
+}
+
+/// Reads a whole file, refusing one that is longer than `limit` bytes.
+pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
+    let len = file.len()?;
+    if len > limit {
+        return Err(crate::Error::corruption(
+            file.path(),
+            limit,
+            format!("the file has {len} bytes, more than the {limit} that are possible"),
+        ));
+    }
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Replaces the file `dir/name` by `bytes` so that after a crash either the
+/// old or the new content is there: write a temporary file, sync it, rename it
+/// over the old one, sync the directory. The order is the point: a rename
+/// that is durable before the data would leave an empty file.
+pub(crate) fn replace_file(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    if fs.exists(&temporary)? {
+        fs.remove_file(&temporary)?;
+    }
+    let file = fs.open(&temporary, OpenMode::CreateNew)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()?;
+    drop(file);
+    fs.rename(&temporary, &dir.join(name))?;
+    fs.sync_dir(dir)
+}

@@ -1,0 +1,255 @@
+//! The operating system's file system.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{File, Fs, FsLock, Mapping, MappingMut, OpenMode};
+use crate::error::{Error, Result};
+
+/// The operating system's file system.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct StdFs {}
+
+impl StdFs {
+    /// The operating system's file system.
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Fs for StdFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+            }
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        }
+        let op = if mode == OpenMode::CreateNew {
+            "create"
+        } else {
+            "open"
+        };
+        let file = options.open(path).map_err(|e| Error::io(op, path, e))?;
+        Ok(Arc::new(StdFile {
+            file,
+            path: path.to_path_buf(),
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt;
+            builder.mode(0o700);
+        }
+        builder
+            .create(path)
+            .map_err(|e| Error::io("create directory", path, e))
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
+        let failed = |e| Error::io("read directory", path, e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path).map_err(failed)? {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("stat", path, e)),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        fs::rename(from, to).map_err(|e| Error::io("rename", from, e))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        fs::remove_file(path).map_err(|e| Error::io("remove", path, e))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        fs::remove_dir(path).map_err(|e| Error::io("remove directory", path, e))
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        // Windows cannot open a directory for syncing and journals names itself.
+        #[cfg(unix)]
+        fs::File::open(path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|e| Error::io("sync directory", path, e))?;
+        #[cfg(not(unix))]
+        let _ = path;
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn FsLock>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        }
+        let file = options.open(path).map_err(|e| Error::io("open", path, e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(StdLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked {
+                path: path.to_path_buf(),
+            }),
+            Err(TryLockError::Error(e)) => Err(Error::io("lock", path, e)),
+        }
+    }
+}
+
+/// Holds the lock for as long as the file is open (`flock` on Unix).
+#[derive(Debug)]
+struct StdLock {
+    _file: fs::File,
+}
+
+impl FsLock for StdLock {}
+
+#[derive(Debug)]
+struct StdFile {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl StdFile {
+    #[cfg(unix)]
+    fn read_exact_raw(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset)
+    }
+
+    #[cfg(unix)]
+    fn write_all_raw(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.file, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_exact_raw(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt;
+        while !buf.is_empty() {
+            match self.file.seek_read(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    buf = &mut buf[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(windows)]
+    fn write_all_raw(&self, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt;
+        while !buf.is_empty() {
+            match self.file.seek_write(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    buf = &buf[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl File for StdFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.file
+            .metadata()
+            .map(|m| m.len())
+            .map_err(|e| Error::io("stat", &self.path, e))
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_exact_raw(buf, offset)
+            .map_err(|e| Error::io_at("read", &self.path, offset, e))
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.write_all_raw(buf, offset)
+            .map_err(|e| Error::io_at("write", &self.path, offset, e))
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.file
+            .set_len(len)
+            .map_err(|e| Error::io_at("set length", &self.path, len, e))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|e| Error::io("sync", &self.path, e))
+    }
+
+    fn map(&self, len: u64) -> Result<Option<Mapping>> {
+        let Ok(len_native) = usize::try_from(len) else {
+            return Ok(None);
+        };
+        if len == 0 {
+            return Ok(None);
+        }
+        let actual = self.len()?;
+        if len > actual {
+            return Err(Error::corruption(
+                &self.path,
+                actual,
+                format!("the file has {actual} bytes where {len} are needed"),
+            ));
+        }
+        Mapping::new(&self.file, len_native)
+            .map(Some)
+            .map_err(|e| Error::io("map", &self.path, e))
+    }
+
+    fn map_mut(&self, len: u64) -> Result<Option<MappingMut>> {
+        let Ok(len_native) = usize::try_from(len) else {
+            return Ok(None);
+        };
+        if len == 0 || len > self.len()? {
+            return Ok(None);
+        }
+        MappingMut::new(&self.file, len_native)
+            .map(Some)
+            .map_err(|e| Error::io("map", &self.path, e))
+    }
+}
