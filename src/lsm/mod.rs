@@ -1,1 +1,4 @@
 //! See docs/architecture.md.
+
+pub(crate) mod entry;
+pub(crate) mod table;

@@ -1,0 +1,13 @@
+//! Sorted tables: immutable files of entries in internal order.
+
+mod builder;
+mod cursor;
+mod filter;
+mod meta;
+mod reader;
+
+pub(crate) use builder::{TableBuilder, TableOptions};
+pub(crate) use cursor::TableCursor;
+pub(crate) use filter::filter_hash;
+pub(crate) use meta::TableMeta;
+pub(crate) use reader::{Table, TableContext};
