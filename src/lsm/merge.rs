@@ -157,19 +157,24 @@ impl MergeCursor {
     fn turn(&mut self, direction: Direction) -> Result<()> {
         let winner = self.winner();
         let entry = self.sources[winner].entry();
-        let (key, seq) = (entry.key.to_vec(), entry.seq);
+        let (key, seq, word) = (entry.key.to_vec(), entry.seq, entry.word());
         self.direction = direction;
         for source in 0..self.sources.len() {
             if source == winner {
                 continue;
             }
             let cursor = &mut self.sources[source];
-            let moved = cursor.seek(&key, seq).and_then(|()| match direction {
-                Direction::Forward => Ok(()),
-                // By G3 the source has no entry of that very position.
-                Direction::Backward if cursor.is_valid() => cursor.prev(),
-                Direction::Backward => cursor.seek_last(),
-            });
+            let mut moved = cursor.seek(&key, seq);
+            if direction == Direction::Backward && moved.is_ok() {
+                moved = if cursor.is_valid() { cursor.prev() } else { cursor.seek_last() };
+                // A memtable may have grown since the seek: step over what came in between.
+                while moved.is_ok()
+                    && cursor.is_valid()
+                    && cursor.entry().cmp_internal(&key, word) != Ordering::Less
+                {
+                    moved = cursor.prev();
+                }
+            }
             if let Err(error) = moved {
                 return self.fail(error);
             }
