@@ -20,7 +20,7 @@ use crate::engine::Op;
 use crate::error::{Error, Result};
 use crate::key::{KeyBounds, KeyRange};
 use crate::types::{
-    KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES, SeqNo,
+    KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES,
 };
 
 /// Tag of a group heading.
@@ -124,7 +124,7 @@ impl Batch {
         self.violation = None;
     }
 
-    fn push(&mut self, op: &Op<'_>) {
+    pub(crate) fn push(&mut self, op: &Op<'_>) {
         if self.violation.is_some() {
             return;
         }
@@ -319,16 +319,6 @@ pub(crate) fn decode_payload<'a>(
         }
     }
     Ok(Ok(()))
-}
-
-/// Numbers a batch's operations from `first` on.
-pub(crate) fn number_from(first: SeqNo) -> impl FnMut() -> SeqNo {
-    let mut next = first;
-    move || {
-        let seq = next;
-        next = next.next();
-        seq
-    }
 }
 
 #[cfg(test)]
