@@ -19,9 +19,7 @@ use crate::coding::{Reader, Truncated, put_varint};
 use crate::engine::Op;
 use crate::error::{Error, Result};
 use crate::key::{KeyBounds, KeyRange};
-use crate::types::{
-    KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES,
-};
+use crate::types::{KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
 
 /// Tag of a group heading.
 pub(crate) const TAG_KEYSPACE: u8 = 0;

@@ -47,7 +47,11 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// The catalogue of a new store.
     pub(crate) fn new(store_id: u64) -> Self {
-        Self { store_id, next_id: 1, entries: Vec::new() }
+        Self {
+            store_id,
+            next_id: 1,
+            entries: Vec::new(),
+        }
     }
 
     /// Reads the catalogue of the store in `dir`; `None` if there is no store.
@@ -146,16 +150,26 @@ impl Catalog {
             options.table_size_bytes = reader.u64()?;
             options.page_size_bytes = reader.u32()?;
             let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Truncated)?;
-            let known = entries.iter().any(|other| other.id == id || other.name == name);
+            let known = entries
+                .iter()
+                .any(|other| other.id == id || other.name == name);
             if known || id.0 >= next_id || options.check().is_err() {
                 return Err(Truncated);
             }
-            entries.push(CatalogEntry { id, name: name.to_owned(), options });
+            entries.push(CatalogEntry {
+                id,
+                name: name.to_owned(),
+                options,
+            });
         }
         if !reader.is_empty() {
             return Err(Truncated);
         }
-        Ok(Self { store_id, next_id, entries })
+        Ok(Self {
+            store_id,
+            next_id,
+            entries,
+        })
     }
 }
 
@@ -185,7 +199,9 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         )));
     }
     if name.chars().any(char::is_control) {
-        return Err(Error::invalid("a keyspace name must not hold control characters"));
+        return Err(Error::invalid(
+            "a keyspace name must not hold control characters",
+        ));
     }
     Ok(())
 }
@@ -209,10 +225,14 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let bytes = sample().encode();
-        let expected: &[u8] = b"hdgrCATL\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
+        let expected: &[u8] =
+            b"hdgrCATL\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
             \x02\0\0\0\x01\x01\0\x10\0\0\0\0\0\x04\0\0\0\0\0\x40\0\0\x05users";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
-        assert_eq!(get_u32(&bytes, bytes.len() - 4), checksum(catalog_seed(), expected));
+        assert_eq!(
+            get_u32(&bytes, bytes.len() - 4),
+            checksum(catalog_seed(), expected)
+        );
     }
 
     #[test]
@@ -226,7 +246,10 @@ mod tests {
             assert!(Catalog::decode(&damaged, path).is_err(), "bit {bit}");
         }
         for len in 0..bytes.len() {
-            assert!(Catalog::decode(&bytes[..len], path).is_err(), "cut to {len}");
+            assert!(
+                Catalog::decode(&bytes[..len], path).is_err(),
+                "cut to {len}"
+            );
         }
     }
 
@@ -238,15 +261,31 @@ mod tests {
         let sum = checksum(catalog_seed(), &bytes[..body]);
         bytes[body..].copy_from_slice(&sum.to_le_bytes());
         let error = Catalog::decode(&bytes, Path::new("CATALOG")).unwrap_err();
-        assert!(matches!(error, Error::UnsupportedFormat { found: 9, supported: 1, .. }));
+        assert!(matches!(
+            error,
+            Error::UnsupportedFormat {
+                found: 9,
+                supported: 1,
+                ..
+            }
+        ));
     }
 
     #[test]
     fn directory_names() {
         assert_eq!(parse_keyspace_dir("ks-00000007"), Some(KeyspaceId(7)));
-        for foreign in ["ks-7", "ks-0000000a", "ks-000000007", "sk-00000007", "ks-99999999999"] {
+        for foreign in [
+            "ks-7",
+            "ks-0000000a",
+            "ks-000000007",
+            "sk-00000007",
+            "ks-99999999999",
+        ] {
             assert_eq!(parse_keyspace_dir(foreign), None, "{foreign}");
         }
-        assert_eq!(keyspace_dir(Path::new("d"), KeyspaceId(7)), Path::new("d/ks-00000007"));
+        assert_eq!(
+            keyspace_dir(Path::new("d"), KeyspaceId(7)),
+            Path::new("d/ks-00000007")
+        );
     }
 }

@@ -44,7 +44,10 @@ use crate::wal::{Log, Writer};
 #[derive(Debug)]
 pub(crate) enum Change<'a> {
     /// One operation: the path without allocation.
-    One { keyspace: &'a Arc<OpenKeyspace>, op: Op<'a> },
+    One {
+        keyspace: &'a Arc<OpenKeyspace>,
+        op: Op<'a>,
+    },
     /// A batch for each of several keyspaces. No keyspace appears twice, so each engine
     /// is handed its share in one call.
     Many(Vec<(Arc<OpenKeyspace>, Batch)>),
@@ -120,7 +123,12 @@ impl Pipeline {
         hub: Arc<Hub>,
         visibility: Arc<Visibility>,
     ) -> Self {
-        let sequencer = Sequencer { writer, next: last.next(), queue: Vec::new(), led: false };
+        let sequencer = Sequencer {
+            writer,
+            next: last.next(),
+            queue: Vec::new(),
+            led: false,
+        };
         Self {
             log: Mutex::new(sequencer),
             apply: Mutex::new(()),
@@ -156,7 +164,10 @@ impl Pipeline {
         durability: Durability,
     ) -> Result<()> {
         keyspace.check_alive()?;
-        let mut ops = [SequencedOp { seq: SeqNo::ZERO, op }];
+        let mut ops = [SequencedOp {
+            seq: SeqNo::ZERO,
+            op,
+        }];
         keyspace.engine.prepare(&ops)?;
         let heading = OpHeading::new(keyspace.id, &op);
         let (a, b) = op_payload(&op);
@@ -209,7 +220,10 @@ impl Pipeline {
         for (keyspace, batch) in &parts {
             keyspace.engine.prepare(&sequenced(batch, SeqNo::ZERO))?;
         }
-        let headings: Vec<_> = parts.iter().map(|(ks, _)| OpHeading::group(ks.id)).collect();
+        let headings: Vec<_> = parts
+            .iter()
+            .map(|(ks, _)| OpHeading::group(ks.id))
+            .collect();
         let mut payload = Vec::with_capacity(2 * parts.len());
         for (heading, (_, batch)) in headings.iter().zip(&parts) {
             payload.push(heading.as_bytes());
@@ -243,7 +257,9 @@ impl Pipeline {
         }
         self.visibility.publish(last);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.counters.ops.fetch_add(last.0 - first.0 + 1, Ordering::Relaxed);
+        self.counters
+            .ops
+            .fetch_add(last.0 - first.0 + 1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -344,7 +360,9 @@ impl Sequencer {
         let first = self.next;
         let last = SeqNo(first.0 + count - 1);
         if last > SeqNo::MAX {
-            return Err(Error::invalid("the store has used all of its sequence numbers"));
+            return Err(Error::invalid(
+                "the store has used all of its sequence numbers",
+            ));
         }
         self.writer.append(first, last, parts)?;
         self.next = last.next();
@@ -355,7 +373,10 @@ impl Sequencer {
 /// The operations of a batch, numbered from `first`.
 fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
     let mut ops = Vec::with_capacity(batch.len());
-    ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp { seq: SeqNo(seq), op }));
+    ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
+        seq: SeqNo(seq),
+        op,
+    }));
     ops
 }
 
@@ -379,7 +400,10 @@ struct OpHeading {
 impl OpHeading {
     /// The heading of a group.
     fn group(keyspace: KeyspaceId) -> Self {
-        let mut heading = Self { bytes: [0; _], len: 0 };
+        let mut heading = Self {
+            bytes: [0; _],
+            len: 0,
+        };
         heading.byte(TAG_KEYSPACE);
         heading.varint(u64::from(keyspace.0));
         heading
@@ -436,11 +460,23 @@ mod tests {
     #[test]
     fn one_operation_is_encoded_like_a_batch_of_one() {
         let ops = [
-            Op::Put { key: b"key", value: &[7; 200] },
-            Op::Put { key: b"", value: b"" },
+            Op::Put {
+                key: b"key",
+                value: &[7; 200],
+            },
+            Op::Put {
+                key: b"",
+                value: b"",
+            },
             Op::Delete { key: b"key" },
-            Op::DeleteRange { start: b"a", end: Some(b"b") },
-            Op::DeleteRange { start: b"a", end: None },
+            Op::DeleteRange {
+                start: b"a",
+                end: Some(b"b"),
+            },
+            Op::DeleteRange {
+                start: b"a",
+                end: None,
+            },
         ];
         for op in ops {
             let mut expected = Vec::new();

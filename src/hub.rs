@@ -102,7 +102,8 @@ impl Hub {
             Ok(()) if !self.has_background_error.load(Ordering::Relaxed) => {}
             outcome => {
                 let error = outcome.err();
-                self.has_background_error.store(error.is_some(), Ordering::Relaxed);
+                self.has_background_error
+                    .store(error.is_some(), Ordering::Relaxed);
                 *self.background_error.lock() = error;
                 self.progress.notify();
             }
@@ -156,7 +157,9 @@ impl Front for Hub {
         match self.log() {
             // Nothing is logged in a read-only store, and engines persist nothing there. During
             // recovery engines must not persist either: threads start later.
-            None => Err(Error::ReadOnly { reason: "the log is not open for writing".into() }),
+            None => Err(Error::ReadOnly {
+                reason: "the log is not open for writing".into(),
+            }),
             Some(log) if log.synced_seq() >= seq => Ok(()),
             Some(_) => self.sync_log(),
         }

@@ -66,7 +66,10 @@ impl DbStats {
 
     /// Bytes of all files of the store.
     pub fn disk_bytes(&self) -> u64 {
-        let engines = self.keyspaces.iter().map(|keyspace| keyspace.stats.disk_bytes);
+        let engines = self
+            .keyspaces
+            .iter()
+            .map(|keyspace| keyspace.stats.disk_bytes);
         self.log_disk_bytes + engines.sum::<u64>()
     }
 }

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use crate::batch::decode_payload;
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
-use crate::catalog::{
-    CATALOG_FILE, Catalog, CatalogEntry, keyspace_dir, parse_keyspace_dir,
-};
+use crate::catalog::{CATALOG_FILE, Catalog, CatalogEntry, keyspace_dir, parse_keyspace_dir};
 use crate::commit::Pipeline;
 use crate::engine::{Engine, EngineContext, SequencedOp};
 use crate::error::{Error, Result};
@@ -48,7 +46,11 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     let visibility = Arc::new(Visibility::default());
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
     let registry = Registry::default();
-    let maker = EngineMaker { options: &options, dir, store_id: catalog.store_id };
+    let maker = EngineMaker {
+        options: &options,
+        dir,
+        store_id: catalog.store_id,
+    };
     for entry in &catalog.entries {
         let context = maker.context(entry, &cache, &visibility, &hub);
         registry.add(Arc::new(maker.open(entry, context)?));
@@ -61,11 +63,19 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     let pipeline = if options.read_only {
         None
     } else {
-        let config =
-            WalConfig { segment_bytes: options.log_segment_bytes, use_mmap: options.mmap_log };
+        let config = WalConfig {
+            segment_bytes: options.log_segment_bytes,
+            use_mmap: options.mmap_log,
+        };
         let (writer, log) = recovery.into_log(config, last)?;
         hub.attach_log(Arc::clone(&log));
-        Some(Pipeline::new(writer, log, last, Arc::clone(&hub), Arc::clone(&visibility)))
+        Some(Pipeline::new(
+            writer,
+            log,
+            last,
+            Arc::clone(&hub),
+            Arc::clone(&visibility),
+        ))
     };
     let parts = Parts::new(
         options,
@@ -93,7 +103,11 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
         fs.create_dir_all(dir)?;
         // A directory with somebody else's files in it is probably a mistyped path.
         let ours = ["LOCK", "wal", "CATALOG.tmp", CATALOG_FILE];
-        if let Some(name) = fs.read_dir(dir)?.iter().find(|name| !ours.contains(&name.as_str())) {
+        if let Some(name) = fs
+            .read_dir(dir)?
+            .iter()
+            .find(|name| !ours.contains(&name.as_str()))
+        {
             return Err(Error::invalid(format!(
                 "{} is neither empty nor a store: it holds {name:?}",
                 dir.display()
@@ -103,7 +117,11 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
     let path = dir.join(LOCK_FILE);
     if options.read_only {
         // A store on a read-only medium may have no lock file, and nobody can write to it.
-        return if fs.exists(&path)? { fs.lock(&path, LockMode::Shared).map(Some) } else { Ok(None) };
+        return if fs.exists(&path)? {
+            fs.lock(&path, LockMode::Shared).map(Some)
+        } else {
+            Ok(None)
+        };
     }
     fs.lock(&path, LockMode::Exclusive).map(Some)
 }
@@ -126,9 +144,12 @@ fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
 /// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2).
 fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
     for name in fs.read_dir(dir)? {
-        let Some(id) = parse_keyspace_dir(&name) else { continue };
+        let Some(id) = parse_keyspace_dir(&name) else {
+            continue;
+        };
         if catalog.entries.iter().all(|entry| entry.id != id) {
-            remove_tree(fs, &dir.join(name))?;
+            // Best effort: space is lost if it fails, nothing else, and the next open tries again.
+            let _ = remove_tree(fs, &dir.join(name));
         }
     }
     Ok(())
@@ -144,7 +165,12 @@ fn replay(
 ) -> Result<SeqNo> {
     let keyspaces = registry.all();
     let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
-    let from = keyspaces.iter().map(persisted).min().unwrap_or(SeqNo::ZERO).next();
+    let from = keyspaces
+        .iter()
+        .map(persisted)
+        .min()
+        .unwrap_or(SeqNo::ZERO)
+        .next();
     let reached = keyspaces.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
     let last = recovery.replay(from, &mut |first, last, payload| {
         replay_record(first, last, payload, registry, catalog, log_dir)?;
@@ -171,7 +197,11 @@ fn replay_record(
     log_dir: &Path,
 ) -> Result<()> {
     let malformed = |what: String| {
-        Err(Error::corruption(log_dir, 0, format!("the record of operation {first}: {what}")))
+        Err(Error::corruption(
+            log_dir,
+            0,
+            format!("the record of operation {first}: {what}"),
+        ))
     };
     let mut next = first;
     let mut shares: Vec<(KeyspaceId, Vec<SequencedOp<'_>>)> = Vec::new();
@@ -187,7 +217,10 @@ fn replay_record(
         return malformed(format!("malformed at byte {at} of the payload"));
     }
     if next.prev() != last {
-        return malformed(format!("it should end with operation {last}, not {}", next.prev()));
+        return malformed(format!(
+            "it should end with operation {last}, not {}",
+            next.prev()
+        ));
     }
     for (id, mut ops) in shares {
         let Some(keyspace) = registry.by_id(id) else {
@@ -275,8 +308,11 @@ pub(crate) fn make_keyspace(
     entry: CatalogEntry,
 ) -> Result<Arc<OpenKeyspace>> {
     let fs = &*parts.options.fs;
-    let maker =
-        EngineMaker { options: &parts.options, dir: &parts.dir, store_id: catalog.store_id };
+    let maker = EngineMaker {
+        options: &parts.options,
+        dir: &parts.dir,
+        store_id: catalog.store_id,
+    };
     let dir = keyspace_dir(&parts.dir, entry.id);
     if fs.exists(&dir)? {
         // A failed attempt in this process: its number was not used up.

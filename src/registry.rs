@@ -36,14 +36,24 @@ impl OpenKeyspace {
         fs: Arc<dyn Fs>,
         dir: PathBuf,
     ) -> Self {
-        Self { id, name, options, engine, dropped: AtomicBool::new(false), fs, dir }
+        Self {
+            id,
+            name,
+            options,
+            engine,
+            dropped: AtomicBool::new(false),
+            fs,
+            dir,
+        }
     }
 
     /// Refuses use after the keyspace was dropped.
     #[inline]
     pub(crate) fn check_alive(&self) -> Result<()> {
         if self.dropped.load(Ordering::Relaxed) {
-            return Err(Error::NoSuchKeyspace { name: self.name.clone() });
+            return Err(Error::NoSuchKeyspace {
+                name: self.name.clone(),
+            });
         }
         Ok(())
     }
@@ -85,7 +95,11 @@ impl Registry {
 
     /// The keyspace with that name.
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<OpenKeyspace>> {
-        self.keyspaces.load().iter().find(|keyspace| keyspace.name == name).cloned()
+        self.keyspaces
+            .load()
+            .iter()
+            .find(|keyspace| keyspace.name == name)
+            .cloned()
     }
 
     /// The keyspace with that number.

@@ -64,7 +64,10 @@ pub(crate) struct Store {
 }
 
 impl Parts {
-    #[expect(clippy::too_many_arguments, reason = "called once, by recovery, which made each part")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, by recovery, which made each part"
+    )]
     pub(crate) fn new(
         options: Options,
         dir: PathBuf,
@@ -96,14 +99,20 @@ impl Parts {
     /// Refuses use after the store was closed.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Relaxed) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// The pipeline, in a store that takes writes.
     pub(crate) fn writable(&self) -> Result<&Pipeline> {
         self.check_open()?;
         let Some(pipeline) = &self.pipeline else {
-            return Err(Error::ReadOnly { reason: "it was opened read-only".into() });
+            return Err(Error::ReadOnly {
+                reason: "it was opened read-only".into(),
+            });
         };
         Ok(pipeline)
     }
@@ -191,7 +200,9 @@ impl Parts {
 
     /// Flushes the keyspace that needs the oldest segment, if the log is too long.
     fn flush_for_log_limit(&self) -> Result<bool> {
-        let Some(log) = self.hub.log() else { return Ok(false) };
+        let Some(log) = self.hub.log() else {
+            return Ok(false);
+        };
         if log.live_bytes() <= self.options.log_limit_bytes {
             return Ok(false);
         }
@@ -225,7 +236,9 @@ impl Parts {
     /// Does one unit of work on the log: prepares the next segment, lets old ones go, or syncs
     /// buffered commits that have waited long enough. False if nothing was due.
     pub(crate) fn run_log_once(&self) -> Result<bool> {
-        let Some(log) = self.hub.log() else { return Ok(false) };
+        let Some(log) = self.hub.log() else {
+            return Ok(false);
+        };
         self.hub.check_writable()?;
         if log.prepare()? {
             return Ok(true);
@@ -235,7 +248,8 @@ impl Parts {
         let last_ms = self.last_background_sync_ms.load(Ordering::Relaxed);
         let mut worked = false;
         if interval_ms > 0 && now_ms.saturating_sub(last_ms) >= interval_ms {
-            self.last_background_sync_ms.store(now_ms, Ordering::Relaxed);
+            self.last_background_sync_ms
+                .store(now_ms, Ordering::Relaxed);
             if log.synced_seq() < log.appended_seq() {
                 self.hub.sync_log()?;
                 worked = true;
@@ -265,7 +279,11 @@ impl Parts {
                 }
                 continue;
             }
-            let due = self.registry.all().iter().any(|ks| ks.engine.work_due().is_some());
+            let due = self
+                .registry
+                .all()
+                .iter()
+                .any(|ks| ks.engine.work_due().is_some());
             if !due && self.busy.load(Ordering::SeqCst) == 0 {
                 return Ok(());
             }
@@ -286,7 +304,8 @@ impl Parts {
                 Ok(false) => self.hub.wait_for_work(seen, idle_wait),
                 Err(error) => {
                     self.hub.note_background(Err(error));
-                    self.hub.wait_for_work(self.hub.work_count(), RETRY_AFTER_ERROR);
+                    self.hub
+                        .wait_for_work(self.hub.work_count(), RETRY_AFTER_ERROR);
                 }
             }
         }

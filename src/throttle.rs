@@ -52,10 +52,12 @@ impl Throttle {
     fn delay_at(&self, now_ns: u64, pressure: f64, bytes: u64) -> Option<Duration> {
         let cost_ns = (bytes as f64 + OP_COST_BYTES) / rate(pressure) * 1e9;
         let mut slot = 0;
-        let _ = self.next_slot_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-            slot = next.max(now_ns);
-            Some(slot.saturating_add(cost_ns as u64))
-        });
+        let _ = self
+            .next_slot_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                slot = next.max(now_ns);
+                Some(slot.saturating_add(cost_ns as u64))
+            });
         let wait = Duration::from_nanos(slot - now_ns);
         (wait >= MIN_WAIT).then_some(wait)
     }
@@ -106,6 +108,9 @@ mod tests {
             }
         }
         let expected = RATE_AT_ONE as u64;
-        assert!((expected * 9 / 10..expected * 11 / 10).contains(&bytes), "{bytes}");
+        assert!(
+            (expected * 9 / 10..expected * 11 / 10).contains(&bytes),
+            "{bytes}"
+        );
     }
 }
