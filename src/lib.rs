@@ -16,6 +16,7 @@ mod kv;
 mod lsm;
 mod model;
 mod options;
+mod record;
 mod types;
 mod visibility;
 mod wal;
