@@ -1,9 +1,22 @@
-//! See docs/architecture.md.
+//! The log-structured merge tree.
 
+mod compaction;
+mod cursor;
+mod engine;
 pub(crate) mod entry;
+mod files;
+mod flush;
+mod manifest;
 pub(crate) mod memtable;
-pub(crate) mod merge;
+mod merge;
+mod output;
+mod retention;
+mod run;
 pub(crate) mod table;
 #[cfg(test)]
-pub(crate) mod test_util;
-pub(crate) mod tombstones;
+mod test_util;
+mod tombstones;
+mod version;
+mod view;
+
+pub(crate) use engine::LsmEngine;
