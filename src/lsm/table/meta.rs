@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use crate::coding::{Reader, Truncated, put_bytes, put_varint};
+use crate::lsm::entry::{Entry, EntryKind, RangeTombstone};
 use crate::types::{FileId, SeqNo};
 
 /// What is known about a table without opening it. The manifest stores it, and so does the
@@ -126,4 +127,102 @@ pub(super) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Truncated> {
         return Err(Truncated);
     }
     Ok(seq)
+}
+
+/// Sums up entries and range tombstones into a [`TableMeta`]. The builder and the verifier
+/// both do it, so that they cannot disagree on what the fields mean.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    smallest_key: Option<Vec<u8>>,
+    largest_entry: Option<Vec<u8>>,
+    tombstones_end: Option<Bound<Vec<u8>>>,
+    seqs: Option<(SeqNo, SeqNo)>,
+    entries: u64,
+    deletes: u64,
+    range_tombstones: u64,
+    raw_key_bytes: u64,
+    raw_value_bytes: u64,
+}
+
+impl Summary {
+    /// True if nothing has been added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries == 0 && self.range_tombstones == 0
+    }
+
+    /// Number of entries added.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Adds an entry. The largest key is left to [`Summary::end_entries`], since copying every
+    /// key would cost more than the rest.
+    pub(super) fn add_entry(&mut self, entry: &Entry<'_>) {
+        if self.entries == 0 {
+            self.start_at(entry.key);
+        }
+        self.add_seq(entry.seq);
+        self.entries += 1;
+        self.deletes += u64::from(entry.kind == EntryKind::Delete);
+        self.raw_key_bytes += entry.key.len() as u64;
+        self.raw_value_bytes += entry.value.len() as u64;
+    }
+
+    /// Names the key of the last entry.
+    pub(super) fn end_entries(&mut self, last_key: &[u8]) {
+        self.largest_entry = Some(last_key.to_vec());
+    }
+
+    /// Adds a range tombstone, which must not be empty.
+    pub(super) fn add_tombstone(&mut self, tombstone: &RangeTombstone) {
+        self.start_at(&tombstone.start);
+        self.add_seq(tombstone.seq);
+        self.range_tombstones += 1;
+        let further = match (&self.tombstones_end, &tombstone.end) {
+            (Some(Bound::Unbounded), _) => false,
+            (Some(Bound::Excluded(known)), Some(end)) => end > known,
+            _ => true,
+        };
+        if further {
+            self.tombstones_end = Some(match &tombstone.end {
+                Some(end) => Bound::Excluded(end.clone()),
+                None => Bound::Unbounded,
+            });
+        }
+    }
+
+    fn start_at(&mut self, key: &[u8]) {
+        if self.smallest_key.as_deref().is_none_or(|known| key < known) {
+            self.smallest_key = Some(key.to_vec());
+        }
+    }
+
+    fn add_seq(&mut self, seq: SeqNo) {
+        let (low, high) = self.seqs.unwrap_or((seq, seq));
+        self.seqs = Some((low.min(seq), high.max(seq)));
+    }
+
+    /// The meta of a file of that number and length.
+    pub(super) fn finish(self, id: FileId, size_bytes: u64) -> TableMeta {
+        let largest_key = match (self.largest_entry, self.tombstones_end) {
+            (Some(key), Some(Bound::Excluded(end))) if end <= key => Bound::Included(key),
+            (_, Some(end)) => end,
+            (Some(key), None) => Bound::Included(key),
+            (None, None) => Bound::Excluded(Vec::new()),
+        };
+        let (smallest_seq, largest_seq) = self.seqs.unwrap_or_default();
+        TableMeta {
+            id,
+            size_bytes,
+            smallest_key: self.smallest_key.unwrap_or_default(),
+            largest_key,
+            smallest_seq,
+            largest_seq,
+            entries: self.entries,
+            deletes: self.deletes,
+            range_tombstones: self.range_tombstones,
+            raw_key_bytes: self.raw_key_bytes,
+            raw_value_bytes: self.raw_value_bytes,
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! Sorted tables: immutable files of entries in internal order.
 
+mod block;
 mod builder;
 mod cursor;
 mod filter;
+mod footer;
+mod index;
 mod meta;
 mod reader;
+mod verify;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
 pub(crate) use cursor::TableCursor;
