@@ -305,7 +305,11 @@ impl Covers {
     }
 
     fn ask(&mut self, key: &[u8], at: SeqNo) {
-        self.cover = self.indexes.iter().filter_map(|index| index.newest_covering(key, at)).max();
+        self.cover = self
+            .indexes
+            .iter()
+            .filter_map(|index| index.newest_covering(key, at))
+            .max();
         let gaps = || self.indexes.iter().map(|index| index.gap(key));
         let start = gaps().filter_map(|gap| gap.start).max().unwrap_or_default();
         let end = gaps().filter_map(|gap| gap.end).min();

@@ -112,12 +112,20 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_ours() {
-        assert_eq!(parse_name(&table_name(FileId(255))), Some(FileName::Table(FileId(255))));
+        assert_eq!(
+            parse_name(&table_name(FileId(255))),
+            Some(FileName::Table(FileId(255)))
+        );
         assert_eq!(parse_name(&manifest_name(1)), Some(FileName::Manifest(1)));
         assert_eq!(parse_name("CURRENT"), Some(FileName::Current));
-        for foreign in
-            ["", "TABLE-", "TABLE-1", "TABLE-00000000000000FF", "TABLE-+0000000000000ff", "x"]
-        {
+        for foreign in [
+            "",
+            "TABLE-",
+            "TABLE-1",
+            "TABLE-00000000000000FF",
+            "TABLE-+0000000000000ff",
+            "x",
+        ] {
             assert_eq!(parse_name(foreign), None, "{foreign}");
         }
     }

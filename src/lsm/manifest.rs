@@ -145,10 +145,12 @@ impl Edit {
                 TAG_PERSISTED_SEQ => edit.persisted_seq = Some(SeqNo(reader.varint()?)),
                 TAG_NEXT_FILE => edit.next_file = Some(FileId(reader.varint()?)),
                 TAG_REMOVE_TABLE => {
-                    edit.removed.push((level(&mut reader)?, FileId(reader.varint()?)));
+                    edit.removed
+                        .push((level(&mut reader)?, FileId(reader.varint()?)));
                 }
                 TAG_ADD_TABLE => {
-                    edit.added.push((level(&mut reader)?, TableMeta::decode(&mut reader)?));
+                    edit.added
+                        .push((level(&mut reader)?, TableMeta::decode(&mut reader)?));
                 }
                 _ => return Err(Truncated),
             }
@@ -168,7 +170,12 @@ impl Contents {
             tables.swap_remove(at);
         }
         for (level, meta) in edit.added {
-            if self.levels.iter().flatten().any(|known| known.id == meta.id) {
+            if self
+                .levels
+                .iter()
+                .flatten()
+                .any(|known| known.id == meta.id)
+            {
                 return Err(format!("an edit adds table {} twice", meta.id.0));
             }
             self.levels[level].push(meta);
@@ -178,11 +185,19 @@ impl Contents {
         }
         if let Some(seq) = edit.persisted_seq {
             if seq < self.persisted_seq || seq > SeqNo::MAX {
-                return Err(format!("persisted_seq goes from {} to {seq}", self.persisted_seq));
+                return Err(format!(
+                    "persisted_seq goes from {} to {seq}",
+                    self.persisted_seq
+                ));
             }
             self.persisted_seq = seq;
         }
-        if let Some(meta) = self.levels.iter().flatten().find(|meta| meta.id >= self.next_file) {
+        if let Some(meta) = self
+            .levels
+            .iter()
+            .flatten()
+            .find(|meta| meta.id >= self.next_file)
+        {
             return Err(format!("table {} is above the next file number", meta.id.0));
         }
         Ok(())
@@ -230,11 +245,19 @@ impl Manifest {
         read_only: bool,
     ) -> Result<(Self, Contents)> {
         let number = read_current(&*fs, dir, &identity)?;
-        let mode = if read_only { OpenMode::Read } else { OpenMode::ReadWrite };
+        let mode = if read_only {
+            OpenMode::Read
+        } else {
+            OpenMode::ReadWrite
+        };
         let path = dir.join(manifest_name(number));
         let file = match fs.open(&path, mode) {
             Err(error) if error.is_not_found() => {
-                return Err(Error::corruption(&path, 0, "the manifest that CURRENT names is missing"));
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "the manifest that CURRENT names is missing",
+                ));
             }
             other => other?,
         };
@@ -249,7 +272,10 @@ impl Manifest {
         let mut first_len_bytes = 0;
         let is_whole = loop {
             match reader.step() {
-                Step::Record { payload: [TAG_ACKNOWLEDGED], .. } => {}
+                Step::Record {
+                    payload: [TAG_ACKNOWLEDGED],
+                    ..
+                } => {}
                 Step::Record { offset, payload } => {
                     let applied = Edit::decode(payload)
                         .map_err(|Truncated| "an edit is malformed".to_owned())
@@ -347,11 +373,18 @@ impl Manifest {
         let payload = Edit::snapshot(contents).encode();
         let seed = record_seed(&self.identity, number);
         append_record(&mut bytes, seed, HEADER_LEN_BYTES as u64, &payload);
-        let file = self.fs.open(&self.dir.join(manifest_name(number)), OpenMode::CreateNew)?;
+        let file = self
+            .fs
+            .open(&self.dir.join(manifest_name(number)), OpenMode::CreateNew)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_data()?;
         self.fs.sync_dir(&self.dir)?;
-        replace_file(&*self.fs, &self.dir, CURRENT, &encode_current(&self.identity, number))?;
+        replace_file(
+            &*self.fs,
+            &self.dir,
+            CURRENT,
+            &encode_current(&self.identity, number),
+        )?;
         if old != 0 {
             // An orphan if this fails; the next open removes it.
             let _ = self.fs.remove_file(&self.dir.join(manifest_name(old)));
@@ -366,7 +399,12 @@ impl Manifest {
 }
 
 fn record_seed(identity: &Identity, number: u64) -> u64 {
-    seed_of(&[SEED_MANIFEST, identity.store_id, identity.keyspace.0.into(), number])
+    seed_of(&[
+        SEED_MANIFEST,
+        identity.store_id,
+        identity.keyspace.0.into(),
+        number,
+    ])
 }
 
 fn encode_header(identity: &Identity, number: u64) -> [u8; HEADER_LEN_BYTES] {
@@ -382,12 +420,7 @@ fn encode_header(identity: &Identity, number: u64) -> [u8; HEADER_LEN_BYTES] {
     header
 }
 
-fn decode_header(
-    path: &Path,
-    bytes: &[u8],
-    expected: &Identity,
-    number: u64,
-) -> Result<Identity> {
+fn decode_header(path: &Path, bytes: &[u8], expected: &Identity, number: u64) -> Result<Identity> {
     let damage = |offset, what: &str| Err(Error::corruption(path, offset, what));
     if bytes.len() < HEADER_LEN_BYTES {
         return damage(bytes.len() as u64, "the manifest ends within its header");
@@ -405,10 +438,16 @@ fn decode_header(
         });
     }
     if get_u32(bytes, 44) != checksum(record_seed(expected, number), &bytes[..44]) {
-        return damage(44, "the header is damaged, or belongs to another store or keyspace");
+        return damage(
+            44,
+            "the header is damaged, or belongs to another store or keyspace",
+        );
     }
     let block_size_bytes = get_u32(bytes, 32);
-    let identity = Identity { block_size_bytes, ..*expected };
+    let identity = Identity {
+        block_size_bytes,
+        ..*expected
+    };
     if encode_header(&identity, number)[..] != bytes[..HEADER_LEN_BYTES] {
         return damage(8, "the header names another store, keyspace or file");
     }
@@ -455,7 +494,10 @@ fn read_current(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<u64> {
         });
     }
     if get_u32(&bytes, 20) != checksum(current_seed(identity), &bytes[..20]) {
-        return damage(20, "the file is damaged, or belongs to another store or keyspace");
+        return damage(
+            20,
+            "the file is damaged, or belongs to another store or keyspace",
+        );
     }
     Ok(get_u64(&bytes, 12))
 }

@@ -166,7 +166,11 @@ impl MergeCursor {
             let cursor = &mut self.sources[source];
             let mut moved = cursor.seek(&key, seq);
             if direction == Direction::Backward && moved.is_ok() {
-                moved = if cursor.is_valid() { cursor.prev() } else { cursor.seek_last() };
+                moved = if cursor.is_valid() {
+                    cursor.prev()
+                } else {
+                    cursor.seek_last()
+                };
                 // A memtable may have grown since the seek: step over what came in between.
                 while moved.is_ok()
                     && cursor.is_valid()

@@ -95,7 +95,9 @@ impl EntryCursor for RunCursor {
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        let above = self.tables.partition_point(|t| t.meta().smallest_key.as_slice() < key);
+        let above = self
+            .tables
+            .partition_point(|t| t.meta().smallest_key.as_slice() < key);
         let Some(at) = above.checked_sub(1) else {
             return self.leave();
         };
@@ -107,14 +109,22 @@ impl EntryCursor for RunCursor {
     fn next(&mut self) -> Result<()> {
         let cursor = self.cursor.as_mut().expect("only on a valid cursor");
         cursor.next()?;
-        if cursor.is_valid() { Ok(()) } else { self.skip_forward() }
+        if cursor.is_valid() {
+            Ok(())
+        } else {
+            self.skip_forward()
+        }
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
         let cursor = self.cursor.as_mut().expect("only on a valid cursor");
         cursor.prev()?;
-        if cursor.is_valid() { Ok(()) } else { self.skip_backward() }
+        if cursor.is_valid() {
+            Ok(())
+        } else {
+            self.skip_backward()
+        }
     }
 
     #[inline]
@@ -124,6 +134,9 @@ impl EntryCursor for RunCursor {
 
     #[inline]
     fn entry(&self) -> Entry<'_> {
-        self.cursor.as_ref().expect("only on a valid cursor").entry()
+        self.cursor
+            .as_ref()
+            .expect("only on a valid cursor")
+            .entry()
     }
 }

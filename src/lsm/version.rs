@@ -98,7 +98,10 @@ pub(crate) struct Level {
 impl Level {
     fn new(tables: Vec<Arc<TableHandle>>) -> Self {
         Self {
-            heads: tables.iter().map(|t| head64(&t.meta().smallest_key)).collect(),
+            heads: tables
+                .iter()
+                .map(|t| head64(&t.meta().smallest_key))
+                .collect(),
             bytes: tables.iter().map(|t| t.meta().size_bytes).sum(),
             tables: Arc::new(tables),
         }
@@ -192,10 +195,16 @@ impl Version {
             if !touched {
                 return self.levels[level].clone();
             }
-            let removed =
-                |table: &Arc<TableHandle>| edit.removed.contains(&(level, table.id()));
-            let kept = self.levels[level].tables.iter().filter(|table| !removed(table));
-            let added = edit.added.iter().filter(|(l, _)| *l == level).map(|(_, table)| table);
+            let removed = |table: &Arc<TableHandle>| edit.removed.contains(&(level, table.id()));
+            let kept = self.levels[level]
+                .tables
+                .iter()
+                .filter(|table| !removed(table));
+            let added = edit
+                .added
+                .iter()
+                .filter(|(l, _)| *l == level)
+                .map(|(_, table)| table);
             let mut tables: Vec<_> = kept.chain(added).cloned().collect();
             if level == 0 {
                 // Flushes hold disjoint ranges of sequence numbers: the highest tells the age.
@@ -205,12 +214,14 @@ impl Version {
             }
             Level::new(tables)
         });
-        let mut version = Self {
+        let has_range_tombstones = levels
+            .iter()
+            .flat_map(|level: &Level| level.tables.iter())
+            .any(|table| !table.tombstones().is_empty());
+        Self {
             levels,
-            has_range_tombstones: false,
-        };
-        version.has_range_tombstones = version.tables().any(|(_, t)| !t.tombstones().is_empty());
-        version
+            has_range_tombstones,
+        }
     }
 
     /// Every way in which V2 is broken, one line each.

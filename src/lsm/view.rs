@@ -20,8 +20,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::cursor::ScanCursor;
-use super::engine::LsmEngine;
 use super::entry::{Entry, EntryCursor, EntryKind};
 use super::memtable::Memtable;
 use super::merge::MergeCursor;
@@ -55,12 +56,7 @@ impl Superversion {
     /// Sources are asked from the newest on, and the first that knows the key decides: by V3 of
     /// [`super::version`], and because memtables are older the further back they are. A range tombstone in a
     /// source hides what is older in the same source, and everything in later ones.
-    pub(crate) fn get(
-        &self,
-        key: &[u8],
-        seq: SeqNo,
-        read: &mut dyn FnMut(&[u8]),
-    ) -> Result<bool> {
+    pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         for memtable in self.memtables() {
             let cover = memtable.tombstones().newest_covering(key, seq);
             let mut is_live = false;
@@ -115,7 +111,12 @@ impl Superversion {
             tombstones.extend(indexes.filter(|index| !index.is_empty()).cloned());
         }
         // Tables opened later by a run cursor, and their files, live as long as this does.
-        ScanCursor::new(MergeCursor::new(sources), seq, tombstones, Arc::clone(&self.version))
+        ScanCursor::new(
+            MergeCursor::new(sources),
+            seq,
+            tombstones,
+            Arc::clone(&self.version),
+        )
     }
 }
 
@@ -167,22 +168,31 @@ impl ReadView for ScanView {
 /// with the visibility, so flushes and compactions keep what it sees, and it reads from whatever
 /// superversion is current.
 pub(crate) struct SnapshotView {
-    pub(crate) engine: Arc<LsmEngine>,
-    pub(crate) seq: SeqNo,
+    current: Arc<ArcSwap<Superversion>>,
+    seq: SeqNo,
+}
+
+impl SnapshotView {
+    /// A view at `seq` of whatever tree `current` holds.
+    pub(crate) fn new(current: Arc<ArcSwap<Superversion>>, seq: SeqNo) -> Self {
+        Self { current, seq }
+    }
 }
 
 impl fmt::Debug for SnapshotView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SnapshotView").field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("SnapshotView")
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
     }
 }
 
 impl ReadView for SnapshotView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        self.engine.superversion().get(key, self.seq, read)
+        self.current.load().get(key, self.seq, read)
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
-        Box::new(self.engine.superversion().scan(self.seq))
+        Box::new(self.current.load().scan(self.seq))
     }
 }
