@@ -8,6 +8,8 @@ mod footer;
 mod index;
 mod meta;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub(crate) use builder::{TableBuilder, TableOptions};

@@ -1,0 +1,677 @@
+//! Tables against a sorted vector, on every read path; damage of every kind.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::block::Block;
+use super::footer::{FOOTER_LEN_BYTES, Footer, Properties, decode_tombstones};
+use super::index::Index;
+use super::reader::decompress;
+use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
+use crate::cache::BlockCache;
+use crate::checksum::mix64;
+use crate::coding::Reader;
+use crate::error::Error;
+use crate::fs::{Fs, StdFs};
+use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
+use crate::options::Compression;
+use crate::types::{FileId, SeqNo};
+
+const SEED: u64 = 0x5EED;
+const ID: FileId = FileId(7);
+
+/// splitmix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix64(self.0)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// An entry that owns its bytes; the oracle is a sorted vector of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    key: Vec<u8>,
+    seq: u64,
+    kind: EntryKind,
+    value: Vec<u8>,
+}
+
+impl Row {
+    fn entry(&self) -> Entry<'_> {
+        Entry {
+            key: &self.key,
+            seq: SeqNo(self.seq),
+            kind: self.kind,
+            value: &self.value,
+        }
+    }
+
+    fn of(entry: &Entry<'_>) -> Self {
+        Self {
+            key: entry.key.to_vec(),
+            seq: entry.seq.0,
+            kind: entry.kind,
+            value: entry.value.to_vec(),
+        }
+    }
+}
+
+fn put(key: &[u8], seq: u64, value: &[u8]) -> Row {
+    Row {
+        key: key.to_vec(),
+        seq,
+        kind: EntryKind::Put,
+        value: value.to_vec(),
+    }
+}
+
+fn delete(key: &[u8], seq: u64) -> Row {
+    Row {
+        key: key.to_vec(),
+        seq,
+        kind: EntryKind::Delete,
+        value: Vec::new(),
+    }
+}
+
+fn options(block_size_bytes: u32, compression: Compression) -> TableOptions {
+    TableOptions {
+        block_size_bytes,
+        compression,
+        filter_bits_per_key: 10,
+    }
+}
+
+fn context(use_mmap: bool) -> TableContext {
+    TableContext {
+        fs: Arc::new(StdFs::new()),
+        cache: Arc::new(BlockCache::new(1 << 20)),
+        use_mmap,
+        seed: SEED,
+    }
+}
+
+struct Scratch {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn scratch() -> Scratch {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("table");
+    Scratch { _dir: dir, path }
+}
+
+fn build(
+    path: &Path,
+    options: TableOptions,
+    rows: &[Row],
+    tombstones: &[RangeTombstone],
+) -> TableMeta {
+    let fs: Arc<dyn Fs> = Arc::new(StdFs::new());
+    let mut builder = TableBuilder::create(&fs, path, ID, SEED, options).expect("create");
+    assert!(builder.is_empty());
+    for row in rows {
+        builder.add(&row.entry()).expect("add");
+    }
+    for tombstone in tombstones {
+        builder.add_range_tombstone(tombstone);
+    }
+    let estimate = builder.size_estimate_bytes();
+    let meta = builder.finish().expect("finish");
+    let len = fs
+        .open(path, crate::fs::OpenMode::Read)
+        .and_then(|file| file.len())
+        .expect("length");
+    assert_eq!(meta.size_bytes, len);
+    assert!(
+        meta.size_bytes < estimate * 3 / 2 + 1024,
+        "{} against an estimate of {estimate}",
+        meta.size_bytes
+    );
+    meta
+}
+
+fn get(table: &Table, key: &[u8], seq: SeqNo) -> Result<Option<Row>, Error> {
+    let mut row = None;
+    let found = table.get(key, filter_hash(key), seq, &mut |entry| {
+        row = Some(Row::of(entry));
+    })?;
+    assert_eq!(found, row.is_some());
+    Ok(row)
+}
+
+fn all(table: &Arc<Table>) -> Result<Vec<Row>, Error> {
+    let mut cursor = table.cursor(false);
+    let mut rows = Vec::new();
+    cursor.seek_first()?;
+    while cursor.is_valid() {
+        rows.push(Row::of(&cursor.entry()));
+        cursor.next()?;
+    }
+    Ok(rows)
+}
+
+/// Index of the first row at or after `(key, seq)`.
+fn lower_bound(rows: &[Row], key: &[u8], seq: SeqNo) -> usize {
+    rows.partition_point(|row| (row.key.as_slice(), seq.0) < (key, row.seq))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Random,
+    Sequential,
+    SharedPrefix,
+    FewKeysManyVersions,
+    TinyAlphabet,
+    Long,
+}
+
+fn random_key(random: &mut Random, shape: Shape) -> Vec<u8> {
+    match shape {
+        Shape::Random => {
+            let len = random.below(20) as usize;
+            random.bytes(len)
+        }
+        Shape::Sequential => random.below(5000).to_be_bytes().to_vec(),
+        Shape::SharedPrefix => {
+            let mut key = vec![b'p'; 30];
+            if random.below(2) == 0 {
+                key.extend_from_slice(b"/a/second/level/of/the/same");
+            }
+            key.extend_from_slice(format!("{:05}", random.below(4000)).as_bytes());
+            key
+        }
+        Shape::FewKeysManyVersions => vec![b'k'; random.below(4) as usize],
+        Shape::TinyAlphabet => {
+            let len = random.below(12) as usize;
+            (0..len)
+                .map(|_| [0, 1, 0xFF][random.below(3) as usize])
+                .collect()
+        }
+        Shape::Long => {
+            let mut key = vec![b'l'; 65_000];
+            key.extend_from_slice(&random.below(500).to_be_bytes());
+            let len = 64_900 + random.below(636) as usize;
+            key.resize(len.max(key.len().min(65_535)), 0xEE);
+            key.truncate(65_535);
+            key
+        }
+    }
+}
+
+fn random_rows(random: &mut Random, shape: Shape, count: usize) -> Vec<Row> {
+    let seqs = if random.below(4) == 0 {
+        1 << 55
+    } else {
+        100_000
+    };
+    let mut rows: Vec<Row> = (0..count)
+        .map(|_| {
+            let key = random_key(random, shape);
+            let seq = random.below(seqs);
+            if random.below(5) == 0 {
+                return delete(&key, seq);
+            }
+            let len = match random.below(200) {
+                0 => random.below(9000),
+                1..100 => random.below(100),
+                _ => random.below(8),
+            };
+            let value = if random.below(2) == 0 {
+                random.bytes(len as usize)
+            } else {
+                vec![b'v'; len as usize]
+            };
+            put(&key, seq, &value)
+        })
+        .collect();
+    rows.sort_by(|a, b| (&a.key, b.seq).cmp(&(&b.key, a.seq)));
+    rows.dedup_by(|a, b| (&a.key, a.seq) == (&b.key, b.seq));
+    rows
+}
+
+fn compare_gets(random: &mut Random, table: &Table, rows: &[Row], shape: Shape, count: usize) {
+    for _ in 0..count {
+        let (key, seq) = if random.below(3) == 0 {
+            (random_key(random, shape), SeqNo(random.below(100_000)))
+        } else {
+            let row = &rows[random.below(rows.len() as u64) as usize];
+            let around = row.seq.saturating_add(random.below(3)).saturating_sub(1);
+            let seq = [row.seq, SeqNo::MAX.0, around][random.below(3) as usize];
+            (row.key.clone(), SeqNo(seq))
+        };
+        let expected = rows
+            .get(lower_bound(rows, &key, seq))
+            .filter(|row| row.key == key);
+        assert_eq!(get(table, &key, seq).expect("get").as_ref(), expected);
+    }
+}
+
+fn compare_walks(
+    random: &mut Random,
+    table: &Arc<Table>,
+    rows: &[Row],
+    shape: Shape,
+    count: usize,
+) {
+    let mut cursor = table.cursor(random.below(2) == 0);
+    let mut at: Option<usize> = None;
+    for _ in 0..count {
+        let step = random.below(20);
+        match (step, at) {
+            (0, _) => {
+                cursor.seek_first().expect("seek_first");
+                at = Some(0);
+            }
+            (1, _) => {
+                cursor.seek_last().expect("seek_last");
+                at = rows.len().checked_sub(1);
+            }
+            (2..=5, _) | (_, None) => {
+                let row = &rows[random.below(rows.len() as u64) as usize];
+                let key = match random.below(2) {
+                    0 => row.key.clone(),
+                    _ => random_key(random, shape),
+                };
+                if step % 2 == 0 {
+                    let seq = SeqNo([row.seq, SeqNo::MAX.0, 0][random.below(3) as usize]);
+                    cursor.seek(&key, seq).expect("seek");
+                    at = Some(lower_bound(rows, &key, seq));
+                } else {
+                    cursor.seek_before(&key).expect("seek_before");
+                    at = lower_bound(rows, &key, SeqNo::MAX).checked_sub(1);
+                }
+            }
+            (_, Some(from)) => {
+                // Runs in one direction, so that read-ahead and block changes happen.
+                let forward = step % 2 == 0;
+                at = Some(from);
+                for _ in 0..=random.below(60) {
+                    at = match (at, forward) {
+                        (Some(from), true) => {
+                            cursor.next().expect("next");
+                            Some(from + 1)
+                        }
+                        (Some(from), false) => {
+                            cursor.prev().expect("prev");
+                            from.checked_sub(1)
+                        }
+                        (None, _) => break,
+                    }
+                    .filter(|at| *at < rows.len());
+                    assert_eq!(cursor.is_valid(), at.is_some());
+                    if let Some(at) = at {
+                        assert_eq!(Row::of(&cursor.entry()), rows[at]);
+                    }
+                }
+            }
+        }
+        at = at.filter(|at| *at < rows.len());
+        assert_eq!(cursor.is_valid(), at.is_some());
+        if let Some(at) = at {
+            assert_eq!(Row::of(&cursor.entry()), rows[at]);
+        }
+    }
+}
+
+#[test]
+fn random_tables_agree_with_a_sorted_vector() {
+    let shapes = [
+        Shape::Random,
+        Shape::Sequential,
+        Shape::SharedPrefix,
+        Shape::FewKeysManyVersions,
+        Shape::TinyAlphabet,
+        Shape::Long,
+    ];
+    for seed in 0..48_u64 {
+        let mut random = Random(seed);
+        let shape = shapes[seed as usize % shapes.len()];
+        let compression = [Compression::None, Compression::Lz4][seed as usize / 6 % 2];
+        let block_size = [256, 1024, 4096, 65_536][seed as usize / 12 % 4];
+        let long = matches!(shape, Shape::Long);
+        let count = if long {
+            40
+        } else {
+            1 + random.below(3000) as usize
+        };
+        println!("seed {seed}: {shape:?}, {compression:?}, blocks of {block_size}, {count} rows");
+        let rows = random_rows(&mut random, shape, count);
+        let scratch = scratch();
+        let meta = build(&scratch.path, options(block_size, compression), &rows, &[]);
+        assert_eq!(meta.entries, rows.len() as u64);
+        for use_mmap in [false, true] {
+            let ctx = context(use_mmap);
+            let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
+            let steps = if long { 60 } else { 400 };
+            compare_gets(&mut random, &table, &rows, shape, steps);
+            compare_walks(&mut random, &table, &rows, shape, steps);
+            assert_eq!(all(&table).expect("walk"), rows);
+            let report = table.verify().expect("verify");
+            assert!(report.is_clean(), "{:?}", report.problems);
+            assert_eq!(report.entries, meta.entries);
+        }
+    }
+}
+
+fn tombstone(start: &[u8], end: Option<&[u8]>, seq: u64) -> RangeTombstone {
+    RangeTombstone {
+        start: start.to_vec(),
+        end: end.map(<[u8]>::to_vec),
+        seq: SeqNo(seq),
+    }
+}
+
+#[test]
+fn range_tombstones_extend_the_table() {
+    let rows = [put(b"g", 5, b"1"), put(b"m", 6, b"2")];
+    let included = |key: &[u8]| Bound::Included(key.to_vec());
+    let excluded = |key: &[u8]| Bound::Excluded(key.to_vec());
+    let cases = [
+        (
+            vec![tombstone(b"h", Some(b"k"), 9)],
+            &b"g"[..],
+            included(b"m"),
+            5,
+            9,
+        ),
+        (
+            vec![tombstone(b"h", Some(b"m"), 9)],
+            b"g",
+            included(b"m"),
+            5,
+            9,
+        ),
+        (
+            vec![tombstone(b"a", Some(b"z"), 2)],
+            b"a",
+            excluded(b"z"),
+            2,
+            6,
+        ),
+        (
+            vec![tombstone(b"x", None, 7), tombstone(b"b", Some(b"z"), 8)],
+            b"b",
+            Bound::Unbounded,
+            5,
+            8,
+        ),
+        // One that covers nothing is dropped.
+        (
+            vec![tombstone(b"z", Some(b"z"), 1)],
+            b"g",
+            included(b"m"),
+            5,
+            6,
+        ),
+    ];
+    for (tombstones, smallest_key, largest_key, smallest_seq, largest_seq) in cases {
+        for entries in [&rows[..], &[]] {
+            let scratch = scratch();
+            let empty = entries.is_empty() && tombstones[0].start == b"z";
+            if empty {
+                continue;
+            }
+            let meta = build(
+                &scratch.path,
+                options(4096, Compression::Lz4),
+                entries,
+                &tombstones,
+            );
+            for use_mmap in [false, true] {
+                let table =
+                    Arc::new(Table::open(&context(use_mmap), &scratch.path, &meta).expect("open"));
+                if !entries.is_empty() {
+                    assert_eq!(meta.smallest_key, smallest_key);
+                    assert_eq!(meta.largest_key, largest_key);
+                    assert_eq!(meta.smallest_seq, SeqNo(smallest_seq));
+                    assert_eq!(meta.largest_seq, SeqNo(largest_seq));
+                }
+                let mut expected: Vec<_> = tombstones.clone();
+                expected.retain(|t| t.end.as_ref().is_none_or(|end| *end > t.start));
+                expected.sort_by(|a, b| a.start.cmp(&b.start));
+                assert_eq!(table.range_tombstones(), expected);
+                assert_eq!(all(&table).expect("walk"), entries);
+                assert_eq!(get(&table, b"q", SeqNo::MAX).expect("get"), None);
+                let mut cursor = table.cursor(true);
+                cursor.seek(b"n", SeqNo::MAX).expect("seek");
+                assert!(!cursor.is_valid());
+                let report = table.verify().expect("verify");
+                assert!(report.is_clean(), "{:?}", report.problems);
+            }
+        }
+    }
+}
+
+#[test]
+fn extents_answer_for_overlaps() {
+    let scratch = scratch();
+    let rows = [put(b"g", 5, b"1"), put(b"m", 6, b"2")];
+    let mut meta = build(&scratch.path, options(4096, Compression::None), &rows, &[]);
+    assert!(meta.contains_key(b"g") && meta.contains_key(b"m"));
+    assert!(!meta.contains_key(b"f") && !meta.contains_key(b"m\0"));
+    assert!(meta.overlaps(b"m", Some(b"z")) && !meta.overlaps(b"a", Some(b"g")));
+    assert!(meta.overlaps(b"a", None) && !meta.overlaps(b"n", None));
+    meta.largest_key = Bound::Excluded(b"p".to_vec());
+    assert!(meta.contains_key(b"o") && !meta.contains_key(b"p"));
+    meta.largest_key = Bound::Unbounded;
+    assert!(meta.contains_key(b"zzz") && meta.overlaps(b"zzz", None));
+}
+
+#[test]
+fn metas_round_trip_and_truncations_are_refused() {
+    let scratch = scratch();
+    let rows = [put(b"", 1, b""), delete(b"k", SeqNo::MAX.0)];
+    let meta = build(&scratch.path, options(4096, Compression::None), &rows, &[]);
+    for largest_key in [
+        Bound::Unbounded,
+        Bound::Included(b"abc".to_vec()),
+        Bound::Excluded(Vec::new()),
+    ] {
+        let meta = TableMeta {
+            largest_key,
+            ..meta.clone()
+        };
+        let mut bytes = Vec::new();
+        meta.encode(&mut bytes);
+        assert_eq!(TableMeta::decode(&mut Reader::new(&bytes)), Ok(meta));
+        for len in 0..bytes.len() {
+            assert!(TableMeta::decode(&mut Reader::new(&bytes[..len])).is_err());
+        }
+    }
+}
+
+#[test]
+fn an_empty_table_and_entries_out_of_order_are_refused() {
+    let scratch = scratch();
+    let fs: Arc<dyn Fs> = Arc::new(StdFs::new());
+    let options = options(4096, Compression::None);
+    let builder = TableBuilder::create(&fs, &scratch.path, ID, SEED, options).expect("create");
+    assert!(builder.finish().is_err());
+    fs.remove_file(&scratch.path).expect("remove");
+    let mut builder = TableBuilder::create(&fs, &scratch.path, ID, SEED, options).expect("create");
+    builder.add(&put(b"b", 5, b"").entry()).expect("add");
+    for row in [put(b"b", 5, b""), put(b"b", 6, b""), put(b"a", 1, b"")] {
+        let error = builder.add(&row.entry()).expect_err("out of order");
+        assert!(error.is_corruption());
+    }
+    builder.add(&put(b"b", 4, b"").entry()).expect("add");
+    assert!(TableBuilder::create(&fs, &scratch.path, ID, SEED, options).is_err());
+}
+
+#[test]
+fn huge_values_have_blocks_of_their_own() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let mut random = Random(3);
+        let rows = [
+            put(b"a", 1, b"small"),
+            put(&[b'k'; 65_535], 2, &random.bytes(5 << 20)),
+            put(&[b'k'; 65_535], 1, &vec![7; 9 << 20]),
+            put(b"l", 3, b"small"),
+        ];
+        let scratch = scratch();
+        let meta = build(&scratch.path, options(4096, compression), &rows, &[]);
+        for use_mmap in [false, true] {
+            let ctx = context(use_mmap);
+            let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
+            for row in &rows {
+                let found = get(&table, &row.key, SeqNo(row.seq)).expect("get");
+                assert!(found.as_ref() == Some(row));
+            }
+            assert!(all(&table).expect("walk") == rows);
+            assert_eq!(table.verify().expect("verify").problems, [""; 0]);
+            assert!(ctx.cache.used_bytes() < 1 << 20);
+        }
+    }
+}
+
+#[test]
+fn scans_leave_the_cache_alone_if_told_to() {
+    let mut random = Random(4);
+    let rows = random_rows(&mut random, Shape::Sequential, 3000);
+    let scratch = scratch();
+    let meta = build(&scratch.path, options(1024, Compression::Lz4), &rows, &[]);
+    for use_mmap in [false, true] {
+        let ctx = context(use_mmap);
+        let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
+        assert_eq!(all(&table).expect("walk"), rows);
+        assert_eq!(ctx.cache.used_bytes(), 0);
+        let mut cursor = table.cursor(true);
+        cursor.seek_last().expect("seek_last");
+        assert!(ctx.cache.used_bytes() > 0);
+    }
+}
+
+/// Small, but with every part: blocks of both encodings, versions across blocks, a filter,
+/// separators with and without words, tombstones.
+fn small_rows() -> (Vec<Row>, Vec<RangeTombstone>) {
+    let mut rows = vec![put(b"", 1, b"empty key"), put(b"key/a", 9, &[b'z'; 200])];
+    rows.extend(
+        (0..12)
+            .rev()
+            .map(|seq| put(b"key/b", 20 + seq, b"version of a key that is hot")),
+    );
+    rows.push(delete(b"key/c", 3));
+    rows.push(put(b"tail", 2, b"unpacked"));
+    (
+        rows,
+        vec![
+            tombstone(b"key/", Some(b"key0"), 4),
+            tombstone(b"zz", None, 1),
+        ],
+    )
+}
+
+/// Opens, reads everything in every way and verifies. `Ok` holds everything that was read.
+#[expect(clippy::type_complexity, reason = "used once, for comparing")]
+fn read_everything(
+    use_mmap: bool,
+    path: &Path,
+    meta: &TableMeta,
+    rows: &[Row],
+) -> Result<(Vec<Row>, Vec<Option<Row>>, Vec<RangeTombstone>), String> {
+    let text = |error: Error| error.to_string();
+    let table = Arc::new(Table::open(&context(use_mmap), path, meta).map_err(text)?);
+    let report = table.verify().map_err(text)?;
+    let walked = all(&table);
+    let got: Result<Vec<_>, _> = rows
+        .iter()
+        .map(|row| get(&table, &row.key, SeqNo(row.seq)))
+        .collect();
+    if let Some(problem) = report.problems.into_iter().next() {
+        return Err(problem);
+    }
+    Ok((
+        walked.map_err(text)?,
+        got.map_err(text)?,
+        table.range_tombstones().to_vec(),
+    ))
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let (rows, tombstones) = small_rows();
+    for compression in [Compression::None, Compression::Lz4] {
+        let scratch = scratch();
+        let meta = build(&scratch.path, options(256, compression), &rows, &tombstones);
+        let clean = std::fs::read(&scratch.path).expect("read");
+        assert!(read_everything(true, &scratch.path, &meta, &rows).is_ok());
+        for bit in 0..clean.len() * 8 {
+            let mut bytes = clean.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&scratch.path, &bytes).expect("write");
+            let read = read_everything(bit % 2 == 0, &scratch.path, &meta, &rows);
+            assert!(
+                read.is_err(),
+                "bit {bit} of {} went unnoticed",
+                clean.len() * 8
+            );
+        }
+    }
+}
+
+#[test]
+fn every_truncation_and_a_longer_file_are_noticed() {
+    let (rows, tombstones) = small_rows();
+    let scratch = scratch();
+    let meta = build(
+        &scratch.path,
+        options(256, Compression::Lz4),
+        &rows,
+        &tombstones,
+    );
+    let clean = std::fs::read(&scratch.path).expect("read");
+    for len in 0..clean.len() {
+        std::fs::write(&scratch.path, &clean[..len]).expect("write");
+        for use_mmap in [false, true] {
+            let error = Table::open(&context(use_mmap), &scratch.path, &meta);
+            assert!(error.expect_err("truncated").is_corruption());
+            // Nor does it pass if the manifest were to agree.
+            let meta = TableMeta {
+                size_bytes: len as u64,
+                ..meta.clone()
+            };
+            assert!(Table::open(&context(use_mmap), &scratch.path, &meta).is_err());
+        }
+    }
+    std::fs::write(&scratch.path, [&clean[..], b"x"].concat()).expect("write");
+    assert!(Table::open(&context(true), &scratch.path, &meta).is_err());
+}
+
+#[test]
+fn tables_of_other_stores_and_numbers_are_refused() {
+    let (rows, tombstones) = small_rows();
+    let scratch = scratch();
+    let meta = build(
+        &scratch.path,
+        options(256, Compression::Lz4),
+        &rows,
+        &tombstones,
+    );
+    let mut ctx = context(true);
+    ctx.seed += 1;
+    assert!(Table::open(&ctx, &scratch.path, &meta).is_err());
+    let other = TableMeta {
+        id: FileId(8),
+        ..meta.clone()
+    };
+    assert!(Table::open(&context(true), &scratch.path, &other).is_err());
+    let other = TableMeta {
+        entries: meta.entries + 1,
+        ..meta
+    };
+    assert!(Table::open(&context(true), &scratch.path, &other).is_err());
+}
