@@ -13,7 +13,7 @@ use crate::cache::BlockCache;
 use crate::checksum::{checksum, mix64, seed_of};
 use crate::coding::Reader;
 use crate::error::Error;
-use crate::fs::{File, Fs, OpenMode, StdFs, read_all};
+use crate::fs::{File, Fs, MemFs, OpenMode, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
@@ -293,7 +293,7 @@ fn compare_walks(
                     0 => row.key.clone(),
                     _ => random_key(random, shape),
                 };
-                if step % 2 == 0 {
+                if step.is_multiple_of(2) {
                     let seq = SeqNo([row.seq, SeqNo::MAX.0, 0][random.below(3) as usize]);
                     cursor.seek(&key, seq).expect("seek");
                     at = Some(lower_bound(rows, &key, seq));
@@ -304,7 +304,7 @@ fn compare_walks(
             }
             (_, Some(from)) => {
                 // Runs in one direction, so that read-ahead and block changes happen.
-                let forward = step % 2 == 0;
+                let forward = step.is_multiple_of(2);
                 at = Some(from);
                 for _ in 0..=random.below(60) {
                     at = match (at, forward) {
@@ -372,6 +372,58 @@ fn random_tables_agree_with_a_sorted_vector() {
             assert_eq!(report.entries, meta.entries);
         }
     }
+}
+
+#[test]
+fn threads_share_a_table() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let rows = random_rows(&mut Random(11), Shape::SharedPrefix, 4000);
+        let scratch = scratch();
+        let meta = build(&scratch.path, options(1024, compression), &rows, &[]);
+        for use_mmap in [false, true] {
+            let ctx = context(use_mmap);
+            let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
+            std::thread::scope(|scope| {
+                for seed in 0..4 {
+                    let (table, rows) = (&table, &rows);
+                    scope.spawn(move || {
+                        let mut random = Random(seed);
+                        compare_gets(&mut random, table, rows, Shape::SharedPrefix, 500);
+                        compare_walks(&mut random, table, rows, Shape::SharedPrefix, 100);
+                    });
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_finished_table_survives_a_power_loss_and_an_unfinished_one_is_refused() {
+    let mut random = Random(12);
+    let rows = random_rows(&mut random, Shape::Random, 20_000);
+    let memory = MemFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (done, cut) = (Path::new("/done"), Path::new("/cut"));
+    let options = options(1024, Compression::None);
+    let mut meta = None;
+    for path in [done, cut] {
+        let mut builder = TableBuilder::create(&fs, path, ID, SEED, options).expect("create");
+        for row in &rows {
+            builder.add(&row.entry()).expect("add");
+        }
+        if path == done {
+            meta = Some(builder.finish().expect("finish"));
+        }
+    }
+    let meta = meta.expect("one was finished");
+    fs.sync_dir(Path::new("/")).expect("sync_dir");
+    let ctx = TableContext {
+        fs: Arc::new(memory.crash()),
+        ..context(true)
+    };
+    let table = Arc::new(Table::open(&ctx, done, &meta).expect("open"));
+    assert_eq!(all(&table).expect("walk"), rows);
+    assert!(Table::open(&ctx, cut, &meta).is_err());
 }
 
 fn tombstone(start: &[u8], end: Option<&[u8]>, seq: u64) -> RangeTombstone {
