@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, seek_word, split_word};
 use crate::types::SeqNo;
 
-/// How far a cursor that walks forward reads ahead.
+/// How far a cursor that walks in one direction reads ahead.
 const READ_AHEAD_BYTES: u64 = 256 << 10;
 /// Blocks that a cursor walks before it counts as walking: a short scan reads nothing ahead.
 const WALKING_AFTER_BLOCKS: u32 = 2;
@@ -47,12 +47,47 @@ struct Loaded {
 #[derive(Default)]
 struct ReadAhead {
     /// Blocks entered one after the other, forward.
-    walked: u32,
-    /// The end of what the operating system was told about.
-    advised_to: u64,
-    /// Stored bytes from `buffer_at` on, of a file that is not mapped.
+    forward: u32,
+    /// Blocks entered one after the other, backward.
+    backward: u32,
+    /// What the operating system was told about last, if the file is mapped.
+    advised: Range<u64>,
+    /// Stored bytes from `buffer_at` on, if the file is not mapped.
     buffer: Vec<u8>,
     buffer_at: u64,
+}
+
+impl ReadAhead {
+    /// Takes note of a move from one block to another.
+    fn moved(&mut self, from: Option<u32>, to: u32) {
+        self.forward = match from {
+            Some(from) if from.checked_add(1) == Some(to) => self.forward + 1,
+            _ => 0,
+        };
+        self.backward = match from {
+            Some(from) if from.checked_sub(1) == Some(to) => self.backward + 1,
+            _ => 0,
+        };
+    }
+
+    /// True if the cursor has walked in one direction for a while.
+    fn is_walking(&self) -> bool {
+        self.forward.max(self.backward) >= WALKING_AFTER_BLOCKS
+    }
+
+    /// `len` bytes in the direction of the walk, or fewer where the blocks end, but all of `block`.
+    fn window(&self, block: &Range<u64>, len: u64, blocks_end: u64) -> Range<u64> {
+        if self.forward > 0 {
+            block.start..(block.start + len).min(blocks_end).max(block.end)
+        } else {
+            block.end.saturating_sub(len).min(block.start)..block.end
+        }
+    }
+}
+
+/// True if `outer` holds all of `inner`.
+fn covers(outer: &Range<u64>, inner: &Range<u64>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
 }
 
 impl fmt::Debug for TableCursor {
@@ -89,12 +124,11 @@ impl TableCursor {
         {
             return Ok(loaded.layout.count);
         }
-        let walking = self.loaded.take().is_some_and(|from| from.no + 1 == no);
-        self.ahead.walked = if walking { self.ahead.walked + 1 } else { 0 };
-        let bytes = if self.ahead.walked < WALKING_AFTER_BLOCKS {
-            self.table.load(no, self.fill_cache)?
-        } else {
+        self.ahead.moved(self.loaded.take().map(|from| from.no), no);
+        let bytes = if self.ahead.is_walking() {
             self.load_ahead(no)?
+        } else {
+            self.table.load(no, self.fill_cache)?
         };
         let body = self.table.body(&bytes);
         let layout = Layout::parse(body).map_err(|what| {
@@ -118,26 +152,24 @@ impl TableCursor {
     fn load_ahead(&mut self, no: u32) -> Result<BlockBytes> {
         let range = self.table.block_range(no);
         let blocks_end = self.table.footer().blocks_end;
+        let ahead = &mut self.ahead;
         if self.table.is_mapped() {
             // Ask again when half of what was asked for has been used.
-            let ahead = &mut self.ahead;
-            if range.end + READ_AHEAD_BYTES / 2 > ahead.advised_to && ahead.advised_to < blocks_end
-                || ahead.advised_to > range.end + READ_AHEAD_BYTES
-            {
-                let end = (range.end + READ_AHEAD_BYTES).min(blocks_end);
-                self.table.will_need(range.start..end);
-                ahead.advised_to = end;
+            let soon = ahead.window(&range, READ_AHEAD_BYTES / 2, blocks_end);
+            if !covers(&ahead.advised, &soon) {
+                ahead.advised = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
+                self.table.will_need(ahead.advised.clone());
             }
             return self.table.load(no, self.fill_cache);
         }
         if let Some(cached) = self.table.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
-        let buffer_end = self.ahead.buffer_at + self.ahead.buffer.len() as u64;
-        if range.start < self.ahead.buffer_at || range.end > buffer_end {
-            let end = (range.start + READ_AHEAD_BYTES).clamp(range.end, blocks_end);
-            self.ahead.buffer = self.table.read_stored(&(range.start..end))?.into_owned();
-            self.ahead.buffer_at = range.start;
+        let buffered = ahead.buffer_at..ahead.buffer_at + ahead.buffer.len() as u64;
+        if !covers(&buffered, &range) {
+            let window = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
+            ahead.buffer = self.table.read_stored(&window)?.into_owned();
+            ahead.buffer_at = window.start;
         }
         let from = (range.start - self.ahead.buffer_at) as usize;
         let to = (range.end - self.ahead.buffer_at) as usize;

@@ -19,7 +19,7 @@ use crate::engine::VerifyReport;
 use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
-use crate::types::{FileId, SeqNo};
+use crate::types::SeqNo;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
 /// push everything else out.
@@ -72,26 +72,12 @@ pub(super) enum BlockBytes {
 impl Table {
     /// Opens the file `path` and checks that it is the table that `meta` describes.
     pub(crate) fn open(ctx: &TableContext, path: &Path, meta: &TableMeta) -> Result<Self> {
-        let table = Self::open_any(ctx, path, meta.id, Some(meta.size_bytes))?;
-        if table.properties.meta != *meta {
-            let at = table.footer.properties_at;
-            return Err(table.corruption(at, "the properties differ from the manifest"));
-        }
-        Ok(table)
-    }
-
-    /// Opens a table of which only the number is known, and perhaps the length.
-    fn open_any(
-        ctx: &TableContext,
-        path: &Path,
-        id: FileId,
-        expected_len: Option<u64>,
-    ) -> Result<Self> {
+        let id = meta.id;
         let file = ctx.fs.open(path, OpenMode::Read)?;
         let len = file.len()?;
         let corruption = |at: u64, what: &str| Error::corruption(path, at, what);
-        if expected_len.is_some_and(|expected| expected != len) {
-            let expected = expected_len.unwrap_or_default();
+        if len != meta.size_bytes {
+            let expected = meta.size_bytes;
             let what = format!("the file has {len} bytes instead of {expected}");
             return Err(Error::corruption(path, len.min(expected), what));
         }
@@ -147,6 +133,10 @@ impl Table {
             verified: Box::default(),
         };
         table.read_sections(footer_at)?;
+        if table.properties.meta != *meta {
+            let what = "the properties differ from the manifest";
+            return Err(table.corruption(footer.properties_at, what));
+        }
         Ok(table)
     }
 
