@@ -73,7 +73,13 @@ pub(crate) struct Log {
     sync_turn: Mutex<()>,
     /// One maker of segments at a time, so that numbers rise along the chain.
     prepare_turn: Mutex<PrepareState>,
-    retire_turn: Mutex<()>,
+    retire_turn: Mutex<RetireState>,
+}
+
+#[derive(Debug, Default)]
+struct RetireState {
+    /// A name went, and the directory could not be synced.
+    owes_sync: bool,
 }
 
 #[derive(Debug)]
@@ -179,7 +185,7 @@ impl Log {
             }),
             sync_turn: Mutex::new(()),
             prepare_turn: Mutex::new(PrepareState { next_number }),
-            retire_turn: Mutex::new(()),
+            retire_turn: Mutex::new(RetireState::default()),
         };
         let first = last.next();
         let activation = Activation {
@@ -374,8 +380,13 @@ impl Log {
     /// Lets go of segments whose records are all below `oldest_needed` (of all but the active one, if
     /// `None`). Their files are kept for reuse or removed.
     pub(crate) fn retire(&self, oldest_needed: Option<SeqNo>) -> Result<()> {
-        let _turn = self.retire_turn.lock();
+        let mut turn = self.retire_turn.lock();
         loop {
+            // One durably before the next (W3).
+            if turn.owes_sync {
+                self.fs.sync_dir(&self.dir)?;
+                turn.owes_sync = false;
+            }
             let (segment, temporary, next_is_anchored) = {
                 let mut segments = self.segments.lock();
                 let Some(next) = segments.live.get(1) else {
@@ -414,8 +425,7 @@ impl Log {
                 debug_assert_eq!(gone.map(|s| s.number), Some(number));
                 segments.pool.extend(temporary);
             }
-            // One durably before the next (W3).
-            self.fs.sync_dir(&self.dir)?;
+            turn.owes_sync = true;
         }
     }
 

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::fs::{Advice, Fs, Mapping, OpenMode, read_all};
 use crate::types::SeqNo;
 
+/// Takes a record: its first and last sequence number and its payload.
+pub(crate) type Visit<'a> = dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()> + 'a;
+
 /// A log that is being read. Changes nothing on disk before [`into_log`](Self::into_log).
 #[derive(Debug)]
 pub(crate) struct Recovery {
@@ -200,11 +203,7 @@ impl Recovery {
     /// below `from` may be left out. A torn tail ends the log silently; damage is
     /// [`Error::Corruption`]. Returns the last sequence number in the log; if it holds no record, the one before
     /// the first that its newest segment announces; zero for a new log.
-    pub(crate) fn replay(
-        &mut self,
-        from: SeqNo,
-        visit: &mut dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()>,
-    ) -> Result<SeqNo> {
+    pub(crate) fn replay(&mut self, from: SeqNo, visit: &mut Visit<'_>) -> Result<SeqNo> {
         // The next number expected, once the oldest segment has told.
         let mut expected: Option<SeqNo> = None;
         for (index, segment) in self.chain.iter().enumerate() {
@@ -265,7 +264,7 @@ impl Recovery {
         first: SeqNo,
         bytes: &[u8],
         from: SeqNo,
-        visit: &mut dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(SeqNo, usize)> {
         let seed = segment_seed(self.store_id, segment.number);
         let mut expected = first;

@@ -161,7 +161,7 @@ fn live(random: &mut Random, writer: &mut Writer, log: &Log, oracle: &mut Oracle
 #[test]
 fn power_losses_leave_a_prefix_with_everything_synced() {
     let dir = Path::new(DIR);
-    for seed in 0..2500 {
+    for seed in 0..6000 {
         let mut random = Random(seed);
         let mut mem = MemFs::new();
         let mut oracle = Oracle::default();
