@@ -27,7 +27,7 @@ const POOL_LEN_MAX: usize = 1;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LogStats {
     /// Bytes of records, with their headers.
-    pub(crate) appended_bytes: u64,
+    pub(crate) bytes_appended: u64,
     /// Records appended.
     pub(crate) appends: u64,
     /// Rounds of syncing, each of one file or more.
@@ -38,6 +38,8 @@ pub(crate) struct LogStats {
     pub(crate) segments_recycled: u64,
     /// Times an append had to make its segment itself.
     pub(crate) segments_awaited: u64,
+    /// Bytes of all the log's files now: live, prepared and waiting for reuse.
+    pub(crate) disk_bytes: u64,
 }
 
 /// The log as everybody but the writer sees it.
@@ -230,6 +232,20 @@ impl Log {
         older_bytes + self.active_used_bytes.load(Ordering::Relaxed)
     }
 
+    fn disk_bytes(&self) -> u64 {
+        let segments = self.segments.lock();
+        let live: u64 = segments.live.iter().map(|s| s.len_bytes).sum();
+        let prepared = segments.prepared.as_ref().map_or(0, |s| s.len_bytes);
+        live + prepared + segments.pool.len() as u64 * self.config.segment_len()
+    }
+
+    /// True if a segment can go once `seq`, the oldest number needed, is needed no more: it
+    /// is not in the active segment, which always stays.
+    pub(crate) fn would_retire_after(&self, seq: SeqNo) -> bool {
+        let segments = self.segments.lock();
+        segments.live.back().expect("one is active").first > seq
+    }
+
     /// First sequence number in the oldest live segment.
     pub(crate) fn oldest_seq(&self) -> SeqNo {
         let segments = self.segments.lock();
@@ -239,12 +255,13 @@ impl Log {
     /// Counters since the log was opened.
     pub(crate) fn stats(&self) -> LogStats {
         LogStats {
-            appended_bytes: self.appended_bytes.load(Ordering::Relaxed),
+            bytes_appended: self.appended_bytes.load(Ordering::Relaxed),
             appends: self.appends.load(Ordering::Relaxed),
             syncs: self.syncs.load(Ordering::Relaxed),
             segments_created: self.created.load(Ordering::Relaxed),
             segments_recycled: self.recycled.load(Ordering::Relaxed),
             segments_awaited: self.awaited.load(Ordering::Relaxed),
+            disk_bytes: self.disk_bytes(),
         }
     }
 

@@ -51,7 +51,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use log::{Log, LogStats};
+pub(crate) use log::Log;
 pub(crate) use recovery::Recovery;
 pub(crate) use writer::Writer;
 
