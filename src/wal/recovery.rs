@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::log::{Inheritance, LiveSegment, Log};
 use super::segment::{
-    Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, decode_header, parse_name,
-    record_at, segment_path, segment_seed,
+    Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, claimed_record,
+    decode_header, parse_name, record_at, segment_path, segment_seed,
 };
 use super::writer::Writer;
 use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
-use crate::fs::{Advice, Fs, Mapping, OpenMode, read_all};
+use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
 use crate::types::SeqNo;
 
 /// Takes a record: its first and last sequence number and its payload.
@@ -35,6 +35,10 @@ pub(crate) struct Recovery {
     number_max: u64,
     /// Last sequence number, once replay has found it.
     last: Option<SeqNo>,
+    /// Highest sequence number that anything read says was durable (W4).
+    witnessed: SeqNo,
+    /// Segments with records that were replayed: index in the chain, and where the records end.
+    replayed: Vec<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,8 @@ impl Recovery {
             temporaries: Vec::new(),
             number_max: 0,
             last: None,
+            witnessed: SeqNo::ZERO,
+            replayed: Vec::new(),
             fs,
         };
         let mut found = recovery.read_headers()?;
@@ -206,6 +212,8 @@ impl Recovery {
     pub(crate) fn replay(&mut self, from: SeqNo, visit: &mut Visit<'_>) -> Result<SeqNo> {
         // The next number expected, once the oldest segment has told.
         let mut expected: Option<SeqNo> = None;
+        let mut witnessed = SeqNo::ZERO;
+        self.replayed.clear();
         for (index, segment) in self.chain.iter().enumerate() {
             let Some(activation) = segment.activation() else {
                 continue;
@@ -222,7 +230,10 @@ impl Recovery {
                 continue;
             }
             let bytes = self.read_segment(segment)?;
-            let (next, at) = self.read_records(segment, activation.first, &bytes, from, visit)?;
+            let read = self.read_records(segment, activation, &bytes, from, visit)?;
+            let (next, at) = (read.expected, read.end);
+            self.replayed.push((index, at));
+            witnessed = witnessed.max(read.witnessed);
             expected = Some(next);
             if next == segment.limit {
                 continue;
@@ -237,6 +248,7 @@ impl Recovery {
                     format!("the record of sequence number {next}, which was durable, is damaged"),
                 ));
             }
+            self.witnessed = witnessed;
             self.last = Some(next.prev());
             return Ok(next.prev());
         }
@@ -256,31 +268,34 @@ impl Recovery {
         Ok(last)
     }
 
-    /// Visits the records of one segment up to its limit. Returns the number expected next and
-    /// where it was not found.
+    /// Visits the records of one segment up to its limit.
     fn read_records(
         &self,
         segment: &Found,
-        first: SeqNo,
+        activation: &Activation,
         bytes: &[u8],
         from: SeqNo,
         visit: &mut Visit<'_>,
-    ) -> Result<(SeqNo, usize)> {
+    ) -> Result<ReadRecords> {
         let seed = segment_seed(self.store_id, segment.number);
-        let mut expected = first;
-        let mut at = HEADER_LEN_BYTES;
-        while expected < segment.limit
-            && let Some(record) = record_at(bytes, at, seed)
-            && record.first == expected
+        let mut read = ReadRecords {
+            expected: activation.first,
+            end: HEADER_LEN_BYTES,
+            witnessed: activation.synced,
+        };
+        while read.expected < segment.limit
+            && let Some(record) = record_at(bytes, read.end, seed)
+            && record.first == read.expected
             && record.last < segment.limit
         {
             if record.last >= from {
                 visit(record.first, record.last, record.payload)?;
             }
-            expected = record.last.next();
-            at = record.next_at;
+            read.expected = record.last.next();
+            read.end = record.next_at;
+            read.witnessed = read.witnessed.max(record.synced);
         }
-        Ok((expected, at))
+        Ok(read)
     }
 
     /// True if anything in the chain from `index` on, or in a segment whose activation was lost, says that
@@ -341,12 +356,7 @@ impl Recovery {
                 self.fs.sync_dir(parent)?;
             }
         }
-        // After a kill the records found may exist in memory only. The new segment is going to
-        // say that they were durable.
-        for segment in &self.chain {
-            let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
-            file.sync_data()?;
-        }
+        self.make_durable()?;
         self.fs.sync_dir(&self.dir)?;
         let previous = match self.chain.last() {
             Some(newest) if last == found => newest.number,
@@ -382,6 +392,40 @@ impl Recovery {
         Ok((Writer::new(Arc::clone(&log), active, last), log))
     }
 
+    /// Makes what replay found durable, since the new segment is going to say so. After a kill it may exist in memory
+    /// only; after a failed sync the operating system may even hold it for clean and never write it. So what
+    /// nothing proves to be durable is written again, unchanged, before it is synced.
+    fn make_durable(&self) -> Result<()> {
+        for (index, segment) in self.chain.iter().enumerate() {
+            let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
+            let replayed = self.replayed.iter().find(|(at, _)| *at == index);
+            if let Some((_, end)) = replayed
+                && let Some(start) = self.first_unproven(segment, *end)?
+            {
+                rewrite(&*file, 0, HEADER_LEN_BYTES)?;
+                rewrite(&*file, start, *end)?;
+            }
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Where the first record begins that nothing proves to be durable.
+    fn first_unproven(&self, segment: &Found, end: usize) -> Result<Option<usize>> {
+        if segment.limit <= self.witnessed {
+            return Ok(None);
+        }
+        let bytes = self.read_segment(segment)?;
+        let mut at = HEADER_LEN_BYTES;
+        while at < end
+            && let Some(record) = claimed_record(&bytes, at)
+            && record.last <= self.witnessed
+        {
+            at = record.next_at;
+        }
+        Ok((at < end).then_some(at))
+    }
+
     /// The old segments as the log will retire them. Strays come first: a segment of the
     /// chain must not be gone while something older than it is there (W3).
     fn inherited(&self, last: SeqNo) -> VecDeque<LiveSegment> {
@@ -401,6 +445,15 @@ impl Recovery {
     }
 }
 
+/// How far the records of a segment go.
+struct ReadRecords {
+    /// The number expected next,
+    expected: SeqNo,
+    /// and where it was not found.
+    end: usize,
+    witnessed: SeqNo,
+}
+
 /// The bytes of a segment.
 enum SegmentBytes {
     Mapped(Mapping),
@@ -416,4 +469,18 @@ impl std::ops::Deref for SegmentBytes {
             Self::Owned(bytes) => bytes,
         }
     }
+}
+
+/// Writes the bytes from `start` to `end` again as they are.
+fn rewrite(file: &dyn File, start: usize, end: usize) -> Result<()> {
+    let mut buffer = vec![0; (end - start).min(64 << 10)];
+    let (mut at, end) = (start as u64, end as u64);
+    let end = end.min(file.len()?);
+    while at < end {
+        let len = (end - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], at)?;
+        file.write_all_at(&buffer[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
 }

@@ -223,7 +223,7 @@ pub(super) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>
 }
 
 /// What the bytes at `at` claim to be, before the checksum is looked at.
-fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
+pub(super) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     let len = frame_len(bytes, at)?;
     if len < META_LEN_BYTES {
         return None;
