@@ -110,7 +110,7 @@ impl Leaves {
 
     /// Index of the leaf that covers `key`.
     fn find(&self, key: &[u8]) -> usize {
-        let covers = |image: &Box<[u8]>| Leaf::from_image(image).covers(key);
+        let covers = |image: &[u8]| Leaf::from_image(image).covers(key);
         let mut found = self.images.iter().enumerate().filter(|(_, i)| covers(i));
         let (at, _) = found.next().expect("a leaf covers every key");
         assert!(found.next().is_none(), "and only one");
@@ -331,8 +331,9 @@ struct Inners {
 
 impl Inners {
     fn find(&self, key: &[u8]) -> usize {
-        let covers = |image: &Box<[u8]>| Inner::from_image(image).covers(key);
-        self.images.iter().position(covers).unwrap()
+        let mut images = self.images.iter();
+        let covers = |image: &[u8]| Inner::from_image(image).covers(key);
+        images.position(|image| covers(image)).unwrap()
     }
 
     /// Splits the child that covers `separator` there.
