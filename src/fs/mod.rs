@@ -23,9 +23,11 @@ use std::sync::Arc;
 use crate::error::Result;
 
 mod map;
+mod mem;
 mod std_fs;
 
 pub use map::{Advice, Mapping, MappingMut};
+pub use mem::MemFs;
 pub use std_fs::StdFs;
 
 /// How a file is opened.
@@ -38,6 +40,15 @@ pub enum OpenMode {
     /// A file that must not exist yet, for reading and writing; mode 0600,
     /// never through a symbolic link.
     CreateNew,
+}
+
+/// Whom a lock excludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Everybody else.
+    Exclusive,
+    /// Exclusive holders only.
+    Shared,
 }
 
 /// A file system.
@@ -68,11 +79,11 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> Result<()>;
 
-    /// Takes an exclusive lock on a file, creating it if needed. The lock ends
+    /// Takes a lock on a file; for an exclusive one the file is created if needed. The lock ends
     /// when the returned value is dropped or the process ends.
-    /// [`Error::Locked`](crate::Error::Locked) if anybody else holds it, in
-    /// this process or another.
-    fn lock(&self, path: &Path) -> Result<Box<dyn FsLock>>;
+    /// [`Error::Locked`](crate::Error::Locked) if anybody else, in this process or another, holds
+    /// one that excludes it.
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>>;
 }
 
 /// A held lock; dropping it releases the lock.
@@ -108,8 +119,9 @@ pub trait File: fmt::Debug + Send + Sync {
     /// `None` means: use [`File::read_exact_at`]. `len` must not exceed the
     /// file's length.
     ///
-    /// The caller promises not to change or cut those bytes while the mapping
-    /// lives.
+    /// The caller promises not to change or cut bytes while there is a reference to them: not
+    /// while the mapping lives, if its bytes are read as one slice; not while a range lives, if
+    /// they are read by [`Mapping::bytes`].
     fn map(&self, len: u64) -> Result<Option<Mapping>>;
 
     /// Maps the first `len` bytes, which must be allocated, for writing, if
