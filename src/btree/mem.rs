@@ -138,10 +138,11 @@ pub(super) enum Body {
 }
 
 /// Changes to a page on disk.
-#[derive(Clone)]
 pub(super) struct Changes {
-    /// The page. It stays allocated while anything refers to it.
-    pub(super) base: PageId,
+    /// The page. It stays allocated while anything refers to it. A checkpoint that merged some
+    /// of the changes into a new page puts that one here, without a lock: to make changes again
+    /// that the page has already changes nothing, so readers may use either.
+    base: AtomicU64,
     pub(super) delta: Delta,
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
     /// [`Changes::try_set`]).
@@ -158,21 +159,32 @@ impl Changes {
     pub(super) fn new(base: PageId, image: &[u8]) -> Self {
         let leaf = Leaf::from_image(image);
         Self {
-            base,
+            base: AtomicU64::new(base.0),
             delta: Delta::new(leaf.prefix().len()),
             room_bytes: leaf.free_bytes(),
             base_len: leaf.len(),
         }
     }
 
-    /// Records a change if the merged leaf is sure to fit its page; `limit` bounds the bytes of
-    /// changes. `base` lends the base image, which is only needed when room is scarce.
-    pub(super) fn try_set<'b, E>(
+    pub(super) fn base(&self) -> PageId {
+        PageId(self.base.load(Ordering::Acquire))
+    }
+
+    /// The old page with some of the changes made is at `page` now. `room_bytes` stays a
+    /// lower bound: it was computed for all of the changes.
+    pub(super) fn move_base(&self, page: PageId) {
+        self.base.store(page.0, Ordering::Release);
+    }
+
+    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.
+    /// `length_in_base` gives the length of the key's value in the page, and is only asked when
+    /// room is scarce: it costs a search.
+    pub(super) fn try_set<E>(
         &mut self,
         key: &[u8],
         value: Option<&[u8]>,
-        limit: usize,
-        base: impl FnOnce() -> Result<&'b [u8], E>,
+        limit_bytes: usize,
+        length_in_base: impl FnOnce() -> Result<Option<usize>, E>,
     ) -> Result<bool, E> {
         let place = self.delta.search(key);
         let mut cost = 0;
@@ -182,24 +194,22 @@ impl Changes {
                 Err(_) => None,
             };
             cost = match held {
-                // The entry was paid for, at this length, when it was first put.
+                // The entry was paid for, at this length, when it was put before.
                 Some(len) => value.len().saturating_sub(len),
                 None => key.len() + value.len() + ENTRY_COST_BYTES,
             };
-            if cost > self.room_bytes && held.is_none() {
-                let leaf = Leaf::from_image(base()?);
-                if let Ok(slot) = leaf.search(key)
-                    && let LeafValue::Inline(old) = leaf.value(slot)
-                    && value.len() <= old.len()
-                {
-                    cost = 0;
-                }
+            if cost > self.room_bytes
+                && held.is_none()
+                && length_in_base()?.is_some_and(|len| value.len() <= len)
+            {
+                // It takes the place of an entry that is at least as long.
+                cost = 0;
             }
             if cost > self.room_bytes {
                 return Ok(false);
             }
         }
-        if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit {
+        if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
             return Ok(false);
         }
         self.room_bytes -= cost;
@@ -229,6 +239,17 @@ impl Changes {
             }
         }
         Ok(image)
+    }
+}
+
+impl Clone for Changes {
+    fn clone(&self) -> Self {
+        Self {
+            base: AtomicU64::new(self.base().0),
+            delta: self.delta.clone(),
+            room_bytes: self.room_bytes,
+            base_len: self.base_len,
+        }
     }
 }
 

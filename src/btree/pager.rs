@@ -26,7 +26,7 @@ use super::meta::META_PAGES;
 use super::node;
 use super::slot::EpochArc;
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
-use crate::checksum::{checksum, seed_of};
+use crate::checksum::{Checksum, checksum, seed_of};
 use crate::error::{Error, Result};
 use crate::fs::{File, Mapping};
 use crate::types::{KeyspaceId, PageId};
@@ -36,22 +36,36 @@ pub(super) struct PageMap {
     mapping: Option<Mapping>,
     /// Pages that may be read.
     pages: u64,
-    /// One bit a page: checked since it was last written.
+    /// Two bits a page: a node, or an overflow value, that starts there was checked since the page
+    /// was last written.
     checked: Box<[AtomicU64]>,
 }
 
+/// What a page was checked to be the start of.
+#[derive(Clone, Copy)]
+enum CheckedAs {
+    Node = 1,
+    Value = 2,
+}
+
+/// Pages for which one word of the bitmap stands.
+const PAGES_PER_WORD: u64 = 32;
+
 impl PageMap {
-    fn is_checked(&self, page: u64) -> bool {
-        let word = self.checked[(page / 64) as usize].load(Ordering::Acquire);
-        word >> (page % 64) & 1 != 0
+    #[inline]
+    fn is_checked(&self, page: u64, kind: CheckedAs) -> bool {
+        let word = self.checked[(page / PAGES_PER_WORD) as usize].load(Ordering::Acquire);
+        word >> (page % PAGES_PER_WORD * 2) & kind as u64 != 0
     }
 
-    fn set_checked(&self, page: u64) {
-        self.checked[(page / 64) as usize].fetch_or(1 << (page % 64), Ordering::Release);
+    fn set_checked(&self, page: u64, kind: CheckedAs) {
+        let bit = (kind as u64) << (page % PAGES_PER_WORD * 2);
+        self.checked[(page / PAGES_PER_WORD) as usize].fetch_or(bit, Ordering::Release);
     }
 
     fn clear_checked(&self, page: u64) {
-        self.checked[(page / 64) as usize].fetch_and(!(1 << (page % 64)), Ordering::Release);
+        let bits = 3 << (page % PAGES_PER_WORD * 2);
+        self.checked[(page / PAGES_PER_WORD) as usize].fetch_and(!bits, Ordering::Release);
     }
 }
 
@@ -187,7 +201,7 @@ impl Pager {
         if let Some(mapping) = &map.mapping
             && page.0 < map.pages
         {
-            if !map.is_checked(page.0) {
+            if !map.is_checked(page.0, CheckedAs::Node) {
                 self.check_mapped(map, mapping, page)?;
             }
             let at = page.0 as usize * self.page_size;
@@ -227,7 +241,7 @@ impl Pager {
         let image = image.ok_or_else(|| self.damaged(page, "the node reaches beyond the file"))?;
         self.check_node(image, page)?;
         self.pages_read.fetch_add(1, Ordering::Relaxed);
-        map.set_checked(page.0);
+        map.set_checked(page.0, CheckedAs::Node);
         Ok(())
     }
 
@@ -310,10 +324,10 @@ impl Pager {
             let bytes = mapping
                 .bytes(page.0 as usize * self.page_size, len)
                 .ok_or_else(|| self.damaged(page, "an overflow value reaches beyond the file"))?;
-            if !map.is_checked(page.0) {
+            if !map.is_checked(page.0, CheckedAs::Value) {
                 check(bytes)?;
                 self.pages_read.fetch_add(1, Ordering::Relaxed);
-                map.set_checked(page.0);
+                map.set_checked(page.0, CheckedAs::Value);
             }
             return Ok(read(bytes));
         }
@@ -322,6 +336,28 @@ impl Pager {
         check(&bytes)?;
         self.pages_read.fetch_add(1, Ordering::Relaxed);
         Ok(read(&bytes))
+    }
+
+    /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns what is
+    /// wrong with it.
+    pub(super) fn recheck_overflow(
+        &self,
+        page: PageId,
+        len: u32,
+        sum: u32,
+    ) -> Result<Option<&'static str>> {
+        let mut running = Checksum::seeded(self.seed_of_page(page));
+        let mut buffer = vec![0; (len as usize).min(1 << 20)];
+        let (mut at, mut rest) = (self.offset(page), len as usize);
+        while rest > 0 {
+            let part = rest.min(buffer.len());
+            self.file.read_exact_at(&mut buffer[..part], at)?;
+            running.update(&buffer[..part]);
+            at += part as u64;
+            rest -= part;
+        }
+        let good = running.finish() == sum;
+        Ok((!good).then_some("the checksum of an overflow value does not match"))
     }
 
     /// `pages` pages from `start` are about to be written anew: what was known of them is void.
@@ -396,16 +432,19 @@ fn map_file(
     } else {
         None
     };
-    let checked: Box<[AtomicU64]> = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+    let checked: Box<[AtomicU64]> = (0..pages.div_ceil(PAGES_PER_WORD))
+        .map(|_| AtomicU64::new(0))
+        .collect();
     if let Some(old) = old {
         for (new, old) in checked.iter().zip(&old.checked) {
             new.store(old.load(Ordering::Acquire), Ordering::Relaxed);
         }
         // Pages that were cut off may come back as others.
-        if !pages.is_multiple_of(64)
+        if !pages.is_multiple_of(PAGES_PER_WORD)
             && let Some(last) = checked.last()
         {
-            last.fetch_and((1 << (pages % 64)) - 1, Ordering::Relaxed);
+            let kept = (1 << (pages % PAGES_PER_WORD * 2)) - 1;
+            last.fetch_and(kept, Ordering::Relaxed);
         }
     }
     Ok(PageMap {

@@ -56,15 +56,6 @@ impl fmt::Debug for Child {
 }
 
 impl Child {
-    /// Address of a node in memory: its identity for as long as it lives.
-    pub(super) fn address(&self) -> Option<usize> {
-        match self {
-            Self::Leaf(leaf) => Some(Arc::as_ptr(leaf) as usize),
-            Self::Inner(inner) => Some(Arc::as_ptr(inner) as usize),
-            Self::Disk(_) => None,
-        }
-    }
-
     /// The same, lent.
     pub(super) fn as_ref(&self) -> ChildRef<'_> {
         match self {
@@ -142,6 +133,15 @@ pub(super) enum ChildRef<'g> {
 }
 
 impl ChildRef<'_> {
+    /// Address of a node in memory: its identity for as long as it lives.
+    pub(super) fn address(&self) -> Option<usize> {
+        match self {
+            Self::Leaf(leaf) => Some(std::ptr::from_ref(leaf.get()) as usize),
+            Self::Inner(inner) => Some(std::ptr::from_ref(inner.get()) as usize),
+            Self::Disk(_) => None,
+        }
+    }
+
     /// A reference that needs no pin.
     pub(super) fn to_owned(self) -> Child {
         match self {
