@@ -24,11 +24,11 @@ use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{File, Fs, FsLock, Mapping, MappingMut, OpenMode};
+use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode};
 use crate::checksum::mix64;
 use crate::error::{Error, Result};
 
@@ -114,7 +114,8 @@ impl NameChange {
 /// A file, with or without a name.
 struct Node {
     state: Mutex<FileState>,
-    locked: AtomicBool,
+    /// Holders of shared locks; -1 for an exclusive one.
+    locks: AtomicI32,
 }
 
 #[derive(Default)]
@@ -385,7 +386,7 @@ impl MemFs {
                                     visible: content,
                                     pending: Vec::new(),
                                 }),
-                                locked: AtomicBool::new(false),
+                                locks: AtomicI32::new(0),
                             })
                         });
                         *node = Arc::clone(copy);
@@ -483,7 +484,7 @@ impl Tree {
     fn create_file(&mut self, dir: DirId, name: &str) -> Arc<Node> {
         let node = Arc::new(Node {
             state: Mutex::new(FileState::default()),
-            locked: AtomicBool::new(false),
+            locks: AtomicI32::new(0),
         });
         self.change(
             dir,
@@ -650,7 +651,7 @@ impl Fs for MemFs {
         Ok(())
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn FsLock>> {
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
         let failed = |e| Error::io("lock", path, e);
         let mut tree = self.shared.tree.write();
         let (dir, name) = tree.parent(path).map_err(failed)?;
@@ -658,29 +659,45 @@ impl Fs for MemFs {
         let node = match found {
             Some(Entry::File(node)) => node,
             Some(Entry::Dir(_)) => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            None if mode == LockMode::Shared => {
+                return Err(failed(io::ErrorKind::NotFound.into()));
+            }
             None => {
                 self.change("lock", path)?;
                 tree.create_file(dir, name)
             }
         };
-        if node.locked.swap(true, Ordering::Acquire) {
+        let take = |held: i32| match mode {
+            LockMode::Exclusive => (held == 0).then_some(-1),
+            LockMode::Shared => (held >= 0).then_some(held + 1),
+        };
+        if node
+            .locks
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, take)
+            .is_err()
+        {
             return Err(Error::Locked {
                 path: path.to_path_buf(),
             });
         }
-        Ok(Box::new(MemLock { node }))
+        Ok(Box::new(MemLock { node, mode }))
     }
 }
 
 struct MemLock {
     node: Arc<Node>,
+    mode: LockMode,
 }
 
 impl FsLock for MemLock {}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        self.node.locked.store(false, Ordering::Release);
+        let released = match self.mode {
+            LockMode::Exclusive => 1,
+            LockMode::Shared => -1,
+        };
+        self.node.locks.fetch_add(released, Ordering::Release);
     }
 }
 
@@ -917,14 +934,18 @@ mod tests {
     #[test]
     fn locks_exclude_and_do_not_survive_a_crash() {
         let fs = MemFs::new();
-        let lock = fs.lock("/LOCK".as_ref()).unwrap();
+        let lock = fs.lock("/LOCK".as_ref(), LockMode::Exclusive).unwrap();
         assert!(matches!(
-            fs.lock("/LOCK".as_ref()),
+            fs.lock("/LOCK".as_ref(), LockMode::Exclusive),
             Err(Error::Locked { .. })
         ));
         fs.sync_dir("/".as_ref()).unwrap();
-        drop(fs.crash().lock("/LOCK".as_ref()).unwrap());
+        drop(
+            fs.crash()
+                .lock("/LOCK".as_ref(), LockMode::Exclusive)
+                .unwrap(),
+        );
         drop(lock);
-        drop(fs.lock("/LOCK".as_ref()).unwrap());
+        drop(fs.lock("/LOCK".as_ref(), LockMode::Exclusive).unwrap());
     }
 }

@@ -155,6 +155,15 @@ impl Fences<'_> {
         heads_offset(self.lower.len(), upper_len)
     }
 
+    /// Bytes of header and fences, at most, of the two nodes that a separator of this length
+    /// makes of one with a prefix of `prefix_len` bytes.
+    pub(super) fn cut_offsets(self, prefix_len: usize, separator_len: usize) -> (usize, usize) {
+        let upper_len = self.upper.map_or(0, |upper| upper.len() - prefix_len);
+        let left = heads_offset(self.lower.len(), separator_len - prefix_len);
+        let right = heads_offset(separator_len, upper_len);
+        (left, right)
+    }
+
     /// Writes the header of an empty node and its fences. The rest of `image` is zero.
     pub(super) fn write(self, image: &mut [u8], kind: u8, level: u8, pages: usize) {
         let prefix_len = self.prefix_len();

@@ -72,41 +72,68 @@ pub(crate) enum Rebuilt {
     },
 }
 
-/// The best place to cut a node in two.
+/// Where to cut a node in two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// In the middle.
+    Middle,
+    /// As far right as pages allow: an append.
+    Last,
+    /// As far left as pages allow: a prepend.
+    First,
+}
+
+/// Finds the best place to cut a node in two.
 ///
-/// `weights` are the bytes of its entries, `fixed` those of header and fences. The cut
-/// is a number `c` in `cuts`: entries before `c` go left, those from `c + moves_up` on go right. Of the
-/// cuts that need the fewest pages and come close to the middle, the one with the shortest
-/// separator wins, because separators are what inner nodes are made of.
+/// The place is a number `c` in `cuts`: entries before `c` go left, those from `c + moves_up`
+/// on go right. `weights` are the bytes of the entries, `separator_len` gives the length of
+/// the separator of a cut, and `fixed` the bytes of header and fences left and right of a
+/// separator of that length. Of the cuts that need the fewest pages and come close to the
+/// middle, the one with the shortest separator wins, because separators are what inner
+/// nodes are made of.
 fn choose_cut(
+    wanted: Cut,
     weights: &[usize],
-    fixed: usize,
     moves_up: usize,
     page_size: usize,
     cuts: std::ops::Range<usize>,
     separator_len: impl Fn(usize) -> usize,
+    fixed: impl Fn(usize) -> (usize, usize),
 ) -> usize {
-    let mut sums = Vec::with_capacity(weights.len() + 1);
-    sums.push(0);
-    let mut sum = 0;
-    for weight in weights {
-        sum += weight;
-        sums.push(sum);
+    struct Candidate {
+        cut: usize,
+        pages: usize,
+        skew: usize,
+        separator_len: usize,
     }
-    let pages_and_skew = |cut: usize| {
-        let left = sums[cut];
-        let right = sum - sums[cut + moves_up];
-        let pages = (fixed + left).div_ceil(page_size) + (fixed + right).div_ceil(page_size);
-        (pages, left.abs_diff(right))
+    let sum: usize = weights.iter().sum();
+    let mut left: usize = weights[..cuts.start].iter().sum();
+    let mut candidates = Vec::with_capacity(cuts.len());
+    for cut in cuts {
+        let right = sum - left - weights[cut..cut + moves_up].iter().sum::<usize>();
+        let separator_len = separator_len(cut);
+        let (fixed_left, fixed_right) = fixed(separator_len);
+        candidates.push(Candidate {
+            cut,
+            pages: (fixed_left + left).div_ceil(page_size)
+                + (fixed_right + right).div_ceil(page_size),
+            skew: left.abs_diff(right),
+            separator_len,
+        });
+        left += weights[cut];
+    }
+    let pages = candidates.iter().map(|c| c.pages).min();
+    candidates.retain(|c| Some(c.pages) == pages);
+    let best = match wanted {
+        Cut::First => candidates.first(),
+        Cut::Last => candidates.last(),
+        Cut::Middle => {
+            // An eighth of the node either way keeps both halves above 40% and usually
+            // offers a dozen separators to choose from.
+            let skew = candidates.iter().map(|c| c.skew).min().unwrap_or(0) + sum / 8;
+            let close = candidates.iter().filter(|c| c.skew <= skew);
+            close.min_by_key(|c| (c.separator_len, c.skew))
+        }
     };
-    let best = cuts.clone().map(pages_and_skew).min();
-    let (pages, skew) = best.expect("a node that is cut has at least one place for it");
-    // An eighth of the node either way keeps both halves above 40% and usually offers
-    // a dozen separators to choose from.
-    let tolerated = skew + sum / 8;
-    cuts.map(|cut| (cut, pages_and_skew(cut)))
-        .filter(|(_, (p, s))| *p == pages && *s <= tolerated)
-        .min_by_key(|(cut, (_, s))| (separator_len(*cut), *s))
-        .map(|(cut, _)| cut)
-        .expect("the best cut is among those tolerated")
+    best.expect("a node that is cut has a place for it").cut
 }

@@ -8,7 +8,7 @@ use crate::btree::node::header::{
     page_count, page_id, put_size, put_u32, put_u64, set_page_id,
 };
 use crate::btree::node::key_parts::KeyParts;
-use crate::btree::node::{Rebuilt, choose_cut};
+use crate::btree::node::{Cut, Rebuilt, choose_cut};
 use crate::types::PageId;
 
 /// A node with fewer children is not cut but grows to several pages: with separators of
@@ -103,15 +103,25 @@ pub(crate) fn with_split(
 
     // Either side gets at least two children.
     let cuts = 1..separators.len() - 1;
-    let cut = if i == last {
-        cuts.end - 1
+    let wanted = if i == last {
+        Cut::Last
     } else if i == 0 && fences.lower.is_empty() {
-        cuts.start
+        Cut::First
     } else {
-        choose_cut(&weights, fixed, 1, page_size, cuts, |cut| {
-            separators[cut].len()
-        })
+        Cut::Middle
     };
+    let cut = choose_cut(
+        wanted,
+        &weights,
+        1,
+        page_size,
+        cuts,
+        |cut| separators[cut].len(),
+        |separator_len| {
+            let (left, right) = fences.cut_offsets(prefix.len(), separator_len);
+            (left + CHILD_LEN, right + CHILD_LEN)
+        },
+    );
     let separator = separators[cut].to_vec();
     let low = Fences {
         lower: fences.lower,

@@ -6,7 +6,7 @@ use crate::btree::node::header::{
     page_count, page_id, put_size, put_u16, put_u32, set_last_seq, set_page_id,
 };
 use crate::btree::node::key_parts::KeyParts;
-use crate::btree::node::{Rebuilt, choose_cut};
+use crate::btree::node::{Cut, Rebuilt, choose_cut};
 use crate::key::shortest_separator;
 use crate::types::SeqNo;
 
@@ -78,18 +78,22 @@ pub(crate) fn split(image: &[u8], pending: Pending<'_>, page_size: usize) -> Reb
         let low = entries[cut - 1].key.suffix();
         shortest_separator(low, entries[cut].key.suffix())
     };
-    let appended = !pending.replaces && pending.at + 1 == entries.len();
-    let prepended = !pending.replaces && pending.at == 0 && fences.lower.is_empty();
-    let cut = if appended {
-        entries.len() - 1
-    } else if prepended {
-        1
+    let wanted = if !pending.replaces && pending.at + 1 == entries.len() {
+        Cut::Last
+    } else if !pending.replaces && pending.at == 0 && fences.lower.is_empty() {
+        Cut::First
     } else {
-        let fixed = fences.heads_offset();
-        choose_cut(&weights, fixed, 0, page_size, 1..entries.len(), |cut| {
-            separator_at(cut).len()
-        })
+        Cut::Middle
     };
+    let cut = choose_cut(
+        wanted,
+        &weights,
+        0,
+        page_size,
+        1..entries.len(),
+        |cut| prefix.len() + separator_at(cut).len(),
+        |separator_len| fences.cut_offsets(prefix.len(), separator_len),
+    );
     let separator = [prefix, separator_at(cut)].concat();
     let low = Fences {
         lower: fences.lower,
