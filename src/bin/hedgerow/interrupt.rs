@@ -1,6 +1,8 @@
-//! Ctrl-C and termination: commands that hold a store or temporary files end in order.
+//! Ctrl-C and termination, for the commands that have something to put in order: `load` says how
+//! much was committed, `compare` removes its stores.
 //!
-//! The first signal sets a flag that long loops look at; the second ends the process at once.
+//! The first signal sets a flag that their loops look at; the second ends the process at once.
+//! Every other command just ends: no store is harmed by that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +10,7 @@ use crate::failure::{Exit, Failure, Result};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler. Without one a signal ends the process as usual, so failing to install it
+/// Installs the handler, from now on. Without one a signal ends the process as usual, so failing to install it
 /// is no reason not to run.
 pub fn install() {
     let _ = ctrlc::set_handler(|| {

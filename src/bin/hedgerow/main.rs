@@ -72,7 +72,6 @@ impl Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    interrupt::install();
     let mut out = Output::new(cli.json);
     let outcome = cli.command.run(&mut out);
     // What was printed before a failure still counts; the failure that came first is reported.

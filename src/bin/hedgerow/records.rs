@@ -76,7 +76,11 @@ pub struct Shape {
 impl Shape {
     /// True if no option was given that only a file can need.
     pub fn is_default(&self) -> bool {
-        self.format.is_none() && self.key.is_empty() && self.value.is_none() && !self.dumped
+        self.format.is_none()
+            && self.key.is_empty()
+            && self.value.is_none()
+            && !self.header
+            && !self.dumped
     }
 
     /// The format of `path`. Refuses a shape that no record can fit.

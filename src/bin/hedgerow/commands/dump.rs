@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::bytes::{Notation, escape_into};
 use crate::failure::Result;
-use crate::interrupt;
 use crate::output::Output;
 use crate::store::{Access, KeyspaceArg, StoreArg, existing, open};
 
@@ -61,7 +60,6 @@ impl Dump {
             }
         })? {
             printed?;
-            interrupt::check()?;
         }
         Ok(())
     }

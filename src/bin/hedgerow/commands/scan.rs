@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::bytes::{Notation, unhex};
 use crate::failure::{Failure, Result};
-use crate::interrupt;
 use crate::output::Output;
 use crate::store::{Access, KeyspaceArg, StoreArg, existing, open};
 
@@ -128,7 +127,6 @@ impl Scan {
                 Some(printed) => printed?,
                 None => break,
             }
-            interrupt::check()?;
         }
         Ok(())
     }

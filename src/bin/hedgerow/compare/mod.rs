@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::cities;
 use crate::failure::{Failure, Result};
+use crate::interrupt;
 use crate::output::{Output, byte_progress, bytes, step_progress, thousands};
 use crate::records::{self, Shape};
 use crate::store::DurabilityArg;
@@ -63,6 +64,7 @@ impl Compare {
             .records
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let data = Data::new(records, limit)?;
+        interrupt::install();
         let home = self.temporary_dir()?;
 
         if !out.json {
