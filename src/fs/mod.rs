@@ -25,6 +25,8 @@ use crate::error::Result;
 mod map;
 mod mem;
 mod std_fs;
+#[cfg(test)]
+mod tests;
 
 pub use map::{Advice, Mapping, MappingMut};
 pub use mem::MemFs;
