@@ -19,9 +19,7 @@ use crate::coding::{Reader, Truncated, put_varint};
 use crate::engine::Op;
 use crate::error::{Error, Result};
 use crate::key::{KeyBounds, KeyRange};
-use crate::types::{
-    KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES, SeqNo,
-};
+use crate::types::{KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
 
 /// Tag of a group heading.
 pub(crate) const TAG_KEYSPACE: u8 = 0;
@@ -124,7 +122,7 @@ impl Batch {
         self.violation = None;
     }
 
-    fn push(&mut self, op: &Op<'_>) {
+    pub(crate) fn push(&mut self, op: &Op<'_>) {
         if self.violation.is_some() {
             return;
         }
@@ -319,16 +317,6 @@ pub(crate) fn decode_payload<'a>(
         }
     }
     Ok(Ok(()))
-}
-
-/// Numbers a batch's operations from `first` on.
-pub(crate) fn number_from(first: SeqNo) -> impl FnMut() -> SeqNo {
-    let mut next = first;
-    move || {
-        let seq = next;
-        next = next.next();
-        seq
-    }
 }
 
 #[cfg(test)]

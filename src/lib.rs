@@ -5,30 +5,45 @@
 mod batch;
 mod btree;
 mod cache;
+mod catalog;
 mod checksum;
 mod coding;
+mod commit;
 mod db;
 mod engine;
 mod error;
 pub mod fs;
+mod hub;
 mod key;
+mod keyspace;
 mod kv;
 mod lsm;
+mod metrics;
 mod model;
 mod options;
+mod recovery;
+mod registry;
+mod snapshot;
+mod store;
+mod throttle;
 mod types;
 mod visibility;
 mod wal;
+mod write_batch;
 
 pub use batch::Batch;
-pub use db::Db;
+pub use db::{Db, KeyspaceInfo};
 pub use engine::{EngineStats, LevelStats, VerifyReport};
 pub use error::{Error, Result};
 pub use key::KeyBounds;
+pub use keyspace::Keyspace;
 pub use kv::{Kv, KvRead, Scan, Value};
+pub use metrics::{DbStats, KeyspaceStats};
 pub use model::{Model, ModelSnapshot};
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, Options};
+pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use types::{
     MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES,
     MAX_VALUE_LEN_BYTES, SeqNo,
 };
+pub use write_batch::WriteBatch;

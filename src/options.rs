@@ -1,11 +1,9 @@
 //! How a store and its keyspaces are configured.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, StdFs};
 
@@ -110,7 +108,7 @@ pub struct Options {
     /// Default: true.
     pub mmap_log: bool,
     /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
-    /// work to calls of [`Db::run_background_once`]. Default: 2.
+    /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.
     pub background_threads: usize,
     /// The file system. Default: [`StdFs`].
     pub fs: Arc<dyn Fs>,
@@ -178,19 +176,6 @@ impl Options {
         background_threads: usize,
         /// Sets [`Options::fs`](#structfield.fs).
         fs: Arc<dyn Fs>,
-    }
-
-    /// Opens the store in directory `path` with these options.
-    ///
-    /// ```
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// # let path = dir.path().join("my.db");
-    /// use hedgerow::{Durability, Options};
-    /// let db = Options::new().durability(Durability::Buffered).open(&path)?;
-    /// # Ok::<(), hedgerow::Error>(())
-    /// ```
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
-        Db::open_with(path, self)
     }
 
     /// Refuses impossible values.

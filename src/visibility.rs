@@ -10,7 +10,7 @@
 //! answer will have a number at or above the `published` in that answer.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -20,6 +20,8 @@ use crate::types::SeqNo;
 #[derive(Debug, Default)]
 pub(crate) struct Visibility {
     published: CacheLine<AtomicU64>,
+    /// What was applied above `published` will never be published.
+    abandoned: AtomicBool,
     /// Live snapshots: sequence number and how many read at it.
     snapshots: Mutex<BTreeMap<SeqNo, usize>>,
 }
@@ -48,6 +50,16 @@ impl Visibility {
     #[inline]
     pub(crate) fn published(&self) -> SeqNo {
         SeqNo(self.published.0.load(Ordering::Acquire))
+    }
+
+    /// A change was applied in part and will never be published: nobody may wait for it.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// True after [`Visibility::abandon`].
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// Registers a snapshot at the published sequence number and returns it. The caller

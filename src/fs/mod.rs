@@ -40,6 +40,15 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// Whom a lock excludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Everybody else.
+    Exclusive,
+    /// Exclusive holders only.
+    Shared,
+}
+
 /// A file system.
 pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Opens or creates a file.
@@ -68,11 +77,11 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> Result<()>;
 
-    /// Takes an exclusive lock on a file, creating it if needed. The lock ends
+    /// Takes a lock on a file; for an exclusive one the file is created if needed. The lock ends
     /// when the returned value is dropped or the process ends.
-    /// [`Error::Locked`](crate::Error::Locked) if anybody else holds it, in
-    /// this process or another.
-    fn lock(&self, path: &Path) -> Result<Box<dyn FsLock>>;
+    /// [`Error::Locked`](crate::Error::Locked) if anybody else, in this process or another, holds
+    /// one that excludes it.
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>>;
 }
 
 /// A held lock; dropping it releases the lock.

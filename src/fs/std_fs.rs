@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{File, Fs, FsLock, Mapping, MappingMut, OpenMode};
+use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode};
 use crate::error::{Error, Result};
 
 /// The operating system's file system.
@@ -107,9 +107,12 @@ impl Fs for StdFs {
         Ok(())
     }
 
-    fn lock(&self, path: &Path) -> Result<Box<dyn FsLock>> {
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
+        options.read(true);
+        if mode == LockMode::Exclusive {
+            options.write(true).create(true).truncate(false);
+        }
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
@@ -117,7 +120,11 @@ impl Fs for StdFs {
             options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
         }
         let file = options.open(path).map_err(|e| Error::io("open", path, e))?;
-        match file.try_lock() {
+        let locked = match mode {
+            LockMode::Exclusive => file.try_lock(),
+            LockMode::Shared => file.try_lock_shared(),
+        };
+        match locked {
             Ok(()) => Ok(Box::new(StdLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(Error::Locked {
                 path: path.to_path_buf(),

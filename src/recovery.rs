@@ -1,0 +1,332 @@
+//! Opening a store: lock, catalogue, engines, log, ready.
+//!
+//! Recovery is part of every open; there is no other. Each engine comes back with what it had
+//! persisted, and the log's records above that are fed to it through the same
+//! [`Engine::apply`] that commits use. Nothing is written by the replay itself, so a crash inside
+//! recovery leaves what recovery found.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::batch::decode_payload;
+use crate::btree::BTreeEngine;
+use crate::cache::BlockCache;
+use crate::catalog::{CATALOG_FILE, Catalog, CatalogEntry, keyspace_dir, parse_keyspace_dir};
+use crate::commit::Pipeline;
+use crate::engine::{Engine, EngineContext, SequencedOp};
+use crate::error::{Error, Result};
+use crate::fs::{Fs, FsLock, LockMode};
+use crate::hub::Hub;
+use crate::lsm::LsmEngine;
+use crate::options::{EngineKind, Options};
+use crate::registry::{OpenKeyspace, Registry, remove_tree};
+use crate::store::{Parts, Store};
+use crate::types::{KeyspaceId, SeqNo};
+use crate::visibility::Visibility;
+use crate::wal::{self, WalConfig};
+
+const LOCK_FILE: &str = "LOCK";
+const LOG_DIR: &str = "wal";
+
+/// Opens, recovers and starts the store in `dir`.
+pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
+    options.check()?;
+    let fs = Arc::clone(&options.fs);
+    let lock = take_lock(&*fs, dir, &options)?;
+    let catalog = match Catalog::load(&*fs, dir)? {
+        Some(catalog) => catalog,
+        None => create(&*fs, dir, &options)?,
+    };
+    if !options.read_only {
+        remove_leftovers(&*fs, dir, &catalog)?;
+    }
+
+    let hub = Arc::new(Hub::default());
+    let visibility = Arc::new(Visibility::default());
+    let cache = Arc::new(BlockCache::new(options.cache_bytes));
+    let registry = Registry::default();
+    let maker = EngineMaker {
+        options: &options,
+        dir,
+        store_id: catalog.store_id,
+    };
+    for entry in &catalog.entries {
+        let context = maker.context(entry, &cache, &visibility, &hub);
+        registry.add(Arc::new(maker.open(entry, context)?));
+    }
+
+    let log_dir = dir.join(LOG_DIR);
+    let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
+    let last = replay(&mut recovery, &log_dir, &registry, &catalog, &visibility)?;
+    visibility.publish(last);
+    let pipeline = if options.read_only {
+        None
+    } else {
+        let config = WalConfig {
+            segment_bytes: options.log_segment_bytes,
+            use_mmap: options.mmap_log,
+        };
+        let (writer, log) = recovery.into_log(config, last)?;
+        hub.attach_log(Arc::clone(&log));
+        Some(Pipeline::new(
+            writer,
+            log,
+            last,
+            Arc::clone(&hub),
+            Arc::clone(&visibility),
+        ))
+    };
+    let parts = Parts::new(
+        options,
+        dir.to_path_buf(),
+        hub,
+        visibility,
+        cache,
+        registry,
+        catalog,
+        pipeline,
+    );
+    Store::start(parts, lock)
+}
+
+/// Locks the directory, making it first if that is wanted.
+fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dyn FsLock>>> {
+    let missing = || {
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
+        Err(Error::io("open", dir, error))
+    };
+    if !fs.exists(&dir.join(CATALOG_FILE))? {
+        if options.read_only || !options.create_if_missing {
+            return missing();
+        }
+        fs.create_dir_all(dir)?;
+        // A directory with somebody else's files in it is probably a mistyped path.
+        let ours = ["LOCK", "wal", "CATALOG.tmp", CATALOG_FILE];
+        if let Some(name) = fs
+            .read_dir(dir)?
+            .iter()
+            .find(|name| !ours.contains(&name.as_str()))
+        {
+            return Err(Error::invalid(format!(
+                "{} is neither empty nor a store: it holds {name:?}",
+                dir.display()
+            )));
+        }
+    }
+    let path = dir.join(LOCK_FILE);
+    if options.read_only {
+        // A store on a read-only medium may have no lock file, and nobody can write to it.
+        return if fs.exists(&path)? {
+            fs.lock(&path, LockMode::Shared).map(Some)
+        } else {
+            Ok(None)
+        };
+    }
+    fs.lock(&path, LockMode::Exclusive).map(Some)
+}
+
+/// Makes an empty store. The catalogue comes last: with it the directory is a store.
+fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
+    debug_assert!(!options.read_only, "take_lock refuses a missing store");
+    fs.create_dir_all(&dir.join(LOG_DIR))?;
+    fs.sync_dir(dir)?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs.sync_dir(parent)?;
+    }
+    // RandomState is seeded by the operating system; no other randomness is needed.
+    let store_id = RandomState::new().build_hasher().finish();
+    let catalog = Catalog::new(store_id);
+    catalog.store(fs, dir)?;
+    Ok(catalog)
+}
+
+/// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2).
+fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
+    for name in fs.read_dir(dir)? {
+        let Some(id) = parse_keyspace_dir(&name) else {
+            continue;
+        };
+        if catalog.entries.iter().all(|entry| entry.id != id) {
+            // Best effort: space is lost if it fails, nothing else, and the next open tries again.
+            let _ = remove_tree(fs, &dir.join(name));
+        }
+    }
+    Ok(())
+}
+
+/// Feeds the log's records to the engines that lack them; returns the last sequence number.
+fn replay(
+    recovery: &mut wal::Recovery,
+    log_dir: &Path,
+    registry: &Registry,
+    catalog: &Catalog,
+    visibility: &Visibility,
+) -> Result<SeqNo> {
+    let keyspaces = registry.all();
+    let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
+    let from = keyspaces
+        .iter()
+        .map(persisted)
+        .min()
+        .unwrap_or(SeqNo::ZERO)
+        .next();
+    let reached = keyspaces.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
+    let last = recovery.replay(from, &mut |first, last, payload| {
+        replay_record(first, last, payload, registry, catalog, log_dir)?;
+        visibility.publish(last);
+        Ok(())
+    })?;
+    // Engines persist nothing that the log does not hold durably (law E3).
+    if last < reached {
+        return Err(Error::corruption(
+            log_dir,
+            0,
+            format!("the log ends at operation {last}, but operation {reached} was persisted"),
+        ));
+    }
+    Ok(last)
+}
+
+fn replay_record(
+    first: SeqNo,
+    last: SeqNo,
+    payload: &[u8],
+    registry: &Registry,
+    catalog: &Catalog,
+    log_dir: &Path,
+) -> Result<()> {
+    let malformed = |what: String| {
+        Err(Error::corruption(
+            log_dir,
+            0,
+            format!("the record of operation {first}: {what}"),
+        ))
+    };
+    let mut next = first;
+    let mut shares: Vec<(KeyspaceId, Vec<SequencedOp<'_>>)> = Vec::new();
+    let decoded = decode_payload(payload, |id, op| {
+        match shares.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, ops)) => ops.push(SequencedOp { seq: next, op }),
+            None => shares.push((id, vec![SequencedOp { seq: next, op }])),
+        }
+        next = next.next();
+        Ok(())
+    })?;
+    if let Err(at) = decoded {
+        return malformed(format!("malformed at byte {at} of the payload"));
+    }
+    if next.prev() != last {
+        return malformed(format!(
+            "it should end with operation {last}, not {}",
+            next.prev()
+        ));
+    }
+    for (id, mut ops) in shares {
+        let Some(keyspace) = registry.by_id(id) else {
+            if id.0 >= catalog.next_id {
+                return malformed(format!("keyspace {id} never existed"));
+            }
+            // It has been dropped (C1).
+            continue;
+        };
+        let persisted = keyspace.engine.persisted_seq();
+        ops.retain(|op| op.seq > persisted);
+        if !ops.is_empty() {
+            keyspace.engine.prepare(&ops)?;
+            keyspace.engine.apply(&ops)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens and makes engines, for recovery and for [`Parts::make_keyspace`].
+struct EngineMaker<'a> {
+    options: &'a Options,
+    dir: &'a Path,
+    store_id: u64,
+}
+
+impl EngineMaker<'_> {
+    fn context(
+        &self,
+        entry: &CatalogEntry,
+        cache: &Arc<BlockCache>,
+        visibility: &Arc<Visibility>,
+        hub: &Arc<Hub>,
+    ) -> EngineContext {
+        let mut options = entry.options.clone();
+        if options.write_buffer_bytes == 0 {
+            options.write_buffer_bytes = self.options.write_buffer_bytes;
+        }
+        EngineContext {
+            fs: Arc::clone(&self.options.fs),
+            dir: keyspace_dir(self.dir, entry.id),
+            store_id: self.store_id,
+            keyspace: entry.id,
+            visibility: Arc::clone(visibility),
+            cache: Arc::clone(cache),
+            options,
+            use_mmap: self.options.mmap_reads,
+            read_only: self.options.read_only,
+            front: Arc::clone(hub) as _,
+        }
+    }
+
+    fn open(&self, entry: &CatalogEntry, context: EngineContext) -> Result<OpenKeyspace> {
+        let engine: Arc<dyn Engine> = match entry.options.engine {
+            EngineKind::Lsm => LsmEngine::open(context)?,
+            EngineKind::BTree => BTreeEngine::open(context)?,
+        };
+        Ok(self.wrap(entry, engine))
+    }
+
+    fn create(&self, entry: &CatalogEntry, context: EngineContext) -> Result<OpenKeyspace> {
+        let engine: Arc<dyn Engine> = match entry.options.engine {
+            EngineKind::Lsm => LsmEngine::create(context)?,
+            EngineKind::BTree => BTreeEngine::create(context)?,
+        };
+        Ok(self.wrap(entry, engine))
+    }
+
+    fn wrap(&self, entry: &CatalogEntry, engine: Arc<dyn Engine>) -> OpenKeyspace {
+        OpenKeyspace::new(
+            entry.id,
+            entry.name.clone(),
+            entry.options.clone(),
+            engine,
+            Arc::clone(&self.options.fs),
+            keyspace_dir(self.dir, entry.id),
+        )
+    }
+}
+
+/// Makes the keyspace of `entry`, durably, and lists it in `catalog` (C2).
+pub(crate) fn make_keyspace(
+    parts: &Parts,
+    catalog: &mut Catalog,
+    entry: CatalogEntry,
+) -> Result<Arc<OpenKeyspace>> {
+    let fs = &*parts.options.fs;
+    let maker = EngineMaker {
+        options: &parts.options,
+        dir: &parts.dir,
+        store_id: catalog.store_id,
+    };
+    let dir = keyspace_dir(&parts.dir, entry.id);
+    if fs.exists(&dir)? {
+        // A failed attempt in this process: its number was not used up.
+        remove_tree(fs, &dir)?;
+    }
+    fs.create_dir_all(&dir)?;
+    let context = maker.context(&entry, &parts.cache, &parts.visibility, &parts.hub);
+    let keyspace = Arc::new(maker.create(&entry, context)?);
+    fs.sync_dir(&parts.dir)?;
+    let mut listed = catalog.clone();
+    listed.next_id = entry.id.0 + 1;
+    listed.entries.push(entry);
+    listed.store(fs, &parts.dir)?;
+    *catalog = listed;
+    parts.registry.add(Arc::clone(&keyspace));
+    Ok(keyspace)
+}

@@ -1,0 +1,116 @@
+//! Back-pressure: slowing writers down before there is nothing left to do but stop them.
+//!
+//! Under [`Pressure::Slow`] writers of a keyspace share a token bucket whose rate falls smoothly
+//! with the pressure. A writer takes the time slot after the previous writer's and waits for it
+//! to begin, so the delay is proportional to the bytes written and there is no stop-and-go.
+//! Under [`Pressure::Stop`] writers wait for background work to report progress; that work
+//! needs no further write.
+//!
+//! Called before any lock is taken.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::engine::Pressure;
+
+/// Rate at the lowest pressure, in bytes a second: above what a log takes, so that the onset of
+/// slowing is not felt.
+const RATE_AT_ZERO: f64 = 512.0 * 1024.0 * 1024.0;
+/// Rate at the highest pressure.
+const RATE_AT_ONE: f64 = 2.0 * 1024.0 * 1024.0;
+/// What an operation costs besides its bytes.
+const OP_COST_BYTES: f64 = 64.0;
+/// Shorter waits are saved up: the operating system cannot sleep for less.
+const MIN_WAIT: Duration = Duration::from_micros(200);
+
+/// The token bucket of one store.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    origin: Instant,
+    /// When the next time slot begins, in nanoseconds after `origin`.
+    next_slot_ns: AtomicU64,
+    slowed_ns: AtomicU64,
+    stopped_ns: AtomicU64,
+}
+
+impl Throttle {
+    pub(crate) fn new() -> Self {
+        Self {
+            origin: Instant::now(),
+            next_slot_ns: AtomicU64::new(0),
+            slowed_ns: AtomicU64::new(0),
+            stopped_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a time slot for `bytes` under `pressure` (0 to 1) and returns how long to wait.
+    pub(crate) fn delay(&self, pressure: f64, bytes: u64) -> Option<Duration> {
+        let now = self.origin.elapsed().as_nanos() as u64;
+        self.delay_at(now, pressure, bytes)
+    }
+
+    fn delay_at(&self, now_ns: u64, pressure: f64, bytes: u64) -> Option<Duration> {
+        let cost_ns = (bytes as f64 + OP_COST_BYTES) / rate(pressure) * 1e9;
+        let mut slot = 0;
+        let _ = self
+            .next_slot_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                slot = next.max(now_ns);
+                Some(slot.saturating_add(cost_ns as u64))
+            });
+        let wait = Duration::from_nanos(slot - now_ns);
+        (wait >= MIN_WAIT).then_some(wait)
+    }
+
+    /// Adds to the figures.
+    pub(crate) fn note(&self, pressure: Pressure, waited: Duration) {
+        let counter = match pressure {
+            Pressure::Stop => &self.stopped_ns,
+            _ => &self.slowed_ns,
+        };
+        counter.fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Time that writers were slowed and stopped so far, in milliseconds.
+    pub(crate) fn waited_ms(&self) -> (u64, u64) {
+        let ms = |counter: &AtomicU64| counter.load(Ordering::Relaxed) / 1_000_000;
+        (ms(&self.slowed_ns), ms(&self.stopped_ns))
+    }
+}
+
+/// Falls geometrically from [`RATE_AT_ZERO`] to [`RATE_AT_ONE`]: equal steps of pressure have
+/// equal ratios.
+fn rate(pressure: f64) -> f64 {
+    RATE_AT_ZERO * (RATE_AT_ONE / RATE_AT_ZERO).powf(pressure.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_falls_smoothly() {
+        assert!((rate(0.0) - RATE_AT_ZERO).abs() < 1.0);
+        assert!((rate(1.0) - RATE_AT_ONE).abs() < 1.0);
+        let rates: Vec<_> = (0..=10).map(|step| rate(f64::from(step) / 10.0)).collect();
+        assert!(rates.windows(2).all(|pair| pair[0] > pair[1]));
+    }
+
+    #[test]
+    fn waits_add_up_to_the_rate() {
+        let throttle = Throttle::new();
+        let mut now_ns = 0;
+        let mut bytes = 0;
+        while now_ns < 1_000_000_000 {
+            bytes += 936 + OP_COST_BYTES as u64;
+            if let Some(wait) = throttle.delay_at(now_ns, 1.0, 936) {
+                now_ns += wait.as_nanos() as u64;
+            }
+        }
+        let expected = RATE_AT_ONE as u64;
+        assert!(
+            (expected * 9 / 10..expected * 11 / 10).contains(&bytes),
+            "{bytes}"
+        );
+    }
+}
