@@ -192,10 +192,11 @@ pub enum Op {
     Reopen,
     /// Lets go of the store without closing it, and opens it again.
     Abandon,
-    /// A power loss that takes everything that was not synced.
-    Crash,
-    /// A power loss that keeps a part, chosen by the seed, of what was not synced.
-    CrashKeeping(u64),
+    /// A power loss that takes everything that was not synced. Then recoveries that fail after so
+    /// many changes of the file system, each followed by a power loss of its own.
+    Crash(Vec<u64>),
+    /// As [`Op::Crash`], but a part, chosen by the seed, of what was not synced is kept.
+    CrashKeeping(u64, Vec<u64>),
 }
 
 fn durability(source: &mut impl Source) -> Durability {
@@ -251,9 +252,18 @@ pub fn draw(source: &mut impl Source) -> Op {
         17 => Op::Recreate(target),
         18 => Op::Reopen,
         19 => Op::Abandon,
-        20 => Op::Crash,
-        _ => Op::CrashKeeping(source.below(1 << 16)),
+        20 => Op::Crash(recoveries(source)),
+        _ => {
+            let seed = source.below(1 << 16);
+            Op::CrashKeeping(seed, recoveries(source))
+        }
     }
+}
+
+/// After how many changes of the file system recoveries fail: mostly none does.
+fn recoveries(source: &mut impl Source) -> Vec<u64> {
+    let count = source.weighted(&[2, 1, 1]);
+    (0..count).map(|_| source.below(40)).collect()
 }
 
 /// Where and how a run happens. Everything in it follows from the source it is drawn from.
@@ -295,6 +305,12 @@ impl Setting {
         });
         Self { options, keyspaces, path, mem }
     }
+
+    /// Opens will be on this file system from now on.
+    fn boot(&mut self, mem: MemFs) {
+        self.options.fs = std::sync::Arc::new(mem.clone());
+        self.mem = Some(mem);
+    }
 }
 
 /// What a run covered.
@@ -303,6 +319,7 @@ pub struct Coverage {
     pub operations: u64,
     pub commits: u64,
     pub crashes: u64,
+    pub interrupted_recoveries: u64,
     pub reopens: u64,
     pub snapshot_reads: u64,
     pub verifications: u64,
@@ -313,6 +330,7 @@ impl Coverage {
         self.operations += other.operations;
         self.commits += other.commits;
         self.crashes += other.crashes;
+        self.interrupted_recoveries += other.interrupted_recoveries;
         self.reopens += other.reopens;
         self.snapshot_reads += other.snapshot_reads;
         self.verifications += other.verifications;
@@ -557,8 +575,10 @@ impl Run {
                 self.open = None;
                 self.reopened()?;
             }
-            Op::Crash => self.crash(MemFs::crash)?,
-            Op::CrashKeeping(seed) => self.crash(|fs| fs.crash_keeping(*seed))?,
+            Op::Crash(recoveries) => self.crash(MemFs::crash, recoveries)?,
+            Op::CrashKeeping(seed, recoveries) => {
+                self.crash(|fs| fs.crash_keeping(*seed), recoveries)?;
+            }
         }
         Ok(())
     }
@@ -578,6 +598,19 @@ impl Run {
         self.compare_all()
     }
 
+    /// Everything in both keyspaces.
+    fn contents(&mut self) -> Outcome<[Map; 2]> {
+        let (open, _) = self.parts();
+        let mut found = [Map::new(), Map::new()];
+        for (keyspace, map) in open.keyspaces.iter().zip(&mut found) {
+            for item in keyspace.iter() {
+                let (key, value) = failed("read after a crash", item)?;
+                map.insert(key.to_vec(), value.to_vec());
+            }
+        }
+        Ok(found)
+    }
+
     fn compare_all(&mut self) -> Outcome {
         let (open, models) = self.parts();
         for (keyspace, model) in open.keyspaces.iter().zip(models) {
@@ -587,24 +620,36 @@ impl Run {
         Ok(())
     }
 
-    /// Crashes and finds out what is left.
-    fn crash(&mut self, crash: impl FnOnce(&MemFs)) -> Outcome {
-        let Some(mem) = self.setting.mem.clone() else {
+    /// Crashes, interrupts recoveries, and finds out what is left.
+    fn crash(&mut self, crash: impl FnOnce(&MemFs) -> MemFs, recoveries: &[u64]) -> Outcome {
+        let Some(mem) = &self.setting.mem else {
             return Ok(());
         };
-        // The power fails while the store is open; what it does after that is lost on it.
-        crash(&mem);
+        // The power fails while the store is open; what it does from then on is lost on it.
+        let mut image = crash(mem);
         self.open = None;
         self.coverage.crashes += 1;
-        self.open()?;
-
-        let (open, _) = self.parts();
-        let mut found = [Map::new(), Map::new()];
-        for (keyspace, map) in open.keyspaces.iter().zip(&mut found) {
-            for item in keyspace.iter() {
-                let (key, value) = failed("read after a crash", item)?;
-                map.insert(key.to_vec(), value.to_vec());
+        for after in recoveries {
+            // The recovery is cut short by an error, and the power fails once more.
+            image.fail_after(*after, std::io::ErrorKind::Other);
+            self.setting.boot(image.clone());
+            if self.open().is_err() {
+                self.coverage.interrupted_recoveries += 1;
             }
+            self.open = None;
+            image = image.crash_keeping(*after);
+        }
+        self.setting.boot(image.clone());
+        self.open()?;
+        let found = self.contents()?;
+
+        // What a recovered store has shown cannot be lost to the next power loss.
+        let again = image.crash();
+        self.open = None;
+        self.setting.boot(again);
+        self.open()?;
+        if self.contents()? != found {
+            return Err("what was there after a crash is not there after a second one".into());
         }
         let mut state = std::mem::take(&mut self.durable);
         let history = std::mem::take(&mut self.history);

@@ -55,11 +55,13 @@ fn agree_on_every_engine() {
     }
     let total = total.into_inner().unwrap();
     report(format_args!(
-        "random operations: {} operations, {} commits, {} crashes, {} reopens, {} reads of \
+        "random operations: {} operations, {} commits, {} crashes, {} interrupted \
+         recoveries, {} reopens, {} reads of \
          snapshots, {} verifications, in {cases} cases from seed {first:#x}",
         total.operations,
         total.commits,
         total.crashes,
+        total.interrupted_recoveries,
         total.reopens,
         total.snapshot_reads,
         total.verifications,
