@@ -23,9 +23,11 @@ use std::sync::Arc;
 use crate::error::Result;
 
 mod map;
+mod mem;
 mod std_fs;
 
 pub use map::{Advice, Mapping, MappingMut};
+pub use mem::MemFs;
 pub use std_fs::StdFs;
 
 /// How a file is opened.
