@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, MemFs, StdFs};
-use hedgerow::{Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 use tempfile::TempDir;
+
+pub use crate::sizes::{Sizes, keyspace_options, tiny};
 
 /// Where a store lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,16 +16,6 @@ pub enum Place {
     Disk,
     /// The crashable file system in memory.
     Memory,
-}
-
-/// How large things are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sizes {
-    /// The defaults that users get.
-    Default,
-    /// Everything at its minimum, so that rotation, flush, compaction, splits, merges and
-    /// checkpoints happen all the time.
-    Tiny,
 }
 
 /// A place, the options to open it with, and the store while it is open.
@@ -113,28 +105,6 @@ impl Rig {
     /// Lets go of the store without closing it. Clones of it must be gone.
     pub fn abandon(&mut self) {
         self.db = None;
-    }
-}
-
-/// The smallest sizes that the options allow.
-pub fn tiny(options: Options) -> Options {
-    options
-        .write_buffer_bytes(16 << 10)
-        .log_segment_bytes(64 << 10)
-        .log_limit_bytes(256 << 10)
-        .cache_bytes(64 << 10)
-}
-
-/// Options of a keyspace of a size.
-pub fn keyspace_options(engine: EngineKind, sizes: Sizes) -> KeyspaceOptions {
-    let options = KeyspaceOptions::new(engine);
-    match sizes {
-        Sizes::Default => options,
-        Sizes::Tiny => options
-            .write_buffer_bytes(16 << 10)
-            .block_size_bytes(256)
-            .table_size_bytes(16 << 10)
-            .page_size_bytes(1 << 10),
     }
 }
 
