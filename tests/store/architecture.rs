@@ -10,7 +10,11 @@ fn source_lines() -> Vec<(PathBuf, usize, String)> {
     let mut todo = vec![root.clone()];
     while let Some(path) = todo.pop() {
         if path.is_dir() {
-            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            todo.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
             let within = path.strip_prefix(&root).unwrap().to_path_buf();
@@ -43,7 +47,9 @@ fn the_file_system_is_used_in_one_room() {
         // The command-line tool reads and writes its user's files, not the store's.
         .filter(|(path, ..)| !path.starts_with("bin"))
         .filter(|(_, _, line)| {
-            ["std::fs", "fs::File", "OpenOptions", "rustix::"].iter().any(|word| line.contains(word))
+            ["std::fs", "fs::File", "OpenOptions", "rustix::"]
+                .iter()
+                .any(|word| line.contains(word))
         })
         .map(|(path, number, line)| format!("src/{}:{number}: {line}", path.display()))
         .collect();
@@ -53,9 +59,18 @@ fn the_file_system_is_used_in_one_room() {
 #[test]
 fn the_engines_know_neither_each_other_nor_the_front() {
     let front = [
-        "crate::db", "crate::wal", "crate::commit", "crate::store", "crate::recovery",
-        "crate::keyspace", "crate::snapshot", "crate::hub", "crate::registry", "crate::catalog",
-        "crate::throttle", "crate::write_batch",
+        "crate::db",
+        "crate::wal",
+        "crate::commit",
+        "crate::store",
+        "crate::recovery",
+        "crate::keyspace",
+        "crate::snapshot",
+        "crate::hub",
+        "crate::registry",
+        "crate::catalog",
+        "crate::throttle",
+        "crate::write_batch",
     ];
     for (room, other) in [("lsm", "crate::btree"), ("btree", "crate::lsm")] {
         let words: Vec<_> = front.iter().copied().chain([other]).collect();
@@ -65,17 +80,36 @@ fn the_engines_know_neither_each_other_nor_the_front() {
 
 #[test]
 fn the_log_takes_payloads_as_bytes() {
-    let words = ["crate::batch", "crate::lsm", "crate::btree", "crate::engine", "crate::db"];
+    let words = [
+        "crate::batch",
+        "crate::lsm",
+        "crate::btree",
+        "crate::engine",
+        "crate::db",
+    ];
     assert_eq!(mentions("wal", &words), [""; 0]);
 }
 
 #[test]
 fn the_ground_stands_on_nothing() {
     let words = [
-        "crate::db", "crate::lsm", "crate::btree", "crate::wal", "crate::commit", "crate::store",
+        "crate::db",
+        "crate::lsm",
+        "crate::btree",
+        "crate::wal",
+        "crate::commit",
+        "crate::store",
         "crate::engine",
     ];
-    for room in ["fs", "key.rs", "coding.rs", "checksum.rs", "types.rs", "error.rs", "record.rs"] {
+    for room in [
+        "fs",
+        "key.rs",
+        "coding.rs",
+        "checksum.rs",
+        "types.rs",
+        "error.rs",
+        "record.rs",
+    ] {
         assert_eq!(mentions(room, &words), [""; 0]);
     }
 }

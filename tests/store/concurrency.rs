@@ -23,7 +23,11 @@ const PILLARS: u32 = 200;
 
 #[test]
 fn on_disk() {
-    run(Rig::new(Place::Disk, Sizes::Tiny), Durability::Buffered, COMMITS);
+    run(
+        Rig::new(Place::Disk, Sizes::Tiny),
+        Durability::Buffered,
+        COMMITS,
+    );
 }
 
 #[test]
@@ -35,21 +39,37 @@ fn on_disk_without_maps() {
 
 #[test]
 fn in_memory() {
-    run(Rig::new(Place::Memory, Sizes::Tiny), Durability::Buffered, COMMITS);
+    run(
+        Rig::new(Place::Memory, Sizes::Tiny),
+        Durability::Buffered,
+        COMMITS,
+    );
 }
 
 #[test]
 fn in_memory_with_sync() {
-    run(Rig::new(Place::Memory, Sizes::Tiny), Durability::Sync, COMMITS);
+    run(
+        Rig::new(Place::Memory, Sizes::Tiny),
+        Durability::Sync,
+        COMMITS,
+    );
 }
 
 #[test]
 fn with_default_sizes() {
-    run(Rig::new(Place::Disk, Sizes::Default), Durability::Buffered, COMMITS);
+    run(
+        Rig::new(Place::Disk, Sizes::Default),
+        Durability::Buffered,
+        COMMITS,
+    );
 }
 
 fn number(value: &[u8]) -> u64 {
-    u64::from_le_bytes(value[..8].try_into().expect("a value begins with its number"))
+    u64::from_le_bytes(
+        value[..8]
+            .try_into()
+            .expect("a value begins with its number"),
+    )
 }
 
 fn counter(writer: u64) -> String {
@@ -62,8 +82,10 @@ fn pillar(n: u32) -> String {
 
 fn run(mut rig: Rig, durability: Durability, commits: u64) {
     let commits = commits * from_env("HEDGEROW_CASES").unwrap_or(1);
-    let keyspaces =
-        [rig.keyspace("lsm", EngineKind::Lsm), rig.keyspace("btree", EngineKind::BTree)];
+    let keyspaces = [
+        rig.keyspace("lsm", EngineKind::Lsm),
+        rig.keyspace("btree", EngineKind::BTree),
+    ];
     for keyspace in &keyspaces {
         for n in 0..PILLARS {
             keyspace.put(pillar(n), b"stands").unwrap();
@@ -126,7 +148,9 @@ fn run(mut rig: Rig, durability: Durability, commits: u64) {
                         let mut batch = Batch::new();
                         batch.delete_range(format!("mine {writer}")..=format!("mine {writer}~"));
                         batch.put(format!("mine {writer} {n}"), n.to_le_bytes());
-                        keyspaces[(n / 64 % 2) as usize].write(batch, durability).unwrap();
+                        keyspaces[(n / 64 % 2) as usize]
+                            .write(batch, durability)
+                            .unwrap();
                     }
                 }
             });
@@ -142,15 +166,23 @@ fn run(mut rig: Rig, durability: Durability, commits: u64) {
                     let at = random.below(2) as usize;
                     let first = number(&keyspaces[at].get(counter(writer)).unwrap().unwrap());
                     let second = number(&keyspaces[1 - at].get(counter(writer)).unwrap().unwrap());
-                    assert!(second >= first, "one half of a batch was read without the other");
+                    assert!(
+                        second >= first,
+                        "one half of a batch was read without the other"
+                    );
                     for (at, value) in [(at, first), (1 - at, second)] {
                         let before = &mut seen[at][writer as usize];
                         assert!(value >= *before, "a counter fell from {before} to {value}");
                         *before = value;
                     }
                     let n = random.below(PILLARS.into()) as u32;
-                    assert!(keyspaces[at].contains(pillar(n)).unwrap(), "pillar {n} is gone");
-                    let found = keyspaces[at].multi_get(&[pillar(n), counter(writer)]).unwrap();
+                    assert!(
+                        keyspaces[at].contains(pillar(n)).unwrap(),
+                        "pillar {n} is gone"
+                    );
+                    let found = keyspaces[at]
+                        .multi_get(&[pillar(n), counter(writer)])
+                        .unwrap();
                     assert!(found.iter().all(Option::is_some));
                     reads.fetch_add(4, Ordering::Relaxed);
                 }
@@ -177,8 +209,9 @@ fn run(mut rig: Rig, durability: Durability, commits: u64) {
                     let snapshot = db.snapshot();
                     let values: Vec<_> = (0..WRITERS)
                         .map(|writer| {
-                            let [a, b] = [&keyspaces[0], &keyspaces[1]]
-                                .map(|k| number(&snapshot.get(k, counter(writer)).unwrap().unwrap()));
+                            let [a, b] = [&keyspaces[0], &keyspaces[1]].map(|k| {
+                                number(&snapshot.get(k, counter(writer)).unwrap().unwrap())
+                            });
                             assert_eq!(a, b, "a snapshot between the halves of a batch");
                             a
                         })
@@ -225,19 +258,29 @@ fn run(mut rig: Rig, durability: Durability, commits: u64) {
 
     for keyspace in &keyspaces {
         for writer in 0..WRITERS {
-            assert_eq!(number(&keyspace.get(counter(writer)).unwrap().unwrap()), commits);
+            assert_eq!(
+                number(&keyspace.get(counter(writer)).unwrap().unwrap()),
+                commits
+            );
         }
         check_scan(keyspace, false, &reads);
         check_scan(keyspace, true, &reads);
     }
-    let before = keyspaces.each_ref().map(|keyspace| keyspace.iter().map(Result::unwrap).collect::<Vec<_>>());
+    let before = keyspaces
+        .each_ref()
+        .map(|keyspace| keyspace.iter().map(Result::unwrap).collect::<Vec<_>>());
     assert!(db.verify().unwrap().is_clean());
     drop((keyspaces, db));
     rig.close();
-    let keyspaces =
-        [rig.keyspace("lsm", EngineKind::Lsm), rig.keyspace("btree", EngineKind::BTree)];
+    let keyspaces = [
+        rig.keyspace("lsm", EngineKind::Lsm),
+        rig.keyspace("btree", EngineKind::BTree),
+    ];
     for (keyspace, before) in keyspaces.iter().zip(before) {
-        assert!(keyspace.iter().map(Result::unwrap).eq(before), "after opening again");
+        assert!(
+            keyspace.iter().map(Result::unwrap).eq(before),
+            "after opening again"
+        );
     }
     report(format_args!(
         "concurrency: {} commits beside {} reads",

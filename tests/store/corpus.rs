@@ -7,7 +7,9 @@ use crate::rig::report;
 
 /// The inputs of a fuzz target, by name.
 fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
     let mut inputs: Vec<_> = std::fs::read_dir(&dir)
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
         .map(|entry| {
@@ -27,7 +29,10 @@ fn replay(target: &str, run: impl Fn(&[u8])) {
         eprintln!("{}", path.display());
         run(bytes);
     }
-    report(format_args!("corpus: {} inputs of the fuzz target {target}", inputs.len()));
+    report(format_args!(
+        "corpus: {} inputs of the fuzz target {target}",
+        inputs.len()
+    ));
 }
 
 #[test]

@@ -42,7 +42,11 @@ fn sample(seed: u64) -> Sample {
             keyspaces[at].delete_range(&key[..]..&end[..]).unwrap();
             state[at].retain(|at, _| !(key <= *at && *at < end));
         } else {
-            let len = if random.one_in(40) { 2500 } else { random.below(120) as usize };
+            let len = if random.one_in(40) {
+                2500
+            } else {
+                random.below(120) as usize
+            };
             let value = random.bytes(len);
             keyspaces[at].put(&key, &value).unwrap();
             state[at].insert(key, value);
@@ -107,7 +111,9 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
         // What a scan saw before it failed, and every lookup, must be right as well.
         for (key, value) in forward.iter().chain(&backward) {
             if !is_some_value(sample, *engine, key, value) {
-                return Err(format!("{engine}: a scan yields a value that was never put"));
+                return Err(format!(
+                    "{engine}: a scan yields a value that was never put"
+                ));
             }
         }
         for n in 0..200u32 {
@@ -124,7 +130,9 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
         *map = forward.into_iter().collect();
         if !failed {
             for n in 0..200u32 {
-                let got = keyspace.get(n.to_be_bytes()).map_err(|error| error.to_string())?;
+                let got = keyspace
+                    .get(n.to_be_bytes())
+                    .map_err(|error| error.to_string())?;
                 if got.as_deref() != map.get(&n.to_be_bytes()[..]).map(Vec::as_slice) {
                     return Err(format!("{engine}: get and scan differ at {n}"));
                 }
@@ -142,14 +150,23 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
 }
 
 fn is_some_value(sample: &Sample, engine: EngineKind, key: &[u8], value: &[u8]) -> bool {
-    let at = EngineKind::ALL.iter().position(|other| *other == engine).expect("an engine");
-    sample.states.iter().any(|state| state[at].get(key).is_some_and(|other| other == value))
+    let at = EngineKind::ALL
+        .iter()
+        .position(|other| *other == engine)
+        .expect("an engine");
+    sample
+        .states
+        .iter()
+        .any(|state| state[at].get(key).is_some_and(|other| other == value))
 }
 
 /// Opens the damaged image, reads everything, verifies. `Err` says which law was broken.
 fn suffer(sample: &Sample, image: &Image, fs: Arc<dyn Fs>, root: &Path) -> Result<Fate, String> {
     image.write(&*fs, root);
-    let options = tiny(hedgerow::Options::new()).fs(fs).background_threads(0).background_sync_ms(0);
+    let options = tiny(hedgerow::Options::new())
+        .fs(fs)
+        .background_threads(0)
+        .background_sync_ms(0);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let Ok(db) = options.open(root) else {
             return Ok(Fate::Refused);
@@ -186,7 +203,12 @@ impl Tally {
 
 /// Applies `damage` to a copy of the sample and judges what follows.
 #[track_caller]
-fn sweep_one(sample: &Sample, tally: &mut Tally, story: &str, damage: impl FnOnce(&mut Image)) -> Fate {
+fn sweep_one(
+    sample: &Sample,
+    tally: &mut Tally,
+    story: &str,
+    damage: impl FnOnce(&mut Image),
+) -> Fate {
     let mut image = sample.image.clone();
     damage(&mut image);
     let fate = suffer(sample, &image, Arc::new(MemFs::new()), Path::new("/store"))
@@ -210,9 +232,16 @@ fn positions(random: &mut Random, len: usize, count: u64) -> Vec<usize> {
 fn an_intact_copy_is_right() {
     let sample = sample(40);
     let mut tally = Tally::default();
-    assert_eq!(sweep_one(&sample, &mut tally, "intact", |_| ()), Fate::Right);
+    assert_eq!(
+        sweep_one(&sample, &mut tally, "intact", |_| ()),
+        Fate::Right
+    );
     // The sample is worth damaging: both engines, the log, the catalogue.
-    assert!(sample.image.data_files().count() >= 5, "{:?}", sample.image.files.keys());
+    assert!(
+        sample.image.data_files().count() >= 5,
+        "{:?}",
+        sample.image.files.keys()
+    );
     assert!(sample.image.data_files().any(|(path, _)| is_log(path)));
 }
 
@@ -222,7 +251,11 @@ fn flipped_bits_in_every_file() {
     let mut random = Random::new(from_env("HEDGEROW_SEED").unwrap_or(1));
     let count = 300 * from_env("HEDGEROW_CASES").unwrap_or(1);
     let mut tally = Tally::default();
-    let files: Vec<_> = sample.image.data_files().map(|(p, b)| (p.clone(), b.len())).collect();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
     for (path, len) in files {
         for at in positions(&mut random, len, count) {
             let bit = random.below(8);
@@ -233,7 +266,10 @@ fn flipped_bits_in_every_file() {
             if let Fate::Shorter(fewer) = fate {
                 // Only the log may end early, and only by its very last record: damage in
                 // front of a record that was written later is not a torn tail.
-                assert!(is_log(&path) && fewer <= 1, "{story}: {fewer} commits are missing");
+                assert!(
+                    is_log(&path) && fewer <= 1,
+                    "{story}: {fewer} commits are missing"
+                );
             }
         }
     }
@@ -245,7 +281,11 @@ fn truncated_files() {
     let sample = sample(42);
     let mut random = Random::new(2);
     let mut tally = Tally::default();
-    let files: Vec<_> = sample.image.data_files().map(|(p, b)| (p.clone(), b.len())).collect();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
     for (path, len) in files {
         for to in positions(&mut random, len, 60) {
             let story = format!("{} cut to {to} of {len} bytes", path.display());
@@ -265,13 +305,21 @@ fn zeroed_and_garbled_sectors() {
     let sample = sample(43);
     let mut random = Random::new(3);
     let mut tally = Tally::default();
-    let files: Vec<_> = sample.image.data_files().map(|(p, b)| (p.clone(), b.len())).collect();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
     for (path, len) in files {
         let sectors = len.div_ceil(512);
         for _ in 0..sectors.min(80) {
             let sector = random.below(sectors as u64) as usize;
             let garble = random.one_in(2);
-            let story = format!("sector {sector} of {} {}", path.display(), if garble { "garbled" } else { "zeroed" });
+            let story = format!(
+                "sector {sector} of {} {}",
+                path.display(),
+                if garble { "garbled" } else { "zeroed" }
+            );
             let junk = random.bytes(512);
             let fate = sweep_one(&sample, &mut tally, &story, |image| {
                 let file = image.files.get_mut(&path).expect("a file");
@@ -292,10 +340,18 @@ fn zeroed_and_garbled_sectors() {
 fn missing_and_empty_files() {
     let sample = sample(44);
     let mut tally = Tally::default();
-    let files: Vec<_> = sample.image.data_files().map(|(path, _)| path.clone()).collect();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(path, _)| path.clone())
+        .collect();
     for path in files {
         for empty in [false, true] {
-            let story = format!("{} {}", path.display(), if empty { "emptied" } else { "removed" });
+            let story = format!(
+                "{} {}",
+                path.display(),
+                if empty { "emptied" } else { "removed" }
+            );
             let fate = sweep_one(&sample, &mut tally, &story, |image| {
                 if empty {
                     image.files.get_mut(&path).expect("a file").clear();
@@ -334,7 +390,11 @@ fn files_of_another_store() {
 fn files_swapped_within_a_store() {
     let sample = sample(47);
     let mut tally = Tally::default();
-    let paths: Vec<_> = sample.image.data_files().map(|(path, _)| path.clone()).collect();
+    let paths: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(path, _)| path.clone())
+        .collect();
     for (at, one) in paths.iter().enumerate() {
         for other in &paths[at + 1..] {
             let story = format!("{} and {} swapped", one.display(), other.display());
@@ -356,7 +416,11 @@ fn bytes_behind_the_end() {
     let sample = sample(48);
     let mut tally = Tally::default();
     let mut random = Random::new(4);
-    let paths: Vec<_> = sample.image.data_files().map(|(path, _)| path.clone()).collect();
+    let paths: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(path, _)| path.clone())
+        .collect();
     for path in paths {
         for len in [1, 512, 5000] {
             let junk = random.bytes(len);
@@ -364,7 +428,10 @@ fn bytes_behind_the_end() {
             let fate = sweep_one(&sample, &mut tally, &story, |image| {
                 image.files.get_mut(&path).expect("a file").extend(&junk);
             });
-            assert!(!matches!(fate, Fate::Shorter(_)), "{story}: commits are missing");
+            assert!(
+                !matches!(fate, Fate::Shorter(_)),
+                "{story}: commits are missing"
+            );
         }
     }
     report(format_args!("bytes behind the end: {tally:?}"));
@@ -377,7 +444,11 @@ fn flipped_bits_read_through_maps() {
     let mut random = Random::new(5);
     let mut tally = Tally::default();
     let dir = tempfile::tempdir().unwrap();
-    let files: Vec<_> = sample.image.data_files().map(|(p, b)| (p.clone(), b.len())).collect();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
     let mut number = 0;
     for (path, len) in files {
         for _ in 0..40 {
@@ -389,7 +460,11 @@ fn flipped_bits_read_through_maps() {
             let fate = suffer(&sample, &image, Arc::new(StdFs::new()), &root)
                 .unwrap_or_else(|law| panic!("byte {at} of {}: {law}", path.display()));
             if let Fate::Shorter(fewer) = fate {
-                assert!(is_log(&path) && fewer <= 1, "byte {at} of {}: {fewer}", path.display());
+                assert!(
+                    is_log(&path) && fewer <= 1,
+                    "byte {at} of {}: {fewer}",
+                    path.display()
+                );
             }
             tally.count(&fate);
             std::fs::remove_dir_all(&root).unwrap();
@@ -412,10 +487,15 @@ fn another_format_version_is_told_from_damage() {
         image.files.get_mut(path).expect("a file")[8..12].copy_from_slice(&999u32.to_le_bytes());
         let fs = MemFs::new();
         image.write(&fs, Path::new("/store"));
-        let options =
-            tiny(hedgerow::Options::new()).fs(Arc::new(fs)).background_threads(0);
+        let options = tiny(hedgerow::Options::new())
+            .fs(Arc::new(fs))
+            .background_threads(0);
         match options.open("/store") {
-            Err(Error::UnsupportedFormat { found: 999, supported, .. }) => {
+            Err(Error::UnsupportedFormat {
+                found: 999,
+                supported,
+                ..
+            }) => {
                 assert_eq!(supported, 1);
                 told.push(path.clone());
             }
@@ -423,16 +503,22 @@ fn another_format_version_is_told_from_damage() {
             // A file that is read only when it is needed is refused then.
             Ok(db) => {
                 let keyspaces = EngineKind::ALL.map(|engine| {
-                    db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny)).unwrap()
+                    db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny))
+                        .unwrap()
                 });
                 let refused = keyspaces.iter().any(|keyspace| {
-                    keyspace.iter().any(|item| matches!(item, Err(Error::UnsupportedFormat { .. })))
+                    keyspace
+                        .iter()
+                        .any(|item| matches!(item, Err(Error::UnsupportedFormat { .. })))
                 });
                 assert!(refused, "{}: version 999 was read", path.display());
                 told.push(path.clone());
             }
         }
     }
-    assert!(told.iter().any(|path| path.ends_with("CATALOG")), "{told:?}");
+    assert!(
+        told.iter().any(|path| path.ends_with("CATALOG")),
+        "{told:?}"
+    );
     assert!(told.iter().any(|path| is_log(path)), "{told:?}");
 }

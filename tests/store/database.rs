@@ -63,7 +63,10 @@ database_cases!(
 );
 
 fn both(rig: &mut Rig) -> [Keyspace; 2] {
-    [rig.keyspace("lsm", EngineKind::Lsm), rig.keyspace("btree", EngineKind::BTree)]
+    [
+        rig.keyspace("lsm", EngineKind::Lsm),
+        rig.keyspace("btree", EngineKind::BTree),
+    ]
 }
 
 fn sample(count: u32) -> Map {
@@ -82,10 +85,18 @@ fn keyspaces_are_listed_and_found_again(mut rig: Rig) {
     rig.db().keyspace("users", EngineKind::BTree).unwrap();
     rig.db().keyspace("events", EngineKind::Lsm).unwrap();
     for _ in 0..2 {
-        let list: Vec<_> = rig.db().keyspaces().into_iter().map(|k| (k.name, k.engine)).collect();
+        let list: Vec<_> = rig
+            .db()
+            .keyspaces()
+            .into_iter()
+            .map(|k| (k.name, k.engine))
+            .collect();
         assert_eq!(
             list,
-            [("users".to_owned(), EngineKind::BTree), ("events".to_owned(), EngineKind::Lsm)]
+            [
+                ("users".to_owned(), EngineKind::BTree),
+                ("events".to_owned(), EngineKind::Lsm)
+            ]
         );
         let users = rig.db().existing_keyspace("users").unwrap().unwrap();
         assert_eq!((users.name(), users.engine()), ("users", EngineKind::BTree));
@@ -99,7 +110,10 @@ fn a_keyspace_keeps_its_engine(mut rig: Rig) {
     rig.db().keyspace("data", EngineKind::Lsm).unwrap();
     for _ in 0..2 {
         assert_invalid(rig.db().keyspace("data", EngineKind::BTree));
-        assert_eq!(rig.db().keyspace("data", EngineKind::Lsm).unwrap().engine(), EngineKind::Lsm);
+        assert_eq!(
+            rig.db().keyspace("data", EngineKind::Lsm).unwrap().engine(),
+            EngineKind::Lsm
+        );
         rig.close();
     }
 }
@@ -128,8 +142,10 @@ fn many_keyspaces_keep_apart(mut rig: Rig) {
     let sizes = rig.sizes;
     for n in 0..24usize {
         let engine = EngineKind::ALL[n % 2];
-        let keyspace =
-            rig.db().keyspace_with(&format!("k{n}"), keyspace_options(engine, sizes)).unwrap();
+        let keyspace = rig
+            .db()
+            .keyspace_with(&format!("k{n}"), keyspace_options(engine, sizes))
+            .unwrap();
         for i in 0..50u32 {
             keyspace.put(i.to_be_bytes(), format!("{n}/{i}")).unwrap();
         }
@@ -139,9 +155,16 @@ fn many_keyspaces_keep_apart(mut rig: Rig) {
     }
     for _ in 0..2 {
         for n in 0..24 {
-            let keyspace = rig.db().existing_keyspace(&format!("k{n}")).unwrap().unwrap();
+            let keyspace = rig
+                .db()
+                .existing_keyspace(&format!("k{n}"))
+                .unwrap()
+                .unwrap();
             assert_eq!(keyspace.iter().count(), 50);
-            assert_eq!(keyspace.get(7u32.to_be_bytes()).unwrap().unwrap(), format!("{n}/7").as_bytes());
+            assert_eq!(
+                keyspace.get(7u32.to_be_bytes()).unwrap().unwrap(),
+                format!("{n}/7").as_bytes()
+            );
         }
         assert_clean(rig.db());
         rig.close();
@@ -154,10 +177,19 @@ fn a_dropped_keyspace_is_gone(mut rig: Rig) {
     load_mixed(&lsm, &entries);
     load_mixed(&btree, &entries);
     rig.db().drop_keyspace("lsm").unwrap();
-    assert!(matches!(rig.db().drop_keyspace("lsm"), Err(Error::NoSuchKeyspace { .. })));
-    assert!(matches!(lsm.put(b"a", b"1"), Err(Error::NoSuchKeyspace { .. })));
+    assert!(matches!(
+        rig.db().drop_keyspace("lsm"),
+        Err(Error::NoSuchKeyspace { .. })
+    ));
+    assert!(matches!(
+        lsm.put(b"a", b"1"),
+        Err(Error::NoSuchKeyspace { .. })
+    ));
     assert!(matches!(lsm.get(b"a"), Err(Error::NoSuchKeyspace { .. })));
-    assert!(matches!(lsm.iter().next(), Some(Err(Error::NoSuchKeyspace { .. }))));
+    assert!(matches!(
+        lsm.iter().next(),
+        Some(Err(Error::NoSuchKeyspace { .. }))
+    ));
     assert_holds(&btree, &entries);
     drop((lsm, btree));
     rig.close();
@@ -169,14 +201,21 @@ fn a_dropped_keyspace_is_gone(mut rig: Rig) {
     rig.close();
     // The files of the dropped keyspace are gone.
     let dirs = rig.fs().read_dir(rig.path()).unwrap();
-    assert_eq!(dirs.iter().filter(|name| name.starts_with("ks-")).count(), 2, "{dirs:?}");
+    assert_eq!(
+        dirs.iter().filter(|name| name.starts_with("ks-")).count(),
+        2,
+        "{dirs:?}"
+    );
 }
 
 fn a_dropped_keyspace_can_be_made_again_on_the_other_engine(mut rig: Rig) {
     let sizes = rig.sizes;
     for round in 0..6usize {
         let engine = EngineKind::ALL[round % 2];
-        let keyspace = rig.db().keyspace_with("data", keyspace_options(engine, sizes)).unwrap();
+        let keyspace = rig
+            .db()
+            .keyspace_with("data", keyspace_options(engine, sizes))
+            .unwrap();
         assert_holds(&keyspace, &Map::new());
         let entries = sample(200 + round as u32);
         load_mixed(&keyspace, &entries);
@@ -260,7 +299,10 @@ fn a_batch_of_a_dropped_keyspace_is_refused(mut rig: Rig) {
     batch.put(&lsm, b"a", b"1");
     rig.db().drop_keyspace("lsm").unwrap();
     let result = rig.db().write(batch, Durability::Sync);
-    assert!(matches!(result, Err(Error::NoSuchKeyspace { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(Error::NoSuchKeyspace { .. })),
+        "{result:?}"
+    );
     assert_holds(&btree, &Map::new());
 }
 
@@ -299,8 +341,14 @@ fn a_snapshot_is_consistent_over_all_keyspaces(mut rig: Rig) {
             let found = snapshot.get(keyspace, b"round").unwrap().unwrap();
             assert_eq!(found, round.to_le_bytes());
             assert_eq!(snapshot.iter(keyspace).count() as u32, round + 2);
-            assert_eq!(snapshot.prefix(keyspace, [0, 0]).rev().count() as u32, round + 1);
-            assert_eq!(snapshot.range(keyspace, ..10u32.to_be_bytes()).count() as u32, (round + 1).min(10));
+            assert_eq!(
+                snapshot.prefix(keyspace, [0, 0]).rev().count() as u32,
+                round + 1
+            );
+            assert_eq!(
+                snapshot.range(keyspace, ..10u32.to_be_bytes()).count() as u32,
+                (round + 1).min(10)
+            );
             let view = snapshot.keyspace(keyspace);
             assert_eq!(view.get(b"round").unwrap().unwrap(), round.to_le_bytes());
         }
@@ -370,11 +418,15 @@ fn overwrites_and_deletes_are_kept_over_opens(mut rig: Rig) {
             let key = random.below(500).to_be_bytes()[6..].to_vec();
             if random.one_in(3) {
                 expected.remove(&key);
-                keyspaces.iter().for_each(|keyspace| keyspace.delete(&key).unwrap());
+                keyspaces
+                    .iter()
+                    .for_each(|keyspace| keyspace.delete(&key).unwrap());
             } else {
                 let len = random.below(100) as usize;
                 let value = random.bytes(len);
-                keyspaces.iter().for_each(|keyspace| keyspace.put(&key, &value).unwrap());
+                keyspaces
+                    .iter()
+                    .for_each(|keyspace| keyspace.put(&key, &value).unwrap());
                 expected.insert(key, value);
             }
         }
@@ -411,10 +463,16 @@ fn after_close_every_use_fails(mut rig: Rig) {
     let db = rig.db().clone();
     lsm.put(b"a", b"1").unwrap();
     rig.close();
-    assert!(matches!(db.keyspace("lsm", EngineKind::Lsm), Err(Error::Closed)));
+    assert!(matches!(
+        db.keyspace("lsm", EngineKind::Lsm),
+        Err(Error::Closed)
+    ));
     assert!(matches!(db.existing_keyspace("lsm"), Err(Error::Closed)));
     assert!(matches!(db.drop_keyspace("lsm"), Err(Error::Closed)));
-    assert!(matches!(db.write(db.batch(), Durability::Sync), Err(Error::Closed)));
+    assert!(matches!(
+        db.write(db.batch(), Durability::Sync),
+        Err(Error::Closed)
+    ));
     assert!(matches!(db.flush(), Err(Error::Closed)));
     assert!(matches!(db.sync(), Err(Error::Closed)));
     assert!(matches!(db.compact(), Err(Error::Closed)));
@@ -425,7 +483,10 @@ fn after_close_every_use_fails(mut rig: Rig) {
         assert!(matches!(keyspace.delete_range(..), Err(Error::Closed)));
         let mut batch = Batch::new();
         batch.put(b"a", b"1");
-        assert!(matches!(keyspace.write(batch, Durability::Buffered), Err(Error::Closed)));
+        assert!(matches!(
+            keyspace.write(batch, Durability::Buffered),
+            Err(Error::Closed)
+        ));
         assert!(matches!(keyspace.get(b"a"), Err(Error::Closed)));
         assert!(matches!(keyspace.multi_get(&[b"a"]), Err(Error::Closed)));
         assert!(matches!(keyspace.iter().next(), Some(Err(Error::Closed))));
@@ -433,7 +494,13 @@ fn after_close_every_use_fails(mut rig: Rig) {
     }
     // Closing twice is fine, and the store can be opened while old handles live.
     db.close().unwrap();
-    assert_eq!(rig.keyspace("lsm", EngineKind::Lsm).get(b"a").unwrap().unwrap(), b"1");
+    assert_eq!(
+        rig.keyspace("lsm", EngineKind::Lsm)
+            .get(b"a")
+            .unwrap()
+            .unwrap(),
+        b"1"
+    );
 }
 
 fn a_scan_taken_before_close_can_be_read_after(mut rig: Rig) {
@@ -446,26 +513,52 @@ fn a_scan_taken_before_close_can_be_read_after(mut rig: Rig) {
     }
     rig.close();
     for scan in scans {
-        assert_eq!(forward(scan), entries.clone().into_iter().collect::<Vec<_>>());
+        assert_eq!(
+            forward(scan),
+            entries.clone().into_iter().collect::<Vec<_>>()
+        );
     }
 }
 
 fn a_second_open_is_locked_out(mut rig: Rig) {
-    rig.keyspace("data", EngineKind::Lsm).put(b"a", b"1").unwrap();
+    rig.keyspace("data", EngineKind::Lsm)
+        .put(b"a", b"1")
+        .unwrap();
     let options = rig.options.clone();
     let path = rig.path().to_path_buf();
-    assert!(matches!(options.clone().open(&path), Err(Error::Locked { .. })));
-    assert!(matches!(options.clone().read_only(true).open(&path), Err(Error::Locked { .. })));
-    rig.keyspace("data", EngineKind::Lsm).put(b"b", b"1").unwrap();
+    assert!(matches!(
+        options.clone().open(&path),
+        Err(Error::Locked { .. })
+    ));
+    assert!(matches!(
+        options.clone().read_only(true).open(&path),
+        Err(Error::Locked { .. })
+    ));
+    rig.keyspace("data", EngineKind::Lsm)
+        .put(b"b", b"1")
+        .unwrap();
     rig.close();
     let db = options.open(&path).unwrap();
-    assert_eq!(db.existing_keyspace("data").unwrap().unwrap().iter().count(), 2);
+    assert_eq!(
+        db.existing_keyspace("data")
+            .unwrap()
+            .unwrap()
+            .iter()
+            .count(),
+        2
+    );
 }
 
 fn create_if_missing_is_honoured(rig: Rig) {
     let options = rig.options.clone().create_if_missing(false);
     assert!(options.clone().open(rig.path()).is_err());
-    assert!(rig.options.clone().read_only(true).open(rig.path()).is_err());
+    assert!(
+        rig.options
+            .clone()
+            .read_only(true)
+            .open(rig.path())
+            .is_err()
+    );
     assert!(!rig.fs().exists(rig.path()).unwrap(), "nothing was made");
     drop(rig.options.clone().open(rig.path()).unwrap());
     drop(options.open(rig.path()).unwrap());
@@ -487,7 +580,12 @@ fn reading_only_reads_everything_and_changes_nothing(mut rig: Rig) {
     expected.retain(|key, _| key[0] < 0xF0);
 
     let before = Image::of(&**rig.fs(), rig.path());
-    let db = rig.options.clone().read_only(true).open(rig.path()).unwrap();
+    let db = rig
+        .options
+        .clone()
+        .read_only(true)
+        .open(rig.path())
+        .unwrap();
     assert_eq!(db.keyspaces().len(), 2);
     for info in db.keyspaces() {
         let keyspace = db.existing_keyspace(&info.name).unwrap().unwrap();
@@ -509,12 +607,21 @@ fn reading_only_reads_everything_and_changes_nothing(mut rig: Rig) {
         assert!(matches!(result, Err(Error::ReadOnly { .. })), "{result:?}");
         assert_holds(&keyspace, &expected);
     }
-    assert!(matches!(db.keyspace("new", EngineKind::Lsm), Err(Error::ReadOnly { .. })));
-    assert!(matches!(db.drop_keyspace("lsm"), Err(Error::ReadOnly { .. })));
+    assert!(matches!(
+        db.keyspace("new", EngineKind::Lsm),
+        Err(Error::ReadOnly { .. })
+    ));
+    assert!(matches!(
+        db.drop_keyspace("lsm"),
+        Err(Error::ReadOnly { .. })
+    ));
     assert_clean(&db);
     db.close().unwrap();
     drop(db);
-    assert!(Image::of(&**rig.fs(), rig.path()) == before, "a file was changed");
+    assert!(
+        Image::of(&**rig.fs(), rig.path()) == before,
+        "a file was changed"
+    );
 
     for keyspace in both(&mut rig) {
         assert_holds(&keyspace, &expected);
@@ -522,7 +629,9 @@ fn reading_only_reads_everything_and_changes_nothing(mut rig: Rig) {
 }
 
 fn two_readers_at_once_and_no_writer_beside_them(mut rig: Rig) {
-    rig.keyspace("data", EngineKind::BTree).put(b"a", b"1").unwrap();
+    rig.keyspace("data", EngineKind::BTree)
+        .put(b"a", b"1")
+        .unwrap();
     rig.close();
     let options = rig.options.clone().read_only(true);
     let first = options.clone().open(rig.path()).unwrap();
@@ -531,9 +640,14 @@ fn two_readers_at_once_and_no_writer_beside_them(mut rig: Rig) {
         let keyspace = db.existing_keyspace("data").unwrap().unwrap();
         assert_eq!(keyspace.get(b"a").unwrap().unwrap(), b"1");
     }
-    assert!(matches!(rig.options.clone().open(rig.path()), Err(Error::Locked { .. })));
+    assert!(matches!(
+        rig.options.clone().open(rig.path()),
+        Err(Error::Locked { .. })
+    ));
     drop((first, second));
-    rig.keyspace("data", EngineKind::BTree).put(b"b", b"2").unwrap();
+    rig.keyspace("data", EngineKind::BTree)
+        .put(b"b", b"2")
+        .unwrap();
 }
 
 fn background_work_can_be_stepped_by_hand(rig: Rig) {
@@ -545,7 +659,9 @@ fn background_work_can_be_stepped_by_hand(rig: Rig) {
     for _ in 0..4000u32 {
         let key = random.below(2000).to_be_bytes()[6..].to_vec();
         let value = random.bytes(50);
-        keyspaces.iter().for_each(|keyspace| keyspace.put(&key, &value).unwrap());
+        keyspaces
+            .iter()
+            .for_each(|keyspace| keyspace.put(&key, &value).unwrap());
         expected.insert(key, value);
         if random.one_in(20) && rig.db().run_background_once().unwrap() {
             steps += 1;
@@ -564,13 +680,18 @@ fn background_work_can_be_stepped_by_hand(rig: Rig) {
 }
 
 fn an_idle_keyspace_pins_no_log(rig: Rig) {
-    let mut rig = rig.with(|options| options.log_segment_bytes(64 << 10).log_limit_bytes(256 << 10));
+    let mut rig = rig.with(|options| {
+        options
+            .log_segment_bytes(64 << 10)
+            .log_limit_bytes(256 << 10)
+    });
     let [lsm, btree] = both(&mut rig);
     // Each engine is the idle one once.
     for (idle, busy) in [(&lsm, &btree), (&btree, &lsm)] {
         idle.put(b"idle", b"once").unwrap();
         for n in 0..3000u32 {
-            busy.put((n % 100).to_be_bytes(), vec![n as u8; 1000]).unwrap();
+            busy.put((n % 100).to_be_bytes(), vec![n as u8; 1000])
+                .unwrap();
         }
         rig.db().wait_idle().unwrap();
         let stats = rig.db().stats();
@@ -591,16 +712,25 @@ fn figures_are_plausible(mut rig: Rig) {
         keyspace.flush().unwrap();
         keyspace.compact().unwrap();
         let stats = keyspace.stats();
-        assert_eq!(stats.entries_estimate, 2000, "exact after compact: {stats:?}");
+        assert_eq!(
+            stats.entries_estimate, 2000,
+            "exact after compact: {stats:?}"
+        );
         assert!(stats.disk_bytes > 20_000, "{stats:?}");
         assert!(stats.files >= 1, "{stats:?}");
-        assert!(stats.flushes >= 1 && stats.flush_bytes_written > 10_000, "{stats:?}");
+        assert!(
+            stats.flushes >= 1 && stats.flush_bytes_written > 10_000,
+            "{stats:?}"
+        );
         assert!(stats.free_bytes <= stats.disk_bytes, "{stats:?}");
         if keyspace.engine() == EngineKind::BTree {
             assert!(stats.height >= 1, "{stats:?}");
         } else {
             assert_eq!(stats.height, 0, "{stats:?}");
-            assert!(stats.levels.iter().map(|level| level.files).sum::<u64>() >= 1, "{stats:?}");
+            assert!(
+                stats.levels.iter().map(|level| level.files).sum::<u64>() >= 1,
+                "{stats:?}"
+            );
         }
         let reads_before = keyspace.stats().blocks_read;
         assert_eq!(keyspace.iter().count(), 2000);
@@ -608,7 +738,10 @@ fn figures_are_plausible(mut rig: Rig) {
     }
     let stats = rig.db().stats();
     assert_eq!(stats.keyspaces.len(), 2);
-    assert!(stats.commits >= 6000 && stats.ops >= stats.commits, "{stats:?}");
+    assert!(
+        stats.commits >= 6000 && stats.ops >= stats.commits,
+        "{stats:?}"
+    );
     assert!(stats.log_bytes_written > 0 && stats.bytes_written() > stats.log_bytes_written);
     assert_eq!(stats.background_error, None);
     assert_eq!(stats.snapshots, 0);
@@ -640,7 +773,9 @@ fn options_may_change_between_opens(mut rig: Rig) {
         for _ in 0..200 {
             let key = random.below(1000).to_be_bytes()[6..].to_vec();
             let value = random.bytes(80);
-            keyspaces.iter().for_each(|keyspace| keyspace.put(&key, &value).unwrap());
+            keyspaces
+                .iter()
+                .for_each(|keyspace| keyspace.put(&key, &value).unwrap());
             expected.insert(key, value);
         }
         for keyspace in &keyspaces {
@@ -682,7 +817,11 @@ fn a_directory_of_something_else_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("letter.txt"), "dear ada").unwrap();
     assert!(Db::open(dir.path()).is_err());
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was added");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        1,
+        "nothing was added"
+    );
 }
 
 #[test]
@@ -697,9 +836,18 @@ fn the_default_durability_survives_a_power_loss() {
     lsm.put(b"b", b"2").unwrap();
     btree.put(b"b", b"2").unwrap();
     let after = rig.mem().crash();
-    let db = rig.options.clone().fs(std::sync::Arc::new(after)).open(rig.path()).unwrap();
+    let db = rig
+        .options
+        .clone()
+        .fs(std::sync::Arc::new(after))
+        .open(rig.path())
+        .unwrap();
     for name in ["lsm", "btree"] {
-        assert_eq!(db.existing_keyspace(name).unwrap().unwrap().iter().count(), 2, "{name}");
+        assert_eq!(
+            db.existing_keyspace(name).unwrap().unwrap().iter().count(),
+            2,
+            "{name}"
+        );
     }
 }
 
@@ -751,7 +899,12 @@ fn every_position_of_a_failing_write() {
             rig.mem().heal();
             let after = [rig.mem().clone(), rig.mem().crash()];
             for fs in after {
-                let db = rig.options.clone().fs(std::sync::Arc::new(fs)).open(rig.path()).unwrap();
+                let db = rig
+                    .options
+                    .clone()
+                    .fs(std::sync::Arc::new(fs))
+                    .open(rig.path())
+                    .unwrap();
                 for name in ["lsm", "btree"] {
                     let keyspace = db.existing_keyspace(name).unwrap().unwrap();
                     let found = keyspace.get(b"count").unwrap();
@@ -760,7 +913,11 @@ fn every_position_of_a_failing_write() {
                         (acknowledged..=attempted).contains(&count),
                         "position {position}: {count} is not in {acknowledged}..={attempted}"
                     );
-                    assert_eq!(keyspace.prefix([0]).count() as u32, count, "position {position}");
+                    assert_eq!(
+                        keyspace.prefix([0]).count() as u32,
+                        count,
+                        "position {position}"
+                    );
                     for n in 1..=count {
                         let value = keyspace.get(n.to_be_bytes()).unwrap().unwrap();
                         assert_eq!(value, vec![n as u8; 2000], "position {position}");
@@ -795,7 +952,15 @@ fn unknown_files_are_ignored_and_never_deleted() {
                 dirs.push(path);
             }
         }
-        for name in ["notes.txt", ".hidden", "000", "table", "ks", "0000000x.sst", "MANIFEST-old"] {
+        for name in [
+            "notes.txt",
+            ".hidden",
+            "000",
+            "table",
+            "ks",
+            "0000000x.sst",
+            "MANIFEST-old",
+        ] {
             let path = dir.join(name);
             if !path.exists() {
                 std::fs::write(&path, "not yours").unwrap();
@@ -812,7 +977,12 @@ fn unknown_files_are_ignored_and_never_deleted() {
         rig.close();
     }
     for path in strangers {
-        assert_eq!(std::fs::read(&path).unwrap(), b"not yours", "{}", path.display());
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            b"not yours",
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -831,12 +1001,20 @@ fn files_are_private() {
             let mode = path.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
             if path.is_dir() {
-                todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                todo.extend(
+                    std::fs::read_dir(&path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
             }
         }
     }
     // A file of the store cannot be replaced by a link to elsewhere and be followed.
-    assert!(rig.fs().open(&rig.path().join("CATALOG"), OpenMode::Read).is_ok());
+    assert!(
+        rig.fs()
+            .open(&rig.path().join("CATALOG"), OpenMode::Read)
+            .is_ok()
+    );
 }
 
 /// A batch stays below 1 GiB. The memory for it is really taken, so this is one test, not one
@@ -849,7 +1027,11 @@ fn batches_beyond_the_limit_are_refused() {
     let value = vec![0; MAX_VALUE_LEN_BYTES];
     let mut batch = rig.db().batch();
     for n in 0..6u32 {
-        batch.put(if n % 2 == 0 { &lsm } else { &btree }, n.to_be_bytes(), &value);
+        batch.put(
+            if n % 2 == 0 { &lsm } else { &btree },
+            n.to_be_bytes(),
+            &value,
+        );
     }
     assert_invalid(rig.db().write(batch, Durability::Buffered));
     assert_holds(&lsm, &Map::new());

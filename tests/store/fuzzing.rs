@@ -70,10 +70,14 @@ pub fn template() -> &'static Image {
             let keyspace = db.keyspace_with(engine.name(), options).unwrap();
             for n in 0..150u32 {
                 let len = random.below(60) as usize;
-                keyspace.put((n % 120).to_be_bytes(), random.bytes(len)).unwrap();
+                keyspace
+                    .put((n % 120).to_be_bytes(), random.bytes(len))
+                    .unwrap();
                 if n == 100 {
                     keyspace.put(b"long", random.bytes(3000)).unwrap();
-                    keyspace.delete_range(10u32.to_be_bytes()..20u32.to_be_bytes()).unwrap();
+                    keyspace
+                        .delete_range(10u32.to_be_bytes()..20u32.to_be_bytes())
+                        .unwrap();
                     keyspace.flush().unwrap();
                 }
             }
@@ -101,7 +105,11 @@ pub fn open_hostile(input: &[u8]) {
     };
     let mut image = template().clone();
     let count = image.files.len();
-    let (_, file) = image.files.iter_mut().nth(usize::from(*which) % count).expect("a file");
+    let (_, file) = image
+        .files
+        .iter_mut()
+        .nth(usize::from(*which) % count)
+        .expect("a file");
     let at = usize::from(*high) << 8 | usize::from(*low);
     match how % 4 {
         0 => *file = bytes.to_vec(),
@@ -138,7 +146,12 @@ fn use_everything(db: &Db) {
             continue;
         };
         let _ = keyspace.iter().take(100_000).filter(Result::is_ok).count();
-        let _ = keyspace.iter().rev().take(100_000).filter(Result::is_ok).count();
+        let _ = keyspace
+            .iter()
+            .rev()
+            .take(100_000)
+            .filter(Result::is_ok)
+            .count();
         for n in (0..120u32).step_by(7) {
             let _ = keyspace.get(n.to_be_bytes());
             let _ = keyspace.put(n.to_be_bytes(), b"new");

@@ -15,7 +15,10 @@ pub struct Image {
 impl Image {
     /// Reads everything under `root`.
     pub fn of(fs: &dyn Fs, root: &Path) -> Self {
-        let mut image = Self { files: BTreeMap::new(), dirs: Vec::new() };
+        let mut image = Self {
+            files: BTreeMap::new(),
+            dirs: Vec::new(),
+        };
         image.read(fs, root, PathBuf::new());
         image
     }
@@ -42,7 +45,9 @@ impl Image {
             fs.create_dir_all(&root.join(dir)).expect("a directory");
         }
         for (path, bytes) in &self.files {
-            let file = fs.open(&root.join(path), OpenMode::CreateNew).expect("a new file");
+            let file = fs
+                .open(&root.join(path), OpenMode::CreateNew)
+                .expect("a new file");
             file.write_all_at(bytes, 0).expect("writable");
             file.sync_data().expect("a sync");
         }
@@ -53,6 +58,8 @@ impl Image {
 
     /// The files that carry data: all but the lock.
     pub fn data_files(&self) -> impl Iterator<Item = (&PathBuf, &Vec<u8>)> {
-        self.files.iter().filter(|(path, bytes)| !bytes.is_empty() && !path.ends_with("LOCK"))
+        self.files
+            .iter()
+            .filter(|(path, bytes)| !bytes.is_empty() && !path.ends_with("LOCK"))
     }
 }

@@ -38,12 +38,16 @@ fn of_a_process_without_maps() {
 }
 
 fn options(durability: Durability, maps: bool) -> Options {
-    tiny(Options::new()).durability(durability).mmap_log(maps).mmap_reads(maps)
+    tiny(Options::new())
+        .durability(durability)
+        .mmap_log(maps)
+        .mmap_reads(maps)
 }
 
 fn keyspaces(db: &Db) -> [Keyspace; 2] {
     EngineKind::ALL.map(|engine| {
-        db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny)).unwrap()
+        db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny))
+            .unwrap()
     })
 }
 
@@ -78,7 +82,9 @@ fn child() {
         _ => Durability::Buffered,
     };
     let maps = words.next() == Some("maps");
-    let db = options(durability, maps).open(words.next().expect("a path")).unwrap();
+    let db = options(durability, maps)
+        .open(words.next().expect("a path"))
+        .unwrap();
     let keyspaces = keyspaces(&db);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -112,7 +118,9 @@ fn kill_many(durability: Durability, maps: bool) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let seed = from_env("HEDGEROW_SEED").unwrap_or_else(|| {
-        std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64)
+        std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(1, |time| time.as_nanos() as u64)
     });
     let kills = from_env("HEDGEROW_CASES").unwrap_or(KILLS);
     let mut random = Random::new(seed);
@@ -122,9 +130,11 @@ fn kill_many(durability: Durability, maps: bool) {
     for kill in 0..kills {
         let delay = Duration::from_micros(random.below(120_000));
         let acknowledged = run_and_kill(&path, durability, maps, delay);
-        let db = options(durability, maps).open(&path).unwrap_or_else(|error| {
-            panic!("kill {kill} (HEDGEROW_SEED={seed}): the store does not open: {error}")
-        });
+        let db = options(durability, maps)
+            .open(&path)
+            .unwrap_or_else(|error| {
+                panic!("kill {kill} (HEDGEROW_SEED={seed}): the store does not open: {error}")
+            });
         let keyspaces = keyspaces(&db);
         for thread in 0..THREADS as usize {
             let found = keyspaces[0].get(counter(thread as u64)).unwrap();
@@ -149,7 +159,10 @@ fn kill_many(durability: Durability, maps: bool) {
         for keyspace in &keyspaces {
             let found: BTreeMap<_, _> = keyspace
                 .iter()
-                .map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap())
+                .map(|item| {
+                    item.map(|(key, value)| (key.to_vec(), value.to_vec()))
+                        .unwrap()
+                })
                 .collect();
             assert!(
                 found == expected,
@@ -164,7 +177,9 @@ fn kill_many(durability: Durability, maps: bool) {
             db.close().unwrap();
         }
     }
-    report(format_args!("kills: {kills} kills, {commits} commits, {durability:?}, maps: {maps}"));
+    report(format_args!(
+        "kills: {kills} kills, {commits} commits, {durability:?}, maps: {maps}"
+    ));
 }
 
 /// Starts the child, kills it `delay` after its first acknowledged commit, and returns how many
@@ -175,7 +190,11 @@ fn run_and_kill(
     maps: bool,
     delay: Duration,
 ) -> [u64; THREADS as usize] {
-    let durability = if durability == Durability::Sync { "sync" } else { "buffered" };
+    let durability = if durability == Durability::Sync {
+        "sync"
+    } else {
+        "buffered"
+    };
     let maps = if maps { "maps" } else { "writes" };
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kills::child", "--nocapture", "--test-threads=1"])

@@ -40,7 +40,11 @@ pub fn key(number: KeyNumber) -> Vec<u8> {
         (7, 3) => vec![b'L'; 65_535],
         (7, n) => [&vec![0xFF; usize::from(n % 12)][..], &[n]].concat(),
         (6, n) => [&vec![0; usize::from(n % 10)][..], &[n]].concat(),
-        (5, n) => [&b"a prefix that is shared by quite a few of the keys/"[..], &[n]].concat(),
+        (5, n) => [
+            &b"a prefix that is shared by quite a few of the keys/"[..],
+            &[n],
+        ]
+        .concat(),
         (class, n) => vec![b'a' + class as u8, n],
     }
 }
@@ -200,7 +204,11 @@ pub enum Op {
 }
 
 fn durability(source: &mut impl Source) -> Durability {
-    if source.one_in(3) { Durability::Sync } else { Durability::Buffered }
+    if source.one_in(3) {
+        Durability::Sync
+    } else {
+        Durability::Buffered
+    }
 }
 
 /// Draws an operation.
@@ -223,7 +231,9 @@ pub fn draw(source: &mut impl Source) -> Op {
         }
         3 => Op::Get(target, source.below(KEYS) as KeyNumber),
         4 => {
-            let keys = (0..source.below(24)).map(|_| source.below(KEYS) as KeyNumber).collect();
+            let keys = (0..source.below(24))
+                .map(|_| source.below(KEYS) as KeyNumber)
+                .collect();
             Op::MultiGet(target, keys)
         }
         5 => {
@@ -238,7 +248,11 @@ pub fn draw(source: &mut impl Source) -> Op {
                 .collect();
             Op::Scan(target, bounds, moves)
         }
-        6 => Op::Prefix(target, source.below(KEYS) as KeyNumber, source.below(4) as u8),
+        6 => Op::Prefix(
+            target,
+            source.below(KEYS) as KeyNumber,
+            source.below(4) as u8,
+        ),
         7 => Op::TakeSnapshot,
         8 => Op::ReadSnapshot(source.below(8) as usize, target, Bounds::draw(source)),
         9 => Op::DropSnapshot(source.below(8) as usize),
@@ -288,7 +302,11 @@ impl Setting {
             .mmap_log(source.one_in(2))
             .background_threads(*source.pick(&[0, 0, 1, 2]))
             .background_sync_ms(*source.pick(&[0, 1, 1000]))
-            .durability(if source.one_in(4) { Durability::Sync } else { Durability::Buffered });
+            .durability(if source.one_in(4) {
+                Durability::Sync
+            } else {
+                Durability::Buffered
+            });
         if let Some(mem) = &mem {
             options = options.fs(std::sync::Arc::new(mem.clone()));
         }
@@ -298,12 +316,16 @@ impl Setting {
                 .block_size_bytes(*source.pick(&[256, 512, 4096]))
                 .table_size_bytes(*source.pick(&[16 << 10, 64 << 10]))
                 .page_size_bytes(*source.pick(&[1024, 1024, 2048, 4096]))
-                .compression(*source.pick(&[
-                    hedgerow::Compression::Lz4,
-                    hedgerow::Compression::None,
-                ]))
+                .compression(
+                    *source.pick(&[hedgerow::Compression::Lz4, hedgerow::Compression::None]),
+                )
         });
-        Self { options, keyspaces, path, mem }
+        Self {
+            options,
+            keyspaces,
+            path,
+            mem,
+        }
     }
 
     /// Opens will be on this file system from now on.
@@ -382,10 +404,17 @@ fn agree<T: PartialEq + std::fmt::Debug>(
     let mut expected = format!("{expected:?}");
     for text in [&mut found, &mut expected] {
         if text.len() > 2000 {
-            *text = format!("{} ... ({} bytes)", String::from_utf8_lossy(&text.as_bytes()[..2000]), text.len());
+            *text = format!(
+                "{} ... ({} bytes)",
+                String::from_utf8_lossy(&text.as_bytes()[..2000]),
+                text.len()
+            );
         }
     }
-    Err(format!("{}\n  found    {found}\n  expected {expected}", what()))
+    Err(format!(
+        "{}\n  found    {found}\n  expected {expected}",
+        what()
+    ))
 }
 
 impl Run {
@@ -404,18 +433,28 @@ impl Run {
     }
 
     fn open(&mut self) -> Outcome {
-        let db = failed("open", self.setting.options.clone().open(&self.setting.path))?;
+        let db = failed(
+            "open",
+            self.setting.options.clone().open(&self.setting.path),
+        )?;
         let [first, second] = &self.setting.keyspaces;
         let keyspaces = [
             failed("keyspace", db.keyspace_with(NAMES[0], first.clone()))?,
             failed("keyspace", db.keyspace_with(NAMES[1], second.clone()))?,
         ];
-        self.open = Some(Open { db, keyspaces, snapshots: Vec::new() });
+        self.open = Some(Open {
+            db,
+            keyspaces,
+            snapshots: Vec::new(),
+        });
         Ok(())
     }
 
     fn parts(&mut self) -> (&mut Open, &[Model; 2]) {
-        (self.open.as_mut().expect("open between steps"), &self.models)
+        (
+            self.open.as_mut().expect("open between steps"),
+            &self.models,
+        )
     }
 
     /// A commit was acknowledged.
@@ -451,8 +490,14 @@ impl Run {
             Op::Batch(target, edits, durability) => {
                 let mut batch = Batch::new();
                 edits.iter().for_each(|edit| edit.add_to(&mut batch));
-                failed("batch", open.keyspaces[*target].write(batch.clone(), *durability))?;
-                failed("batch of the model", models[*target].write(batch, *durability))?;
+                failed(
+                    "batch",
+                    open.keyspaces[*target].write(batch.clone(), *durability),
+                )?;
+                failed(
+                    "batch of the model",
+                    models[*target].write(batch, *durability),
+                )?;
                 // An empty commit need not sync anything.
                 if !edits.is_empty() {
                     let commit = edits.iter().map(|edit| (*target, *edit)).collect();
@@ -466,7 +511,7 @@ impl Run {
                     failed("edit of the model", edit.apply(&models[*target]))?;
                 }
                 // Inverted range deletes add nothing; a batch of those only may sync nothing.
-                let counts = batch.len() > 0;
+                let counts = !batch.is_empty();
                 failed("batch over both", open.db.write(batch, *durability))?;
                 if counts {
                     self.committed(edits.clone(), *durability);
@@ -686,15 +731,34 @@ fn not_a_prefix(expected: &[Map; 2], found: &[Map; 2], undurable: usize) -> Stri
     for at in 0..2 {
         for (key, value) in &expected[at] {
             if found[at].get(key) != Some(value) {
-                let state = if found[at].contains_key(key) { "different" } else { "missing" };
-                text += &format!("\n  {}: {:?} is {state}", NAMES[at], &key[..key.len().min(60)]);
+                let state = if found[at].contains_key(key) {
+                    "different"
+                } else {
+                    "missing"
+                };
+                text += &format!(
+                    "\n  {}: {:?} is {state}",
+                    NAMES[at],
+                    &key[..key.len().min(60)]
+                );
             }
         }
-        for key in found[at].keys().filter(|key| !expected[at].contains_key(*key)) {
-            text += &format!("\n  {}: {:?} is extra", NAMES[at], &key[..key.len().min(60)]);
+        for key in found[at]
+            .keys()
+            .filter(|key| !expected[at].contains_key(*key))
+        {
+            text += &format!(
+                "\n  {}: {:?} is extra",
+                NAMES[at],
+                &key[..key.len().min(60)]
+            );
         }
     }
-    text.truncate(text.char_indices().nth(4000).map_or(text.len(), |(at, _)| at));
+    text.truncate(
+        text.char_indices()
+            .nth(4000)
+            .map_or(text.len(), |(at, _)| at),
+    );
     text
 }
 

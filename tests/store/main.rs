@@ -12,6 +12,6 @@ mod kills;
 mod lockstep;
 mod random;
 mod random_operations;
-// mod real_data;
+mod real_data;
 mod rig;
 mod sizes;

@@ -29,7 +29,9 @@ fn agree_on_every_engine() {
     let next = AtomicU64::new(0);
     let total = Mutex::new(Coverage::default());
     let failure = Mutex::new(None);
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(8);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -77,8 +79,9 @@ fn run_case(seed: u64) -> Outcome<Coverage> {
     let ops: Vec<Op> = (0..count).map(|_| draw(&mut random)).collect();
     run_quietly(setting_seed, on_disk, &ops).map_err(|(at, reason)| {
         let short = shrink(setting_seed, on_disk, ops[..at].to_vec());
-        let (_, short_reason) =
-            run_quietly(setting_seed, on_disk, &short).err().unwrap_or((0, reason.clone()));
+        let (_, short_reason) = run_quietly(setting_seed, on_disk, &short)
+            .err()
+            .unwrap_or((0, reason.clone()));
         let listing: String = short.iter().map(|op| format!("  {op:?}\n")).collect();
         format!(
             "seed {seed:#x}: operation {at} of {count} failed: {reason}\n\nshrunk to {} \
@@ -89,12 +92,7 @@ fn run_case(seed: u64) -> Outcome<Coverage> {
 }
 
 /// Runs operations on a new store. `Err` says after how many of them, and why.
-fn run(
-    setting_seed: u64,
-    on_disk: bool,
-    ops: &[Op],
-    done: &mut usize,
-) -> Outcome<Coverage> {
+fn run(setting_seed: u64, on_disk: bool, ops: &[Op], done: &mut usize) -> Outcome<Coverage> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let (path, mem) = if on_disk {
         (dir.path().join("store"), None)
@@ -111,13 +109,11 @@ fn run(
 }
 
 /// As [`run`], with a panic of the store told like any other failure.
-fn run_quietly(
-    setting_seed: u64,
-    on_disk: bool,
-    ops: &[Op],
-) -> Result<Coverage, (usize, String)> {
+fn run_quietly(setting_seed: u64, on_disk: bool, ops: &[Op]) -> Result<Coverage, (usize, String)> {
     let mut done = 0;
-    match catch_unwind(AssertUnwindSafe(|| run(setting_seed, on_disk, ops, &mut done))) {
+    match catch_unwind(AssertUnwindSafe(|| {
+        run(setting_seed, on_disk, ops, &mut done)
+    })) {
         Ok(Ok(coverage)) => Ok(coverage),
         Ok(Err(reason)) => Err((done, reason)),
         Err(payload) => {

@@ -62,25 +62,35 @@ fn loads_and_comes_back_on_both_engines() {
 fn compare(keyspace: &Keyspace, cities: &[cities::City]) {
     let mut scan = keyspace.iter();
     for city in cities {
-        let same = scan.next_with(|key, value| key == city.key && value == city.value).unwrap();
+        let same = scan
+            .next_with(|key, value| key == city.key && value == city.value)
+            .unwrap();
         assert_eq!(same, Some(true), "{}", String::from_utf8_lossy(&city.key));
     }
     assert_eq!(scan.next_with(|_, _| ()).unwrap(), None);
     let mut scan = keyspace.iter();
     for city in cities.iter().rev() {
-        let same =
-            scan.next_back_with(|key, value| key == city.key && value == city.value).unwrap();
+        let same = scan
+            .next_back_with(|key, value| key == city.key && value == city.value)
+            .unwrap();
         assert_eq!(same, Some(true), "{}", String::from_utf8_lossy(&city.key));
     }
     assert_eq!(scan.next_back_with(|_, _| ()).unwrap(), None);
     for city in cities {
-        let same = keyspace.get_with(&city.key, |value| value == city.value).unwrap();
+        let same = keyspace
+            .get_with(&city.key, |value| value == city.value)
+            .unwrap();
         assert_eq!(same, Some(true), "{}", String::from_utf8_lossy(&city.key));
     }
     for chunk in cities.chunks(997).step_by(10) {
         let keys: Vec<_> = chunk.iter().map(|city| &city.key).collect();
         let found = keyspace.multi_get(&keys).unwrap();
-        assert!(found.iter().zip(chunk).all(|(a, b)| a.as_deref() == Some(&b.value[..])));
+        assert!(
+            found
+                .iter()
+                .zip(chunk)
+                .all(|(a, b)| a.as_deref() == Some(&b.value[..]))
+        );
     }
     for city in cities.iter().step_by(11) {
         let mut absent = city.key.clone();
@@ -91,7 +101,11 @@ fn compare(keyspace: &Keyspace, cities: &[cities::City]) {
 
 /// The country of a city: its key up to and with the first slash.
 fn country(city: &cities::City) -> &[u8] {
-    let slash = city.key.iter().position(|byte| *byte == b'/').expect("a key has columns");
+    let slash = city
+        .key
+        .iter()
+        .position(|byte| *byte == b'/')
+        .expect("a key has columns");
     &city.key[..=slash]
 }
 
@@ -103,11 +117,17 @@ fn prefixes(keyspace: &Keyspace, cities: &[cities::City]) {
     }
     assert!(countries.len() > 200);
     for (prefix, count) in countries {
-        let forwards: Vec<_> = keyspace.prefix(prefix).map(|item| item.unwrap().0).collect();
+        let forwards: Vec<_> = keyspace
+            .prefix(prefix)
+            .map(|item| item.unwrap().0)
+            .collect();
         assert_eq!(forwards.len(), count);
         assert!(forwards.is_sorted() && forwards.iter().all(|key| key.starts_with(prefix)));
-        let mut backwards: Vec<_> =
-            keyspace.prefix(prefix).rev().map(|item| item.unwrap().0).collect();
+        let mut backwards: Vec<_> = keyspace
+            .prefix(prefix)
+            .rev()
+            .map(|item| item.unwrap().0)
+            .collect();
         backwards.reverse();
         assert_eq!(forwards, backwards);
     }
@@ -126,9 +146,8 @@ fn delete_ranges(keyspace: &Keyspace, cities: &[cities::City]) -> Vec<cities::Ci
         keyspace.delete_range(*prefix..&end[..]).unwrap();
     }
     keyspace.delete_range("S".."T").unwrap();
-    let gone = |city: &cities::City| {
-        city.key[0] == b'S' || doomed.binary_search(&country(city)).is_ok()
-    };
+    let gone =
+        |city: &cities::City| city.key[0] == b'S' || doomed.binary_search(&country(city)).is_ok();
     let left: Vec<_> = cities.iter().filter(|city| !gone(city)).cloned().collect();
     compare(keyspace, &left);
     // The snapshot still has everything.

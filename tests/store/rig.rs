@@ -41,11 +41,17 @@ impl Rig {
             }
             Place::Memory => {
                 let mem = MemFs::new();
-                (Arc::new(mem.clone()), Some(mem), PathBuf::from("/store"), None)
+                (
+                    Arc::new(mem.clone()),
+                    Some(mem),
+                    PathBuf::from("/store"),
+                    None,
+                )
             }
         };
-        let mut options =
-            Options::new().durability(Durability::Buffered).fs(Arc::clone(&fs));
+        let mut options = Options::new()
+            .durability(Durability::Buffered)
+            .fs(Arc::clone(&fs));
         if sizes == Sizes::Tiny {
             options = tiny(options);
         }
@@ -85,14 +91,19 @@ impl Rig {
     /// The open store; opens it if it is not.
     pub fn db(&mut self) -> &Db {
         self.db.get_or_insert_with(|| {
-            self.options.clone().open(&self.path).expect("the store opens")
+            self.options
+                .clone()
+                .open(&self.path)
+                .expect("the store opens")
         })
     }
 
     /// The keyspace `name`, made with this rig's sizes if it does not exist.
     pub fn keyspace(&mut self, name: &str, engine: EngineKind) -> Keyspace {
         let options = keyspace_options(engine, self.sizes);
-        self.db().keyspace_with(name, options).expect("the keyspace opens")
+        self.db()
+            .keyspace_with(name, options)
+            .expect("the keyspace opens")
     }
 
     /// Closes the store properly.

@@ -78,7 +78,8 @@ pub fn a_batch_can_be_cleared_and_used_again(kv: &impl Kv) {
 }
 
 pub fn a_batch_of_many_operations(kv: &impl Kv) {
-    let entries = with_values((0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761)).to_be_bytes().to_vec()));
+    let entries =
+        with_values((0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761)).to_be_bytes().to_vec()));
     let mut batch = Batch::new();
     for (key, value) in &entries {
         batch.put(key, value);

@@ -14,7 +14,10 @@ pub fn keys_of_the_longest_length(kv: &impl Kv) {
         entries.insert(key, vec![last; 10]);
     }
     entries.insert(vec![b'k'; MAX_KEY_LEN_BYTES - 1], b"shorter".to_vec());
-    entries.insert(vec![0xFF; MAX_KEY_LEN_BYTES], b"the last key of all".to_vec());
+    entries.insert(
+        vec![0xFF; MAX_KEY_LEN_BYTES],
+        b"the last key of all".to_vec(),
+    );
     for (key, value) in &entries {
         kv.put(key, value).unwrap();
     }

@@ -105,16 +105,37 @@ fn run(mut rig: Rig, engine: EngineKind, case: fn(&Keyspace)) {
     rig.close();
     let keyspace = rig.keyspace("data", engine);
     let found: Vec<_> = keyspace.iter().collect::<Result<_, _>>().expect("readable");
-    assert!(found == expected, "after opening again: {} entries of {}", found.len(), expected.len());
-    keyspace.put(b"writable", b"").expect("writable after opening again");
-    keyspace.delete(b"writable").expect("writable after opening again");
+    assert!(
+        found == expected,
+        "after opening again: {} entries of {}",
+        found.len(),
+        expected.len()
+    );
+    keyspace
+        .put(b"writable", b"")
+        .expect("writable after opening again");
+    keyspace
+        .delete(b"writable")
+        .expect("writable after opening again");
 
     keyspace.compact().expect("compaction runs");
     let found: Vec<_> = keyspace.iter().collect::<Result<_, _>>().expect("readable");
-    let expected: Vec<_> = expected.into_iter().filter(|(key, _)| key != b"writable").collect();
-    assert!(found == expected, "after compaction: {} entries of {}", found.len(), expected.len());
+    let expected: Vec<_> = expected
+        .into_iter()
+        .filter(|(key, _)| key != b"writable")
+        .collect();
+    assert!(
+        found == expected,
+        "after compaction: {} entries of {}",
+        found.len(),
+        expected.len()
+    );
     let report = rig.db().verify().expect("verification runs");
-    assert!(report.is_clean(), "after compaction: {:#?}", report.problems);
+    assert!(
+        report.is_clean(),
+        "after compaction: {:#?}",
+        report.problems
+    );
     drop(keyspace);
     rig.close();
 }

@@ -105,7 +105,14 @@ pub fn every_single_byte_is_a_key(kv: &impl Kv) {
 pub fn keys_with_long_shared_prefixes(kv: &impl Kv) {
     let prefix = "a/rather/long/path/that/every/key/has/in/common/";
     let entries = with_values(
-        (0..600).map(|n| format!("{prefix}{:03}/{}", n % 25, "x".repeat(n % 40) + &n.to_string()))
+        (0..600)
+            .map(|n| {
+                format!(
+                    "{prefix}{:03}/{}",
+                    n % 25,
+                    "x".repeat(n % 40) + &n.to_string()
+                )
+            })
             .map(String::into_bytes),
     );
     load_mixed(kv, &entries);
@@ -147,9 +154,17 @@ pub fn many_keys_in_random_order(kv: &impl Kv) {
 
 pub fn ascending_and_descending_fills(kv: &impl Kv) {
     for n in 0..1500u32 {
-        kv.put([b"up".as_slice(), &n.to_be_bytes()].concat(), n.to_le_bytes()).unwrap();
+        kv.put(
+            [b"up".as_slice(), &n.to_be_bytes()].concat(),
+            n.to_le_bytes(),
+        )
+        .unwrap();
         let down = 1500 - n;
-        kv.put([b"down".as_slice(), &down.to_be_bytes()].concat(), n.to_le_bytes()).unwrap();
+        kv.put(
+            [b"down".as_slice(), &down.to_be_bytes()].concat(),
+            n.to_le_bytes(),
+        )
+        .unwrap();
     }
     assert_eq!(kv.prefix("up").count(), 1500);
     assert_eq!(kv.prefix("down").rev().count(), 1500);
@@ -196,7 +211,10 @@ pub fn get_with_lends_the_value(kv: &impl Kv) {
     kv.put(b"ada", b"1815").unwrap();
     for _ in 0..2 {
         assert_eq!(kv.get_with(b"ada", <[u8]>::len).unwrap(), Some(4));
-        assert_eq!(kv.get_with(b"ada", <[u8]>::to_vec).unwrap().unwrap(), b"1815");
+        assert_eq!(
+            kv.get_with(b"ada", <[u8]>::to_vec).unwrap().unwrap(),
+            b"1815"
+        );
         let mut called = false;
         assert_eq!(kv.get_with(b"bob", |_| called = true).unwrap(), None);
         assert!(!called, "called for an absent key");
@@ -223,12 +241,17 @@ pub fn multi_get_keeps_the_order(kv: &impl Kv) {
     assert!(kv.multi_get::<&[u8]>(&[]).unwrap().is_empty());
     let mut random = Random::new(3);
     for len in [1, 2, 15, 16, 17, 64, 500] {
-        let wanted: Vec<String> =
-            (0..len).map(|_| format!("key {:03}", random.below(400))).collect();
+        let wanted: Vec<String> = (0..len)
+            .map(|_| format!("key {:03}", random.below(400)))
+            .collect();
         let found = kv.multi_get(&wanted).unwrap();
         assert_eq!(found.len(), wanted.len());
         for (key, value) in wanted.iter().zip(found) {
-            assert_eq!(value.as_deref(), entries.get(key.as_bytes()).map(Vec::as_slice), "{key}");
+            assert_eq!(
+                value.as_deref(),
+                entries.get(key.as_bytes()).map(Vec::as_slice),
+                "{key}"
+            );
         }
     }
     let twice = kv.multi_get(&["key 007", "", "key 007"]).unwrap();

@@ -17,8 +17,10 @@ pub fn empty_and_inverted_bounds_delete_nothing(kv: &impl Kv) {
     letters(kv);
     kv.delete_range("c".."c").unwrap();
     kv.delete_range("e".."b").unwrap();
-    kv.delete_range((Bound::Excluded("c"), Bound::Excluded("c"))).unwrap();
-    kv.delete_range((Bound::Excluded("c"), Bound::Excluded("d"))).unwrap();
+    kv.delete_range((Bound::Excluded("c"), Bound::Excluded("c")))
+        .unwrap();
+    kv.delete_range((Bound::Excluded("c"), Bound::Excluded("d")))
+        .unwrap();
     kv.delete_range("x".."z").unwrap();
     kv.delete_range("".."").unwrap();
     kv.delete_range(..b"").unwrap();
@@ -39,7 +41,8 @@ pub fn every_kind_of_bounds_deletes_what_it_says(kv: &impl Kv) {
     assert_eq!(keys(kv.iter()), ["b", "c", "d"]);
     kv.delete_range(..="b").unwrap();
     assert_eq!(keys(kv.iter()), ["c", "d"]);
-    kv.delete_range((Bound::Excluded("c"), Bound::Included("d"))).unwrap();
+    kv.delete_range((Bound::Excluded("c"), Bound::Included("d")))
+        .unwrap();
     assert_eq!(keys(kv.iter()), ["c"]);
 }
 
@@ -81,10 +84,15 @@ pub fn a_range_delete_reaches_through_every_layer(kv: &impl Kv) {
             kv.flush().unwrap();
         }
     }
-    kv.delete_range(10u32.to_be_bytes()..90u32.to_be_bytes()).unwrap();
+    kv.delete_range(10u32.to_be_bytes()..90u32.to_be_bytes())
+        .unwrap();
     for _ in 0..2 {
         for n in 0..100u32 {
-            assert_eq!(kv.contains(n.to_be_bytes()).unwrap(), !(10..90).contains(&n), "{n}");
+            assert_eq!(
+                kv.contains(n.to_be_bytes()).unwrap(),
+                !(10..90).contains(&n),
+                "{n}"
+            );
         }
         let mut scan = kv.iter();
         scan.seek(10u32.to_be_bytes());
@@ -129,7 +137,8 @@ pub fn overlapping_range_deletes_and_puts_agree_with_a_map(kv: &impl Kv) {
             }
             _ => {
                 let high = low + random.below(200) as u32;
-                kv.delete_range(low.to_be_bytes()..high.to_be_bytes()).unwrap();
+                kv.delete_range(low.to_be_bytes()..high.to_be_bytes())
+                    .unwrap();
                 expected.retain(|key, _| {
                     !(low.to_be_bytes()[..] <= key[..] && key[..] < high.to_be_bytes()[..])
                 });
@@ -151,7 +160,8 @@ pub fn many_small_range_deletes(kv: &impl Kv) {
     let mut expected = with_values((0..2000u32).map(|n| n.to_be_bytes().to_vec()));
     load_mixed(kv, &expected);
     for n in (0..2000u32).step_by(4) {
-        kv.delete_range(n.to_be_bytes()..(n + 2).to_be_bytes()).unwrap();
+        kv.delete_range(n.to_be_bytes()..(n + 2).to_be_bytes())
+            .unwrap();
         expected.remove(&n.to_be_bytes()[..]);
         expected.remove(&(n + 1).to_be_bytes()[..]);
     }
@@ -166,7 +176,8 @@ pub fn range_deletes_of_large_values(kv: &impl Kv) {
         kv.put(n.to_be_bytes(), random.bytes(30_000)).unwrap();
     }
     kv.flush().unwrap();
-    kv.delete_range(5u32.to_be_bytes()..25u32.to_be_bytes()).unwrap();
+    kv.delete_range(5u32.to_be_bytes()..25u32.to_be_bytes())
+        .unwrap();
     assert_eq!(kv.iter().count(), 10);
     kv.flush().unwrap();
     assert_eq!(kv.iter().rev().count(), 10);

@@ -40,7 +40,11 @@ pub fn every_kind_of_bounds(kv: &impl Kv) {
         for high in &bounds {
             let wanted = select(&entries, *low, *high);
             assert_eq!(forward(kv.range((*low, *high))), wanted, "{low:?} {high:?}");
-            assert_eq!(backward(kv.range((*low, *high))), wanted, "{low:?} {high:?} reversed");
+            assert_eq!(
+                backward(kv.range((*low, *high))),
+                wanted,
+                "{low:?} {high:?} reversed"
+            );
         }
     }
 }
@@ -55,7 +59,10 @@ pub fn every_range_syntax(kv: &impl Kv) {
     assert_eq!(keys(kv.range(..="c")), ["a", "b", "c"]);
     assert_eq!(keys(kv.range("b".."d")), ["b", "c"]);
     assert_eq!(keys(kv.range("b"..="d")), ["b", "c", "d"]);
-    assert_eq!(keys(kv.range((Bound::Excluded("a"), Bound::Excluded("d")))), ["b", "c"]);
+    assert_eq!(
+        keys(kv.range((Bound::Excluded("a"), Bound::Excluded("d")))),
+        ["b", "c"]
+    );
     assert_eq!(keys(kv.range("d".."a")), [""; 0]);
     assert_eq!(keys(kv.range("b".."b")), [""; 0]);
     assert_eq!(keys(kv.range("b"..="b")), ["b"]);
@@ -94,11 +101,20 @@ pub fn both_ends_meet_in_the_middle(kv: &impl Kv) {
 
 pub fn prefixes(kv: &impl Kv) {
     let mut all = awkward_keys();
-    all.extend([b"abc\xFF".to_vec(), b"abc\xFF\xFF".to_vec(), b"abd".to_vec()]);
+    all.extend([
+        b"abc\xFF".to_vec(),
+        b"abc\xFF\xFF".to_vec(),
+        b"abd".to_vec(),
+    ]);
     let entries = with_values(all.iter().cloned());
     load_mixed(kv, &entries);
     let mut prefixes = all.clone();
-    prefixes.extend([b"q".to_vec(), b"ppp".to_vec(), b"abcdefghijk".to_vec(), vec![0xFF; 20]]);
+    prefixes.extend([
+        b"q".to_vec(),
+        b"ppp".to_vec(),
+        b"abcdefghijk".to_vec(),
+        vec![0xFF; 20],
+    ]);
     for prefix in &prefixes {
         let wanted: Vec<Entry> = entries
             .iter()
@@ -161,7 +177,9 @@ pub fn random_walks_agree_with_a_map(kv: &impl Kv) {
                 _ => {
                     let target = format!("{:04}", random.below(2000)).into_bytes();
                     scan.seek(&target);
-                    low = low.max(wanted.partition_point(|key| **key < target)).min(high);
+                    low = low
+                        .max(wanted.partition_point(|key| **key < target))
+                        .min(high);
                 }
             }
         }
@@ -181,7 +199,10 @@ pub fn lending_and_owning_agree(kv: &impl Kv) {
     assert_eq!(scan.next_with(|_, _| ()).unwrap(), None);
     let mut scan = kv.iter();
     let mut lent = Vec::new();
-    while let Some(entry) = scan.next_back_with(|k, v| (k.to_vec(), v.to_vec())).unwrap() {
+    while let Some(entry) = scan
+        .next_back_with(|k, v| (k.to_vec(), v.to_vec()))
+        .unwrap()
+    {
         lent.push(entry);
     }
     lent.reverse();

@@ -2,7 +2,9 @@
 
 use hedgerow::{Batch, Durability, Kv, KvRead};
 
-use super::helpers::{Entry, Map, assert_holds, backward, contents, forward, load_mixed, with_values};
+use super::helpers::{
+    Entry, Map, assert_holds, backward, contents, forward, load_mixed, with_values,
+};
 use crate::random::{Random, Source};
 
 #[track_caller]
@@ -11,11 +13,19 @@ fn assert_snapshot(snapshot: &impl KvRead, expected: &Map) {
     assert_eq!(forward(snapshot.iter()), wanted);
     assert_eq!(backward(snapshot.iter()), wanted);
     for (key, value) in expected {
-        assert_eq!(snapshot.get(key).unwrap().as_deref(), Some(value.as_slice()));
+        assert_eq!(
+            snapshot.get(key).unwrap().as_deref(),
+            Some(value.as_slice())
+        );
     }
     let keys: Vec<_> = expected.keys().collect();
     let found = snapshot.multi_get(&keys).unwrap();
-    assert!(found.iter().zip(expected.values()).all(|(a, b)| a.as_deref() == Some(b)));
+    assert!(
+        found
+            .iter()
+            .zip(expected.values())
+            .all(|(a, b)| a.as_deref() == Some(b))
+    );
 }
 
 pub fn a_snapshot_of_nothing_stays_empty(kv: &impl Kv) {
@@ -85,7 +95,10 @@ pub fn a_snapshot_between_two_operations_of_one_key(kv: &impl Kv) {
     }
     for (snapshot, expected) in &taken {
         let found = snapshot.get(b"key").unwrap();
-        assert_eq!(found.as_deref(), expected.map(u32::to_le_bytes).as_ref().map(|b| &b[..]));
+        assert_eq!(
+            found.as_deref(),
+            expected.map(u32::to_le_bytes).as_ref().map(|b| &b[..])
+        );
         assert_eq!(snapshot.iter().count(), usize::from(expected.is_some()));
     }
 }
@@ -97,7 +110,10 @@ pub fn a_snapshot_sees_whole_batches(kv: &impl Kv) {
         batch.put(b"right", round.to_le_bytes());
         kv.write(batch, Durability::Buffered).unwrap();
         let snapshot = kv.snapshot();
-        assert_eq!(snapshot.get(b"left").unwrap(), snapshot.get(b"right").unwrap());
+        assert_eq!(
+            snapshot.get(b"left").unwrap(),
+            snapshot.get(b"right").unwrap()
+        );
         assert_eq!(snapshot.get(b"left").unwrap().unwrap(), round.to_le_bytes());
     }
 }
@@ -111,7 +127,10 @@ pub fn scans_of_a_snapshot_outlive_it(kv: &impl Kv) {
     drop(snapshot);
     kv.delete_range(..).unwrap();
     kv.flush().unwrap();
-    assert_eq!(forward(scan), entries.clone().into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        forward(scan),
+        entries.clone().into_iter().collect::<Vec<_>>()
+    );
     assert_eq!(backward(part).len(), 200);
 }
 
