@@ -12,3 +12,5 @@ impl BTreeEngine {
         todo!()
     }
 }
+
+mod node;

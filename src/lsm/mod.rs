@@ -1,4 +1,8 @@
 //! See docs/architecture.md.
+
+pub(crate) mod entry;
+pub(crate) mod table;
+
 use crate::engine::Engine;
 use crate::engine::EngineContext;
 use crate::error::Result;
