@@ -19,19 +19,21 @@ use crate::coding::get_u32;
 /// Bytes in front of a payload.
 pub(crate) const FRAME_HEADER_LEN_BYTES: usize = 8;
 
-/// The header of a frame at `offset` of its file whose payload is `parts` joined. The parts must
+/// The header of a frame at `offset` of its file whose payload is `prefix` and `parts` joined. They must
 /// not exceed `u32::MAX` bytes together.
 pub(crate) fn frame_header(
     seed: u64,
     offset: u64,
+    prefix: &[u8],
     parts: &[&[u8]],
 ) -> [u8; FRAME_HEADER_LEN_BYTES] {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let len = prefix.len() + parts.iter().map(|part| part.len()).sum::<usize>();
     let len = u32::try_from(len)
         .expect("records are limited far below 4 GiB")
         .to_le_bytes();
     let mut sum = Checksum::seeded(seed_of(&[seed, offset]));
     sum.update(&len);
+    sum.update(prefix);
     for part in parts {
         sum.update(part);
     }
@@ -66,7 +68,7 @@ pub(crate) fn frame_at(bytes: &[u8], at: usize, seed: u64, offset: u64) -> Optio
 /// else identifies the file. Empty payloads are refused by the reader, so `payload` must not be empty.
 pub(crate) fn append_record(out: &mut Vec<u8>, seed: u64, offset: u64, payload: &[u8]) {
     assert!(!payload.is_empty(), "an empty record says nothing");
-    out.extend_from_slice(&frame_header(seed, offset, &[payload]));
+    out.extend_from_slice(&frame_header(seed, offset, payload, &[]));
     out.extend_from_slice(payload);
 }
 
