@@ -282,7 +282,8 @@ fn bad_lines_say_where_and_how_much_was_committed() {
     let load = ["load", "db", "bad.jsonl", "--key", "k", "--batch", "2"];
     let ran = b.fails(1, "bad.jsonl: line 4: not JSON", &load);
     assert!(
-        ran.err.contains("stopped after 2 records were committed"),
+        ran.err
+            .contains("stopped after 2 records had been committed"),
         "{ran:?}"
     );
     assert_eq!(b.ok(&["scan", "db", "--keys-only"]), "1\n2\n");
