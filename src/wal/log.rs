@@ -22,6 +22,12 @@ use crate::types::SeqNo;
 const ZERO_CHUNK_LEN_BYTES: usize = 64 << 10;
 /// Files kept for reuse besides the prepared one.
 const POOL_LEN_MAX: usize = 1;
+/// Length of the first segment after opening. Making a segment of full length takes tens of
+/// milliseconds, and a store that is written to little should be small.
+const FIRST_LEN_BYTES: u64 = 1 << 20;
+/// How much longer each segment is than the one before, up to full length: the log reaches it
+/// after 21 MiB, and a small store takes a few times what it was given.
+const GROWTH: u64 = 4;
 
 /// What the log has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +63,7 @@ pub(crate) struct Log {
     appends: AtomicU64,
     /// Bytes used in the active segment.
     active_used_bytes: AtomicU64,
+    active_len_bytes: AtomicU64,
 
     // Written by syncs.
     synced: AtomicU64,
@@ -68,6 +75,8 @@ pub(crate) struct Log {
     recycled: AtomicU64,
     awaited: AtomicU64,
     has_prepared: AtomicBool,
+    /// Somebody has been told to prepare and has not answered.
+    preparing: AtomicBool,
 
     /// Held for moments only, never over I/O.
     segments: Mutex<Segments>,
@@ -102,6 +111,20 @@ struct Segments {
 #[derive(Debug)]
 struct PrepareState {
     next_number: u64,
+    /// Length of the segment made last; 0 before the first.
+    last_len_bytes: u64,
+}
+
+impl PrepareState {
+    /// Length of the next segment if no record needs more.
+    fn next_len(&mut self, full_len: u64) -> u64 {
+        let len_bytes = match self.last_len_bytes {
+            0 => FIRST_LEN_BYTES,
+            last => last.saturating_mul(GROWTH),
+        };
+        self.last_len_bytes = len_bytes.min(full_len);
+        self.last_len_bytes
+    }
 }
 
 /// A segment of the chain.
@@ -169,6 +192,7 @@ impl Log {
             appended_bytes: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             active_used_bytes: AtomicU64::new(HEADER_LEN_BYTES as u64),
+            active_len_bytes: AtomicU64::new(0),
             synced: AtomicU64::new(last.0),
             syncs: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
@@ -177,6 +201,7 @@ impl Log {
             recycled: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
             has_prepared: AtomicBool::new(false),
+            preparing: AtomicBool::new(false),
             segments: Mutex::new(Segments {
                 live,
                 unsynced: VecDeque::new(),
@@ -186,7 +211,10 @@ impl Log {
                 next_temporary: next_number,
             }),
             sync_turn: Mutex::new(()),
-            prepare_turn: Mutex::new(PrepareState { next_number }),
+            prepare_turn: Mutex::new(PrepareState {
+                next_number,
+                last_len_bytes: 0,
+            }),
             retire_turn: Mutex::new(RetireState::default()),
         };
         let first = last.next();
@@ -197,8 +225,11 @@ impl Log {
         };
         let active = {
             let mut turn = log.prepare_turn.lock();
-            log.make(&mut turn, config.segment_len(), Some(&activation))?
+            let len_bytes = turn.next_len(config.segment_len());
+            log.make(&mut turn, len_bytes, Some(&activation))?
         };
+        log.active_len_bytes
+            .store(active.len_bytes, Ordering::Relaxed);
         {
             let mut segments = log.segments.lock();
             segments.live.push_back(LiveSegment {
@@ -316,7 +347,7 @@ impl Log {
         if let Some(outrun) = outrun {
             self.discard(outrun);
         }
-        let len_bytes = len_bytes.max(self.config.segment_len());
+        let len_bytes = len_bytes.max(turn.next_len(self.config.segment_len()));
         self.make(&mut turn, len_bytes, None)
     }
 
@@ -334,6 +365,8 @@ impl Log {
 
     /// `active` has been activated in place of `old`.
     pub(super) fn note_switch(&self, active: &ReadySegment, first: SeqNo, old: ReadySegment) {
+        self.active_len_bytes
+            .store(active.len_bytes, Ordering::Relaxed);
         let mut segments = self.segments.lock();
         segments.live.push_back(live_segment(active, first));
         segments.unsynced.push_back(unsynced_segment(active));
@@ -448,24 +481,38 @@ impl Log {
 
     // ---- preparation ----
 
-    /// True if [`prepare`](Self::prepare) has something to do.
-    pub(crate) fn needs_prepare(&self) -> bool {
+    /// True if [`prepare`](Self::prepare) has something to do: the active segment is half full
+    /// and none is ready to follow it.
+    fn prepare_is_due(&self) -> bool {
         !self.has_prepared.load(Ordering::Acquire)
+            && 2 * self.active_used_bytes.load(Ordering::Relaxed)
+                >= self.active_len_bytes.load(Ordering::Relaxed)
+    }
+
+    /// True once when preparation becomes due: the caller has it done.
+    #[inline]
+    pub(crate) fn claim_prepare(&self) -> bool {
+        self.prepare_is_due()
+            && !self.preparing.load(Ordering::Relaxed)
+            && !self.preparing.swap(true, Ordering::Relaxed)
     }
 
     /// Makes the next segment ready, so that no append has to. Returns whether there was something to do. A failure
     /// (a full disk, say) leaves the log as it was.
     pub(crate) fn prepare(&self) -> Result<bool> {
+        // The claim is answered first: one that comes while this runs is answered by the next call.
+        self.preparing.store(false, Ordering::Relaxed);
         let closed = std::mem::take(&mut self.segments.lock().closed);
         drop(closed);
-        if !self.needs_prepare() {
+        if !self.prepare_is_due() {
             return Ok(false);
         }
         let mut turn = self.prepare_turn.lock();
-        if !self.needs_prepare() {
+        if !self.prepare_is_due() {
             return Ok(false);
         }
-        let ready = self.make(&mut turn, self.config.segment_len(), None)?;
+        let len_bytes = turn.next_len(self.config.segment_len());
+        let ready = self.make(&mut turn, len_bytes, None)?;
         self.segments.lock().prepared = Some(ready);
         self.has_prepared.store(true, Ordering::Release);
         Ok(true)
@@ -481,8 +528,9 @@ impl Log {
     ) -> Result<ReadySegment> {
         let number = turn.next_number;
         turn.next_number += 1;
-        let standard = len_bytes == self.config.segment_len();
-        let source = if standard {
+        let full_len = self.config.segment_len();
+        let allocate = len_bytes <= full_len;
+        let source = if len_bytes == full_len {
             self.segments.lock().pool.pop()
         } else {
             None
@@ -500,7 +548,7 @@ impl Log {
         let path = segment_path(&self.dir, number);
         let made = match &source {
             Some(source) => self.reuse(source, &temporary),
-            None => self.create(&temporary, len_bytes, standard),
+            None => self.create(&temporary, len_bytes, allocate),
         }
         .and_then(|file| {
             file.write_all_at(&encode_header(self.store_id, &header, activation), 0)?;
@@ -509,7 +557,7 @@ impl Log {
             self.fs.rename(&temporary, &path)?;
             self.fs.sync_dir(&self.dir)?;
             let file = self.fs.open(&path, OpenMode::ReadWrite)?;
-            let sink = open_sink(&file, len_bytes, self.config.use_mmap && standard)?;
+            let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
             Ok((file, sink))
         });
         let (file, sink) = made.inspect_err(|_| {

@@ -350,11 +350,10 @@ impl Recovery {
     pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
         assert!(last >= found, "recovered records are not cut off");
-        if !self.fs.exists(&self.dir)? {
-            self.fs.create_dir_all(&self.dir)?;
-            if let Some(parent) = self.dir.parent() {
-                self.fs.sync_dir(parent)?;
-            }
+        self.fs.create_dir_all(&self.dir)?;
+        if let Some(parent) = self.dir.parent() {
+            // Even if the directory was there: whoever created it may not have come to this.
+            self.fs.sync_dir(parent)?;
         }
         self.make_durable()?;
         self.fs.sync_dir(&self.dir)?;

@@ -13,6 +13,10 @@ use crate::failure::{Failure, Result};
 /// The keyspace that `load` and `put` create when none is named.
 const DEFAULT_KEYSPACE: &str = "default";
 
+/// Size of the log's segments. A command is soon over, and segments are prepared in whole: with the
+/// default, made for programs that run on, a single `put` would leave 128 MiB of log behind.
+const LOG_SEGMENT_BYTES: u64 = 4 << 20;
+
 /// Which store.
 #[derive(Debug, Clone, Args)]
 pub struct StoreArg {
@@ -109,6 +113,7 @@ pub fn open_reporting(store: &StoreArg, access: Access) -> Result<hedgerow::Resu
     let opened = Options::new()
         .create_if_missing(access == Access::Create)
         .read_only(access == Access::Read)
+        .log_segment_bytes(LOG_SEGMENT_BYTES)
         .open(path);
     match opened {
         Err(error) if !error.is_corruption() => {

@@ -1,10 +1,13 @@
 //! `stats` and `keyspaces`: what a store holds.
 
+use std::fs;
+use std::path::Path;
+
 use clap::Args;
-use hedgerow::{DbStats, EngineStats};
+use hedgerow::{EngineStats, KeyspaceStats};
 use serde_json::{Value, json};
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Output, bytes, table, thousands};
 use crate::store::{Access, KeyspaceArg, StoreArg, missing, open};
 
@@ -32,8 +35,7 @@ impl Keyspaces {
 
 /// Print figures about a store and its keyspaces
 ///
-/// Only what a store knows when it has just been opened: counters of work run while it is open
-/// in a program, and `Db::stats` gives them there.
+/// What is on disk, and what opening the store brought into memory.
 #[derive(Debug, Args)]
 pub struct Stats {
     #[command(flatten)]
@@ -46,22 +48,28 @@ impl Stats {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let db = open(&self.store, Access::Read)?;
-        let mut stats = db.stats();
+        let mut keyspaces = db.stats().keyspaces;
+        // Counted here, because a store that is open read-only knows nothing of its log's files.
+        let all_bytes = directory_bytes(db.path())?;
+        let log_bytes = directory_bytes(&db.path().join("wal"))?;
         if let Some(name) = &self.keyspace.keyspace {
-            stats.keyspaces.retain(|keyspace| keyspace.name == *name);
-            if stats.keyspaces.is_empty() {
+            keyspaces.retain(|keyspace| keyspace.name == *name);
+            if keyspaces.is_empty() {
                 return Err(missing(&db, name));
             }
         }
         if out.json {
-            return out.value(&store_json(&stats));
+            let keyspaces: Vec<Value> = keyspaces.iter().map(keyspace_json).collect();
+            return out.value(&json!({
+                "disk_bytes": all_bytes,
+                "log_disk_bytes": log_bytes,
+                "keyspaces": keyspaces,
+            }));
         }
         out.line(format!(
-            "{} on disk: log {}, keyspaces {}; {} of log to replay when opened",
-            bytes(stats.disk_bytes()),
-            bytes(stats.log_disk_bytes),
-            bytes(stats.disk_bytes() - stats.log_disk_bytes),
-            bytes(stats.log_live_bytes),
+            "{} on disk, of which {} log",
+            bytes(all_bytes),
+            bytes(log_bytes)
         ))?;
         let mut rows = vec![
             [
@@ -77,7 +85,7 @@ impl Stats {
             .map(str::to_owned)
             .to_vec(),
         ];
-        for keyspace in &stats.keyspaces {
+        for keyspace in &keyspaces {
             let figures = &keyspace.stats;
             rows.push(vec![
                 keyspace.name.clone(),
@@ -94,6 +102,22 @@ impl Stats {
     }
 }
 
+/// Bytes of the files in a directory and below it.
+fn directory_bytes(dir: &Path) -> Result<u64> {
+    let mut total = 0;
+    let fail = |source| Failure::io("reading", dir, source);
+    for entry in fs::read_dir(dir).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        total += match entry.metadata() {
+            Ok(meta) if meta.is_dir() => directory_bytes(&entry.path())?,
+            Ok(meta) => meta.len(),
+            // Gone since it was listed.
+            Err(_) => 0,
+        };
+    }
+    Ok(total)
+}
+
 /// Files or pages per level, from the top.
 fn levels(stats: &EngineStats) -> String {
     if stats.levels.is_empty() {
@@ -107,59 +131,23 @@ fn levels(stats: &EngineStats) -> String {
     counts.join("/")
 }
 
-/// Every figure about a store.
-pub fn store_json(stats: &DbStats) -> Value {
-    let keyspaces: Vec<Value> = stats
-        .keyspaces
-        .iter()
-        .map(|keyspace| {
-            let mut figures = engine_json(&keyspace.stats);
-            figures["name"] = json!(keyspace.name);
-            figures["engine"] = json!(keyspace.engine.name());
-            figures
-        })
-        .collect();
-    json!({
-        "disk_bytes": stats.disk_bytes(),
-        "bytes_written": stats.bytes_written(),
-        "commits": stats.commits,
-        "ops": stats.ops,
-        "commit_groups": stats.commit_groups,
-        "log_bytes_written": stats.log_bytes_written,
-        "log_syncs": stats.log_syncs,
-        "log_live_bytes": stats.log_live_bytes,
-        "log_disk_bytes": stats.log_disk_bytes,
-        "cache_used_bytes": stats.cache_used_bytes,
-        "cache_hits": stats.cache_hits,
-        "cache_misses": stats.cache_misses,
-        "slowed_ms": stats.slowed_ms,
-        "stopped_ms": stats.stopped_ms,
-        "snapshots": stats.snapshots,
-        "oldest_snapshot_age_ops": stats.oldest_snapshot_age_ops,
-        "background_error": stats.background_error,
-        "keyspaces": keyspaces,
-    })
-}
-
-/// Every figure about a keyspace.
-fn engine_json(stats: &EngineStats) -> Value {
+/// The figures about a keyspace that mean something right after opening.
+fn keyspace_json(keyspace: &KeyspaceStats) -> Value {
+    let stats = &keyspace.stats;
     let levels: Vec<Value> = stats
         .levels
         .iter()
         .map(|level| json!({ "files": level.files, "bytes": level.bytes }))
         .collect();
     json!({
+        "name": keyspace.name,
+        "engine": keyspace.engine.name(),
+        "entries_estimate": stats.entries_estimate,
         "disk_bytes": stats.disk_bytes,
         "free_bytes": stats.free_bytes,
         "write_buffer_bytes": stats.write_buffer_bytes,
         "pinned_bytes": stats.pinned_bytes,
-        "entries_estimate": stats.entries_estimate,
         "files": stats.files,
-        "flush_bytes_written": stats.flush_bytes_written,
-        "compaction_bytes_written": stats.compaction_bytes_written,
-        "flushes": stats.flushes,
-        "compactions": stats.compactions,
-        "blocks_read": stats.blocks_read,
         "levels": levels,
         "height": stats.height,
     })

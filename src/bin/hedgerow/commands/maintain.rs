@@ -1,7 +1,7 @@
 //! `verify`, `compact` and `drop`.
 
 use clap::Args;
-use hedgerow::{Error, VerifyReport};
+use hedgerow::{Db, Error, VerifyReport};
 use serde_json::json;
 
 use crate::failure::{Exit, Failure, Result};
@@ -96,7 +96,7 @@ impl Compact {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let db = open(&self.store, Access::Write)?;
-        let before = db.stats().disk_bytes();
+        let before = keyspace_bytes(&db);
         let progress = spinner(out.json, "compacting");
         let outcome = match &self.keyspace {
             Some(name) => match db.existing_keyspace(name)? {
@@ -108,13 +108,23 @@ impl Compact {
         let outcome = outcome.and_then(|()| db.wait_idle());
         progress.finish_and_clear();
         outcome?;
-        let after = db.stats().disk_bytes();
+        let after = keyspace_bytes(&db);
         db.close()?;
         out.either(
             &json!({ "disk_bytes_before": before, "disk_bytes_after": after }),
             format!("{} before, {} after", bytes(before), bytes(after)),
         )
     }
+}
+
+/// Bytes of the files of all keyspaces. The log's are left out: what is in them is there twice or
+/// about to be let go.
+fn keyspace_bytes(db: &Db) -> u64 {
+    let keyspaces = db.stats().keyspaces;
+    keyspaces
+        .iter()
+        .map(|keyspace| keyspace.stats.disk_bytes)
+        .sum()
 }
 
 /// Remove a keyspace and everything in it

@@ -102,6 +102,7 @@ impl Compare {
         }
         out.line(report.to_table())?;
         out.line("")?;
+        out.line("Medians of the rounds. A ~ marks a verdict that some rounds would overturn.")?;
         out.line("Every answer was checked against the source, and both stores verified clean.")?;
         out.line("Size on disk is the keyspace's files; the log, alike for both, is not in it.")
     }

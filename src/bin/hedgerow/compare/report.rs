@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use super::measure::{MEASURES, Measure, Samples, Unit};
 use crate::output::{bytes, table};
 
-/// Two figures closer than this are called even: rounds differ by as much.
+/// Two medians closer than this are called even: rounds differ by as much.
 const EVEN_WITHIN: f64 = 1.05;
+/// Times that differ by less are called even, whatever their ratio: nobody waits for that.
+const EVEN_WITHIN_MS: f64 = 0.5;
 
 /// The figures of a comparison.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub struct Verdict {
     pub winner: Option<EngineKind>,
     /// At least 1.
     pub factor: f64,
+    /// True if the worst round of the winner beats the best of the other.
+    pub clear: bool,
 }
 
 impl Report {
@@ -40,11 +44,11 @@ impl Report {
     pub fn to_table(&self) -> String {
         let mut rows = vec![["", "lsm", "btree", "better"].map(str::to_owned).to_vec()];
         for measure in MEASURES {
-            let (lsm, btree) = self.medians(measure);
+            let (lsm, btree) = (&self.lsm[measure.id], &self.btree[measure.id]);
             rows.push(vec![
                 measure.label.to_owned(),
-                show(measure.unit, lsm),
-                show(measure.unit, btree),
+                show(measure.unit, median(lsm)),
+                show(measure.unit, median(btree)),
                 judge(measure.unit, lsm, btree).to_text(),
             ]);
         }
@@ -53,32 +57,23 @@ impl Report {
 
     /// The measures for programs.
     pub fn to_json(&self) -> Value {
-        let spread = |samples: &Samples, measure: &Measure| {
-            let samples = &samples[measure.id];
-            json!({ "median": median(samples), "samples": samples })
-        };
+        let figures = |samples: &[f64]| json!({ "median": median(samples), "samples": samples });
         let rows = MEASURES.iter().map(|measure| {
-            let (lsm, btree) = self.medians(measure);
+            let (lsm, btree) = (&self.lsm[measure.id], &self.btree[measure.id]);
             let verdict = judge(measure.unit, lsm, btree);
             json!({
                 "id": measure.id,
                 "label": measure.label,
                 "unit": measure.unit.name(),
                 "better": if measure.unit.more_is_better() { "more" } else { "less" },
-                "lsm": spread(&self.lsm, measure),
-                "btree": spread(&self.btree, measure),
+                "lsm": figures(lsm),
+                "btree": figures(btree),
                 "winner": verdict.winner.map_or("even", EngineKind::name),
                 "factor": verdict.factor,
+                "clear": verdict.clear,
             })
         });
         Value::Array(rows.collect())
-    }
-
-    fn medians(&self, measure: &Measure) -> (f64, f64) {
-        (
-            median(&self.lsm[measure.id]),
-            median(&self.btree[measure.id]),
-        )
     }
 }
 
@@ -101,7 +96,8 @@ impl Verdict {
     fn to_text(self) -> String {
         match self.winner {
             None => "even".to_owned(),
-            Some(engine) => format!("{engine} {}", times(self.factor)),
+            Some(engine) if self.clear => format!("{engine} {}", times(self.factor)),
+            Some(engine) => format!("{engine} ~{}", times(self.factor)),
         }
     }
 }
@@ -126,17 +122,16 @@ fn median(samples: &[f64]) -> f64 {
     }
 }
 
-fn judge(unit: Unit, lsm: f64, btree: f64) -> Verdict {
+fn judge(unit: Unit, lsm: &[f64], btree: &[f64]) -> Verdict {
+    let (a, b) = (median(lsm), median(btree));
     // How many times better the LSM tree is; nothing is infinitely better than zero.
-    let ratio = if unit.more_is_better() {
-        lsm / btree
-    } else {
-        btree / lsm
-    };
-    if !ratio.is_finite() || ratio <= 0.0 {
+    let ratio = if unit.more_is_better() { a / b } else { b / a };
+    let negligible = unit == Unit::Milliseconds && (a - b).abs() < EVEN_WITHIN_MS;
+    if !ratio.is_finite() || ratio <= 0.0 || negligible {
         return Verdict {
             winner: None,
             factor: 1.0,
+            clear: false,
         };
     }
     let factor = ratio.max(1.0 / ratio);
@@ -145,7 +140,20 @@ fn judge(unit: Unit, lsm: f64, btree: f64) -> Verdict {
         (false, true) => Some(EngineKind::Lsm),
         (false, false) => Some(EngineKind::BTree),
     };
-    Verdict { winner, factor }
+    let apart = max(lsm) < min(btree) || max(btree) < min(lsm);
+    Verdict {
+        winner,
+        factor,
+        clear: winner.is_some() && apart,
+    }
+}
+
+fn min(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn max(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 
 fn show(unit: Unit, figure: f64) -> String {
@@ -173,12 +181,25 @@ mod tests {
 
     #[test]
     fn the_better_engine_wins() {
-        let winner = |unit, lsm, btree| judge(unit, lsm, btree).winner;
+        let winner = |unit, lsm: f64, btree: f64| judge(unit, &[lsm], &[btree]).winner;
         assert_eq!(winner(Unit::PerSecond, 2.0, 1.0), Some(EngineKind::Lsm));
         assert_eq!(winner(Unit::Bytes, 2.0, 1.0), Some(EngineKind::BTree));
-        assert_eq!(winner(Unit::Milliseconds, 1.0, 1.04), None);
+        assert_eq!(winner(Unit::Bytes, 1.0, 1.04), None);
+        assert_eq!(winner(Unit::Milliseconds, 0.1, 0.5), None);
         assert_eq!(winner(Unit::Bytes, 0.0, 1.0), None);
-        assert_eq!(judge(Unit::Bytes, 1.0, 3.0).factor, 3.0);
+        assert_eq!(judge(Unit::Bytes, &[1.0], &[3.0]).factor, 3.0);
+    }
+
+    #[test]
+    fn overlapping_rounds_decide_nothing_clearly() {
+        let verdict = judge(Unit::PerSecond, &[1.0, 2.0, 9.0], &[3.0, 4.0, 5.0]);
+        assert_eq!(
+            (verdict.winner, verdict.clear),
+            (Some(EngineKind::BTree), false)
+        );
+        assert_eq!(verdict.to_text(), "btree ~2.0x");
+        let verdict = judge(Unit::PerSecond, &[1.0, 2.0], &[3.0, 4.0]);
+        assert!(verdict.clear);
     }
 
     #[test]
