@@ -407,15 +407,13 @@ fn live(seed: u64, mut bench: Bench, page_size: u32, steps: u64) -> Bench {
                 let view = bench.engine.snapshot_view(SeqNo(bench.seq));
                 snapshots.push((view, bench.map.clone()));
             }
-            94 => {
-                if !snapshots.is_empty() {
-                    let (view, map) =
-                        snapshots.swap_remove(random.below(snapshots.len() as u64) as usize);
-                    check_scan(&view, &map);
-                    let key = some_key(&mut random, keys);
-                    let found = view.get_value(&key).unwrap();
-                    assert_eq!(found.as_deref(), map.get(&key).map(Vec::as_slice));
-                }
+            94 if !snapshots.is_empty() => {
+                let (view, map) =
+                    snapshots.swap_remove(random.below(snapshots.len() as u64) as usize);
+                check_scan(&view, &map);
+                let key = some_key(&mut random, keys);
+                let found = view.get_value(&key).unwrap();
+                assert_eq!(found.as_deref(), map.get(&key).map(Vec::as_slice));
             }
             95 => bench.verify(),
             96 if random.one_in(3) => {

@@ -8,7 +8,7 @@ use std::thread;
 use super::super::test_util::Random;
 use super::*;
 use crate::cache::BlockCache;
-use crate::engine::{Cursor, Front, Op};
+use crate::engine::{Front, Op};
 use crate::fs::{Fs, MemFs, StdFs};
 use crate::options::KeyspaceOptions;
 use crate::types::KeyspaceId;
