@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, MemFs, StdFs};
-use hedgerow::{Db, EngineKind, Error, Kv, KvRead};
+use hedgerow::{Db, Durability, EngineKind, Error, Kv, KvRead};
 
 use crate::image::Image;
 use crate::random::{Random, Source};
@@ -24,8 +24,13 @@ struct Sample {
 
 /// A store of both engines with files of every kind, part of its data only in the log.
 fn sample(seed: u64) -> Sample {
-    let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
-        .with(|options| options.background_threads(0).background_sync_ms(0));
+    // Every commit is synced, and thereby witness that the one before it was durable.
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
+        options
+            .background_threads(0)
+            .background_sync_ms(0)
+            .durability(Durability::Sync)
+    });
     let keyspaces = EngineKind::ALL.map(|engine| rig.keyspace(engine.name(), engine));
     let mut random = Random::new(seed);
     let mut state = State::default();

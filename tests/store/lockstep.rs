@@ -485,11 +485,17 @@ impl Run {
             Op::Edit(target, edit) => {
                 failed("edit", edit.apply(&open.keyspaces[*target]))?;
                 failed("edit of the model", edit.apply(&models[*target]))?;
-                self.committed(vec![(*target, *edit)], default_durability);
+                // A range delete of an inverted range is no commit, and syncs nothing.
+                let mut batch = Batch::new();
+                edit.add_to(&mut batch);
+                if !batch.is_empty() {
+                    self.committed(vec![(*target, *edit)], default_durability);
+                }
             }
             Op::Batch(target, edits, durability) => {
                 let mut batch = Batch::new();
                 edits.iter().for_each(|edit| edit.add_to(&mut batch));
+                let counts = !batch.is_empty();
                 failed(
                     "batch",
                     open.keyspaces[*target].write(batch.clone(), *durability),
@@ -499,7 +505,7 @@ impl Run {
                     models[*target].write(batch, *durability),
                 )?;
                 // An empty commit need not sync anything.
-                if !edits.is_empty() {
+                if counts {
                     let commit = edits.iter().map(|edit| (*target, *edit)).collect();
                     self.committed(commit, *durability);
                 }
