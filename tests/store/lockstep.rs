@@ -203,6 +203,23 @@ pub enum Op {
     CrashKeeping(u64, Vec<u64>),
 }
 
+impl Op {
+    /// The operations of a batch one by one; anything else as it is.
+    pub fn taken_apart(&self) -> Vec<Self> {
+        match self {
+            Self::Batch(target, edits, _) => edits
+                .iter()
+                .map(|edit| Self::Edit(*target, *edit))
+                .collect(),
+            Self::CrossBatch(edits, _) => edits
+                .iter()
+                .map(|(target, edit)| Self::Edit(*target, *edit))
+                .collect(),
+            other => vec![other.clone()],
+        }
+    }
+}
+
 fn durability(source: &mut impl Source) -> Durability {
     if source.one_in(3) {
         Durability::Sync
