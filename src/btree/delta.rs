@@ -29,6 +29,8 @@ pub(super) struct Delta {
     index: Vec<IndexEntry>,
     heap: Vec<u8>,
     garbage_bytes: usize,
+    /// Bytes of the live records that are inherited.
+    inherited_bytes: usize,
     /// Length of the prefix that all keys share.
     prefix_len: usize,
     deletes: usize,
@@ -43,6 +45,7 @@ impl Delta {
             index: Vec::new(),
             heap: Vec::new(),
             garbage_bytes: 0,
+            inherited_bytes: 0,
             prefix_len,
             deletes: 0,
         }
@@ -62,9 +65,9 @@ impl Delta {
         self.heap.capacity() + self.index.capacity() * size_of::<IndexEntry>()
     }
 
-    /// Bytes of live records.
-    pub(super) fn live_bytes(&self) -> usize {
-        self.heap.len() - self.garbage_bytes
+    /// Bytes of live records that no checkpoint is about to write.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.heap.len() - self.garbage_bytes - self.inherited_bytes
     }
 
     /// `Ok(i)` of the change to `key`, or `Err(i)` where it would go.
@@ -126,7 +129,9 @@ impl Delta {
     pub(super) fn set(&mut self, place: Result<usize, usize>, key: &[u8], value: Option<&[u8]>) {
         match place {
             Ok(i) => {
-                self.index[i].inherited = false;
+                if std::mem::take(&mut self.index[i].inherited) {
+                    self.inherited_bytes -= self.record_len(i);
+                }
                 let (_, old) = self.get(i);
                 let was_delete = old.is_none();
                 if let (Some(old), Some(new)) = (old, value)
@@ -165,11 +170,13 @@ impl Delta {
         for entry in &mut self.index {
             entry.inherited = true;
         }
+        self.inherited_bytes = self.heap.len() - self.garbage_bytes;
     }
 
     /// Forgets the changes that were marked and not made again: the base has them now.
     pub(super) fn drop_inherited(&mut self) {
         self.index.retain(|entry| !entry.inherited);
+        self.inherited_bytes = 0;
         self.deletes = self.iter().filter(|(_, value)| value.is_none()).count();
         self.index.shrink_to_fit();
         self.rewrite();
