@@ -162,7 +162,7 @@ impl Node {
         let mut tries = 0_u32;
         loop {
             let version = self.version.load(Acquire);
-            if version % 2 == 0 {
+            if version.is_multiple_of(2) {
                 let value = read();
                 // Orders the reads above before the second load of the version.
                 fence(Acquire);
@@ -171,7 +171,7 @@ impl Node {
                 }
             }
             tries += 1;
-            if tries % 64 == 0 {
+            if tries.is_multiple_of(64) {
                 // The writer may have been suspended in the middle of a change.
                 std::thread::yield_now();
             } else {

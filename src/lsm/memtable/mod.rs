@@ -25,9 +25,11 @@ use crate::engine::Op;
 use crate::types::SeqNo;
 
 mod btree;
+#[cfg(test)]
 mod skiplist;
 
 pub(crate) use btree::BTreeIndex;
+#[cfg(test)]
 pub(crate) use skiplist::SkipListIndex;
 
 /// An ordered index of entries: one writer, many readers (M1 to M3).
