@@ -16,7 +16,7 @@ use crate::random::{Random, Source};
 use crate::rig::{from_env, report};
 
 /// Cases of the ordinary run.
-const CASES: u64 = 160;
+const CASES: u64 = 200;
 /// Operations of a case. Long enough for several levels of tables and of pages.
 const OPERATIONS: usize = 10_000;
 /// How long to look for a shorter sequence that fails too.
