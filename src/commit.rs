@@ -264,7 +264,7 @@ impl Pipeline {
     }
 
     fn after_commit(&self) {
-        if self.shared_log.needs_prepare() {
+        if self.shared_log.claim_prepare() {
             use crate::engine::Front;
             self.hub.wake();
         }

@@ -23,6 +23,7 @@ mod lsm;
 mod metrics;
 mod model;
 mod options;
+mod record;
 mod recovery;
 mod registry;
 mod snapshot;

@@ -1,14 +1,19 @@
-//! See docs/architecture.md.
-use crate::engine::Engine;
-use crate::engine::EngineContext;
-use crate::error::Result;
-use std::sync::Arc;
-pub(crate) struct BTreeEngine;
-impl BTreeEngine {
-    pub(crate) fn open(_c: EngineContext) -> Result<Arc<dyn Engine>> {
-        todo!()
-    }
-    pub(crate) fn create(_c: EngineContext) -> Result<Arc<dyn Engine>> {
-        todo!()
-    }
-}
+//! The B-tree engine.
+mod checkpoint;
+mod compact;
+mod delta;
+mod engine;
+mod freespace;
+mod mem;
+mod meta;
+mod node;
+mod pager;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod verify;
+mod view;
+mod writer;
+
+pub(crate) use engine::BTreeEngine;

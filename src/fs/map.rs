@@ -24,7 +24,7 @@ pub enum Advice {
 /// The first bytes of a file, mapped for reading.
 ///
 /// The bytes are immutable by the promise of [`File::map`](super::File::map): the store maps only
-/// what it wrote and synced, and neither changes nor cuts it while a mapping lives. Against other
+/// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can reach. Against other
 /// processes that write to the store's files there is no defence in a mapping; the lock
 /// file keeps out other hedgerows, file modes keep out other users.
 pub struct Mapping(Mmap);
@@ -35,6 +35,18 @@ impl Mapping {
         // SAFETY: the caller of `File::map` promises that the mapped bytes are neither changed
         // nor cut while the mapping lives (law stated there).
         unsafe { memmap2::MmapOptions::new().len(len).map(file) }.map(Self)
+    }
+
+    /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping, this
+    /// makes no reference to any other byte, so those may change meanwhile.
+    #[inline]
+    pub fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        if offset > self.0.len() || len > self.0.len() - offset {
+            return None;
+        }
+        // SAFETY: the range was checked to be inside the mapping, which lives as long as `self`;
+        // the caller of `File::map` promises that bytes do not change while referred to.
+        Some(unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(offset), len) })
     }
 
     /// Tells the operating system how `range` (byte offsets) will be read. A hint: failures are

@@ -23,9 +23,13 @@ use std::sync::Arc;
 use crate::error::Result;
 
 mod map;
+mod mem;
 mod std_fs;
+#[cfg(test)]
+mod tests;
 
 pub use map::{Advice, Mapping, MappingMut};
+pub use mem::MemFs;
 pub use std_fs::StdFs;
 
 /// How a file is opened.
@@ -117,8 +121,9 @@ pub trait File: fmt::Debug + Send + Sync {
     /// `None` means: use [`File::read_exact_at`]. `len` must not exceed the
     /// file's length.
     ///
-    /// The caller promises not to change or cut those bytes while the mapping
-    /// lives.
+    /// The caller promises not to change or cut bytes while there is a reference to them: not
+    /// while the mapping lives, if its bytes are read as one slice; not while a range lives, if
+    /// they are read by [`Mapping::bytes`].
     fn map(&self, len: u64) -> Result<Option<Mapping>>;
 
     /// Maps the first `len` bytes, which must be allocated, for writing, if

@@ -1,14 +1,50 @@
-//! See docs/architecture.md.
-use crate::engine::Engine;
-use crate::engine::EngineContext;
-use crate::error::Result;
-use std::sync::Arc;
-pub(crate) struct LsmEngine;
-impl LsmEngine {
-    pub(crate) fn open(_c: EngineContext) -> Result<Arc<dyn Engine>> {
-        todo!()
-    }
-    pub(crate) fn create(_c: EngineContext) -> Result<Arc<dyn Engine>> {
-        todo!()
-    }
-}
+//! The log-structured merge tree.
+//!
+//! Writes go to a sorted table in memory; full ones are written to sorted files, and files are
+//! merged into fewer and larger ones in the background. A write costs an insertion in memory and a few sequential
+//! rewrites later; a read asks several sorted runs, newest first.
+//!
+//! ```text
+//!            apply                                       get, scan
+//!              │                                             │
+//!              ▼                                             ▼
+//!   ┌─────────────────────┐   one atomic pointer   ┌───────────────────┐
+//!   │ memtable (active)   │◄───────────────────────│   Superversion    │ view
+//!   │ memtables (full)    │                        └───────────────────┘
+//!   └──────────┬──────────┘                                  │
+//!              │ flush                                       ▼
+//!              ▼                                    ┌───────────────────┐
+//!   L0  ▭ ▭ ▭ ▭       newest first, may overlap     │      Version      │ version
+//!   L1..L6  ▭▭▭▭▭▭    disjoint, compacted downward  └───────────────────┘
+//!              │                                             ▲
+//!              └── compaction: picker (pure), job ───────────┤ manifest: one edit at a time
+//! ```
+//!
+//! Where to read on: [`engine`] puts the parts together and has the locks; [`view`] and [`cursor`] are
+//! reading; [`memtable`], [`flush`], [`compaction`] and [`output`] are the way of a write; [`version`] and
+//! [`manifest`] say which tables count; [`retention`] says which versions of a key may be dropped;
+//! [`tombstones`] is about range deletes; [`merge`] and [`run`] walk several tables as one; [`table`] is the
+//! file format.
+//!
+//! Lacking on purpose: the log (the front's), threads (the front's), a value log, tiered compaction.
+
+mod compaction;
+mod cursor;
+mod engine;
+pub(crate) mod entry;
+mod files;
+mod flush;
+mod manifest;
+pub(crate) mod memtable;
+mod merge;
+mod output;
+mod retention;
+mod run;
+pub(crate) mod table;
+#[cfg(test)]
+mod test_util;
+mod tombstones;
+mod version;
+mod view;
+
+pub(crate) use engine::LsmEngine;

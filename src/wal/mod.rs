@@ -1,69 +1,89 @@
-//! See docs/architecture.md.
-use crate::error::Result;
-use crate::fs::Fs;
-use crate::types::SeqNo;
+//! The write-ahead log: a chain of segment files that both engines share.
+//!
+//! In the data path it stands between the sequencer and the engines: a commit appends one record (payload
+//! opaque), asks for [`Log::sync`] if it must survive a power loss, and is then applied. At open, [`Recovery`]
+//! reads the records back in order. The bytes are described in docs/format.md, "Log segment".
+//!
+//! ```text
+//!              prepare()                append() is full              retire()
+//!   (no file) ----------> N.log, blank ------------------> active ... live ------> K.tmp, in the pool
+//!                              ^                                                        |
+//!                              +---------------------- prepare(), new number -----------+
+//! ```
+//!
+//! # Invariants
+//!
+//! - **W1 preallocated.** A segment has its full length, really written, synced and named durably, before
+//!   a record enters it; so a sync moves data only, and a store through a mapping cannot find the disk full.
+//!   (The segment of a record too large for any other is the exception; it is never mapped.)
+//! - **W2 numbers are used once.** A segment's number is higher than that of any file that ever took records
+//!   here: the file with the highest number goes only after a higher one is durable. Checksums are
+//!   seeded with the number and the offset, so what a file held in an earlier life is never read.
+//! - **W3 one chain.** An active segment names its predecessor and the first sequence number it holds. Segments leave
+//!   at the old end only, one durably before the next, so a gap in the chain is damage.
+//! - **W4 synced means synced.** Records and activations carry a sequence number up to which everything was durable
+//!   when they were written. Where reading stops at `e`, any such number >= `e` further on proves damage;
+//!   without one it is the torn tail of a power loss.
+//! - **W5 the cut.** Recovery makes durable what it found, then opens a new segment whose first number is the one after the
+//!   last record found. Whatever older segments hold from that number on is dead: a later `first` overrules
+//!   every earlier record. Recovery changes nothing else, and the new segment appears with one rename, so
+//!   recovery may be interrupted anywhere and repeated.
+//! - **W6 no second sync.** After a failed sync every append and sync fails. The store must be reopened.
+//!
+//! Thread safety: [`Writer`] belongs to whoever holds the commit lock; [`Log`] may be used by any thread. No lock is held over
+//! I/O that an append needs, unless no segment was prepared in time.
+//!
+//! Lacking on purpose: compression, records that span segments, several writers, archiving.
+//!
+//! What cannot be told: damage to records behind the last witness of W4 looks like a torn tail. The newest segment's
+//! activation is such a witness for everything that an earlier run of the store left.
+
 use std::path::Path;
-use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+mod log;
+mod recovery;
+mod segment;
+mod sink;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use log::Log;
+pub(crate) use recovery::Recovery;
+pub(crate) use writer::Writer;
+
+/// How a log is written.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct WalConfig {
+    /// Length of a segment file.
     pub(crate) segment_bytes: u64,
+    /// Append through a memory map where the file system has them, else with `write`.
     pub(crate) use_mmap: bool,
 }
-pub(crate) struct Recovery;
-impl Recovery {
-    pub(crate) fn open(_fs: Arc<dyn Fs>, _dir: &Path, _store_id: u64) -> Result<Self> {
-        todo!()
-    }
-    pub(crate) fn replay(
-        &mut self,
-        _from: SeqNo,
-        _visit: &mut dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()>,
-    ) -> Result<SeqNo> {
-        todo!()
-    }
-    pub(crate) fn into_log(self, _config: WalConfig, _last: SeqNo) -> Result<(Writer, Arc<Log>)> {
-        todo!()
+
+impl WalConfig {
+    /// The segment length that is used: room for a small record at least, and a whole
+    /// number of record units.
+    fn segment_len(&self) -> u64 {
+        self.segment_bytes.max(512) / segment::ALIGN_BYTES as u64 * segment::ALIGN_BYTES as u64
     }
 }
-#[derive(Debug)]
-pub(crate) struct Writer;
-impl Writer {
-    pub(crate) fn append(&mut self, _first: SeqNo, _last: SeqNo, _parts: &[&[u8]]) -> Result<()> {
-        todo!()
+
+/// The error of every append and sync after a failed sync.
+fn failed_before(cause: &Error) -> Error {
+    Error::ReadOnly {
+        reason: format!("an earlier sync of the log failed ({cause}); reopen the store"),
     }
 }
-#[derive(Debug)]
-pub(crate) struct Log;
-pub(crate) struct LogStats {
-    pub(crate) bytes_appended: u64,
-    pub(crate) syncs: u64,
-    pub(crate) disk_bytes: u64,
-}
-impl Log {
-    pub(crate) fn sync(&self) -> Result<SeqNo> {
-        todo!()
-    }
-    pub(crate) fn synced_seq(&self) -> SeqNo {
-        todo!()
-    }
-    pub(crate) fn appended_seq(&self) -> SeqNo {
-        todo!()
-    }
-    pub(crate) fn retire(&self, _oldest_needed: Option<SeqNo>) -> Result<()> {
-        todo!()
-    }
-    pub(crate) fn live_bytes(&self) -> u64 {
-        todo!()
-    }
-    pub(crate) fn would_retire_after(&self, _seq: SeqNo) -> bool {
-        todo!()
-    }
-    pub(crate) fn needs_prepare(&self) -> bool {
-        todo!()
-    }
-    pub(crate) fn prepare(&self) -> Result<bool> {
-        todo!()
-    }
-    pub(crate) fn stats(&self) -> LogStats {
-        todo!()
+
+/// Removes a file that is of no use any more. That it stays when the removal fails does no harm: the next
+/// recovery finds and removes it.
+fn discard_file(fs: &dyn crate::fs::Fs, path: &Path) -> Result<()> {
+    match fs.remove_file(path) {
+        Err(e) if e.is_not_found() => Ok(()),
+        other => other,
     }
 }

@@ -1,0 +1,165 @@
+//! `get`, `put` and `delete`.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use hedgerow::{Kv, KvRead};
+use serde_json::json;
+
+use super::scan::{RangeArgs, parse_bytes};
+use crate::bytes::{Notation, hex};
+use crate::failure::{Exit, Failure, Result};
+use crate::output::Output;
+use crate::store::{Access, EngineArg, KeyspaceArg, StoreArg, existing, existing_or_new, open};
+
+/// Print the value of a key
+///
+/// Prints the bytes of the value and an end of line. Exits with 3 if the key has no value.
+#[derive(Debug, Args)]
+pub struct Get {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Key
+    key: OsString,
+    #[command(flatten)]
+    keyspace: KeyspaceArg,
+    /// The key is given and the value printed in hexadecimal
+    #[arg(long)]
+    hex: bool,
+    /// Print the bytes of the value and nothing else
+    #[arg(long, conflicts_with = "hex")]
+    raw: bool,
+}
+
+impl Get {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let key = parse_bytes(&self.key, self.hex)?;
+        let db = open(&self.store, Access::Read)?;
+        let keyspace = existing(&db, &self.keyspace)?;
+        let notation = Notation::new(self.hex);
+        let Some(value) = keyspace.get(&key)? else {
+            let what = format!("no such key: {}", notation.text(&key));
+            return Err(Failure::new(Exit::NotFound, what));
+        };
+        if out.json {
+            return out.value(&json!({
+                "key": notation.json(&key),
+                "value": notation.json(&value),
+            }));
+        }
+        match notation {
+            Notation::Hex => out.line(hex(&value)),
+            Notation::Text => {
+                out.bytes(&value)?;
+                if self.raw { Ok(()) } else { out.line("") }
+            }
+        }
+    }
+}
+
+/// Set a key to a value
+///
+/// Creates the store and the keyspace if they do not exist. The change survives a power loss
+/// when the command has ended.
+#[derive(Debug, Args)]
+pub struct Put {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Key
+    key: OsString,
+    /// Value
+    #[arg(required_unless_present = "file")]
+    value: Option<OsString>,
+    /// Read the value from a file; - is standard input
+    #[arg(long, conflicts_with = "value")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    keyspace: KeyspaceArg,
+    /// Engine of a keyspace that does not exist yet [default: lsm]
+    #[arg(long, value_enum)]
+    engine: Option<EngineArg>,
+    /// Key and value are given in hexadecimal (the contents of a file never are)
+    #[arg(long)]
+    hex: bool,
+}
+
+impl Put {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let key = parse_bytes(&self.key, self.hex)?;
+        let value = match (&self.value, &self.file) {
+            (Some(value), _) => parse_bytes(value, self.hex)?,
+            (None, Some(path)) => read_value(path)?,
+            (None, None) => unreachable!("clap requires one of them"),
+        };
+        let db = open(&self.store, Access::Create)?;
+        let keyspace = existing_or_new(&db, &self.keyspace, self.engine)?;
+        keyspace.put(&key, &value)?;
+        db.close()?;
+        if out.json {
+            out.value(&json!({ "keyspace": keyspace.name(), "value_bytes": value.len() }))?;
+        }
+        Ok(())
+    }
+}
+
+fn read_value(path: &Path) -> Result<Vec<u8>> {
+    let mut value = Vec::new();
+    let input = crate::records::open(path)?;
+    // One byte more than the limit tells a value at the limit from one beyond it.
+    input
+        .take(hedgerow::MAX_VALUE_LEN_BYTES as u64 + 1)
+        .read_to_end(&mut value)
+        .map_err(|source| Failure::io("reading", path, source))?;
+    Ok(value)
+}
+
+/// Remove a key, or a range of keys
+///
+/// Removing what is not there is not an error.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+    .args(["key", "from", "to", "prefix", "all"]))]
+pub struct Delete {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Key
+    #[arg(conflicts_with_all = ["from", "to", "prefix", "all"])]
+    key: Option<OsString>,
+    #[command(flatten)]
+    keyspace: KeyspaceArg,
+    #[command(flatten)]
+    range: RangeArgs,
+    /// Every key of the keyspace
+    #[arg(long, conflicts_with_all = ["from", "to", "prefix"])]
+    all: bool,
+    /// Keys are given in hexadecimal
+    #[arg(long)]
+    hex: bool,
+}
+
+impl Delete {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let key = self
+            .key
+            .as_ref()
+            .map(|key| parse_bytes(key, self.hex))
+            .transpose()?;
+        let bounds = self.range.bounds(self.hex)?;
+        let db = open(&self.store, Access::Write)?;
+        let keyspace = existing(&db, &self.keyspace)?;
+        match key {
+            Some(key) => keyspace.delete(&key)?,
+            None => keyspace.delete_range(bounds)?,
+        }
+        db.close()?;
+        if out.json {
+            out.value(&json!({ "keyspace": keyspace.name() }))?;
+        }
+        Ok(())
+    }
+}

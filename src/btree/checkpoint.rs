@@ -1,0 +1,708 @@
+//! Checkpoints: the sealed tree goes to free places of the file, then a meta page makes it the
+//! file's tree.
+//!
+//! # The steps
+//!
+//! 1. *Seal.* With the writer's mutex: the present tree becomes immutable; what it took off the books
+//!    ([`Interval`]) comes along. Commits go on in copies.
+//! 2. *Write*, without locks: nodes in key order, children before parents, each to a place that
+//!    nothing refers to; overflow values; the freelist. A change over a page is merged here.
+//! 3. *Sync.* Then the log is made durable up to the last operation of the sealed tree (E3): a power
+//!    loss must not keep an operation here that an earlier one, in the log, did not survive.
+//! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`super::meta`] for the order).
+//! 5. *Publish.* With the writer's mutex, no I/O: references to nodes that were written become
+//!    references to their pages; changes over old pages become changes over the new ones.
+//!
+//! # When a step fails
+//!
+//! Up to 3 nothing on disk refers to what was written: the interval goes back to the writer, the copy
+//! of the free space is forgotten, and a later checkpoint starts over. From the first write
+//! of a meta page on, it is unknown which tree a reopen would find, so no page of either may be
+//! reused: checkpoints then fail with the first error until the store is reopened. The same after
+//! a failed sync, about which nothing is known. Commits and reads are not affected; the log keeps
+//! what the file does not have.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::Guard;
+
+use super::freespace::{FreeSpace, Run, encode_runs};
+use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
+use super::meta::{META_BYTES, Meta};
+use super::node::inner::{self, Inner};
+use super::node::leaf::{Leaf, LeafMut, LeafValue};
+use super::node;
+use super::slot::{Child, ChildRef, Slot};
+use super::tree::Tree;
+use super::writer::Interval;
+use crate::checksum::checksum;
+use crate::error::{Error, Result};
+use crate::types::{KeyspaceId, PageId, SeqNo};
+
+/// Nodes are gathered into writes of this size where their places are contiguous.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// What one checkpoint hands to the next.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    store_id: u64,
+    keyspace: KeyspaceId,
+    /// The file's tree.
+    meta: Meta,
+    free: FreeSpace,
+    /// A meta page that is not like `meta` and must be before anything is reused.
+    stale_meta_page: Option<u64>,
+    /// Why no checkpoint is possible any more.
+    broken: Option<Error>,
+}
+
+impl Checkpointer {
+    pub(super) fn new(
+        store_id: u64,
+        keyspace: KeyspaceId,
+        meta: Meta,
+        free: FreeSpace,
+        stale_meta_page: Option<u64>,
+    ) -> Self {
+        Self {
+            store_id,
+            keyspace,
+            meta,
+            free,
+            stale_meta_page,
+            broken: None,
+        }
+    }
+
+    pub(super) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    pub(super) fn free(&self) -> &FreeSpace {
+        &self.free
+    }
+
+    pub(super) fn free_pages(&self) -> u64 {
+        self.free.free_pages()
+    }
+
+    /// What is wrong with meta page `page` in the file, if anything.
+    pub(super) fn meta_page_problem(&self, tree: &Tree, page: u64) -> Result<Option<String>> {
+        let mut bytes = [0; META_BYTES];
+        let offset = page * tree.page_size() as u64;
+        let file = tree.pager.file();
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok(
+            match Meta::decode(&bytes, self.store_id, self.keyspace, file.path(), offset) {
+                Ok(meta) if meta == self.meta => None,
+                // A crash between the two writes leaves this; the next checkpoint mends it.
+                Ok(meta) if meta.generation < self.meta.generation => None,
+                Ok(_) => Some("the meta page is not of the present tree".into()),
+                // Likewise, torn.
+                Err(_) if self.stale_meta_page == Some(page) => None,
+                Err(error) => Some(error.to_string()),
+            },
+        )
+    }
+
+    /// Writes meta page `page` (0 or 1) and syncs.
+    fn write_meta(&self, tree: &Tree, page: u64, meta: &Meta) -> Result<()> {
+        let bytes = meta.encode(self.store_id, self.keyspace);
+        let file = tree.pager.file();
+        file.write_all_at(&bytes, page * tree.page_size() as u64)?;
+        file.sync_data()
+    }
+}
+
+/// A tree that no longer changes, and what belongs to it.
+struct Sealed {
+    root: Child,
+    /// Its last operation.
+    seq: SeqNo,
+    interval: Interval,
+}
+
+/// What writing a sealed tree gave.
+struct Written {
+    meta: Meta,
+    free: FreeSpace,
+    nodes: HashMap<usize, NewPlace>,
+    /// Where the content of a page with changes went.
+    moved: HashMap<u64, PageId>,
+    large: Vec<(Arc<LargeValue>, PageId, u32)>,
+    bytes: u64,
+}
+
+/// Where a node in memory was written.
+#[derive(Clone, Copy)]
+struct NewPlace {
+    page: PageId,
+    pages: u64,
+    /// Of a leaf.
+    entries: u64,
+}
+
+impl Tree {
+    /// True when there is enough to write for a checkpoint.
+    pub(super) fn flush_is_due(&self) -> bool {
+        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes / 2
+    }
+
+    /// Brings everything applied so far into the file. False if it was there already.
+    pub(super) fn checkpoint(&self) -> Result<bool> {
+        let mut checkpointer = self.checkpointer.lock();
+        self.checkpoint_locked(&mut checkpointer, false)
+    }
+
+    /// The same for a caller that holds the lock; `force` writes even if nothing was applied.
+    pub(super) fn checkpoint_locked(
+        &self,
+        checkpointer: &mut Checkpointer,
+        force: bool,
+    ) -> Result<bool> {
+        if self.read_only {
+            return Ok(false);
+        }
+        if let Some(error) = &checkpointer.broken {
+            return Err(error.clone());
+        }
+        self.counters.woken.store(false, Ordering::Release);
+        let Some(sealed) = self.seal_for_checkpoint(checkpointer, force)? else {
+            return Ok(false);
+        };
+        let written = self
+            .write_sealed(checkpointer, &sealed)
+            .and_then(|written| self.make_durable(checkpointer, written, sealed.seq));
+        match written {
+            Ok(written) => {
+                self.publish(checkpointer, &sealed, written);
+                // Dropping the sealed tree may free many nodes; nobody waits for that.
+                drop(sealed);
+                self.front.progressed();
+                Ok(true)
+            }
+            Err(error) => {
+                let mut writer = self.writer.lock();
+                writer.interval.absorb(sealed.interval);
+                writer.checkpointing = false;
+                Err(error)
+            }
+        }
+    }
+
+    /// Step 1.
+    fn seal_for_checkpoint(
+        &self,
+        checkpointer: &Checkpointer,
+        force: bool,
+    ) -> Result<Option<Sealed>> {
+        let guard = crossbeam_epoch::pin();
+        let mut writer = self.writer.lock();
+        if let Some(error) = self.apply_failed.get() {
+            return Err(error.clone());
+        }
+        let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
+        if nothing_new && !force {
+            return Ok(None);
+        }
+        writer.seal();
+        writer.checkpointing = true;
+        writer.first_since_checkpoint = None;
+        Ok(Some(Sealed {
+            root: self.root.load(&guard).to_owned(),
+            seq: writer.applied,
+            interval: std::mem::take(&mut writer.interval),
+        }))
+    }
+
+    /// Step 2.
+    fn write_sealed(&self, checkpointer: &mut Checkpointer, sealed: &Sealed) -> Result<Written> {
+        if let Some(page) = checkpointer.stale_meta_page {
+            checkpointer.write_meta(self, page, &checkpointer.meta)?;
+            checkpointer.stale_meta_page = None;
+        }
+        let old = &checkpointer.meta;
+        let generation = old.generation + 1;
+        // Deferred work only runs when somebody pins: give it a chance to announce quiet readers.
+        for _ in 0..16 {
+            if self.quiet_generation.load(Ordering::Acquire) >= old.generation {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+        }
+        let mut free = checkpointer.free.clone();
+        free.release(self.reusable_generation());
+
+        let interval = &sealed.interval;
+        let mut freed = interval.freed.clone();
+        let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed);
+        let mut output = Output {
+            tree: self,
+            free,
+            buffer: Vec::new(),
+            buffer_at: 0,
+            nodes: HashMap::new(),
+            moved: HashMap::new(),
+            large: Vec::new(),
+            large_pages: 0,
+            entries: 0,
+            bytes: 0,
+        };
+        let (root, level) = output.write_child(&sealed.root.as_ref(), None)?;
+        let removed = interval.removed_entries + dropped.entries;
+        let entries = (old.entries + output.entries).saturating_sub(removed);
+        let overflow_pages = (old.overflow_pages + output.large_pages)
+            .saturating_sub(interval.freed_overflow_pages + dropped.overflow_pages);
+        let entries_exact = old.entries_exact && dropped.exact;
+
+        // The freelist describes itself too: its old extent is freed, its new one taken, before it
+        // is encoded. Taking can only lessen the number of runs.
+        if old.freelist_runs > 0 {
+            let bytes = old.freelist_runs as usize * super::freespace::RUN_BYTES;
+            freed.push(Run {
+                start: old.freelist.0,
+                len: self.pager.pages_for(bytes),
+            });
+        }
+        output.free.hold(generation, freed);
+        let room = output.free.run_count() * super::freespace::RUN_BYTES;
+        let freelist_pages = self.pager.pages_for(room);
+        let freelist = if freelist_pages == 0 {
+            PageId(0)
+        } else {
+            output.allocate(freelist_pages)
+        };
+        let mut bytes = encode_runs(&output.free.all_runs());
+        // Empty runs stand in for one that the allocation used up, so that the number of runs
+        // always tells the length of the extent.
+        while self.pager.pages_for(bytes.len()) < freelist_pages {
+            bytes.extend_from_slice(&[0; super::freespace::RUN_BYTES]);
+        }
+        let runs = (bytes.len() / super::freespace::RUN_BYTES) as u64;
+        let freelist_checksum = checksum(self.pager.seed_of_page(freelist), &bytes);
+        if !bytes.is_empty() {
+            output.write_at(freelist, &bytes)?;
+        }
+        output.write_out()?;
+        output.free.trim();
+        let meta = Meta {
+            page_size: old.page_size,
+            generation,
+            root,
+            height: u32::from(level) + 1,
+            persisted_seq: sealed.seq,
+            file_pages: output.free.file_pages,
+            freelist,
+            freelist_runs: runs,
+            freelist_checksum,
+            entries,
+            entries_exact,
+            overflow_pages,
+        };
+        let guard = crossbeam_epoch::pin();
+        self.pager.grow(meta.file_pages, &guard)?;
+        Ok(Written {
+            meta,
+            free: output.free,
+            nodes: output.nodes,
+            moved: output.moved,
+            large: output.large,
+            bytes: output.bytes,
+        })
+    }
+
+    /// Steps 3 and 4.
+    fn make_durable(
+        &self,
+        checkpointer: &mut Checkpointer,
+        written: Written,
+        seq: SeqNo,
+    ) -> Result<Written> {
+        self.front.make_durable(seq)?;
+        let durable = self
+            .pager
+            .file()
+            .sync_data()
+            .and_then(|()| checkpointer.write_meta(self, 0, &written.meta))
+            .and_then(|()| checkpointer.write_meta(self, 1, &written.meta));
+        if let Err(error) = durable {
+            checkpointer.broken = Some(error.clone());
+            return Err(error);
+        }
+        Ok(written)
+    }
+
+    /// Step 5.
+    fn publish(&self, checkpointer: &mut Checkpointer, sealed: &Sealed, written: Written) {
+        let guard = crossbeam_epoch::pin();
+        let Written {
+            meta,
+            mut free,
+            nodes,
+            moved,
+            large,
+            bytes,
+        } = written;
+        let generation = meta.generation;
+        let mut writer = self.writer.lock();
+        // First, so that whoever sees a reference to a new page sees this (E4).
+        self.disk_seq
+            .store(meta.persisted_seq.0, Ordering::Release);
+        let mut publication = Publication {
+            nodes,
+            moved,
+            dirty_bytes: 0,
+            guard: &guard,
+        };
+        publication.convert(&self.root);
+        // Written, and superseded meanwhile: the pages are in the file's tree but not in ours.
+        for place in publication.nodes.values() {
+            writer.interval.free(place.page, place.pages);
+            writer.interval.removed_entries += place.entries;
+        }
+        for (value, page, checksum) in large {
+            let pages = self.pager.pages_for(value.bytes.len());
+            value.set_extent(page, checksum);
+            if value.dropped.load(Ordering::Acquire) {
+                writer.interval.free(page, pages);
+                writer.interval.freed_overflow_pages += pages;
+            }
+        }
+        writer.dirty_bytes = publication.dirty_bytes;
+        writer.checkpointing = false;
+        self.dirty_bytes
+            .store(writer.dirty_bytes, Ordering::Relaxed);
+        self.disk_generation.store(generation, Ordering::Release);
+        let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
+        self.oldest_unpersisted.store(oldest, Ordering::Release);
+        drop(writer);
+
+        // Views of the sealed tree read its pages from now on, and its nodes need no memory. The
+        // generation that such a view registered keeps the pages.
+        if let Child::Inner(root) = &sealed.root {
+            let new_root = self.disk_node(meta.root, None, &guard);
+            if let Ok(image) = new_root {
+                let node = Inner::from_image(&image);
+                if node.child_count() == root.slots.len() {
+                    for (i, slot) in root.slots.iter().enumerate() {
+                        if !matches!(slot.load(&guard), ChildRef::Disk(_)) {
+                            slot.store(Child::Disk(node.child(i)), &guard);
+                        }
+                    }
+                }
+            }
+        }
+
+        let counters = &self.counters;
+        counters.entries.store(meta.entries, Ordering::Relaxed);
+        counters
+            .height
+            .store(u64::from(meta.height), Ordering::Relaxed);
+        counters
+            .checkpoint_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        free.file_pages = meta.file_pages;
+        counters
+            .free_pages
+            .store(free.free_pages(), Ordering::Relaxed);
+        checkpointer.meta = meta;
+        checkpointer.free = free;
+
+        let quiet = Arc::clone(&self.quiet_generation);
+        guard.defer(move || quiet.fetch_max(generation, Ordering::AcqRel));
+        guard.flush();
+    }
+
+    /// Pages, extents and entries of subtrees that were cut off. What cannot be read is not freed:
+    /// `verify` will name those pages, and nothing else is wrong with them.
+    fn walk_dropped(
+        &self,
+        roots: &[(PageId, u8)],
+        has_overflow: bool,
+        freed: &mut Vec<Run>,
+    ) -> Dropped {
+        let guard = crossbeam_epoch::pin();
+        let mut dropped = Dropped {
+            exact: true,
+            ..Dropped::default()
+        };
+        let mut leaves = Vec::new();
+        let mut todo = roots.to_vec();
+        while let Some((page, level)) = todo.pop() {
+            if level == 0 {
+                leaves.push(page);
+                continue;
+            }
+            let Ok(image) = self.disk_node(page, Some(level), &guard) else {
+                dropped.exact = false;
+                continue;
+            };
+            freed.push(Run {
+                start: page.0,
+                len: u64::from(node::page_count(&image)),
+            });
+            let inner = Inner::from_image(&image);
+            todo.extend((0..inner.child_count()).map(|i| (inner.child(i), level - 1)));
+        }
+        for page in &leaves {
+            // A leaf's own length is in its first page, so each must be looked at.
+            let Ok(image) = self.disk_node(*page, Some(0), &guard) else {
+                dropped.exact = false;
+                continue;
+            };
+            freed.push(Run {
+                start: page.0,
+                len: u64::from(node::page_count(&image)),
+            });
+            let leaf = Leaf::from_image(&image);
+            dropped.entries += leaf.len() as u64;
+            if !has_overflow {
+                continue;
+            }
+            for i in 0..leaf.len() {
+                if let LeafValue::Overflow { page, len, .. } = leaf.value(i) {
+                    let pages = self.pager.pages_for(len as usize);
+                    freed.push(Run {
+                        start: page.0,
+                        len: pages,
+                    });
+                    dropped.overflow_pages += pages;
+                }
+            }
+        }
+        dropped
+    }
+}
+
+#[derive(Default)]
+struct Dropped {
+    entries: u64,
+    overflow_pages: u64,
+    exact: bool,
+}
+
+/// Writes a sealed tree.
+struct Output<'t> {
+    tree: &'t Tree,
+    free: FreeSpace,
+    /// Bytes gathered for the file from `buffer_at` on.
+    buffer: Vec<u8>,
+    buffer_at: u64,
+    nodes: HashMap<usize, NewPlace>,
+    moved: HashMap<u64, PageId>,
+    large: Vec<(Arc<LargeValue>, PageId, u32)>,
+    large_pages: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Output<'_> {
+    fn allocate(&mut self, pages: u64) -> PageId {
+        let page = PageId(self.free.allocate(pages));
+        let guard = crossbeam_epoch::pin();
+        self.tree.pager.reuse(page, pages, &guard);
+        page
+    }
+
+    /// Page and level of a node, which is written first if it is in memory.
+    fn write_child(&mut self, child: &ChildRef<'_>, level: Option<u8>) -> Result<(PageId, u8)> {
+        match child {
+            ChildRef::Disk(page) => {
+                let level = match level {
+                    Some(level) => level,
+                    None => {
+                        let guard = crossbeam_epoch::pin();
+                        node::level(&self.tree.disk_node(*page, None, &guard)?)
+                    }
+                };
+                Ok((*page, level))
+            }
+            ChildRef::Leaf(leaf) => {
+                let state = leaf.read();
+                Ok((self.write_leaf(&state, child.address())?, 0))
+            }
+            ChildRef::Inner(inner) => {
+                let level = inner.node().level();
+                Ok((self.write_inner(inner, child.address())?, level))
+            }
+        }
+    }
+
+    fn write_leaf(&mut self, state: &LeafState, address: Option<usize>) -> Result<PageId> {
+        let mut image = match &state.body {
+            Body::Whole { image, .. } => image.clone(),
+            Body::Changes(changes) => {
+                let guard = crossbeam_epoch::pin();
+                self.tree.merged_image(changes, &guard)?
+            }
+        };
+        if let Body::Whole { large, .. } = &state.body
+            && !large.is_empty()
+        {
+            for slot in 0..Leaf::from_image(&image).len() {
+                if let LeafValue::Overflow { page, len, .. } = Leaf::from_image(&image).value(slot)
+                    && let Some(number) = pending_number(page)
+                {
+                    let value = find_large(large, number).expect("beside its reference");
+                    let (page, checksum) = self.write_large(value)?;
+                    let reference = LeafValue::Overflow {
+                        page,
+                        len,
+                        checksum,
+                    };
+                    LeafMut::from_image(&mut image)
+                        .set_value(slot, reference)
+                        .expect("a reference takes the place of a reference");
+                }
+            }
+        }
+        let entries = Leaf::from_image(&image).len() as u64;
+        node::set_last_seq(&mut image, state.last_seq);
+        let place = self.place(image, entries)?;
+        self.entries += entries;
+        if let Body::Changes(changes) = &state.body {
+            self.moved.insert(changes.base().0, place.page);
+        }
+        if let Some(address) = address {
+            self.nodes.insert(address, place);
+        }
+        Ok(place.page)
+    }
+
+    fn write_inner(&mut self, inner: &MemInner, address: Option<usize>) -> Result<PageId> {
+        let mut image: Box<[u8]> = (*inner.image).into();
+        let below = inner.node().level().checked_sub(1);
+        for (i, slot) in inner.slots.iter().enumerate() {
+            // The pin is short: a checkpoint must not hold up the reclaiming of memory. The node stays
+            // alive without it, because sealed slots change only in `publish`.
+            let child = slot.load(&crossbeam_epoch::pin()).to_owned();
+            let (page, _) = self.write_child(&child.as_ref(), below)?;
+            inner::set_child(&mut image, i, page);
+        }
+        let place = self.place(image, 0)?;
+        if let Some(address) = address {
+            self.nodes.insert(address, place);
+        }
+        Ok(place.page)
+    }
+
+    /// Gives a node a place, its checksum, and to the file.
+    fn place(&mut self, mut image: Box<[u8]>, entries: u64) -> Result<NewPlace> {
+        let pages = self.tree.pager.pages_for(image.len());
+        let page = self.allocate(pages);
+        node::set_page_id(&mut image, page);
+        node::seal(&mut image, self.tree.pager.seed_of_page(page));
+        self.write_at(page, &image)?;
+        Ok(NewPlace {
+            page,
+            pages,
+            entries,
+        })
+    }
+
+    /// Place and checksum of a large value, which is written unless it was before.
+    fn write_large(&mut self, value: &Arc<LargeValue>) -> Result<(PageId, u32)> {
+        if let Some(extent) = value.extent() {
+            return Ok(extent);
+        }
+        let pages = self.tree.pager.pages_for(value.bytes.len());
+        let page = self.allocate(pages);
+        let checksum = checksum(self.tree.pager.seed_of_page(page), &value.bytes);
+        self.write_out()?;
+        self.bytes += value.bytes.len() as u64;
+        self.tree
+            .pager
+            .file()
+            .write_all_at(&value.bytes, self.tree.pager.offset(page))?;
+        self.large_pages += pages;
+        self.large.push((Arc::clone(value), page, checksum));
+        Ok((page, checksum))
+    }
+
+    /// Writes `bytes` to `page`, some time before [`Output::write_out`] returns.
+    fn write_at(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
+        let at = self.tree.pager.offset(page);
+        let contiguous = at == self.buffer_at + self.buffer.len() as u64;
+        if !contiguous || self.buffer.len() + bytes.len() > WRITE_BYTES {
+            self.write_out()?;
+            self.buffer_at = at;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.tree
+                .pager
+                .file()
+                .write_all_at(&self.buffer, self.buffer_at)?;
+            self.bytes += self.buffer.len() as u64;
+            self.buffer_at += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Turns references to nodes that were written into references to their pages.
+struct Publication<'g> {
+    /// What was written and not found in the current tree yet.
+    nodes: HashMap<usize, NewPlace>,
+    moved: HashMap<u64, PageId>,
+    /// Bytes of what stays in memory.
+    dirty_bytes: u64,
+    guard: &'g Guard,
+}
+
+impl Publication<'_> {
+    fn convert(&mut self, slot: &Slot) {
+        let child = slot.load(self.guard);
+        let Some(address) = child.address() else {
+            return;
+        };
+        if self.nodes.contains_key(&address) {
+            // Unchanged since it was sealed, and so is everything below it: changing a node
+            // copies the nodes above it first.
+            self.forget(&child);
+            let place = self.nodes.remove(&address);
+            let page = place.expect("looked at").page;
+            slot.store(Child::Disk(page), self.guard);
+            return;
+        }
+        match child {
+            ChildRef::Inner(inner) => {
+                self.dirty_bytes += inner.size_bytes() as u64;
+                for slot in &inner.get().slots {
+                    self.convert(slot);
+                }
+            }
+            ChildRef::Leaf(leaf) => {
+                let state = leaf.read();
+                self.dirty_bytes += state.size_bytes() as u64;
+                if let Body::Changes(changes) = &state.body
+                    && let Some(page) = self.moved.get(&changes.base().0)
+                {
+                    changes.move_base(*page);
+                }
+            }
+            ChildRef::Disk(_) => {}
+        }
+    }
+
+    /// Everything below an unchanged node is in the file's tree.
+    fn forget(&mut self, child: &ChildRef<'_>) {
+        if let ChildRef::Inner(inner) = child {
+            for slot in &inner.slots {
+                let child = slot.load(self.guard);
+                if let Some(address) = child.address() {
+                    self.nodes.remove(&address);
+                }
+                self.forget(&child);
+            }
+        }
+    }
+}

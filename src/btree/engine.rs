@@ -1,0 +1,406 @@
+//! The engine contract over a [`Tree`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::checkpoint::Checkpointer;
+use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
+use super::meta::{META_BYTES, META_PAGES, Meta};
+use super::node::{self, leaf};
+use super::pager::Pager;
+use super::tree::{Tree, TreeParts};
+use super::view::View;
+use crate::checksum::{checksum, seed_of};
+use crate::engine::{
+    Engine, EngineContext, EngineStats, Op, Pressure, ReadView, SequencedOp, VerifyReport, Work,
+};
+use crate::error::{Error, Result};
+use crate::fs::{File, OpenMode};
+use crate::kv::Value;
+use crate::options::EngineKind;
+use crate::types::{PageId, SeqNo};
+
+/// Name of the page file in the keyspace's directory.
+pub(super) const FILE_NAME: &str = "tree.hdb";
+
+/// Dirty bytes are kept to this when nobody says otherwise.
+const DEFAULT_BUDGET_BYTES: u64 = 64 << 20;
+
+/// Attempts of `multi_get` to find all keys in one moment before it takes a view.
+const MULTI_GET_ATTEMPTS: usize = 4;
+
+/// The B-tree engine.
+#[derive(Debug)]
+pub(crate) struct BTreeEngine {
+    tree: Arc<Tree>,
+    /// Checkpoint after which files were last compacted.
+    compacted_generation: AtomicU64,
+}
+
+impl BTreeEngine {
+    /// Makes an empty tree in the context's directory. A file that a crash left there before the
+    /// keyspace was recorded is replaced.
+    pub(crate) fn create(context: EngineContext) -> Result<Arc<dyn Engine>> {
+        if context.read_only {
+            return Err(Error::ReadOnly {
+                reason: "a keyspace cannot be created in a store that is open read-only".into(),
+            });
+        }
+        let path = context.dir.join(FILE_NAME);
+        if context.fs.exists(&path)? {
+            context.fs.remove_file(&path)?;
+        }
+        let file = context.fs.open(&path, OpenMode::CreateNew)?;
+        let page_size = context.options.page_size_bytes as usize;
+        let root = PageId(META_PAGES);
+        let mut image = leaf::new(b"", None, page_size);
+        node::set_page_id(&mut image, root);
+        let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
+        node::seal(&mut image, seed_of(&[store_seed, root.0]));
+        let meta = Meta {
+            page_size: context.options.page_size_bytes,
+            generation: 1,
+            root,
+            height: 1,
+            persisted_seq: SeqNo::ZERO,
+            file_pages: META_PAGES + 1,
+            freelist: PageId(0),
+            freelist_runs: 0,
+            freelist_checksum: checksum(seed_of(&[store_seed, 0]), &[]),
+            entries: 0,
+            entries_exact: true,
+            overflow_pages: 0,
+        };
+        file.write_all_at(&image, META_PAGES * page_size as u64)?;
+        let bytes = meta.encode(context.store_id, context.keyspace);
+        for page in 0..META_PAGES {
+            file.write_all_at(&bytes, page * page_size as u64)?;
+        }
+        file.sync_data()?;
+        context.fs.sync_dir(&context.dir)?;
+        Self::with_file(context, file)
+    }
+
+    /// Opens the tree in the context's directory.
+    pub(crate) fn open(context: EngineContext) -> Result<Arc<dyn Engine>> {
+        let mode = if context.read_only {
+            OpenMode::Read
+        } else {
+            OpenMode::ReadWrite
+        };
+        let file = context.fs.open(&context.dir.join(FILE_NAME), mode)?;
+        Self::with_file(context, file)
+    }
+
+    fn with_file(context: EngineContext, file: Arc<dyn File>) -> Result<Arc<dyn Engine>> {
+        let page_size = context.options.page_size_bytes;
+        let (meta, stale_meta_page) = read_meta(&context, &*file)?;
+        let needed = u128::from(meta.file_pages) * u128::from(page_size);
+        let len = file.len()?;
+        if u128::from(len) < needed {
+            return Err(Error::corruption(
+                file.path(),
+                len,
+                format!("the file has {len} bytes where {needed} are needed"),
+            ));
+        }
+        let free = read_freelist(&context, &*file, &meta)?;
+        let pager = Pager::new(
+            file,
+            page_size as usize,
+            context.store_id,
+            context.keyspace,
+            context.cache,
+            context.use_mmap,
+            meta.file_pages,
+        )?;
+        let budget_bytes = match context.options.write_buffer_bytes {
+            0 => DEFAULT_BUDGET_BYTES,
+            bytes => bytes,
+        };
+        let checkpointer = Checkpointer::new(
+            context.store_id,
+            context.keyspace,
+            meta,
+            free,
+            stale_meta_page,
+        );
+        Ok(Arc::new(Self {
+            tree: Arc::new(Tree::new(TreeParts {
+                pager,
+                visibility: context.visibility,
+                front: context.front,
+                budget_bytes,
+                read_only: context.read_only,
+                checkpointer,
+            })),
+            compacted_generation: AtomicU64::new(0),
+        }))
+    }
+
+    /// Most of the file is free, and something has changed since that was last acted on.
+    fn compaction_is_due(&self) -> bool {
+        let tree = &self.tree;
+        let free = tree.counters.free_pages.load(Ordering::Relaxed) * tree.page_size() as u64;
+        let file = tree.pager.file_bytes();
+        !tree.read_only
+            && file > 4 << 20
+            && free / 3 > file / 4
+            && tree.disk_generation.load(Ordering::Acquire)
+                > self.compacted_generation.load(Ordering::Acquire)
+    }
+}
+
+/// The better of the two meta pages, and the page of the other one if it is not the same.
+fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u64>)> {
+    let page_size = u64::from(context.options.page_size_bytes);
+    let read = |page: u64| {
+        let mut bytes = [0; META_BYTES];
+        let offset = page * page_size;
+        file.read_exact_at(&mut bytes, offset)?;
+        Meta::decode(
+            &bytes,
+            context.store_id,
+            context.keyspace,
+            file.path(),
+            offset,
+        )
+    };
+    let (meta, stale) = match (read(0), read(1)) {
+        (Ok(first), Ok(second)) if first == second => (first, None),
+        (Ok(first), Ok(second)) if first.generation < second.generation => (second, Some(0)),
+        (Ok(first), _) => (first, Some(1)),
+        (Err(_), Ok(second)) => (second, Some(0)),
+        (Err(first), Err(second)) => {
+            let telling = matches!(second, Error::UnsupportedFormat { .. });
+            let error = if telling { second } else { first };
+            // A file too short for a meta page is damaged, not a case for a retry.
+            return Err(match error {
+                Error::Io { source, .. }
+                    if source.kind() == std::io::ErrorKind::UnexpectedEof =>
+                {
+                    Error::corruption(file.path(), 0, "the file has no meta page")
+                }
+                error => error,
+            });
+        }
+    };
+    if u64::from(meta.page_size) != page_size {
+        return Err(Error::corruption(
+            file.path(),
+            stale.map_or(0, |page| (1 - page) * page_size),
+            format!(
+                "the file has pages of {} bytes where {page_size} are expected",
+                meta.page_size
+            ),
+        ));
+    }
+    Ok((meta, stale))
+}
+
+fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Result<FreeSpace> {
+    let offset = meta.freelist.0.saturating_mul(u64::from(meta.page_size));
+    let damaged = |what: &str| Error::corruption(file.path(), offset, what);
+    let mut free = FreeSpace::new(meta.file_pages);
+    if meta.freelist_runs == 0 {
+        return Ok(free);
+    }
+    // More runs than the file has pages cannot be; so the file bounds what is allocated here.
+    let rest = (meta.file_pages - meta.freelist.0).saturating_mul(u64::from(meta.page_size));
+    let len = meta.freelist_runs.saturating_mul(RUN_BYTES as u64);
+    if len > rest {
+        return Err(damaged("the freelist reaches beyond the file"));
+    }
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, offset)?;
+    let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
+    if checksum(seed_of(&[store_seed, meta.freelist.0]), &bytes) != meta.freelist_checksum {
+        return Err(damaged("the checksum of the freelist does not match"));
+    }
+    let itself = Run {
+        start: meta.freelist.0,
+        len: len.div_ceil(u64::from(meta.page_size)),
+    };
+    for run in decode_runs(&bytes).filter(|run| run.len > 0) {
+        let apart = run.start >= itself.start + itself.len
+            || run
+                .start
+                .checked_add(run.len)
+                .is_some_and(|end| end <= itself.start);
+        if run.start < META_PAGES || !apart || !free.give(run) {
+            return Err(damaged("the freelist contradicts itself"));
+        }
+    }
+    Ok(free)
+}
+
+impl Engine for BTreeEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::BTree
+    }
+
+    fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        let tree = &self.tree;
+        for op in ops {
+            let guard = crossbeam_epoch::pin();
+            let root = tree.root.load(&guard);
+            // Finding a leaf on disk reads and checks every page on the way.
+            match op.op {
+                Op::Put { key, .. } | Op::Delete { key } => {
+                    tree.find_leaf(root, key, &guard)?;
+                }
+                Op::DeleteRange { start, end } => {
+                    tree.find_leaf(root, start, &guard)?;
+                    if let Some(end) = end {
+                        tree.find_leaf(root, end, &guard)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        self.tree.apply(ops)
+    }
+
+    fn persisted_seq(&self) -> SeqNo {
+        SeqNo(self.tree.disk_seq.load(Ordering::Acquire))
+    }
+
+    fn oldest_unpersisted(&self) -> Option<SeqNo> {
+        match self.tree.oldest_unpersisted.load(Ordering::Acquire) {
+            0 => None,
+            seq => Some(SeqNo(seq)),
+        }
+    }
+
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        loop {
+            let guard = crossbeam_epoch::pin();
+            match self.tree.try_get(key, None, read, &guard)? {
+                Ok(found) => return Ok(found),
+                Err(seq) => {
+                    drop(guard);
+                    self.tree.wait_published(seq)?;
+                }
+            }
+        }
+    }
+
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        'attempts: for _ in 0..MULTI_GET_ATTEMPTS {
+            values.clear();
+            // A leaf whose latest change is not after `moment` is as it was at that moment.
+            let moment = self.tree.visibility.published();
+            for key in keys {
+                let guard = crossbeam_epoch::pin();
+                let mut value = None;
+                let mut read = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
+                let found = self
+                    .tree
+                    .try_get(key, Some(moment), &mut read, &guard)?;
+                drop(guard);
+                if let Err(seq) = found {
+                    self.tree.wait_published(seq)?;
+                    continue 'attempts;
+                }
+                values.push(value);
+            }
+            return Ok(values);
+        }
+        let view = self.view()?;
+        keys.iter().map(|key| view.get_value(key)).collect()
+    }
+
+    fn view(&self) -> Result<Arc<dyn ReadView>> {
+        let view = View::seal(&self.tree);
+        view.check_usable()?;
+        self.tree.wait_published(view.seq())?;
+        Ok(Arc::new(view))
+    }
+
+    fn snapshot_view(&self, _seq: SeqNo) -> Arc<dyn ReadView> {
+        Arc::new(View::seal(&self.tree))
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.tree.checkpoint().map(drop)
+    }
+
+    fn work_due(&self) -> Option<Work> {
+        if self.tree.flush_is_due() {
+            Some(Work::Flush)
+        } else if self.compaction_is_due() {
+            Some(Work::Compact)
+        } else {
+            None
+        }
+    }
+
+    fn run_once(&self, work: Work) -> Result<bool> {
+        match work {
+            Work::Flush if self.tree.flush_is_due() => {
+                // Another thread that is at it does this one's work.
+                match self.tree.checkpointer.try_lock() {
+                    Some(mut checkpointer) => {
+                        self.tree.checkpoint_locked(&mut checkpointer, false)
+                    }
+                    None => Ok(false),
+                }
+            }
+            Work::Compact if self.compaction_is_due() => self.compact().map(|()| true),
+            Work::Flush | Work::Compact => {
+                self.tree.counters.woken.store(false, Ordering::Release);
+                Ok(false)
+            }
+        }
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.tree.compact()?;
+        self.compacted_generation.store(
+            self.tree.disk_generation.load(Ordering::Acquire),
+            Ordering::Release,
+        );
+        Ok(())
+    }
+
+    fn pressure(&self) -> Pressure {
+        let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
+        let budget = self.tree.budget_bytes;
+        if self.tree.read_only || dirty <= budget {
+            Pressure::None
+        } else if dirty >= 2 * budget {
+            Pressure::Stop
+        } else {
+            Pressure::Slow((dirty - budget) as f64 / budget as f64)
+        }
+    }
+
+    fn stats(&self) -> EngineStats {
+        let tree = &self.tree;
+        let counters = &tree.counters;
+        let page_size = tree.page_size() as u64;
+        EngineStats {
+            disk_bytes: tree.pager.file_bytes(),
+            free_bytes: counters.free_pages.load(Ordering::Relaxed) * page_size,
+            write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
+            entries_estimate: counters.entries.load(Ordering::Relaxed),
+            files: 1,
+            flush_bytes_written: counters.checkpoint_bytes.load(Ordering::Relaxed),
+            compaction_bytes_written: counters.compaction_bytes.load(Ordering::Relaxed),
+            flushes: counters.checkpoints.load(Ordering::Relaxed),
+            compactions: counters.compactions.load(Ordering::Relaxed),
+            blocks_read: tree.pager.pages_read(),
+            height: counters.height.load(Ordering::Relaxed) as u32,
+            ..EngineStats::default()
+        }
+    }
+
+    fn verify(&self) -> Result<VerifyReport> {
+        View::seal(&self.tree).check_usable()?;
+        self.tree.verify()
+    }
+}

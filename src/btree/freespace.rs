@@ -1,0 +1,231 @@
+//! Which pages of the file are free, and since when.
+//!
+//! A page freed by checkpoint `g` is *held* until nobody can reach it: no view older than `g`, and
+//! no point reader that was under way when `g` was published. (No meta page on disk refers to it
+//! then: a checkpoint ends with both meta pages replaced.) Across a reopen nobody holds anything.
+//!
+//! A checkpoint works on a copy and installs it when it has succeeded, so a failed one gives back
+//! what it had taken by forgetting the copy.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::coding::get_u64;
+
+/// Consecutive pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Run {
+    pub(super) start: u64,
+    pub(super) len: u64,
+}
+
+/// Bytes of a run in the freelist: first page, number of pages.
+pub(super) const RUN_BYTES: usize = 16;
+
+/// Free pages of a file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FreeSpace {
+    /// Pages before this one are meta, in use or free; the file has none from here on.
+    pub(super) file_pages: u64,
+    /// Reusable runs by first page, not touching each other.
+    ready: BTreeMap<u64, u64>,
+    ready_pages: u64,
+    /// Freed by a checkpoint and not yet reusable, oldest first.
+    held: VecDeque<(u64, Vec<Run>)>,
+    held_pages: u64,
+}
+
+impl FreeSpace {
+    /// No free pages in a file of `file_pages`.
+    pub(super) fn new(file_pages: u64) -> Self {
+        Self {
+            file_pages,
+            ..Self::default()
+        }
+    }
+
+    /// Pages that are free, reusable or held.
+    pub(super) fn free_pages(&self) -> u64 {
+        self.ready_pages + self.held_pages
+    }
+
+    /// Takes `len` consecutive pages from the lowest run that has them, or from the file's end. Low
+    /// pages first keeps the end of the file free, so it can be cut.
+    pub(super) fn allocate(&mut self, len: u64) -> u64 {
+        let found = self
+            .ready
+            .iter()
+            .find(|(_, run_len)| **run_len >= len)
+            .map(|(start, run_len)| (*start, *run_len));
+        if let Some((start, run_len)) = found {
+            self.ready.remove(&start);
+            if run_len > len {
+                self.ready.insert(start + len, run_len - len);
+            }
+            self.ready_pages -= len;
+            return start;
+        }
+        // A free run at the end is extended.
+        let start = match self.ready.last_key_value() {
+            Some((start, run_len)) if start + run_len == self.file_pages => {
+                let (start, run_len) = (*start, *run_len);
+                self.ready.remove(&start);
+                self.ready_pages -= run_len;
+                start
+            }
+            _ => self.file_pages,
+        };
+        self.file_pages = start + len;
+        start
+    }
+
+    /// Makes a run reusable at once. False if part of it is free already, which only damage
+    /// brings about.
+    pub(super) fn give(&mut self, run: Run) -> bool {
+        if run.len == 0 {
+            return true;
+        }
+        let (mut start, mut len) = (run.start, run.len);
+        let Some(end) = start.checked_add(len).filter(|end| *end <= self.file_pages) else {
+            return false;
+        };
+        if let Some((before, before_len)) = self.ready.range(..end).next_back() {
+            let before_end = before + before_len;
+            if before_end > start {
+                return false;
+            }
+            if before_end == start {
+                start = *before;
+                len += before_len;
+            }
+        }
+        if let Some(after_len) = self.ready.remove(&end) {
+            len += after_len;
+        }
+        self.ready.insert(start, len);
+        self.ready_pages += run.len;
+        true
+    }
+
+    /// Records what checkpoint `generation` freed.
+    pub(super) fn hold(&mut self, generation: u64, runs: Vec<Run>) {
+        self.held_pages += runs.iter().map(|run| run.len).sum::<u64>();
+        self.held.push_back((generation, runs));
+    }
+
+    /// Makes reusable what checkpoints up to `generation` freed.
+    pub(super) fn release(&mut self, generation: u64) {
+        while let Some((freed_by, _)) = self.held.front()
+            && *freed_by <= generation
+        {
+            let (_, runs) = self.held.pop_front().expect("looked at");
+            for run in runs {
+                self.held_pages -= run.len;
+                // A run that is free already can only come from a damaged page; `verify` tells.
+                self.give(run);
+            }
+        }
+    }
+
+    /// Gives up the free pages at the end of the file.
+    pub(super) fn trim(&mut self) {
+        if let Some((start, len)) = self.ready.last_key_value()
+            && start + len == self.file_pages
+        {
+            let (start, len) = (*start, *len);
+            self.ready.remove(&start);
+            self.ready_pages -= len;
+            self.file_pages = start;
+        }
+    }
+
+    /// All free runs, reusable or held, in order.
+    pub(super) fn all_runs(&self) -> Vec<Run> {
+        let ready = self.ready.iter().map(|(start, len)| Run {
+            start: *start,
+            len: *len,
+        });
+        let held = self.held.iter().flat_map(|(_, runs)| runs.iter().copied());
+        let mut runs: Vec<Run> = ready.chain(held).filter(|run| run.len > 0).collect();
+        runs.sort_unstable();
+        runs
+    }
+
+    /// Number of runs that [`FreeSpace::all_runs`] would give.
+    pub(super) fn run_count(&self) -> usize {
+        self.ready.len() + self.held.iter().map(|(_, runs)| runs.len()).sum::<usize>()
+    }
+}
+
+/// The freelist's bytes: the runs, rising.
+pub(super) fn encode_runs(runs: &[Run]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(runs.len() * RUN_BYTES);
+    for run in runs {
+        out.extend_from_slice(&run.start.to_le_bytes());
+        out.extend_from_slice(&run.len.to_le_bytes());
+    }
+    out
+}
+
+/// Reads what [`encode_runs`] wrote.
+pub(super) fn decode_runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
+    bytes.chunks_exact(RUN_BYTES).map(|run| Run {
+        start: get_u64(run, 0),
+        len: get_u64(run, 8),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::checksum::mix64;
+
+    #[test]
+    fn agrees_with_a_set_of_pages() {
+        for seed in 0..10_u64 {
+            let mut free = FreeSpace::new(2);
+            let mut used: Vec<Run> = Vec::new();
+            let mut held: BTreeSet<u64> = BTreeSet::new();
+            for step in 0..600_u64 {
+                let random = mix64(seed << 32 | step);
+                if random % 5 < 3 {
+                    let len = random >> 8 & 3;
+                    let len = len + 1;
+                    let start = free.allocate(len);
+                    for run in &used {
+                        assert!(start >= run.start + run.len || start + len <= run.start);
+                    }
+                    assert!((start..start + len).all(|page| !held.contains(&page)));
+                    used.push(Run { start, len });
+                } else if !used.is_empty() {
+                    let run = used.swap_remove((random >> 16) as usize % used.len());
+                    held.extend(run.start..run.start + run.len);
+                    free.hold(step, vec![run]);
+                    if random >> 40 & 1 == 0 {
+                        free.release(step);
+                        held.clear();
+                        free.trim();
+                    }
+                }
+                let in_use: u64 = used.iter().map(|run| run.len).sum();
+                assert_eq!(in_use + free.free_pages() + 2, free.file_pages, "seed {seed}");
+                let runs = free.all_runs();
+                assert_eq!(runs.iter().map(|run| run.len).sum::<u64>(), free.free_pages());
+                assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
+            }
+        }
+    }
+
+    #[test]
+    fn overlapping_gifts_are_refused() {
+        let mut free = FreeSpace::new(20);
+        assert!(free.give(Run { start: 4, len: 4 }));
+        assert!(!free.give(Run { start: 6, len: 1 }));
+        assert!(!free.give(Run { start: 3, len: 2 }));
+        assert!(!free.give(Run { start: 19, len: 2 }));
+        assert!(!free.give(Run { start: 1, len: u64::MAX }));
+        assert!(free.give(Run { start: 8, len: 1 }));
+        assert_eq!(free.all_runs(), [Run { start: 4, len: 5 }]);
+    }
+}

@@ -1,0 +1,323 @@
+//! Nodes in memory: those that differ from the file.
+//!
+//! An inner node's separators never change; its child slots do, while its generation is the
+//! tree's current one. A leaf changes in place under its own lock while its generation is current.
+//! A node of an older generation is *sealed*: views and checkpoints share it, and the writer copies
+//! it before changing anything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use super::delta::Delta;
+use super::node::leaf::{Leaf, LeafMut, LeafValue};
+use super::node::{self, Full, inner::Inner};
+use super::slot::{Child, Slot};
+use crate::types::{PageId, SeqNo};
+
+/// A leaf in memory and its lock.
+pub(super) type MemLeaf = RwLock<LeafState>;
+
+/// Bytes of bookkeeping charged for each node in memory besides its content.
+const NODE_OVERHEAD_BYTES: usize = 160;
+
+/// Marks a page number in a leaf image in memory: the value is not in the file yet, and the
+/// other bits are its number among the leaf's [`LargeValue`]s.
+const PENDING: u64 = 1 << 63;
+
+/// An inner node in memory.
+pub(super) struct MemInner {
+    /// The tree's generation when the node was made.
+    pub(super) generation: u64,
+    /// Separators and fences; the child page numbers in it mean nothing.
+    pub(super) image: Arc<[u8]>,
+    /// The children.
+    pub(super) slots: Box<[Slot]>,
+}
+
+impl MemInner {
+    pub(super) fn new(generation: u64, image: Arc<[u8]>, children: Vec<Child>) -> Self {
+        debug_assert_eq!(Inner::from_image(&image).child_count(), children.len());
+        Self {
+            generation,
+            image,
+            slots: children.into_iter().map(Slot::new).collect(),
+        }
+    }
+
+    /// A node in memory like the one on disk with this image.
+    pub(super) fn from_disk(generation: u64, image: &[u8]) -> Self {
+        let inner = Inner::from_image(image);
+        Self {
+            generation,
+            image: image.into(),
+            slots: (0..inner.child_count())
+                .map(|i| Slot::new(Child::Disk(inner.child(i))))
+                .collect(),
+        }
+    }
+
+    pub(super) fn node(&self) -> Inner<'_> {
+        Inner::from_image(&self.image)
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.image.len() + self.slots.len() * size_of::<Slot>() + NODE_OVERHEAD_BYTES
+    }
+}
+
+/// A value too long for a leaf that no checkpoint has published yet.
+#[derive(Debug)]
+pub(super) struct LargeValue {
+    pub(super) bytes: Vec<u8>,
+    /// First page of its extent once a checkpoint published it; 0 before.
+    page: AtomicU64,
+    checksum: AtomicU64,
+    /// The current tree no longer holds it.
+    pub(super) dropped: AtomicBool,
+}
+
+impl LargeValue {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            page: AtomicU64::new(0),
+            checksum: AtomicU64::new(0),
+            dropped: AtomicBool::new(false),
+        }
+    }
+
+    /// Its extent, if it has one, and the checksum. Stored by one thread under the writer's mutex.
+    pub(super) fn extent(&self) -> Option<(PageId, u32)> {
+        match self.page.load(Ordering::Acquire) {
+            0 => None,
+            page => Some((PageId(page), self.checksum.load(Ordering::Relaxed) as u32)),
+        }
+    }
+
+    pub(super) fn set_extent(&self, page: PageId, checksum: u32) {
+        self.checksum.store(u64::from(checksum), Ordering::Relaxed);
+        self.page.store(page.0, Ordering::Release);
+    }
+}
+
+/// Large values of one leaf by number, rising.
+pub(super) type LargeValues = Vec<(u64, Arc<LargeValue>)>;
+
+/// The reference that stands in a leaf image for pending value `number`.
+pub(super) fn pending_ref(number: u64, len: usize) -> LeafValue<'static> {
+    LeafValue::Overflow {
+        page: PageId(PENDING | number),
+        len: len as u32,
+        checksum: 0,
+    }
+}
+
+/// Number of the pending value that `page` refers to, if it is one.
+pub(super) fn pending_number(page: PageId) -> Option<u64> {
+    (page.0 & PENDING != 0).then_some(page.0 & !PENDING)
+}
+
+/// The large value of that number. Every pending reference in an image has its value beside it.
+pub(super) fn find_large(large: &LargeValues, number: u64) -> Option<&Arc<LargeValue>> {
+    let at = large.binary_search_by_key(&number, |entry| entry.0).ok()?;
+    Some(&large[at].1)
+}
+
+/// What a leaf holds.
+#[derive(Clone)]
+pub(super) enum Body {
+    /// Everything, as a page image.
+    Whole {
+        image: Box<[u8]>,
+        large: LargeValues,
+    },
+    /// Changes to a page that holds no overflow values.
+    Changes(Changes),
+}
+
+/// Changes to a page on disk.
+pub(super) struct Changes {
+    /// The page. It stays allocated while anything refers to it. A checkpoint that merged some
+    /// of the changes into a new page puts that one here, without a lock: to make changes again
+    /// that the page has already changes nothing, so readers may use either.
+    base: AtomicU64,
+    pub(super) delta: Delta,
+    /// Bytes that the page still has for the changes: the merged leaf always fits (see
+    /// [`Changes::try_set`]).
+    pub(super) room_bytes: usize,
+    /// Entries in the page.
+    pub(super) base_len: usize,
+}
+
+/// Upper bound of what an entry costs in a leaf besides its key and value.
+const ENTRY_COST_BYTES: usize = 24;
+
+impl Changes {
+    /// Changes to the page with this image, which has no overflow values.
+    pub(super) fn new(base: PageId, image: &[u8]) -> Self {
+        let leaf = Leaf::from_image(image);
+        Self {
+            base: AtomicU64::new(base.0),
+            delta: Delta::new(leaf.prefix().len()),
+            room_bytes: leaf.free_bytes(),
+            base_len: leaf.len(),
+        }
+    }
+
+    pub(super) fn base(&self) -> PageId {
+        PageId(self.base.load(Ordering::Acquire))
+    }
+
+    /// The old page with some of the changes made is at `page` now. `room_bytes` stays a
+    /// lower bound: it was computed for all of the changes.
+    pub(super) fn move_base(&self, page: PageId) {
+        self.base.store(page.0, Ordering::Release);
+    }
+
+    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.
+    /// `length_in_base` gives the length of the key's value in the page, and is only asked when
+    /// room is scarce: it costs a search.
+    pub(super) fn try_set<E>(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        limit_bytes: usize,
+        length_in_base: impl FnOnce() -> Result<Option<usize>, E>,
+    ) -> Result<bool, E> {
+        let place = self.delta.search(key);
+        let mut cost = 0;
+        if let Some(value) = value {
+            let held = match place {
+                Ok(i) => self.delta.get(i).1.map(<[u8]>::len),
+                Err(_) => None,
+            };
+            cost = match held {
+                // The entry was paid for, at this length, when it was put before.
+                Some(len) => value.len().saturating_sub(len),
+                None => key.len() + value.len() + ENTRY_COST_BYTES,
+            };
+            if cost > self.room_bytes
+                && held.is_none()
+                && length_in_base()?.is_some_and(|len| value.len() <= len)
+            {
+                // It takes the place of an entry that is at least as long.
+                cost = 0;
+            }
+            if cost > self.room_bytes {
+                return Ok(false);
+            }
+        }
+        if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
+            return Ok(false);
+        }
+        self.room_bytes -= cost;
+        self.delta.set(place, key, value);
+        Ok(true)
+    }
+
+    /// The page with the changes made. `Err` cannot happen by the accounting of `room_bytes`, but a
+    /// damaged page that passed all checks could lie about its free bytes.
+    pub(super) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
+        let mut image: Box<[u8]> = base.into();
+        let mut leaf = LeafMut::from_image(&mut image);
+        // Deletes first: their bytes are then free for the puts.
+        for (key, value) in self.delta.iter() {
+            if value.is_none()
+                && let Ok(slot) = leaf.as_leaf().search(key)
+            {
+                leaf.remove(slot);
+            }
+        }
+        for (key, value) in self.delta.iter() {
+            if let Some(value) = value {
+                match leaf.as_leaf().search(key) {
+                    Ok(slot) => leaf.set_value(slot, LeafValue::Inline(value))?,
+                    Err(slot) => leaf.insert(slot, key, LeafValue::Inline(value))?,
+                }
+            }
+        }
+        Ok(image)
+    }
+}
+
+impl Clone for Changes {
+    fn clone(&self) -> Self {
+        Self {
+            base: AtomicU64::new(self.base().0),
+            delta: self.delta.clone(),
+            room_bytes: self.room_bytes,
+            base_len: self.base_len,
+        }
+    }
+}
+
+/// A leaf in memory.
+#[derive(Clone)]
+pub(super) struct LeafState {
+    /// The tree's generation when this copy was made.
+    pub(super) generation: u64,
+    /// Number of the latest change (E4).
+    pub(super) last_seq: SeqNo,
+    pub(super) body: Body,
+}
+
+impl LeafState {
+    pub(super) fn whole(
+        generation: u64,
+        last_seq: SeqNo,
+        image: Box<[u8]>,
+        large: LargeValues,
+    ) -> Self {
+        Self {
+            generation,
+            last_seq,
+            body: Body::Whole { image, large },
+        }
+    }
+
+    pub(super) fn into_child(self) -> Child {
+        Child::Leaf(Arc::new(RwLock::new(self)))
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        NODE_OVERHEAD_BYTES
+            + match &self.body {
+                Body::Whole { image, large } => {
+                    image.len() + large.iter().map(|(_, v)| v.bytes.len()).sum::<usize>()
+                }
+                Body::Changes(changes) => changes.delta.size_bytes(),
+            }
+    }
+}
+
+/// The large values that `image` refers to, out of `all`.
+pub(super) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let leaf = Leaf::from_image(image);
+    let mut found: LargeValues = (0..leaf.len())
+        .filter_map(|i| match leaf.value(i) {
+            LeafValue::Overflow { page, .. } => {
+                let number = pending_number(page)?;
+                Some((number, Arc::clone(find_large(all, number)?)))
+            }
+            LeafValue::Inline(_) => None,
+        })
+        .collect();
+    found.sort_unstable_by_key(|entry| entry.0);
+    found
+}
+
+/// True if any value of the leaf is outside it.
+pub(super) fn has_overflow(image: &[u8]) -> bool {
+    let leaf = Leaf::from_image(image);
+    (0..leaf.len()).any(|i| matches!(leaf.value(i), LeafValue::Overflow { .. }))
+}
+
+/// True if the image is one page long.
+pub(super) fn is_single_page(image: &[u8]) -> bool {
+    node::page_count(image) == 1
+}

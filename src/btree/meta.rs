@@ -1,0 +1,193 @@
+//! The meta pages: where the tree of the last checkpoint is.
+//!
+//! Pages 0 and 1 of the file each hold one, normally the same. A checkpoint replaces page 0,
+//! syncs, then page 1, and syncs; so one of them is whole at every moment, and damage to either
+//! one later loses nothing (docs/format.md, "B-tree: page file").
+//!
+//! A common design alternates between the two pages. Then damage to the newer one would silently
+//! bring back the tree before the last checkpoint, whose log may be gone and whose pages may have
+//! been reused.
+
+use std::path::Path;
+
+use crate::checksum::{checksum, seed_of};
+use crate::coding::{get_u32, get_u64};
+use crate::error::{Error, Result};
+use crate::types::{KeyspaceId, PageId, SeqNo};
+
+/// First eight bytes of a B-tree file.
+pub(super) const MAGIC: [u8; 8] = *b"HDGBTREE";
+/// Version of the format of the page file and its nodes.
+pub(super) const VERSION: u32 = 1;
+/// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
+/// by devices that write whole sectors.
+pub(super) const META_BYTES: usize = 124;
+/// Pages taken by meta pages at the start of the file.
+pub(super) const META_PAGES: u64 = 2;
+
+/// Entries are counted exactly.
+const FLAG_EXACT_ENTRIES: u32 = 1;
+
+/// One consistent state of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) page_size: u32,
+    /// Number of the checkpoint, from 1.
+    pub(super) generation: u64,
+    pub(super) root: PageId,
+    /// Levels of nodes: 1 for a lone leaf.
+    pub(super) height: u32,
+    pub(super) persisted_seq: SeqNo,
+    /// Pages in use or on the freelist; what the file has beyond them is nothing.
+    pub(super) file_pages: u64,
+    /// First page of the freelist's extent; 0 when it has no runs.
+    pub(super) freelist: PageId,
+    /// Runs in the freelist.
+    pub(super) freelist_runs: u64,
+    pub(super) freelist_checksum: u32,
+    pub(super) entries: u64,
+    pub(super) entries_exact: bool,
+    /// Pages in extents of overflow values.
+    pub(super) overflow_pages: u64,
+}
+
+fn seed(store_id: u64, keyspace: KeyspaceId) -> u64 {
+    seed_of(&[store_id, u64::from(keyspace.0), u64::from_le_bytes(MAGIC)])
+}
+
+impl Meta {
+    /// The bytes of a meta page, without the zeros up to the page's end.
+    pub(super) fn encode(&self, store_id: u64, keyspace: KeyspaceId) -> [u8; META_BYTES] {
+        let mut out = Vec::with_capacity(META_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.page_size.to_le_bytes());
+        out.extend_from_slice(&store_id.to_le_bytes());
+        out.extend_from_slice(&keyspace.0.to_le_bytes());
+        let flags = if self.entries_exact {
+            FLAG_EXACT_ENTRIES
+        } else {
+            0
+        };
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&self.persisted_seq.0.to_le_bytes());
+        out.extend_from_slice(&self.root.0.to_le_bytes());
+        out.extend_from_slice(&self.height.to_le_bytes());
+        out.extend_from_slice(&self.freelist_checksum.to_le_bytes());
+        out.extend_from_slice(&self.file_pages.to_le_bytes());
+        out.extend_from_slice(&self.freelist.0.to_le_bytes());
+        out.extend_from_slice(&self.freelist_runs.to_le_bytes());
+        out.extend_from_slice(&self.entries.to_le_bytes());
+        out.extend_from_slice(&self.overflow_pages.to_le_bytes());
+        // Sixteen bytes for later versions, zero in this one.
+        out.extend_from_slice(&[0; 16]);
+        let sum = checksum(seed(store_id, keyspace), &out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out.try_into().expect("the fields add up to META_BYTES")
+    }
+
+    /// Reads the meta page at byte `offset` of `file`.
+    pub(super) fn decode(
+        bytes: &[u8; META_BYTES],
+        store_id: u64,
+        keyspace: KeyspaceId,
+        file: &Path,
+        offset: u64,
+    ) -> Result<Self> {
+        let damaged = |what: &str| Error::corruption(file, offset, what);
+        if bytes[..8] != MAGIC {
+            return Err(damaged("the magic number of a B-tree file is missing"));
+        }
+        let body = META_BYTES - 4;
+        if checksum(seed(store_id, keyspace), &bytes[..body]) != get_u32(bytes, body) {
+            return Err(damaged(
+                "the checksum of the meta page does not match (or it is of another store)",
+            ));
+        }
+        let version = get_u32(bytes, 8);
+        if version != VERSION {
+            return Err(Error::UnsupportedFormat {
+                file: file.to_path_buf(),
+                found: version,
+                supported: VERSION,
+            });
+        }
+        let meta = Self {
+            page_size: get_u32(bytes, 12),
+            generation: get_u64(bytes, 32),
+            persisted_seq: SeqNo(get_u64(bytes, 40)),
+            root: PageId(get_u64(bytes, 48)),
+            height: get_u32(bytes, 56),
+            freelist_checksum: get_u32(bytes, 60),
+            file_pages: get_u64(bytes, 64),
+            freelist: PageId(get_u64(bytes, 72)),
+            freelist_runs: get_u64(bytes, 80),
+            entries: get_u64(bytes, 88),
+            overflow_pages: get_u64(bytes, 96),
+            entries_exact: get_u32(bytes, 28) & FLAG_EXACT_ENTRIES != 0,
+        };
+        if get_u64(bytes, 16) != store_id || get_u32(bytes, 24) != keyspace.0 {
+            return Err(damaged("the meta page is of another store or keyspace"));
+        }
+        let in_file = |page: PageId| (META_PAGES..meta.file_pages).contains(&page.0);
+        if !in_file(meta.root)
+            || meta.height == 0
+            || (meta.freelist_runs > 0 && !in_file(meta.freelist))
+            || meta.persisted_seq > SeqNo::MAX
+        {
+            return Err(damaged("the meta page contradicts itself"));
+        }
+        Ok(meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Meta {
+        Meta {
+            page_size: 4096,
+            generation: 7,
+            root: PageId(9),
+            height: 2,
+            persisted_seq: SeqNo(1234),
+            file_pages: 40,
+            freelist: PageId(12),
+            freelist_runs: 3,
+            freelist_checksum: 0xDEAD_BEEF,
+            entries: 77,
+            entries_exact: true,
+            overflow_pages: 5,
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = example().encode(0x0102_0304_0506_0708, KeyspaceId(3));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "484447425452454501000000001000000807060504030201030000000100000007000000000000\
+             00d2040000000000000900000000000000"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let path = Path::new("tree.hdb");
+        let good = example().encode(1, KeyspaceId(2));
+        let decode = |bytes: &[u8; META_BYTES], store, keyspace| {
+            Meta::decode(bytes, store, KeyspaceId(keyspace), path, 0)
+        };
+        assert_eq!(decode(&good, 1, 2).unwrap(), example());
+        assert!(decode(&good, 2, 2).is_err());
+        assert!(decode(&good, 1, 3).is_err());
+        for bit in 0..META_BYTES * 8 {
+            let mut bad = good;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad, 1, 2).is_err(), "bit {bit}");
+        }
+    }
+}

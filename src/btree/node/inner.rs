@@ -1,0 +1,159 @@
+//! Inner nodes: `n` children and the `n - 1` separators between them.
+//!
+//! Separators never change in place: whatever changes them makes a new image
+//! ([`rebuild`]). So the tree can share an image between versions and keep the children
+//! of each version beside it; the page ids in the image are set when a checkpoint has
+//! given every child its place.
+
+mod rebuild;
+
+use super::header::{Frame, SLOT_LEN, get_size, level, put_u64};
+use super::search;
+use crate::coding::get_u64;
+use crate::key::head32;
+use crate::types::PageId;
+
+pub(crate) use rebuild::{build, merge, with_fences, with_split, without_children};
+
+/// Bytes of a record before its separator: the length (u32). A separator can be one byte
+/// longer than the longest key, too long for a u16.
+pub(super) const RECORD_HEADER_LEN: usize = 4;
+/// Bytes of a child: its page id.
+pub(super) const CHILD_LEN: usize = 8;
+
+/// Reads an inner node. Child `i` covers the keys in `[separator(i - 1), separator(i))`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inner<'a>(&'a [u8]);
+
+impl<'a> Inner<'a> {
+    /// The inner node in `image`, which passed `validate` or was made here.
+    #[inline]
+    pub(crate) fn from_image(image: &'a [u8]) -> Self {
+        Self(image)
+    }
+
+    #[inline]
+    fn frame(self) -> Frame<'a> {
+        Frame(self.0)
+    }
+
+    /// Distance from the leaves, at least 1.
+    pub(crate) fn level(self) -> u8 {
+        level(self.0)
+    }
+
+    /// Number of children, at least 1.
+    #[inline]
+    pub(crate) fn child_count(self) -> usize {
+        self.frame().count() + 1
+    }
+
+    /// Page of child `i`, as the image has it.
+    pub(crate) fn child(self, i: usize) -> PageId {
+        debug_assert!(i < self.child_count());
+        PageId(get_u64(self.0, self.frame().slots_end() + CHILD_LEN * i))
+    }
+
+    /// Index of the child that covers `key`, which the node covers. Reads no page ids.
+    #[inline]
+    pub(crate) fn find_child(self, key: &[u8]) -> usize {
+        let frame = self.frame();
+        let prefix = frame.prefix();
+        let Some(suffix) = key.strip_prefix(prefix) else {
+            return if key < prefix { 0 } else { frame.count() };
+        };
+        let slots_at = frame.slots_at();
+        let found = search::find(frame.heads(), head32(suffix), suffix, |i| {
+            self.suffix_at(get_size(self.0, slots_at + 4 * i))
+        });
+        match found {
+            // A separator belongs to the child on its right.
+            Ok(i) => i + 1,
+            Err(i) => i,
+        }
+    }
+
+    #[inline]
+    fn suffix_at(self, record_at: usize) -> &'a [u8] {
+        let len = get_size(self.0, record_at);
+        let at = record_at + RECORD_HEADER_LEN;
+        &self.0[at..at + len]
+    }
+
+    /// Separator `i` after the prefix.
+    pub(crate) fn separator_suffix(self, i: usize) -> &'a [u8] {
+        self.suffix_at(self.frame().record_at(i))
+    }
+
+    /// What every key below this node starts with.
+    pub(crate) fn prefix(self) -> &'a [u8] {
+        self.frame().prefix()
+    }
+
+    /// The inclusive lower fence.
+    pub(crate) fn lower_fence(self) -> &'a [u8] {
+        self.frame().lower()
+    }
+
+    /// The exclusive upper fence after the prefix; `None` for no bound.
+    pub(crate) fn upper_fence_suffix(self) -> Option<&'a [u8]> {
+        self.frame().upper_suffix()
+    }
+
+    /// Replaces `out` with the upper fence; false, and `out` empty, for no bound.
+    pub(crate) fn write_upper_fence(self, out: &mut Vec<u8>) -> bool {
+        self.frame().write_upper(out)
+    }
+
+    /// True if `key` is inside the fences.
+    pub(crate) fn covers(self, key: &[u8]) -> bool {
+        self.frame().covers(key)
+    }
+
+    /// Replaces `out` with separator `i`, the one between children `i` and `i + 1`.
+    pub(crate) fn write_separator(self, i: usize, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(self.prefix());
+        out.extend_from_slice(self.separator_suffix(i));
+    }
+
+    /// Replaces `out` with the inclusive lower bound of child `i`.
+    pub(crate) fn write_child_lower(self, i: usize, out: &mut Vec<u8>) {
+        if i == 0 {
+            out.clear();
+            out.extend_from_slice(self.lower_fence());
+        } else {
+            self.write_separator(i - 1, out);
+        }
+    }
+
+    /// Replaces `out` with the exclusive upper bound of child `i`; false, and `out` empty,
+    /// for no bound.
+    pub(crate) fn write_child_upper(self, i: usize, out: &mut Vec<u8>) -> bool {
+        if i == self.frame().count() {
+            self.write_upper_fence(out)
+        } else {
+            self.write_separator(i, out);
+            true
+        }
+    }
+
+    /// Bytes of the image that are not in use.
+    pub(crate) fn free_bytes(self) -> usize {
+        self.0.len() - self.live_bytes()
+    }
+
+    /// Bytes of the image that are in use, header and fences included.
+    pub(crate) fn live_bytes(self) -> usize {
+        let frame = self.frame();
+        let entries = SLOT_LEN * frame.count() + CHILD_LEN * self.child_count();
+        frame.heads_at() + entries + frame.heap_live()
+    }
+}
+
+/// Sets the page of child `i`.
+pub(crate) fn set_child(image: &mut [u8], i: usize, page: PageId) {
+    debug_assert!(i < Inner::from_image(image).child_count());
+    let at = Frame(image).slots_end() + CHILD_LEN * i;
+    put_u64(image, at, page.0);
+}

@@ -1,0 +1,455 @@
+//! Reading pages of the file: from its memory map, or through the block cache.
+//!
+//! # Invariants
+//!
+//! - **P1** A page is checked (checksum, structure, its own number) before anything decodes it:
+//!   mapped pages at their first touch, which a bitmap remembers; others when they enter the
+//!   cache.
+//! - **P2** A page's bytes never change while a reference to them can exist: a checkpoint writes only to
+//!   pages that no view and no pinned reader can reach (see [`super::freespace`]), and
+//!   announces them with [`Pager::reuse`] first.
+//! - **P3** Every mapping ever made stays valid for whoever holds it: the file grows under new
+//!   mappings, and is cut only behind the last page that anybody can reach.
+//!
+//! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the thread that
+//! holds the checkpoint lock.
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_epoch::Guard;
+
+use super::meta::META_PAGES;
+use super::node;
+use super::slot::EpochArc;
+use crate::cache::{BlockCache, BlockKey, CachedBlock};
+use crate::checksum::{Checksum, checksum, seed_of};
+use crate::error::{Error, Result};
+use crate::fs::{File, Mapping};
+use crate::types::{KeyspaceId, PageId};
+
+/// A mapping of the file and which of its pages have been checked.
+pub(super) struct PageMap {
+    mapping: Option<Mapping>,
+    /// Pages that may be read.
+    pages: u64,
+    /// Two bits a page: a node, or an overflow value, that starts there was checked since the page
+    /// was last written.
+    checked: Box<[AtomicU64]>,
+}
+
+/// What a page was checked to be the start of.
+#[derive(Clone, Copy)]
+enum CheckedAs {
+    Node = 1,
+    Value = 2,
+}
+
+/// Pages for which one word of the bitmap stands.
+const PAGES_PER_WORD: u64 = 32;
+
+impl PageMap {
+    #[inline]
+    fn is_checked(&self, page: u64, kind: CheckedAs) -> bool {
+        let word = self.checked[(page / PAGES_PER_WORD) as usize].load(Ordering::Acquire);
+        word >> (page % PAGES_PER_WORD * 2) & kind as u64 != 0
+    }
+
+    fn set_checked(&self, page: u64, kind: CheckedAs) {
+        let bit = (kind as u64) << (page % PAGES_PER_WORD * 2);
+        self.checked[(page / PAGES_PER_WORD) as usize].fetch_or(bit, Ordering::Release);
+    }
+
+    fn clear_checked(&self, page: u64) {
+        let bits = 3 << (page % PAGES_PER_WORD * 2);
+        self.checked[(page / PAGES_PER_WORD) as usize].fetch_and(!bits, Ordering::Release);
+    }
+}
+
+/// The pages of one B-tree file.
+pub(super) struct Pager {
+    file: Arc<dyn File>,
+    page_size: usize,
+    seed: u64,
+    map: EpochArc<PageMap>,
+    use_mmap: bool,
+    cache: Arc<BlockCache>,
+    file_tag: u64,
+    /// Pages that were read from the file or touched for the first time in its map. (Counting
+    /// every visit would make readers share a cache line.)
+    pages_read: AtomicU64,
+}
+
+impl fmt::Debug for Pager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pager").field("file", &self.file).finish()
+    }
+}
+
+/// A checked node image, lent for the time of a pin.
+pub(super) enum PageRef<'g> {
+    Mapped(&'g [u8]),
+    Cached(CachedBlock),
+}
+
+impl Deref for PageRef<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Cached(block) => block,
+        }
+    }
+}
+
+/// A checked node image that needs no pin. Whoever holds one keeps its page from being
+/// reused by other means (a view's registration).
+pub(super) enum OwnedPage {
+    Mapped {
+        map: Arc<PageMap>,
+        at: usize,
+        len: usize,
+    },
+    Cached(CachedBlock),
+}
+
+impl Deref for OwnedPage {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped { map, at, len } => map
+                .mapping
+                .as_ref()
+                .and_then(|mapping| mapping.bytes(*at, *len))
+                .expect("the range was read before"),
+            Self::Cached(block) => block,
+        }
+    }
+}
+
+impl Pager {
+    /// Reads `file`, of which `pages` pages may be read now.
+    pub(super) fn new(
+        file: Arc<dyn File>,
+        page_size: usize,
+        store_id: u64,
+        keyspace: KeyspaceId,
+        cache: Arc<BlockCache>,
+        use_mmap: bool,
+        pages: u64,
+    ) -> Result<Self> {
+        let map = map_file(&*file, page_size, use_mmap, pages, None)?;
+        Ok(Self {
+            file,
+            page_size,
+            seed: seed_of(&[store_id, u64::from(keyspace.0)]),
+            map: EpochArc::new(Arc::new(map)),
+            use_mmap,
+            file_tag: cache.new_file_tag(),
+            cache,
+            pages_read: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(super) fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    pub(super) fn pages_read(&self) -> u64 {
+        self.pages_read.load(Ordering::Relaxed)
+    }
+
+    /// Seed of everything that starts at `page`.
+    pub(super) fn seed_of_page(&self, page: PageId) -> u64 {
+        seed_of(&[self.seed, page.0])
+    }
+
+    /// Byte offset of `page`.
+    pub(super) fn offset(&self, page: PageId) -> u64 {
+        page.0.saturating_mul(self.page_size as u64)
+    }
+
+    /// Pages that `len` bytes take.
+    pub(super) fn pages_for(&self, len: usize) -> u64 {
+        len.div_ceil(self.page_size) as u64
+    }
+
+    /// Damage found at `page`.
+    pub(super) fn damaged(&self, page: PageId, what: impl Into<String>) -> Error {
+        Error::corruption(self.path(), self.offset(page), what)
+    }
+
+    /// The node at `page`.
+    #[inline]
+    pub(super) fn node<'g>(&'g self, page: PageId, guard: &'g Guard) -> Result<PageRef<'g>> {
+        let map = self.map.load(guard).get();
+        if let Some(mapping) = &map.mapping
+            && page.0 < map.pages
+        {
+            if !map.is_checked(page.0, CheckedAs::Node) {
+                self.check_mapped(map, mapping, page)?;
+            }
+            let at = page.0 as usize * self.page_size;
+            let first = mapping.bytes(at, self.page_size).unwrap_or_default();
+            let len = match node::page_count(first) {
+                1 => return Ok(PageRef::Mapped(first)),
+                pages => pages as usize * self.page_size,
+            };
+            return match mapping.bytes(at, len) {
+                Some(bytes) => Ok(PageRef::Mapped(bytes)),
+                None => Err(self.damaged(page, "the node reaches beyond the file")),
+            };
+        }
+        self.node_by_reading(map, page).map(PageRef::Cached)
+    }
+
+    /// The node at `page`, to keep.
+    pub(super) fn owned_node(&self, page: PageId, guard: &Guard) -> Result<OwnedPage> {
+        Ok(match self.node(page, guard)? {
+            PageRef::Mapped(bytes) => OwnedPage::Mapped {
+                map: self.map.load(guard).to_arc(),
+                at: page.0 as usize * self.page_size,
+                len: bytes.len(),
+            },
+            PageRef::Cached(block) => OwnedPage::Cached(block),
+        })
+    }
+
+    /// First touch of a mapped node (P1).
+    #[cold]
+    fn check_mapped(&self, map: &PageMap, mapping: &Mapping, page: PageId) -> Result<()> {
+        let at = page.0 as usize * self.page_size;
+        let first = mapping.bytes(at, self.page_size);
+        let first = first.ok_or_else(|| self.damaged(page, "the page is beyond the file"))?;
+        let len = self.node_len(first, page, map.pages)?;
+        let image = mapping.bytes(at, len);
+        let image = image.ok_or_else(|| self.damaged(page, "the node reaches beyond the file"))?;
+        self.check_node(image, page)?;
+        self.pages_read.fetch_add(1, Ordering::Relaxed);
+        map.set_checked(page.0, CheckedAs::Node);
+        Ok(())
+    }
+
+    /// Length of the node whose first page this is, in bytes; the page is not trusted yet.
+    fn node_len(&self, first: &[u8], page: PageId, file_pages: u64) -> Result<usize> {
+        let pages = u64::from(node::page_count(first));
+        if page.0 < META_PAGES || pages == 0 || pages > file_pages.saturating_sub(page.0) {
+            return Err(self.damaged(page, "there is no node at this page"));
+        }
+        Ok(pages as usize * self.page_size)
+    }
+
+    /// All checks of a node (P1).
+    pub(super) fn check_node(&self, image: &[u8], page: PageId) -> Result<()> {
+        node::check(image, self.seed_of_page(page))
+            .and_then(|()| node::validate(image))
+            .map_err(|what| self.damaged(page, what))?;
+        if node::page_id(image) != page {
+            return Err(self.damaged(page, "the node belongs to another page"));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn node_by_reading(&self, map: &PageMap, page: PageId) -> Result<CachedBlock> {
+        let key = BlockKey {
+            file_tag: self.file_tag,
+            offset: self.offset(page),
+        };
+        if let Some(block) = self.cache.get(&key) {
+            return Ok(block);
+        }
+        if page.0 < META_PAGES || page.0 >= map.pages {
+            return Err(self.damaged(page, "a reference leads outside the file"));
+        }
+        let mut image = vec![0; self.page_size];
+        self.file.read_exact_at(&mut image, key.offset)?;
+        let len = self.node_len(&image, page, map.pages)?;
+        if len > self.page_size {
+            // The first page is not trusted yet, so the rest is read in steps: a lie about
+            // the length costs no more memory than the file has bytes.
+            image.resize(len, 0);
+            self.file.read_exact_at(
+                &mut image[self.page_size..],
+                key.offset + self.page_size as u64,
+            )?;
+        }
+        self.check_node(&image, page)?;
+        self.pages_read.fetch_add(1, Ordering::Relaxed);
+        let block: CachedBlock = image.into();
+        self.cache.insert(key, Arc::clone(&block));
+        Ok(block)
+    }
+
+    /// Calls `read` with the overflow value at `page`.
+    pub(super) fn overflow<R>(
+        &self,
+        page: PageId,
+        len: u32,
+        sum: u32,
+        guard: &Guard,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R> {
+        let len = len as usize;
+        let map = self.map.load(guard).get();
+        if page.0 < META_PAGES
+            || page.0 >= map.pages
+            || self.pages_for(len) > map.pages - page.0
+        {
+            return Err(self.damaged(page, "an overflow value reaches beyond the file"));
+        }
+        let check = |bytes: &[u8]| {
+            if checksum(self.seed_of_page(page), bytes) == sum {
+                Ok(())
+            } else {
+                Err(self.damaged(page, "the checksum of an overflow value does not match"))
+            }
+        };
+        if let Some(mapping) = &map.mapping {
+            let bytes = mapping
+                .bytes(page.0 as usize * self.page_size, len)
+                .ok_or_else(|| self.damaged(page, "an overflow value reaches beyond the file"))?;
+            if !map.is_checked(page.0, CheckedAs::Value) {
+                check(bytes)?;
+                self.pages_read.fetch_add(1, Ordering::Relaxed);
+                map.set_checked(page.0, CheckedAs::Value);
+            }
+            return Ok(read(bytes));
+        }
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, self.offset(page))?;
+        check(&bytes)?;
+        self.pages_read.fetch_add(1, Ordering::Relaxed);
+        Ok(read(&bytes))
+    }
+
+    /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns what is
+    /// wrong with it.
+    pub(super) fn recheck_overflow(
+        &self,
+        page: PageId,
+        len: u32,
+        sum: u32,
+    ) -> Result<Option<&'static str>> {
+        let mut running = Checksum::seeded(self.seed_of_page(page));
+        let mut buffer = vec![0; (len as usize).min(1 << 20)];
+        let (mut at, mut rest) = (self.offset(page), len as usize);
+        while rest > 0 {
+            let part = rest.min(buffer.len());
+            self.file.read_exact_at(&mut buffer[..part], at)?;
+            running.update(&buffer[..part]);
+            at += part as u64;
+            rest -= part;
+        }
+        let good = running.finish() == sum;
+        Ok((!good).then_some("the checksum of an overflow value does not match"))
+    }
+
+    /// `pages` pages from `start` are about to be written anew: what was known of them is void.
+    pub(super) fn reuse(&self, start: PageId, pages: u64, guard: &Guard) {
+        let map = self.map.load(guard).get();
+        for page in start.0..(start.0 + pages).min(map.pages) {
+            map.clear_checked(page);
+            if map.mapping.is_none() {
+                self.cache.remove(&BlockKey {
+                    file_tag: self.file_tag,
+                    offset: self.offset(PageId(page)),
+                });
+            }
+        }
+    }
+
+    /// Makes the first `pages` pages readable. The file is extended in steps of a sixteenth, so
+    /// that a growing file is mapped anew rarely.
+    pub(super) fn grow(&self, pages: u64, guard: &Guard) -> Result<()> {
+        let old = self.map.load(guard).get();
+        if pages <= old.pages {
+            return Ok(());
+        }
+        let pages = pages + (pages / 16).min((64 << 20) / self.page_size as u64);
+        let bytes = pages * self.page_size as u64;
+        if self.file.len()? < bytes {
+            self.file.set_len(bytes)?;
+        }
+        let map = map_file(
+            &*self.file,
+            self.page_size,
+            self.use_mmap,
+            pages,
+            Some(old),
+        )?;
+        self.map.store(Arc::new(map), guard);
+        Ok(())
+    }
+
+    /// Cuts the file behind `pages` pages, none of which anybody can reach (P3).
+    pub(super) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
+        let old = self.map.load(guard).get();
+        let map = map_file(
+            &*self.file,
+            self.page_size,
+            self.use_mmap,
+            pages,
+            Some(old),
+        )?;
+        self.map.store(Arc::new(map), guard);
+        self.file.set_len(pages * self.page_size as u64)
+    }
+
+    /// Bytes of the file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        let guard = crossbeam_epoch::pin();
+        let pages = self.map.load(&guard).pages;
+        pages * self.page_size as u64
+    }
+}
+
+/// Maps `pages` pages of the file, taking over what `old` knew of them.
+fn map_file(
+    file: &dyn File,
+    page_size: usize,
+    use_mmap: bool,
+    pages: u64,
+    old: Option<&PageMap>,
+) -> Result<PageMap> {
+    let mapping = if use_mmap {
+        file.map(pages * page_size as u64)?
+    } else {
+        None
+    };
+    let checked: Box<[AtomicU64]> = (0..pages.div_ceil(PAGES_PER_WORD))
+        .map(|_| AtomicU64::new(0))
+        .collect();
+    if let Some(old) = old {
+        for (new, old) in checked.iter().zip(&old.checked) {
+            new.store(old.load(Ordering::Acquire), Ordering::Relaxed);
+        }
+        // Pages that were cut off may come back as others.
+        if !pages.is_multiple_of(PAGES_PER_WORD)
+            && let Some(last) = checked.last()
+        {
+            let kept = (1 << (pages % PAGES_PER_WORD * 2)) - 1;
+            last.fetch_and(kept, Ordering::Relaxed);
+        }
+    }
+    Ok(PageMap {
+        mapping,
+        pages,
+        checked,
+    })
+}

@@ -1,0 +1,254 @@
+//! Places that hold a reference to a node and can be changed under the eyes of readers.
+//!
+//! A [`Slot`] is one word: a page number, or a pointer that owns one count of an `Arc`'d node.
+//! Readers load it under an epoch pin and follow it without touching the count; the one writer
+//! replaces it, and the count that the old word owned is given back only when every reader that
+//! was pinned then has gone.
+//!
+//! # Invariants
+//!
+//! - **S1** A word with tag `LEAF` or `INNER` is an `Arc::into_raw` pointer of that type and owns
+//!   one strong count. Both types are aligned to at least four bytes, so the tag bits are free.
+//! - **S2** A count that a slot owned is given back either by [`Slot::store`], after all pins that
+//!   existed at the moment of the exchange have ended, or when the slot itself is dropped.
+//! - **S3** A reader that holds a pin reached the slot through the root or through a node that is
+//!   kept alive by S2 or by a count of its own, so the slot outlives its reference; hence what it
+//!   loads lives at least as long as the pin.
+//!
+//! [`EpochArc`] is the same for a single type without tags.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use crossbeam_epoch::Guard;
+
+use super::mem::{MemInner, MemLeaf};
+use crate::types::PageId;
+
+const LEAF: usize = 0;
+const DISK: usize = 1;
+const INNER: usize = 2;
+const TAGS: usize = 3;
+
+/// Largest page number that a slot can hold. Larger ones, which only damage can bring up, become
+/// this one, which is outside every file.
+const MAX_PAGE: u64 = (usize::MAX >> 2) as u64;
+
+/// A node, owned.
+#[derive(Clone)]
+pub(super) enum Child {
+    Leaf(Arc<MemLeaf>),
+    Inner(Arc<MemInner>),
+    Disk(PageId),
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leaf(_) => f.write_str("Leaf"),
+            Self::Inner(_) => f.write_str("Inner"),
+            Self::Disk(page) => write!(f, "Disk({})", page.0),
+        }
+    }
+}
+
+impl Child {
+    /// The same, lent.
+    pub(super) fn as_ref(&self) -> ChildRef<'_> {
+        match self {
+            Self::Leaf(leaf) => ChildRef::Leaf(NodeRef(leaf)),
+            Self::Inner(inner) => ChildRef::Inner(NodeRef(inner)),
+            Self::Disk(page) => ChildRef::Disk(*page),
+        }
+    }
+
+    fn into_word(self) -> usize {
+        match self {
+            Self::Leaf(leaf) => Arc::into_raw(leaf) as usize | LEAF,
+            Self::Inner(inner) => Arc::into_raw(inner) as usize | INNER,
+            Self::Disk(page) => (page.0.min(MAX_PAGE) as usize) << 2 | DISK,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `word` came from [`Child::into_word`], and the count that it owns passes to the result.
+    unsafe fn from_word(word: usize) -> Self {
+        match word & TAGS {
+            // SAFETY: by S1 and the caller's promise.
+            LEAF => Self::Leaf(unsafe { Arc::from_raw(word as *const MemLeaf) }),
+            // SAFETY: by S1 and the caller's promise.
+            INNER => Self::Inner(unsafe { Arc::from_raw((word & !TAGS) as *const MemInner) }),
+            _ => Self::Disk(PageId((word >> 2) as u64)),
+        }
+    }
+}
+
+/// A node in memory that some `Arc` keeps alive for `'g`.
+pub(super) struct NodeRef<'g, T>(&'g T);
+
+impl<T> Clone for NodeRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for NodeRef<'_, T> {}
+
+impl<'g, T> NodeRef<'g, T> {
+    /// The node, for as long as it is known to live.
+    pub(super) fn get(self) -> &'g T {
+        self.0
+    }
+
+    /// A count of one's own.
+    pub(super) fn to_arc(self) -> Arc<T> {
+        let pointer: *const T = self.0;
+        // SAFETY: a `NodeRef` is only made here, from an `Arc`'s content: by S1 for slots, from
+        // a borrowed `Arc` in `Child::as_ref`. The count is at least one while `'g` lasts.
+        unsafe {
+            Arc::increment_strong_count(pointer);
+            Arc::from_raw(pointer)
+        }
+    }
+}
+
+impl<T> Deref for NodeRef<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0
+    }
+}
+
+/// A node, lent for the time of a pin.
+#[derive(Clone, Copy)]
+pub(super) enum ChildRef<'g> {
+    Leaf(NodeRef<'g, MemLeaf>),
+    Inner(NodeRef<'g, MemInner>),
+    Disk(PageId),
+}
+
+impl ChildRef<'_> {
+    /// Address of a node in memory: its identity for as long as it lives.
+    pub(super) fn address(&self) -> Option<usize> {
+        match self {
+            Self::Leaf(leaf) => Some(std::ptr::from_ref(leaf.get()) as usize),
+            Self::Inner(inner) => Some(std::ptr::from_ref(inner.get()) as usize),
+            Self::Disk(_) => None,
+        }
+    }
+
+    /// A reference that needs no pin.
+    pub(super) fn to_owned(self) -> Child {
+        match self {
+            Self::Leaf(leaf) => Child::Leaf(leaf.to_arc()),
+            Self::Inner(inner) => Child::Inner(inner.to_arc()),
+            Self::Disk(page) => Child::Disk(page),
+        }
+    }
+}
+
+/// A place that holds a reference to a node.
+pub(super) struct Slot(AtomicUsize);
+
+impl Slot {
+    pub(super) fn new(child: Child) -> Self {
+        Self(AtomicUsize::new(child.into_word()))
+    }
+
+    /// What the slot holds now, for as long as `guard` is pinned.
+    #[inline]
+    pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g> {
+        let word = self.0.load(Ordering::Acquire);
+        match word & TAGS {
+            // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
+            // the pin.
+            LEAF => ChildRef::Leaf(NodeRef(unsafe { &*(word as *const MemLeaf) })),
+            // SAFETY: the same for an inner node.
+            INNER => ChildRef::Inner(NodeRef(unsafe { &*((word & !TAGS) as *const MemInner) })),
+            _ => ChildRef::Disk(PageId((word >> 2) as u64)),
+        }
+    }
+
+    /// Replaces what the slot holds. Only the engine's one writer calls it.
+    pub(super) fn store(&self, child: Child, guard: &Guard) {
+        let old = self.0.swap(child.into_word(), Ordering::AcqRel);
+        if old & TAGS != DISK {
+            // SAFETY: the exchange took the old word out of the slot, so this closure is the only
+            // owner of its count; it runs after every present pin has ended (S2). Nodes are
+            // `Send + Sync` and borrow nothing.
+            unsafe { guard.defer_unchecked(move || drop(Child::from_word(old))) };
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: nobody can load the word any more (S3), and its count is ours (S1).
+        drop(unsafe { Child::from_word(*self.0.get_mut()) });
+    }
+}
+
+/// A replaceable `Arc` that readers load under a pin, at the price of one load.
+pub(super) struct EpochArc<T: Send + Sync + 'static>(AtomicPtr<T>);
+
+impl<T: Send + Sync + 'static> EpochArc<T> {
+    pub(super) fn new(value: Arc<T>) -> Self {
+        Self(AtomicPtr::new(Arc::into_raw(value).cast_mut()))
+    }
+
+    #[inline]
+    pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> NodeRef<'g, T> {
+        // SAFETY: the pointer came from `Arc::into_raw` and its count is given back only after
+        // every pin that could have loaded it has ended (`store`), or with `self`.
+        NodeRef(unsafe { &*self.0.load(Ordering::Acquire) })
+    }
+
+    pub(super) fn store(&self, value: Arc<T>, guard: &Guard) {
+        let old = self.0.swap(Arc::into_raw(value).cast_mut(), Ordering::AcqRel) as usize;
+        // SAFETY: as in `Slot::store`.
+        unsafe { guard.defer_unchecked(move || drop(Arc::from_raw(old as *const T))) };
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for EpochArc<T> {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: nobody can load the pointer any more, and its count is ours.
+        drop(unsafe { Arc::from_raw(*self.0.get_mut()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_fit_and_damage_is_clamped() {
+        let guard = crossbeam_epoch::pin();
+        for page in [0, 1, 77, MAX_PAGE, u64::MAX] {
+            let slot = Slot::new(Child::Disk(PageId(page)));
+            match slot.load(&guard) {
+                ChildRef::Disk(found) => assert_eq!(found.0, page.min(MAX_PAGE)),
+                _ => panic!("a page"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_replaced_value_lives_until_its_readers_are_gone() {
+        let first = Arc::new(1_u32);
+        let place = EpochArc::new(Arc::clone(&first));
+        let guard = crossbeam_epoch::pin();
+        let seen = place.load(&guard);
+        place.store(Arc::new(2), &guard);
+        assert_eq!((*seen, *place.load(&guard)), (1, 2));
+        let kept = seen.to_arc();
+        drop(guard);
+        drop(place);
+        assert_eq!(*kept, 1);
+    }
+}

@@ -1,0 +1,372 @@
+//! The tree that everybody shares: the root, what is durable, who looks at it, and point reads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_epoch::Guard;
+use parking_lot::Mutex;
+
+use super::checkpoint::Checkpointer;
+use super::mem::{Body, LeafState, MemLeaf, find_large, pending_number};
+use super::node::inner::Inner;
+use super::node::leaf::{Leaf, LeafValue};
+use super::node::{self, NodeKind};
+use super::pager::{PageRef, Pager};
+use super::slot::{Child, ChildRef, NodeRef, Slot};
+use super::writer::Writer;
+use crate::engine::Front;
+use crate::error::{Error, Result};
+use crate::types::{PageId, SeqNo};
+use crate::visibility::Visibility;
+
+/// How long a read waits for a commit that is applied and not published. Ordinarily that is a
+/// moment; for ever, if the commit failed elsewhere, after this engine had applied its part.
+const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+
+/// A B-tree: nodes in memory over a file.
+///
+/// # Thread safety
+///
+/// - Constant: `pager` (which looks after itself), `visibility`, `front`, `budget_bytes`, `read_only`.
+/// - `root` and everything under it: changed by the holder of `writer`, read by all under a pin.
+/// - `writer`: held by `apply`, and for moments by whoever seals or publishes. Never held over I/O.
+/// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
+///   Locked before `writer`.
+/// - Counters are atomics; each says who stores it.
+pub(super) struct Tree {
+    pub(super) pager: Pager,
+    pub(super) visibility: Arc<Visibility>,
+    pub(super) front: Arc<dyn Front>,
+    /// Size that memory for changes should not exceed.
+    pub(super) budget_bytes: u64,
+    pub(super) read_only: bool,
+
+    pub(super) root: Slot,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) checkpointer: Mutex<Checkpointer>,
+
+    /// Generation of the last checkpoint; stored with `writer` held.
+    pub(super) disk_generation: AtomicU64,
+    /// Latest operation in the file's tree; stored with `writer` held, before references to
+    /// those pages appear.
+    pub(super) disk_seq: AtomicU64,
+    /// First operation that is not in the file's tree, 0 for none; stored with `writer` held.
+    pub(super) oldest_unpersisted: AtomicU64,
+    /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
+    pub(super) dirty_bytes: AtomicU64,
+    /// Views by the generation of the file that they may read, and how many.
+    views: Mutex<BTreeMap<u64, usize>>,
+    /// No point reader that began before this generation was published is still under way.
+    pub(super) quiet_generation: Arc<AtomicU64>,
+    /// Why `apply` failed, if it did. The tree then holds part of a batch, which nobody may see.
+    pub(super) apply_failed: OnceLock<Error>,
+    pub(super) counters: Counters,
+}
+
+/// Figures since open.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) checkpoint_bytes: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) compaction_bytes: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    pub(super) entries: AtomicU64,
+    pub(super) free_pages: AtomicU64,
+    pub(super) height: AtomicU64,
+    /// A background checkpoint failed; the next one is left to the next wake-up.
+    pub(super) woken: AtomicBool,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree")
+            .field("file", &self.pager.path())
+            .field("persisted_seq", &self.disk_seq)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that opening a file finds out.
+pub(super) struct TreeParts {
+    pub(super) pager: Pager,
+    pub(super) visibility: Arc<Visibility>,
+    pub(super) front: Arc<dyn Front>,
+    pub(super) budget_bytes: u64,
+    pub(super) read_only: bool,
+    pub(super) checkpointer: Checkpointer,
+}
+
+/// The leaf for a key, wherever it is.
+pub(super) enum FoundLeaf<'g> {
+    Memory(NodeRef<'g, MemLeaf>),
+    Page(PageRef<'g>),
+}
+
+impl Tree {
+    pub(super) fn new(parts: TreeParts) -> Self {
+        let meta = parts.checkpointer.meta().clone();
+        let counters = Counters::default();
+        counters.entries.store(meta.entries, Ordering::Relaxed);
+        counters
+            .height
+            .store(u64::from(meta.height), Ordering::Relaxed);
+        counters
+            .free_pages
+            .store(parts.checkpointer.free_pages(), Ordering::Relaxed);
+        Self {
+            pager: parts.pager,
+            visibility: parts.visibility,
+            front: parts.front,
+            budget_bytes: parts.budget_bytes,
+            read_only: parts.read_only,
+            root: Slot::new(Child::Disk(meta.root)),
+            writer: Mutex::new(Writer::new(meta.persisted_seq)),
+            checkpointer: Mutex::new(parts.checkpointer),
+            disk_generation: AtomicU64::new(meta.generation),
+            disk_seq: AtomicU64::new(meta.persisted_seq.0),
+            oldest_unpersisted: AtomicU64::new(0),
+            dirty_bytes: AtomicU64::new(0),
+            views: Mutex::default(),
+            quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
+            apply_failed: OnceLock::new(),
+            counters,
+        }
+    }
+
+    pub(super) fn page_size(&self) -> usize {
+        self.pager.page_size()
+    }
+
+    /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
+    /// that no checkpoint is published meanwhile.
+    pub(super) fn register_view(&self) -> u64 {
+        let generation = self.disk_generation.load(Ordering::Acquire);
+        *self.views.lock().entry(generation).or_insert(0) += 1;
+        generation
+    }
+
+    pub(super) fn unregister_view(&self, generation: u64) {
+        let mut views = self.views.lock();
+        if let Some(count) = views.get_mut(&generation) {
+            *count -= 1;
+            if *count == 0 {
+                views.remove(&generation);
+            }
+        }
+    }
+
+    /// Pages freed by checkpoints up to the one returned can be reached by nobody.
+    pub(super) fn reusable_generation(&self) -> u64 {
+        let quiet = self.quiet_generation.load(Ordering::Acquire);
+        match self.views.lock().keys().next() {
+            Some(oldest) => quiet.min(*oldest),
+            None => quiet,
+        }
+    }
+
+    /// True if every operation up to `seq` may be seen.
+    #[inline]
+    pub(super) fn is_published(&self, seq: SeqNo) -> bool {
+        seq <= self.visibility.published()
+    }
+
+    /// Waits until every operation up to `seq` may be seen (E4). The gap between applying and
+    /// publishing holds no I/O of ours, so this spins before it yields.
+    #[cold]
+    pub(super) fn wait_published(&self, seq: SeqNo) -> Result<()> {
+        let mut spins = 0_u32;
+        let mut began = None;
+        while !self.is_published(seq) {
+            if let Some(error) = self.apply_failed.get() {
+                return Err(error.clone());
+            }
+            spins += 1;
+            if spins < 64 {
+                std::hint::spin_loop();
+                continue;
+            }
+            std::thread::yield_now();
+            if began.get_or_insert_with(Instant::now).elapsed() > PUBLISH_WAIT {
+                return Err(Error::ReadOnly {
+                    reason: "a commit was applied and never published; reopen the store".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The leaf under `root` that covers `key`.
+    #[inline]
+    pub(super) fn find_leaf<'g>(
+        &'g self,
+        root: ChildRef<'g>,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Result<FoundLeaf<'g>> {
+        let mut child = root;
+        let mut level = None;
+        loop {
+            match child {
+                ChildRef::Leaf(leaf) => return Ok(FoundLeaf::Memory(leaf)),
+                ChildRef::Inner(inner) => {
+                    let inner = inner.get();
+                    let node = inner.node();
+                    level = node.level().checked_sub(1);
+                    child = inner.slots[node.find_child(key)].load(guard);
+                }
+                ChildRef::Disk(page) => {
+                    let image = self.disk_node(page, level, guard)?;
+                    if node::kind(&image) == Some(NodeKind::Leaf) {
+                        return Ok(FoundLeaf::Page(image));
+                    }
+                    let inner = Inner::from_image(&image);
+                    level = inner.level().checked_sub(1);
+                    child = ChildRef::Disk(inner.child(inner.find_child(key)));
+                }
+            }
+        }
+    }
+
+    /// The node at `page`, which must be at `level` (if given): so a descent ends, whatever damaged
+    /// or hostile pages say.
+    #[inline]
+    pub(super) fn disk_node<'g>(
+        &'g self,
+        page: PageId,
+        level: Option<u8>,
+        guard: &'g Guard,
+    ) -> Result<PageRef<'g>> {
+        let image = self.pager.node(page, guard)?;
+        self.check_level(&image, page, level)?;
+        Ok(image)
+    }
+
+    #[inline]
+    pub(super) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
+        if level.is_some_and(|level| level != node::level(image)) {
+            return Err(self
+                .pager
+                .damaged(page, "the node is not at the level where it was referred to"));
+        }
+        Ok(())
+    }
+
+    /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again after
+    /// [`Tree::wait_published`] of the number.
+    #[inline]
+    pub(super) fn try_get(
+        &self,
+        key: &[u8],
+        published: Option<SeqNo>,
+        read: &mut dyn FnMut(&[u8]),
+        guard: &Guard,
+    ) -> Result<Result<bool, SeqNo>> {
+        match self.find_leaf(self.root.load(guard), key, guard)? {
+            FoundLeaf::Memory(leaf) => {
+                let state = leaf.read();
+                let seen = published.unwrap_or_else(|| self.visibility.published());
+                if state.last_seq > seen {
+                    return Ok(Err(state.last_seq));
+                }
+                self.read_state(&state, key, read, guard).map(Ok)
+            }
+            FoundLeaf::Page(image) => {
+                // After the reference was loaded: `disk_seq` was stored before the reference.
+                let disk_seq = SeqNo(self.disk_seq.load(Ordering::Acquire));
+                let seen = published.unwrap_or_else(|| self.visibility.published());
+                if disk_seq > seen {
+                    return Ok(Err(disk_seq));
+                }
+                self.read_page(&image, key, read, guard).map(Ok)
+            }
+        }
+    }
+
+    /// The value of `key` in a leaf in memory.
+    #[inline]
+    pub(super) fn read_state(
+        &self,
+        state: &LeafState,
+        key: &[u8],
+        read: &mut dyn FnMut(&[u8]),
+        guard: &Guard,
+    ) -> Result<bool> {
+        match &state.body {
+            Body::Whole { image, large } => {
+                let leaf = Leaf::from_image(image);
+                let Ok(slot) = leaf.search(key) else {
+                    return Ok(false);
+                };
+                match leaf.value(slot) {
+                    LeafValue::Inline(bytes) => read(bytes),
+                    LeafValue::Overflow {
+                        page,
+                        len,
+                        checksum,
+                    } => match pending_number(page) {
+                        Some(number) => read(
+                            &find_large(large, number)
+                                .expect("beside its reference")
+                                .bytes,
+                        ),
+                        None => self.pager.overflow(page, len, checksum, guard, read)?,
+                    },
+                }
+                Ok(true)
+            }
+            Body::Changes(changes) => match changes.delta.search(key) {
+                Ok(i) => match changes.delta.get(i).1 {
+                    Some(value) => {
+                        read(value);
+                        Ok(true)
+                    }
+                    None => Ok(false),
+                },
+                Err(_) => {
+                    let image = self.disk_node(changes.base(), Some(0), guard)?;
+                    self.read_page(&image, key, read, guard)
+                }
+            },
+        }
+    }
+
+    /// The value of `key` in a leaf of the file.
+    #[inline]
+    pub(super) fn read_page(
+        &self,
+        image: &[u8],
+        key: &[u8],
+        read: &mut dyn FnMut(&[u8]),
+        guard: &Guard,
+    ) -> Result<bool> {
+        let leaf = Leaf::from_image(image);
+        let Ok(slot) = leaf.search(key) else {
+            return Ok(false);
+        };
+        match leaf.value(slot) {
+            LeafValue::Inline(bytes) => read(bytes),
+            LeafValue::Overflow {
+                page,
+                len,
+                checksum,
+            } => self.pager.overflow(page, len, checksum, guard, read)?,
+        }
+        Ok(true)
+    }
+
+    /// The whole image of a leaf in memory, merged if it is changes over a page.
+    pub(super) fn merged_image(
+        &self,
+        changes: &super::mem::Changes,
+        guard: &Guard,
+    ) -> Result<Box<[u8]>> {
+        let base = self.disk_node(changes.base(), Some(0), guard)?;
+        changes.merged(&base).map_err(|node::Full| {
+            self.pager
+                .damaged(changes.base(), "the leaf has less room than it said")
+        })
+    }
+}

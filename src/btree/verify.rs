@@ -1,0 +1,313 @@
+//! Checking everything that the running code relies on.
+//!
+//! - Both meta pages are whole and alike.
+//! - Every page of the file's tree has its checksum, its structure, its level, and the fences that
+//!   its parent gives it; hence keys ascend across leaves.
+//! - Every overflow value has its checksum.
+//! - Every page is exactly one of: meta, node, overflow, freelist, free.
+//! - Entries and overflow pages are as many as the meta page says.
+//! - The tree in memory nests in the same way, and its changes lie inside their leaves.
+
+use std::sync::Arc;
+
+use super::checkpoint::Checkpointer;
+use super::freespace::RUN_BYTES;
+use super::mem::{Body, has_overflow};
+use super::meta::META_PAGES;
+use super::node::inner::Inner;
+use super::node::leaf::{Leaf, LeafValue};
+use super::node::{self, NodeKind};
+use super::slot::ChildRef;
+use super::tree::Tree;
+use crate::engine::VerifyReport;
+use crate::error::Result;
+use crate::types::PageId;
+
+/// What a node must lie between: the lower bound, and the upper bound if there is one.
+type Fences = (Vec<u8>, Option<Vec<u8>>);
+
+/// Pages that are named as damaged before the rest is only counted.
+const PAGES_NAMED_MAX: u64 = 100;
+
+struct Verifier<'t> {
+    tree: &'t Tree,
+    report: VerifyReport,
+    /// Who has each page of the file.
+    owners: Vec<u8>,
+    overflow_pages: u64,
+}
+
+const NOBODY: u8 = 0;
+const USED: u8 = 1;
+const FREE: u8 = 2;
+
+impl Tree {
+    /// As [`crate::engine::Engine::verify`]. Commits go on meanwhile; checkpoints wait.
+    pub(super) fn verify(self: &Arc<Self>) -> Result<VerifyReport> {
+        let checkpointer = self.checkpointer.lock();
+        let meta = checkpointer.meta();
+        let mut verifier = Verifier {
+            tree: self,
+            report: VerifyReport {
+                files: 1,
+                ..VerifyReport::default()
+            },
+            owners: vec![NOBODY; meta.file_pages as usize],
+            overflow_pages: 0,
+        };
+        verifier.check_meta_pages(&checkpointer)?;
+        let level = u8::try_from(meta.height - 1).unwrap_or(u8::MAX);
+        let everything = (Vec::new(), None);
+        verifier.check_disk(meta.root, level, &everything)?;
+        let problems_in_tree = !verifier.report.problems.is_empty();
+        if meta.freelist_runs > 0 {
+            let bytes = meta.freelist_runs as usize * RUN_BYTES;
+            verifier.own(meta.freelist, self.pager.pages_for(bytes), USED);
+        }
+        for run in checkpointer.free().all_runs() {
+            verifier.own(PageId(run.start), run.len, FREE);
+        }
+        // Behind damage nothing can be reached, so nothing can be said about what is lost.
+        if !problems_in_tree {
+            verifier.check_totals(&checkpointer);
+        }
+        // Checkpoints wait for this lock, so pages that the tree in memory refers to stay as they are.
+        verifier.check_memory()?;
+        Ok(verifier.report)
+    }
+}
+
+impl Verifier<'_> {
+    fn problem(&mut self, page: PageId, what: impl std::fmt::Display) {
+        let path = self.tree.pager.path().display();
+        let offset = self.tree.pager.offset(page);
+        let problem = format!("{path} at byte {offset}: {what}");
+        self.report.problems.push(problem);
+    }
+
+    fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
+        for page in 0..META_PAGES {
+            if let Some(problem) = checkpointer.meta_page_problem(self.tree, page)? {
+                self.problem(PageId(page), problem);
+            }
+            self.own(PageId(page), 1, USED);
+        }
+        Ok(())
+    }
+
+    /// Records an owner of pages; two owners are a problem.
+    fn own(&mut self, page: PageId, pages: u64, owner: u8) {
+        for number in page.0..page.0.saturating_add(pages) {
+            match self.owners.get_mut(number as usize) {
+                Some(place) if *place == NOBODY => *place = owner,
+                Some(_) => {
+                    self.problem(PageId(number), "the page is in use twice");
+                    return;
+                }
+                None => {
+                    self.problem(PageId(number), "the page is beyond the file");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn check_totals(&mut self, checkpointer: &Checkpointer) {
+        let meta = checkpointer.meta();
+        let mut lost = 0;
+        for page in 0..self.owners.len() {
+            if self.owners[page] == NOBODY {
+                lost += 1;
+                if lost <= PAGES_NAMED_MAX {
+                    self.problem(PageId(page as u64), "the page is neither in use nor free");
+                }
+            }
+        }
+        if meta.entries_exact && meta.entries != self.report.entries {
+            let what = format!(
+                "the meta page counts {} entries where there are {}",
+                meta.entries, self.report.entries
+            );
+            self.problem(PageId(0), what);
+        }
+        if meta.entries_exact && meta.overflow_pages != self.overflow_pages {
+            let what = format!(
+                "the meta page counts {} overflow pages where there are {}",
+                meta.overflow_pages, self.overflow_pages
+            );
+            self.problem(PageId(0), what);
+        }
+    }
+
+    /// Checks the file's tree from `page` down, from the file itself.
+    fn check_disk(&mut self, page: PageId, level: u8, fences: &Fences) -> Result<()> {
+        let pager = &self.tree.pager;
+        let file_pages = self.owners.len() as u64;
+        if page.0 < META_PAGES || page.0 >= file_pages {
+            self.problem(page, "a reference leads outside the file");
+            return Ok(());
+        }
+        let mut image = vec![0; pager.page_size()];
+        pager.file().read_exact_at(&mut image, pager.offset(page))?;
+        let pages = u64::from(node::page_count(&image));
+        if pages == 0 || pages > file_pages - page.0 {
+            self.problem(page, "there is no node at this page");
+            return Ok(());
+        }
+        image.resize(pages as usize * pager.page_size(), 0);
+        pager.file().read_exact_at(&mut image, pager.offset(page))?;
+        self.report.blocks += 1;
+        if let Err(error) = pager.check_node(&image, page) {
+            self.report.problems.push(error.to_string());
+            return Ok(());
+        }
+        if node::level(&image) != level {
+            self.problem(page, "the node is not at the level where it was referred to");
+            return Ok(());
+        }
+        self.own(page, pages, USED);
+        self.check_fences(&image, fences, page);
+        if node::kind(&image) == Some(NodeKind::Leaf) {
+            return self.check_values(&image, page);
+        }
+        let inner = Inner::from_image(&image);
+        for i in 0..inner.child_count() {
+            let fences = child_fences(inner, i);
+            self.check_disk(inner.child(i), level.saturating_sub(1), &fences)?;
+        }
+        Ok(())
+    }
+
+    fn check_values(&mut self, image: &[u8], page: PageId) -> Result<()> {
+        let leaf = Leaf::from_image(image);
+        self.report.entries += leaf.len() as u64;
+        for i in 0..leaf.len() {
+            if let LeafValue::Overflow {
+                page: extent,
+                len,
+                checksum,
+            } = leaf.value(i)
+            {
+                let pages = self.tree.pager.pages_for(len as usize);
+                let inside = extent.0 >= META_PAGES
+                    && extent
+                        .0
+                        .checked_add(pages)
+                        .is_some_and(|end| end <= self.owners.len() as u64);
+                if !inside {
+                    self.problem(page, "an overflow reference leads outside the file");
+                    continue;
+                }
+                self.own(extent, pages, USED);
+                self.overflow_pages += pages;
+                self.report.blocks += 1;
+                if let Some(problem) = self.tree.pager.recheck_overflow(extent, len, checksum)? {
+                    self.problem(extent, problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fences(&mut self, image: &[u8], fences: &Fences, page: PageId) {
+        if fences_of(image) != *fences {
+            self.problem(page, "the node's fences are not those that its parent gives it");
+        }
+    }
+
+    /// Checks the tree in memory.
+    fn check_memory(&mut self) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        // Sealed, so that what is seen does not change.
+        let root = {
+            let mut writer = self.tree.writer.lock();
+            writer.seal();
+            self.tree.root.load(&guard).to_owned()
+        };
+        self.check_child(root.as_ref(), None, &(Vec::new(), None), &guard)
+    }
+
+    fn check_child(
+        &mut self,
+        child: ChildRef<'_>,
+        level: Option<u8>,
+        fences: &Fences,
+        guard: &crossbeam_epoch::Guard,
+    ) -> Result<()> {
+        match child {
+            // The file's tree was checked; that the reference is right shows in the fences.
+            ChildRef::Disk(page) => match self.tree.disk_node(page, level, guard) {
+                Ok(image) => self.check_fences(&image, fences, page),
+                Err(error) => self.report.problems.push(error.to_string()),
+            },
+            ChildRef::Inner(inner) => {
+                self.check_image(&inner.image, level, fences);
+                let node = inner.node();
+                let below = node.level().checked_sub(1);
+                for (i, slot) in inner.slots.iter().enumerate() {
+                    let fences = child_fences(node, i);
+                    self.check_child(slot.load(guard), below, &fences, guard)?;
+                }
+            }
+            ChildRef::Leaf(leaf) => {
+                let state = leaf.read();
+                match &state.body {
+                    Body::Whole { image, .. } => self.check_image(image, level, fences),
+                    Body::Changes(changes) => {
+                        match self.tree.disk_node(changes.base(), Some(0), guard) {
+                            Ok(base) => {
+                                if has_overflow(&base) {
+                                    self.memory_problem("changes lie over overflow values");
+                                }
+                                match changes.merged(&base) {
+                                    Ok(image) => self.check_image(&image, level, fences),
+                                    Err(node::Full) => {
+                                        self.memory_problem("changes do not fit their page");
+                                    }
+                                }
+                            }
+                            Err(error) => self.report.problems.push(error.to_string()),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_image(&mut self, image: &[u8], level: Option<u8>, fences: &Fences) {
+        if let Err(what) = node::validate(image) {
+            self.memory_problem(&what);
+        } else if level.is_some_and(|level| level != node::level(image)) {
+            self.memory_problem("a node is at the wrong level");
+        } else if fences_of(image) != *fences {
+            self.memory_problem("a node's fences are not those that its parent gives it");
+        }
+    }
+
+    fn memory_problem(&mut self, what: &str) {
+        let path = self.tree.pager.path().display();
+        let problem = format!("{path}, in memory: {what}");
+        self.report.problems.push(problem);
+    }
+}
+
+fn fences_of(image: &[u8]) -> Fences {
+    let mut upper = Vec::new();
+    if node::kind(image) == Some(NodeKind::Leaf) {
+        let leaf = Leaf::from_image(image);
+        let bounded = leaf.write_upper_fence(&mut upper);
+        (leaf.lower_fence().to_vec(), bounded.then_some(upper))
+    } else {
+        let inner = Inner::from_image(image);
+        let bounded = inner.write_upper_fence(&mut upper);
+        (inner.lower_fence().to_vec(), bounded.then_some(upper))
+    }
+}
+
+fn child_fences(inner: Inner<'_>, i: usize) -> Fences {
+    let (mut lower, mut upper) = (Vec::new(), Vec::new());
+    inner.write_child_lower(i, &mut lower);
+    let bounded = inner.write_child_upper(i, &mut upper);
+    (lower, bounded.then_some(upper))
+}

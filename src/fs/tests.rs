@@ -1,0 +1,86 @@
+//! The file system in memory against the operating system's.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{File, Fs, MemFs, OpenMode, StdFs, read_all};
+use crate::checksum::mix64;
+use crate::error::{Error, Result};
+
+/// What an operation answered, without what may differ between file systems.
+fn answer<T: std::fmt::Debug>(result: Result<T>) -> String {
+    match result {
+        Ok(value) => format!("{value:?}"),
+        Err(Error::Io { op, source, .. }) => format!("{op}: {:?}", source.kind()),
+        Err(e) => format!("{e:?}"),
+    }
+}
+
+#[test]
+fn both_file_systems_answer_alike() {
+    for seed in 0..20 {
+        let home = tempfile::tempdir().unwrap();
+        let sides: [(Box<dyn Fs>, PathBuf); 2] = [
+            (Box::new(StdFs::new()), home.path().to_path_buf()),
+            (Box::new(MemFs::new()), PathBuf::from("/")),
+        ];
+        let mut handles: [BTreeMap<u64, Arc<dyn File>>; 2] = Default::default();
+        for step in 0..300 {
+            let answers = [0, 1].map(|side| {
+                let (fs, root) = &sides[side];
+                // The same choices on both sides.
+                let mut state = mix64(seed * 1_000 + step);
+                let mut below = |n: u64| {
+                    state = mix64(state.wrapping_add(0x9E37_79B9_7F4A_7C15));
+                    state % n
+                };
+                let mut path = || {
+                    let dir = ["", "d", "e"][below(3) as usize];
+                    root.join(dir).join(["x", "y", "z"][below(3) as usize])
+                };
+                let (one, other) = (path(), path());
+                let slot = below(4);
+                let handles = &mut handles[side];
+                match below(14) {
+                    op @ 0..3 => {
+                        let mode = if op == 0 {
+                            OpenMode::ReadWrite
+                        } else {
+                            OpenMode::CreateNew
+                        };
+                        let file = fs.open(&one, mode);
+                        answer(file.map(|file| {
+                            handles.insert(slot, file);
+                        }))
+                    }
+                    3 => answer(fs.rename(&one, &other)),
+                    4 => answer(fs.remove_file(&one)),
+                    5 => {
+                        let dir = root.join(["d", "e"][below(2) as usize]);
+                        match below(3) {
+                            0 => answer(fs.create_dir_all(&dir)),
+                            1 => answer(fs.sync_dir(&dir)),
+                            _ => answer(fs.remove_dir(&dir)),
+                        }
+                    }
+                    6 => answer(fs.exists(&one)),
+                    7 => answer(fs.read_dir(root)),
+                    op => match handles.get(&slot) {
+                        None => String::new(),
+                        Some(file) => match op {
+                            8..11 => {
+                                let bytes = vec![below(256) as u8; below(6000) as usize];
+                                answer(file.write_all_at(&bytes, below(9000)))
+                            }
+                            11 => answer(file.set_len(below(12_000))),
+                            12 => answer(file.sync_data()),
+                            _ => answer(read_all(&**file, 1 << 20)),
+                        },
+                    },
+                }
+            });
+            assert_eq!(answers[0], answers[1], "seed {seed}, step {step}");
+        }
+    }
+}

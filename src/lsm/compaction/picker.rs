@@ -1,0 +1,306 @@
+//! What to compact next. Pure: it sees sizes and key extents, and does no I/O.
+//!
+//! # The shape it strives for
+//!
+//! Leveled compaction with *dynamic level sizes* (RocksDB's `level_compaction_dynamic_level_bytes`): data fills
+//! the tree from the bottom. Level 6 is as large as it is; each level above has a target of a tenth of
+//! the next, up to the *base level*, the first whose target is at most [`Limits::base_bytes`]. Level 0 is merged
+//! into the base level, and the levels between are empty. So about nine tenths of the data is in the last
+//! level, whatever the size of the store, and space taken by old versions is bounded by about a tenth.
+//!
+//! `base_bytes` is several times what level 0 brings at once: merging a batch straight into a level a
+//! few times its size rewrites fewer bytes than an additional level would.
+//!
+//! # Order of work
+//!
+//! Every level has a *score*: level 0 its number of tables over the trigger, the others their bytes over
+//! the target. The highest score of at least 1 that can be worked on is taken. Within a
+//! level, the table goes first that overlaps the fewest bytes below per byte of its own; deletes
+//! count for it, since they free space when they move down. When no level is over its target, tables
+//! that are mostly deletes, or have range tombstones, move down for the same reason.
+//!
+//! # Invariants
+//!
+//! - **P1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet have disjoint
+//!   key extents. So what a job writes cannot overlap what another writes or moves.
+//! - **P2** A job from level 0 takes all of its tables, so nothing older than an input stays behind above the
+//!   output; and all tables of the output level that the inputs overlap. This keeps V3 of
+//!   [`super::super::version`].
+//! - **P3** Levels between level 0 and the base level are empty, or level 0 goes to the first that is not.
+
+use std::ops::Bound;
+
+use crate::lsm::version::LEVELS;
+use crate::types::FileId;
+
+/// A table, as far as picking is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileInfo<'a> {
+    pub(crate) id: FileId,
+    pub(crate) size_bytes: u64,
+    pub(crate) smallest: &'a [u8],
+    pub(crate) largest: Bound<&'a [u8]>,
+    pub(crate) entries: u64,
+    pub(crate) deletes: u64,
+    pub(crate) range_tombstones: u64,
+    /// A running job has it.
+    pub(crate) is_busy: bool,
+}
+
+/// Levels and key extent of a running job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first_level: usize,
+    pub(crate) last_level: usize,
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Bound<Vec<u8>>,
+}
+
+/// The tree that is to be shaped. Levels are ordered as in a version: level 0 newest first, the others by
+/// key.
+#[derive(Debug, Default)]
+pub(crate) struct Tree<'a> {
+    pub(crate) levels: [Vec<FileInfo<'a>>; LEVELS],
+    pub(crate) running: &'a [Span],
+}
+
+/// The figures that steer picking.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Tables in level 0 that make it due.
+    pub(crate) level0_trigger: usize,
+    /// The largest target of a base level.
+    pub(crate) base_bytes: u64,
+    /// How many times larger each level is than the one above.
+    pub(crate) size_ratio: u64,
+    /// Tables may move out of level 0 unchanged. Not if they are to be compressed on the way.
+    pub(crate) moves_from_level0: bool,
+}
+
+/// A job to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pick {
+    /// Level and number of every input.
+    pub(crate) inputs: Vec<(usize, FileId)>,
+    pub(crate) output_level: usize,
+    /// The inputs are moved as they are: they overlap nothing in the output level.
+    pub(crate) is_move: bool,
+    pub(crate) span: Span,
+}
+
+/// Target sizes, and the level that level 0 is merged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) base_level: usize,
+    pub(crate) target_bytes: [u64; LEVELS],
+}
+
+/// Compares upper ends of extents: which reaches further?
+fn max_end<'a>(a: Bound<&'a [u8]>, b: Bound<&'a [u8]>) -> Bound<&'a [u8]> {
+    // For one key, the inclusive end reaches further than the exclusive one.
+    let rank = |end: Bound<&'a [u8]>| match end {
+        Bound::Excluded(key) => (0, key, 0),
+        Bound::Included(key) => (0, key, 1),
+        Bound::Unbounded => (1, &b""[..], 0),
+    };
+    if rank(a) >= rank(b) { a } else { b }
+}
+
+/// True if everything up to `end` lies below `key`.
+fn ends_before(end: Bound<&[u8]>, key: &[u8]) -> bool {
+    match end {
+        Bound::Included(end) => end < key,
+        Bound::Excluded(end) => end <= key,
+        Bound::Unbounded => false,
+    }
+}
+
+fn as_slices(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    end.as_ref().map(Vec::as_slice)
+}
+
+impl FileInfo<'_> {
+    fn overlaps(&self, start: &[u8], end: Bound<&[u8]>) -> bool {
+        !ends_before(self.largest, start) && !ends_before(end, self.smallest)
+    }
+
+    /// Mostly deletes, or with range tombstones: moving down frees space.
+    fn is_hollow(&self) -> bool {
+        self.range_tombstones > 0 || 2 * self.deletes > self.entries
+    }
+}
+
+/// The extent of some tables. There is at least one.
+fn hull<'a>(files: &[&FileInfo<'a>]) -> (&'a [u8], Bound<&'a [u8]>) {
+    let start = files
+        .iter()
+        .map(|file| file.smallest)
+        .min()
+        .expect("not empty");
+    let end = files
+        .iter()
+        .map(|file| file.largest)
+        .reduce(max_end)
+        .expect("not empty");
+    (start, end)
+}
+
+impl<'a> Tree<'a> {
+    fn level_bytes(&self, level: usize) -> u64 {
+        self.levels[level].iter().map(|file| file.size_bytes).sum()
+    }
+
+    /// Targets and base level.
+    pub(crate) fn shape(&self, limits: &Limits) -> Shape {
+        let last = LEVELS - 1;
+        let sizes: [u64; LEVELS] = std::array::from_fn(|level| self.level_bytes(level));
+        let largest = sizes[1..].iter().copied().max().unwrap_or(0);
+        // Levels above the base level keep a target of nothing, so that they drain.
+        let mut target_bytes = [0; LEVELS];
+        let mut base_level = last;
+        target_bytes[last] = largest.max(limits.base_bytes);
+        while base_level > 1 && target_bytes[base_level] > limits.base_bytes {
+            target_bytes[base_level - 1] = target_bytes[base_level] / limits.size_ratio;
+            base_level -= 1;
+        }
+        // P3.
+        let first_used = (1..LEVELS).find(|level| sizes[*level] > 0).unwrap_or(last);
+        Shape {
+            base_level: base_level.min(first_used),
+            target_bytes,
+        }
+    }
+
+    /// How due each level is; at least 1 is due.
+    pub(crate) fn scores(&self, shape: &Shape, limits: &Limits) -> [f64; LEVELS] {
+        std::array::from_fn(|level| {
+            let idle = self.levels[level].iter().filter(|file| !file.is_busy);
+            match level {
+                0 => self.levels[0].len() as f64 / limits.level0_trigger as f64,
+                // The last level has nowhere to go.
+                _ if level == LEVELS - 1 => 0.0,
+                _ => {
+                    let bytes: u64 = idle.map(|file| file.size_bytes).sum();
+                    match shape.target_bytes[level] {
+                        // To be drained; not so urgent that level 0 starves.
+                        0 if bytes > 0 => 1.5,
+                        0 => 0.0,
+                        target => bytes as f64 / target as f64,
+                    }
+                }
+            }
+        })
+    }
+
+    /// The job to do next, if any is due that does not meet a running one.
+    pub(crate) fn pick(&self, limits: &Limits) -> Option<Pick> {
+        let shape = self.shape(limits);
+        let scores = self.scores(&shape, limits);
+        let mut order: Vec<usize> = (0..LEVELS).filter(|level| scores[*level] >= 1.0).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        let by_score = order.into_iter().find_map(|level| match level {
+            0 => self.pick_level0(&shape, limits),
+            _ => self.pick_from(level, |_| true),
+        });
+        by_score.or_else(|| {
+            let last_used = (1..LEVELS)
+                .rev()
+                .find(|level| !self.levels[*level].is_empty())?;
+            (1..last_used).find_map(|level| self.pick_from(level, FileInfo::is_hollow))
+        })
+    }
+
+    /// All of level 0, and what it overlaps in the base level (P2).
+    fn pick_level0(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
+        let level0: Vec<&FileInfo<'a>> = self.levels[0].iter().collect();
+        if level0.is_empty() || level0.iter().any(|file| file.is_busy) {
+            return None;
+        }
+        let pick = self.job(0, level0, shape.base_level)?;
+        Some(Pick {
+            is_move: pick.is_move && limits.moves_from_level0 && self.is_disjoint(0),
+            ..pick
+        })
+    }
+
+    fn is_disjoint(&self, level: usize) -> bool {
+        let mut files: Vec<_> = self.levels[level].iter().collect();
+        files.sort_by_key(|file| file.smallest);
+        files
+            .windows(2)
+            .all(|pair| ends_before(pair[0].largest, pair[1].smallest))
+    }
+
+    /// The best table of a level, and what it overlaps in the next.
+    fn pick_from(&self, level: usize, wanted: impl Fn(&FileInfo<'a>) -> bool) -> Option<Pick> {
+        let mut candidates: Vec<(u128, usize)> = self.levels[level]
+            .iter()
+            .enumerate()
+            .filter(|(_, file)| !file.is_busy && wanted(file))
+            .map(|(at, file)| {
+                let below = self.overlapping(level + 1, file.smallest, file.largest);
+                let below_bytes: u64 = below.iter().map(|file| file.size_bytes).sum();
+                let full_entries = file.entries.saturating_sub(file.deletes) + 1;
+                // Bytes below per own byte, in thousandths, scaled by the share that is no delete.
+                let cost = u128::from(below_bytes) * 1000 / u128::from(file.size_bytes.max(1))
+                    * u128::from(full_entries)
+                    / u128::from(file.entries + 1);
+                (cost, at)
+            })
+            .collect();
+        candidates.sort_unstable();
+        candidates
+            .into_iter()
+            .find_map(|(_, at)| self.job(level, vec![&self.levels[level][at]], level + 1))
+    }
+
+    /// The tables of a level below 0 that meet the extent.
+    fn overlapping(&self, level: usize, start: &[u8], end: Bound<&[u8]>) -> &[FileInfo<'a>] {
+        let files = &self.levels[level];
+        let low = files.partition_point(|file| ends_before(file.largest, start));
+        let high = files.partition_point(|file| !ends_before(end, file.smallest));
+        &files[low..high.max(low)]
+    }
+
+    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running one (P1).
+    fn job<'s>(
+        &'s self,
+        level: usize,
+        mut inputs: Vec<&'s FileInfo<'a>>,
+        output_level: usize,
+    ) -> Option<Pick> {
+        let (start, end) = hull(&inputs);
+        let below = self.overlapping(output_level, start, end);
+        let is_move = below.is_empty();
+        let mut named: Vec<_> = inputs.iter().map(|file| (level, file.id)).collect();
+        named.extend(below.iter().map(|file| (output_level, file.id)));
+        inputs.extend(below);
+        if inputs.iter().any(|file| file.is_busy) {
+            return None;
+        }
+        let (start, end) = hull(&inputs);
+        let meets_running = self.running.iter().any(|span| {
+            span.first_level <= output_level
+                && level <= span.last_level
+                && !ends_before(as_slices(&span.end), start)
+                && !ends_before(end, &span.start)
+        });
+        if meets_running {
+            return None;
+        }
+        Some(Pick {
+            inputs: named,
+            output_level,
+            is_move,
+            span: Span {
+                first_level: level,
+                last_level: output_level,
+                start: start.to_vec(),
+                end: end.map(<[u8]>::to_vec),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Single decisions, and a simulation that lets the picker shape a tree for a long time.
+
+use super::*;
+use crate::lsm::test_util::Random;
+
+/// A table of the simulation: keys are numbers, inclusive.
+#[derive(Debug, Clone)]
+struct SimFile {
+    id: FileId,
+    size_bytes: u64,
+    low: [u8; 8],
+    high: [u8; 8],
+    deletes: u64,
+}
+
+impl SimFile {
+    fn new(id: u64, size_bytes: u64, low: u64, high: u64) -> Self {
+        Self {
+            id: FileId(id),
+            size_bytes,
+            low: low.to_be_bytes(),
+            high: high.to_be_bytes(),
+            deletes: 0,
+        }
+    }
+
+    fn info(&self) -> FileInfo<'_> {
+        FileInfo {
+            id: self.id,
+            size_bytes: self.size_bytes,
+            smallest: &self.low,
+            largest: Bound::Included(&self.high),
+            entries: 100,
+            deletes: self.deletes,
+            range_tombstones: 0,
+            is_busy: false,
+        }
+    }
+}
+
+const LIMITS: Limits = Limits {
+    level0_trigger: 4,
+    base_bytes: 1000,
+    size_ratio: 10,
+    moves_from_level0: false,
+};
+
+fn tree<'a>(levels: &'a [Vec<SimFile>; LEVELS], running: &'a [Span]) -> Tree<'a> {
+    Tree {
+        levels: std::array::from_fn(|l| levels[l].iter().map(SimFile::info).collect()),
+        running,
+    }
+}
+
+fn input_ids(pick: &Pick) -> Vec<u64> {
+    let mut ids: Vec<_> = pick.inputs.iter().map(|(_, id)| id.0).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn an_empty_tree_and_a_small_one_need_nothing() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    assert_eq!(tree(&levels, &[]).pick(&LIMITS), None);
+    levels[0] = (0..3).map(|id| SimFile::new(id, 100, 0, 50)).collect();
+    levels[6] = vec![SimFile::new(9, 5000, 0, 50)];
+    assert_eq!(tree(&levels, &[]).pick(&LIMITS), None);
+}
+
+#[test]
+fn level_0_goes_to_the_base_level_with_what_it_overlaps() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[0] = (0..4)
+        .map(|id| SimFile::new(id, 100, 10 * id, 10 * id + 5))
+        .collect();
+    levels[6] = vec![
+        SimFile::new(7, 300, 0, 9),
+        SimFile::new(8, 300, 34, 40),
+        SimFile::new(9, 300, 41, 50),
+    ];
+    let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
+    assert_eq!(
+        (input_ids(&pick), pick.output_level),
+        (vec![0, 1, 2, 3, 7, 8], 6)
+    );
+    assert!(!pick.is_move);
+
+    // A larger last level brings another level above it.
+    levels[6][2].size_bytes = 20_000;
+    let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
+    assert_eq!((input_ids(&pick), pick.output_level), (vec![0, 1, 2, 3], 4));
+    assert!(!pick.is_move, "tables of level 0 are rewritten");
+    let moving = Limits {
+        moves_from_level0: true,
+        ..LIMITS
+    };
+    assert!(tree(&levels, &[]).pick(&moving).unwrap().is_move);
+}
+
+#[test]
+fn level_0_never_jumps_over_a_level_in_use() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[0] = (0..4).map(|id| SimFile::new(id, 100, 0, 50)).collect();
+    levels[3] = vec![SimFile::new(8, 1, 20, 20)];
+    levels[6] = vec![SimFile::new(9, 900, 0, 50)];
+    // Its target is nothing: it drains before or after, but is not passed by.
+    let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
+    assert!(pick.output_level <= 4);
+    levels[0].truncate(3);
+    let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
+    assert_eq!(
+        (input_ids(&pick), pick.output_level, pick.is_move),
+        (vec![8], 4, true)
+    );
+}
+
+#[test]
+fn the_table_with_the_least_overlap_goes_first_and_running_jobs_are_avoided() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[5] = vec![SimFile::new(1, 600, 0, 10), SimFile::new(2, 600, 20, 30)];
+    levels[6] = vec![SimFile::new(3, 2000, 0, 10), SimFile::new(4, 3000, 11, 50)];
+    let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
+    assert_eq!((input_ids(&pick), pick.output_level), (vec![1, 3], 6));
+    let other = tree(&levels, std::slice::from_ref(&pick.span))
+        .pick(&LIMITS)
+        .unwrap();
+    assert_eq!(input_ids(&other), [2, 4]);
+    assert_eq!(tree(&levels, &[pick.span, other.span]).pick(&LIMITS), None);
+}
+
+#[test]
+fn tables_of_deletes_move_down_when_nothing_else_is_due() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[5] = vec![SimFile::new(1, 60, 0, 10), SimFile::new(2, 60, 20, 30)];
+    levels[5][1].deletes = 80;
+    levels[6] = vec![SimFile::new(4, 9000, 0, 50)];
+    let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
+    assert_eq!(input_ids(&pick), [2, 4]);
+}
+
+/// Feeds flushes of random keys and does all picks; keys are never overwritten.
+#[test]
+fn a_simulated_fill_keeps_its_shape_and_writes_little() {
+    const FLUSH_BYTES: u64 = 32 << 20;
+    const TABLE_BYTES: u64 = 64 << 20;
+    let limits = Limits {
+        base_bytes: 16 * FLUSH_BYTES,
+        ..LIMITS
+    };
+    let mut random = Random::new(1);
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    let (mut next_id, mut flushed, mut written) = (0, 0, 0);
+    for _ in 0..1200 {
+        next_id += 1;
+        flushed += FLUSH_BYTES;
+        let low = random.below(1 << 20);
+        levels[0].insert(
+            0,
+            SimFile::new(next_id, FLUSH_BYTES, low, (1 << 32) - 1 - low),
+        );
+        while let Some(pick) = tree(&levels, &[]).pick(&limits) {
+            let mut inputs = Vec::new();
+            for (level, id) in &pick.inputs {
+                let at = levels[*level]
+                    .iter()
+                    .position(|file| file.id == *id)
+                    .unwrap();
+                inputs.push(levels[*level].remove(at));
+            }
+            let low = inputs
+                .iter()
+                .map(|file| u64::from_be_bytes(file.low))
+                .min()
+                .unwrap();
+            let high = inputs
+                .iter()
+                .map(|file| u64::from_be_bytes(file.high))
+                .max()
+                .unwrap();
+            let bytes: u64 = inputs.iter().map(|file| file.size_bytes).sum();
+            if pick.is_move {
+                levels[pick.output_level].extend(inputs);
+            } else {
+                written += bytes;
+                let count = bytes.div_ceil(TABLE_BYTES);
+                let width = (high - low + 1) / count;
+                for n in 0..count {
+                    next_id += 1;
+                    let start = low + n * width;
+                    let end = if n + 1 == count {
+                        high
+                    } else {
+                        start + width - 1
+                    };
+                    let file = SimFile::new(next_id, bytes / count, start, end);
+                    levels[pick.output_level].push(file);
+                }
+            }
+            levels[pick.output_level].sort_by_key(|file| file.low);
+            for level in &levels[1..] {
+                assert!(level.windows(2).all(|pair| pair[0].high < pair[1].low));
+            }
+        }
+        assert!(levels[0].len() < 4);
+    }
+    let sizes: Vec<u64> = levels
+        .iter()
+        .map(|l| l.iter().map(|file| file.size_bytes).sum())
+        .collect();
+    let total: u64 = sizes.iter().sum();
+    // 37 GiB: at least five sixths rest in the last level.
+    assert!(sizes[6] * 6 > total * 5, "{sizes:?}");
+    let amplification = written as f64 / flushed as f64;
+    assert!(
+        amplification < 14.0,
+        "write amplification {amplification}, {sizes:?}"
+    );
+}

@@ -1,0 +1,740 @@
+//! The engine against a history kept in a `BTreeMap`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use super::super::test_util::Random;
+use super::*;
+use crate::cache::BlockCache;
+use crate::engine::{Cursor, Front, Op};
+use crate::fs::{Fs, MemFs, StdFs};
+use crate::options::KeyspaceOptions;
+use crate::types::KeyspaceId;
+use crate::visibility::Visibility;
+
+/// A front whose log is always durable.
+#[derive(Debug, Default)]
+struct TestFront {
+    durable: AtomicU64,
+}
+
+impl Front for TestFront {
+    fn make_durable(&self, seq: SeqNo) -> Result<()> {
+        self.durable.fetch_max(seq.0, Ordering::Relaxed);
+        Ok(())
+    }
+    fn wake(&self) {}
+    fn progressed(&self) {}
+}
+
+/// State of the map after each operation: versions by key, rising.
+#[derive(Debug, Default, Clone)]
+struct History {
+    versions: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    ops: Vec<OwnedOp>,
+}
+
+#[derive(Debug, Clone)]
+enum OwnedOp {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Option<Vec<u8>>),
+}
+
+impl OwnedOp {
+    fn borrow(&self) -> Op<'_> {
+        match self {
+            Self::Put(key, value) => Op::Put { key, value },
+            Self::Delete(key) => Op::Delete { key },
+            Self::DeleteRange(start, end) => Op::DeleteRange {
+                start,
+                end: end.as_deref(),
+            },
+        }
+    }
+}
+
+impl History {
+    fn push(&mut self, op: OwnedOp) {
+        let seq = self.ops.len() as u64 + 1;
+        match &op {
+            OwnedOp::Put(key, value) => {
+                self.versions
+                    .entry(key.clone())
+                    .or_default()
+                    .push((seq, Some(value.clone())));
+            }
+            OwnedOp::Delete(key) => {
+                self.versions
+                    .entry(key.clone())
+                    .or_default()
+                    .push((seq, None));
+            }
+            OwnedOp::DeleteRange(start, end) => {
+                if end.as_ref().is_none_or(|end| start < end) {
+                    for (key, versions) in self.versions.range_mut(start.clone()..) {
+                        if end.as_ref().is_none_or(|end| key < end) {
+                            versions.push((seq, None));
+                        }
+                    }
+                }
+            }
+        }
+        self.ops.push(op);
+    }
+
+    fn at(&self, seq: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let visible = |versions: &Vec<(u64, Option<Vec<u8>>)>| {
+            versions
+                .iter()
+                .rfind(|(s, _)| *s <= seq)
+                .and_then(|(_, value)| value.clone())
+        };
+        self.versions
+            .iter()
+            .filter_map(|(k, v)| Some((k.clone(), visible(v)?)))
+            .collect()
+    }
+}
+
+struct World {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    visibility: Arc<Visibility>,
+    options: KeyspaceOptions,
+    read_only: bool,
+}
+
+impl World {
+    fn new(fs: Arc<dyn Fs>, dir: &Path) -> Self {
+        fs.create_dir_all(dir).unwrap();
+        Self {
+            fs,
+            dir: dir.to_path_buf(),
+            visibility: Arc::default(),
+            options: KeyspaceOptions::new(EngineKind::Lsm)
+                .write_buffer_bytes(16 << 10)
+                .block_size_bytes(256)
+                .table_size_bytes(16 << 10),
+            read_only: false,
+        }
+    }
+
+    fn context(&self) -> EngineContext {
+        EngineContext {
+            fs: Arc::clone(&self.fs),
+            dir: self.dir.clone(),
+            store_id: 7,
+            keyspace: KeyspaceId(3),
+            visibility: Arc::clone(&self.visibility),
+            cache: Arc::new(BlockCache::new(1 << 20)),
+            options: self.options.clone(),
+            use_mmap: true,
+            read_only: self.read_only,
+            front: Arc::new(TestFront::default()),
+        }
+    }
+
+    /// Opens again, as recovery does: what the log would replay is applied.
+    fn reopen(&self, history: &History) -> Arc<LsmEngine> {
+        let engine = LsmEngine::open(self.context()).unwrap();
+        apply(&engine, history, engine.persisted_seq().0);
+        engine
+    }
+}
+
+/// Applies the operations of `history` above `from`, unpublished.
+fn apply(engine: &LsmEngine, history: &History, from: u64) {
+    for (at, op) in history.ops.iter().enumerate().skip(from as usize) {
+        let seq = SeqNo(at as u64 + 1);
+        engine
+            .apply(&[SequencedOp {
+                seq,
+                op: op.borrow(),
+            }])
+            .unwrap();
+    }
+}
+
+fn random_key(random: &mut Random) -> Vec<u8> {
+    match random.below(200) {
+        0 => Vec::new(),
+        1 => vec![0xFF; random.below(40) as usize],
+        2 => [vec![b'k'; 1000], random.below(5).to_be_bytes().to_vec()].concat(),
+        n if n < 60 => format!("{}", random.below(300)).into_bytes(),
+        _ => format!("shared prefix {:04}", random.below(600)).into_bytes(),
+    }
+}
+
+fn random_op(random: &mut Random) -> OwnedOp {
+    match random.below(100) {
+        0 => {
+            let start = random_key(random);
+            let end = (random.below(8) > 0).then(|| {
+                if random.below(2) == 0 {
+                    let mut end = start.clone();
+                    end.push(b'9');
+                    end
+                } else {
+                    random_key(random)
+                }
+            });
+            // Ranges without an end are rare, or little would ever be there.
+            match end {
+                None if random.below(10) > 0 => OwnedOp::Delete(start),
+                end => OwnedOp::DeleteRange(start, end),
+            }
+        }
+        1..20 => OwnedOp::Delete(random_key(random)),
+        n => {
+            let len = if n == 20 {
+                random.below(5000)
+            } else {
+                random.below(120)
+            };
+            let byte = random.next() as u8;
+            OwnedOp::Put(random_key(random), vec![byte; len as usize])
+        }
+    }
+}
+
+/// Everything, both ways, and single keys.
+fn check_all(view: &Arc<dyn ReadView>, expected: &BTreeMap<Vec<u8>, Vec<u8>>, label: &str) {
+    let mut cursor = Arc::clone(view).cursor();
+    cursor.seek_first().unwrap();
+    for (key, value) in expected {
+        assert!(cursor.is_valid(), "{label}: ends before {key:?}");
+        assert_eq!(cursor.key(), key, "{label}");
+        assert_eq!(cursor.entry().unwrap(), (&key[..], &value[..]), "{label}");
+        cursor.next().unwrap();
+    }
+    assert!(!cursor.is_valid(), "{label}: too much");
+    cursor.seek_last().unwrap();
+    for (key, value) in expected.iter().rev() {
+        assert!(cursor.is_valid(), "{label}: ends after {key:?}");
+        assert_eq!(cursor.entry().unwrap(), (&key[..], &value[..]), "{label}");
+        cursor.prev().unwrap();
+    }
+    assert!(!cursor.is_valid(), "{label}: too much");
+}
+
+fn check_gets(
+    random: &mut Random,
+    get: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    expected: &BTreeMap<Vec<u8>, Vec<u8>>,
+    label: &str,
+) {
+    for _ in 0..20 {
+        let key = random_key(random);
+        assert_eq!(get(&key).as_ref(), expected.get(&key), "{label}: {key:?}");
+    }
+}
+
+fn check_steps(
+    random: &mut Random,
+    view: &Arc<dyn ReadView>,
+    expected: &BTreeMap<Vec<u8>, Vec<u8>>,
+    label: &str,
+) {
+    let mut cursor = Arc::clone(view).cursor();
+    let mut at: Option<Vec<u8>> = None;
+    for step in 0..60 {
+        let key = random_key(random);
+        let first_from = |key: &[u8]| expected.range(key.to_vec()..).next().map(|e| e.0.clone());
+        let last_before = |key: &[u8]| {
+            expected
+                .range(..key.to_vec())
+                .next_back()
+                .map(|e| e.0.clone())
+        };
+        match (random.below(12), &at) {
+            (0, _) => {
+                cursor.seek(&key).unwrap();
+                at = first_from(&key);
+            }
+            (1, _) => {
+                cursor.seek_before(&key).unwrap();
+                at = last_before(&key);
+            }
+            (2..7, Some(here)) => {
+                cursor.next().unwrap();
+                at = first_from(&[here, &b"\0"[..]].concat());
+            }
+            (7.., Some(here)) => {
+                cursor.prev().unwrap();
+                at = last_before(here);
+            }
+            _ => {}
+        }
+        assert_eq!(cursor.is_valid(), at.is_some(), "{label} step {step}");
+        if let Some(at) = &at {
+            assert_eq!(cursor.key(), at, "{label} step {step}");
+            assert_eq!(
+                cursor.entry().unwrap().1,
+                expected[at],
+                "{label} step {step}"
+            );
+        }
+    }
+}
+
+fn get_of(view: &Arc<dyn ReadView>) -> impl Fn(&[u8]) -> Option<Vec<u8>> {
+    |key| view.get_value(key).unwrap().map(|value| value.to_vec())
+}
+
+/// One random life of an engine; returns how much happened in it.
+fn live(seed: u64, steps: u64, world: &mut World, memory: Option<MemFs>) -> EngineStats {
+    let mut random = Random::new(seed);
+    let mut memory = memory;
+    let mut history = History::default();
+    let mut engine = LsmEngine::create(world.context()).unwrap();
+    let mut snapshots: Vec<(SeqNo, Arc<dyn ReadView>)> = Vec::new();
+    for step in 0..steps {
+        let label = format!("seed {seed} step {step}");
+        match random.below(1000) {
+            0..940 => {
+                let first = history.ops.len();
+                for _ in 0..1 + random.below(8) {
+                    history.push(random_op(&mut random));
+                }
+                let ops: Vec<_> = history.ops[first..]
+                    .iter()
+                    .zip(first as u64 + 1..)
+                    .map(|(op, seq)| SequencedOp {
+                        seq: SeqNo(seq),
+                        op: op.borrow(),
+                    })
+                    .collect();
+                engine.apply(&ops).unwrap();
+                // Sometimes a read comes between applying and publishing.
+                if random.below(50) == 0 {
+                    let before = history.at(first as u64);
+                    check_steps(&mut random, &engine.view().unwrap(), &before, &label);
+                }
+                world.visibility.publish(SeqNo(history.ops.len() as u64));
+            }
+            940..970 => {
+                if let Some(work) = engine.work_due() {
+                    engine.run_once(work).unwrap();
+                }
+            }
+            970..975 => engine.flush().unwrap(),
+            975 => {
+                engine.compact().unwrap();
+                assert_eq!(
+                    engine.persisted_seq().0,
+                    history.ops.len() as u64,
+                    "{label}"
+                );
+                assert_eq!(engine.oldest_unpersisted(), None);
+            }
+            976..982 => {
+                let seq = world.visibility.register();
+                snapshots.push((seq, engine.snapshot_view(seq)));
+            }
+            982..988 if !snapshots.is_empty() => {
+                let at = random.below(snapshots.len() as u64) as usize;
+                let (seq, view) = snapshots.swap_remove(at);
+                let expected = history.at(seq.0);
+                check_all(&view, &expected, &label);
+                drop(view);
+                world.visibility.unregister(seq);
+            }
+            988..990 => {
+                // Reopen, or lose power; snapshots end with the process.
+                for (seq, view) in snapshots.drain(..) {
+                    drop(view);
+                    world.visibility.unregister(seq);
+                }
+                let persisted = engine.persisted_seq();
+                drop(engine);
+                if let Some(fs) = memory.take() {
+                    let fs = match random.below(3) {
+                        0 => fs,
+                        1 => fs.crash(),
+                        _ => fs.crash_keeping(random.next()),
+                    };
+                    world.fs = Arc::new(fs.clone());
+                    memory = Some(fs);
+                }
+                engine = LsmEngine::open(world.context()).unwrap();
+                assert_eq!(engine.persisted_seq(), persisted, "{label}");
+                let expected = history.at(persisted.0);
+                check_all(&engine.view().unwrap(), &expected, &label);
+                assert_eq!(engine.verify().unwrap().problems, [""; 0], "{label}");
+                apply(&engine, &history, persisted.0);
+            }
+            _ => {
+                let (seq, view) = match snapshots.last() {
+                    Some((seq, view)) if random.below(2) == 0 => (seq.0, Arc::clone(view)),
+                    _ => (history.ops.len() as u64, engine.view().unwrap()),
+                };
+                let expected = history.at(seq);
+                match random.below(4) {
+                    0 => check_all(&view, &expected, &label),
+                    1 => check_gets(&mut random, get_of(&view), &expected, &label),
+                    _ => check_steps(&mut random, &view, &expected, &label),
+                }
+                let now = history.at(history.ops.len() as u64);
+                let get = |key: &[u8]| engine.get_value(key).unwrap().map(|v| v.to_vec());
+                check_gets(&mut random, get, &now, &label);
+            }
+        }
+    }
+    for (seq, view) in snapshots {
+        check_all(
+            &view,
+            &history.at(seq.0),
+            &format!("seed {seed} at the end"),
+        );
+        drop(view);
+        world.visibility.unregister(seq);
+    }
+    while let Some(work) = engine.work_due() {
+        engine.run_once(work).unwrap();
+    }
+    let label = format!("seed {seed} at rest");
+    let expected = history.at(history.ops.len() as u64);
+    check_all(&engine.view().unwrap(), &expected, &label);
+    assert_eq!(engine.verify().unwrap().problems, [""; 0], "{label}");
+    engine.compact().unwrap();
+    check_all(&engine.view().unwrap(), &expected, &label);
+    let stats = engine.stats();
+    // Exact after `compact`, and nothing else is left.
+    assert_eq!(stats.entries_estimate, expected.len() as u64, "{label}");
+    let tables = world.fs.read_dir(&world.dir).unwrap();
+    assert_eq!(tables.len() as u64, stats.files + 2, "{label}: {tables:?}");
+    stats
+}
+
+#[test]
+fn random_lives_in_memory() {
+    for seed in 0..12 {
+        let fs = MemFs::new();
+        let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
+        if seed % 3 == 0 {
+            world.options.compression = Compression::None;
+        }
+        live(seed, 1500, &mut world, Some(fs));
+    }
+}
+
+#[test]
+fn a_random_life_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    for seed in 100..102 {
+        let path = dir.path().join(seed.to_string());
+        live(
+            seed,
+            1500,
+            &mut World::new(Arc::new(StdFs::new()), &path),
+            None,
+        );
+    }
+}
+
+#[test]
+fn levels_fill_up() {
+    let fs = MemFs::new();
+    let mut world = World::new(Arc::new(fs), Path::new("/lsm"));
+    world.options.compression = Compression::None;
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut random = Random::new(1);
+    let mut history = History::default();
+    for n in 0..16_000_u64 {
+        let key = crate::checksum::mix64(random.below(1 << 40))
+            .to_be_bytes()
+            .to_vec();
+        history.push(OwnedOp::Put(
+            key,
+            crate::checksum::mix64(n).to_be_bytes().repeat(12),
+        ));
+        apply(&engine, &history, n);
+        world.visibility.publish(SeqNo(n + 1));
+        while let Some(work) = engine.work_due() {
+            engine.run_once(work).unwrap();
+        }
+    }
+    let stats = engine.stats();
+    let used = stats.levels.iter().filter(|level| level.files > 0).count();
+    assert!(used >= 3, "{:?}", stats.levels);
+    assert!(
+        stats.compaction_bytes_written < 12 * stats.disk_bytes,
+        "{stats:?}"
+    );
+    check_all(&engine.view().unwrap(), &history.at(16_000), "filled");
+}
+
+#[test]
+fn a_crash_at_any_sync_recovers_what_was_persisted() {
+    // Every operation of the file system fails in turn, then power is lost.
+    let mut lived_through = false;
+    for fail_after in (0..).step_by(7) {
+        let fs = MemFs::new();
+        let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
+        let engine = LsmEngine::create(world.context()).unwrap();
+        fs.sync_dir(Path::new("/")).unwrap();
+        let mut random = Random::new(5);
+        let mut history = History::default();
+        fs.fail_after(fail_after, std::io::ErrorKind::Other);
+        let mut failed = false;
+        for n in 0..1500 {
+            history.push(random_op(&mut random));
+            apply(&engine, &history, n);
+            world.visibility.publish(SeqNo(n + 1));
+            if n % 20 == 0
+                && let Some(work) = engine.work_due()
+                && engine.run_once(work).is_err()
+            {
+                failed = true;
+                break;
+            }
+        }
+        let now = history.at(history.ops.len() as u64);
+        if failed {
+            // Reads of tables fail too while the fault lasts.
+            fs.heal();
+        }
+        check_all(&engine.view().unwrap(), &now, "after a failure");
+        let acknowledged = engine.persisted_seq();
+        drop(engine);
+        world.fs = Arc::new(fs.crash_keeping(fail_after));
+        let reopened = LsmEngine::open(world.context()).unwrap();
+        let persisted = reopened.persisted_seq();
+        assert!(persisted >= acknowledged, "fail_after {fail_after}");
+        let expected = history.at(persisted.0);
+        check_all(
+            &reopened.view().unwrap(),
+            &expected,
+            &format!("fail_after {fail_after}"),
+        );
+        assert_eq!(reopened.verify().unwrap().problems, [""; 0]);
+        drop(reopened);
+        let reopened = world.reopen(&history);
+        reopened.compact().unwrap();
+        check_all(&reopened.view().unwrap(), &now, "replayed");
+        if !failed {
+            lived_through = true;
+            break;
+        }
+    }
+    assert!(lived_through);
+}
+
+#[test]
+fn work_goes_on_after_a_failure_in_the_same_process() {
+    for fail_after in (0..150).step_by(3) {
+        let fs = MemFs::new();
+        let world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
+        let engine = LsmEngine::create(world.context()).unwrap();
+        let mut random = Random::new(9);
+        let mut history = History::default();
+        fs.fail_once_after(fail_after, std::io::ErrorKind::StorageFull);
+        for n in 0..600 {
+            history.push(random_op(&mut random));
+            apply(&engine, &history, n);
+            world.visibility.publish(SeqNo(n + 1));
+            if let Some(work) = engine.work_due() {
+                let _ = engine.run_once(work);
+            }
+        }
+        fs.heal();
+        engine.flush().unwrap();
+        while let Some(work) = engine.work_due() {
+            engine.run_once(work).unwrap();
+        }
+        let expected = history.at(history.ops.len() as u64);
+        check_all(
+            &engine.view().unwrap(),
+            &expected,
+            &format!("fail_after {fail_after}"),
+        );
+        assert_eq!(engine.verify().unwrap().problems, [""; 0]);
+        drop(engine);
+        let engine = LsmEngine::open(world.context()).unwrap();
+        assert_eq!(engine.persisted_seq().0, history.ops.len() as u64);
+        check_all(
+            &engine.view().unwrap(),
+            &expected,
+            &format!("fail_after {fail_after}"),
+        );
+    }
+}
+
+#[test]
+fn readers_run_beside_everything() {
+    let fs = MemFs::new();
+    let world = World::new(Arc::new(fs), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let over = AtomicBool::new(false);
+    const KEYS: u64 = 400;
+    // Round r writes value r to every key; so a view sees two neighbouring rounds at most,
+    // the newer one on a prefix of the keys.
+    let rounds = 40_u64;
+    thread::scope(|scope| {
+        for thread in 0..2 {
+            let (engine, over, visibility) = (&engine, &over, &world.visibility);
+            scope.spawn(move || {
+                let mut random = Random::new(thread);
+                while !over.load(Ordering::Relaxed) {
+                    let published = visibility.published().0;
+                    let snapshot = (thread == 0).then(|| visibility.register());
+                    let view = match snapshot {
+                        Some(seq) => engine.snapshot_view(seq),
+                        None => engine.view().unwrap(),
+                    };
+                    let mut cursor = Arc::clone(&view).cursor();
+                    cursor.seek_first().unwrap();
+                    let mut values = Vec::new();
+                    while cursor.is_valid() {
+                        let (key, value) = cursor.entry().unwrap();
+                        assert_eq!(key, (values.len() as u64).to_be_bytes());
+                        values.push(u64::from_le_bytes(value.try_into().unwrap()));
+                        cursor.next().unwrap();
+                    }
+                    assert!(values.len() as u64 >= published.min(KEYS));
+                    assert!(values.windows(2).all(|pair| pair[0] >= pair[1]));
+                    if let (Some(first), Some(last)) = (values.first(), values.last()) {
+                        assert!(first - last <= 1 || (values.len() as u64) < KEYS);
+                    }
+                    let mut back = Vec::new();
+                    cursor.seek_last().unwrap();
+                    while cursor.is_valid() {
+                        let (_, value) = cursor.entry().unwrap();
+                        back.push(u64::from_le_bytes(value.try_into().unwrap()));
+                        cursor.prev().unwrap();
+                    }
+                    back.reverse();
+                    assert_eq!(back, values);
+                    let key = random.below(KEYS);
+                    if key < published {
+                        assert!(engine.get(&key.to_be_bytes(), &mut |_| ()).unwrap());
+                    }
+                    drop((cursor, view));
+                    if let Some(seq) = snapshot {
+                        visibility.unregister(seq);
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                match engine.work_due() {
+                    Some(work) => {
+                        engine.run_once(work).unwrap();
+                    }
+                    None => thread::yield_now(),
+                }
+            }
+        });
+        let mut seq = 0;
+        for round in 0..rounds {
+            for key in 0..KEYS {
+                seq += 1;
+                let op = Op::Put {
+                    key: &key.to_be_bytes(),
+                    value: &round.to_le_bytes(),
+                };
+                engine
+                    .apply(&[SequencedOp {
+                        seq: SeqNo(seq),
+                        op,
+                    }])
+                    .unwrap();
+                world.visibility.publish(SeqNo(seq));
+            }
+            if round == rounds / 2 {
+                engine.compact().unwrap();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(engine.verify().unwrap().problems, [""; 0]);
+}
+
+#[test]
+fn a_hot_key_costs_one_entry_on_disk() {
+    let fs = MemFs::new();
+    let world = World::new(Arc::new(fs), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut history = History::default();
+    history.push(OwnedOp::Put(b"a".to_vec(), b"first".to_vec()));
+    for n in 0..500_u32 {
+        history.push(OwnedOp::Put(b"hot".to_vec(), n.to_le_bytes().to_vec()));
+    }
+    history.push(OwnedOp::Put(b"z".to_vec(), b"last".to_vec()));
+    apply(&engine, &history, 0);
+    // A reader in the middle of the versions, in both directions.
+    for published in [1, 100, 502] {
+        world.visibility.publish(SeqNo(published));
+        let expected = history.at(published);
+        check_all(&engine.view().unwrap(), &expected, "hot key");
+    }
+    engine.flush().unwrap();
+    let stats = engine.stats();
+    assert!(stats.entries_estimate <= stats.files + 2, "{stats:?}");
+    check_all(&engine.view().unwrap(), &history.at(502), "hot key");
+}
+
+#[test]
+fn read_only_changes_no_file() {
+    let fs = MemFs::new();
+    let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut history = History::default();
+    let mut random = Random::new(3);
+    (0..300).for_each(|_| history.push(random_op(&mut random)));
+    apply(&engine, &history, 0);
+    world.visibility.publish(SeqNo(300));
+    engine.flush().unwrap();
+    drop(engine);
+    // An orphan, which only a writer may remove; and a foreign file, which nobody may.
+    for name in ["TABLE-00000000000000ff", "notes.txt"] {
+        fs.open(&world.dir.join(name), crate::fs::OpenMode::CreateNew)
+            .unwrap();
+    }
+    let names = fs.read_dir(&world.dir).unwrap();
+    world.read_only = true;
+    let engine = LsmEngine::open(world.context()).unwrap();
+    (0..3000).for_each(|_| history.push(random_op(&mut random)));
+    apply(&engine, &history, engine.persisted_seq().0);
+    world.visibility.publish(SeqNo(3300));
+    assert_eq!(engine.work_due(), None);
+    assert_eq!(engine.pressure(), Pressure::None);
+    assert!(matches!(engine.flush(), Err(Error::ReadOnly { .. })));
+    assert!(matches!(engine.compact(), Err(Error::ReadOnly { .. })));
+    check_all(&engine.view().unwrap(), &history.at(3300), "read-only");
+    assert_eq!(fs.read_dir(&world.dir).unwrap(), names);
+    drop(engine);
+    world.read_only = false;
+    LsmEngine::open(world.context()).unwrap();
+    let names = fs.read_dir(&world.dir).unwrap();
+    assert!(names.contains(&"notes.txt".to_owned()));
+    assert!(!names.contains(&"TABLE-00000000000000ff".to_owned()));
+}
+
+#[test]
+fn pressure_rises_and_falls_without_writes() {
+    let fs = MemFs::new();
+    let world = World::new(Arc::new(fs), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut history = History::default();
+    let mut random = Random::new(4);
+    let mut seen = Vec::new();
+    while engine.pressure() != Pressure::Stop {
+        history.push(random_op(&mut random));
+        apply(&engine, &history, history.ops.len() as u64 - 1);
+        world.visibility.publish(SeqNo(history.ops.len() as u64));
+        if let Pressure::Slow(by) = engine.pressure() {
+            seen.push(by);
+        }
+    }
+    assert!(seen.iter().all(|by| *by > 0.0 && *by <= 1.0));
+    assert!(seen.len() > 10);
+    while let Some(work) = engine.work_due() {
+        assert!(engine.run_once(work).unwrap() || engine.work_due().is_none());
+    }
+    assert_eq!(engine.pressure(), Pressure::None);
+}

@@ -1,0 +1,503 @@
+//! The manifest: a log of version edits.
+//!
+//! It says which tables make up the tree and up to where operations are persisted. A new manifest begins
+//! with a header and one edit that describes everything; each flush and compaction appends an
+//! edit; when the edits outweigh what they describe, a new manifest is begun. The file `CURRENT` names the
+//! manifest that counts. The bytes are described in docs/format.md, "LSM: manifest".
+//!
+//! # Why a crash at any moment is harmless
+//!
+//! - **F1** An edit is appended after the tables that it adds, and their names, are durable, and it is acknowledged
+//!   after it is durable itself. A crash before that leaves the tree as it was, and some orphan files.
+//! - **F2** A record is synced before the next is appended. So only the last record can be torn: it
+//!   was never acknowledged, and is dropped. A bad record before a good one is damage.
+//! - **F3** To tell damage of the last edit from a torn write, an *acknowledgement* is appended once the edit is
+//!   synced. It is not synced by itself but before the next edit, to keep F2. If it is torn, the
+//!   edit before it is intact, and nothing is lost.
+//! - **F4** A new manifest is written and synced whole before `CURRENT` is replaced atomically. Until then the
+//!   old one counts, and is complete.
+//! - **F5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
+//!   more: the next edit begins a new manifest. Tables that the failed edit would have added are not
+//!   removed by this process, because the edit may be durable after all.
+//!
+//! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{CURRENT, manifest_name};
+use super::table::TableMeta;
+use super::version::LEVELS;
+use crate::checksum::{checksum, seed_of};
+use crate::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
+use crate::error::{Error, Result};
+use crate::fs::{File, Fs, OpenMode, read_all, replace_file};
+use crate::record::{RecordReader, Step, append_record};
+use crate::types::{FileId, KeyspaceId, SeqNo};
+
+/// First bytes of a manifest.
+const MAGIC: [u8; 8] = *b"hgrwMANI";
+/// First bytes of `CURRENT`.
+const CURRENT_MAGIC: [u8; 8] = *b"hgrwCURR";
+/// The format that this build reads and writes.
+const VERSION: u32 = 1;
+/// Length of a manifest's header.
+const HEADER_LEN_BYTES: usize = 48;
+/// Length of `CURRENT`.
+const CURRENT_LEN_BYTES: usize = 24;
+/// Longest manifest that is read: a million tables with long keys fit.
+const MAX_LEN_BYTES: u64 = 1 << 30;
+/// A manifest is begun anew when its edits are longer than this and longer than four times its first.
+const REWRITE_LEN_BYTES: u64 = 256 << 10;
+
+/// Separates the checksums of this room from others'.
+const SEED_MANIFEST: u64 = u64::from_le_bytes(*b"manifest");
+const SEED_CURRENT: u64 = u64::from_le_bytes(*b"current ");
+
+const TAG_ACKNOWLEDGED: u8 = 0;
+const TAG_PERSISTED_SEQ: u8 = 1;
+const TAG_NEXT_FILE: u8 = 2;
+const TAG_ADD_TABLE: u8 = 3;
+const TAG_REMOVE_TABLE: u8 = 4;
+
+/// What never changes about a keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) store_id: u64,
+    pub(crate) keyspace: KeyspaceId,
+    /// Block size at creation; later opens keep to it.
+    pub(crate) block_size_bytes: u32,
+}
+
+/// One step from a tree to the next, as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Edit {
+    pub(crate) persisted_seq: Option<SeqNo>,
+    /// No file with this number or a higher one has been acknowledged.
+    pub(crate) next_file: Option<FileId>,
+    pub(crate) removed: Vec<(usize, FileId)>,
+    pub(crate) added: Vec<(usize, TableMeta)>,
+}
+
+/// The tree that a manifest describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) persisted_seq: SeqNo,
+    pub(crate) next_file: FileId,
+    /// Tables of each level, in no particular order.
+    pub(crate) levels: [Vec<TableMeta>; LEVELS],
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self {
+            persisted_seq: SeqNo::ZERO,
+            next_file: FileId(1),
+            levels: Default::default(),
+        }
+    }
+}
+
+impl Edit {
+    /// The edit that makes `contents` out of nothing.
+    pub(crate) fn snapshot(contents: &Contents) -> Self {
+        let levels = contents.levels.iter().enumerate();
+        Self {
+            persisted_seq: Some(contents.persisted_seq),
+            next_file: Some(contents.next_file),
+            removed: Vec::new(),
+            added: levels
+                .flat_map(|(level, tables)| tables.iter().map(move |meta| (level, meta.clone())))
+                .collect(),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Some(seq) = self.persisted_seq {
+            out.push(TAG_PERSISTED_SEQ);
+            put_varint(&mut out, seq.0);
+        }
+        if let Some(id) = self.next_file {
+            out.push(TAG_NEXT_FILE);
+            put_varint(&mut out, id.0);
+        }
+        for (level, id) in &self.removed {
+            out.extend_from_slice(&[TAG_REMOVE_TABLE, *level as u8]);
+            put_varint(&mut out, id.0);
+        }
+        for (level, meta) in &self.added {
+            out.extend_from_slice(&[TAG_ADD_TABLE, *level as u8]);
+            meta.encode(&mut out);
+        }
+        out
+    }
+
+    fn decode(payload: &[u8]) -> Result<Self, Truncated> {
+        let mut edit = Self::default();
+        let mut reader = Reader::new(payload);
+        let level = |reader: &mut Reader<'_>| match usize::from(reader.u8()?) {
+            level if level < LEVELS => Ok(level),
+            _ => Err(Truncated),
+        };
+        while !reader.is_empty() {
+            match reader.u8()? {
+                TAG_PERSISTED_SEQ => edit.persisted_seq = Some(SeqNo(reader.varint()?)),
+                TAG_NEXT_FILE => edit.next_file = Some(FileId(reader.varint()?)),
+                TAG_REMOVE_TABLE => {
+                    edit.removed
+                        .push((level(&mut reader)?, FileId(reader.varint()?)));
+                }
+                TAG_ADD_TABLE => {
+                    edit.added
+                        .push((level(&mut reader)?, TableMeta::decode(&mut reader)?));
+                }
+                _ => return Err(Truncated),
+            }
+        }
+        Ok(edit)
+    }
+}
+
+impl Contents {
+    /// Applies an edit, or says why it does not fit.
+    fn apply(&mut self, edit: Edit) -> Result<(), String> {
+        for (level, id) in edit.removed {
+            let tables = &mut self.levels[level];
+            let Some(at) = tables.iter().position(|meta| meta.id == id) else {
+                return Err(format!("an edit removes table {} from level {level}", id.0));
+            };
+            tables.swap_remove(at);
+        }
+        for (level, meta) in edit.added {
+            if self
+                .levels
+                .iter()
+                .flatten()
+                .any(|known| known.id == meta.id)
+            {
+                return Err(format!("an edit adds table {} twice", meta.id.0));
+            }
+            self.levels[level].push(meta);
+        }
+        if let Some(next) = edit.next_file {
+            self.next_file = next;
+        }
+        if let Some(seq) = edit.persisted_seq {
+            if seq < self.persisted_seq || seq > SeqNo::MAX {
+                return Err(format!(
+                    "persisted_seq goes from {} to {seq}",
+                    self.persisted_seq
+                ));
+            }
+            self.persisted_seq = seq;
+        }
+        if let Some(meta) = self
+            .levels
+            .iter()
+            .flatten()
+            .find(|meta| meta.id >= self.next_file)
+        {
+            return Err(format!("table {} is above the next file number", meta.id.0));
+        }
+        Ok(())
+    }
+}
+
+/// The manifest that counts, open for appending.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    identity: Identity,
+    number: u64,
+    /// `None` after a failure (F5), or when the manifest was opened read-only.
+    file: Option<Arc<dyn File>>,
+    len_bytes: u64,
+    /// Length of header and first edit.
+    first_len_bytes: u64,
+    /// An acknowledgement was appended and not synced (F3).
+    is_dirty: bool,
+}
+
+impl Manifest {
+    /// Begins the manifest of a new keyspace in `dir`, durably.
+    pub(crate) fn create(fs: Arc<dyn Fs>, dir: &Path, identity: Identity) -> Result<Self> {
+        let mut manifest = Self {
+            fs,
+            dir: dir.to_path_buf(),
+            identity,
+            number: 0,
+            file: None,
+            len_bytes: 0,
+            first_len_bytes: 0,
+            is_dirty: false,
+        };
+        manifest.begin(&Contents::default())?;
+        Ok(manifest)
+    }
+
+    /// Reads the manifest that counts. `identity.block_size_bytes` is taken from the file.
+    pub(crate) fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        identity: Identity,
+        read_only: bool,
+    ) -> Result<(Self, Contents)> {
+        let number = read_current(&*fs, dir, &identity)?;
+        let mode = if read_only {
+            OpenMode::Read
+        } else {
+            OpenMode::ReadWrite
+        };
+        let path = dir.join(manifest_name(number));
+        let file = match fs.open(&path, mode) {
+            Err(error) if error.is_not_found() => {
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "the manifest that CURRENT names is missing",
+                ));
+            }
+            other => other?,
+        };
+        let bytes = read_all(&*file, MAX_LEN_BYTES)?;
+        let identity = decode_header(&path, &bytes, &identity, number)?;
+
+        let damage = |offset, what: &str| Err(Error::corruption(&path, offset, what));
+        let mut contents = Contents::default();
+        let seed = record_seed(&identity, number);
+        let mut reader =
+            RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
+        let mut first_len_bytes = 0;
+        let is_whole = loop {
+            match reader.step() {
+                Step::Record {
+                    payload: [TAG_ACKNOWLEDGED],
+                    ..
+                } => {}
+                Step::Record { offset, payload } => {
+                    let applied = Edit::decode(payload)
+                        .map_err(|Truncated| "an edit is malformed".to_owned())
+                        .and_then(|edit| contents.apply(edit));
+                    if let Err(what) = applied {
+                        return damage(offset, &what);
+                    }
+                    if first_len_bytes == 0 {
+                        first_len_bytes = reader.offset();
+                    }
+                }
+                // CURRENT named this file after its first edit was durable (F4).
+                Step::End | Step::Torn { .. } if first_len_bytes == 0 => {
+                    return damage(HEADER_LEN_BYTES as u64, "the first edit is damaged");
+                }
+                Step::End => break true,
+                Step::Torn { .. } => break false,
+                Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
+            }
+        };
+        let manifest = Self {
+            fs,
+            dir: dir.to_path_buf(),
+            identity,
+            number,
+            // Nothing is appended behind a torn record: the next edit begins a new manifest.
+            file: (is_whole && !read_only).then_some(file),
+            len_bytes: bytes.len() as u64,
+            first_len_bytes,
+            // The last record may be all there and yet not durable.
+            is_dirty: true,
+        };
+        Ok((manifest, contents))
+    }
+
+    /// What never changes.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Number of the file that counts.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Makes `edit` durable. `contents` is the tree with the edit applied, asked for when a new
+    /// manifest has to begin.
+    pub(crate) fn append(
+        &mut self,
+        edit: &Edit,
+        contents: impl FnOnce() -> Contents,
+    ) -> Result<()> {
+        let is_long = self.len_bytes > REWRITE_LEN_BYTES.max(4 * self.first_len_bytes);
+        // Taken out, so that a failure on the way leaves none (F5).
+        let Some(file) = self.file.take().filter(|_| !is_long) else {
+            return self.begin(&contents());
+        };
+        if self.is_dirty {
+            file.sync_data()?;
+            self.is_dirty = false;
+        }
+        let mut record = Vec::new();
+        let seed = record_seed(&self.identity, self.number);
+        append_record(&mut record, seed, self.len_bytes, &edit.encode());
+        file.write_all_at(&record, self.len_bytes)?;
+        file.sync_data()?;
+        self.len_bytes += record.len() as u64;
+        self.acknowledge(file);
+        Ok(())
+    }
+
+    /// Appends an acknowledgement of what was just synced (F3). If that fails the edit is
+    /// durable all the same; the next edit begins a new manifest.
+    fn acknowledge(&mut self, file: Arc<dyn File>) {
+        let mut record = Vec::new();
+        let seed = record_seed(&self.identity, self.number);
+        append_record(&mut record, seed, self.len_bytes, &[TAG_ACKNOWLEDGED]);
+        if file.write_all_at(&record, self.len_bytes).is_ok() {
+            self.len_bytes += record.len() as u64;
+            self.is_dirty = true;
+            self.file = Some(file);
+        }
+    }
+
+    /// Begins a new manifest that describes `contents`, and makes it the one that counts.
+    fn begin(&mut self, contents: &Contents) -> Result<()> {
+        self.file = None;
+        let old = self.number;
+        // A failed attempt may have left a file, which must not be named again.
+        let mut number = old + 1;
+        while self.fs.exists(&self.dir.join(manifest_name(number)))? {
+            number += 1;
+        }
+        let mut bytes = encode_header(&self.identity, number).to_vec();
+        let payload = Edit::snapshot(contents).encode();
+        let seed = record_seed(&self.identity, number);
+        append_record(&mut bytes, seed, HEADER_LEN_BYTES as u64, &payload);
+        let file = self
+            .fs
+            .open(&self.dir.join(manifest_name(number)), OpenMode::CreateNew)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_data()?;
+        self.fs.sync_dir(&self.dir)?;
+        replace_file(
+            &*self.fs,
+            &self.dir,
+            CURRENT,
+            &encode_current(&self.identity, number),
+        )?;
+        if old != 0 {
+            // An orphan if this fails; the next open removes it.
+            let _ = self.fs.remove_file(&self.dir.join(manifest_name(old)));
+        }
+        self.number = number;
+        self.len_bytes = bytes.len() as u64;
+        self.first_len_bytes = self.len_bytes;
+        self.is_dirty = false;
+        self.acknowledge(file);
+        Ok(())
+    }
+}
+
+fn record_seed(identity: &Identity, number: u64) -> u64 {
+    seed_of(&[
+        SEED_MANIFEST,
+        identity.store_id,
+        identity.keyspace.0.into(),
+        number,
+    ])
+}
+
+fn encode_header(identity: &Identity, number: u64) -> [u8; HEADER_LEN_BYTES] {
+    let mut header = [0; HEADER_LEN_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&identity.keyspace.0.to_le_bytes());
+    header[16..24].copy_from_slice(&identity.store_id.to_le_bytes());
+    header[24..32].copy_from_slice(&number.to_le_bytes());
+    header[32..36].copy_from_slice(&identity.block_size_bytes.to_le_bytes());
+    let sum = checksum(record_seed(identity, number), &header[..44]);
+    header[44..].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
+fn decode_header(path: &Path, bytes: &[u8], expected: &Identity, number: u64) -> Result<Identity> {
+    let damage = |offset, what: &str| Err(Error::corruption(path, offset, what));
+    if bytes.len() < HEADER_LEN_BYTES {
+        return damage(bytes.len() as u64, "the manifest ends within its header");
+    }
+    if bytes[..8] != MAGIC {
+        return damage(0, "this is not a manifest");
+    }
+    let found = get_u32(bytes, 8);
+    // The checksum's place may differ in another version, so the version comes first.
+    if found != VERSION {
+        return Err(Error::UnsupportedFormat {
+            file: path.to_path_buf(),
+            found,
+            supported: VERSION,
+        });
+    }
+    if get_u32(bytes, 44) != checksum(record_seed(expected, number), &bytes[..44]) {
+        return damage(
+            44,
+            "the header is damaged, or belongs to another store or keyspace",
+        );
+    }
+    let block_size_bytes = get_u32(bytes, 32);
+    let identity = Identity {
+        block_size_bytes,
+        ..*expected
+    };
+    if encode_header(&identity, number)[..] != bytes[..HEADER_LEN_BYTES] {
+        return damage(8, "the header names another store, keyspace or file");
+    }
+    if !(256..=65_536).contains(&block_size_bytes) {
+        return damage(32, "the block size is outside 256 to 65,536");
+    }
+    Ok(identity)
+}
+
+fn current_seed(identity: &Identity) -> u64 {
+    seed_of(&[SEED_CURRENT, identity.store_id, identity.keyspace.0.into()])
+}
+
+fn encode_current(identity: &Identity, number: u64) -> [u8; CURRENT_LEN_BYTES] {
+    let mut bytes = [0; CURRENT_LEN_BYTES];
+    bytes[..8].copy_from_slice(&CURRENT_MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[12..20].copy_from_slice(&number.to_le_bytes());
+    let sum = checksum(current_seed(identity), &bytes[..20]);
+    bytes[20..].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn read_current(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<u64> {
+    let path = dir.join(CURRENT);
+    let damage = |offset, what: &str| Err(Error::corruption(&path, offset, what));
+    let file = match fs.open(&path, OpenMode::Read) {
+        Err(error) if error.is_not_found() => return damage(0, "the file is missing"),
+        other => other?,
+    };
+    let bytes = read_all(&*file, CURRENT_LEN_BYTES as u64)?;
+    if bytes.len() < CURRENT_LEN_BYTES {
+        return damage(bytes.len() as u64, "the file is too short");
+    }
+    if bytes[..8] != CURRENT_MAGIC {
+        return damage(0, "this is not a pointer to a manifest");
+    }
+    let found = get_u32(&bytes, 8);
+    if found != VERSION {
+        return Err(Error::UnsupportedFormat {
+            file: path.clone(),
+            found,
+            supported: VERSION,
+        });
+    }
+    if get_u32(&bytes, 20) != checksum(current_seed(identity), &bytes[..20]) {
+        return damage(
+            20,
+            "the file is damaged, or belongs to another store or keyspace",
+        );
+    }
+    Ok(get_u64(&bytes, 12))
+}

@@ -1,0 +1,153 @@
+//! Memtables: what was written since the last flush.
+//!
+//! A [`Memtable`] is an ordered index of entries in internal order, the range tombstones
+//! among them, and a few figures. The commit pipeline inserts, reads look up and walk, and
+//! a flush walks it once and drops it.
+//!
+//! # Invariants
+//!
+//! - **M1** One thread inserts at a time, with rising sequence numbers (E1 of the engine
+//!   contract). Readers run meanwhile and never wait.
+//! - **M2** An entry is visible to index readers when `insert` returns, at the latest; a reader
+//!   that finds it reads all of it.
+//! - **M3** Nothing is ever removed or changed. Memory is given back all at once, when the
+//!   memtable is dropped.
+//!
+//! Two indexes stand behind [`MemtableIndex`]; [`Memtable::new`] is where the choice is made.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
+use super::tombstones::GrowingTombstones;
+use crate::engine::Op;
+use crate::types::SeqNo;
+
+mod skiplist;
+
+pub(crate) use skiplist::SkipListIndex;
+
+/// An ordered index of entries: one writer, many readers (M1 to M3).
+pub(crate) trait MemtableIndex: fmt::Debug + Send + Sync {
+    /// Adds an entry. No entry of that key and word is there yet.
+    fn insert(&self, key: &[u8], word: u64, value: &[u8]);
+
+    /// Lends the first entry of `key` at or after `word` in internal order to `read`, and
+    /// returns true, or returns false.
+    fn get(&self, key: &[u8], word: u64, read: &mut dyn FnMut(&Entry<'_>)) -> bool;
+
+    /// A cursor that keeps the index, standing nowhere.
+    fn cursor(self: Arc<Self>) -> Box<dyn EntryCursor>;
+
+    /// Bytes of memory held.
+    fn memory_bytes(&self) -> usize;
+}
+
+/// What was written since the last flush.
+#[derive(Debug)]
+pub(crate) struct Memtable {
+    index: Arc<dyn MemtableIndex>,
+    tombstones: GrowingTombstones,
+    tombstone_bytes: AtomicU64,
+    entries: AtomicU64,
+    /// Sequence number of the first operation; `u64::MAX` while there is none.
+    first_seq: AtomicU64,
+    last_seq: AtomicU64,
+}
+
+impl Memtable {
+    /// An empty memtable that is expected to grow to `size_bytes`.
+    pub(crate) fn new(_size_bytes: usize) -> Self {
+        Self::with_index(Arc::new(SkipListIndex::default()))
+    }
+
+    /// An empty memtable on an index of choice.
+    pub(crate) fn with_index(index: Arc<dyn MemtableIndex>) -> Self {
+        Self {
+            index,
+            tombstones: GrowingTombstones::default(),
+            tombstone_bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            first_seq: AtomicU64::new(u64::MAX),
+            last_seq: AtomicU64::new(0),
+        }
+    }
+
+    /// Applies one operation (M1).
+    pub(crate) fn insert(&self, seq: SeqNo, op: &Op<'_>) {
+        // Before the entry: a watermark may be too low for a moment, never too high.
+        if self.first_seq.load(Ordering::Relaxed) == u64::MAX {
+            self.first_seq.store(seq.0, Ordering::Release);
+        }
+        let (key, kind, value): (_, _, &[u8]) = match *op {
+            Op::Put { key, value } => (key, EntryKind::Put, value),
+            Op::Delete { key } => (key, EntryKind::Delete, &[]),
+            Op::DeleteRange { start, end } => {
+                if end.is_none_or(|end| start < end) {
+                    let end_len = end.map_or(0, <[u8]>::len);
+                    // Twice the bounds and some words per level: what a tombstone index takes.
+                    let bytes = 2 * (start.len() + end_len) + 256;
+                    self.tombstone_bytes
+                        .fetch_add(bytes as u64, Ordering::Relaxed);
+                    self.tombstones.add(RangeTombstone {
+                        start: start.to_vec(),
+                        end: end.map(<[u8]>::to_vec),
+                        seq,
+                    });
+                }
+                self.last_seq.store(seq.0, Ordering::Release);
+                return;
+            }
+        };
+        let entry = Entry {
+            key,
+            seq,
+            kind,
+            value,
+        };
+        self.index.insert(key, entry.word(), value);
+        // One writer: a load and a store are cheaper than an atomic addition.
+        self.entries
+            .store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.last_seq.store(seq.0, Ordering::Release);
+    }
+
+    /// Lends the newest entry of `key` at or below `seq` to `read`, and returns true, or
+    /// returns false. Range tombstones are not considered.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&Entry<'_>)) -> bool {
+        self.entries.load(Ordering::Relaxed) > 0 && self.index.get(key, seek_word(seq), read)
+    }
+
+    /// A cursor over the entries, standing nowhere.
+    pub(crate) fn cursor(&self) -> Box<dyn EntryCursor> {
+        Arc::clone(&self.index).cursor()
+    }
+
+    /// The range tombstones.
+    pub(crate) fn tombstones(&self) -> &GrowingTombstones {
+        &self.tombstones
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.index.memory_bytes() as u64 + self.tombstone_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Number of entries, range tombstones not counted.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// Sequence number of the first operation, if any.
+    pub(crate) fn first_seq(&self) -> Option<SeqNo> {
+        let first = self.first_seq.load(Ordering::Acquire);
+        (first != u64::MAX).then_some(SeqNo(first))
+    }
+
+    /// Sequence number of the last operation; zero if none.
+    pub(crate) fn last_seq(&self) -> SeqNo {
+        SeqNo(self.last_seq.load(Ordering::Acquire))
+    }
+}

@@ -1,0 +1,142 @@
+//! Walking a sorted run: tables with disjoint extents, in key order, as one sequence.
+
+use std::sync::Arc;
+
+use super::entry::{Entry, EntryCursor};
+use super::table::TableCursor;
+use super::version::TableHandle;
+use crate::error::Result;
+use crate::types::SeqNo;
+
+/// A cursor over a sorted run. Opens a table only when it gets there.
+pub(crate) struct RunCursor {
+    tables: Arc<Vec<Arc<TableHandle>>>,
+    /// The table that `cursor` is in.
+    at: usize,
+    cursor: Option<TableCursor>,
+    fill_cache: bool,
+}
+
+impl RunCursor {
+    /// A cursor over `tables`, standing nowhere. Blocks it loads enter the cache if `fill_cache`.
+    pub(crate) fn new(tables: Arc<Vec<Arc<TableHandle>>>, fill_cache: bool) -> Self {
+        Self {
+            tables,
+            at: 0,
+            cursor: None,
+            fill_cache,
+        }
+    }
+
+    /// The cursor of table `at`.
+    fn open(&mut self, at: usize) -> &mut TableCursor {
+        if self.at != at {
+            self.cursor = None;
+            self.at = at;
+        }
+        let (table, fill_cache) = (self.tables[at].table(), self.fill_cache);
+        self.cursor.get_or_insert_with(|| table.cursor(fill_cache))
+    }
+
+    /// Stands nowhere.
+    fn leave(&mut self) -> Result<()> {
+        self.cursor = None;
+        Ok(())
+    }
+
+    /// While the cursor stands nowhere, goes on to the start of the next table: a table may
+    /// hold range tombstones only.
+    fn skip_forward(&mut self) -> Result<()> {
+        while !self.is_valid() {
+            if self.at + 1 >= self.tables.len() {
+                return self.leave();
+            }
+            self.open(self.at + 1).seek_first()?;
+        }
+        Ok(())
+    }
+
+    /// As [`RunCursor::skip_forward`], the other way.
+    fn skip_backward(&mut self) -> Result<()> {
+        while !self.is_valid() {
+            if self.at == 0 {
+                return self.leave();
+            }
+            self.open(self.at - 1).seek_last()?;
+        }
+        Ok(())
+    }
+}
+
+impl EntryCursor for RunCursor {
+    fn seek_first(&mut self) -> Result<()> {
+        if self.tables.is_empty() {
+            return Ok(());
+        }
+        self.open(0).seek_first()?;
+        self.skip_forward()
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        let Some(last) = self.tables.len().checked_sub(1) else {
+            return Ok(());
+        };
+        self.open(last).seek_last()?;
+        self.skip_backward()
+    }
+
+    fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
+        let at = self.tables.partition_point(|t| t.meta().is_before(key));
+        if at == self.tables.len() {
+            return self.leave();
+        }
+        self.open(at).seek(key, seq)?;
+        self.skip_forward()
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        let above = self
+            .tables
+            .partition_point(|t| t.meta().smallest_key.as_slice() < key);
+        let Some(at) = above.checked_sub(1) else {
+            return self.leave();
+        };
+        self.open(at).seek_before(key)?;
+        self.skip_backward()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let cursor = self.cursor.as_mut().expect("only on a valid cursor");
+        cursor.next()?;
+        if cursor.is_valid() {
+            Ok(())
+        } else {
+            self.skip_forward()
+        }
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        let cursor = self.cursor.as_mut().expect("only on a valid cursor");
+        cursor.prev()?;
+        if cursor.is_valid() {
+            Ok(())
+        } else {
+            self.skip_backward()
+        }
+    }
+
+    #[inline]
+    fn is_valid(&self) -> bool {
+        self.cursor.as_ref().is_some_and(TableCursor::is_valid)
+    }
+
+    #[inline]
+    fn entry(&self) -> Entry<'_> {
+        self.cursor
+            .as_ref()
+            .expect("only on a valid cursor")
+            .entry()
+    }
+}

@@ -1,0 +1,327 @@
+//! Walking a table.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Table;
+use super::block::{Block, Layout};
+use super::reader::{BlockBytes, UNKNOWN_KIND};
+use crate::error::Result;
+use crate::lsm::entry::{Entry, EntryCursor, EntryKind, seek_word, split_word};
+use crate::types::SeqNo;
+
+/// How far a cursor that walks in one direction reads ahead.
+const READ_AHEAD_BYTES: u64 = 256 << 10;
+/// Blocks that a cursor walks before it counts as walking: a short scan reads nothing ahead.
+const WALKING_AFTER_BLOCKS: u32 = 2;
+
+/// A position in a table. Keeps the table open.
+pub(crate) struct TableCursor {
+    table: Arc<Table>,
+    fill_cache: bool,
+    /// The block that the cursor is in, kept for the next seek even when it stands nowhere.
+    loaded: Option<Loaded>,
+    /// True if the cursor stands on entry `at` of the loaded block.
+    valid: bool,
+    at: u32,
+    /// The key: the prefix of the loaded block, then the suffix of the entry. One buffer for
+    /// the cursor's life.
+    key: Vec<u8>,
+    seq: SeqNo,
+    kind: EntryKind,
+    /// Where the value is in the body.
+    value: Range<usize>,
+    ahead: ReadAhead,
+}
+
+/// A loaded block.
+struct Loaded {
+    no: u32,
+    bytes: BlockBytes,
+    layout: Layout,
+    prefix_len: usize,
+}
+
+/// What has been read, or asked for, before it is needed.
+#[derive(Default)]
+struct ReadAhead {
+    /// Blocks entered one after the other, forward.
+    forward: u32,
+    /// Blocks entered one after the other, backward.
+    backward: u32,
+    /// What the operating system was told about last, if the file is mapped.
+    advised: Range<u64>,
+    /// Stored bytes from `buffer_at` on, if the file is not mapped.
+    buffer: Vec<u8>,
+    buffer_at: u64,
+}
+
+impl ReadAhead {
+    /// Takes note of a move from one block to another.
+    fn moved(&mut self, from: Option<u32>, to: u32) {
+        self.forward = match from {
+            Some(from) if from.checked_add(1) == Some(to) => self.forward + 1,
+            _ => 0,
+        };
+        self.backward = match from {
+            Some(from) if from.checked_sub(1) == Some(to) => self.backward + 1,
+            _ => 0,
+        };
+    }
+
+    /// True if the cursor has walked in one direction for a while.
+    fn is_walking(&self) -> bool {
+        self.forward.max(self.backward) >= WALKING_AFTER_BLOCKS
+    }
+
+    /// `len` bytes in the direction of the walk, or fewer where the blocks end, but all of `block`.
+    fn window(&self, block: &Range<u64>, len: u64, blocks_end: u64) -> Range<u64> {
+        if self.forward > 0 {
+            block.start..(block.start + len).min(blocks_end).max(block.end)
+        } else {
+            block.end.saturating_sub(len).min(block.start)..block.end
+        }
+    }
+}
+
+/// True if `outer` holds all of `inner`.
+fn covers(outer: &Range<u64>, inner: &Range<u64>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+impl fmt::Debug for TableCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TableCursor")
+            .field("path", &self.table.path())
+            .field("valid", &self.valid)
+            .field("block", &self.loaded.as_ref().map(|loaded| loaded.no))
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TableCursor {
+    pub(super) fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+        Self {
+            table,
+            fill_cache,
+            loaded: None,
+            valid: false,
+            at: 0,
+            key: Vec::new(),
+            seq: SeqNo::ZERO,
+            kind: EntryKind::Delete,
+            value: 0..0,
+            ahead: ReadAhead::default(),
+        }
+    }
+
+    /// Loads block `no`, unless it is loaded, and returns its number of entries.
+    fn enter(&mut self, no: u32) -> Result<u32> {
+        if let Some(loaded) = &self.loaded
+            && loaded.no == no
+        {
+            return Ok(loaded.layout.count);
+        }
+        self.ahead.moved(self.loaded.take().map(|from| from.no), no);
+        let bytes = if self.ahead.is_walking() {
+            self.load_ahead(no)?
+        } else {
+            self.table.load(no, self.fill_cache)?
+        };
+        let body = self.table.body(&bytes);
+        let layout = Layout::parse(body).map_err(|what| {
+            self.table
+                .corruption(self.table.block_range(no).start, what)
+        })?;
+        let prefix = Block::new(body, layout).prefix();
+        let prefix_len = prefix.len();
+        self.key.clear();
+        self.key.extend_from_slice(prefix);
+        self.loaded = Some(Loaded {
+            no,
+            bytes,
+            layout,
+            prefix_len,
+        });
+        Ok(layout.count)
+    }
+
+    /// Loads block `no` in the course of a walk, and has more read ahead.
+    fn load_ahead(&mut self, no: u32) -> Result<BlockBytes> {
+        let range = self.table.block_range(no);
+        let blocks_end = self.table.footer().blocks_end;
+        let ahead = &mut self.ahead;
+        if self.table.is_mapped() {
+            // Ask again when half of what was asked for has been used.
+            let soon = ahead.window(&range, READ_AHEAD_BYTES / 2, blocks_end);
+            if !covers(&ahead.advised, &soon) {
+                ahead.advised = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
+                self.table.will_need(ahead.advised.clone());
+            }
+            return self.table.load(no, self.fill_cache);
+        }
+        if let Some(cached) = self.table.cached(&range) {
+            return Ok(BlockBytes::Shared(cached));
+        }
+        let buffered = ahead.buffer_at..ahead.buffer_at + ahead.buffer.len() as u64;
+        if !covers(&buffered, &range) {
+            let window = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
+            ahead.buffer = self.table.read_stored(&window)?.into_owned();
+            ahead.buffer_at = window.start;
+        }
+        let from = (range.start - self.ahead.buffer_at) as usize;
+        let to = (range.end - self.ahead.buffer_at) as usize;
+        let stored = &self.ahead.buffer[from..to];
+        self.table.admit(no, &range, stored, self.fill_cache)
+    }
+
+    /// Stands on entry `at` of the loaded block.
+    #[inline]
+    fn stand_on(&mut self, at: u32) -> Result<()> {
+        let Some(loaded) = &self.loaded else {
+            unreachable!("a block is loaded before the cursor stands in it");
+        };
+        let block = Block::new(self.table.body(&loaded.bytes), loaded.layout);
+        let read = block.record(at).and_then(|record| {
+            let (seq, kind) = split_word(record.word).ok_or(UNKNOWN_KIND)?;
+            Ok((record, seq, kind))
+        });
+        let (record, seq, kind) = read.map_err(|what| {
+            let offset = self.table.block_range(loaded.no).start;
+            self.table.corruption(offset, what)
+        })?;
+        self.key.truncate(loaded.prefix_len);
+        self.key.extend_from_slice(record.suffix);
+        self.seq = seq;
+        self.kind = kind;
+        self.value = record.value_at..record.value_at + record.value.len();
+        self.at = at;
+        self.valid = true;
+        Ok(())
+    }
+
+    /// Stands on the first entry of block `no`, or nowhere if there is no such block.
+    fn stand_on_first_of(&mut self, no: u32) -> Result<()> {
+        if no < self.table.blocks() {
+            self.enter(no)?;
+            self.stand_on(0)?;
+        }
+        Ok(())
+    }
+
+    /// Stands on the last entry of the block before `no`, or nowhere if there is none.
+    fn stand_on_last_before(&mut self, no: u32) -> Result<()> {
+        if let Some(no) = no.checked_sub(1) {
+            let count = self.enter(no)?;
+            self.stand_on(count - 1)?;
+        }
+        Ok(())
+    }
+
+    /// Enters the block that `(key, word)` belongs to and finds the first entry at or after it
+    /// there: block and index, which is the block's count if there is none. `None` if the
+    /// place is before all blocks.
+    fn find(&mut self, key: &[u8], word: u64) -> Result<Option<(u32, u32)>> {
+        let Some(no) = self
+            .table
+            .index()
+            .separators_up_to(key, word)
+            .checked_sub(1)
+        else {
+            return Ok(None);
+        };
+        self.enter(no)?;
+        let Some(loaded) = &self.loaded else {
+            unreachable!("the block was just entered");
+        };
+        let block = Block::new(self.table.body(&loaded.bytes), loaded.layout);
+        let at = block.lower_bound(key, word).map_err(|what| {
+            self.table
+                .corruption(self.table.block_range(no).start, what)
+        })?;
+        Ok(Some((no, at)))
+    }
+
+    /// The loaded block, and its number of entries. Only on a valid cursor.
+    #[inline]
+    fn here(&self) -> (u32, u32) {
+        let Some(loaded) = &self.loaded else {
+            unreachable!("the cursor stands on an entry");
+        };
+        (loaded.no, loaded.layout.count)
+    }
+}
+
+impl EntryCursor for TableCursor {
+    fn seek_first(&mut self) -> Result<()> {
+        self.valid = false;
+        self.stand_on_first_of(0)
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        self.valid = false;
+        self.stand_on_last_before(self.table.blocks())
+    }
+
+    fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
+        self.valid = false;
+        match self.find(key, seek_word(seq))? {
+            None => self.stand_on_first_of(0),
+            Some((no, at)) if at == self.here().1 => self.stand_on_first_of(no + 1),
+            Some((_, at)) => self.stand_on(at),
+        }
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.valid = false;
+        match self.find(key, u64::MAX)? {
+            None => Ok(()),
+            Some((no, 0)) => self.stand_on_last_before(no),
+            Some((_, at)) => self.stand_on(at - 1),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        debug_assert!(self.valid);
+        let (no, count) = self.here();
+        self.valid = false;
+        if self.at + 1 < count {
+            self.stand_on(self.at + 1)
+        } else {
+            self.stand_on_first_of(no + 1)
+        }
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        debug_assert!(self.valid);
+        let (no, _) = self.here();
+        self.valid = false;
+        match self.at.checked_sub(1) {
+            Some(at) => self.stand_on(at),
+            None => self.stand_on_last_before(no),
+        }
+    }
+
+    #[inline]
+    fn is_valid(&self) -> bool {
+        self.valid
+    }
+
+    #[inline]
+    fn entry(&self) -> Entry<'_> {
+        debug_assert!(self.valid);
+        let Some(loaded) = &self.loaded else {
+            unreachable!("the cursor stands on an entry");
+        };
+        Entry {
+            key: &self.key,
+            seq: self.seq,
+            kind: self.kind,
+            value: &self.table.body(&loaded.bytes)[self.value.clone()],
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What is known about a table without opening it.
+
+use std::ops::Bound;
+
+use crate::coding::{Reader, Truncated, put_bytes, put_varint};
+use crate::lsm::entry::{Entry, EntryKind, RangeTombstone};
+use crate::types::{FileId, SeqNo};
+
+/// What is known about a table without opening it. The manifest stores it, and so does the
+/// table itself; the two must agree when the table is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableMeta {
+    /// Number of the file.
+    pub(crate) id: FileId,
+    /// Length of the file.
+    pub(crate) size_bytes: u64,
+    /// Smallest key of an entry or start of a range tombstone.
+    pub(crate) smallest_key: Vec<u8>,
+    /// Upper end of everything in the table: `Included` the largest key of an entry, or
+    /// `Excluded` the end of a range tombstone that reaches further, or `Unbounded`
+    /// if a range tombstone has no end.
+    pub(crate) largest_key: Bound<Vec<u8>>,
+    /// Lowest sequence number of an entry or range tombstone.
+    pub(crate) smallest_seq: SeqNo,
+    /// Highest sequence number of an entry or range tombstone.
+    pub(crate) largest_seq: SeqNo,
+    /// Number of entries, tombstones of single keys included.
+    pub(crate) entries: u64,
+    /// Number of entries that are tombstones.
+    pub(crate) deletes: u64,
+    /// Number of range tombstones.
+    pub(crate) range_tombstones: u64,
+    /// Sum of the lengths of all keys of entries.
+    pub(crate) raw_key_bytes: u64,
+    /// Sum of the lengths of all values of entries.
+    pub(crate) raw_value_bytes: u64,
+}
+
+/// How [`TableMeta::largest_key`] is tagged.
+const UPPER_UNBOUNDED: u8 = 0;
+const UPPER_INCLUDED: u8 = 1;
+const UPPER_EXCLUDED: u8 = 2;
+
+impl TableMeta {
+    /// Appends the meta in the form of docs/format.md, "LSM: table", properties.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id.0.to_le_bytes());
+        // Fixed width, so that a table can state its own length before it is written.
+        out.extend_from_slice(&self.size_bytes.to_le_bytes());
+        put_bytes(out, &self.smallest_key);
+        match &self.largest_key {
+            Bound::Unbounded => out.push(UPPER_UNBOUNDED),
+            Bound::Included(key) => {
+                out.push(UPPER_INCLUDED);
+                put_bytes(out, key);
+            }
+            Bound::Excluded(key) => {
+                out.push(UPPER_EXCLUDED);
+                put_bytes(out, key);
+            }
+        }
+        for number in [
+            self.smallest_seq.0,
+            self.largest_seq.0,
+            self.entries,
+            self.deletes,
+            self.range_tombstones,
+            self.raw_key_bytes,
+            self.raw_value_bytes,
+        ] {
+            put_varint(out, number);
+        }
+    }
+
+    /// Reads what [`TableMeta::encode`] wrote.
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Truncated> {
+        let id = FileId(reader.u64()?);
+        let size_bytes = reader.u64()?;
+        let smallest_key = reader.bytes()?.to_vec();
+        let largest_key = match reader.u8()? {
+            UPPER_UNBOUNDED => Bound::Unbounded,
+            UPPER_INCLUDED => Bound::Included(reader.bytes()?.to_vec()),
+            UPPER_EXCLUDED => Bound::Excluded(reader.bytes()?.to_vec()),
+            _ => return Err(Truncated),
+        };
+        Ok(Self {
+            id,
+            size_bytes,
+            smallest_key,
+            largest_key,
+            smallest_seq: read_seq(reader)?,
+            largest_seq: read_seq(reader)?,
+            entries: reader.varint()?,
+            deletes: reader.varint()?,
+            range_tombstones: reader.varint()?,
+            raw_key_bytes: reader.varint()?,
+            raw_value_bytes: reader.varint()?,
+        })
+    }
+
+    /// True if everything in the table lies below `key`.
+    #[inline]
+    pub(crate) fn is_before(&self, key: &[u8]) -> bool {
+        match &self.largest_key {
+            Bound::Included(largest) => largest.as_slice() < key,
+            Bound::Excluded(end) => end.as_slice() <= key,
+            Bound::Unbounded => false,
+        }
+    }
+
+    /// True if `key` lies within the table's extent.
+    #[inline]
+    pub(crate) fn contains_key(&self, key: &[u8]) -> bool {
+        self.smallest_key.as_slice() <= key && !self.is_before(key)
+    }
+
+    /// True if the table's extent meets `[start, end)`, where no end means to the last key.
+    pub(crate) fn overlaps(&self, start: &[u8], end: Option<&[u8]>) -> bool {
+        !self.is_before(start) && end.is_none_or(|end| self.smallest_key.as_slice() < end)
+    }
+}
+
+/// Reads a sequence number, which has 56 bits.
+pub(super) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Truncated> {
+    let seq = SeqNo(reader.varint()?);
+    if seq > SeqNo::MAX {
+        return Err(Truncated);
+    }
+    Ok(seq)
+}
+
+/// Sums up entries and range tombstones into a [`TableMeta`]. The builder and the verifier
+/// both do it, so that they cannot disagree on what the fields mean.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    smallest_key: Option<Vec<u8>>,
+    largest_entry: Option<Vec<u8>>,
+    tombstones_end: Option<Bound<Vec<u8>>>,
+    seqs: Option<(SeqNo, SeqNo)>,
+    entries: u64,
+    deletes: u64,
+    range_tombstones: u64,
+    raw_key_bytes: u64,
+    raw_value_bytes: u64,
+}
+
+impl Summary {
+    /// True if nothing has been added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries == 0 && self.range_tombstones == 0
+    }
+
+    /// Number of entries added.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Adds an entry. The largest key is left to [`Summary::end_entries`], since copying every
+    /// key would cost more than the rest.
+    pub(super) fn add_entry(&mut self, entry: &Entry<'_>) {
+        if self.entries == 0 {
+            self.start_at(entry.key);
+        }
+        self.add_seq(entry.seq);
+        self.entries += 1;
+        self.deletes += u64::from(entry.kind == EntryKind::Delete);
+        self.raw_key_bytes += entry.key.len() as u64;
+        self.raw_value_bytes += entry.value.len() as u64;
+    }
+
+    /// Names the key of the last entry.
+    pub(super) fn end_entries(&mut self, last_key: &[u8]) {
+        self.largest_entry = Some(last_key.to_vec());
+    }
+
+    /// Adds a range tombstone, which must not be empty.
+    pub(super) fn add_tombstone(&mut self, tombstone: &RangeTombstone) {
+        self.start_at(&tombstone.start);
+        self.add_seq(tombstone.seq);
+        self.range_tombstones += 1;
+        let further = match (&self.tombstones_end, &tombstone.end) {
+            (Some(Bound::Unbounded), _) => false,
+            (Some(Bound::Excluded(known)), Some(end)) => end > known,
+            _ => true,
+        };
+        if further {
+            self.tombstones_end = Some(match &tombstone.end {
+                Some(end) => Bound::Excluded(end.clone()),
+                None => Bound::Unbounded,
+            });
+        }
+    }
+
+    fn start_at(&mut self, key: &[u8]) {
+        if self.smallest_key.as_deref().is_none_or(|known| key < known) {
+            self.smallest_key = Some(key.to_vec());
+        }
+    }
+
+    fn add_seq(&mut self, seq: SeqNo) {
+        let (low, high) = self.seqs.unwrap_or((seq, seq));
+        self.seqs = Some((low.min(seq), high.max(seq)));
+    }
+
+    /// The meta of a file of that number and length.
+    pub(super) fn finish(self, id: FileId, size_bytes: u64) -> TableMeta {
+        let largest_key = match (self.largest_entry, self.tombstones_end) {
+            (Some(key), Some(Bound::Excluded(end))) if end <= key => Bound::Included(key),
+            (_, Some(end)) => end,
+            (Some(key), None) => Bound::Included(key),
+            (None, None) => Bound::Excluded(Vec::new()),
+        };
+        let (smallest_seq, largest_seq) = self.seqs.unwrap_or_default();
+        TableMeta {
+            id,
+            size_bytes,
+            smallest_key: self.smallest_key.unwrap_or_default(),
+            largest_key,
+            smallest_seq,
+            largest_seq,
+            entries: self.entries,
+            deletes: self.deletes,
+            range_tombstones: self.range_tombstones,
+            raw_key_bytes: self.raw_key_bytes,
+            raw_value_bytes: self.raw_value_bytes,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Checking everything that the readers of a table rely on.
+
+use super::Table;
+use super::block::{Block, Damage};
+use super::filter_hash;
+use super::footer::{FOOTER_LEN_BYTES, Footer, Frame, filter_at};
+use super::meta::Summary;
+use super::reader::{UNKNOWN_KIND, unpack};
+use crate::engine::VerifyReport;
+use crate::error::Result;
+use crate::lsm::entry::{Entry, split_word};
+
+/// Reads all of `table` from its file or map, past the cache, and reports what is wrong.
+pub(super) fn verify(table: &Table) -> Result<VerifyReport> {
+    let mut walk = Walk {
+        table,
+        report: VerifyReport {
+            files: 1,
+            ..VerifyReport::default()
+        },
+        summary: Summary::default(),
+        last: None,
+        compressed_blocks: 0,
+    };
+    walk.check_sections()?;
+    for no in 0..table.blocks() {
+        let range = table.block_range(no);
+        let stored = table.read_stored(&range)?;
+        if let Err(what) = walk.check_block(no, &stored) {
+            walk.problem(range.start, what);
+        }
+        walk.report.blocks += 1;
+    }
+    walk.check_totals();
+    Ok(walk.report)
+}
+
+struct Walk<'a> {
+    table: &'a Table,
+    report: VerifyReport,
+    summary: Summary,
+    /// Key and word of the last entry seen.
+    last: Option<(Vec<u8>, u64)>,
+    compressed_blocks: u64,
+}
+
+impl Walk<'_> {
+    fn problem(&mut self, at: u64, what: Damage) {
+        let problem = format!("{} at byte {at}: {what}", self.table.path().display());
+        self.report.problems.push(problem);
+    }
+
+    /// The parts behind the blocks, read again: they were checked when the table was opened, but
+    /// the file may have been damaged since.
+    fn check_sections(&mut self) -> Result<()> {
+        let footer = *self.table.footer();
+        let footer_at = self.table.meta().size_bytes - FOOTER_LEN_BYTES as u64;
+        let filter_at = filter_at(footer.blocks_end);
+        let padding = self.table.read_stored(&(footer.blocks_end..filter_at))?;
+        if padding.iter().any(|byte| *byte != 0) {
+            self.problem(footer.blocks_end, "the padding is not zero");
+        }
+        for range in [
+            filter_at..footer.index_at,
+            footer.index_at..footer.tombstones_at,
+            footer.tombstones_at..footer.properties_at,
+            footer.properties_at..footer_at,
+        ] {
+            let stored = self.table.read_stored(&range)?;
+            if let Err(what) = Frame::verify(&stored, self.table.seed(), range.start) {
+                self.problem(range.start, what);
+            }
+        }
+        let end = footer_at + FOOTER_LEN_BYTES as u64;
+        let stored = self.table.read_stored(&(footer_at..end))?;
+        let decoded = stored
+            .first_chunk()
+            .map(|bytes| Footer::decode(bytes, self.table.seed(), footer_at));
+        if decoded != Some(Ok(footer)) {
+            self.problem(footer_at, "the footer has changed");
+        }
+        if let Err(what) = self.table.index().check() {
+            self.problem(footer.index_at, what);
+        }
+        Ok(())
+    }
+
+    fn check_block(&mut self, no: u32, stored: &[u8]) -> Result<(), Damage> {
+        let at = self.table.block_range(no).start;
+        let frame = Frame::verify(stored, self.table.seed(), at)?;
+        self.compressed_blocks += u64::from(frame.tag == super::footer::tag::LZ4);
+        let unpacked = unpack(frame, stored)?;
+        let block = Block::parse(&unpacked[super::footer::FRAME_LEN_BYTES..])?;
+        block.check()?;
+        let mut key = block.prefix().to_vec();
+        for i in 0..block.count() {
+            let record = block.record(i)?;
+            key.truncate(block.prefix().len());
+            key.extend_from_slice(record.suffix);
+            let (seq, kind) = split_word(record.word).ok_or(UNKNOWN_KIND)?;
+            let entry = Entry {
+                key: &key,
+                seq,
+                kind,
+                value: record.value,
+            };
+            if i == 0 {
+                self.check_separator(no, &entry)?;
+            }
+            if !self.table.may_contain(filter_hash(&key)) {
+                return Err("the filter lacks a key");
+            }
+            self.summary.add_entry(&entry);
+            self.report.entries += 1;
+            if i + 1 == block.count() {
+                self.last = Some((key.clone(), record.word));
+            }
+        }
+        Ok(())
+    }
+
+    /// The separator of block `no` lies after the last entry before the block, and not after
+    /// the block's first.
+    fn check_separator(&self, no: u32, first: &Entry<'_>) -> Result<(), Damage> {
+        let (separator, word) = self.table.index().separator(no);
+        if first.cmp_internal(&separator, word).is_lt() {
+            return Err("the block begins before its separator");
+        }
+        match &self.last {
+            Some((key, last_word)) if key.cmp(&separator).then(word.cmp(last_word)).is_ge() => {
+                Err("the block before reaches behind the separator")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was seen is what the properties say.
+    fn check_totals(&mut self) {
+        let footer = self.table.footer();
+        let tombstones = self.table.range_tombstones();
+        if !tombstones.is_sorted_by(|a, b| (&a.start, b.seq) <= (&b.start, a.seq)) {
+            self.problem(footer.tombstones_at, "range tombstones are out of order");
+        }
+        let mut summary = std::mem::take(&mut self.summary);
+        for tombstone in tombstones {
+            summary.add_tombstone(tombstone);
+        }
+        if let Some((key, _)) = &self.last {
+            summary.end_entries(key);
+        }
+        let meta = self.table.meta();
+        if summary.finish(meta.id, meta.size_bytes) != *meta
+            || self.compressed_blocks != self.table.properties().compressed_blocks
+        {
+            let what = "the properties differ from what the table holds";
+            self.problem(footer.properties_at, what);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Range tombstones, arranged for questions.
+//!
+//! A read asks: which is the newest range delete, not newer than me, that covers this key? A
+//! compaction asks: which range deletes must go on, and in what shortest form?
+//!
+//! # Why a segment tree
+//!
+//! The usual answer is a *fragmented* list: cut all ranges at each other's ends, and give every
+//! fragment the numbers of the ranges over it. Nested ranges make that quadratic, and nested
+//! ranges are common: `delete_range(..t)` with a rising `t` is how a time series is trimmed. In a
+//! [`TombstoneIndex`] each range hangs on at most two nodes per level of a tree over the
+//! sorted range ends, so n ranges take O(n log n) space, and a question visits one node per level:
+//! O(log² n), without following more than one pointer per level.
+//!
+//! # Invariants
+//!
+//! - **T1** `points` is sorted and distinct, and holds every start and end. Leaf `i` of the
+//!   tree stands for the keys in `[points[i], points[i + 1])`; the last leaf has no end. No key
+//!   below `points[0]` is covered.
+//! - **T2** The numbers on a node fall, so that the newest visible one is found by bisection.
+//!
+//! Everything here is immutable once built. [`GrowingTombstones`] is the memtable's form: a
+//! few indexes of rising sizes, merged like the digits of a binary counter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::entry::RangeTombstone;
+use crate::types::SeqNo;
+
+/// An immutable set of range tombstones that answers which of them cover a key.
+#[derive(Debug, Default)]
+pub(crate) struct TombstoneIndex {
+    tombstones: Vec<RangeTombstone>,
+    /// T1.
+    points: Vec<Box<[u8]>>,
+    /// Leaves of the tree: a power of two, at least `points.len()`.
+    width: usize,
+    /// The numbers on node `n` are `numbers[node_starts[n]..node_starts[n + 1]]`, falling (T2).
+    node_starts: Vec<u32>,
+    numbers: Vec<SeqNo>,
+}
+
+/// Keys between two neighbouring ends of tombstones, all covered by the same ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gap<'a> {
+    /// Inclusive; `None` for no lower end.
+    pub(crate) start: Option<&'a [u8]>,
+    /// Exclusive; `None` for no upper end.
+    pub(crate) end: Option<&'a [u8]>,
+}
+
+impl TombstoneIndex {
+    /// Arranges `tombstones`, dropping those that cover nothing.
+    pub(crate) fn new(mut tombstones: Vec<RangeTombstone>) -> Self {
+        tombstones.retain(|t| t.end.as_ref().is_none_or(|end| t.start < *end));
+        // Newest first, so that every node is filled in falling order (T2).
+        tombstones.sort_unstable_by(|a, b| b.seq.cmp(&a.seq));
+        let mut points: Vec<Box<[u8]>> = tombstones
+            .iter()
+            .flat_map(|t| std::iter::once(&t.start).chain(t.end.as_ref()))
+            .map(|key| Box::from(&key[..]))
+            .collect();
+        points.sort_unstable();
+        points.dedup();
+
+        let width = points.len().next_power_of_two();
+        let nodes_of = |t: &RangeTombstone, visit: &mut dyn FnMut(usize)| {
+            let leaf = |key: &[u8]| points.partition_point(|p| **p < *key);
+            let low = leaf(&t.start);
+            let high = t.end.as_ref().map_or(points.len(), |end| leaf(end));
+            decompose(width, low, high, visit);
+        };
+        let mut node_starts = vec![0_u32; 2 * width + 1];
+        for t in &tombstones {
+            nodes_of(t, &mut |node| node_starts[node + 1] += 1);
+        }
+        for node in 0..2 * width {
+            node_starts[node + 1] += node_starts[node];
+        }
+        let mut fill = node_starts.clone();
+        let mut numbers = vec![SeqNo::ZERO; node_starts[2 * width] as usize];
+        for t in &tombstones {
+            nodes_of(t, &mut |node| {
+                numbers[fill[node] as usize] = t.seq;
+                fill[node] += 1;
+            });
+        }
+        Self {
+            tombstones,
+            points,
+            width,
+            node_starts,
+            numbers,
+        }
+    }
+
+    /// True if there are no tombstones.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tombstones.is_empty()
+    }
+
+    /// The tombstones, newest first.
+    pub(crate) fn tombstones(&self) -> &[RangeTombstone] {
+        &self.tombstones
+    }
+
+    /// The newest tombstone at or below `seq` that covers `key`.
+    pub(crate) fn newest_covering(&self, key: &[u8], seq: SeqNo) -> Option<SeqNo> {
+        if self.is_empty() {
+            return None;
+        }
+        let leaf = self
+            .points
+            .partition_point(|p| **p <= *key)
+            .checked_sub(1)?;
+        let mut node = leaf + self.width;
+        let mut newest = None;
+        while node > 0 {
+            let range = self.node_starts[node] as usize..self.node_starts[node + 1] as usize;
+            let on_node = &self.numbers[range];
+            let at = on_node.partition_point(|number| *number > seq);
+            newest = newest.max(on_node.get(at).copied());
+            node /= 2;
+        }
+        newest
+    }
+
+    /// The keys around `key` that are covered by the same tombstones as `key`.
+    pub(crate) fn gap(&self, key: &[u8]) -> Gap<'_> {
+        let above = self.points.partition_point(|p| **p <= *key);
+        Gap {
+            start: above.checked_sub(1).map(|at| &*self.points[at]),
+            end: self.points.get(above).map(|point| &**point),
+        }
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let ends: usize = self.points.iter().map(|point| point.len() + 24).sum();
+        2 * ends + self.numbers.len() * 8 + self.node_starts.len() * 4 + self.tombstones.len() * 64
+    }
+}
+
+/// Names the nodes whose leaves together are `[low, high)`: the bottom-up walk of an iterative
+/// segment tree.
+fn decompose(width: usize, low: usize, high: usize, visit: &mut dyn FnMut(usize)) {
+    let (mut low, mut high) = (low + width, high + width);
+    while low < high {
+        if low % 2 == 1 {
+            visit(low);
+            low += 1;
+        }
+        if high % 2 == 1 {
+            high -= 1;
+            visit(high);
+        }
+        low /= 2;
+        high /= 2;
+    }
+}
+
+/// The range tombstones of a memtable: one writer adds, readers never wait.
+///
+/// Tiers of indexes, oldest and largest first, each at least twice as large as the next: an addition
+/// merges small tiers, like a carry, and costs O(log² n) amortised; a question asks
+/// O(log n) tiers.
+#[derive(Debug)]
+pub(crate) struct GrowingTombstones {
+    tiers: ArcSwap<Vec<Arc<TombstoneIndex>>>,
+    /// Read first, because there are usually none.
+    count: AtomicUsize,
+}
+
+impl Default for GrowingTombstones {
+    fn default() -> Self {
+        Self {
+            tiers: ArcSwap::from_pointee(Vec::new()),
+            count: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl GrowingTombstones {
+    /// Number of tombstones.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Adds a tombstone. By one thread at a time.
+    pub(crate) fn add(&self, tombstone: RangeTombstone) {
+        let mut tiers = Vec::clone(&self.tiers.load());
+        let mut carry = vec![tombstone];
+        while tiers
+            .last()
+            .is_some_and(|tier| tier.tombstones.len() <= carry.len())
+        {
+            let tier = tiers.pop().expect("checked");
+            carry.extend_from_slice(&tier.tombstones);
+        }
+        tiers.push(Arc::new(TombstoneIndex::new(carry)));
+        self.tiers.store(Arc::new(tiers));
+        // After the store: who sees the count finds the tombstone.
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    /// The newest tombstone at or below `seq` that covers `key`.
+    #[inline]
+    pub(crate) fn newest_covering(&self, key: &[u8], seq: SeqNo) -> Option<SeqNo> {
+        if self.len() == 0 {
+            return None;
+        }
+        let tiers = self.tiers.load();
+        tiers
+            .iter()
+            .filter_map(|tier| tier.newest_covering(key, seq))
+            .max()
+    }
+
+    /// All tombstones so far, as indexes.
+    pub(crate) fn indexes(&self) -> Arc<Vec<Arc<TombstoneIndex>>> {
+        self.tiers.load_full()
+    }
+}
+
+/// Cuts `tombstones` at each other's ends and keeps, of those over the same keys,
+/// only the newest that each of `boundaries` can see: what a compaction passes on.
+///
+/// `boundaries` are sequence numbers that reads use or may use, rising. Tombstones above the
+/// last of them are passed on as they are. The result is sorted by start, then newest first.
+pub(crate) fn condense(tombstones: &[RangeTombstone], boundaries: &[SeqNo]) -> Vec<RangeTombstone> {
+    let last_boundary = boundaries.last().copied().unwrap_or(SeqNo::ZERO);
+    let mut out: Vec<RangeTombstone> = Vec::new();
+    // At each point: the tombstones that begin and end there.
+    let mut events: BTreeMap<&[u8], (Vec<SeqNo>, Vec<SeqNo>)> = BTreeMap::new();
+    for t in tombstones {
+        if t.end.as_ref().is_some_and(|end| *end <= t.start) {
+            continue;
+        }
+        if t.seq > last_boundary {
+            out.push(t.clone());
+            continue;
+        }
+        events.entry(&t.start[..]).or_default().0.push(t.seq);
+        if let Some(end) = &t.end {
+            events.entry(&end[..]).or_default().1.push(t.seq);
+        }
+    }
+    // How many tombstones of each number are open, and the fragment open for each number kept.
+    let mut open: BTreeMap<SeqNo, usize> = BTreeMap::new();
+    let mut fragments: BTreeMap<SeqNo, &[u8]> = BTreeMap::new();
+    for (point, (begin, end)) in &events {
+        for seq in end {
+            match open.get_mut(seq) {
+                Some(1) => {
+                    open.remove(seq);
+                }
+                Some(count) => *count -= 1,
+                None => unreachable!("a tombstone ends after it begins"),
+            }
+        }
+        for seq in begin {
+            *open.entry(*seq).or_insert(0) += 1;
+        }
+        let mut kept: Vec<SeqNo> = boundaries
+            .iter()
+            .filter_map(|boundary| open.range(..=*boundary).next_back())
+            .map(|(seq, _)| *seq)
+            .collect();
+        kept.dedup();
+        fragments.retain(|seq, start| {
+            let goes_on = kept.binary_search(seq).is_ok();
+            if !goes_on {
+                out.push(RangeTombstone {
+                    start: start.to_vec(),
+                    end: Some(point.to_vec()),
+                    seq: *seq,
+                });
+            }
+            goes_on
+        });
+        for seq in kept {
+            fragments.entry(seq).or_insert(point);
+        }
+    }
+    out.extend(fragments.iter().map(|(seq, start)| RangeTombstone {
+        start: start.to_vec(),
+        end: None,
+        seq: *seq,
+    }));
+    out.sort_unstable_by(|a, b| a.start.cmp(&b.start).then(b.seq.cmp(&a.seq)));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_util::Random;
+    use super::*;
+
+    fn random_tombstones(random: &mut Random, count: u64) -> Vec<RangeTombstone> {
+        (1..=count)
+            .map(|seq| {
+                let start = random.below(40) as u8;
+                let end = random.below(45) as u8;
+                RangeTombstone {
+                    start: if start == 0 { Vec::new() } else { vec![start] },
+                    end: (end < 40).then(|| vec![end]),
+                    seq: SeqNo(seq),
+                }
+            })
+            .collect()
+    }
+
+    fn naive(tombstones: &[RangeTombstone], key: &[u8], seq: SeqNo) -> Option<SeqNo> {
+        tombstones
+            .iter()
+            .filter(|t| t.seq <= seq && *key >= *t.start)
+            .filter(|t| t.end.as_ref().is_none_or(|end| *key < **end))
+            .map(|t| t.seq)
+            .max()
+    }
+
+    fn keys() -> impl Iterator<Item = Vec<u8>> {
+        std::iter::once(Vec::new()).chain((0..42).flat_map(|key| [vec![key], vec![key, 7]]))
+    }
+
+    #[test]
+    fn indexes_agree_with_a_list() {
+        for seed in 0..60 {
+            let mut random = Random::new(seed);
+            let count = random.below(20);
+            let tombstones = random_tombstones(&mut random, count);
+            let index = TombstoneIndex::new(tombstones.clone());
+            let growing = GrowingTombstones::default();
+            tombstones.iter().for_each(|t| growing.add(t.clone()));
+            for key in keys() {
+                for seq in 0..=count + 1 {
+                    let expected = naive(&tombstones, &key, SeqNo(seq));
+                    let label = format!("seed {seed} key {key:?} seq {seq}");
+                    assert_eq!(index.newest_covering(&key, SeqNo(seq)), expected, "{label}");
+                    assert_eq!(
+                        growing.newest_covering(&key, SeqNo(seq)),
+                        expected,
+                        "{label}"
+                    );
+                }
+                let gap = index.gap(&key);
+                for other in keys() {
+                    let inside = gap.start.is_none_or(|start| *other >= *start)
+                        && gap.end.is_none_or(|end| *other < *end);
+                    if inside {
+                        assert_eq!(
+                            naive(&tombstones, &other, SeqNo::MAX),
+                            naive(&tombstones, &key, SeqNo::MAX)
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn condensing_changes_no_answer() {
+        for seed in 0..60 {
+            let mut random = Random::new(seed);
+            let count = random.below(20);
+            let tombstones = random_tombstones(&mut random, count);
+            let mut boundaries: Vec<_> = (0..random.below(3))
+                .map(|_| SeqNo(random.below(count + 1)))
+                .collect();
+            boundaries.sort_unstable();
+            boundaries.dedup();
+            let condensed = condense(&tombstones, &boundaries);
+            let above = boundaries.last().map_or(0, |b| b.0)..=count;
+            let visible = boundaries.iter().map(|b| b.0).chain(above);
+            for seq in visible.map(SeqNo) {
+                for key in keys() {
+                    assert_eq!(
+                        naive(&condensed, &key, seq),
+                        naive(&tombstones, &key, seq),
+                        "seed {seed} key {key:?} seq {seq}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nested_tombstones_condense_to_one_and_stay_small() {
+        let nested: Vec<_> = (1..=2000_u64)
+            .map(|t| RangeTombstone {
+                start: Vec::new(),
+                end: Some(t.to_be_bytes().to_vec()),
+                seq: SeqNo(t),
+            })
+            .collect();
+        assert_eq!(condense(&nested, &[SeqNo(2000)]).len(), 1);
+        let index = TombstoneIndex::new(nested);
+        assert!(index.numbers.len() < 2000 * 12);
+        assert_eq!(
+            index.newest_covering(&1500_u64.to_be_bytes(), SeqNo(1800)),
+            Some(SeqNo(1800))
+        );
+    }
+}

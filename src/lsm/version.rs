@@ -1,0 +1,249 @@
+//! Versions: which tables make up the tree at one moment.
+//!
+//! # Invariants
+//!
+//! - **V1** A version never changes. A flush or a compaction makes a new one from the current one and a
+//!   [`VersionEdit`].
+//! - **V2** Level 0 is sorted by age, newest first; its tables may overlap. Tables of a deeper level are sorted
+//!   by key and their extents, range tombstones included, are disjoint.
+//! - **V3** For one key, every version in a level is newer than every version in deeper levels; within
+//!   level 0, than in older tables. Range tombstones count as versions of the keys they
+//!   cover. So a lookup may stop at the first level that knows the key.
+//! - **V4** All versions of a key that are in one deeper level are in one table.
+//!
+//! Holding a version holds its tables: a [`TableHandle`] that has left the current version
+//! hands its file to the [`Reaper`] when the last version that has it is dropped.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::files::Reaper;
+use super::table::{Table, TableMeta};
+use super::tombstones::TombstoneIndex;
+use crate::key::head64;
+use crate::types::{FileId, SeqNo};
+
+/// Number of levels, level 0 included.
+pub(crate) const LEVELS: usize = 7;
+
+/// An open table in some version.
+#[derive(Debug)]
+pub(crate) struct TableHandle {
+    table: Arc<Table>,
+    /// The table's range tombstones; apart from the table, so that a scan can hold them.
+    tombstones: Arc<TombstoneIndex>,
+    obsolete: AtomicBool,
+    reaper: Arc<Reaper>,
+}
+
+impl TableHandle {
+    /// Wraps an open table.
+    pub(crate) fn new(table: Table, reaper: Arc<Reaper>) -> Self {
+        let tombstones = TombstoneIndex::new(table.range_tombstones().to_vec());
+        Self {
+            table: Arc::new(table),
+            tombstones: Arc::new(tombstones),
+            obsolete: AtomicBool::new(false),
+            reaper,
+        }
+    }
+
+    /// The table.
+    #[inline]
+    pub(crate) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// What the manifest knows of the table.
+    #[inline]
+    pub(crate) fn meta(&self) -> &TableMeta {
+        self.table.meta()
+    }
+
+    /// The file's number.
+    pub(crate) fn id(&self) -> FileId {
+        self.meta().id
+    }
+
+    /// The table's range tombstones.
+    #[inline]
+    pub(crate) fn tombstones(&self) -> &Arc<TombstoneIndex> {
+        &self.tombstones
+    }
+
+    /// The table is in no future version: its file goes when this handle does.
+    pub(crate) fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TableHandle {
+    fn drop(&mut self) {
+        if *self.obsolete.get_mut() {
+            self.reaper.doom(self.table.meta().id);
+        }
+    }
+}
+
+/// Tables of one level, in the order of V2.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Level {
+    tables: Arc<Vec<Arc<TableHandle>>>,
+    /// Heads of the smallest keys, side by side: a search touches no table but the one it finds.
+    heads: Vec<u64>,
+    bytes: u64,
+}
+
+impl Level {
+    fn new(tables: Vec<Arc<TableHandle>>) -> Self {
+        Self {
+            heads: tables
+                .iter()
+                .map(|t| head64(&t.meta().smallest_key))
+                .collect(),
+            bytes: tables.iter().map(|t| t.meta().size_bytes).sum(),
+            tables: Arc::new(tables),
+        }
+    }
+
+    /// The tables, in the order of V2.
+    pub(crate) fn tables(&self) -> &Arc<Vec<Arc<TableHandle>>> {
+        &self.tables
+    }
+
+    /// Bytes of all tables.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The table whose extent holds `key`. Not for level 0.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableHandle>> {
+        let head = head64(key);
+        let mut above = self.heads.partition_point(|h| *h < head);
+        // Equal heads decide nothing: compare keys, of which there are few.
+        while self.heads.get(above) == Some(&head)
+            && self.tables[above].meta().smallest_key.as_slice() <= key
+        {
+            above += 1;
+        }
+        let table = &self.tables[above.checked_sub(1)?];
+        (!table.meta().is_before(key)).then_some(table)
+    }
+
+    /// The tables whose extents meet `[start, end)`. Not for level 0.
+    pub(crate) fn overlapping(&self, start: &[u8], end: Bound<&[u8]>) -> &[Arc<TableHandle>] {
+        let low = self.tables.partition_point(|t| t.meta().is_before(start));
+        let high = self.tables.partition_point(|t| {
+            let smallest = t.meta().smallest_key.as_slice();
+            match end {
+                Bound::Included(end) => smallest <= end,
+                Bound::Excluded(end) => smallest < end,
+                Bound::Unbounded => true,
+            }
+        });
+        &self.tables[low..high.max(low)]
+    }
+}
+
+/// The tables of the tree at one moment (V1).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Version {
+    levels: [Level; LEVELS],
+    has_range_tombstones: bool,
+}
+
+/// The difference between a version and the next.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VersionEdit {
+    /// Tables that leave: level and number.
+    pub(crate) removed: Vec<(usize, FileId)>,
+    /// Tables that come: level and handle. One that moves to another level is in both lists.
+    pub(crate) added: Vec<(usize, Arc<TableHandle>)>,
+    /// Everything up to here is in tables now.
+    pub(crate) persisted_seq: Option<SeqNo>,
+}
+
+impl Version {
+    /// The levels, from level 0.
+    pub(crate) fn levels(&self) -> &[Level; LEVELS] {
+        &self.levels
+    }
+
+    /// One level.
+    pub(crate) fn level(&self, level: usize) -> &Level {
+        &self.levels[level]
+    }
+
+    /// False if no table has a range tombstone.
+    pub(crate) fn has_range_tombstones(&self) -> bool {
+        self.has_range_tombstones
+    }
+
+    /// All tables with their levels.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableHandle>)> {
+        let levels = self.levels.iter().enumerate();
+        levels.flat_map(|(level, l)| l.tables.iter().map(move |table| (level, table)))
+    }
+
+    /// The version after this one.
+    pub(crate) fn apply(&self, edit: &VersionEdit) -> Self {
+        let levels = std::array::from_fn(|level| {
+            let touched = edit.removed.iter().any(|(l, _)| *l == level)
+                || edit.added.iter().any(|(l, _)| *l == level);
+            if !touched {
+                return self.levels[level].clone();
+            }
+            let removed = |table: &Arc<TableHandle>| edit.removed.contains(&(level, table.id()));
+            let kept = self.levels[level]
+                .tables
+                .iter()
+                .filter(|table| !removed(table));
+            let added = edit
+                .added
+                .iter()
+                .filter(|(l, _)| *l == level)
+                .map(|(_, table)| table);
+            let mut tables: Vec<_> = kept.chain(added).cloned().collect();
+            if level == 0 {
+                // Flushes hold disjoint ranges of sequence numbers: the highest tells the age.
+                tables.sort_by_key(|t| std::cmp::Reverse((t.meta().largest_seq, t.id().0)));
+            } else {
+                tables.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
+            }
+            Level::new(tables)
+        });
+        let has_range_tombstones = levels
+            .iter()
+            .flat_map(|level: &Level| level.tables.iter())
+            .any(|table| !table.tombstones().is_empty());
+        Self {
+            levels,
+            has_range_tombstones,
+        }
+    }
+
+    /// Every way in which V2 is broken, one line each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (number, level) in self.levels.iter().enumerate() {
+            for pair in level.tables.windows(2) {
+                let (a, b) = (pair[0].meta(), pair[1].meta());
+                if number == 0 && a.smallest_seq <= b.largest_seq {
+                    problems.push(format!(
+                        "level 0: tables {} and {} overlap in sequence numbers",
+                        a.id.0, b.id.0
+                    ));
+                }
+                if number > 0 && !a.is_before(&b.smallest_key) {
+                    problems.push(format!(
+                        "level {number}: tables {} and {} overlap in keys",
+                        a.id.0, b.id.0
+                    ));
+                }
+            }
+        }
+        problems
+    }
+}

@@ -1,0 +1,198 @@
+//! Views: everything a read needs, behind one pointer.
+//!
+//! A [`Superversion`] names the memtables and the version of one moment. The engine keeps the current one
+//! in an atomic pointer; a read loads it once and holds no lock. Rotation, flush and compaction
+//! replace it.
+//!
+//! # View first, number second
+//!
+//! A read loads its superversion *first* and the published number *second*. The other way round it could miss
+//! what it must see. Say it takes number 10 and is suspended; meanwhile operation 11 overwrites key k and is
+//! published, and a flush, for which no read below 11 exists, keeps only version 11 of k and installs its table. With a
+//! view loaded now, the read at 10 would find version 11 (too new) and no other, and
+//! report k absent. Taken in the right order the read either has the older view, which still has the
+//! memtable with both versions, or a number of at least 11. In general: tables made with published
+//! number `p` are installed after `p` was published, so who sees them reads at `p` or higher; and
+//! [`super::retention`] keeps what such reads need. A read never sees *less* than what was
+//! published when it began (E4), since the number is taken after it began, and memtables reach
+//! the superversion before anything is inserted into them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::cursor::ScanCursor;
+use super::entry::{Entry, EntryCursor, EntryKind};
+use super::memtable::Memtable;
+use super::merge::MergeCursor;
+use super::run::RunCursor;
+use super::table::filter_hash;
+use super::tombstones::TombstoneIndex;
+use super::version::{TableHandle, Version};
+use crate::engine::{Cursor, ReadView};
+use crate::error::Result;
+use crate::types::SeqNo;
+
+/// Memtables and version of one moment. Immutable, but for the active memtable's growth.
+#[derive(Debug, Clone)]
+pub(crate) struct Superversion {
+    /// Where writes go.
+    pub(crate) active: Arc<Memtable>,
+    /// Full memtables that wait for their flush, newest first.
+    pub(crate) immutable: Vec<Arc<Memtable>>,
+    /// The tables.
+    pub(crate) version: Arc<Version>,
+}
+
+impl Superversion {
+    /// The memtables, newest first.
+    pub(crate) fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.immutable)
+    }
+
+    /// Lends the value of `key` as of `seq` to `read` and returns true, or returns false.
+    ///
+    /// Sources are asked from the newest on, and the first that knows the key decides: by V3 of
+    /// [`super::version`], and because memtables are older the further back they are. A range tombstone in a
+    /// source hides what is older in the same source, and everything in later ones.
+    pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        for memtable in self.memtables() {
+            let cover = memtable.tombstones().newest_covering(key, seq);
+            let mut is_live = false;
+            let found = memtable.get(key, seq, &mut |entry| {
+                is_live = lend_if_live(entry, cover, read);
+            });
+            if found || cover.is_some() {
+                return Ok(is_live);
+            }
+        }
+        let hash = filter_hash(key);
+        for table in self.version.level(0).tables().iter() {
+            if table.meta().contains_key(key) {
+                if let Some(is_live) = get_from_table(table, key, hash, seq, read)? {
+                    return Ok(is_live);
+                }
+            }
+        }
+        for level in &self.version.levels()[1..] {
+            if let Some(table) = level.find(key) {
+                if let Some(is_live) = get_from_table(table, key, hash, seq, read)? {
+                    return Ok(is_live);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// A cursor over what reads at `seq` see, standing nowhere.
+    pub(crate) fn scan(&self, seq: SeqNo) -> ScanCursor {
+        let mut sources: Vec<Box<dyn EntryCursor>> = Vec::new();
+        let mut tombstones: Vec<Arc<TombstoneIndex>> = Vec::new();
+        for memtable in self.memtables() {
+            // An empty memtable may fill while the scan goes on, but above `seq`.
+            if memtable.entries() > 0 {
+                sources.push(memtable.cursor());
+            }
+            if memtable.tombstones().len() > 0 {
+                tombstones.extend(memtable.tombstones().indexes().iter().cloned());
+            }
+        }
+        for table in self.version.level(0).tables().iter() {
+            sources.push(Box::new(table.table().cursor(true)));
+        }
+        for level in &self.version.levels()[1..] {
+            if !level.tables().is_empty() {
+                sources.push(Box::new(RunCursor::new(Arc::clone(level.tables()), true)));
+            }
+        }
+        if self.version.has_range_tombstones() {
+            let indexes = self.version.tables().map(|(_, table)| table.tombstones());
+            tombstones.extend(indexes.filter(|index| !index.is_empty()).cloned());
+        }
+        // Tables opened later by a run cursor, and their files, live as long as this does.
+        ScanCursor::new(
+            MergeCursor::new(sources),
+            seq,
+            tombstones,
+            Arc::clone(&self.version),
+        )
+    }
+}
+
+/// Lends the entry's value, unless the entry is a delete or covered.
+#[inline]
+fn lend_if_live(entry: &Entry<'_>, cover: Option<SeqNo>, read: &mut dyn FnMut(&[u8])) -> bool {
+    let is_live = entry.kind == EntryKind::Put && cover.is_none_or(|cover| cover < entry.seq);
+    if is_live {
+        read(entry.value);
+    }
+    is_live
+}
+
+/// `Some(true)` if the table has a value and lent it, `Some(false)` if it knows that there is none.
+#[inline]
+fn get_from_table(
+    table: &TableHandle,
+    key: &[u8],
+    hash: u64,
+    seq: SeqNo,
+    read: &mut dyn FnMut(&[u8]),
+) -> Result<Option<bool>> {
+    let cover = table.tombstones().newest_covering(key, seq);
+    let mut is_live = false;
+    let found = table.table().get(key, hash, seq, &mut |entry| {
+        is_live = lend_if_live(entry, cover, read);
+    })?;
+    Ok((found || cover.is_some()).then_some(is_live))
+}
+
+/// A view for one scan: holds the superversion.
+#[derive(Debug)]
+pub(crate) struct ScanView {
+    pub(crate) superversion: Arc<Superversion>,
+    pub(crate) seq: SeqNo,
+}
+
+impl ReadView for ScanView {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.superversion.get(key, self.seq, read)
+    }
+
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+        Box::new(self.superversion.scan(self.seq))
+    }
+}
+
+/// A view for a snapshot, which may live long: it holds no memtable and no table. Its number is registered
+/// with the visibility, so flushes and compactions keep what it sees, and it reads from whatever
+/// superversion is current.
+pub(crate) struct SnapshotView {
+    current: Arc<ArcSwap<Superversion>>,
+    seq: SeqNo,
+}
+
+impl SnapshotView {
+    /// A view at `seq` of whatever tree `current` holds.
+    pub(crate) fn new(current: Arc<ArcSwap<Superversion>>, seq: SeqNo) -> Self {
+        Self { current, seq }
+    }
+}
+
+impl fmt::Debug for SnapshotView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotView")
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReadView for SnapshotView {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.current.load().get(key, self.seq, read)
+    }
+
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+        Box::new(self.current.load().scan(self.seq))
+    }
+}

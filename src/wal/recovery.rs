@@ -1,0 +1,485 @@
+//! Reading an existing log.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::log::{Inheritance, LiveSegment, Log};
+use super::segment::{
+    Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, claimed_record,
+    decode_header, parse_name, record_at, segment_path, segment_seed,
+};
+use super::writer::Writer;
+use super::{WalConfig, discard_file};
+use crate::error::{Error, Result};
+use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
+use crate::types::SeqNo;
+
+/// Takes a record: its first and last sequence number and its payload.
+pub(crate) type Visit<'a> = dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()> + 'a;
+
+/// A log that is being read. Changes nothing on disk before [`into_log`](Self::into_log).
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    store_id: u64,
+    /// From the oldest segment to the newest active one (W3).
+    chain: Vec<Found>,
+    /// Active segments that no later one names: left by a failed activation, or from before a chain began.
+    strays: Vec<Found>,
+    /// Prepared segments that no activation names.
+    blanks: Vec<Found>,
+    temporaries: Vec<PathBuf>,
+    /// Highest number in use (W2).
+    number_max: u64,
+    /// Last sequence number, once replay has found it.
+    last: Option<SeqNo>,
+    /// Highest sequence number that anything read says was durable (W4).
+    witnessed: SeqNo,
+    /// Segments with records that were replayed: index in the chain, and where the records end.
+    replayed: Vec<(usize, usize)>,
+}
+
+#[derive(Debug)]
+struct Found {
+    number: u64,
+    path: PathBuf,
+    len_bytes: u64,
+    state: ActivationState,
+    /// Records from here on are dead: a later segment begins here (W5).
+    limit: SeqNo,
+}
+
+impl Found {
+    fn activation(&self) -> Option<&Activation> {
+        match &self.state {
+            ActivationState::Active(activation) => Some(activation),
+            _ => None,
+        }
+    }
+
+    /// First sequence number that counts here.
+    fn first(&self) -> SeqNo {
+        self.activation()
+            .map_or(self.limit, |a| a.first.min(self.limit))
+    }
+}
+
+/// Above every sequence number: no later segment cuts.
+const NO_LIMIT: SeqNo = SeqNo(u64::MAX);
+
+impl Recovery {
+    /// Reads the headers of the log of store `store_id` in `dir`, which may be empty or missing.
+    pub(crate) fn open(fs: Arc<dyn Fs>, dir: &Path, store_id: u64) -> Result<Self> {
+        let mut recovery = Self {
+            dir: dir.to_path_buf(),
+            store_id,
+            chain: Vec::new(),
+            strays: Vec::new(),
+            blanks: Vec::new(),
+            temporaries: Vec::new(),
+            number_max: 0,
+            last: None,
+            witnessed: SeqNo::ZERO,
+            replayed: Vec::new(),
+            fs,
+        };
+        let mut found = recovery.read_headers()?;
+        found.sort_by_key(|segment| segment.number);
+        recovery.link(found)?;
+        Ok(recovery)
+    }
+
+    fn read_headers(&mut self) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        if !self.fs.exists(&self.dir)? {
+            return Ok(found);
+        }
+        for name in self.fs.read_dir(&self.dir)? {
+            let path = self.dir.join(&name);
+            match parse_name(&name) {
+                // Somebody else's file: none of our business.
+                None => {}
+                Some(Name::Temporary(number)) => {
+                    self.number_max = self.number_max.max(number);
+                    self.temporaries.push(path);
+                }
+                Some(Name::Segment(number)) => {
+                    self.number_max = self.number_max.max(number);
+                    found.push(self.read_header(path, number)?);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_header(&self, path: PathBuf, number: u64) -> Result<Found> {
+        let file = self.fs.open(&path, OpenMode::Read)?;
+        let len_bytes = file.len()?;
+        if len_bytes < HEADER_LEN_BYTES as u64 {
+            return Err(Error::corruption(
+                &path,
+                len_bytes,
+                "the segment is cut off within its header",
+            ));
+        }
+        let mut bytes = [0; HEADER_LEN_BYTES];
+        file.read_exact_at(&mut bytes, 0)?;
+        let (header, state) = decode_header(&path, self.store_id, &bytes)?;
+        if header.number != number {
+            return Err(Error::corruption(
+                &path,
+                24,
+                format!("the file is segment {:016x}", header.number),
+            ));
+        }
+        if header.len_bytes != len_bytes {
+            return Err(Error::corruption(
+                &path,
+                len_bytes.min(header.len_bytes),
+                format!(
+                    "the segment has {len_bytes} bytes instead of {}",
+                    header.len_bytes
+                ),
+            ));
+        }
+        Ok(Found {
+            number,
+            path,
+            len_bytes,
+            state,
+            limit: NO_LIMIT,
+        })
+    }
+
+    /// Follows the chain from its newest end, then computes what later segments cut off.
+    fn link(&mut self, mut found: Vec<Found>) -> Result<()> {
+        let mut wanted = found
+            .iter()
+            .rev()
+            .find(|segment| segment.activation().is_some())
+            .map_or(0, |segment| segment.number);
+        while wanted != 0 {
+            let Ok(at) = found.binary_search_by_key(&wanted, |segment| segment.number) else {
+                let older = found
+                    .iter()
+                    .any(|s| s.number < wanted && s.activation().is_some());
+                if older {
+                    return Err(Error::corruption(
+                        &segment_path(&self.dir, wanted),
+                        0,
+                        "a segment from the middle of the log is missing",
+                    ));
+                }
+                // Retired, and everything older with it.
+                break;
+            };
+            let segment = found.remove(at);
+            wanted = match segment.activation() {
+                Some(activation) => activation.previous,
+                // Its activation was lost, and with it the name of its
+                // predecessor, which is the next older one.
+                None => found[..at]
+                    .iter()
+                    .rev()
+                    .find(|older| older.activation().is_some())
+                    .map_or(0, |older| older.number),
+            };
+            self.chain.push(segment);
+        }
+        self.chain.reverse();
+        for segment in found {
+            match segment.activation() {
+                Some(_) => self.strays.push(segment),
+                None => self.blanks.push(segment),
+            }
+        }
+        let mut limit = NO_LIMIT;
+        for segment in self.chain.iter_mut().rev() {
+            segment.limit = limit;
+            if let Some(activation) = segment.activation() {
+                limit = limit.min(activation.first);
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits every valid record in commit order, with its first and last sequence number; those that end
+    /// below `from` may be left out. A torn tail ends the log silently; damage is
+    /// [`Error::Corruption`]. Returns the last sequence number in the log; if it holds no record, the one before
+    /// the first that its newest segment announces; zero for a new log.
+    pub(crate) fn replay(&mut self, from: SeqNo, visit: &mut Visit<'_>) -> Result<SeqNo> {
+        // The next number expected, once the oldest segment has told.
+        let mut expected: Option<SeqNo> = None;
+        let mut witnessed = SeqNo::ZERO;
+        self.replayed.clear();
+        for (index, segment) in self.chain.iter().enumerate() {
+            let Some(activation) = segment.activation() else {
+                continue;
+            };
+            if activation.first >= segment.limit {
+                // Dead as a whole.
+                continue;
+            }
+            // By W5 the next living segment begins at this one's limit, so going on means that
+            // the numbers fit.
+            debug_assert!(expected.is_none_or(|expected| expected == activation.first));
+            if segment.limit <= from {
+                expected = Some(segment.limit);
+                continue;
+            }
+            let bytes = self.read_segment(segment)?;
+            let read = self.read_records(segment, activation, &bytes, from, visit)?;
+            let (next, at) = (read.expected, read.end);
+            self.replayed.push((index, at));
+            witnessed = witnessed.max(read.witnessed);
+            expected = Some(next);
+            if next == segment.limit {
+                continue;
+            }
+            // The log ends here, or the rest is damaged. Later segments and
+            // what follows in this one may know (W4).
+            let seed = segment_seed(self.store_id, segment.number);
+            if bears_witness(&bytes, at, seed, next) || self.later_witness(index + 1, next)? {
+                return Err(Error::corruption(
+                    &segment.path,
+                    at as u64,
+                    format!("the record of sequence number {next}, which was durable, is damaged"),
+                ));
+            }
+            self.witnessed = witnessed;
+            self.last = Some(next.prev());
+            return Ok(next.prev());
+        }
+        // No active segment at all.
+        let last = expected.map_or(SeqNo::ZERO, SeqNo::prev);
+        if self.later_witness(self.chain.len(), last.next())? {
+            return Err(Error::corruption(
+                &self.dir,
+                0,
+                format!(
+                    "the segment that holds sequence number {} is missing",
+                    last.next()
+                ),
+            ));
+        }
+        self.last = Some(last);
+        Ok(last)
+    }
+
+    /// Visits the records of one segment up to its limit.
+    fn read_records(
+        &self,
+        segment: &Found,
+        activation: &Activation,
+        bytes: &[u8],
+        from: SeqNo,
+        visit: &mut Visit<'_>,
+    ) -> Result<ReadRecords> {
+        let seed = segment_seed(self.store_id, segment.number);
+        let mut read = ReadRecords {
+            expected: activation.first,
+            end: HEADER_LEN_BYTES,
+            witnessed: activation.synced,
+        };
+        while read.expected < segment.limit
+            && let Some(record) = record_at(bytes, read.end, seed)
+            && record.first == read.expected
+            && record.last < segment.limit
+        {
+            if record.last >= from {
+                visit(record.first, record.last, record.payload)?;
+            }
+            read.expected = record.last.next();
+            read.end = record.next_at;
+            read.witnessed = read.witnessed.max(record.synced);
+        }
+        Ok(read)
+    }
+
+    /// True if anything in the chain from `index` on, or in a segment whose activation was lost, says that
+    /// `expected` was durable.
+    fn later_witness(&self, index: usize, expected: SeqNo) -> Result<bool> {
+        for segment in &self.chain[index..] {
+            let announced = segment.activation().is_some_and(|a| a.synced >= expected);
+            if announced || self.has_witness(segment, expected)? {
+                return Ok(true);
+            }
+        }
+        for segment in &self.blanks {
+            if self.has_witness(segment, expected)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_witness(&self, segment: &Found, expected: SeqNo) -> Result<bool> {
+        let seed = segment_seed(self.store_id, segment.number);
+        if segment.state == ActivationState::Blank {
+            // Nearly always never used. Its first record tells, without reading the whole segment.
+            let file = self.fs.open(&segment.path, OpenMode::Read)?;
+            let mut head = [0; 40];
+            let at = HEADER_LEN_BYTES as u64;
+            if segment.len_bytes < at + head.len() as u64 {
+                return Ok(false);
+            }
+            file.read_exact_at(&mut head, at)?;
+            if head == [0; 40] {
+                return Ok(false);
+            }
+        }
+        let bytes = self.read_segment(segment)?;
+        Ok(bears_witness(&bytes, HEADER_LEN_BYTES, seed, expected))
+    }
+
+    fn read_segment(&self, segment: &Found) -> Result<SegmentBytes> {
+        let file = self.fs.open(&segment.path, OpenMode::Read)?;
+        if let Some(map) = file.map(segment.len_bytes)? {
+            map.advise(Advice::Sequential, 0, map.len());
+            return Ok(SegmentBytes::Mapped(map));
+        }
+        // The length was compared with the file's when the header was read.
+        read_all(&*file, segment.len_bytes).map(SegmentBytes::Owned)
+    }
+
+    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an engine holds
+    /// more than the log does: then nothing in the log counts any longer. Always in a new segment (W5); old ones
+    /// stay until they are retired.
+    pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
+        let found = self.last.expect("replay comes first");
+        assert!(last >= found, "recovered records are not cut off");
+        self.fs.create_dir_all(&self.dir)?;
+        if let Some(parent) = self.dir.parent() {
+            // Even if the directory was there: whoever created it may not have come to this.
+            self.fs.sync_dir(parent)?;
+        }
+        self.make_durable()?;
+        self.fs.sync_dir(&self.dir)?;
+        let previous = match self.chain.last() {
+            Some(newest) if last == found => newest.number,
+            _ => 0,
+        };
+        let live = self.inherited(last);
+        let mut blanks = self.blanks;
+        let usable = blanks
+            .iter()
+            .position(|blank| blank.len_bytes == config.segment_len());
+        let spare = usable.map(|at| blanks.swap_remove(at).path);
+        let (log, active) = Log::start(
+            Arc::clone(&self.fs),
+            &self.dir,
+            self.store_id,
+            config,
+            Inheritance {
+                live,
+                spare,
+                next_number: self.number_max + 1,
+                last,
+                previous,
+            },
+        )?;
+        // Only now that a higher number is durable may files go (W2).
+        for path in self
+            .temporaries
+            .iter()
+            .chain(blanks.iter().map(|blank| &blank.path))
+        {
+            discard_file(&*self.fs, path)?;
+        }
+        Ok((Writer::new(Arc::clone(&log), active, last), log))
+    }
+
+    /// Makes what replay found durable, since the new segment is going to say so. After a kill it may exist in memory
+    /// only; after a failed sync the operating system may even hold it for clean and never write it. So what
+    /// nothing proves to be durable is written again, unchanged, before it is synced.
+    fn make_durable(&self) -> Result<()> {
+        for (index, segment) in self.chain.iter().enumerate() {
+            let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
+            let replayed = self.replayed.iter().find(|(at, _)| *at == index);
+            if let Some((_, end)) = replayed
+                && let Some(start) = self.first_unproven(segment, *end)?
+            {
+                rewrite(&*file, 0, HEADER_LEN_BYTES)?;
+                rewrite(&*file, start, *end)?;
+            }
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Where the first record begins that nothing proves to be durable.
+    fn first_unproven(&self, segment: &Found, end: usize) -> Result<Option<usize>> {
+        if segment.limit <= self.witnessed {
+            return Ok(None);
+        }
+        let bytes = self.read_segment(segment)?;
+        let mut at = HEADER_LEN_BYTES;
+        while at < end
+            && let Some(record) = claimed_record(&bytes, at)
+            && record.last <= self.witnessed
+        {
+            at = record.next_at;
+        }
+        Ok((at < end).then_some(at))
+    }
+
+    /// The old segments as the log will retire them. Strays come first: a segment of the
+    /// chain must not be gone while something older than it is there (W3).
+    fn inherited(&self, last: SeqNo) -> VecDeque<LiveSegment> {
+        let next = last.next();
+        self.strays
+            .iter()
+            .map(|segment| (segment, SeqNo::ZERO))
+            .chain(self.chain.iter().map(|s| (s, s.first().min(next))))
+            .map(|(segment, first)| LiveSegment {
+                number: segment.number,
+                path: segment.path.clone(),
+                len_bytes: segment.len_bytes,
+                first,
+                is_anchored: true,
+            })
+            .collect()
+    }
+}
+
+/// How far the records of a segment go.
+struct ReadRecords {
+    /// The number expected next,
+    expected: SeqNo,
+    /// and where it was not found.
+    end: usize,
+    witnessed: SeqNo,
+}
+
+/// The bytes of a segment.
+enum SegmentBytes {
+    Mapped(Mapping),
+    Owned(Vec<u8>),
+}
+
+impl std::ops::Deref for SegmentBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// Writes the bytes from `start` to `end` again as they are.
+fn rewrite(file: &dyn File, start: usize, end: usize) -> Result<()> {
+    let mut buffer = vec![0; (end - start).min(64 << 10)];
+    let (mut at, end) = (start as u64, end as u64);
+    let end = end.min(file.len()?);
+    while at < end {
+        let len = (end - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], at)?;
+        file.write_all_at(&buffer[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! The bytes of a segment file (docs/format.md, "Log segment"): names, header, activation, records.
+
+use std::path::{Path, PathBuf};
+
+use crate::checksum::{checksum, seed_of};
+use crate::coding::{get_u32, get_u64};
+use crate::error::{Error, Result};
+use crate::record::{FRAME_HEADER_LEN_BYTES, frame_at, frame_header, frame_len};
+use crate::types::SeqNo;
+
+pub(super) const MAGIC: [u8; 8] = *b"HEDGELOG";
+pub(super) const VERSION: u32 = 1;
+
+/// Header and activation; records follow.
+pub(super) const HEADER_LEN_BYTES: usize = 128;
+/// Where the activation stands. In the sector of the header, which is rewritten with the same bytes
+/// when the sector is, so that tearing it loses the activation at most.
+pub(super) const ACTIVATION_AT: usize = 64;
+/// Records begin at multiples of this, so that a search for them has few places to look.
+pub(super) const ALIGN_BYTES: usize = 8;
+/// First, last and synced sequence number, in front of the payload proper.
+const META_LEN_BYTES: usize = 24;
+/// What a record needs besides its payload.
+pub(super) const RECORD_HEADER_LEN_BYTES: usize = FRAME_HEADER_LEN_BYTES + META_LEN_BYTES;
+
+/// See [`Header::opened_active`].
+const FLAG_OPENED_ACTIVE: u64 = 1;
+
+/// The part of a segment's header that is durable before the segment is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) number: u64,
+    /// Length of the file.
+    pub(super) len_bytes: u64,
+    /// The segment came into being with its activation (recovery makes it so); a torn activation
+    /// cannot be explained by a power loss then.
+    pub(super) opened_active: bool,
+}
+
+/// Written when a segment becomes the active one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Activation {
+    /// First sequence number in the segment; overrules records of older segments from there on.
+    pub(super) first: SeqNo,
+    /// Number of the segment before this one; zero at the start of a chain.
+    pub(super) previous: u64,
+    /// Everything up to here was durable.
+    pub(super) synced: SeqNo,
+}
+
+/// What the activation's place in a header holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ActivationState {
+    /// Never activated, or the activation did not reach the disk.
+    Blank,
+    /// Something else than an activation.
+    Torn,
+    Active(Activation),
+}
+
+/// Seed of all checksums in segment `number` of a store (W2).
+pub(super) fn segment_seed(store_id: u64, number: u64) -> u64 {
+    seed_of(&[store_id, number])
+}
+
+/// The header of a segment, with or without its activation.
+pub(super) fn encode_header(
+    store_id: u64,
+    header: &Header,
+    activation: Option<&Activation>,
+) -> [u8; HEADER_LEN_BYTES] {
+    let mut out = [0; HEADER_LEN_BYTES];
+    out[..8].copy_from_slice(&MAGIC);
+    out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    out[16..24].copy_from_slice(&store_id.to_le_bytes());
+    out[24..32].copy_from_slice(&header.number.to_le_bytes());
+    out[32..40].copy_from_slice(&header.len_bytes.to_le_bytes());
+    let flags = if header.opened_active {
+        FLAG_OPENED_ACTIVE
+    } else {
+        0
+    };
+    out[40..48].copy_from_slice(&flags.to_le_bytes());
+    let sum = header_checksum(&out);
+    out[12..16].copy_from_slice(&sum.to_le_bytes());
+    if let Some(activation) = activation {
+        out[ACTIVATION_AT..].copy_from_slice(&encode_activation(
+            store_id,
+            header.number,
+            activation,
+        ));
+    }
+    out
+}
+
+fn header_checksum(bytes: &[u8]) -> u32 {
+    let seed = seed_of(&[u64::from(get_u32(bytes, 8))]);
+    checksum(seed, &bytes[16..ACTIVATION_AT])
+}
+
+/// The second half of the header.
+pub(super) fn encode_activation(
+    store_id: u64,
+    number: u64,
+    activation: &Activation,
+) -> [u8; HEADER_LEN_BYTES - ACTIVATION_AT] {
+    let mut out = [0; HEADER_LEN_BYTES - ACTIVATION_AT];
+    out[8..16].copy_from_slice(&activation.first.0.to_le_bytes());
+    out[16..24].copy_from_slice(&activation.previous.to_le_bytes());
+    out[24..32].copy_from_slice(&activation.synced.0.to_le_bytes());
+    let sum = checksum(segment_seed(store_id, number), &out[4..]);
+    out[..4].copy_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// Decodes a header. A segment's name becomes durable after its header did, so under a segment's name
+/// nothing but a valid header is in order.
+pub(super) fn decode_header(
+    path: &Path,
+    store_id: u64,
+    bytes: &[u8; HEADER_LEN_BYTES],
+) -> Result<(Header, ActivationState)> {
+    if bytes[..8] != MAGIC {
+        return Err(Error::corruption(path, 0, "this is not a log segment"));
+    }
+    let version = get_u32(bytes, 8);
+    if version != VERSION {
+        return Err(Error::UnsupportedFormat {
+            file: path.to_path_buf(),
+            found: version,
+            supported: VERSION,
+        });
+    }
+    if get_u32(bytes, 12) != header_checksum(bytes) {
+        return Err(Error::corruption(path, 12, "wrong checksum of the header"));
+    }
+    let owner = get_u64(bytes, 16);
+    if owner != store_id {
+        return Err(Error::corruption(
+            path,
+            16,
+            format!("the segment belongs to store {owner:016x}, this is store {store_id:016x}"),
+        ));
+    }
+    let header = Header {
+        number: get_u64(bytes, 24),
+        len_bytes: get_u64(bytes, 32),
+        opened_active: get_u64(bytes, 40) & FLAG_OPENED_ACTIVE != 0,
+    };
+    let state = decode_activation(store_id, header.number, &bytes[ACTIVATION_AT..]);
+    if header.opened_active && !matches!(state, ActivationState::Active(_)) {
+        return Err(Error::corruption(
+            path,
+            ACTIVATION_AT as u64,
+            "the activation of the segment is not intact",
+        ));
+    }
+    Ok((header, state))
+}
+
+fn decode_activation(store_id: u64, number: u64, bytes: &[u8]) -> ActivationState {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return ActivationState::Blank;
+    }
+    let activation = Activation {
+        first: SeqNo(get_u64(bytes, 8)),
+        previous: get_u64(bytes, 16),
+        synced: SeqNo(get_u64(bytes, 24)),
+    };
+    let intact = get_u32(bytes, 0) == checksum(segment_seed(store_id, number), &bytes[4..])
+        && activation.first > SeqNo::ZERO
+        && activation.first <= SeqNo::MAX
+        && activation.previous < number
+        && activation.synced < activation.first;
+    if intact {
+        ActivationState::Active(activation)
+    } else {
+        ActivationState::Torn
+    }
+}
+
+/// The bytes in front of a record's payload, which is `parts` joined.
+pub(super) fn encode_record_header(
+    seed: u64,
+    offset: u64,
+    first: SeqNo,
+    last: SeqNo,
+    synced: SeqNo,
+    parts: &[&[u8]],
+) -> [u8; RECORD_HEADER_LEN_BYTES] {
+    let mut out = [0; RECORD_HEADER_LEN_BYTES];
+    let meta = &mut out[FRAME_HEADER_LEN_BYTES..];
+    meta[..8].copy_from_slice(&first.0.to_le_bytes());
+    meta[8..16].copy_from_slice(&last.0.to_le_bytes());
+    meta[16..].copy_from_slice(&synced.0.to_le_bytes());
+    let frame = frame_header(seed, offset, &out[FRAME_HEADER_LEN_BYTES..], parts);
+    out[..FRAME_HEADER_LEN_BYTES].copy_from_slice(&frame);
+    out
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) first: SeqNo,
+    pub(super) last: SeqNo,
+    pub(super) synced: SeqNo,
+    pub(super) payload: &'a [u8],
+    /// Where the next record would begin.
+    pub(super) next_at: usize,
+}
+
+/// The place of the record after one that ends at `end`.
+pub(super) fn align(end: usize) -> usize {
+    end.next_multiple_of(ALIGN_BYTES)
+}
+
+/// The record at `at` of a segment's bytes, if there is an intact one.
+pub(super) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>> {
+    // Cheap refusals first: most places hold no record.
+    let record = claimed_record(bytes, at)?;
+    frame_at(bytes, at, seed, at as u64)?;
+    Some(record)
+}
+
+/// What the bytes at `at` claim to be, before the checksum is looked at.
+pub(super) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
+    let len = frame_len(bytes, at)?;
+    if len < META_LEN_BYTES {
+        return None;
+    }
+    let meta = at + FRAME_HEADER_LEN_BYTES;
+    let (first, last, synced) = (
+        SeqNo(get_u64(bytes, meta)),
+        SeqNo(get_u64(bytes, meta + 8)),
+        SeqNo(get_u64(bytes, meta + 16)),
+    );
+    (synced < first && first <= last && last < SeqNo::MAX).then(|| Record {
+        first,
+        last,
+        synced,
+        payload: &bytes[meta + META_LEN_BYTES..meta + len],
+        next_at: align(meta + len),
+    })
+}
+
+/// True if an intact record at or behind `from` says that `expected` was durable (W4). Records of the
+/// segment's earlier lives are older than `expected` and fall to the cheap test. The work is bounded, because hostile
+/// bytes could claim a long record everywhere; exhausting the bound counts as a witness.
+pub(super) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqNo) -> bool {
+    let mut budget_bytes = 8 * bytes.len() + (1 << 20);
+    let mut at = align(from);
+    while at + RECORD_HEADER_LEN_BYTES <= bytes.len() {
+        if let Some(claim) = claimed_record(bytes, at)
+            && claim.synced >= expected
+        {
+            let cost = claim.payload.len() + RECORD_HEADER_LEN_BYTES;
+            if cost > budget_bytes || record_at(bytes, at, seed).is_some() {
+                return true;
+            }
+            budget_bytes -= cost;
+        }
+        at += ALIGN_BYTES;
+    }
+    false
+}
+
+/// What a file name in the log's directory means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    Segment(u64),
+    /// A segment in the making, or one waiting to be used again.
+    Temporary(u64),
+}
+
+/// Reads a file name; `None` for files that are not the log's.
+pub(super) fn parse_name(name: &str) -> Option<Name> {
+    let (digits, extension) = name.split_once('.')?;
+    if digits.len() != 16
+        || !digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    {
+        return None;
+    }
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    match extension {
+        // Zero says "none" in an activation.
+        "log" if number > 0 => Some(Name::Segment(number)),
+        "tmp" => Some(Name::Temporary(number)),
+        _ => None,
+    }
+}
+
+pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.log"))
+}
+
+pub(super) fn temporary_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.tmp"))
+}

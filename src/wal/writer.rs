@@ -1,0 +1,92 @@
+//! The appending end of the log.
+
+use std::sync::Arc;
+
+use super::log::{Log, ReadySegment};
+use super::segment::{
+    ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, encode_activation,
+    encode_record_header, segment_seed,
+};
+use crate::error::{Error, Result};
+use crate::types::SeqNo;
+
+/// Appends records. There is one; the commit lock owns it.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    log: Arc<Log>,
+    active: ReadySegment,
+    /// Seed of the active segment's checksums.
+    seed: u64,
+    /// Where the next record goes.
+    at: u64,
+    /// Last sequence number appended.
+    last: SeqNo,
+}
+
+impl Writer {
+    /// Writes into `active`, which is activated and holds no record yet.
+    pub(super) fn new(log: Arc<Log>, active: ReadySegment, last: SeqNo) -> Self {
+        Self {
+            seed: segment_seed(log.store_id(), active.number),
+            log,
+            active,
+            at: HEADER_LEN_BYTES as u64,
+            last,
+        }
+    }
+
+    /// Appends one record, whose payload is `parts` joined. `first` must follow the last record appended.
+    /// On error nothing counts as appended: the numbers are free, and the next append overwrites the place.
+    pub(crate) fn append(&mut self, first: SeqNo, last: SeqNo, parts: &[&[u8]]) -> Result<()> {
+        assert!(
+            first == self.last.next() && first <= last,
+            "records follow each other without gaps"
+        );
+        self.log.check_not_failed()?;
+        let payload_len: usize = parts.iter().map(|part| part.len()).sum();
+        if payload_len > u32::MAX as usize - RECORD_HEADER_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "a log record of {payload_len} bytes exceeds 4 GiB"
+            )));
+        }
+        let record_len = (RECORD_HEADER_LEN_BYTES + payload_len) as u64;
+        if self.at + record_len > self.active.len_bytes {
+            self.switch(first, record_len)?;
+        }
+        let synced = self.log.synced_seq();
+        let header = encode_record_header(self.seed, self.at, first, last, synced, parts);
+        self.active.sink.write(self.at, &header, parts)?;
+        self.at = align((self.at + record_len) as usize) as u64;
+        self.last = last;
+        self.log.note_append(last, record_len, self.at);
+        Ok(())
+    }
+
+    /// Makes a prepared segment the active one. Nothing is waited for, least of all a sync
+    /// of the old segment: `Log::sync` covers both, in order.
+    fn switch(&mut self, first: SeqNo, record_len: u64) -> Result<()> {
+        let mut next = self.log.take_ready(HEADER_LEN_BYTES as u64 + record_len)?;
+        let activation = Activation {
+            first,
+            previous: self.active.number,
+            synced: self.log.synced_seq(),
+        };
+        let bytes = encode_activation(self.log.store_id(), next.number, &activation);
+        if let Err(e) = next.sink.write_bytes(ACTIVATION_AT as u64, &bytes) {
+            // Whatever arrived names no record, and a later try with a higher
+            // number overrules it.
+            self.log.discard(next);
+            return Err(e);
+        }
+        self.seed = segment_seed(self.log.store_id(), next.number);
+        self.at = HEADER_LEN_BYTES as u64;
+        let old = std::mem::replace(&mut self.active, next);
+        self.log.note_switch(&self.active, first, old);
+        Ok(())
+    }
+
+    /// Last sequence number appended.
+    pub(crate) fn last_seq(&self) -> SeqNo {
+        self.last
+    }
+}

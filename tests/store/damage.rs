@@ -1,0 +1,524 @@
+//! Damaged and foreign files. Whatever happens to the bytes of a store, reading gives the right
+//! data or an error: never wrong data, never a panic. What reading trips over, `verify` reports.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hedgerow::fs::{Fs, MemFs, StdFs};
+use hedgerow::{Db, EngineKind, Error, Kv, KvRead};
+
+use crate::image::Image;
+use crate::random::{Random, Source};
+use crate::rig::{Place, Rig, Sizes, from_env, keyspace_options, report, tiny};
+
+type State = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
+
+/// A closed store, and every state that a prefix of its commits has.
+struct Sample {
+    image: Image,
+    /// The state after each commit; the last one is what an intact store holds.
+    states: Vec<State>,
+}
+
+/// A store of both engines with files of every kind, part of its data only in the log.
+fn sample(seed: u64) -> Sample {
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+        .with(|options| options.background_threads(0).background_sync_ms(0));
+    let keyspaces = EngineKind::ALL.map(|engine| rig.keyspace(engine.name(), engine));
+    let mut random = Random::new(seed);
+    let mut state = State::default();
+    let mut states = vec![state.clone()];
+    for n in 0..260u32 {
+        let at = random.below(2) as usize;
+        let key = (random.below(200) as u32).to_be_bytes().to_vec();
+        if random.one_in(8) {
+            keyspaces[at].delete(&key).unwrap();
+            state[at].remove(&key);
+        } else if random.one_in(40) {
+            let mut end = key.clone();
+            end[3] = end[3].saturating_add(9);
+            keyspaces[at].delete_range(&key[..]..&end[..]).unwrap();
+            state[at].retain(|at, _| !(key <= *at && *at < end));
+        } else {
+            let len = if random.one_in(40) {
+                2500
+            } else {
+                random.below(120) as usize
+            };
+            let value = random.bytes(len);
+            keyspaces[at].put(&key, &value).unwrap();
+            state[at].insert(key, value);
+        }
+        states.push(state.clone());
+        if n % 100 == 99 {
+            rig.db().flush().unwrap();
+            keyspaces[0].compact().unwrap();
+        }
+        if n == 230 {
+            rig.db().flush().unwrap();
+        }
+    }
+    rig.db().sync().unwrap();
+    drop(keyspaces);
+    rig.abandon();
+    let image = Image::of(&**rig.fs(), rig.path());
+    Sample { image, states }
+}
+
+/// What became of a damaged store.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// It opened, and everything was right.
+    Right,
+    /// It opened, and held the state after this many commits fewer than there were.
+    Shorter(usize),
+    /// It did not open.
+    Refused,
+    /// It opened, and a read reported an error.
+    Reported,
+}
+
+/// Reads everything in every way and compares.
+fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
+    let mut found = State::default();
+    let mut failed = false;
+    for (engine, map) in EngineKind::ALL.iter().zip(&mut found) {
+        let keyspace = match db.existing_keyspace(engine.name()) {
+            Ok(Some(keyspace)) => keyspace,
+            Ok(None) => return Err(format!("keyspace {engine} is missing without an error")),
+            Err(_) => return Ok(Fate::Refused),
+        };
+        let mut forward = Vec::new();
+        for item in keyspace.iter() {
+            match item {
+                Ok((key, value)) => forward.push((key.to_vec(), value.to_vec())),
+                Err(_) => failed = true,
+            }
+        }
+        let mut backward = Vec::new();
+        for item in keyspace.iter().rev() {
+            match item {
+                Ok((key, value)) => backward.push((key.to_vec(), value.to_vec())),
+                Err(_) => failed = true,
+            }
+        }
+        backward.reverse();
+        if !failed && forward != backward {
+            return Err(format!("{engine}: the scans differ"));
+        }
+        // What a scan saw before it failed, and every lookup, must be right as well.
+        for (key, value) in forward.iter().chain(&backward) {
+            if !is_some_value(sample, *engine, key, value) {
+                return Err(format!(
+                    "{engine}: a scan yields a value that was never put"
+                ));
+            }
+        }
+        for n in 0..200u32 {
+            match keyspace.get(n.to_be_bytes()) {
+                Err(_) => failed = true,
+                Ok(Some(value)) => {
+                    if !is_some_value(sample, *engine, &n.to_be_bytes(), &value) {
+                        return Err(format!("{engine}: get yields a value that was never put"));
+                    }
+                }
+                Ok(None) => {}
+            }
+        }
+        *map = forward.into_iter().collect();
+        if !failed {
+            for n in 0..200u32 {
+                let got = keyspace
+                    .get(n.to_be_bytes())
+                    .map_err(|error| error.to_string())?;
+                if got.as_deref() != map.get(&n.to_be_bytes()[..]).map(Vec::as_slice) {
+                    return Err(format!("{engine}: get and scan differ at {n}"));
+                }
+            }
+        }
+    }
+    if failed {
+        return Ok(Fate::Reported);
+    }
+    match sample.states.iter().rev().position(|state| *state == found) {
+        Some(0) => Ok(Fate::Right),
+        Some(fewer) => Ok(Fate::Shorter(fewer)),
+        None => Err("the store holds what it never held".into()),
+    }
+}
+
+fn is_some_value(sample: &Sample, engine: EngineKind, key: &[u8], value: &[u8]) -> bool {
+    let at = EngineKind::ALL
+        .iter()
+        .position(|other| *other == engine)
+        .expect("an engine");
+    sample
+        .states
+        .iter()
+        .any(|state| state[at].get(key).is_some_and(|other| other == value))
+}
+
+/// Opens the damaged image, reads everything, verifies. `Err` says which law was broken.
+fn suffer(sample: &Sample, image: &Image, fs: Arc<dyn Fs>, root: &Path) -> Result<Fate, String> {
+    image.write(&*fs, root);
+    let options = tiny(hedgerow::Options::new())
+        .fs(fs)
+        .background_threads(0)
+        .background_sync_ms(0);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let Ok(db) = options.open(root) else {
+            return Ok(Fate::Refused);
+        };
+        let fate = examine(&db, sample)?;
+        let verified = db.verify();
+        if fate == Fate::Reported && verified.is_ok_and(|report| report.is_clean()) {
+            return Err("reading failed, yet verify finds nothing wrong".to_owned());
+        }
+        Ok(fate)
+    }));
+    outcome.unwrap_or_else(|_| Err("panic".to_owned()))
+}
+
+/// Counts of fates over a sweep.
+#[derive(Debug, Default)]
+struct Tally {
+    right: u32,
+    shorter: u32,
+    refused: u32,
+    reported: u32,
+}
+
+impl Tally {
+    fn count(&mut self, fate: &Fate) {
+        match fate {
+            Fate::Right => self.right += 1,
+            Fate::Shorter(_) => self.shorter += 1,
+            Fate::Refused => self.refused += 1,
+            Fate::Reported => self.reported += 1,
+        }
+    }
+}
+
+/// Applies `damage` to a copy of the sample and judges what follows.
+#[track_caller]
+fn sweep_one(
+    sample: &Sample,
+    tally: &mut Tally,
+    story: &str,
+    damage: impl FnOnce(&mut Image),
+) -> Fate {
+    let mut image = sample.image.clone();
+    damage(&mut image);
+    let fate = suffer(sample, &image, Arc::new(MemFs::new()), Path::new("/store"))
+        .unwrap_or_else(|law| panic!("{story}: {law}"));
+    tally.count(&fate);
+    fate
+}
+
+fn is_log(path: &Path) -> bool {
+    path.starts_with("wal")
+}
+
+fn positions(random: &mut Random, len: usize, count: u64) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..len.min(96)).collect();
+    all.extend((0..count).map(|_| random.below(len as u64) as usize));
+    all.extend(len.saturating_sub(24)..len);
+    all
+}
+
+#[test]
+fn an_intact_copy_is_right() {
+    let sample = sample(40);
+    let mut tally = Tally::default();
+    assert_eq!(
+        sweep_one(&sample, &mut tally, "intact", |_| ()),
+        Fate::Right
+    );
+    // The sample is worth damaging: both engines, the log, the catalogue.
+    assert!(
+        sample.image.data_files().count() >= 5,
+        "{:?}",
+        sample.image.files.keys()
+    );
+    assert!(sample.image.data_files().any(|(path, _)| is_log(path)));
+}
+
+#[test]
+fn flipped_bits_in_every_file() {
+    let sample = sample(41);
+    let mut random = Random::new(from_env("HEDGEROW_SEED").unwrap_or(1));
+    let count = 300 * from_env("HEDGEROW_CASES").unwrap_or(1);
+    let mut tally = Tally::default();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
+    for (path, len) in files {
+        for at in positions(&mut random, len, count) {
+            let bit = random.below(8);
+            let story = format!("bit {bit} of byte {at} of {} flipped", path.display());
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                image.files.get_mut(&path).expect("a file")[at] ^= 1 << bit;
+            });
+            if let Fate::Shorter(fewer) = fate {
+                // Only the log may end early, and only by its very last record: damage in
+                // front of a record that was written later is not a torn tail.
+                assert!(
+                    is_log(&path) && fewer <= 1,
+                    "{story}: {fewer} commits are missing"
+                );
+            }
+        }
+    }
+    report(format_args!("flipped bits: {tally:?}"));
+}
+
+#[test]
+fn truncated_files() {
+    let sample = sample(42);
+    let mut random = Random::new(2);
+    let mut tally = Tally::default();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
+    for (path, len) in files {
+        for to in positions(&mut random, len, 60) {
+            let story = format!("{} cut to {to} of {len} bytes", path.display());
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                image.files.get_mut(&path).expect("a file").truncate(to);
+            });
+            if let Fate::Shorter(_) = fate {
+                assert!(is_log(&path), "{story}: commits are missing");
+            }
+        }
+    }
+    report(format_args!("truncated files: {tally:?}"));
+}
+
+#[test]
+fn zeroed_and_garbled_sectors() {
+    let sample = sample(43);
+    let mut random = Random::new(3);
+    let mut tally = Tally::default();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
+    for (path, len) in files {
+        let sectors = len.div_ceil(512);
+        for _ in 0..sectors.min(80) {
+            let sector = random.below(sectors as u64) as usize;
+            let garble = random.one_in(2);
+            let story = format!(
+                "sector {sector} of {} {}",
+                path.display(),
+                if garble { "garbled" } else { "zeroed" }
+            );
+            let junk = random.bytes(512);
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                let file = image.files.get_mut(&path).expect("a file");
+                let end = (sector * 512 + 512).min(len);
+                for (at, byte) in file[sector * 512..end].iter_mut().enumerate() {
+                    *byte = if garble { junk[at] } else { 0 };
+                }
+            });
+            if let Fate::Shorter(_) = fate {
+                assert!(is_log(&path), "{story}: commits are missing");
+            }
+        }
+    }
+    report(format_args!("zeroed and garbled sectors: {tally:?}"));
+}
+
+#[test]
+fn missing_and_empty_files() {
+    let sample = sample(44);
+    let mut tally = Tally::default();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(path, _)| path.clone())
+        .collect();
+    for path in files {
+        for empty in [false, true] {
+            let story = format!(
+                "{} {}",
+                path.display(),
+                if empty { "emptied" } else { "removed" }
+            );
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                if empty {
+                    image.files.get_mut(&path).expect("a file").clear();
+                } else {
+                    image.files.remove(&path);
+                }
+            });
+            if let Fate::Shorter(_) = fate {
+                assert!(is_log(&path), "{story}: commits are missing");
+            }
+        }
+    }
+    report(format_args!("missing and empty files: {tally:?}"));
+}
+
+#[test]
+fn files_of_another_store() {
+    let (ours, theirs) = (sample(45), sample(46));
+    let mut tally = Tally::default();
+    for (path, bytes) in theirs.image.data_files() {
+        if !ours.image.files.contains_key(path) {
+            continue;
+        }
+        let story = format!("{} of another store", path.display());
+        let fate = sweep_one(&ours, &mut tally, &story, |image| {
+            image.files.insert(path.clone(), bytes.clone());
+        });
+        if let Fate::Shorter(_) = fate {
+            assert!(is_log(path), "{story}: commits are missing");
+        }
+    }
+    report(format_args!("files of another store: {tally:?}"));
+}
+
+#[test]
+fn files_swapped_within_a_store() {
+    let sample = sample(47);
+    let mut tally = Tally::default();
+    let paths: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(path, _)| path.clone())
+        .collect();
+    for (at, one) in paths.iter().enumerate() {
+        for other in &paths[at + 1..] {
+            let story = format!("{} and {} swapped", one.display(), other.display());
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                let first = image.files[one].clone();
+                let second = image.files.insert(other.clone(), first).expect("a file");
+                image.files.insert(one.clone(), second);
+            });
+            if let Fate::Shorter(_) = fate {
+                assert!(is_log(one) || is_log(other), "{story}: commits are missing");
+            }
+        }
+    }
+    report(format_args!("swapped files: {tally:?}"));
+}
+
+#[test]
+fn bytes_behind_the_end() {
+    let sample = sample(48);
+    let mut tally = Tally::default();
+    let mut random = Random::new(4);
+    let paths: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(path, _)| path.clone())
+        .collect();
+    for path in paths {
+        for len in [1, 512, 5000] {
+            let junk = random.bytes(len);
+            let story = format!("{len} bytes behind the end of {}", path.display());
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                image.files.get_mut(&path).expect("a file").extend(&junk);
+            });
+            assert!(
+                !matches!(fate, Fate::Shorter(_)),
+                "{story}: commits are missing"
+            );
+        }
+    }
+    report(format_args!("bytes behind the end: {tally:?}"));
+}
+
+/// The same through memory maps, which the file system in memory has not.
+#[test]
+fn flipped_bits_read_through_maps() {
+    let sample = sample(49);
+    let mut random = Random::new(5);
+    let mut tally = Tally::default();
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<_> = sample
+        .image
+        .data_files()
+        .map(|(p, b)| (p.clone(), b.len()))
+        .collect();
+    let mut number = 0;
+    for (path, len) in files {
+        for _ in 0..40 {
+            let at = random.below(len as u64) as usize;
+            let mut image = sample.image.clone();
+            image.files.get_mut(&path).expect("a file")[at] ^= 0x10;
+            number += 1;
+            let root = dir.path().join(number.to_string());
+            let fate = suffer(&sample, &image, Arc::new(StdFs::new()), &root)
+                .unwrap_or_else(|law| panic!("byte {at} of {}: {law}", path.display()));
+            if let Fate::Shorter(fewer) = fate {
+                assert!(
+                    is_log(&path) && fewer <= 1,
+                    "byte {at} of {}: {fewer}",
+                    path.display()
+                );
+            }
+            tally.count(&fate);
+            std::fs::remove_dir_all(&root).unwrap();
+        }
+    }
+    report(format_args!("flipped bits read through maps: {tally:?}"));
+}
+
+/// Every file with a version number is refused by name when the number is another one. The
+/// number stands behind the eight bytes of the magic (docs/format.md).
+#[test]
+fn another_format_version_is_told_from_damage() {
+    let sample = sample(50);
+    let mut told: Vec<PathBuf> = Vec::new();
+    for (path, bytes) in sample.image.data_files() {
+        if bytes.len() < 12 || !bytes.starts_with(b"hdgr") {
+            continue;
+        }
+        let mut image = sample.image.clone();
+        image.files.get_mut(path).expect("a file")[8..12].copy_from_slice(&999u32.to_le_bytes());
+        let fs = MemFs::new();
+        image.write(&fs, Path::new("/store"));
+        let options = tiny(hedgerow::Options::new())
+            .fs(Arc::new(fs))
+            .background_threads(0);
+        match options.open("/store") {
+            Err(Error::UnsupportedFormat {
+                found: 999,
+                supported,
+                ..
+            }) => {
+                assert_eq!(supported, 1);
+                told.push(path.clone());
+            }
+            Err(other) => panic!("{}: {other}", path.display()),
+            // A file that is read only when it is needed is refused then.
+            Ok(db) => {
+                let keyspaces = EngineKind::ALL.map(|engine| {
+                    db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny))
+                        .unwrap()
+                });
+                let refused = keyspaces.iter().any(|keyspace| {
+                    keyspace
+                        .iter()
+                        .any(|item| matches!(item, Err(Error::UnsupportedFormat { .. })))
+                });
+                assert!(refused, "{}: version 999 was read", path.display());
+                told.push(path.clone());
+            }
+        }
+    }
+    assert!(
+        told.iter().any(|path| path.ends_with("CATALOG")),
+        "{told:?}"
+    );
+    assert!(told.iter().any(|path| is_log(path)), "{told:?}");
+}

@@ -1,0 +1,836 @@
+//! Operations on a store with a keyspace of each engine, in lockstep with a
+//! [`Model`](hedgerow::Model) of each, crashes included.
+//!
+//! [`draw`] makes an operation out of a source of decisions: a seed
+//! (tests/store/random_operations.rs) or the bytes of a fuzzer (fuzz/fuzz_targets/operations.rs).
+//! [`Run`] performs it on the store and on the models and compares every answer.
+//!
+//! # What holds after a crash
+//!
+//! The store is the state after some prefix of the commits: no commit in part, none without
+//! the ones before it, and at least all of those that were durable, because they were
+//! `Sync` or something synced after them.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use hedgerow::fs::MemFs;
+use hedgerow::{
+    Batch, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model, ModelSnapshot,
+    Options, Scan, Snapshot, WriteBatch,
+};
+
+use crate::random::{Random, Source};
+
+/// One of [`KEYS`] keys by its number, so that operations are small to draw and to print.
+pub type KeyNumber = u16;
+
+/// How many keys there are. Few enough that operations meet.
+pub const KEYS: u64 = 1024;
+
+/// The bytes of a key: short ones, long shared prefixes, zeros, 0xFF, the empty one, and a few
+/// that are longer than a page.
+pub fn key(number: KeyNumber) -> Vec<u8> {
+    let (class, n) = (number % 8, (number / 8) as u8);
+    match (class, n) {
+        (7, 0) => Vec::new(),
+        (7, 1) => vec![b'L'; 700],
+        (7, 2) => vec![b'L'; 3000],
+        (7, 3) => vec![b'L'; 65_535],
+        (7, n) => [&vec![0xFF; usize::from(n % 12)][..], &[n]].concat(),
+        (6, n) => [&vec![0; usize::from(n % 10)][..], &[n]].concat(),
+        (5, n) => [
+            &b"a prefix that is shared by quite a few of the keys/"[..],
+            &[n],
+        ]
+        .concat(),
+        (class, n) => vec![b'a' + class as u8, n],
+    }
+}
+
+/// A value by its length and what it is filled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Filling {
+    len: u32,
+    seed: u32,
+}
+
+impl Filling {
+    fn draw(source: &mut impl Source) -> Self {
+        let len = match source.weighted(&[60, 30, 6, 2, 1]) {
+            0 => source.below(16),
+            1 => source.below(120),
+            2 => 240 + source.below(40),
+            3 => 900 + source.below(1400),
+            _ => source.below(9000),
+        };
+        Self {
+            len: len as u32,
+            seed: source.below(1 << 16) as u32,
+        }
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        Random::new(self.seed.into()).bytes(self.len as usize)
+    }
+}
+
+/// Bounds between numbered keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds(Bound<KeyNumber>, Bound<KeyNumber>);
+
+impl Bounds {
+    fn draw_one(source: &mut impl Source, number: u64) -> Bound<KeyNumber> {
+        let number = (number % KEYS) as KeyNumber;
+        match source.weighted(&[10, 4, 1]) {
+            0 => Bound::Included(number),
+            1 => Bound::Excluded(number),
+            _ => Bound::Unbounded,
+        }
+    }
+
+    fn draw(source: &mut impl Source) -> Self {
+        let low = source.below(KEYS);
+        let high = source.below(KEYS);
+        Self(Self::draw_one(source, low), Self::draw_one(source, high))
+    }
+
+    /// Mostly a short stretch within one class of keys.
+    fn draw_narrow(source: &mut impl Source) -> Self {
+        if source.one_in(24) {
+            return Self::draw(source);
+        }
+        let low = source.below(KEYS);
+        let high = low + 8 * source.below(16);
+        Self(
+            Bound::Included((low % KEYS) as KeyNumber),
+            Bound::Excluded((high % KEYS) as KeyNumber),
+        )
+    }
+
+    fn keys(self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        (self.0.map(key), self.1.map(key))
+    }
+}
+
+/// A change of one keyspace.
+#[derive(Debug, Clone, Copy)]
+pub enum Edit {
+    Put(KeyNumber, Filling),
+    Delete(KeyNumber),
+    DeleteRange(Bounds),
+}
+
+impl Edit {
+    fn draw(source: &mut impl Source) -> Self {
+        let number = source.below(KEYS) as KeyNumber;
+        match source.weighted(&[30, 9, 1]) {
+            0 => Self::Put(number, Filling::draw(source)),
+            1 => Self::Delete(number),
+            _ => Self::DeleteRange(Bounds::draw_narrow(source)),
+        }
+    }
+
+    fn apply(self, kv: &impl Kv) -> hedgerow::Result<()> {
+        match self {
+            Self::Put(number, filling) => kv.put(key(number), filling.bytes()),
+            Self::Delete(number) => kv.delete(key(number)),
+            Self::DeleteRange(bounds) => kv.delete_range(bounds.keys()),
+        }
+    }
+
+    fn add_to(self, batch: &mut Batch) {
+        match self {
+            Self::Put(number, filling) => batch.put(key(number), filling.bytes()),
+            Self::Delete(number) => batch.delete(key(number)),
+            Self::DeleteRange(bounds) => batch.delete_range(bounds.keys()),
+        }
+    }
+
+    fn add_to_store_batch(self, batch: &mut WriteBatch, keyspace: &Keyspace) {
+        match self {
+            Self::Put(number, filling) => batch.put(keyspace, key(number), filling.bytes()),
+            Self::Delete(number) => batch.delete(keyspace, key(number)),
+            Self::DeleteRange(bounds) => batch.delete_range(keyspace, bounds.keys()),
+        }
+    }
+}
+
+/// A step of a scan.
+#[derive(Debug, Clone, Copy)]
+pub enum Move {
+    Front(u8),
+    Back(u8),
+    Keys(u8),
+    Seek(KeyNumber),
+}
+
+/// Which of the two keyspaces: an index into [`EngineKind::ALL`].
+pub type Target = usize;
+
+/// Something to do to the store.
+#[derive(Debug, Clone)]
+pub enum Op {
+    Edit(Target, Edit),
+    Batch(Target, Vec<Edit>, Durability),
+    /// One batch over both engines.
+    CrossBatch(Vec<(Target, Edit)>, Durability),
+    Get(Target, KeyNumber),
+    MultiGet(Target, Vec<KeyNumber>),
+    Scan(Target, Bounds, Vec<Move>),
+    Prefix(Target, KeyNumber, u8),
+    TakeSnapshot,
+    ReadSnapshot(usize, Target, Bounds),
+    DropSnapshot(usize),
+    Flush(Target),
+    FlushAll,
+    Sync,
+    Compact(Target),
+    Background(u8),
+    Verify,
+    CompareAll,
+    /// Drops the keyspace and makes it anew, with the other sizes.
+    Recreate(Target),
+    /// Closes the store and opens it again.
+    Reopen,
+    /// Lets go of the store without closing it, and opens it again.
+    Abandon,
+    /// A power loss that takes everything that was not synced. Then recoveries that fail after so
+    /// many changes of the file system, each followed by a power loss of its own.
+    Crash(Vec<u64>),
+    /// As [`Op::Crash`], but a part, chosen by the seed, of what was not synced is kept.
+    CrashKeeping(u64, Vec<u64>),
+}
+
+fn durability(source: &mut impl Source) -> Durability {
+    if source.one_in(3) {
+        Durability::Sync
+    } else {
+        Durability::Buffered
+    }
+}
+
+/// Draws an operation.
+pub fn draw(source: &mut impl Source) -> Op {
+    const WEIGHTS: [u32; 22] = [
+        1300, 80, 80, 500, 40, 200, 40, 12, 30, 10, 10, 3, 4, 3, 60, 2, 4, 1, 3, 2, 2, 2,
+    ];
+    let target = source.below(2) as usize;
+    match source.weighted(&WEIGHTS) {
+        0 => Op::Edit(target, Edit::draw(source)),
+        1 => {
+            let edits = (0..source.below(12)).map(|_| Edit::draw(source)).collect();
+            Op::Batch(target, edits, durability(source))
+        }
+        2 => {
+            let edits = (0..source.below(12))
+                .map(|_| (source.below(2) as usize, Edit::draw(source)))
+                .collect();
+            Op::CrossBatch(edits, durability(source))
+        }
+        3 => Op::Get(target, source.below(KEYS) as KeyNumber),
+        4 => {
+            let keys = (0..source.below(24))
+                .map(|_| source.below(KEYS) as KeyNumber)
+                .collect();
+            Op::MultiGet(target, keys)
+        }
+        5 => {
+            let bounds = Bounds::draw(source);
+            let moves = (0..1 + source.below(4))
+                .map(|_| match source.weighted(&[3, 3, 1, 1]) {
+                    0 => Move::Front(source.below(12) as u8),
+                    1 => Move::Back(source.below(12) as u8),
+                    2 => Move::Keys(source.below(12) as u8),
+                    _ => Move::Seek(source.below(KEYS) as KeyNumber),
+                })
+                .collect();
+            Op::Scan(target, bounds, moves)
+        }
+        6 => Op::Prefix(
+            target,
+            source.below(KEYS) as KeyNumber,
+            source.below(4) as u8,
+        ),
+        7 => Op::TakeSnapshot,
+        8 => Op::ReadSnapshot(source.below(8) as usize, target, Bounds::draw(source)),
+        9 => Op::DropSnapshot(source.below(8) as usize),
+        10 => Op::Flush(target),
+        11 => Op::FlushAll,
+        12 => Op::Sync,
+        13 => Op::Compact(target),
+        14 => Op::Background(1 + source.below(4) as u8),
+        15 => Op::Verify,
+        16 => Op::CompareAll,
+        17 => Op::Recreate(target),
+        18 => Op::Reopen,
+        19 => Op::Abandon,
+        20 => Op::Crash(recoveries(source)),
+        _ => {
+            let seed = source.below(1 << 16);
+            Op::CrashKeeping(seed, recoveries(source))
+        }
+    }
+}
+
+/// After how many changes of the file system recoveries fail: mostly none does.
+fn recoveries(source: &mut impl Source) -> Vec<u64> {
+    let count = source.weighted(&[2, 1, 1]);
+    (0..count).map(|_| source.below(40)).collect()
+}
+
+/// Where and how a run happens. Everything in it follows from the source it is drawn from.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub options: Options,
+    /// Options of the two keyspaces, in the order of [`EngineKind::ALL`].
+    pub keyspaces: [KeyspaceOptions; 2],
+    pub path: PathBuf,
+    /// The file system, if it is one that can crash.
+    pub mem: Option<MemFs>,
+}
+
+impl Setting {
+    /// Draws the sizes; the place is the caller's.
+    pub fn draw(source: &mut impl Source, path: PathBuf, mem: Option<MemFs>) -> Self {
+        let mut options = Options::new()
+            .log_segment_bytes(*source.pick(&[64 << 10, 256 << 10]))
+            .log_limit_bytes(*source.pick(&[128 << 10, 1 << 20]))
+            .cache_bytes(*source.pick(&[0, 16 << 10, 1 << 20]))
+            .mmap_reads(source.one_in(2))
+            .mmap_log(source.one_in(2))
+            .background_threads(*source.pick(&[0, 0, 1, 2]))
+            .background_sync_ms(*source.pick(&[0, 1, 1000]))
+            .durability(if source.one_in(4) {
+                Durability::Sync
+            } else {
+                Durability::Buffered
+            });
+        if let Some(mem) = &mem {
+            options = options.fs(std::sync::Arc::new(mem.clone()));
+        }
+        let keyspaces = EngineKind::ALL.map(|engine| {
+            KeyspaceOptions::new(engine)
+                .write_buffer_bytes(*source.pick(&[16 << 10, 16 << 10, 64 << 10]))
+                .block_size_bytes(*source.pick(&[256, 512, 4096]))
+                .table_size_bytes(*source.pick(&[16 << 10, 64 << 10]))
+                .page_size_bytes(*source.pick(&[1024, 1024, 2048, 4096]))
+                .compression(
+                    *source.pick(&[hedgerow::Compression::Lz4, hedgerow::Compression::None]),
+                )
+        });
+        Self {
+            options,
+            keyspaces,
+            path,
+            mem,
+        }
+    }
+
+    /// Opens will be on this file system from now on.
+    fn boot(&mut self, mem: MemFs) {
+        self.options.fs = std::sync::Arc::new(mem.clone());
+        self.mem = Some(mem);
+    }
+}
+
+/// What a run covered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Coverage {
+    pub operations: u64,
+    pub commits: u64,
+    pub crashes: u64,
+    pub interrupted_recoveries: u64,
+    pub reopens: u64,
+    pub snapshot_reads: u64,
+    pub verifications: u64,
+}
+
+impl Coverage {
+    pub fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.commits += other.commits;
+        self.crashes += other.crashes;
+        self.interrupted_recoveries += other.interrupted_recoveries;
+        self.reopens += other.reopens;
+        self.snapshot_reads += other.snapshot_reads;
+        self.verifications += other.verifications;
+    }
+}
+
+/// How a run ends early: what differed.
+pub type Outcome<T = ()> = Result<T, String>;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+type Commit = Vec<(Target, Edit)>;
+
+/// A store and its models.
+#[derive(Debug)]
+pub struct Run {
+    setting: Setting,
+    open: Option<Open>,
+    models: [Model; 2],
+    /// The commits since `durable`, oldest first.
+    history: Vec<Commit>,
+    /// The state that a crash cannot take any more.
+    durable: [Map; 2],
+    pub coverage: Coverage,
+}
+
+#[derive(Debug)]
+struct Open {
+    db: Db,
+    keyspaces: [Keyspace; 2],
+    snapshots: Vec<(Snapshot, [ModelSnapshot; 2])>,
+}
+
+const NAMES: [&str; 2] = ["of lsm", "of btree"];
+
+/// An error of the store, as the reason why a run ends.
+fn failed<T>(what: &str, result: hedgerow::Result<T>) -> Outcome<T> {
+    result.map_err(|error| format!("{what}: {error}"))
+}
+
+fn agree<T: PartialEq + std::fmt::Debug>(
+    what: impl FnOnce() -> String,
+    found: &T,
+    expected: &T,
+) -> Outcome {
+    if found == expected {
+        return Ok(());
+    }
+    let mut found = format!("{found:?}");
+    let mut expected = format!("{expected:?}");
+    for text in [&mut found, &mut expected] {
+        if text.len() > 2000 {
+            *text = format!(
+                "{} ... ({} bytes)",
+                String::from_utf8_lossy(&text.as_bytes()[..2000]),
+                text.len()
+            );
+        }
+    }
+    Err(format!(
+        "{}\n  found    {found}\n  expected {expected}",
+        what()
+    ))
+}
+
+impl Run {
+    /// Opens a new store.
+    pub fn start(setting: Setting) -> Outcome<Self> {
+        let mut run = Self {
+            setting,
+            open: None,
+            models: Default::default(),
+            history: Vec::new(),
+            durable: Default::default(),
+            coverage: Coverage::default(),
+        };
+        run.open()?;
+        Ok(run)
+    }
+
+    fn open(&mut self) -> Outcome {
+        let db = failed(
+            "open",
+            self.setting.options.clone().open(&self.setting.path),
+        )?;
+        let [first, second] = &self.setting.keyspaces;
+        let keyspaces = [
+            failed("keyspace", db.keyspace_with(NAMES[0], first.clone()))?,
+            failed("keyspace", db.keyspace_with(NAMES[1], second.clone()))?,
+        ];
+        self.open = Some(Open {
+            db,
+            keyspaces,
+            snapshots: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn parts(&mut self) -> (&mut Open, &[Model; 2]) {
+        (
+            self.open.as_mut().expect("open between steps"),
+            &self.models,
+        )
+    }
+
+    /// A commit was acknowledged.
+    fn committed(&mut self, commit: Commit, durability: Durability) {
+        self.coverage.commits += 1;
+        if self.setting.mem.is_some() {
+            self.history.push(commit);
+            if durability == Durability::Sync {
+                self.all_durable();
+            }
+        }
+    }
+
+    /// Everything committed so far survives any crash.
+    fn all_durable(&mut self) {
+        for commit in std::mem::take(&mut self.history) {
+            apply_to_maps(&mut self.durable, &commit);
+        }
+    }
+
+    /// Performs one operation and compares. `Err` says what differed.
+    pub fn step(&mut self, op: &Op) -> Outcome {
+        self.coverage.operations += 1;
+        let default_durability = self.setting.options.durability;
+        let open = self.open.as_mut().expect("open between steps");
+        let models = &self.models;
+        match op {
+            Op::Edit(target, edit) => {
+                failed("edit", edit.apply(&open.keyspaces[*target]))?;
+                failed("edit of the model", edit.apply(&models[*target]))?;
+                self.committed(vec![(*target, *edit)], default_durability);
+            }
+            Op::Batch(target, edits, durability) => {
+                let mut batch = Batch::new();
+                edits.iter().for_each(|edit| edit.add_to(&mut batch));
+                failed(
+                    "batch",
+                    open.keyspaces[*target].write(batch.clone(), *durability),
+                )?;
+                failed(
+                    "batch of the model",
+                    models[*target].write(batch, *durability),
+                )?;
+                // An empty commit need not sync anything.
+                if !edits.is_empty() {
+                    let commit = edits.iter().map(|edit| (*target, *edit)).collect();
+                    self.committed(commit, *durability);
+                }
+            }
+            Op::CrossBatch(edits, durability) => {
+                let mut batch = open.db.batch();
+                for (target, edit) in edits {
+                    edit.add_to_store_batch(&mut batch, &open.keyspaces[*target]);
+                    failed("edit of the model", edit.apply(&models[*target]))?;
+                }
+                // Inverted range deletes add nothing; a batch of those only may sync nothing.
+                let counts = !batch.is_empty();
+                failed("batch over both", open.db.write(batch, *durability))?;
+                if counts {
+                    self.committed(edits.clone(), *durability);
+                }
+            }
+            Op::Get(target, number) => {
+                let (keyspace, model) = (&open.keyspaces[*target], &models[*target]);
+                let found = failed("get", keyspace.get(key(*number)))?;
+                let expected = failed("get", model.get(key(*number)))?;
+                agree(|| format!("get of {:?}", key(*number)), &found, &expected)?;
+                let found = failed("contains", keyspace.contains(key(*number)))?;
+                agree(|| "contains".into(), &found, &expected.is_some())?;
+            }
+            Op::MultiGet(target, numbers) => {
+                let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+                let found = failed("multi_get", open.keyspaces[*target].multi_get(&keys))?;
+                let expected = failed("multi_get", models[*target].multi_get(&keys))?;
+                agree(|| "multi_get".into(), &found, &expected)?;
+            }
+            Op::Scan(target, bounds, moves) => {
+                let found = open.keyspaces[*target].range(bounds.keys());
+                let expected = models[*target].range(bounds.keys());
+                walk_together(found, expected, moves)?;
+            }
+            Op::Prefix(target, number, cut) => {
+                let mut prefix = key(*number);
+                prefix.truncate(prefix.len().saturating_sub(usize::from(*cut)).max(1));
+                let moves = [Move::Front(20), Move::Back(20)];
+                let found = open.keyspaces[*target].prefix(&prefix);
+                walk_together(found, models[*target].prefix(&prefix), &moves)?;
+            }
+            Op::TakeSnapshot => {
+                if open.snapshots.len() >= 4 {
+                    open.snapshots.remove(0);
+                }
+                let models = [models[0].snapshot(), models[1].snapshot()];
+                open.snapshots.push((open.db.snapshot(), models));
+            }
+            Op::ReadSnapshot(which, target, bounds) => {
+                if let Some((snapshot, models)) = pick(&open.snapshots, *which) {
+                    let found = snapshot.range(&open.keyspaces[*target], bounds.keys());
+                    let expected = models[*target].range(bounds.keys());
+                    walk_together(found, expected, &[Move::Front(30), Move::Back(30)])?;
+                    for number in (0..KEYS as KeyNumber).step_by(97) {
+                        let found = snapshot.get(&open.keyspaces[*target], key(number));
+                        let expected = failed("get", models[*target].get(key(number)))?;
+                        let found = failed("get in a snapshot", found)?;
+                        agree(|| format!("snapshot: {number}"), &found, &expected)?;
+                    }
+                    self.coverage.snapshot_reads += 1;
+                }
+            }
+            Op::DropSnapshot(which) => {
+                if !open.snapshots.is_empty() {
+                    let at = which % open.snapshots.len();
+                    open.snapshots.swap_remove(at);
+                }
+            }
+            Op::Flush(target) => {
+                failed("flush", open.keyspaces[*target].flush())?;
+            }
+            Op::FlushAll => {
+                failed("flush", open.db.flush())?;
+                self.all_durable();
+            }
+            Op::Sync => {
+                failed("sync", open.db.sync())?;
+                self.all_durable();
+            }
+            Op::Compact(target) => {
+                failed("compact", open.keyspaces[*target].compact())?;
+                self.compare_all()?;
+            }
+            Op::Background(steps) => {
+                for _ in 0..*steps {
+                    if !failed("background work", open.db.run_background_once())? {
+                        break;
+                    }
+                }
+            }
+            Op::Verify => {
+                let report = failed("verify", open.db.verify())?;
+                agree(|| "verify".into(), &report.problems, &Vec::new())?;
+                self.coverage.verifications += 1;
+            }
+            Op::CompareAll => self.compare_all()?,
+            Op::Recreate(target) => {
+                failed("sync", open.db.sync())?;
+                open.snapshots.clear();
+                failed("drop", open.db.drop_keyspace(NAMES[*target]))?;
+                let options = self.setting.keyspaces[*target].clone();
+                let keyspace = failed("recreate", open.db.keyspace_with(NAMES[*target], options))?;
+                open.keyspaces[*target] = keyspace;
+                failed("clear", models[*target].delete_range(..))?;
+                let all = Bounds(Bound::Unbounded, Bound::Unbounded);
+                self.committed(vec![(*target, Edit::DeleteRange(all))], Durability::Sync);
+            }
+            Op::Reopen => {
+                let open = self.open.take().expect("open between steps");
+                failed("close", open.db.close())?;
+                drop(open);
+                self.all_durable();
+                self.reopened()?;
+            }
+            Op::Abandon => {
+                self.open = None;
+                self.reopened()?;
+            }
+            Op::Crash(recoveries) => self.crash(MemFs::crash, recoveries)?,
+            Op::CrashKeeping(seed, recoveries) => {
+                self.crash(|fs| fs.crash_keeping(*seed), recoveries)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares everything a last time.
+    pub fn finish(mut self) -> Outcome<Coverage> {
+        self.step(&Op::CompareAll)?;
+        self.step(&Op::Verify)?;
+        self.step(&Op::Reopen)?;
+        self.step(&Op::Verify)?;
+        Ok(self.coverage)
+    }
+
+    fn reopened(&mut self) -> Outcome {
+        self.coverage.reopens += 1;
+        self.open()?;
+        self.compare_all()
+    }
+
+    /// Everything in both keyspaces.
+    fn contents(&mut self) -> Outcome<[Map; 2]> {
+        let (open, _) = self.parts();
+        let mut found = [Map::new(), Map::new()];
+        for (keyspace, map) in open.keyspaces.iter().zip(&mut found) {
+            for item in keyspace.iter() {
+                let (key, value) = failed("read after a crash", item)?;
+                map.insert(key.to_vec(), value.to_vec());
+            }
+        }
+        Ok(found)
+    }
+
+    fn compare_all(&mut self) -> Outcome {
+        let (open, models) = self.parts();
+        for (keyspace, model) in open.keyspaces.iter().zip(models) {
+            let moves = [Move::Front(u8::MAX); 5];
+            walk_together(keyspace.iter(), model.iter(), &moves)?;
+        }
+        Ok(())
+    }
+
+    /// Crashes, interrupts recoveries, and finds out what is left.
+    fn crash(&mut self, crash: impl FnOnce(&MemFs) -> MemFs, recoveries: &[u64]) -> Outcome {
+        let Some(mem) = &self.setting.mem else {
+            return Ok(());
+        };
+        // The power fails while the store is open; what it does from then on is lost on it.
+        let mut image = crash(mem);
+        self.open = None;
+        self.coverage.crashes += 1;
+        for after in recoveries {
+            // The recovery is cut short by an error, and the power fails once more.
+            image.fail_after(*after, std::io::ErrorKind::Other);
+            self.setting.boot(image.clone());
+            if self.open().is_err() {
+                self.coverage.interrupted_recoveries += 1;
+            }
+            self.open = None;
+            image = image.crash_keeping(*after);
+        }
+        self.setting.boot(image.clone());
+        self.open()?;
+        let found = self.contents()?;
+
+        // What a recovered store has shown cannot be lost to the next power loss.
+        let again = image.crash();
+        self.open = None;
+        self.setting.boot(again);
+        self.open()?;
+        if self.contents()? != found {
+            return Err("what was there after a crash is not there after a second one".into());
+        }
+        let mut state = std::mem::take(&mut self.durable);
+        let history = std::mem::take(&mut self.history);
+        let mut commits = history.iter();
+        while state != found {
+            let Some(commit) = commits.next() else {
+                return Err(not_a_prefix(&state, &found, history.len()));
+            };
+            apply_to_maps(&mut state, commit);
+        }
+        self.durable = state;
+        for (model, map) in self.models.iter_mut().zip(&found) {
+            *model = Model::new();
+            let mut batch = Batch::new();
+            for (key, value) in map {
+                batch.put(key, value);
+            }
+            failed("refill the model", model.write(batch, Durability::Sync))?;
+        }
+        self.step(&Op::Verify)
+    }
+}
+
+fn pick<T>(items: &[T], which: usize) -> Option<&T> {
+    (!items.is_empty()).then(|| &items[which % items.len()])
+}
+
+/// Says how the state after a crash differs from the state after the last commit.
+fn not_a_prefix(expected: &[Map; 2], found: &[Map; 2], undurable: usize) -> String {
+    let mut text = format!(
+        "after a crash the store is not the state after a prefix of the {undurable} commits \
+         since the last durable one; differences from the state after all of them:"
+    );
+    for at in 0..2 {
+        for (key, value) in &expected[at] {
+            if found[at].get(key) != Some(value) {
+                let state = if found[at].contains_key(key) {
+                    "different"
+                } else {
+                    "missing"
+                };
+                text += &format!(
+                    "\n  {}: {:?} is {state}",
+                    NAMES[at],
+                    &key[..key.len().min(60)]
+                );
+            }
+        }
+        for key in found[at]
+            .keys()
+            .filter(|key| !expected[at].contains_key(*key))
+        {
+            text += &format!(
+                "\n  {}: {:?} is extra",
+                NAMES[at],
+                &key[..key.len().min(60)]
+            );
+        }
+    }
+    text.truncate(
+        text.char_indices()
+            .nth(4000)
+            .map_or(text.len(), |(at, _)| at),
+    );
+    text
+}
+
+fn apply_to_maps(maps: &mut [Map; 2], commit: &Commit) {
+    for (target, edit) in commit {
+        let map = &mut maps[*target];
+        match edit {
+            Edit::Put(number, filling) => {
+                map.insert(key(*number), filling.bytes());
+            }
+            Edit::Delete(number) => {
+                map.remove(&key(*number));
+            }
+            Edit::DeleteRange(bounds) => {
+                let (low, high) = bounds.keys();
+                map.retain(|key, _| {
+                    let above = match &low {
+                        Bound::Included(low) => key >= low,
+                        Bound::Excluded(low) => key > low,
+                        Bound::Unbounded => true,
+                    };
+                    let below = match &high {
+                        Bound::Included(high) => key <= high,
+                        Bound::Excluded(high) => key < high,
+                        Bound::Unbounded => true,
+                    };
+                    !(above && below)
+                });
+            }
+        }
+    }
+}
+
+/// Moves two scans alike and compares what they yield.
+fn walk_together(mut found: Scan, mut expected: Scan, moves: &[Move]) -> Outcome {
+    for step in moves {
+        match *step {
+            Move::Front(count) => {
+                for _ in 0..count {
+                    let item = failed("scan", found.next().transpose())?;
+                    let wanted = failed("scan of the model", expected.next().transpose())?;
+                    agree(|| "next of a scan".into(), &item, &wanted)?;
+                    if wanted.is_none() {
+                        break;
+                    }
+                }
+            }
+            Move::Back(count) => {
+                for _ in 0..count {
+                    let item = failed("scan", found.next_back().transpose())?;
+                    let wanted = failed("scan of the model", expected.next_back().transpose())?;
+                    agree(|| "next_back of a scan".into(), &item, &wanted)?;
+                    if wanted.is_none() {
+                        break;
+                    }
+                }
+            }
+            Move::Keys(count) => {
+                for _ in 0..count {
+                    let item = failed("scan", found.next_key())?;
+                    let wanted = failed("scan of the model", expected.next_key())?;
+                    agree(|| "next_key of a scan".into(), &item, &wanted)?;
+                    if wanted.is_none() {
+                        break;
+                    }
+                }
+            }
+            Move::Seek(number) => {
+                found.seek(key(number));
+                expected.seek(key(number));
+            }
+        }
+    }
+    Ok(())
+}

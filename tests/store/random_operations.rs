@@ -1,0 +1,153 @@
+//! Random operations on both engines and the model in lockstep, under random tiny options.
+//!
+//! `HEDGEROW_SEED` names the first case, `HEDGEROW_CASES` how many there are. A seed decides
+//! everything about its case except how threads interleave. A case that fails is shrunk, and
+//! printed with the command that repeats it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hedgerow::fs::MemFs;
+
+use crate::lockstep::{Coverage, Op, Outcome, Run, Setting, draw};
+use crate::random::{Random, Source};
+use crate::rig::{from_env, report};
+
+/// Cases of the ordinary run.
+const CASES: u64 = 160;
+/// Operations of a case. Long enough for several levels of tables and of pages.
+const OPERATIONS: usize = 10_000;
+/// How long to look for a shorter sequence that fails too.
+const SHRINKING: Duration = Duration::from_secs(60);
+
+#[test]
+fn agree_on_every_engine() {
+    let first = from_env("HEDGEROW_SEED").unwrap_or(0x5EED);
+    let cases = from_env("HEDGEROW_CASES").unwrap_or(CASES);
+    let next = AtomicU64::new(0);
+    let total = Mutex::new(Coverage::default());
+    let failure = Mutex::new(None);
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(8);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while failure.lock().unwrap().is_none() {
+                    let case = next.fetch_add(1, Ordering::Relaxed);
+                    if case >= cases {
+                        break;
+                    }
+                    let seed = first.wrapping_add(case);
+                    match run_case(seed) {
+                        Ok(coverage) => total.lock().unwrap().add(&coverage),
+                        Err(story) => *failure.lock().unwrap() = Some((seed, story)),
+                    }
+                }
+            });
+        }
+    });
+    if let Some((seed, story)) = failure.into_inner().unwrap() {
+        panic!(
+            "{story}\n\nrepeat with: HEDGEROW_SEED={seed:#x} HEDGEROW_CASES=1 \
+             cargo test --test store random_operations"
+        );
+    }
+    let total = total.into_inner().unwrap();
+    report(format_args!(
+        "random operations: {} operations, {} commits, {} crashes, {} interrupted \
+         recoveries, {} reopens, {} reads of \
+         snapshots, {} verifications, in {cases} cases from seed {first:#x}",
+        total.operations,
+        total.commits,
+        total.crashes,
+        total.interrupted_recoveries,
+        total.reopens,
+        total.snapshot_reads,
+        total.verifications,
+    ));
+}
+
+/// One case; `Err` tells the story of the failure.
+fn run_case(seed: u64) -> Outcome<Coverage> {
+    let mut random = Random::new(seed);
+    let on_disk = random.one_in(5);
+    let setting_seed = random.bits();
+    let count = if on_disk { OPERATIONS / 4 } else { OPERATIONS };
+    let ops: Vec<Op> = (0..count).map(|_| draw(&mut random)).collect();
+    run_quietly(setting_seed, on_disk, &ops).map_err(|(at, reason)| {
+        let short = shrink(setting_seed, on_disk, ops[..at].to_vec());
+        let (_, short_reason) = run_quietly(setting_seed, on_disk, &short)
+            .err()
+            .unwrap_or((0, reason.clone()));
+        let listing: String = short.iter().map(|op| format!("  {op:?}\n")).collect();
+        format!(
+            "seed {seed:#x}: operation {at} of {count} failed: {reason}\n\nshrunk to {} \
+             operations, which fail with: {short_reason}\n{listing}",
+            short.len()
+        )
+    })
+}
+
+/// Runs operations on a new store. `Err` says after how many of them, and why.
+fn run(setting_seed: u64, on_disk: bool, ops: &[Op], done: &mut usize) -> Outcome<Coverage> {
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let (path, mem) = if on_disk {
+        (dir.path().join("store"), None)
+    } else {
+        ("/store".into(), Some(MemFs::new()))
+    };
+    let setting = Setting::draw(&mut Random::new(setting_seed), path, mem);
+    let mut run = Run::start(setting)?;
+    for op in ops {
+        *done += 1;
+        run.step(op)?;
+    }
+    run.finish()
+}
+
+/// As [`run`], with a panic of the store told like any other failure.
+fn run_quietly(setting_seed: u64, on_disk: bool, ops: &[Op]) -> Result<Coverage, (usize, String)> {
+    let mut done = 0;
+    match catch_unwind(AssertUnwindSafe(|| {
+        run(setting_seed, on_disk, ops, &mut done)
+    })) {
+        Ok(Ok(coverage)) => Ok(coverage),
+        Ok(Err(reason)) => Err((done, reason)),
+        Err(payload) => {
+            let text = payload
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| payload.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err((done, format!("panic: {text}")))
+        }
+    }
+}
+
+/// Leaves out stretches, long ones first, as long as the rest still fails.
+fn shrink(setting_seed: u64, on_disk: bool, mut ops: Vec<Op>) -> Vec<Op> {
+    let end = Instant::now() + SHRINKING;
+    let mut stretch = ops.len() / 2;
+    while stretch > 0 {
+        let mut at = 0;
+        while at < ops.len() {
+            if Instant::now() > end {
+                return ops;
+            }
+            let mut fewer = ops.clone();
+            fewer.drain(at..(at + stretch).min(ops.len()));
+            match run_quietly(setting_seed, on_disk, &fewer) {
+                Err((done, _)) => {
+                    fewer.truncate(done);
+                    ops = fewer;
+                }
+                Ok(_) => at += stretch,
+            }
+        }
+        stretch /= 2;
+    }
+    ops
+}
