@@ -31,7 +31,7 @@ impl DataSet {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if `params` are impossible.
+    /// [`Error::Usage`](super::Error::Usage) if `params` are impossible.
     pub fn new(params: &Params) -> Result<Self> {
         params.check()?;
         let most = params.records.saturating_mul(2);
@@ -48,7 +48,7 @@ impl DataSet {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if `params` are impossible.
+    /// [`Error::Usage`](super::Error::Usage) if `params` are impossible.
     pub fn filled(params: &Params) -> Result<Self> {
         Ok(Self {
             presence: Presence::All,

@@ -3,7 +3,7 @@
 //! Threads take operations by number, in turns: operation `n` belongs to thread `n mod threads`, so
 //! that an order over the records is the same for any number of threads. A thread makes key and
 //! value, notes the time, does the operation, notes the time again; one more thread looks every
-//! [`Params::interval`] at how far the others are, which gives throughput over time and stalls
+//! `Params::interval` at how far the others are, which gives throughput over time and stalls
 //! without a clock in the loop.
 //!
 //! - **Closed loop** (no rate given): the next operation starts when the last has ended.
@@ -11,9 +11,8 @@
 //!   even if it had to wait for its thread: a store that stops for a second has delayed a second's
 //!   worth of operations, not one of them ("coordinated omission" would report one).
 //!
-//! Every answer is checked (see [`is_value_of`]); a wrong one ends the run with
-//! [`Error::WrongResult`]. After writing, the clock of *settling* runs until the target has no work
-//! left, and CPU time and bytes written include that work.
+//! Every answer is checked; a wrong one ends the run. After writing, the clock of *settling* runs
+//! until the target has no work left, and CPU time and bytes written include that work.
 
 mod plan;
 mod worker;
@@ -33,9 +32,10 @@ use super::workload::{Nexts, Workload};
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if the workload does not fit the data set (a fill of a store that is not empty,
-/// reads of an empty one), [`Error::WrongResult`] if the target answered wrongly,
-/// [`Error::Store`] if it reported an error.
+/// [`Error::Usage`](super::Error::Usage) if the workload does not fit the data set (a fill of a
+/// store that is not empty, reads of an empty one),
+/// [`Error::WrongResult`](super::Error::WrongResult) if the target answered wrongly,
+/// [`Error::Store`](super::Error::Store) if it reported an error.
 pub fn run(
     target: &dyn Target,
     dir: &Path,
