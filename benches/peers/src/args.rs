@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long)]
     pub no_compression: bool,
     /// Stop a workload that is not a fill after this many seconds.
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 10.0)]
     pub max_seconds: f64,
     /// Milliseconds that a reading workload runs before it is measured.
     #[arg(long, default_value_t = 500)]

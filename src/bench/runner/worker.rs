@@ -97,7 +97,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// What the extra thread of [`Workload::with_writer`] does. Every write is timed.
+    /// What the extra thread of `Workload::with_writer` does. Every write is timed.
     pub(super) fn overwrite_until_stopped(&mut self) -> Result<()> {
         while !self.plan.stopped() {
             let record = self.rng.below(self.plan.records);
