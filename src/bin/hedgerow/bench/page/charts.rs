@@ -244,7 +244,7 @@ pub fn amplifications(results: &Results) -> Vec<Amplification> {
             figures: [
                 of(engine, "read_amplification", &lookups),
                 of(engine, "write_amplification", &|row| row.writes),
-                of(engine, "space_amplification", &|row| {
+                of(engine, "tree_space_amplification", &|row| {
                     !row.label.starts_with("deleterandom")
                 }),
             ],
