@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::freespace::{FreeSpace, Run, encode_runs};
-use super::mem::{Body, LargeValue, LeafState, MemInner, MemLeaf, find_large, pending_number};
+use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
 use super::meta::{META_BYTES, Meta};
 use super::node;
 use super::node::inner::{self, Inner};
@@ -129,8 +129,6 @@ struct Written {
     meta: Meta,
     free: FreeSpace,
     nodes: HashMap<usize, NewPlace>,
-    /// Where the content of a page with changes went.
-    moved: HashMap<u64, PageId>,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     bytes: u64,
 }
@@ -147,7 +145,7 @@ struct NewPlace {
 impl Tree {
     /// True when there is enough to write for a checkpoint.
     pub(super) fn flush_is_due(&self) -> bool {
-        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes / 2
+        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
     }
 
     /// Brings everything applied so far into the file. False if it was there already.
@@ -245,7 +243,6 @@ impl Tree {
             buffer: Vec::new(),
             buffer_at: 0,
             nodes: HashMap::new(),
-            moved: HashMap::new(),
             large: Vec::new(),
             large_pages: 0,
             entries: 0,
@@ -308,7 +305,6 @@ impl Tree {
             meta,
             free: output.free,
             nodes: output.nodes,
-            moved: output.moved,
             large: output.large,
             bytes: output.bytes,
         })
@@ -342,7 +338,6 @@ impl Tree {
             meta,
             mut free,
             nodes,
-            moved,
             large,
             bytes,
         } = written;
@@ -352,8 +347,6 @@ impl Tree {
         self.disk_seq.store(meta.persisted_seq.0, Ordering::Release);
         let mut publication = Publication {
             nodes,
-            moved,
-            generation: writer.generation,
             dirty_bytes: 0,
             guard: &guard,
         };
@@ -493,7 +486,6 @@ struct Output<'t> {
     buffer: Vec<u8>,
     buffer_at: u64,
     nodes: HashMap<usize, NewPlace>,
-    moved: HashMap<u64, PageId>,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     large_pages: u64,
     entries: u64,
@@ -564,9 +556,6 @@ impl Output<'_> {
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
         self.entries += entries;
-        if let Body::Changes(changes) = &state.body {
-            self.moved.insert(changes.base().0, place.page);
-        }
         if let Some(address) = address {
             self.nodes.insert(address, place);
         }
@@ -653,9 +642,6 @@ impl Output<'_> {
 struct Publication<'g> {
     /// What was written and not found in the current tree yet.
     nodes: HashMap<usize, NewPlace>,
-    moved: HashMap<u64, PageId>,
-    /// The tree's current generation.
-    generation: u64,
     /// Bytes of what stays in memory.
     dirty_bytes: u64,
     guard: &'g Guard,
@@ -684,34 +670,18 @@ impl Publication<'_> {
                 }
             }
             ChildRef::Leaf(leaf) => {
-                let leaf = leaf.get();
-                let new_base = match &leaf.read().body {
-                    Body::Changes(changes) => self.moved.get(&changes.base().0).copied(),
-                    Body::Whole { .. } => None,
-                };
-                if let Some(page) = new_base {
-                    self.move_base(leaf, page);
+                let state = leaf.read();
+                if let Body::Changes(changes) = &state.body
+                    && let Some(address) = changes.base(self.guard).address()
+                    && let Some(place) = self.nodes.get(&address)
+                {
+                    // Changed after it was sealed (W5). The place stays among those to be freed:
+                    // the changed leaf will be written to another one.
+                    changes.move_base(place.page, self.guard);
                 }
-                self.dirty_bytes += leaf.read().size_bytes() as u64;
+                self.dirty_bytes += state.size_bytes() as u64;
             }
             ChildRef::Disk(_) => {}
-        }
-    }
-
-    /// A leaf was changed after its earlier changes had been sealed, and those are in `page` now.
-    fn move_base(&self, leaf: &MemLeaf, page: PageId) {
-        if let Some(mut state) = leaf.try_write()
-            && state.generation == self.generation
-            && let Body::Changes(changes) = &mut state.body
-        {
-            changes.move_base(page);
-            changes.delta.drop_inherited();
-            return;
-        }
-        // Sealed by a view, whose cursor may stand in it: that stays as it is, at the price of
-        // some memory.
-        if let Body::Changes(changes) = &leaf.read().body {
-            changes.move_base(page);
         }
     }
 
