@@ -227,7 +227,8 @@ fn a_fixed_rate_is_kept_and_measured_from_the_intended_start() {
 #[test]
 fn wrong_answers_end_a_run() {
     /// Answers reads as its function says.
-    struct Lying(Box<dyn Target>, fn(&mut dyn FnMut(&[u8])) -> bool);
+    type Lie = fn(&mut dyn FnMut(&[u8])) -> bool;
+    struct Lying(Box<dyn Target>, Lie);
     impl Target for Lying {
         fn name(&self) -> &str {
             "lying"
@@ -262,8 +263,8 @@ fn wrong_answers_end_a_run() {
         }
     }
 
-    let never: fn(&mut dyn FnMut(&[u8])) -> bool = |_| false;
-    let garbage: fn(&mut dyn FnMut(&[u8])) -> bool = |read| {
+    let never: Lie = |_| false;
+    let garbage: Lie = |read| {
         read(&[7; 100]);
         true
     };
