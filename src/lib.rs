@@ -3,6 +3,8 @@
 #![allow(dead_code)] // TEMPORARY: until the rooms are joined
 
 mod batch;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod btree;
 mod cache;
 mod catalog;

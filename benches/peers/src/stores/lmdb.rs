@@ -1,0 +1,150 @@
+//! LMDB, through heed. Buffered commits are NOSYNC: the kernel has the pages when a commit returns.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use hedgerow::Durability;
+use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use heed::types::Bytes;
+use heed::{Database, Env, EnvFlags, EnvOpenOptions, WithTls};
+
+/// An LMDB environment with its unnamed database.
+pub struct Lmdb {
+    env: Env<WithTls>,
+    database: Database<Bytes, Bytes>,
+    name: &'static str,
+    settings: String,
+}
+
+impl Lmdb {
+    /// Opens or creates the environment in `path`; pages are written with write(2).
+    pub fn open_nosync(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
+        Self::open("lmdb", EnvFlags::empty(), path, options)
+    }
+
+    /// Opens or creates the environment in `path`; pages are written through the memory map.
+    pub fn open_writemap(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
+        Self::open("lmdb-writemap", EnvFlags::WRITE_MAP, path, options)
+    }
+
+    fn open(
+        name: &'static str,
+        write_map: EnvFlags,
+        path: &Path,
+        options: &TargetOptions,
+    ) -> Result<Box<dyn Target>> {
+        let flags = match options.durability {
+            Durability::Sync => write_map,
+            Durability::Buffered => write_map | EnvFlags::NO_SYNC,
+        };
+        let mut open = EnvOpenOptions::new();
+        open.map_size(options.map_bytes as usize).max_readers(1024);
+        // SAFETY: NO_SYNC and WRITE_MAP weaken what survives a power loss and what a stray pointer
+        // can reach; this program has no stray pointers, and throws the environment away.
+        unsafe { open.flags(flags) };
+        // SAFETY: the directory is this process's own; nobody else changes or truncates the file.
+        let env = unsafe { open.open(path) }.map_err(Error::store)?;
+        let mut txn = env.write_txn().map_err(Error::store)?;
+        let database = env.create_database(&mut txn, None).map_err(Error::store)?;
+        txn.commit().map_err(Error::store)?;
+        let flags: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
+        Ok(Box::new(Self {
+            env,
+            database,
+            name,
+            settings: format!(
+                "LMDB {}; flags [{}], map {} GiB, caching left to the kernel, no compression, no \
+                 checksums",
+                heed::lmdb_version().string,
+                flags.join(", "),
+                options.map_bytes >> 30,
+            ),
+        }))
+    }
+}
+
+impl Target for Lmdb {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn settings(&self) -> String {
+        self.settings.clone()
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let mut txn = self.env.write_txn().map_err(Error::store)?;
+        self.database
+            .put(&mut txn, key, value)
+            .map_err(Error::store)?;
+        txn.commit().map_err(Error::store)
+    }
+
+    fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let mut txn = self.env.write_txn().map_err(Error::store)?;
+        for (key, value) in entries {
+            self.database
+                .put(&mut txn, key, value)
+                .map_err(Error::store)?;
+        }
+        txn.commit().map_err(Error::store)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        let mut txn = self.env.write_txn().map_err(Error::store)?;
+        self.database.delete(&mut txn, key).map_err(Error::store)?;
+        txn.commit().map_err(Error::store)
+    }
+
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let txn = self.env.read_txn().map_err(Error::store)?;
+        let value = self.database.get(&txn, key).map_err(Error::store)?;
+        if let Some(value) = value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn scan(
+        &self,
+        start: Option<&[u8]>,
+        direction: Direction,
+        limit: u64,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
+        let txn = self.env.read_txn().map_err(Error::store)?;
+        let start = start.map_or(Bound::Unbounded, Bound::Included);
+        let mut visit_all = |entries: &mut dyn Iterator<Item = heed::Result<(&[u8], &[u8])>>| {
+            let mut seen = 0;
+            while seen < limit {
+                let Some(entry) = entries.next() else {
+                    break;
+                };
+                let (key, value) = entry.map_err(Error::store)?;
+                visit(key, value);
+                seen += 1;
+            }
+            Ok(seen)
+        };
+        match direction {
+            Direction::Forward => {
+                let bounds = (start, Bound::Unbounded);
+                visit_all(&mut self.database.range(&txn, &bounds).map_err(Error::store)?)
+            }
+            Direction::Reverse => {
+                let bounds = (Bound::Unbounded, start);
+                visit_all(
+                    &mut self
+                        .database
+                        .rev_range(&txn, &bounds)
+                        .map_err(Error::store)?,
+                )
+            }
+        }
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        // It does nothing in the background.
+        Ok(())
+    }
+}

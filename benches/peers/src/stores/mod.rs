@@ -1,0 +1,122 @@
+//! The stores that can be compared, each an adapter in a file of its own.
+//!
+//! What every adapter promises is written down in docs/benchmarks.md: the same durability,
+//! compression, checksums, cache and write buffer where the store has them, and a label where not.
+
+#[cfg(feature = "canopydb")]
+mod canopydb;
+#[cfg(feature = "fjall")]
+mod fjall;
+#[cfg(feature = "lmdb")]
+mod lmdb;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+#[cfg(feature = "sled")]
+mod sled;
+
+use hedgerow::bench::{Error, HedgerowTarget, OpenTarget, Result};
+
+/// A store that this program was built with.
+#[derive(Debug, Clone, Copy)]
+pub struct Store {
+    /// Its name on the command line and in tables.
+    pub name: &'static str,
+    /// How it is opened.
+    pub open: OpenTarget,
+    /// The crate whose version Cargo.lock tells.
+    pub package: &'static str,
+    /// In what it promises less than the others, if it does.
+    pub weaker: Option<&'static str>,
+}
+
+/// All stores that this program was built with.
+pub const STORES: &[Store] = &[
+    Store {
+        name: "hedgerow-lsm",
+        open: HedgerowTarget::open_lsm,
+        package: "hedgerow",
+        weaker: None,
+    },
+    Store {
+        name: "hedgerow-btree",
+        open: HedgerowTarget::open_btree,
+        package: "hedgerow",
+        weaker: None,
+    },
+    #[cfg(feature = "rocksdb")]
+    Store {
+        name: "rocksdb",
+        open: rocksdb::RocksDb::open,
+        package: "rocksdb",
+        weaker: None,
+    },
+    #[cfg(feature = "fjall")]
+    Store {
+        name: "fjall",
+        open: fjall::Fjall::open,
+        package: "fjall",
+        weaker: None,
+    },
+    #[cfg(feature = "lmdb")]
+    Store {
+        name: "lmdb",
+        open: lmdb::Lmdb::open_nosync,
+        package: "lmdb-master-sys",
+        weaker: Some("no checksums; with NOSYNC a power loss may destroy the file"),
+    },
+    #[cfg(feature = "lmdb")]
+    Store {
+        name: "lmdb-writemap",
+        open: lmdb::Lmdb::open_writemap,
+        package: "lmdb-master-sys",
+        weaker: Some("no checksums; with NOSYNC a power loss may destroy the file"),
+    },
+    #[cfg(feature = "redb")]
+    Store {
+        name: "redb",
+        open: redb::Redb::open,
+        package: "redb",
+        weaker: Some("buffered commits are `Durability::None`: lost when the process is killed"),
+    },
+    #[cfg(feature = "sled")]
+    Store {
+        name: "sled",
+        open: sled::Sled::open,
+        package: "sled",
+        weaker: Some("buffered commits are flushed every 500 ms: lost when the process is killed"),
+    },
+    #[cfg(feature = "canopydb")]
+    Store {
+        name: "canopydb",
+        open: canopydb::Canopy::open,
+        package: "canopydb",
+        weaker: None,
+    },
+];
+
+/// The store of that name.
+pub fn find(name: &str) -> Result<Store> {
+    let found = STORES.iter().find(|store| store.name == name);
+    found.copied().ok_or_else(|| {
+        let known: Vec<_> = STORES.iter().map(|store| store.name).collect();
+        Error::Usage(format!(
+            "unknown store {name:?}: this program was built with {} (others need their feature, \
+             as in --features rocksdb,sled,canopydb)",
+            known.join(", ")
+        ))
+    })
+}
+
+/// Waits until `is_idle` has been true twice in a row, some milliseconds apart: work that has just
+/// ended may be about to start more.
+#[allow(dead_code, reason = "not every store has work in the background")]
+fn wait_until_idle(mut is_idle: impl FnMut() -> Result<bool>) -> Result<()> {
+    let mut quiet = 0;
+    while quiet < 2 {
+        quiet = if is_idle()? { quiet + 1 } else { 0 };
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Ok(())
+}

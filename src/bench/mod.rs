@@ -1,0 +1,69 @@
+//! The benchmark suite: workloads, generators, measurement.
+//!
+//! Compiled with the feature `bench`; it needs nothing beyond the library. `hedgerow bench` runs it
+//! on both engines, and the crate in `benches/peers` on other stores beside them. The method is
+//! described in `docs/benchmarks.md`.
+//!
+//! ```text
+//! Workload + Params ──▶ run ──▶ Outcome ──▶ JSON, CSV, tables, reports
+//!                        │
+//!        Keys, Values, Chooser, Permutation       what to do
+//!                        │
+//!                      Target                     HedgerowTarget, ModelTarget, peers
+//! ```
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `rng`, `permutation`, `distribution` | which record an operation is about |
+//! | `data` | keys and values, made from a record's number and checkable without a list |
+//! | `workload` | the named workloads, and the figures that scale them |
+//! | `target`, `hedgerow_target` | what is measured |
+//! | `runner` | threads, clocks, checks |
+//! | `histogram`, `process`, `outcome` | what came out |
+//!
+//! A workload in memory, to see the parts together:
+//!
+//! ```
+//! use hedgerow::bench::{DataSet, ModelTarget, Params, TargetOptions, parse_workloads, run};
+//!
+//! let params = Params { records: 1000, ..Params::default() };
+//! let dir = tempfile::tempdir()?;
+//! let target = ModelTarget::open(dir.path(), &TargetOptions::default())?;
+//! let mut data = DataSet::new(&params)?;
+//! for workload in parse_workloads("fillrandom,readrandom@2,ycsb-a:zipfian")? {
+//!     let outcome = run(&*target, dir.path(), &workload, &mut data)?;
+//!     println!("{workload}: {:.0} ops/s", outcome.ops_per_s());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What it lacks on purpose: it opens no store by itself and removes no files; the programs on top
+//! of it do.
+
+mod data;
+mod distribution;
+mod error;
+mod hedgerow_target;
+mod histogram;
+mod outcome;
+mod permutation;
+mod process;
+mod rng;
+mod runner;
+mod target;
+mod workload;
+
+pub use data::{KeyShape, Keys, ValueSize, Values, is_value_of};
+pub use distribution::{
+    Chooser, Distribution, SCRAMBLED_ITEMS, SCRAMBLED_ZETA, THETA, Zipf, fnv1a64, zeta,
+};
+pub use error::{Error, Result};
+pub use hedgerow_target::{HedgerowTarget, ModelTarget};
+pub use histogram::Histogram;
+pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};
+pub use permutation::Permutation;
+pub use process::{Machine, Memory, Usage, disk_bytes};
+pub use rng::{Rng, mix64, splitmix64};
+pub use runner::{DataSet, run};
+pub use target::{Direction, OpenTarget, Target, TargetOptions};
+pub use workload::{Nexts, OpKind, Order, Params, WORKLOADS, Workload, parse_workloads};
