@@ -31,9 +31,9 @@ use crossbeam_epoch::Guard;
 use super::freespace::{FreeSpace, Run, encode_runs};
 use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
 use super::meta::{META_BYTES, Meta};
+use super::node;
 use super::node::inner::{self, Inner};
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
-use super::node;
 use super::slot::{Child, ChildRef, Slot};
 use super::tree::Tree;
 use super::writer::Interval;
@@ -348,8 +348,7 @@ impl Tree {
         let generation = meta.generation;
         let mut writer = self.writer.lock();
         // First, so that whoever sees a reference to a new page sees this (E4).
-        self.disk_seq
-            .store(meta.persisted_seq.0, Ordering::Release);
+        self.disk_seq.store(meta.persisted_seq.0, Ordering::Release);
         let mut publication = Publication {
             nodes,
             moved,

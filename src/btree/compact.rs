@@ -114,5 +114,6 @@ impl Tree {
 }
 
 fn has_value_beyond(leaf: Leaf<'_>, limit: u64) -> bool {
-    (0..leaf.len()).any(|i| matches!(leaf.value(i), LeafValue::Overflow { page, .. } if page.0 >= limit))
+    (0..leaf.len())
+        .any(|i| matches!(leaf.value(i), LeafValue::Overflow { page, .. } if page.0 >= limit))
 }

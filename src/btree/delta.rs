@@ -208,8 +208,15 @@ mod tests {
                 .iter()
                 .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))
                 .collect();
-            assert_eq!(found, oracle.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
-            assert_eq!(delta.deletes(), oracle.values().filter(|v| v.is_none()).count());
+            assert_eq!(
+                found,
+                oracle.clone().into_iter().collect::<Vec<_>>(),
+                "seed {seed}"
+            );
+            assert_eq!(
+                delta.deletes(),
+                oracle.values().filter(|v| v.is_none()).count()
+            );
             for (i, key) in oracle.keys().enumerate() {
                 assert_eq!(delta.search(key), Ok(i), "seed {seed}");
             }

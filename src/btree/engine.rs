@@ -176,9 +176,7 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
             let error = if telling { second } else { first };
             // A file too short for a meta page is damaged, not a case for a retry.
             return Err(match error {
-                Error::Io { source, .. }
-                    if source.kind() == std::io::ErrorKind::UnexpectedEof =>
-                {
+                Error::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => {
                     Error::corruption(file.path(), 0, "the file has no meta page")
                 }
                 error => error,
@@ -298,9 +296,7 @@ impl Engine for BTreeEngine {
                 let guard = crossbeam_epoch::pin();
                 let mut value = None;
                 let mut read = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
-                let found = self
-                    .tree
-                    .try_get(key, Some(moment), &mut read, &guard)?;
+                let found = self.tree.try_get(key, Some(moment), &mut read, &guard)?;
                 drop(guard);
                 if let Err(seq) = found {
                     self.tree.wait_published(seq)?;
@@ -344,9 +340,7 @@ impl Engine for BTreeEngine {
             Work::Flush if self.tree.flush_is_due() => {
                 // Another thread that is at it does this one's work.
                 match self.tree.checkpointer.try_lock() {
-                    Some(mut checkpointer) => {
-                        self.tree.checkpoint_locked(&mut checkpointer, false)
-                    }
+                    Some(mut checkpointer) => self.tree.checkpoint_locked(&mut checkpointer, false),
                     None => Ok(false),
                 }
             }

@@ -209,9 +209,16 @@ mod tests {
                     }
                 }
                 let in_use: u64 = used.iter().map(|run| run.len).sum();
-                assert_eq!(in_use + free.free_pages() + 2, free.file_pages, "seed {seed}");
+                assert_eq!(
+                    in_use + free.free_pages() + 2,
+                    free.file_pages,
+                    "seed {seed}"
+                );
                 let runs = free.all_runs();
-                assert_eq!(runs.iter().map(|run| run.len).sum::<u64>(), free.free_pages());
+                assert_eq!(
+                    runs.iter().map(|run| run.len).sum::<u64>(),
+                    free.free_pages()
+                );
                 assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
             }
         }
@@ -224,7 +231,10 @@ mod tests {
         assert!(!free.give(Run { start: 6, len: 1 }));
         assert!(!free.give(Run { start: 3, len: 2 }));
         assert!(!free.give(Run { start: 19, len: 2 }));
-        assert!(!free.give(Run { start: 1, len: u64::MAX }));
+        assert!(!free.give(Run {
+            start: 1,
+            len: u64::MAX
+        }));
         assert!(free.give(Run { start: 8, len: 1 }));
         assert_eq!(free.all_runs(), [Run { start: 4, len: 5 }]);
     }

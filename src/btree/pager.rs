@@ -307,10 +307,7 @@ impl Pager {
     ) -> Result<R> {
         let len = len as usize;
         let map = self.map.load(guard).get();
-        if page.0 < META_PAGES
-            || page.0 >= map.pages
-            || self.pages_for(len) > map.pages - page.0
-        {
+        if page.0 < META_PAGES || page.0 >= map.pages || self.pages_for(len) > map.pages - page.0 {
             return Err(self.damaged(page, "an overflow value reaches beyond the file"));
         }
         let check = |bytes: &[u8]| {
@@ -386,13 +383,7 @@ impl Pager {
         if self.file.len()? < bytes {
             self.file.set_len(bytes)?;
         }
-        let map = map_file(
-            &*self.file,
-            self.page_size,
-            self.use_mmap,
-            pages,
-            Some(old),
-        )?;
+        let map = map_file(&*self.file, self.page_size, self.use_mmap, pages, Some(old))?;
         self.map.store(Arc::new(map), guard);
         Ok(())
     }
@@ -400,13 +391,7 @@ impl Pager {
     /// Cuts the file behind `pages` pages, none of which anybody can reach (P3).
     pub(super) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
         let old = self.map.load(guard).get();
-        let map = map_file(
-            &*self.file,
-            self.page_size,
-            self.use_mmap,
-            pages,
-            Some(old),
-        )?;
+        let map = map_file(&*self.file, self.page_size, self.use_mmap, pages, Some(old))?;
         self.map.store(Arc::new(map), guard);
         self.file.set_len(pages * self.page_size as u64)
     }

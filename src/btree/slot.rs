@@ -209,7 +209,9 @@ impl<T: Send + Sync + 'static> EpochArc<T> {
     }
 
     pub(super) fn store(&self, value: Arc<T>, guard: &Guard) {
-        let old = self.0.swap(Arc::into_raw(value).cast_mut(), Ordering::AcqRel) as usize;
+        let old = self
+            .0
+            .swap(Arc::into_raw(value).cast_mut(), Ordering::AcqRel) as usize;
         // SAFETY: as in `Slot::store`.
         unsafe { guard.defer_unchecked(move || drop(Arc::from_raw(old as *const T))) };
     }

@@ -247,9 +247,10 @@ impl Tree {
     #[inline]
     pub(super) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
         if level.is_some_and(|level| level != node::level(image)) {
-            return Err(self
-                .pager
-                .damaged(page, "the node is not at the level where it was referred to"));
+            return Err(self.pager.damaged(
+                page,
+                "the node is not at the level where it was referred to",
+            ));
         }
         Ok(())
     }

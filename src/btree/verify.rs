@@ -162,7 +162,10 @@ impl Verifier<'_> {
             return Ok(());
         }
         if node::level(&image) != level {
-            self.problem(page, "the node is not at the level where it was referred to");
+            self.problem(
+                page,
+                "the node is not at the level where it was referred to",
+            );
             return Ok(());
         }
         self.own(page, pages, USED);
@@ -211,7 +214,10 @@ impl Verifier<'_> {
 
     fn check_fences(&mut self, image: &[u8], fences: &Fences, page: PageId) {
         if fences_of(image) != *fences {
-            self.problem(page, "the node's fences are not those that its parent gives it");
+            self.problem(
+                page,
+                "the node's fences are not those that its parent gives it",
+            );
         }
     }
 

@@ -25,8 +25,8 @@ use crossbeam_epoch::Guard;
 
 use super::freespace::Run;
 use super::mem::{
-    Body, Changes, LargeValue, LargeValues, LeafState, MemInner, MemLeaf, find_large,
-    has_overflow, is_single_page, large_values_of, pending_number, pending_ref,
+    Body, Changes, LargeValue, LargeValues, LeafState, MemInner, MemLeaf, find_large, has_overflow,
+    is_single_page, large_values_of, pending_number, pending_ref,
 };
 use super::node::inner::{self, Inner};
 use super::node::leaf::{self, Leaf, LeafMut, LeafValue, Pending};
@@ -270,8 +270,7 @@ impl<'g> Editor<'g, '_> {
         while let ChildRef::Inner(inner) = self.tree.root.load(self.guard)
             && let [only] = &*inner.get().slots
         {
-            self.writer
-                .replaced(inner.generation, inner.size_bytes());
+            self.writer.replaced(inner.generation, inner.size_bytes());
             self.tree
                 .root
                 .store(only.load(self.guard).to_owned(), self.guard);
@@ -363,9 +362,7 @@ impl<'g> Editor<'g, '_> {
 
     fn owned_children(&self, inner: &MemInner) -> Vec<Child> {
         let slots = inner.slots.iter();
-        slots
-            .map(|slot| slot.load(self.guard).to_owned())
-            .collect()
+        slots.map(|slot| slot.load(self.guard).to_owned()).collect()
     }
 
     /// Goes down to the leaf for `key` and does `op`.
@@ -497,10 +494,10 @@ impl<'g> Editor<'g, '_> {
                 && pending_number(page).is_none()
                 && page.0 >= limit
             {
-                let bytes = self
-                    .tree
-                    .pager
-                    .overflow(page, len, checksum, self.guard, <[u8]>::to_vec)?;
+                let bytes =
+                    self.tree
+                        .pager
+                        .overflow(page, len, checksum, self.guard, <[u8]>::to_vec)?;
                 self.release((page, len), large);
                 let number = self.writer.next_large;
                 self.writer.next_large += 1;
@@ -708,8 +705,7 @@ impl<'g> Editor<'g, '_> {
         let mut children = self.owned_children(inner);
         children[i] = left;
         children.insert(i + 1, right);
-        self.writer
-            .replaced(inner.generation, inner.size_bytes());
+        self.writer.replaced(inner.generation, inner.size_bytes());
         match rebuilt {
             Rebuilt::One(image) => {
                 self.store_inner(slot, image.into(), children);
@@ -758,8 +754,7 @@ impl<'g> Editor<'g, '_> {
         children[left] = merged;
         let few = children.len() == 1;
         let underfull = few || Inner::from_image(&image).live_bytes() < self.underfull_bytes();
-        self.writer
-            .replaced(inner.generation, inner.size_bytes());
+        self.writer.replaced(inner.generation, inner.size_bytes());
         self.store_inner(slot, image.into(), children);
         Ok(if underfull {
             Change::Underfull
@@ -1016,8 +1011,7 @@ impl<'g> Editor<'g, '_> {
         let mut children = self.owned_children(inner);
         children.drain(whole_from + 1..whole_to);
         children[whole_from] = gap;
-        self.writer
-            .replaced(inner.generation, inner.size_bytes());
+        self.writer.replaced(inner.generation, inner.size_bytes());
         self.store_inner(slot, image.into(), children);
         Ok(())
     }
@@ -1050,8 +1044,7 @@ impl<'g> Editor<'g, '_> {
             }
             ChildRef::Inner(inner) => {
                 let inner = inner.get();
-                self.writer
-                    .replaced(inner.generation, inner.size_bytes());
+                self.writer.replaced(inner.generation, inner.size_bytes());
                 let below = inner.node().level().checked_sub(1);
                 for slot in &inner.slots {
                     self.drop_subtree(slot.load(self.guard), below)?;
@@ -1059,8 +1052,7 @@ impl<'g> Editor<'g, '_> {
             }
             ChildRef::Leaf(leaf) => {
                 let state = leaf.read();
-                self.writer
-                    .replaced(state.generation, state.size_bytes());
+                self.writer.replaced(state.generation, state.size_bytes());
                 if let Body::Whole { image, large } = &state.body {
                     let leaf = Leaf::from_image(image);
                     for i in 0..leaf.len() {
