@@ -208,25 +208,34 @@ impl Parts {
 
     /// Flushes the keyspace that needs the oldest segment, if the log is too long.
     fn flush_for_log_limit(&self) -> Result<bool> {
-        let Some(log) = self.hub.log() else {
+        let Some(keyspace) = self.log_limit_debtor() else {
             return Ok(false);
         };
+        keyspace.engine.flush()?;
+        self.hub.progressed();
+        Ok(true)
+    }
+
+    /// The keyspace that needs the oldest segment, if the log is too long and flushing it would
+    /// let a segment go.
+    fn log_limit_debtor(&self) -> Option<Arc<OpenKeyspace>> {
+        let log = self.hub.log()?;
         if log.live_bytes() <= self.options.log_limit_bytes {
-            return Ok(false);
+            return None;
         }
         let all = self.registry.all();
-        let oldest = all
+        let (seq, keyspace) = all
             .iter()
             .filter_map(|keyspace| Some((keyspace.engine.oldest_unpersisted()?, keyspace)))
-            .min_by_key(|(seq, _)| *seq);
-        match oldest {
-            // Only if that lets a segment go: the active one always stays.
-            Some((seq, keyspace)) if log.would_retire_after(seq) => {
-                keyspace.engine.flush()?;
-                self.hub.progressed();
-                Ok(true)
-            }
-            _ => Ok(false),
+            .min_by_key(|(seq, _)| *seq)?;
+        log.would_retire_after(seq).then(|| Arc::clone(keyspace))
+    }
+
+    /// Lets go of the segments that no keyspace needs.
+    fn retire_log(&self) -> Result<()> {
+        match self.hub.log() {
+            Some(log) => log.retire(Some(self.oldest_needed())),
+            None => Ok(()),
         }
     }
 
@@ -263,7 +272,7 @@ impl Parts {
                 worked = true;
             }
         }
-        log.retire(Some(self.oldest_needed()))?;
+        self.retire_log()?;
         Ok(worked)
     }
 
@@ -283,7 +292,7 @@ impl Parts {
             }
             if self.options.background_threads == 0 {
                 if !self.run_background_once()? {
-                    return Ok(());
+                    return self.retire_log();
                 }
                 continue;
             }

@@ -282,7 +282,8 @@ fn bad_lines_say_where_and_how_much_was_committed() {
     let load = ["load", "db", "bad.jsonl", "--key", "k", "--batch", "2"];
     let ran = b.fails(1, "bad.jsonl: line 4: not JSON", &load);
     assert!(
-        ran.err.contains("stopped after 2 records were committed"),
+        ran.err
+            .contains("stopped after 2 records had been committed"),
         "{ran:?}"
     );
     assert_eq!(b.ok(&["scan", "db", "--keys-only"]), "1\n2\n");
@@ -543,6 +544,42 @@ fn compare_checks_and_reports() {
     assert!(text.contains("point reads, hit") && text.contains("Every answer was checked"));
     let left: Vec<_> = fs::read_dir(b.path("tmp")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn compare_tidies_up_when_interrupted() {
+    let b = Bench::new();
+    fs::create_dir(b.path("tmp")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hedgerow"))
+        .args([
+            "compare",
+            "--records",
+            "20000",
+            "--rounds",
+            "1000",
+            "--dir",
+            "tmp",
+        ])
+        .current_dir(b.dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = || fs::read_dir(b.path("tmp")).unwrap().count();
+    while files() == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let signalled = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signalled.success());
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(err.contains("interrupted"), "{err}");
+    assert_eq!(files(), 0);
 }
 
 #[test]

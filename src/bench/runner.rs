@@ -36,6 +36,8 @@ use super::workload::{Nexts, OpKind, Order, Params, Workload};
 const CLOCK_EVERY: u64 = 64;
 /// A full scan reports progress and checks a value once in this many entries.
 const SCAN_CHECK_EVERY: u64 = 64;
+/// How often a full scan is repeated: one alone is over too soon to be measured.
+const SCAN_PASSES: u64 = 3;
 
 /// Which records are in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,11 +127,13 @@ pub fn run(
 ) -> Result<Outcome> {
     let plan = Plan::new(target, workload, data)?;
     let params = &data.params;
-    let whole_scans = workload.nexts == Nexts::All;
-    if !workload.writes() && !whole_scans && !params.warmup.is_zero() {
+    if !workload.writes() && !params.warmup.is_zero() {
         let warmup = Plan {
             limit: Some(params.warmup),
-            ops: u64::MAX,
+            ops: match workload.nexts {
+                Nexts::All => plan.threads as u64,
+                _ => u64::MAX,
+            },
             rate_per_s: None,
             ..Plan::new(target, workload, data)?
         };
@@ -244,7 +248,7 @@ impl<'a> Plan<'a> {
             None => data.values.clone(),
         };
         let ops = match workload.nexts {
-            Nexts::All => threads as u64,
+            Nexts::All => threads as u64 * SCAN_PASSES,
             _ if workload.order == Order::Shuffled || workload.order == Order::Sequential => {
                 params.ops_of(workload).min(data.records)
             }
@@ -740,6 +744,7 @@ impl<'a> Worker<'a> {
 
     fn scan_all(&mut self, direction: Direction) -> Result<u64> {
         let done = &self.plan.done[self.thread].0;
+        let done_before = done.load(Ordering::Relaxed);
         let (mut seen, mut right, mut bytes) = (0u64, true, 0);
         let mut last: Vec<u8> = Vec::new();
         let count = self
@@ -747,7 +752,7 @@ impl<'a> Worker<'a> {
             .target
             .scan(None, direction, u64::MAX, &mut |key, value| {
                 if seen % SCAN_CHECK_EVERY == 0 {
-                    done.store(seen, Ordering::Relaxed);
+                    done.store(done_before + seen, Ordering::Relaxed);
                     let in_order = match direction {
                         _ if seen == 0 => true,
                         Direction::Forward => last.as_slice() < key,

@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::freespace::{FreeSpace, Run, encode_runs};
-use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
+use super::mem::{Body, LargeValue, LeafState, MemInner, MemLeaf, find_large, pending_number};
 use super::meta::{META_BYTES, Meta};
 use super::node;
 use super::node::inner::{self, Inner};
@@ -209,6 +209,7 @@ impl Tree {
         }
         writer.seal();
         writer.checkpointing = true;
+        writer.checkpoint_generation = writer.generation;
         writer.first_since_checkpoint = None;
         Ok(Some(Sealed {
             root: self.root.load(&guard).to_owned(),
@@ -267,6 +268,7 @@ impl Tree {
             });
         }
         output.free.hold(generation, freed);
+        output.free.trim();
         let room = output.free.run_count() * super::freespace::RUN_BYTES;
         let freelist_pages = self.pager.pages_for(room);
         let freelist = if freelist_pages == 0 {
@@ -286,7 +288,6 @@ impl Tree {
             output.write_at(freelist, &bytes)?;
         }
         output.write_out()?;
-        output.free.trim();
         let meta = Meta {
             page_size: old.page_size,
             generation,
@@ -352,6 +353,7 @@ impl Tree {
         let mut publication = Publication {
             nodes,
             moved,
+            generation: writer.generation,
             dirty_bytes: 0,
             guard: &guard,
         };
@@ -652,6 +654,8 @@ struct Publication<'g> {
     /// What was written and not found in the current tree yet.
     nodes: HashMap<usize, NewPlace>,
     moved: HashMap<u64, PageId>,
+    /// The tree's current generation.
+    generation: u64,
     /// Bytes of what stays in memory.
     dirty_bytes: u64,
     guard: &'g Guard,
@@ -680,15 +684,34 @@ impl Publication<'_> {
                 }
             }
             ChildRef::Leaf(leaf) => {
-                let state = leaf.read();
-                self.dirty_bytes += state.size_bytes() as u64;
-                if let Body::Changes(changes) = &state.body
-                    && let Some(page) = self.moved.get(&changes.base().0)
-                {
-                    changes.move_base(*page);
+                let leaf = leaf.get();
+                let new_base = match &leaf.read().body {
+                    Body::Changes(changes) => self.moved.get(&changes.base().0).copied(),
+                    Body::Whole { .. } => None,
+                };
+                if let Some(page) = new_base {
+                    self.move_base(leaf, page);
                 }
+                self.dirty_bytes += leaf.read().size_bytes() as u64;
             }
             ChildRef::Disk(_) => {}
+        }
+    }
+
+    /// A leaf was changed after its earlier changes had been sealed, and those are in `page` now.
+    fn move_base(&self, leaf: &MemLeaf, page: PageId) {
+        if let Some(mut state) = leaf.try_write()
+            && state.generation == self.generation
+            && let Body::Changes(changes) = &mut state.body
+        {
+            changes.move_base(page);
+            changes.delta.drop_inherited();
+            return;
+        }
+        // Sealed by a view, whose cursor may stand in it: that stays as it is, at the price of
+        // some memory.
+        if let Body::Changes(changes) = &leaf.read().body {
+            changes.move_base(page);
         }
     }
 

@@ -19,6 +19,8 @@ struct IndexEntry {
     /// Head of the key after the base's prefix.
     head: u64,
     at: u32,
+    /// Made before the tree was last sealed for a checkpoint.
+    inherited: bool,
 }
 
 /// Sorted changes over a base leaf.
@@ -27,6 +29,8 @@ pub(super) struct Delta {
     index: Vec<IndexEntry>,
     heap: Vec<u8>,
     garbage_bytes: usize,
+    /// Bytes of the live records that are inherited.
+    inherited_bytes: usize,
     /// Length of the prefix that all keys share.
     prefix_len: usize,
     deletes: usize,
@@ -41,6 +45,7 @@ impl Delta {
             index: Vec::new(),
             heap: Vec::new(),
             garbage_bytes: 0,
+            inherited_bytes: 0,
             prefix_len,
             deletes: 0,
         }
@@ -60,9 +65,9 @@ impl Delta {
         self.heap.capacity() + self.index.capacity() * size_of::<IndexEntry>()
     }
 
-    /// Bytes of live records.
-    pub(super) fn live_bytes(&self) -> usize {
-        self.heap.len() - self.garbage_bytes
+    /// Bytes of live records that no checkpoint is about to write.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.heap.len() - self.garbage_bytes - self.inherited_bytes
     }
 
     /// `Ok(i)` of the change to `key`, or `Err(i)` where it would go.
@@ -124,6 +129,9 @@ impl Delta {
     pub(super) fn set(&mut self, place: Result<usize, usize>, key: &[u8], value: Option<&[u8]>) {
         match place {
             Ok(i) => {
+                if std::mem::take(&mut self.index[i].inherited) {
+                    self.inherited_bytes -= self.record_len(i);
+                }
                 let (_, old) = self.get(i);
                 let was_delete = old.is_none();
                 if let (Some(old), Some(new)) = (old, value)
@@ -143,13 +151,35 @@ impl Delta {
                 if self.index.len() == self.index.capacity() {
                     self.index.reserve_exact((self.index.len() / 2).max(4));
                 }
-                self.index.insert(i, IndexEntry { head, at });
+                let entry = IndexEntry {
+                    head,
+                    at,
+                    inherited: false,
+                };
+                self.index.insert(i, entry);
             }
         }
         self.deletes += usize::from(value.is_none());
         if self.garbage_bytes > 512 && self.garbage_bytes * 2 > self.heap.len() {
             self.rewrite();
         }
+    }
+
+    /// The changes so far are those that a checkpoint is about to write.
+    pub(super) fn mark_inherited(&mut self) {
+        for entry in &mut self.index {
+            entry.inherited = true;
+        }
+        self.inherited_bytes = self.heap.len() - self.garbage_bytes;
+    }
+
+    /// Forgets the changes that were marked and not made again: the base has them now.
+    pub(super) fn drop_inherited(&mut self) {
+        self.index.retain(|entry| !entry.inherited);
+        self.inherited_bytes = 0;
+        self.deletes = self.iter().filter(|(_, value)| value.is_none()).count();
+        self.index.shrink_to_fit();
+        self.rewrite();
     }
 
     fn append(&mut self, key: &[u8], value: Option<&[u8]>) -> u32 {
@@ -170,7 +200,8 @@ impl Delta {
     }
 
     fn rewrite(&mut self) {
-        let mut heap = Vec::with_capacity(self.live_bytes() * 5 / 4);
+        let live: usize = (0..self.index.len()).map(|i| self.record_len(i)).sum();
+        let mut heap = Vec::with_capacity(live * 5 / 4);
         for i in 0..self.index.len() {
             let at = self.index[i].at as usize;
             let len = self.record_len(i);
@@ -188,6 +219,23 @@ mod tests {
 
     use super::*;
     use crate::checksum::mix64;
+
+    #[test]
+    fn inherited_changes_go_unless_they_were_made_again() {
+        let mut delta = Delta::new(0);
+        for key in [b"a", b"b", b"c", b"d"] {
+            delta.set(delta.search(key), key, Some(b"1"));
+        }
+        delta.set(delta.search(b"d"), b"d", None);
+        delta.mark_inherited();
+        delta.set(delta.search(b"b"), b"b", Some(b"2"));
+        delta.set(delta.search(b"e"), b"e", None);
+        delta.drop_inherited();
+        let left: Vec<_> = delta.iter().collect();
+        let expected: [(&[u8], Option<&[u8]>); 2] = [(b"b", Some(b"2")), (b"e", None)];
+        assert_eq!(left, expected);
+        assert_eq!(delta.deletes(), 1);
+    }
 
     #[test]
     fn agrees_with_an_ordered_map() {

@@ -176,7 +176,8 @@ impl Changes {
         self.base.store(page.0, Ordering::Release);
     }
 
-    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.
+    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes that are new
+    /// since the last checkpoint began.
     /// `length_in_base` gives the length of the key's value in the page, and is only asked when
     /// room is scarce: it costs a search.
     pub(super) fn try_set<E>(
@@ -209,7 +210,7 @@ impl Changes {
                 return Ok(false);
             }
         }
-        if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
+        if self.delta.own_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
             return Ok(false);
         }
         self.room_bytes -= cost;

@@ -169,8 +169,26 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "484447425452454501000000001000000807060504030201030000000100000007000000000000\
-             00d2040000000000000900000000000000"
+            concat!(
+                "4844474254524545", // magic
+                "01000000",         // version
+                "00100000",         // page size
+                "0807060504030201", // store id
+                "03000000",         // keyspace
+                "01000000",         // flags
+                "0700000000000000", // generation
+                "d204000000000000", // persisted sequence number
+                "0900000000000000", // root
+                "02000000",         // height
+                "efbeadde",         // checksum of the freelist
+                "2800000000000000", // pages
+                "0c00000000000000", // freelist
+                "0300000000000000", // its runs
+                "4d00000000000000", // entries
+                "0500000000000000", // overflow pages
+                "00000000000000000000000000000000",
+                "c351ba6e", // checksum
+            )
         );
     }
 

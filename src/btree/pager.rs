@@ -360,8 +360,11 @@ impl Pager {
     /// `pages` pages from `start` are about to be written anew: what was known of them is void.
     pub(super) fn reuse(&self, start: PageId, pages: u64, guard: &Guard) {
         let map = self.map.load(guard).get();
-        for page in start.0..(start.0 + pages).min(map.pages) {
-            map.clear_checked(page);
+        for page in start.0..start.0 + pages {
+            if page < map.pages {
+                map.clear_checked(page);
+            }
+            // Behind the map's end, too: the file may have been longer, and been cut.
             if map.mapping.is_none() {
                 self.cache.remove(&BlockKey {
                     file_tag: self.file_tag,

@@ -1,1 +1,729 @@
+//! The engine against an ordered map, from seeds.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::BTreeEngine;
+use crate::cache::BlockCache;
+use crate::checksum::mix64;
+use crate::engine::{Cursor, Engine, EngineContext, Front, Op, ReadView, SequencedOp};
+use crate::error::Result;
+use crate::fs::{Fs, MemFs, OpenMode, StdFs};
+use crate::options::{EngineKind, KeyspaceOptions};
+use crate::types::{KeyspaceId, SeqNo};
+use crate::visibility::Visibility;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix64(self.0)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Remembers up to where the log was made durable.
+#[derive(Debug, Default)]
+struct FakeFront {
+    durable: AtomicU64,
+}
+
+impl Front for FakeFront {
+    fn make_durable(&self, seq: SeqNo) -> Result<()> {
+        self.durable.fetch_max(seq.0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn wake(&self) {}
+
+    fn progressed(&self) {}
+}
+
+#[derive(Debug, Clone)]
+enum OwnedOp {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Option<Vec<u8>>),
+}
+
+impl OwnedOp {
+    fn borrow(&self) -> Op<'_> {
+        match self {
+            Self::Put(key, value) => Op::Put { key, value },
+            Self::Delete(key) => Op::Delete { key },
+            Self::DeleteRange(start, end) => Op::DeleteRange {
+                start,
+                end: end.as_deref(),
+            },
+        }
+    }
+
+    fn apply(&self, map: &mut Map) {
+        match self {
+            Self::Put(key, value) => {
+                map.insert(key.clone(), value.clone());
+            }
+            Self::Delete(key) => {
+                map.remove(key);
+            }
+            Self::DeleteRange(start, end) => {
+                map.retain(|key, _| key < start || end.as_ref().is_some_and(|end| key >= end))
+            }
+        }
+    }
+}
+
+/// An engine on a file system of its own, and what it should hold.
+struct Bench {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: KeyspaceOptions,
+    use_mmap: bool,
+    visibility: Arc<Visibility>,
+    front: Arc<FakeFront>,
+    engine: Arc<dyn Engine>,
+    seq: u64,
+    map: Map,
+    log: Vec<OwnedOp>,
+}
+
+impl Bench {
+    fn new(fs: Arc<dyn Fs>, dir: &Path, page_size: u32, use_mmap: bool) -> Self {
+        fs.create_dir_all(dir).unwrap();
+        if let Some(parent) = dir.parent() {
+            fs.sync_dir(parent).unwrap();
+        }
+        let options = KeyspaceOptions::new(EngineKind::BTree)
+            .page_size_bytes(page_size)
+            .write_buffer_bytes(64 << 10);
+        let visibility = Arc::new(Visibility::default());
+        let front = Arc::new(FakeFront::default());
+        let context = context(&fs, dir, &options, &visibility, &front, use_mmap);
+        let engine = BTreeEngine::create(context).unwrap();
+        Self {
+            fs,
+            dir: dir.to_path_buf(),
+            options,
+            use_mmap,
+            visibility,
+            front,
+            engine,
+            seq: 0,
+            map: Map::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn in_memory(page_size: u32) -> (MemFs, Self) {
+        let fs = MemFs::new();
+        let bench = Self::new(Arc::new(fs.clone()), Path::new("/ks"), page_size, false);
+        (fs, bench)
+    }
+
+    fn apply(&mut self, ops: Vec<OwnedOp>) {
+        let sequenced: Vec<_> = ops
+            .iter()
+            .zip(self.seq + 1..)
+            .map(|(op, seq)| SequencedOp {
+                seq: SeqNo(seq),
+                op: op.borrow(),
+            })
+            .collect();
+        self.engine.prepare(&sequenced).unwrap();
+        self.engine.apply(&sequenced).unwrap();
+        self.seq += ops.len() as u64;
+        self.visibility.publish(SeqNo(self.seq));
+        for op in &ops {
+            op.apply(&mut self.map);
+        }
+        self.log.extend(ops);
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.apply(vec![OwnedOp::Put(key.to_vec(), value.to_vec())]);
+    }
+
+    /// What the operations up to `seq` leave.
+    fn map_at(&self, seq: SeqNo) -> Map {
+        let mut map = Map::new();
+        for op in &self.log[..seq.0 as usize] {
+            op.apply(&mut map);
+        }
+        map
+    }
+
+    /// Opens what `fs` holds in a new engine, which must hold exactly the operations that it says.
+    fn recover(&self, fs: Arc<dyn Fs>) -> Self {
+        let visibility = Arc::new(Visibility::default());
+        visibility.publish(SeqNo(self.seq));
+        let front = Arc::new(FakeFront::default());
+        let context = context(
+            &fs,
+            &self.dir,
+            &self.options,
+            &visibility,
+            &front,
+            self.use_mmap,
+        );
+        let engine = BTreeEngine::open(context).unwrap();
+        let seq = engine.persisted_seq();
+        assert!(seq.0 <= self.front.durable.load(Ordering::SeqCst), "E3");
+        front.durable.store(seq.0, Ordering::SeqCst);
+        let recovered = Self {
+            fs,
+            dir: self.dir.clone(),
+            options: self.options.clone(),
+            use_mmap: self.use_mmap,
+            visibility,
+            front,
+            engine,
+            seq: seq.0,
+            map: self.map_at(seq),
+            log: self.log[..seq.0 as usize].to_vec(),
+        };
+        recovered.verify();
+        recovered.check_all();
+        recovered
+    }
+
+    fn verify(&self) {
+        let report = self.engine.verify().unwrap();
+        assert!(report.is_clean(), "{:#?}", report.problems);
+    }
+
+    fn check_all(&self) {
+        let view = self.engine.view().unwrap();
+        check_scan(&view, &self.map);
+    }
+
+    fn check_get(&self, key: &[u8]) {
+        let found = self.engine.get_value(key).unwrap();
+        assert_eq!(
+            found.as_deref(),
+            self.map.get(key).map(Vec::as_slice),
+            "key {key:?}"
+        );
+    }
+}
+
+fn context(
+    fs: &Arc<dyn Fs>,
+    dir: &Path,
+    options: &KeyspaceOptions,
+    visibility: &Arc<Visibility>,
+    front: &Arc<FakeFront>,
+    use_mmap: bool,
+) -> EngineContext {
+    EngineContext {
+        fs: Arc::clone(fs),
+        dir: dir.to_path_buf(),
+        store_id: 77,
+        keyspace: KeyspaceId(5),
+        visibility: Arc::clone(visibility),
+        cache: Arc::new(BlockCache::new(1 << 20)),
+        options: options.clone(),
+        use_mmap,
+        read_only: false,
+        front: Arc::clone(front) as Arc<dyn Front>,
+    }
+}
+
+fn scan(view: &Arc<dyn ReadView>) -> Map {
+    let mut cursor = Arc::clone(view).cursor();
+    let mut found = Map::new();
+    cursor.seek_first().unwrap();
+    while cursor.is_valid() {
+        let (key, value) = cursor.entry().unwrap();
+        let (key, value) = (key.to_vec(), value.to_vec());
+        assert!(found.last_key_value().is_none_or(|(last, _)| *last < key));
+        found.insert(key, value);
+        cursor.next().unwrap();
+    }
+    found
+}
+
+fn check_scan(view: &Arc<dyn ReadView>, map: &Map) {
+    let found = scan(view);
+    if found != *map {
+        let missing: Vec<_> = map.keys().filter(|key| !found.contains_key(*key)).collect();
+        let extra: Vec<_> = found.keys().filter(|key| !map.contains_key(*key)).collect();
+        panic!(
+            "{} entries instead of {}; missing {missing:?}; extra {extra:?}",
+            found.len(),
+            map.len()
+        );
+    }
+}
+
+/// A walk with seeks, steps back and forth.
+fn check_cursor(view: &Arc<dyn ReadView>, map: &Map, random: &mut Random, keys: u64) {
+    let mut cursor: Box<dyn Cursor> = Arc::clone(view).cursor();
+    let mut place: Option<Vec<u8>> = None;
+    let first_from = |key: &[u8]| map.range(key.to_vec()..).next().map(|e| e.0.clone());
+    let last_before = |key: &[u8]| map.range(..key.to_vec()).next_back().map(|e| e.0.clone());
+    for _ in 0..60 {
+        let key = some_key(random, keys);
+        match (random.below(6), &place) {
+            (0, _) => {
+                cursor.seek(&key).unwrap();
+                place = first_from(&key);
+            }
+            (1, _) => {
+                cursor.seek_before(&key).unwrap();
+                place = last_before(&key);
+            }
+            (2, Some(at)) => {
+                cursor.prev().unwrap();
+                place = last_before(at);
+            }
+            (_, Some(at)) => {
+                cursor.next().unwrap();
+                let mut after = at.clone();
+                after.push(0);
+                place = first_from(&after);
+            }
+            (2, None) => {
+                cursor.seek_last().unwrap();
+                place = map.last_key_value().map(|e| e.0.clone());
+            }
+            (_, None) => {
+                cursor.seek_first().unwrap();
+                place = map.first_key_value().map(|e| e.0.clone());
+            }
+        }
+        assert_eq!(cursor.is_valid(), place.is_some());
+        if let Some(at) = &place {
+            assert_eq!(cursor.key(), at);
+            let (key, value) = cursor.entry().unwrap();
+            assert_eq!((key, value), (at.as_slice(), map[at].as_slice()));
+        }
+    }
+}
+
+fn some_key(random: &mut Random, keys: u64) -> Vec<u8> {
+    let number = random.below(keys);
+    match number {
+        0 => Vec::new(),
+        // A few keys that need jumbo nodes.
+        1..=3 if keys > 100 => {
+            let mut key = vec![b'k'; 1 + 21_844 * number as usize];
+            key.push(number as u8);
+            key
+        }
+        _ => {
+            let spread = mix64(number);
+            let mut key = format!("key-{:04x}", spread & 0xFFFF).into_bytes();
+            key.resize(8 + (spread >> 20) as usize % 30, b'x');
+            key
+        }
+    }
+}
+
+fn some_value(random: &mut Random, page_size: u32) -> Vec<u8> {
+    let len = match random.below(40) {
+        0 => random.below(4 * u64::from(page_size)),
+        1..=3 => random.below(u64::from(page_size) / 2),
+        _ => random.below(60),
+    };
+    let fill = random.next() as u8;
+    vec![fill; len as usize]
+}
+
+fn some_op(random: &mut Random, keys: u64, page_size: u32) -> OwnedOp {
+    let key = some_key(random, keys);
+    match random.below(100) {
+        0 => {
+            let other = some_key(random, keys);
+            let (start, end) = if key < other {
+                (key, other)
+            } else {
+                (other, key)
+            };
+            let end = if random.one_in(8) { None } else { Some(end) };
+            OwnedOp::DeleteRange(start, end)
+        }
+        1..=3 => {
+            let mut end = key.clone();
+            end.push(b'x');
+            OwnedOp::DeleteRange(key, Some(end))
+        }
+        4..=30 => OwnedOp::Delete(key),
+        _ => OwnedOp::Put(key, some_value(random, page_size)),
+    }
+}
+
+/// One long random life.
+fn live(seed: u64, mut bench: Bench, page_size: u32, steps: u64) -> Bench {
+    let mut random = Random(seed);
+    let keys = [30, 300, 3000][random.below(3) as usize];
+    let mut snapshots: Vec<(Arc<dyn ReadView>, Map)> = Vec::new();
+    for _ in 0..steps {
+        match random.below(100) {
+            0..=69 => {
+                let count = if random.one_in(4) {
+                    random.below(40) + 1
+                } else {
+                    1
+                };
+                let ops = (0..count)
+                    .map(|_| some_op(&mut random, keys, page_size))
+                    .collect();
+                bench.apply(ops);
+            }
+            70..=79 => {
+                let key = some_key(&mut random, keys);
+                bench.check_get(&key);
+                let keys: Vec<_> = (0..4).map(|_| some_key(&mut random, keys)).collect();
+                let borrowed: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+                let found = bench.engine.multi_get(&borrowed).unwrap();
+                for (key, value) in keys.iter().zip(found) {
+                    assert_eq!(value.as_deref(), bench.map.get(key).map(Vec::as_slice));
+                }
+            }
+            80..=86 => {
+                bench.engine.flush().unwrap();
+                assert_eq!(bench.engine.persisted_seq().0, bench.seq);
+                assert_eq!(bench.engine.oldest_unpersisted(), None);
+            }
+            87..=90 => {
+                let view = bench.engine.view().unwrap();
+                check_cursor(&view, &bench.map, &mut random, keys);
+            }
+            91..=93 if snapshots.len() < 4 => {
+                let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+                snapshots.push((view, bench.map.clone()));
+            }
+            94 if !snapshots.is_empty() => {
+                let (view, map) =
+                    snapshots.swap_remove(random.below(snapshots.len() as u64) as usize);
+                check_scan(&view, &map);
+                let key = some_key(&mut random, keys);
+                let found = view.get_value(&key).unwrap();
+                assert_eq!(found.as_deref(), map.get(&key).map(Vec::as_slice));
+            }
+            95 => bench.verify(),
+            96 if random.one_in(3) => {
+                bench.engine.compact().unwrap();
+                bench.verify();
+            }
+            97 => bench.check_all(),
+            98 if random.one_in(3) => {
+                for (view, map) in snapshots.drain(..) {
+                    check_scan(&view, &map);
+                }
+                let fs = Arc::clone(&bench.fs);
+                bench = bench.recover(fs);
+            }
+            _ => {}
+        }
+    }
+    for (view, map) in snapshots.drain(..) {
+        check_scan(&view, &map);
+    }
+    bench.check_all();
+    bench.verify();
+    bench.engine.flush().unwrap();
+    bench.verify();
+    bench
+}
+
+/// Runs `test` with a few seeds; names the one that failed.
+fn with_seeds(count: u64, test: impl Fn(u64)) {
+    for seed in 0..count {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(seed)));
+        if let Err(panic) = outcome {
+            eprintln!("failed with seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn agrees_with_an_ordered_map_in_memory() {
+    with_seeds(12, |seed| {
+        let page_size = [1024, 2048, 4096, 16_384][seed as usize % 4];
+        let (_, bench) = Bench::in_memory(page_size);
+        live(seed, bench, page_size, 500);
+    });
+}
+
+#[test]
+fn agrees_with_an_ordered_map_through_maps() {
+    with_seeds(8, |seed| {
+        let page_size = [1024, 4096, 16_384][seed as usize % 3];
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Bench::new(
+            Arc::new(StdFs::new()),
+            &dir.path().join("ks"),
+            page_size,
+            true,
+        );
+        live(seed + 1000, bench, page_size, 500);
+    });
+}
+
+#[test]
+fn a_crash_leaves_the_last_checkpoint() {
+    with_seeds(12, |seed| {
+        let mut random = Random(seed + 2000);
+        let (fs, mut bench) = Bench::in_memory(1024);
+        for step in 0..120 {
+            let ops = (0..random.below(20) + 1)
+                .map(|_| some_op(&mut random, 300, 1024))
+                .collect();
+            bench.apply(ops);
+            if random.one_in(4) {
+                bench.engine.flush().unwrap();
+            }
+            if random.one_in(5) {
+                let persisted = bench.engine.persisted_seq();
+                let after = bench.recover(Arc::new(fs.crash()));
+                assert_eq!(after.seq, persisted.0);
+                let after = bench.recover(Arc::new(fs.crash_keeping(seed << 20 | step)));
+                assert_eq!(after.seq, persisted.0);
+            }
+        }
+    });
+}
+
+#[test]
+fn any_failing_operation_of_a_checkpoint_leaves_a_tree_that_recovers() {
+    for n in 0..40 {
+        let (fs, mut bench) = Bench::in_memory(1024);
+        let mut random = Random(n);
+        for _ in 0..3 {
+            let ops = (0..60).map(|_| some_op(&mut random, 300, 1024)).collect();
+            bench.apply(ops);
+            bench.engine.flush().unwrap();
+        }
+        let ops = (0..60).map(|_| some_op(&mut random, 300, 1024)).collect();
+        bench.apply(ops);
+        let before = bench.engine.persisted_seq();
+        fs.fail_once_after(n, io::ErrorKind::StorageFull);
+        let failed = bench.engine.flush().is_err();
+        fs.heal();
+        bench.check_all();
+        for seed in 0..4 {
+            let after = bench.recover(Arc::new(fs.crash_keeping(seed)));
+            assert!(after.seq == before.0 || after.seq == bench.seq);
+            assert!(failed || after.seq == bench.seq);
+        }
+        // Writing goes on; a second attempt succeeds unless a sync or a flip had failed.
+        bench.put(b"after", b"it");
+        let again = bench.engine.flush();
+        bench.check_all();
+        if again.is_ok() {
+            bench.verify();
+            let after = bench.recover(Arc::new(fs.crash()));
+            assert_eq!(after.seq, bench.seq);
+        }
+    }
+}
+
+#[test]
+fn endless_overwriting_keeps_the_file_small() {
+    let (_, mut bench) = Bench::in_memory(1024);
+    let mut random = Random(9);
+    for round in 0..60 {
+        for _ in 0..10 {
+            let ops = (0..20)
+                .map(|_| OwnedOp::Put(some_key(&mut random, 90), vec![round; 100]))
+                .collect();
+            bench.apply(ops);
+        }
+        bench.engine.flush().unwrap();
+    }
+    bench.verify();
+    let stats = bench.engine.stats();
+    assert!(stats.disk_bytes < 120 << 10, "{stats:?}");
+    let everything = OwnedOp::DeleteRange(Vec::new(), None);
+    bench.apply(vec![everything]);
+    bench.engine.compact().unwrap();
+    assert!(
+        bench.engine.stats().disk_bytes < 12 << 10,
+        "{:?}",
+        bench.engine.stats()
+    );
+    bench.verify();
+}
+
+#[test]
+fn a_snapshot_holds_its_pages_and_no_more() {
+    let (_, mut bench) = Bench::in_memory(1024);
+    for i in 0..500_u32 {
+        bench.put(&i.to_be_bytes(), &[1; 50]);
+    }
+    bench.engine.flush().unwrap();
+    let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+    let map = bench.map.clone();
+    for round in 0..20 {
+        for i in 0..500_u32 {
+            bench.put(&i.to_be_bytes(), &[round; 50]);
+        }
+        bench.engine.flush().unwrap();
+    }
+    check_scan(&view, &map);
+    bench.verify();
+    drop(view);
+    let held = bench.engine.stats().disk_bytes;
+    bench.engine.compact().unwrap();
+    bench.verify();
+    bench.check_all();
+    assert!(bench.engine.stats().disk_bytes < held / 2);
+}
+
+#[test]
+fn readers_and_scans_see_whole_batches_while_writing_and_checkpoints_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(Arc::new(StdFs::new()), &dir.path().join("ks"), 1024, true);
+    let keys: Vec<Vec<u8>> = (0..400_u32).map(|i| i.to_be_bytes().to_vec()).collect();
+    let write_all = |bench: &mut Bench, round: u64| {
+        let ops = keys
+            .iter()
+            .map(|key| OwnedOp::Put(key.clone(), round.to_le_bytes().to_vec()))
+            .collect();
+        bench.apply(ops);
+    };
+    write_all(&mut bench, 0);
+    let stop = AtomicBool::new(false);
+    let engine = Arc::clone(&bench.engine);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut last = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for key in &keys {
+                    let value = engine.get_value(key).unwrap().unwrap();
+                    let round = u64::from_le_bytes((*value).try_into().unwrap());
+                    assert!(round >= last, "a later read saw an earlier batch");
+                    last = round;
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let found = scan(&engine.view().unwrap());
+                assert_eq!(found.len(), keys.len());
+                let first = found.values().next().unwrap();
+                assert!(
+                    found.values().all(|value| value == first),
+                    "part of a batch"
+                );
+                let some: Vec<_> = keys.iter().step_by(37).map(Vec::as_slice).collect();
+                let values = engine.multi_get(&some).unwrap();
+                assert!(
+                    values.iter().all(|value| *value == values[0]),
+                    "part of a batch"
+                );
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                engine.flush().unwrap();
+            }
+        });
+        for round in 1..150 {
+            write_all(&mut bench, round);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    bench.verify();
+    bench.check_all();
+}
+
+#[test]
+fn damage_is_reported() {
+    let (fs, mut bench) = Bench::in_memory(1024);
+    for i in 0..200_u32 {
+        bench.put(&i.to_be_bytes(), &[7; 40]);
+    }
+    bench.put(b"large", &vec![9; 5000]);
+    bench.engine.flush().unwrap();
+    let path = bench.dir.join(super::engine::FILE_NAME);
+    let pages = bench.engine.stats().disk_bytes / 1024;
+    for page in 0..pages {
+        let image = fs.crash();
+        let file = image.open(&path, OpenMode::ReadWrite).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, page * 1024 + 90).unwrap();
+        byte[0] ^= 0x10;
+        file.write_all_at(&byte, page * 1024 + 90).unwrap();
+        let fs: Arc<dyn Fs> = Arc::new(image);
+        let front = Arc::new(FakeFront::default());
+        let visibility = Arc::new(Visibility::default());
+        visibility.publish(SeqNo(bench.seq));
+        let context = context(&fs, &bench.dir, &bench.options, &visibility, &front, false);
+        match BTreeEngine::open(context) {
+            Err(error) => assert!(error.is_corruption(), "{error}"),
+            Ok(engine) => {
+                // Nothing that is read is wrong, whether or not it can be read.
+                for (key, value) in &bench.map {
+                    match engine.get_value(key) {
+                        Ok(found) => assert_eq!(found.as_deref(), Some(value.as_slice())),
+                        Err(error) => assert!(error.is_corruption(), "{error}"),
+                    }
+                }
+                engine.verify().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn both_meta_pages_are_needed_to_lose_the_tree() {
+    let (fs, mut bench) = Bench::in_memory(1024);
+    bench.put(b"a", b"1");
+    bench.engine.flush().unwrap();
+    let path = bench.dir.join(super::engine::FILE_NAME);
+    let spoil = |image: &MemFs, page: u64| {
+        let file = image.open(&path, OpenMode::ReadWrite).unwrap();
+        file.write_all_at(&[0xFF; 16], page * 1024 + 40).unwrap();
+    };
+    for page in 0..2 {
+        let image = fs.crash();
+        spoil(&image, page);
+        let mut after = bench.recover(Arc::new(image.clone()));
+        assert_eq!(after.seq, bench.seq);
+        // The next checkpoint makes it whole.
+        after.put(b"b", b"2");
+        after.engine.flush().unwrap();
+        spoil(&image, 1 - page);
+        let visibility = &after.visibility;
+        let again = context(
+            &after.fs,
+            &after.dir,
+            &after.options,
+            visibility,
+            &after.front,
+            false,
+        );
+        let again = BTreeEngine::open(again).unwrap();
+        assert_eq!(again.persisted_seq().0, after.seq);
+    }
+    let image = fs.crash();
+    spoil(&image, 0);
+    spoil(&image, 1);
+    let fs: Arc<dyn Fs> = Arc::new(image);
+    let context = context(
+        &fs,
+        &bench.dir,
+        &bench.options,
+        &bench.visibility,
+        &bench.front,
+        false,
+    );
+    assert!(BTreeEngine::open(context).unwrap_err().is_corruption());
+}

@@ -10,7 +10,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::checkpoint::Checkpointer;
-use super::mem::{Body, LeafState, MemLeaf, find_large, pending_number};
+use super::mem::{Body, LargeValue, LeafState, MemLeaf, find_large, pending_number};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
@@ -76,7 +76,7 @@ pub(super) struct Counters {
     pub(super) entries: AtomicU64,
     pub(super) free_pages: AtomicU64,
     pub(super) height: AtomicU64,
-    /// A background checkpoint failed; the next one is left to the next wake-up.
+    /// The front was told that a checkpoint is due; it is not told again before one begins.
     pub(super) woken: AtomicBool,
 }
 
@@ -103,6 +103,70 @@ pub(super) struct TreeParts {
 pub(super) enum FoundLeaf<'g> {
     Memory(NodeRef<'g, MemLeaf>),
     Page(PageRef<'g>),
+}
+
+/// Where the value of a key is.
+pub(super) enum ValuePlace {
+    /// It was in memory and has been read.
+    Read,
+    /// The key has none.
+    Nowhere,
+    Large(Arc<LargeValue>),
+    Extent {
+        page: PageId,
+        len: u32,
+        checksum: u32,
+    },
+    /// In this page, if anywhere.
+    InPage(PageId),
+}
+
+/// Reads the value of `key` if the leaf has it in memory, or says where to look.
+#[inline]
+pub(super) fn find_in_state(
+    state: &LeafState,
+    key: &[u8],
+    read: &mut dyn FnMut(&[u8]),
+) -> ValuePlace {
+    match &state.body {
+        Body::Whole { image, large } => {
+            let leaf = Leaf::from_image(image);
+            let Ok(slot) = leaf.search(key) else {
+                return ValuePlace::Nowhere;
+            };
+            match leaf.value(slot) {
+                LeafValue::Inline(bytes) => {
+                    read(bytes);
+                    ValuePlace::Read
+                }
+                LeafValue::Overflow {
+                    page,
+                    len,
+                    checksum,
+                } => match pending_number(page) {
+                    Some(number) => {
+                        let value = find_large(large, number).expect("beside its reference");
+                        ValuePlace::Large(Arc::clone(value))
+                    }
+                    None => ValuePlace::Extent {
+                        page,
+                        len,
+                        checksum,
+                    },
+                },
+            }
+        }
+        Body::Changes(changes) => match changes.delta.search(key) {
+            Ok(i) => match changes.delta.get(i).1 {
+                Some(value) => {
+                    read(value);
+                    ValuePlace::Read
+                }
+                None => ValuePlace::Nowhere,
+            },
+            Err(_) => ValuePlace::InPage(changes.base()),
+        },
+    }
 }
 
 impl Tree {
@@ -272,7 +336,9 @@ impl Tree {
                 if state.last_seq > seen {
                     return Ok(Err(state.last_seq));
                 }
-                self.read_state(&state, key, read, guard).map(Ok)
+                let place = find_in_state(&state, key, read);
+                drop(state);
+                self.finish_read(place, key, read, guard).map(Ok)
             }
             FoundLeaf::Page(image) => {
                 // After the reference was loaded: `disk_seq` was stored before the reference.
@@ -286,52 +352,31 @@ impl Tree {
         }
     }
 
-    /// The value of `key` in a leaf in memory.
+    /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may take
+    /// I/O, which the writer must not wait for. Pages stay as they are while `guard` is pinned.
     #[inline]
-    pub(super) fn read_state(
+    pub(super) fn finish_read(
         &self,
-        state: &LeafState,
+        place: ValuePlace,
         key: &[u8],
         read: &mut dyn FnMut(&[u8]),
         guard: &Guard,
     ) -> Result<bool> {
-        match &state.body {
-            Body::Whole { image, large } => {
-                let leaf = Leaf::from_image(image);
-                let Ok(slot) = leaf.search(key) else {
-                    return Ok(false);
-                };
-                match leaf.value(slot) {
-                    LeafValue::Inline(bytes) => read(bytes),
-                    LeafValue::Overflow {
-                        page,
-                        len,
-                        checksum,
-                    } => match pending_number(page) {
-                        Some(number) => read(
-                            &find_large(large, number)
-                                .expect("beside its reference")
-                                .bytes,
-                        ),
-                        None => self.pager.overflow(page, len, checksum, guard, read)?,
-                    },
-                }
-                Ok(true)
+        match place {
+            ValuePlace::Read => {}
+            ValuePlace::Nowhere => return Ok(false),
+            ValuePlace::Large(value) => read(&value.bytes),
+            ValuePlace::Extent {
+                page,
+                len,
+                checksum,
+            } => self.pager.overflow(page, len, checksum, guard, read)?,
+            ValuePlace::InPage(page) => {
+                let image = self.disk_node(page, Some(0), guard)?;
+                return self.read_page(&image, key, read, guard);
             }
-            Body::Changes(changes) => match changes.delta.search(key) {
-                Ok(i) => match changes.delta.get(i).1 {
-                    Some(value) => {
-                        read(value);
-                        Ok(true)
-                    }
-                    None => Ok(false),
-                },
-                Err(_) => {
-                    let image = self.disk_node(changes.base(), Some(0), guard)?;
-                    self.read_page(&image, key, read, guard)
-                }
-            },
         }
+        Ok(true)
     }
 
     /// The value of `key` in a leaf of the file.

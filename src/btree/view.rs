@@ -15,7 +15,7 @@ use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
 use super::pager::OwnedPage;
 use super::slot::Child;
-use super::tree::{FoundLeaf, Tree};
+use super::tree::{FoundLeaf, Tree, find_in_state};
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
@@ -87,7 +87,10 @@ impl ReadView for View {
         self.check()?;
         let guard = crossbeam_epoch::pin();
         match self.tree.find_leaf(self.root.as_ref(), key, &guard)? {
-            FoundLeaf::Memory(leaf) => self.tree.read_state(&leaf.read(), key, read, &guard),
+            FoundLeaf::Memory(leaf) => {
+                let place = find_in_state(&leaf.read(), key, read);
+                self.tree.finish_read(place, key, read, &guard)
+            }
             FoundLeaf::Page(image) => self.tree.read_page(&image, key, read, &guard),
         }
     }

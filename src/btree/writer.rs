@@ -81,6 +81,8 @@ pub(super) struct Writer {
     pub(super) interval: Interval,
     /// A checkpoint is under way: sealed nodes stay in memory until it ends.
     pub(super) checkpointing: bool,
+    /// Nodes of an older generation were there when the last checkpoint sealed the tree.
+    pub(super) checkpoint_generation: u64,
     /// Bytes of the nodes in memory that are to be written.
     pub(super) dirty_bytes: u64,
     next_large: u64,
@@ -95,6 +97,7 @@ impl Writer {
             first_since_checkpoint: None,
             interval: Interval::default(),
             checkpointing: false,
+            checkpoint_generation: 0,
             dirty_bytes: 0,
             next_large: 0,
         }
@@ -425,6 +428,11 @@ impl<'g> Editor<'g, '_> {
         }
         let mut copy = state.clone();
         self.writer.replaced(state.generation, state.size_bytes());
+        if let Body::Changes(changes) = &mut copy.body
+            && state.generation < self.writer.checkpoint_generation
+        {
+            changes.delta.mark_inherited();
+        }
         drop(state);
         copy.generation = self.writer.generation;
         self.writer.made(copy.size_bytes());

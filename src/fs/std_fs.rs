@@ -125,7 +125,7 @@ impl Fs for StdFs {
             LockMode::Shared => file.try_lock_shared(),
         };
         match locked {
-            Ok(()) => Ok(Box::new(StdLock { _file: file })),
+            Ok(()) => Ok(Box::new(StdLock { file })),
             Err(TryLockError::WouldBlock) => Err(Error::Locked {
                 path: path.to_path_buf(),
             }),
@@ -137,10 +137,18 @@ impl Fs for StdFs {
 /// Holds the lock for as long as the file is open (`flock` on Unix).
 #[derive(Debug)]
 struct StdLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl FsLock for StdLock {}
+
+impl Drop for StdLock {
+    fn drop(&mut self) {
+        // Closing would not do: a child that another thread is just starting holds a copy of the
+        // descriptor until it executes its program, and the lock with it.
+        let _ = self.file.unlock();
+    }
+}
 
 #[derive(Debug)]
 struct StdFile {

@@ -179,7 +179,7 @@ impl LsmEngine {
             bytes => bytes,
         };
         let superversion = Superversion {
-            active: Arc::new(Memtable::new(memtable_bytes(write_buffer_bytes) as usize)),
+            active: Arc::new(Memtable::new()),
             immutable: Vec::new(),
             version: Arc::new(version),
         };
@@ -326,9 +326,7 @@ impl LsmEngine {
 
     /// Makes the active memtable immutable, if it holds anything. The guard is that of `writer`.
     fn rotate(&self, _writer: &parking_lot::MutexGuard<'_, ()>) {
-        let fresh = Arc::new(Memtable::new(
-            memtable_bytes(self.write_buffer_bytes) as usize
-        ));
+        let fresh = Arc::new(Memtable::new());
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {

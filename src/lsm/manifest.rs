@@ -501,3 +501,6 @@ fn read_current(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<u64> {
     }
     Ok(get_u64(&bytes, 12))
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ impl TombstoneIndex {
     pub(crate) fn new(mut tombstones: Vec<RangeTombstone>) -> Self {
         tombstones.retain(|t| t.end.as_ref().is_none_or(|end| t.start < *end));
         // Newest first, so that every node is filled in falling order (T2).
-        tombstones.sort_unstable_by(|a, b| b.seq.cmp(&a.seq));
+        tombstones.sort_unstable_by_key(|t| std::cmp::Reverse(t.seq));
         let mut points: Vec<Box<[u8]>> = tombstones
             .iter()
             .flat_map(|t| std::iter::once(&t.start).chain(t.end.as_ref()))

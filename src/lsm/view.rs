@@ -69,17 +69,17 @@ impl Superversion {
         }
         let hash = filter_hash(key);
         for table in self.version.level(0).tables().iter() {
-            if table.meta().contains_key(key) {
-                if let Some(is_live) = get_from_table(table, key, hash, seq, read)? {
-                    return Ok(is_live);
-                }
+            if table.meta().contains_key(key)
+                && let Some(is_live) = get_from_table(table, key, hash, seq, read)?
+            {
+                return Ok(is_live);
             }
         }
         for level in &self.version.levels()[1..] {
-            if let Some(table) = level.find(key) {
-                if let Some(is_live) = get_from_table(table, key, hash, seq, read)? {
-                    return Ok(is_live);
-                }
+            if let Some(table) = level.find(key)
+                && let Some(is_live) = get_from_table(table, key, hash, seq, read)?
+            {
+                return Ok(is_live);
             }
         }
         Ok(false)

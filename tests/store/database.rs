@@ -2,6 +2,7 @@
 //! closing, locking, reading only, stepping background work by hand.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use hedgerow::fs::OpenMode;
 use hedgerow::{
@@ -693,13 +694,18 @@ fn an_idle_keyspace_pins_no_log(rig: Rig) {
             busy.put((n % 100).to_be_bytes(), vec![n as u8; 1000])
                 .unwrap();
         }
-        rig.db().wait_idle().unwrap();
-        let stats = rig.db().stats();
-        assert!(
-            stats.log_live_bytes <= 4 * (256 << 10),
-            "{} bytes of log are kept of 3 MB written",
-            stats.log_live_bytes
-        );
+        // Without another write, and whoever does the work: soon, not at once.
+        let soon = Instant::now() + Duration::from_secs(10);
+        loop {
+            rig.db().wait_idle().unwrap();
+            let kept = rig.db().stats().log_live_bytes;
+            if kept <= 4 * (256 << 10) {
+                break;
+            }
+            let in_time = Instant::now() < soon;
+            assert!(in_time, "{kept} bytes of log are kept of 3 MB written");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
     assert_eq!(lsm.get(b"idle").unwrap().unwrap(), b"once");
     assert_eq!(btree.get(b"idle").unwrap().unwrap(), b"once");
@@ -759,7 +765,7 @@ fn verify_sees_everything(mut rig: Rig) {
         let report = keyspace.verify().unwrap();
         assert!(report.is_clean(), "{:#?}", report.problems);
         assert!(report.entries >= 2000, "{report:?}");
-        assert!(report.files >= 1 && report.blocks >= 10, "{report:?}");
+        assert!(report.files >= 1 && report.blocks >= 3, "{report:?}");
     }
     let report = rig.db().verify().unwrap();
     assert!(report.is_clean() && report.entries >= 4000, "{report:?}");

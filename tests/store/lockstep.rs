@@ -203,6 +203,23 @@ pub enum Op {
     CrashKeeping(u64, Vec<u64>),
 }
 
+impl Op {
+    /// The operations of a batch one by one; anything else as it is.
+    pub fn taken_apart(&self) -> Vec<Self> {
+        match self {
+            Self::Batch(target, edits, _) => edits
+                .iter()
+                .map(|edit| Self::Edit(*target, *edit))
+                .collect(),
+            Self::CrossBatch(edits, _) => edits
+                .iter()
+                .map(|(target, edit)| Self::Edit(*target, *edit))
+                .collect(),
+            other => vec![other.clone()],
+        }
+    }
+}
+
 fn durability(source: &mut impl Source) -> Durability {
     if source.one_in(3) {
         Durability::Sync
@@ -485,11 +502,17 @@ impl Run {
             Op::Edit(target, edit) => {
                 failed("edit", edit.apply(&open.keyspaces[*target]))?;
                 failed("edit of the model", edit.apply(&models[*target]))?;
-                self.committed(vec![(*target, *edit)], default_durability);
+                // A range delete of an inverted range is no commit, and syncs nothing.
+                let mut batch = Batch::new();
+                edit.add_to(&mut batch);
+                if !batch.is_empty() {
+                    self.committed(vec![(*target, *edit)], default_durability);
+                }
             }
             Op::Batch(target, edits, durability) => {
                 let mut batch = Batch::new();
                 edits.iter().for_each(|edit| edit.add_to(&mut batch));
+                let counts = !batch.is_empty();
                 failed(
                     "batch",
                     open.keyspaces[*target].write(batch.clone(), *durability),
@@ -499,7 +522,7 @@ impl Run {
                     models[*target].write(batch, *durability),
                 )?;
                 // An empty commit need not sync anything.
-                if !edits.is_empty() {
+                if counts {
                     let commit = edits.iter().map(|edit| (*target, *edit)).collect();
                     self.committed(commit, *durability);
                 }

@@ -13,5 +13,6 @@ mod lockstep;
 mod random;
 mod random_operations;
 mod real_data;
+mod regressions;
 mod rig;
 mod sizes;

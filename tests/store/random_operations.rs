@@ -16,7 +16,7 @@ use crate::random::{Random, Source};
 use crate::rig::{from_env, report};
 
 /// Cases of the ordinary run.
-const CASES: u64 = 160;
+const CASES: u64 = 200;
 /// Operations of a case. Long enough for several levels of tables and of pages.
 const OPERATIONS: usize = 10_000;
 /// How long to look for a shorter sequence that fails too.
@@ -127,24 +127,41 @@ fn run_quietly(setting_seed: u64, on_disk: bool, ops: &[Op]) -> Result<Coverage,
     }
 }
 
-/// Leaves out stretches, long ones first, as long as the rest still fails.
-fn shrink(setting_seed: u64, on_disk: bool, mut ops: Vec<Op>) -> Vec<Op> {
+/// Finds a shorter sequence that fails too.
+fn shrink(setting_seed: u64, on_disk: bool, ops: Vec<Op>) -> Vec<Op> {
     let end = Instant::now() + SHRINKING;
+    let fails = |ops: &[Op]| {
+        if Instant::now() > end {
+            return None;
+        }
+        run_quietly(setting_seed, on_disk, ops)
+            .err()
+            .map(|(done, _)| done)
+    };
+    let mut ops = leave_out(ops, fails);
+    // Batches hide what matters: take them apart, then leave out more.
+    let apart: Vec<Op> = ops.iter().flat_map(Op::taken_apart).collect();
+    if let Some(done) = fails(&apart) {
+        ops = leave_out(apart[..done.min(apart.len())].to_vec(), fails);
+    }
+    ops
+}
+
+/// Leaves out stretches, long ones first, as long as the rest still fails. `fails` says
+/// after how many operations.
+fn leave_out(mut ops: Vec<Op>, fails: impl Fn(&[Op]) -> Option<usize>) -> Vec<Op> {
     let mut stretch = ops.len() / 2;
     while stretch > 0 {
         let mut at = 0;
         while at < ops.len() {
-            if Instant::now() > end {
-                return ops;
-            }
             let mut fewer = ops.clone();
             fewer.drain(at..(at + stretch).min(ops.len()));
-            match run_quietly(setting_seed, on_disk, &fewer) {
-                Err((done, _)) => {
+            match fails(&fewer) {
+                Some(done) => {
                     fewer.truncate(done);
                     ops = fewer;
                 }
-                Ok(_) => at += stretch,
+                None => at += stretch,
             }
         }
         stretch /= 2;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use hedgerow::Durability;
 use hedgerow::bench::{
@@ -57,6 +58,7 @@ fn suite(args: &Args, store: Store, dir: &Path) -> Result<()> {
                 create(store, &dir.join(number.to_string()), &options, &params)?
             }
         };
+        settle_disk();
         let outcome = run_workload(&*current.target, &current.dir, workload, &mut current.data)?;
         report(&format!(
             r#"{{"row":{number},"outcome":{}}}"#,
@@ -65,6 +67,14 @@ fn suite(args: &Args, store: Store, dir: &Path) -> Result<()> {
         loaded = Some(current);
     }
     discard(loaded)
+}
+
+/// Lets the kernel write what came before, so that nobody pays for another's pages, and a page that
+/// is written again counts again.
+pub fn settle_disk() {
+    // Without sync(1) the wait alone must do.
+    let _ = Command::new("sync").status();
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 fn create(store: Store, dir: &Path, options: &TargetOptions, params: &Params) -> Result<Loaded> {
@@ -152,8 +162,8 @@ fn reopen(args: &Args, store: Store, dir: &Path) -> Result<()> {
     )
 }
 
-/// True for workloads whose name alone does not say which store they run on: the second
-/// `readrandom` of a list, after an overwrite, say.
+/// What the workloads of a list are called: by their label, and where that comes a second time, as
+/// `readrandom` does after an overwrite, by what went before as well.
 pub fn row_labels(workloads: &[Workload]) -> Vec<String> {
     let mut labels: Vec<String> = Vec::with_capacity(workloads.len());
     for (number, workload) in workloads.iter().enumerate() {

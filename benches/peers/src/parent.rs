@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child as Process, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hedgerow::bench::{Error, Result};
 use serde_json::Value;
@@ -82,7 +82,7 @@ fn measure(
     let scratch = tempfile::Builder::new()
         .prefix("hedgerow-peers-")
         .tempdir_in(dir)?;
-    settle_disk();
+    crate::child::settle_disk();
     let labels = collected.rows.clone();
     let mut suite = start(Child::Suite, store, scratch.path())?;
     let read = read_lines(&mut suite, |line| {
@@ -180,13 +180,6 @@ fn finish(mut process: Process, read: Result<bool>, store: Store) -> Result<()> 
         return Err(Error::store(format!("{} ended with {status}", store.name)));
     }
     Ok(())
-}
-
-/// Lets the kernel write what the store before has left, so that the next does not pay for it.
-fn settle_disk() {
-    // Without sync(1) the wait alone must do.
-    let _ = Command::new("sync").status();
-    std::thread::sleep(Duration::from_millis(200));
 }
 
 /// Touches memory once: the first touch of a virtual machine's memory is slow, and would fall to

@@ -296,12 +296,13 @@ fn csv(
         .from_reader(reader);
     let mut record = csv::ByteRecord::new();
     let mut next = |record: &mut csv::ByteRecord| -> Result<Option<Line>> {
-        let more = reader
-            .read_byte_record(record)
-            .map_err(|error| match error.into_kind() {
-                csv::ErrorKind::Io(error) => Failure::from(error),
-                kind => Failure::error(format!("{kind:?}")),
-            })?;
+        let more = reader.read_byte_record(record).map_err(|error| {
+            if error.is_io_error() {
+                Failure::from(io::Error::from(error))
+            } else {
+                Failure::error(error.to_string())
+            }
+        })?;
         let line = record.position().map_or(0, csv::Position::line);
         Ok(more.then_some(line))
     };

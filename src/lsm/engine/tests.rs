@@ -8,7 +8,7 @@ use std::thread;
 use super::super::test_util::Random;
 use super::*;
 use crate::cache::BlockCache;
-use crate::engine::{Cursor, Front, Op};
+use crate::engine::{Front, Op};
 use crate::fs::{Fs, MemFs, StdFs};
 use crate::options::KeyspaceOptions;
 use crate::types::KeyspaceId;
@@ -29,10 +29,13 @@ impl Front for TestFront {
     fn progressed(&self) {}
 }
 
-/// State of the map after each operation: versions by key, rising.
+/// Versions of a key, rising; `None` for a removal.
+type Versions = Vec<(u64, Option<Vec<u8>>)>;
+
+/// State of the map after each operation.
 #[derive(Debug, Default, Clone)]
 struct History {
-    versions: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    versions: BTreeMap<Vec<u8>, Versions>,
     ops: Vec<OwnedOp>,
 }
 
@@ -86,7 +89,7 @@ impl History {
     }
 
     fn at(&self, seq: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let visible = |versions: &Vec<(u64, Option<Vec<u8>>)>| {
+        let visible = |versions: &Versions| {
             versions
                 .iter()
                 .rfind(|(s, _)| *s <= seq)

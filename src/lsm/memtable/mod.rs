@@ -24,8 +24,12 @@ use super::tombstones::GrowingTombstones;
 use crate::engine::Op;
 use crate::types::SeqNo;
 
+mod btree;
+#[cfg(test)]
 mod skiplist;
 
+pub(crate) use btree::BTreeIndex;
+#[cfg(test)]
 pub(crate) use skiplist::SkipListIndex;
 
 /// An ordered index of entries: one writer, many readers (M1 to M3).
@@ -57,9 +61,9 @@ pub(crate) struct Memtable {
 }
 
 impl Memtable {
-    /// An empty memtable that is expected to grow to `size_bytes`.
-    pub(crate) fn new(_size_bytes: usize) -> Self {
-        Self::with_index(Arc::new(SkipListIndex::default()))
+    /// An empty memtable.
+    pub(crate) fn new() -> Self {
+        Self::with_index(Arc::new(BTreeIndex::default()))
     }
 
     /// An empty memtable on an index of choice.

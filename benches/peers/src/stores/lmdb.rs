@@ -53,7 +53,7 @@ impl Lmdb {
             database,
             name,
             settings: format!(
-                "LMDB {}; flags [{}], map {} GiB, caching left to the kernel, no compression, no \
+                "{}; flags [{}], map {} GiB, caching left to the kernel, no compression, no \
                  checksums",
                 heed::lmdb_version().string,
                 flags.join(", "),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{Output, byte_progress, bytes, thousands};
+use crate::output::{Output, byte_progress, bytes, counted, thousands};
 use crate::records::{self, Shape};
 use crate::store::{
     Access, DurabilityArg, EngineArg, KeyspaceArg, StoreArg, existing_or_new, open,
@@ -128,8 +128,8 @@ impl Load {
         let synced = db.sync().and_then(|()| db.close()).map_err(Failure::from);
         if let Err(failure) = outcome.and(synced) {
             let context = format!(
-                "stopped after {} records were committed",
-                thousands(committed)
+                "stopped after {} had been committed",
+                counted(committed, "record")
             );
             return Err(failure.context(context).detail("committed", committed));
         }
@@ -146,8 +146,8 @@ impl Load {
                 "durability": self.durability.name(),
             }),
             format!(
-                "{} records, {}, into {:?} ({}) in {:.2} s: {} records/s",
-                thousands(committed),
+                "{}, {}, into {:?} ({}) in {:.2} s: {} records/s",
+                counted(committed, "record"),
                 bytes(loader.record_bytes),
                 keyspace.name(),
                 keyspace.engine(),

@@ -5,7 +5,7 @@ use hedgerow::{Db, Error, VerifyReport};
 use serde_json::json;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{Output, bytes, spinner, thousands};
+use crate::output::{Output, bytes, counted, spinner};
 use crate::store::{Access, KeyspaceArg, StoreArg, existing, missing, open, open_reporting};
 
 /// Check everything in a store that can be checked
@@ -39,16 +39,15 @@ impl Verify {
             for problem in &report.problems {
                 out.line(problem)?;
             }
-            let verdict = match report.problems.len() {
+            let verdict = match report.problems.len() as u64 {
                 0 => "no damage".to_owned(),
-                1 => "1 problem".to_owned(),
-                problems => format!("{} problems", thousands(problems as u64)),
+                problems => counted(problems, "problem"),
             };
             out.line(format!(
-                "{verdict} in {} files, {} blocks, {} entries",
-                thousands(report.files),
-                thousands(report.blocks),
-                thousands(report.entries),
+                "{verdict} in {}, {}, {}",
+                counted(report.files, "file"),
+                counted(report.blocks, "block"),
+                counted(report.entries, "entry"),
             ))?;
         }
         if report.is_clean() {

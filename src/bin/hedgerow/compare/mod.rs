@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::cities;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{Output, byte_progress, bytes, step_progress, thousands};
+use crate::output::{Output, byte_progress, bytes, counted, step_progress};
 use crate::records::{self, Shape};
 use crate::store::DurabilityArg;
 use data::{Data, Record};
@@ -69,10 +69,10 @@ impl Compare {
 
         if !out.json {
             out.line(format!(
-                "{} records, {}, from {source}; {} rounds; loads and overwrites {}; in {}",
-                thousands(data.records.len() as u64),
+                "{}, {}, from {source}; {}; loads and overwrites {}; in {}",
+                counted(data.records.len() as u64, "record"),
                 bytes(data.user_bytes),
-                self.rounds,
+                counted(self.rounds.into(), "round"),
                 self.durability.name(),
                 home.path().display(),
             ))?;

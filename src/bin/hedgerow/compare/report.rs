@@ -3,7 +3,7 @@
 use hedgerow::EngineKind;
 use serde_json::{Value, json};
 
-use super::measure::{MEASURES, Measure, Samples, Unit};
+use super::measure::{MEASURES, Samples, Unit};
 use crate::output::{bytes, table};
 
 /// Two medians closer than this are called even: rounds differ by as much.

@@ -1,0 +1,203 @@
+use std::ops::Bound;
+
+use super::*;
+use crate::fs::MemFs;
+
+const IDENTITY: Identity = Identity {
+    store_id: 0x1122_3344_5566_7788,
+    keyspace: KeyspaceId(5),
+    block_size_bytes: 4096,
+};
+
+fn meta(id: u64) -> TableMeta {
+    TableMeta {
+        id: FileId(id),
+        size_bytes: 1000,
+        smallest_key: b"a".to_vec(),
+        largest_key: Bound::Included(b"b".to_vec()),
+        smallest_seq: SeqNo(1),
+        largest_seq: SeqNo(9),
+        entries: 9,
+        deletes: 1,
+        range_tombstones: 0,
+        raw_key_bytes: 9,
+        raw_value_bytes: 90,
+    }
+}
+
+fn dir() -> PathBuf {
+    PathBuf::from("/lsm")
+}
+
+fn open(fs: &MemFs) -> Result<(Manifest, Contents)> {
+    Manifest::open(Arc::new(fs.clone()), &dir(), IDENTITY, false)
+}
+
+/// Makes a manifest of `edits` edits, each of which adds table `n` and removes table `n - 2`.
+fn grown(edits: u64) -> (MemFs, Manifest, Vec<Contents>) {
+    let fs = MemFs::new();
+    fs.create_dir_all(&dir()).unwrap();
+    fs.sync_dir(Path::new("/")).unwrap();
+    let mut manifest = Manifest::create(Arc::new(fs.clone()), &dir(), IDENTITY).unwrap();
+    let mut states = vec![Contents::default()];
+    for n in 1..=edits {
+        let edit = Edit {
+            persisted_seq: Some(SeqNo(10 * n)),
+            next_file: Some(FileId(n + 1)),
+            removed: if n > 2 {
+                vec![(0, FileId(n - 2))]
+            } else {
+                Vec::new()
+            },
+            added: vec![(0, meta(n))],
+        };
+        let mut contents = states.last().unwrap().clone();
+        contents.apply(edit.clone()).unwrap();
+        manifest.append(&edit, || contents.clone()).unwrap();
+        states.push(contents);
+    }
+    (fs, manifest, states)
+}
+
+fn bytes_of(fs: &MemFs, name: &str) -> Vec<u8> {
+    let file = fs.open(&dir().join(name), OpenMode::Read).unwrap();
+    read_all(&*file, 1 << 20).unwrap()
+}
+
+fn replace(fs: &MemFs, name: &str, bytes: &[u8]) {
+    replace_file(fs, &dir(), name, bytes).unwrap();
+}
+
+#[test]
+fn edits_come_back() {
+    let (fs, _, states) = grown(5);
+    assert_eq!(open(&fs).unwrap().1, states[5]);
+    // An edit is durable when `append` returns.
+    assert_eq!(open(&fs.crash()).unwrap().1, states[5]);
+}
+
+#[test]
+fn golden_bytes() {
+    let (fs, _, _) = grown(1);
+    let current = bytes_of(&fs, CURRENT);
+    assert_eq!(current[..20], *b"hgrwCURR\x01\0\0\0\x01\0\0\0\0\0\0\0");
+    let bytes = bytes_of(&fs, &manifest_name(1));
+    let mut expected = b"hgrwMANI\x01\0\0\0\x05\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11".to_vec();
+    expected.extend_from_slice(b"\x01\0\0\0\0\0\0\0\x00\x10\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(bytes[..44], expected);
+    // The first edit, its acknowledgement, the second edit, and its acknowledgement.
+    let records: Vec<&[u8]> = {
+        let seed = record_seed(&IDENTITY, 1);
+        let mut reader = RecordReader::new(&bytes[48..], seed, 48);
+        std::iter::from_fn(|| match reader.step() {
+            Step::Record { payload, .. } => Some(payload),
+            _ => None,
+        })
+        .collect()
+    };
+    let mut edit = b"\x01\x0A\x02\x02\x03\x00".to_vec();
+    edit.extend_from_slice(b"\x01\0\0\0\0\0\0\0\xE8\x03\0\0\0\0\0\0\x01a\x01\x01b");
+    edit.extend_from_slice(b"\x01\x09\x09\x01\x00\x09\x5A");
+    assert_eq!(records, [b"\x01\x00\x02\x01", &b"\0"[..], &edit, b"\0"]);
+    let sums = (get_u32(&current, 20), get_u32(&bytes, 44));
+    assert_eq!(sums, (2_982_268_885, 2_793_900_776), "golden checksums");
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_a_new_manifest_begins() {
+    let (fs, manifest, states) = grown(3);
+    let name = manifest_name(manifest.number());
+    let whole = bytes_of(&fs, &name);
+    // The last edit without its acknowledgement, cut anywhere.
+    for cut in (whole.len() - 60)..whole.len() {
+        replace(&fs, &name, &whole[..cut]);
+        let (mut manifest, contents) = open(&fs).unwrap();
+        assert!(
+            contents == states[3] || contents == states[2],
+            "cut at {cut}"
+        );
+        let edit = Edit {
+            persisted_seq: Some(SeqNo(1000)),
+            ..Edit::default()
+        };
+        let mut after = contents;
+        after.apply(edit.clone()).unwrap();
+        let is_torn = manifest.file.is_none();
+        let before = manifest.number();
+        manifest.append(&edit, || after.clone()).unwrap();
+        assert_eq!(is_torn, manifest.number() != before);
+        assert_eq!(open(&fs).unwrap().1, after, "cut at {cut}");
+        fs.remove_file(&dir().join(manifest_name(manifest.number())))
+            .unwrap();
+        replace(&fs, CURRENT, &encode_current(&IDENTITY, before));
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_an_error_or_changes_nothing() {
+    let (fs, manifest, states) = grown(3);
+    for name in [CURRENT.to_owned(), manifest_name(manifest.number())] {
+        let whole = bytes_of(&fs, &name);
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            replace(&fs, &name, &flipped);
+            match open(&fs) {
+                Ok((_, contents)) => assert_eq!(contents, states[3], "{name} bit {bit}"),
+                Err(Error::Corruption { .. } | Error::UnsupportedFormat { .. }) => {}
+                Err(error) => panic!("{name} bit {bit}: {error}"),
+            }
+        }
+        replace(&fs, &name, &whole);
+    }
+}
+
+#[test]
+fn a_manifest_of_another_store_or_keyspace_is_refused() {
+    let (fs, ..) = grown(1);
+    for identity in [
+        Identity {
+            store_id: 1,
+            ..IDENTITY
+        },
+        Identity {
+            keyspace: KeyspaceId(6),
+            ..IDENTITY
+        },
+    ] {
+        let opened = Manifest::open(Arc::new(fs.clone()), &dir(), identity, false);
+        assert!(opened.unwrap_err().is_corruption());
+    }
+}
+
+#[test]
+fn a_long_manifest_is_begun_anew() {
+    let (fs, manifest, states) = grown(6000);
+    assert!(manifest.number() > 1);
+    assert!(manifest.len_bytes < 2 * REWRITE_LEN_BYTES);
+    assert_eq!(open(&fs.crash()).unwrap().1, states[6000]);
+    assert_eq!(fs.read_dir(&dir()).unwrap().len(), 2);
+}
+
+#[test]
+fn edits_that_do_not_fit_are_damage() {
+    let mut contents = Contents::default();
+    let remove = Edit {
+        removed: vec![(0, FileId(1))],
+        ..Edit::default()
+    };
+    assert!(contents.apply(remove).is_err());
+    let above = Edit {
+        added: vec![(0, meta(1))],
+        ..Edit::default()
+    };
+    assert!(contents.apply(above.clone()).is_err());
+    let twice = Edit {
+        next_file: Some(FileId(9)),
+        added: vec![(0, meta(1)), (1, meta(1))],
+        ..Edit::default()
+    };
+    assert!(Contents::default().apply(twice).is_err());
+    assert_eq!(Edit::decode(b"\x03\x07"), Err(Truncated));
+    assert_eq!(Edit::decode(b"\x09"), Err(Truncated));
+}

@@ -1,0 +1,33 @@
+//! Faults that were found once, each named and with its story.
+
+use hedgerow::{EngineKind, Kv, KvRead};
+
+use crate::conformance::helpers::{Map, assert_holds};
+use crate::random::Random;
+use crate::rig::{Place, Rig, Sizes};
+
+/// Random operations, seed 0x5eee: compaction cut the B-tree's file, but pages behind the cut
+/// stayed in the cache. When the file grew again and their places were given to other nodes,
+/// reads without memory maps found the old nodes, and refused them as damage.
+#[test]
+fn a_page_cached_before_the_file_was_cut_is_not_read_after_it_grew() {
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+        .with(|options| options.background_threads(0).cache_bytes(1 << 20));
+    let keyspace = rig.keyspace("data", EngineKind::BTree);
+    let mut random = Random::new(60);
+    for _ in 0..6 {
+        let mut expected = Map::new();
+        for n in 0..600u32 {
+            let value = random.bytes(90);
+            keyspace.put(n.to_be_bytes(), &value).unwrap();
+            expected.insert(n.to_be_bytes().to_vec(), value);
+        }
+        keyspace.flush().unwrap();
+        // Everything is in the cache now.
+        assert_holds(&keyspace, &expected);
+        keyspace.delete_range(20u32.to_be_bytes()..).unwrap();
+        keyspace.compact().unwrap();
+    }
+    assert_eq!(keyspace.iter().count(), 20);
+    assert!(rig.db().verify().unwrap().is_clean());
+}
