@@ -55,14 +55,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-const RECORDS: u64 = 200_000;
+const RECORDS: u64 = 500_000;
 
 fn load(data: &Keyspace) -> Result<()> {
-    let mut random = Random(1);
-    for _ in 0..RECORDS / 1000 {
+    for first in 0..RECORDS / 1000 {
         let mut batch = Batch::new();
-        for _ in 0..1000 {
-            let record = random.next() % RECORDS;
+        for number in 0..1000 {
+            // 7919 is coprime to the number of records: each comes once, in a scattered order.
+            let record = (first * 1000 + number) * 7919 % RECORDS;
             batch.put(format!("user:{record:08}"), [record as u8; 100]);
         }
         data.write(batch, Durability::Buffered)?;
@@ -70,7 +70,7 @@ fn load(data: &Keyspace) -> Result<()> {
     Ok(())
 }
 
-/// Lookups with a skew, some of absent keys, and short scans; one in a hundred writes.
+/// Lookups with a skew and scans of 50 entries; two in a hundred operations write.
 fn read(data: &Keyspace, operations: u64) -> Result<u64> {
     let mut random = Random(2);
     for _ in 0..operations {
@@ -78,10 +78,10 @@ fn read(data: &Keyspace, operations: u64) -> Result<u64> {
         let record = (random.next() % RECORDS).min(random.next() % RECORDS);
         let key = format!("user:{record:08}");
         match random.next() % 100 {
-            0 => data.put(&key, [7; 100])?,
-            1..10 => {
+            0..2 => data.put(&key, [7; 100])?,
+            2..22 => {
                 let mut scan = data.range(key.as_str()..);
-                for _ in 0..20 {
+                for _ in 0..50 {
                     if scan.next_with(|_, value| value.len())?.is_none() {
                         break;
                     }

@@ -195,14 +195,16 @@ pub fn decide(profile: &Profile, lsm: &Rounds, btree: &Rounds, goal: Goal) -> Ad
         .collect();
     let mut notable: Vec<&Verdict> = verdicts
         .iter()
+        .filter(|verdict| verdict.weight > 0.0)
         .filter(|verdict| times_better(verdict.lsm_advantage) >= NOTABLE)
         .collect();
-    let weight = |verdict: &Verdict| (verdict.weight + 0.01) * verdict.lsm_advantage.ln().abs();
+    let weight = |verdict: &Verdict| verdict.weight * verdict.lsm_advantage.ln().abs();
     notable.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
     let (mut reasons, mut against) = (Vec::new(), Vec::new());
+    let mut told = Vec::new();
     for verdict in notable {
         let better = better_engine(verdict.lsm_advantage);
-        let line = explain(verdict, better, profile);
+        let line = explain(verdict, better, profile, &mut told);
         if better == engine {
             reasons.push(line);
         } else {
@@ -271,8 +273,13 @@ fn times_better(lsm_advantage: f64) -> f64 {
     lsm_advantage.max(1.0 / lsm_advantage)
 }
 
-/// A line: the figures, and what in the workload makes them so.
-fn explain(verdict: &Verdict, better: EngineKind, profile: &Profile) -> String {
+/// A line: the figures, and what in the workload makes them so, unless that was `told` before.
+fn explain(
+    verdict: &Verdict,
+    better: EngineKind,
+    profile: &Profile,
+    told: &mut Vec<String>,
+) -> String {
     let (mine, other) = match better {
         EngineKind::Lsm => (verdict.lsm, verdict.btree),
         EngineKind::BTree => (verdict.btree, verdict.lsm),
@@ -285,8 +292,11 @@ fn explain(verdict: &Verdict, better: EngineKind, profile: &Profile) -> String {
         times_better(verdict.lsm_advantage),
     );
     match cause(verdict.criterion, better, profile) {
-        Some(cause) => format!("{figures}; {cause}"),
-        None => figures,
+        Some(cause) if !told.contains(&cause) => {
+            told.push(cause.clone());
+            format!("{figures}; {cause}")
+        }
+        _ => figures,
     }
 }
 
