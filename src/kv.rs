@@ -246,7 +246,10 @@ impl Scan {
         let cursor = self.front.as_mut().expect("made above");
         let moved = if !self.started {
             self.started = true;
-            cursor.seek(&self.range.start)
+            match self.range.start.as_slice() {
+                [] => cursor.seek_first(),
+                start => cursor.seek(start),
+            }
         } else {
             cursor.next()
         };

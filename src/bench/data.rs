@@ -1,7 +1,7 @@
 //! Keys and values of a benchmark, made from a record's number.
 //!
 //! A value can be checked without being remembered: its first bytes are a tag computed from the
-//! key and from the value's length ([`tag`]). A store that returns another key's value, a torn one
+//! key and from the value's length (`tag`). A store that returns another key's value, a torn one
 //! or none is found out at the cost of a few nanoseconds per read.
 
 use std::fmt;
@@ -287,7 +287,7 @@ impl Values {
         self.size
     }
 
-    /// Makes a value for `key` in `value`: random bytes from the pool behind the [`tag`].
+    /// Makes a value for `key` in `value`: random bytes from the pool behind the tag.
     #[inline]
     pub fn write(&self, key: &[u8], rng: &mut Rng, value: &mut Vec<u8>) {
         let ValueSize {

@@ -15,7 +15,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | `rng`, `permutation`, `distribution` | which record an operation is about |
-//! | `data` | keys and values, made from a record's number and checkable without a list |
+//! | `data`, `dataset` | keys and values, made from a record's number and checkable without a list; which of them a store holds |
 //! | `workload` | the named workloads, and the figures that scale them |
 //! | `target`, `hedgerow_target` | what is measured |
 //! | `runner` | threads, clocks, checks |
@@ -41,6 +41,7 @@
 //! of it do.
 
 mod data;
+mod dataset;
 mod distribution;
 mod error;
 mod hedgerow_target;
@@ -54,6 +55,7 @@ mod target;
 mod workload;
 
 pub use data::{KeyShape, Keys, ValueSize, Values, is_value_of};
+pub use dataset::DataSet;
 pub use distribution::{
     Chooser, Distribution, SCRAMBLED_ITEMS, SCRAMBLED_ZETA, THETA, Zipf, fnv1a64, zeta,
 };
@@ -64,6 +66,6 @@ pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};
 pub use permutation::Permutation;
 pub use process::{Machine, Memory, Usage, disk_bytes};
 pub use rng::{Rng, mix64, splitmix64};
-pub use runner::{DataSet, run};
+pub use runner::run;
 pub use target::{Direction, OpenTarget, Target, TargetOptions};
 pub use workload::{Nexts, OpKind, Order, Params, WORKLOADS, Workload, parse_workloads};

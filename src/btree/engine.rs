@@ -17,7 +17,6 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::fs::{File, OpenMode};
 use crate::kv::Value;
-use crate::options::EngineKind;
 use crate::types::{PageId, SeqNo};
 
 /// Name of the page file in the keyspace's directory.
@@ -233,10 +232,6 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
 }
 
 impl Engine for BTreeEngine {
-    fn kind(&self) -> EngineKind {
-        EngineKind::BTree
-    }
-
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         let tree = &self.tree;
         for op in ops {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
@@ -21,10 +20,6 @@ use crate::engine::Front;
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 use crate::visibility::Visibility;
-
-/// How long a read waits for a commit that is applied and not published. Ordinarily that is a
-/// moment; for ever, if the commit failed elsewhere, after this engine had applied its part.
-const PUBLISH_WAIT: Duration = Duration::from_secs(10);
 
 /// A B-tree: nodes in memory over a file.
 ///
@@ -242,10 +237,14 @@ impl Tree {
     #[cold]
     pub(super) fn wait_published(&self, seq: SeqNo) -> Result<()> {
         let mut spins = 0_u32;
-        let mut began = None;
         while !self.is_published(seq) {
             if let Some(error) = self.apply_failed.get() {
                 return Err(error.clone());
+            }
+            if self.visibility.is_abandoned() {
+                return Err(Error::ReadOnly {
+                    reason: "a commit was applied in part; reopen the store".into(),
+                });
             }
             spins += 1;
             if spins < 64 {
@@ -253,11 +252,6 @@ impl Tree {
                 continue;
             }
             std::thread::yield_now();
-            if began.get_or_insert_with(Instant::now).elapsed() > PUBLISH_WAIT {
-                return Err(Error::ReadOnly {
-                    reason: "a commit was applied and never published; reopen the store".into(),
-                });
-            }
         }
         Ok(())
     }

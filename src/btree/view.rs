@@ -66,10 +66,6 @@ impl View {
         self.seq
     }
 
-    pub(super) fn root(&self) -> &Child {
-        &self.root
-    }
-
     fn check(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),

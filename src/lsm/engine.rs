@@ -55,7 +55,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::kv::Value;
-use crate::options::{Compression, EngineKind};
+use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
 
 /// Tables in level 0 that make a compaction due.
@@ -625,10 +625,6 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
 }
 
 impl Engine for LsmEngine {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Lsm
-    }
-
     /// Nothing: `apply` touches memory only.
     fn prepare(&self, _ops: &[SequencedOp<'_>]) -> Result<()> {
         Ok(())

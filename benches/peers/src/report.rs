@@ -108,8 +108,8 @@ impl Collected {
         out
     }
 
-    /// How many times as fast ours are as the better of their rivals.
-    fn ratios(&self) -> String {
+    /// How many times as fast ours are as the better of their rivals, by one figure.
+    fn ratios(&self, title: &str, figure: &str, keep: impl Fn(usize) -> bool) -> String {
         let known = |name: &str| self.stores.iter().any(|store| store.name == name);
         let pairs: Vec<_> = RIVALS
             .iter()
@@ -122,18 +122,17 @@ impl Collected {
         if pairs.is_empty() {
             return String::new();
         }
-        let mut out = String::from("\n## Ratios of the medians: above 1 hedgerow is faster\n\n");
-        out += "| workload |";
+        let mut out = format!("\n## {title}\n\n| workload |");
         for (ours, rivals) in &pairs {
             let _ = write!(out, " {ours} to the better of {} |", rivals.join(", "));
         }
         out += "\n| --- |";
         out += &" ---: |".repeat(pairs.len());
         out.push('\n');
-        for (row, label) in self.rows.iter().enumerate() {
+        for (row, label) in self.rows.iter().enumerate().filter(|&(row, _)| keep(row)) {
             let _ = write!(out, "| {label} |");
             for (ours, rivals) in &pairs {
-                let rate = |store: &str| self.median(store, Some(row), "ops_per_s");
+                let rate = |store: &str| self.median(store, Some(row), figure);
                 let best = rivals
                     .iter()
                     .filter_map(|rival| Some((rate(rival)?, *rival)));
@@ -224,12 +223,21 @@ impl Collected {
         for (store, why) in &self.failures {
             let _ = writeln!(out, "\n**{store} failed:** {why}");
         }
-        out += &self.ratios();
         let all = |_: usize| true;
+        out += &self.ratios(
+            "Ratios of the medians of operations per second: above 1 hedgerow is faster",
+            "ops_per_s",
+            all,
+        );
+        out += &self.ratios(
+            "The same ratios, with the time until the store had no work left",
+            "settled_ops_per_s",
+            |row| self.writes(row),
+        );
         let mib = |bytes: f64| short(bytes / MIB);
         out += &self.table("Operations per second", "ops_per_s", all, short);
         out += &self.table(
-            "The same, with the time until the store had no work left",
+            "Operations per second, with the time until the store had no work left",
             "settled_ops_per_s",
             |row| self.writes(row),
             short,

@@ -1,9 +1,13 @@
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use super::plan::SCAN_PASSES;
 use super::*;
+use crate::bench::error::Error;
 use crate::bench::hedgerow_target::ModelTarget;
-use crate::bench::target::TargetOptions;
-use crate::bench::workload::WORKLOADS;
+use crate::bench::target::{Direction, TargetOptions};
+use crate::bench::workload::{OpKind, Params, WORKLOADS};
 
 fn small() -> Params {
     Params {
@@ -147,63 +151,98 @@ fn a_duration_ends_a_run() {
     assert!(outcome.ops > 0 && outcome.elapsed >= Duration::from_millis(30));
 }
 
-#[test]
-fn a_fixed_rate_is_kept_and_measured_from_the_intended_start() {
-    /// Stops once for a while, as a store does that stalls.
-    struct Stalling(Box<dyn Target>, Mutex<u32>);
-    impl Target for Stalling {
-        fn name(&self) -> &str {
-            "stalling"
-        }
-        fn settings(&self) -> String {
-            String::new()
-        }
-        fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-            self.0.put(key, value)
-        }
-        fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-            self.0.put_batch(entries)
-        }
-        fn delete(&self, key: &[u8]) -> Result<()> {
-            self.0.delete(key)
-        }
-        fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-            let mut calls = self.1.lock().unwrap();
-            *calls += 1;
-            if *calls == 100 {
-                thread::sleep(Duration::from_millis(200));
-            }
-            self.0.get(key, read)
-        }
-        fn scan(
-            &self,
-            start: Option<&[u8]>,
-            direction: Direction,
-            limit: u64,
-            visit: &mut dyn FnMut(&[u8], &[u8]),
-        ) -> Result<u64> {
-            self.0.scan(start, direction, limit, visit)
-        }
-        fn wait_idle(&self) -> Result<()> {
-            Ok(())
+/// How a [`Faulty`] target misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The hundredth read takes 200 ms, as if the store stalled.
+    StallsOnce,
+    /// Reads find nothing.
+    FindsNothing,
+    /// Reads find a value that was never written.
+    FindsGarbage,
+    /// Scans end one entry too early.
+    LosesTheLast,
+}
+
+/// The model with a fault.
+struct Faulty {
+    model: Box<dyn Target>,
+    fault: Fault,
+    reads: AtomicU64,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self {
+            model: model(),
+            fault,
+            reads: AtomicU64::new(0),
         }
     }
+}
 
-    let params = Params {
-        ops: Some(400),
-        rate_per_s: Some(1000.0),
-        ..small()
-    };
-    let target = Stalling(model(), Mutex::new(0));
+impl Target for Faulty {
+    fn name(&self) -> &str {
+        "faulty"
+    }
+
+    fn settings(&self) -> String {
+        format!("{:?}", self.fault)
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.model.put(key, value)
+    }
+
+    fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        self.model.put_batch(entries)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        self.model.delete(key)
+    }
+
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let nth = self.reads.fetch_add(1, Ordering::Relaxed);
+        match self.fault {
+            Fault::StallsOnce if nth == 100 => thread::sleep(Duration::from_millis(200)),
+            Fault::FindsNothing => return Ok(false),
+            Fault::FindsGarbage => {
+                read(&[7; 100]);
+                return Ok(true);
+            }
+            _ => {}
+        }
+        self.model.get(key, read)
+    }
+
+    fn scan(
+        &self,
+        start: Option<&[u8]>,
+        direction: Direction,
+        limit: u64,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
+        let limit = match self.fault {
+            Fault::LosesTheLast => limit.min(small().records - 1),
+            _ => limit,
+        };
+        self.model.scan(start, direction, limit, visit)
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_fixed_rate_is_kept_and_measured_from_the_intended_start() {
+    let target = Faulty::new(Fault::StallsOnce);
     let dir = tempfile::tempdir().unwrap();
-    let mut data = DataSet::new(&params).unwrap();
-    let fill = Params {
-        rate_per_s: None,
-        ..params.clone()
-    };
-    let mut filled = DataSet::new(&fill).unwrap();
-    run(&target, dir.path(), &workload("fillseq"), &mut filled).unwrap();
-    data.presence = Presence::All;
+    let mut data = DataSet::new(&small()).unwrap();
+    run(&target, dir.path(), &workload("fillseq"), &mut data).unwrap();
+    data.params.ops = Some(400);
+    data.params.rate_per_s = Some(1000.0);
     let outcome = run(&target, dir.path(), &workload("readrandom"), &mut data).unwrap();
     // The schedule ends 399 ms after the start: never sooner, however fast the store is.
     assert!(
@@ -226,55 +265,18 @@ fn a_fixed_rate_is_kept_and_measured_from_the_intended_start() {
 
 #[test]
 fn wrong_answers_end_a_run() {
-    /// Answers reads as its function says.
-    struct Lying(Box<dyn Target>, fn(&mut dyn FnMut(&[u8])) -> bool);
-    impl Target for Lying {
-        fn name(&self) -> &str {
-            "lying"
-        }
-        fn settings(&self) -> String {
-            String::new()
-        }
-        fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-            self.0.put(key, value)
-        }
-        fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-            self.0.put_batch(entries)
-        }
-        fn delete(&self, key: &[u8]) -> Result<()> {
-            self.0.delete(key)
-        }
-        fn get(&self, _: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-            Ok((self.1)(read))
-        }
-        fn scan(
-            &self,
-            start: Option<&[u8]>,
-            direction: Direction,
-            limit: u64,
-            visit: &mut dyn FnMut(&[u8], &[u8]),
-        ) -> Result<u64> {
-            // Loses the last entry.
-            self.0.scan(start, direction, limit.min(499), visit)
-        }
-        fn wait_idle(&self) -> Result<()> {
-            Ok(())
-        }
-    }
-
-    let never: fn(&mut dyn FnMut(&[u8])) -> bool = |_| false;
-    let garbage: fn(&mut dyn FnMut(&[u8])) -> bool = |read| {
-        read(&[7; 100]);
-        true
-    };
-    for (lie, request, part) in [
-        (never, "readrandom@2", "not found"),
-        (garbage, "readrandom@2", "not one that was written"),
-        (garbage, "readmissing", "never written"),
-        (never, "readseq", "saw 499 entries of 500"),
+    for (fault, request, part) in [
+        (Fault::FindsNothing, "readrandom@2", "not found"),
+        (
+            Fault::FindsGarbage,
+            "readrandom@2",
+            "not one that was written",
+        ),
+        (Fault::FindsGarbage, "readmissing", "never written"),
+        (Fault::LosesTheLast, "readseq", "saw 499 entries of 500"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let (target, mut data) = (Lying(model(), lie), DataSet::new(&small()).unwrap());
+        let (target, mut data) = (Faulty::new(fault), DataSet::new(&small()).unwrap());
         run(&target, dir.path(), &workload("fillseq"), &mut data).unwrap();
         let error = run(&target, dir.path(), &workload(request), &mut data).unwrap_err();
         assert!(matches!(error, Error::WrongResult(_)), "{error}");

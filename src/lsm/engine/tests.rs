@@ -10,6 +10,7 @@ use super::*;
 use crate::cache::BlockCache;
 use crate::engine::{Front, Op};
 use crate::fs::{Fs, MemFs, StdFs};
+use crate::options::EngineKind;
 use crate::options::KeyspaceOptions;
 use crate::types::KeyspaceId;
 use crate::visibility::Visibility;

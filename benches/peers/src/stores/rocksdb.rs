@@ -13,7 +13,9 @@ use super::wait_until_idle;
 /// A RocksDB database with one column family.
 pub struct RocksDb {
     db: DB,
-    sync: bool,
+    /// Made once: the bindings allocate them on the C++ side.
+    write: WriteOptions,
+    read: ReadOptions,
     settings: String,
 }
 
@@ -51,17 +53,14 @@ impl RocksDb {
             options.write_buffer_bytes >> 20,
             options.background_threads,
         );
+        let mut write = WriteOptions::default();
+        write.set_sync(options.durability == Durability::Sync);
         Ok(Box::new(Self {
             db,
-            sync: options.durability == Durability::Sync,
+            write,
+            read: ReadOptions::default(),
             settings,
         }))
-    }
-
-    fn write_options(&self) -> WriteOptions {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.sync);
-        options
     }
 
     fn property(&self, name: &str) -> Result<u64> {
@@ -92,8 +91,9 @@ impl Target for RocksDb {
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let options = self.write_options();
-        self.db.put_opt(key, value, &options).map_err(Error::store)
+        self.db
+            .put_opt(key, value, &self.write)
+            .map_err(Error::store)
     }
 
     fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
@@ -101,17 +101,18 @@ impl Target for RocksDb {
         for (key, value) in entries {
             batch.put(key, value);
         }
-        let options = self.write_options();
-        self.db.write_opt(batch, &options).map_err(Error::store)
+        self.db.write_opt(batch, &self.write).map_err(Error::store)
     }
 
     fn delete(&self, key: &[u8]) -> Result<()> {
-        let options = self.write_options();
-        self.db.delete_opt(key, &options).map_err(Error::store)
+        self.db.delete_opt(key, &self.write).map_err(Error::store)
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        let value = self.db.get_pinned(key).map_err(Error::store)?;
+        let value = self
+            .db
+            .get_pinned_opt(key, &self.read)
+            .map_err(Error::store)?;
         if let Some(value) = &value {
             read(value);
         }
