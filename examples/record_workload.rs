@@ -99,7 +99,7 @@ fn write(data: &Keyspace, operations: u64) -> Result<u64> {
     let mut value = [0; 1024];
     for _ in 0..operations {
         let key = random.next().to_be_bytes();
-        if random.next() % 20 == 0 {
+        if random.next().is_multiple_of(20) {
             data.get(key)?;
         } else {
             value[..8].copy_from_slice(&key);

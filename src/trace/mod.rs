@@ -27,7 +27,8 @@
 //!   at the end.
 //!
 //! Lacking on purpose: latencies (a replay measures its own), contents of values (unless asked
-//! for), operations that failed before they reached an engine, transactions across processes.
+//! for), operations that were refused or failed; but a write is recorded when it begins (T5), so
+//! one that fails while it is logged is in the trace.
 
 mod event;
 mod format;

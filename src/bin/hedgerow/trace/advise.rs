@@ -114,7 +114,7 @@ impl Advise {
         let mut reader = open(&self.trace)?;
         let mut profiles: BTreeMap<u32, Profile> = BTreeMap::new();
         let mut seen = 0u64;
-        while let Some(event) = reader.next() {
+        for event in reader.by_ref() {
             let event = event?;
             seen += 1;
             if seen.is_multiple_of(65_536) {
@@ -187,7 +187,8 @@ impl Advise {
         };
         let mut rounds = [Rounds::new(), Rounds::new()];
         let (mut ops, mut cut) = (0, false);
-        for round in 0..self.rounds {
+        let mut round = 0;
+        'rounds: while round < self.rounds {
             // Who begins changes, so that neither always meets the other's leftovers.
             let mut order = [0, 1];
             if round % 2 == 1 {
@@ -200,13 +201,19 @@ impl Advise {
                 std::fs::remove_dir_all(&dir)
                     .map_err(|source| Failure::io("removing", &dir, source))?;
                 if measured.cut {
-                    // From now on both do no more than that, so that they do the same.
+                    // Only equal work compares: begin again with as much as could be done, and
+                    // with time to spare, so that a slower round is not cut once more.
                     cut = true;
                     settings.limit_events = Some(measured.events);
+                    settings.limit = settings.limit.map(|limit| limit * 4);
+                    rounds = [Rounds::new(), Rounds::new()];
+                    round = 0;
+                    continue 'rounds;
                 }
                 ops = measured.ops;
                 rounds[at].push(criteria(&measured));
             }
+            round += 1;
         }
         let advice = decide(&subject.profile, &rounds[0], &rounds[1], self.goal);
         Ok(Finding {
@@ -237,8 +244,7 @@ fn keyspaces_of(event: &Event) -> Vec<u32> {
     }
 }
 
-/// The figures of a replay that count, in the order of [`Criterion::ALL`]. Bytes are per
-/// operation's share, so that replays of different length compare.
+/// The figures of a replay that count, in the order of [`Criterion::ALL`].
 fn criteria(measured: &Measured) -> [f64; 6] {
     let ops = measured.ops.max(1) as f64;
     [

@@ -235,7 +235,7 @@ fn choose(event: Event, choice: &Choice) -> Option<Event> {
     let sampled = |key: &Key| {
         let mut hasher = std::collections::hash_map::DefaultHasher::new();
         key.hash(&mut hasher);
-        choice.one_in <= 1 || hasher.finish() % choice.one_in == 0
+        choice.one_in <= 1 || hasher.finish().is_multiple_of(choice.one_in)
     };
     let bytes = |key: Key| Key::Contents(key.to_value());
     let op = match event.op {

@@ -284,7 +284,7 @@ impl Replayer {
             } => {
                 let found = self
                     .keyspace(*keyspace)?
-                    .get_with(bytes(&lookup.key), |value| touch(value))?;
+                    .get_with(bytes(&lookup.key), touch)?;
                 if found.is_some() {
                     "get hit"
                 } else {
