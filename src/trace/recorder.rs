@@ -205,6 +205,7 @@ impl Recorder {
             seed: header.seed(),
             offset: format::HEADER_LEN_BYTES as u64,
             limit: options.limit_bytes,
+            queue_blocks: blocks,
             ended: false,
             watermark_us: 0,
             frame: Vec::new(),
@@ -569,6 +570,8 @@ struct Writer {
     /// Where the next frame goes.
     offset: u64,
     limit: u64,
+    /// Capacity of the queue.
+    queue_blocks: usize,
     /// Nothing more is written.
     ended: bool,
     /// The last watermark written.
@@ -583,7 +586,7 @@ impl Writer {
         let mut last_round = Instant::now();
         loop {
             let wait = TICK.saturating_sub(last_round.elapsed());
-            let finish = match incoming.recv_timeout(wait) {
+            let mut finish = match incoming.recv_timeout(wait) {
                 Ok(Message::Block(block)) => {
                     self.block(block);
                     false
@@ -591,15 +594,14 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => false,
                 Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => true,
             };
-            if finish {
-                // What comes from now on is after the end.
-                self.stop(None);
-            }
-            if finish || last_round.elapsed() >= TICK {
-                self.round(incoming);
+            if !finish && last_round.elapsed() >= TICK {
+                finish = self.round(incoming);
                 last_round = Instant::now();
             }
             if finish {
+                // Stopped first: nothing comes into a lane after the last round has emptied it.
+                self.stop(None);
+                self.round(incoming);
                 self.end(format::END_CLOSED);
                 let _ = self.file.sync_data();
                 return;
@@ -607,8 +609,10 @@ impl Writer {
         }
     }
 
-    /// Writes everything that was recorded before this moment, and says so (T4).
-    fn round(&mut self, incoming: &Receiver<Message>) {
+    /// Writes everything that was recorded before this moment, and says so (T4). True if the
+    /// message to finish was among the blocks.
+    fn round(&mut self, incoming: &Receiver<Message>) -> bool {
+        let mut finish = false;
         let until_us = self.shared.now_us();
         let mut taken = Vec::new();
         for lane in 0..LANES {
@@ -619,9 +623,12 @@ impl Writer {
                 self.shared.events.fetch_add(events, Ordering::Relaxed);
             }
         }
-        while let Ok(message) = incoming.try_recv() {
-            if let Message::Block(block) = message {
-                self.block(block);
+        // What was queued before the lanes were emptied; more may be coming all the time.
+        for _ in 0..self.queue_blocks {
+            match incoming.try_recv() {
+                Ok(Message::Block(block)) => self.block(block),
+                Ok(Message::Finish) => finish = true,
+                Err(_) => break,
             }
         }
         for block in taken {
@@ -637,6 +644,7 @@ impl Writer {
             self.watermark_us = until_us;
             self.shared.file_bytes.store(self.offset, Ordering::Relaxed);
         }
+        finish
     }
 
     fn block(&mut self, block: Block) {

@@ -649,3 +649,27 @@ fn golden_bytes() {
         "golden"
     );
 }
+
+/// A round that empties the queue can meet the message that ends the trace. It was thrown away
+/// there once, and whoever closed the store waited for ever.
+#[test]
+fn finishing_while_a_round_empties_the_queue_ends_the_trace() {
+    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let recording = Recording {
+        path: TRACE.into(),
+        options: TraceOptions::new(),
+    };
+    let recorder = Recorder::start(&fs, &recording).unwrap();
+    std::thread::scope(|scope| {
+        let stuck = recorder.hold_writer();
+        recorder.sync();
+        // Long enough for the writer to be in a round, where it waits for the lock.
+        std::thread::sleep(std::time::Duration::from_millis(250));
+        scope.spawn(|| recorder.finish());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(stuck);
+    });
+    let mut reader = Reader::open_in(&*fs, TRACE).unwrap();
+    assert_eq!(reader.by_ref().count(), 1);
+    assert_eq!(reader.end(), Some(&TraceEnd::Closed));
+}
