@@ -11,6 +11,7 @@ use crate::engine::{Cursor, EngineStats, ReadView};
 use crate::error::Result;
 use crate::key::{KeyBounds, KeyRange};
 use crate::options::Durability;
+use crate::trace::ScanProbe;
 
 /// A key or a value that was read: immutable bytes, cheap to clone, `Send + Sync`.
 ///
@@ -176,6 +177,8 @@ pub struct Scan {
     back: Option<Box<dyn Cursor>>,
     started: bool,
     back_started: bool,
+    /// Counts what is taken, in a store that records its operations.
+    probe: Option<Box<ScanProbe>>,
 }
 
 enum State {
@@ -207,7 +210,14 @@ impl Scan {
             back: None,
             started: false,
             back_started: false,
+            probe: None,
         }
+    }
+
+    /// Has `probe` count what is taken.
+    pub(crate) fn probed(mut self, probe: Option<Box<ScanProbe>>) -> Self {
+        self.probe = probe;
+        self
     }
 
     fn finish(&mut self) {
@@ -324,7 +334,12 @@ impl Scan {
         }
         let entry = self.front.as_mut().expect("positioned").entry();
         match entry {
-            Ok((key, value)) => Ok(Some(read(key, value))),
+            Ok((key, value)) => {
+                if let Some(probe) = &mut self.probe {
+                    probe.forward(key.len() + value.len());
+                }
+                Ok(Some(read(key, value)))
+            }
             Err(error) => self.fail(error),
         }
     }
@@ -336,7 +351,12 @@ impl Scan {
         }
         let entry = self.back.as_mut().expect("positioned").entry();
         match entry {
-            Ok((key, value)) => Ok(Some(read(key, value))),
+            Ok((key, value)) => {
+                if let Some(probe) = &mut self.probe {
+                    probe.backward(key.len() + value.len());
+                }
+                Ok(Some(read(key, value)))
+            }
             Err(error) => self.fail(error),
         }
     }
@@ -346,9 +366,11 @@ impl Scan {
         if !self.advance_front()? {
             return Ok(None);
         }
-        Ok(Some(Value::copy_from(
-            self.front.as_ref().expect("positioned").key(),
-        )))
+        let key = self.front.as_ref().expect("positioned").key();
+        if let Some(probe) = &mut self.probe {
+            probe.forward(key.len());
+        }
+        Ok(Some(Value::copy_from(key)))
     }
 
     /// Skips ahead: the next entry from the front is the first one with a key `>= key`. Never
@@ -368,6 +390,9 @@ impl Scan {
     /// ```
     pub fn seek(&mut self, key: impl AsRef<[u8]>) {
         let key = key.as_ref();
+        if let Some(probe) = &mut self.probe {
+            probe.seek();
+        }
         let ahead = match &self.front {
             Some(cursor) if self.started => cursor.key() < key,
             _ => true,
