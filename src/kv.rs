@@ -231,36 +231,40 @@ impl Scan {
         Err(error)
     }
 
-    /// Moves the front to its next entry; false at the end.
-    fn advance_front(&mut self) -> Result<bool> {
+    /// A new cursor, or `None` once the scan is over.
+    #[cold]
+    fn open(&mut self) -> Result<Option<Box<dyn Cursor>>> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Done => return Ok(false),
-            State::Failed(error) => return self.fail(error),
+            State::Done => Ok(None),
+            State::Failed(error) => self.fail(error),
             State::Ready(view) => {
-                if self.front.is_none() {
-                    self.front = Some(Arc::clone(&view).cursor());
-                }
+                let cursor = Arc::clone(&view).cursor();
                 self.state = State::Ready(view);
+                Ok(Some(cursor))
             }
         }
-        let cursor = self.front.as_mut().expect("made above");
-        let moved = if !self.started {
+    }
+
+    /// Moves the front to its next entry; false at the end.
+    fn advance_front(&mut self) -> Result<bool> {
+        if self.front.is_none() {
+            self.front = self.open()?;
+        }
+        let Some(cursor) = &mut self.front else {
+            return Ok(false);
+        };
+        let moved = if self.started {
+            cursor.next()
+        } else {
             self.started = true;
             match self.range.start.as_slice() {
                 [] => cursor.seek_first(),
                 start => cursor.seek(start),
             }
-        } else {
-            cursor.next()
         };
         if let Err(error) = moved {
             return self.fail(error);
         }
-        self.front_in_bounds()
-    }
-
-    fn front_in_bounds(&mut self) -> Result<bool> {
-        let cursor = self.front.as_ref().expect("positioned");
         let inside = cursor.is_valid()
             && self
                 .range
@@ -279,17 +283,12 @@ impl Scan {
 
     /// Moves the back to its next entry; false at the end.
     fn advance_back(&mut self) -> Result<bool> {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Done => return Ok(false),
-            State::Failed(error) => return self.fail(error),
-            State::Ready(view) => {
-                if self.back.is_none() {
-                    self.back = Some(Arc::clone(&view).cursor());
-                }
-                self.state = State::Ready(view);
-            }
+        if self.back.is_none() {
+            self.back = self.open()?;
         }
-        let cursor = self.back.as_mut().expect("made above");
+        let Some(cursor) = &mut self.back else {
+            return Ok(false);
+        };
         let moved = if self.back_started {
             cursor.prev()
         } else {
