@@ -25,6 +25,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_epoch::Guard;
 
@@ -43,6 +44,9 @@ use crate::types::{KeyspaceId, PageId, SeqNo};
 
 /// Nodes are gathered into writes of this size where their places are contiguous.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// Attempts to find readers of the previous tree gone, which ordinarily takes three.
+const QUIET_ATTEMPTS: u32 = 64;
 
 /// What one checkpoint hands to the next.
 #[derive(Debug)]
@@ -224,13 +228,7 @@ impl Tree {
         }
         let old = &checkpointer.meta;
         let generation = old.generation + 1;
-        // Deferred work only runs when somebody pins: give it a chance to announce quiet readers.
-        for _ in 0..16 {
-            if self.quiet_generation.load(Ordering::Acquire) >= old.generation {
-                break;
-            }
-            crossbeam_epoch::pin().flush();
-        }
+        self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
         free.release(self.reusable_generation());
 
@@ -308,6 +306,21 @@ impl Tree {
             large: output.large,
             bytes: output.bytes,
         })
+    }
+
+    /// Waits a little until no reader from before `generation` is left, so that the pages that it freed can
+    /// be used. Deferred work, which announces that, only runs when somebody pins.
+    fn wait_quiet(&self, generation: u64) {
+        for attempt in 0..QUIET_ATTEMPTS {
+            if self.quiet_generation.load(Ordering::Acquire) >= generation {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+            if attempt > QUIET_ATTEMPTS / 4 {
+                // Some reader was interrupted. Its pages are worth more than the time.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
     }
 
     /// Steps 3 and 4.
