@@ -461,7 +461,7 @@ impl Tree {
             }
         };
         match base {
-            ChildRef::Disk(page) => Ok(in_image(&*self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Disk(page) => Ok(in_image(&self.disk_node(page, Some(0), guard)?)),
             ChildRef::Leaf(sealed) => match &sealed.read().body {
                 Body::Whole { image, .. } => Ok(in_image(image)),
                 Body::Changes(below) => match below.delta.search(key) {
