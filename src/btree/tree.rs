@@ -223,6 +223,11 @@ impl Tree {
         self.pager.page_size()
     }
 
+    /// The last operation applied.
+    pub(super) fn applied(&self) -> SeqNo {
+        self.writer.lock().applied
+    }
+
     /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
     /// that no checkpoint is published meanwhile.
     pub(super) fn register_view(&self) -> u64 {
@@ -461,7 +466,7 @@ impl Tree {
             }
         };
         match base {
-            ChildRef::Disk(page) => Ok(in_image(&*self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Disk(page) => Ok(in_image(&self.disk_node(page, Some(0), guard)?)),
             ChildRef::Leaf(sealed) => match &sealed.read().body {
                 Body::Whole { image, .. } => Ok(in_image(image)),
                 Body::Changes(below) => match below.delta.search(key) {
