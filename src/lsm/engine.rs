@@ -150,6 +150,7 @@ impl LsmEngine {
             fs: Arc::clone(&ctx.fs),
             cache: Arc::clone(&ctx.cache),
             use_mmap: ctx.use_mmap,
+            blocks_read: Arc::default(),
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
         let next_file = remove_orphans(&ctx, &manifest, &contents)?;
@@ -805,6 +806,7 @@ impl Engine for LsmEngine {
             compaction_bytes_written: load(&self.counters.compaction_bytes),
             flushes: load(&self.counters.flushes),
             compactions: load(&self.counters.compactions),
+            blocks_read: self.table_ctx.blocks_read.sum(),
             levels: levels.collect(),
             ..EngineStats::default()
         }
