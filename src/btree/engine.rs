@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use super::checkpoint::Checkpointer;
 use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::meta::{META_BYTES, META_PAGES, Meta};
@@ -12,7 +14,8 @@ use super::tree::{Tree, TreeParts};
 use super::view::View;
 use crate::checksum::{checksum, seed_of};
 use crate::engine::{
-    Engine, EngineContext, EngineStats, Op, Pressure, ReadView, SequencedOp, VerifyReport, Work,
+    Engine, EngineContext, EngineStats, LevelStats, Op, Pressure, ReadView, SequencedOp,
+    VerifyReport, Work,
 };
 use crate::error::{Error, Result};
 use crate::fs::{File, OpenMode};
@@ -46,6 +49,8 @@ pub(crate) struct BTreeEngine {
     compacted_generation: AtomicU64,
     /// Last operation when compaction was last considered.
     considered_seq: AtomicU64,
+    /// Pages per level at a checkpoint.
+    levels: Mutex<(u64, Vec<LevelStats>)>,
 }
 
 impl BTreeEngine {
@@ -147,7 +152,18 @@ impl BTreeEngine {
             })),
             compacted_generation: AtomicU64::new(0),
             considered_seq: AtomicU64::new(u64::MAX),
+            levels: Mutex::default(),
         }))
+    }
+
+    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to find out.
+    fn levels(&self) -> Vec<LevelStats> {
+        let generation = self.tree.disk_generation.load(Ordering::Acquire);
+        let mut known = self.levels.lock();
+        if known.0 != generation {
+            *known = (generation, self.tree.count_levels().unwrap_or_default());
+        }
+        known.1.clone()
     }
 
     /// How much of the file is free, of 1.
@@ -425,6 +441,8 @@ impl Engine for BTreeEngine {
             flushes: counters.checkpoints.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
             blocks_read: tree.pager.pages_read(),
+            pinned_bytes: tree.pager.pinned_bytes(),
+            levels: self.levels(),
             height: counters.height.load(Ordering::Relaxed) as u32,
             ..EngineStats::default()
         }
