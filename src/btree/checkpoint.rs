@@ -382,6 +382,7 @@ impl Tree {
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         self.disk_generation.store(generation, Ordering::Release);
+        self.disk_root.store(meta.root.0, Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
         drop(writer);

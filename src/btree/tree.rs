@@ -17,10 +17,13 @@ use super::node::{self, NodeKind};
 use super::pager::{PageRef, Pager};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::writer::Writer;
-use crate::engine::Front;
+use crate::engine::{Front, LevelStats};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 use crate::visibility::Visibility;
+
+/// Inner pages that are looked at for figures.
+const COUNTED_PAGES_MAX: u32 = 4096;
 
 /// A B-tree: nodes in memory over a file.
 ///
@@ -46,6 +49,8 @@ pub(super) struct Tree {
 
     /// Generation of the last checkpoint; stored with `writer` held.
     pub(super) disk_generation: AtomicU64,
+    /// Root of the file's tree; stored with `writer` held.
+    pub(super) disk_root: AtomicU64,
     /// Latest operation in the file's tree; stored with `writer` held, before references to
     /// those pages appear.
     pub(super) disk_seq: AtomicU64,
@@ -209,6 +214,7 @@ impl Tree {
             writer: Mutex::new(Writer::new(meta.persisted_seq)),
             checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
+            disk_root: AtomicU64::new(meta.root.0),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
@@ -221,6 +227,67 @@ impl Tree {
 
     pub(super) fn page_size(&self) -> usize {
         self.pager.page_size()
+    }
+
+    /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it has too many
+    /// inner pages to look at for a figure, or one cannot be read.
+    pub(super) fn count_levels(&self) -> Option<Vec<LevelStats>> {
+        // Registered like a view, so that no page of the tree is reused meanwhile.
+        let (generation, root) = {
+            let _writer = self.writer.lock();
+            let root = PageId(self.disk_root.load(Ordering::Acquire));
+            (self.register_view(), root)
+        };
+        let levels = self.count_levels_below(root);
+        self.unregister_view(generation);
+        levels
+    }
+
+    fn count_levels_below(&self, root: PageId) -> Option<Vec<LevelStats>> {
+        let page_size = self.page_size() as u64;
+        let level_of = |pages: u64| LevelStats {
+            files: pages,
+            bytes: pages * page_size,
+        };
+        let mut levels = Vec::new();
+        let mut row = vec![root];
+        let mut looked_at = 0;
+        loop {
+            let mut below = Vec::new();
+            let mut pages = 0;
+            let mut leaves = 0;
+            for page in row {
+                let guard = crossbeam_epoch::pin();
+                let image = self.disk_node(page, None, &guard).ok()?;
+                pages += u64::from(node::page_count(&image));
+                looked_at += 1;
+                if looked_at > COUNTED_PAGES_MAX {
+                    return None;
+                }
+                if node::kind(&image) == Some(NodeKind::Leaf) {
+                    continue;
+                }
+                let inner = Inner::from_image(&image);
+                if inner.level() == 1 {
+                    leaves += inner.child_count() as u64;
+                } else {
+                    below.extend((0..inner.child_count()).map(|i| inner.child(i)));
+                }
+            }
+            levels.push(level_of(pages));
+            if leaves > 0 {
+                levels.push(level_of(leaves));
+            }
+            if below.is_empty() {
+                return Some(levels);
+            }
+            row = below;
+        }
+    }
+
+    /// The last operation applied.
+    pub(super) fn applied(&self) -> SeqNo {
+        self.writer.lock().applied
     }
 
     /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
@@ -280,19 +347,20 @@ impl Tree {
         Ok(())
     }
 
-    /// The leaf under `root` that covers `key`.
+    /// The leaf under `root` that covers `key`, and how many pages of the file were looked at.
     #[inline]
     pub(super) fn find_leaf<'g>(
         &'g self,
         root: ChildRef<'g>,
         key: &[u8],
         guard: &'g Guard,
-    ) -> Result<FoundLeaf<'g>> {
+    ) -> Result<(FoundLeaf<'g>, u64)> {
         let mut child = root;
         let mut level = None;
+        let mut pages = 0;
         loop {
             match child {
-                ChildRef::Leaf(leaf) => return Ok(FoundLeaf::Memory(leaf)),
+                ChildRef::Leaf(leaf) => return Ok((FoundLeaf::Memory(leaf), pages)),
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
@@ -301,8 +369,9 @@ impl Tree {
                 }
                 ChildRef::Disk(page) => {
                     let image = self.disk_node(page, level, guard)?;
+                    pages += 1;
                     if node::kind(&image) == Some(NodeKind::Leaf) {
-                        return Ok(FoundLeaf::Page(image));
+                        return Ok((FoundLeaf::Page(image), pages));
                     }
                     let inner = Inner::from_image(&image);
                     level = inner.level().checked_sub(1);
@@ -347,7 +416,9 @@ impl Tree {
         read: &mut dyn FnMut(&[u8]),
         guard: &Guard,
     ) -> Result<Result<bool, SeqNo>> {
-        match self.find_leaf(self.root.load(guard), key, guard)? {
+        let (found, pages) = self.find_leaf(self.root.load(guard), key, guard)?;
+        self.pager.count_read(pages);
+        match found {
             FoundLeaf::Memory(leaf) => {
                 let state = leaf.read();
                 let seen = published.unwrap_or_else(|| self.visibility.published());
@@ -391,6 +462,7 @@ impl Tree {
             } => self.pager.overflow(page, len, checksum, guard, read)?,
             ValuePlace::InPage(page) => {
                 let image = self.disk_node(page, Some(0), guard)?;
+                self.pager.count_read(1);
                 return self.read_page(&image, key, read, guard);
             }
         }

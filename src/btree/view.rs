@@ -83,7 +83,9 @@ impl ReadView for View {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.check()?;
         let guard = crossbeam_epoch::pin();
-        match self.tree.find_leaf(self.root.as_ref(), key, &guard)? {
+        let (found, pages) = self.tree.find_leaf(self.root.as_ref(), key, &guard)?;
+        self.tree.pager.count_read(pages);
+        match found {
             FoundLeaf::Memory(leaf) => {
                 let place = find_in_state(&leaf.read(), key, read, &guard);
                 self.tree.finish_read(place, key, read, &guard)
@@ -233,6 +235,7 @@ fn owned_base(tree: &Tree, changes: &Changes, guard: &Guard) -> Result<OwnedPage
     match changes.base(guard) {
         ChildRef::Disk(page) => {
             let base = tree.pager.owned_node(page, guard)?;
+            tree.pager.count_read(1);
             tree.check_level(&base, page, Some(0))?;
             Ok(base)
         }
@@ -293,6 +296,7 @@ impl TreeCursor {
                 Child::Disk(page) => {
                     let image = tree.pager.owned_node(page, &guard)?;
                     tree.check_level(&image, page, level)?;
+                    tree.pager.count_read(1);
                     if node::kind(&image) == Some(NodeKind::Leaf) {
                         self.enter(CursorLeaf::Page(image));
                         return Ok(());
