@@ -28,6 +28,7 @@ mod registry;
 mod snapshot;
 mod store;
 mod throttle;
+pub mod trace;
 mod types;
 mod visibility;
 mod wal;

@@ -359,12 +359,16 @@ impl Engine for BTreeEngine {
     fn pressure(&self) -> Pressure {
         let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
         let budget = self.tree.budget_bytes;
-        if self.tree.read_only || dirty <= budget {
+        // A checkpoint begins at the budget, and `dirty` counts what it writes until it ends; the
+        // same again may come up meanwhile without harm.
+        let slow_from = budget + budget / 2;
+        let stop_at = 2 * budget + budget / 2;
+        if self.tree.read_only || dirty <= slow_from {
             Pressure::None
-        } else if dirty >= 2 * budget {
+        } else if dirty >= stop_at {
             Pressure::Stop
         } else {
-            Pressure::Slow((dirty - budget) as f64 / budget as f64)
+            Pressure::Slow((dirty - slow_from) as f64 / (stop_at - slow_from) as f64)
         }
     }
 

@@ -5,12 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
 
 use super::BTreeEngine;
 use crate::cache::BlockCache;
 use crate::checksum::mix64;
 use crate::engine::{Cursor, Engine, EngineContext, Front, Op, ReadView, SequencedOp};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::{Fs, MemFs, OpenMode, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
 use crate::types::{KeyspaceId, SeqNo};
@@ -40,10 +43,24 @@ impl Random {
 #[derive(Debug, Default)]
 struct FakeFront {
     durable: AtomicU64,
+    gate: Mutex<Option<Gate>>,
+}
+
+/// Stops one checkpoint between its writing and its end.
+#[derive(Debug)]
+struct Gate {
+    reached: Sender<()>,
+    /// What then becomes of it.
+    outcome: Receiver<Result<()>>,
 }
 
 impl Front for FakeFront {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {
+        let gate = self.gate.lock().take();
+        if let Some(gate) = gate {
+            gate.reached.send(()).unwrap();
+            gate.outcome.recv().unwrap()?;
+        }
         self.durable.fetch_max(seq.0, Ordering::SeqCst);
         Ok(())
     }
@@ -151,6 +168,24 @@ impl Bench {
             op.apply(&mut self.map);
         }
         self.log.extend(ops);
+    }
+
+    /// A checkpoint, and what happens between its writing and its end. It fails if that says so.
+    fn flush_meanwhile(&mut self, meanwhile: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let (reached, gate_reached) = channel();
+        let (decide, outcome) = channel();
+        *self.front.gate.lock() = Some(Gate { reached, outcome });
+        let (engine, front) = (Arc::clone(&self.engine), Arc::clone(&self.front));
+        let flush = std::thread::spawn(move || {
+            let result = engine.flush();
+            front.gate.lock().take();
+            result
+        });
+        // An error if there was nothing to write.
+        if gate_reached.recv().is_ok() {
+            decide.send(meanwhile(self)).unwrap();
+        }
+        flush.join().unwrap()
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
@@ -532,6 +567,61 @@ fn any_failing_operation_of_a_checkpoint_leaves_a_tree_that_recovers() {
             assert_eq!(after.seq, bench.seq);
         }
     }
+}
+
+#[test]
+fn changes_made_during_a_checkpoint_are_kept_apart() {
+    with_seeds(60, |seed| {
+        let (fs, mut bench) = Bench::in_memory(1024);
+        let mut random = Random(seed);
+        let keys = [60, 600, 3000][random.below(3) as usize];
+        let mut snapshots: Vec<(Arc<dyn ReadView>, Map)> = Vec::new();
+        let mut some_ops = move |count: u64| -> Vec<_> {
+            (0..random.below(count) + 1)
+                .map(|_| some_op(&mut random, keys, 1024))
+                .collect()
+        };
+        let mut random = Random(!seed);
+        for _ in 0..12 {
+            bench.apply(some_ops(200));
+            let sealed = bench.seq;
+            let fails = random.one_in(4);
+            let flushed = bench.flush_meanwhile(|bench| {
+                for _ in 0..random.below(4) {
+                    bench.apply(some_ops(60));
+                    bench.check_all();
+                    if random.one_in(3) {
+                        let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+                        snapshots.push((view, bench.map.clone()));
+                    }
+                }
+                for _ in 0..20 {
+                    bench.check_get(&some_key(&mut random, keys));
+                }
+                if fails {
+                    return Err(Error::invalid("the log could not be synced"));
+                }
+                Ok(())
+            });
+            assert_eq!(flushed.is_err(), fails);
+            if !fails {
+                assert_eq!(bench.engine.persisted_seq().0, sealed);
+            }
+            for _ in 0..20 {
+                bench.check_get(&some_key(&mut random, keys));
+            }
+            bench.check_all();
+            bench.verify();
+            let durable = bench.engine.persisted_seq().0;
+            assert_eq!(bench.recover(Arc::new(fs.crash())).seq, durable);
+            for (view, map) in &snapshots {
+                check_scan(view, map);
+            }
+            if snapshots.len() > 3 {
+                snapshots.remove(0);
+            }
+        }
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +10,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::checkpoint::Checkpointer;
-use super::mem::{Body, LargeValue, LeafState, MemLeaf, find_large, pending_number};
+use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
@@ -100,6 +101,24 @@ pub(super) enum FoundLeaf<'g> {
     Page(PageRef<'g>),
 }
 
+/// The image that changes are made to.
+pub(super) enum BaseImage<'g> {
+    Page(PageRef<'g>),
+    /// Of a sealed leaf.
+    Built(Box<[u8]>),
+}
+
+impl Deref for BaseImage<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Page(page) => page,
+            Self::Built(image) => image,
+        }
+    }
+}
+
 /// Where the value of a key is.
 pub(super) enum ValuePlace {
     /// It was in memory and has been read.
@@ -122,6 +141,7 @@ pub(super) fn find_in_state(
     state: &LeafState,
     key: &[u8],
     read: &mut dyn FnMut(&[u8]),
+    guard: &Guard,
 ) -> ValuePlace {
     match &state.body {
         Body::Whole { image, large } => {
@@ -159,7 +179,11 @@ pub(super) fn find_in_state(
                 }
                 None => ValuePlace::Nowhere,
             },
-            Err(_) => ValuePlace::InPage(changes.base()),
+            Err(_) => match changes.base(guard) {
+                ChildRef::Disk(page) => ValuePlace::InPage(page),
+                ChildRef::Leaf(sealed) => find_in_state(&sealed.read(), key, read, guard),
+                ChildRef::Inner(_) => ValuePlace::Nowhere,
+            },
         },
     }
 }
@@ -330,7 +354,7 @@ impl Tree {
                 if state.last_seq > seen {
                     return Ok(Err(state.last_seq));
                 }
-                let place = find_in_state(&state, key, read);
+                let place = find_in_state(&state, key, read, guard);
                 drop(state);
                 self.finish_read(place, key, read, guard).map(Ok)
             }
@@ -398,15 +422,54 @@ impl Tree {
     }
 
     /// The whole image of a leaf in memory, merged if it is changes over a page.
-    pub(super) fn merged_image(
-        &self,
-        changes: &super::mem::Changes,
-        guard: &Guard,
-    ) -> Result<Box<[u8]>> {
-        let base = self.disk_node(changes.base(), Some(0), guard)?;
+    pub(super) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
+        let base = self.base_image(changes, guard)?;
         changes.merged(&base).map_err(|node::Full| {
             self.pager
-                .damaged(changes.base(), "the leaf has less room than it said")
+                .damaged(node::page_id(&base), "the leaf has less room than it said")
         })
+    }
+
+    /// The image that the changes are made to.
+    pub(super) fn base_image<'g>(
+        &'g self,
+        changes: &'g Changes,
+        guard: &'g Guard,
+    ) -> Result<BaseImage<'g>> {
+        match changes.base(guard) {
+            ChildRef::Disk(page) => Ok(BaseImage::Page(self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Leaf(sealed) => Ok(BaseImage::Built(match &sealed.read().body {
+                Body::Whole { image, .. } => image.clone(),
+                Body::Changes(below) => self.merged_image(below, guard)?,
+            })),
+            ChildRef::Inner(_) => unreachable!("changes lie over leaves"),
+        }
+    }
+
+    /// Length of the value of `key` in what changes are made to, unless it is an overflow value.
+    pub(super) fn length_in_base(
+        &self,
+        base: ChildRef<'_>,
+        key: &[u8],
+        guard: &Guard,
+    ) -> Result<Option<usize>> {
+        let in_image = |image: &[u8]| {
+            let leaf = Leaf::from_image(image);
+            match leaf.search(key).map(|slot| leaf.value(slot)) {
+                Ok(LeafValue::Inline(bytes)) => Some(bytes.len()),
+                _ => None,
+            }
+        };
+        match base {
+            ChildRef::Disk(page) => Ok(in_image(&*self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Leaf(sealed) => match &sealed.read().body {
+                Body::Whole { image, .. } => Ok(in_image(image)),
+                Body::Changes(below) => match below.delta.search(key) {
+                    Ok(i) => Ok(below.delta.get(i).1.map(<[u8]>::len)),
+                    Err(_) => self.length_in_base(below.base(guard), key, guard),
+                },
+            },
+            ChildRef::Inner(_) => Ok(None),
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
 use super::mem::{Body, Changes, LeafState, MemInner, find_large, pending_number};
@@ -14,8 +15,8 @@ use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
 use super::pager::OwnedPage;
-use super::slot::Child;
-use super::tree::{FoundLeaf, Tree, find_in_state};
+use super::slot::{Child, ChildRef};
+use super::tree::{BaseImage, FoundLeaf, Tree, find_in_state};
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
@@ -84,7 +85,7 @@ impl ReadView for View {
         let guard = crossbeam_epoch::pin();
         match self.tree.find_leaf(self.root.as_ref(), key, &guard)? {
             FoundLeaf::Memory(leaf) => {
-                let place = find_in_state(&leaf.read(), key, read);
+                let place = find_in_state(&leaf.read(), key, read, &guard);
                 self.tree.finish_read(place, key, read, &guard)
             }
             FoundLeaf::Page(image) => self.tree.read_page(&image, key, read, &guard),
@@ -227,6 +228,22 @@ impl CursorLeaf {
     }
 }
 
+/// What changes are made to, to keep.
+fn owned_base(tree: &Tree, changes: &Changes, guard: &Guard) -> Result<OwnedPage> {
+    match changes.base(guard) {
+        ChildRef::Disk(page) => {
+            let base = tree.pager.owned_node(page, guard)?;
+            tree.check_level(&base, page, Some(0))?;
+            Ok(base)
+        }
+        // A leaf that a checkpoint is writing: rare, and worth a copy.
+        _ => Ok(match tree.base_image(changes, guard)? {
+            BaseImage::Page(page) => OwnedPage::Cached((*page).into()),
+            BaseImage::Built(image) => OwnedPage::Cached(image.into()),
+        }),
+    }
+}
+
 /// Where a descent goes.
 #[derive(Clone, Copy)]
 enum Towards<'k> {
@@ -264,11 +281,7 @@ impl TreeCursor {
                     let leaf = leaf.read_arc();
                     let merged = match &leaf.body {
                         Body::Whole { .. } => None,
-                        Body::Changes(changes) => {
-                            let base = tree.pager.owned_node(changes.base(), &guard)?;
-                            tree.check_level(&base, changes.base(), Some(0))?;
-                            Some(base)
-                        }
+                        Body::Changes(changes) => Some(owned_base(&tree, changes, &guard)?),
                     };
                     self.enter(match merged {
                         None => CursorLeaf::Whole(leaf),

@@ -15,6 +15,7 @@ mod interrupt;
 mod output;
 mod records;
 mod store;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ enum Command {
     Verify(maintain::Verify),
     Compact(maintain::Compact),
     Compare(compare::Compare),
+    Replay(trace::Replay),
+    Advise(trace::Advise),
 }
 
 impl Command {
@@ -66,6 +69,8 @@ impl Command {
             Self::Verify(command) => command.run(out),
             Self::Compact(command) => command.run(out),
             Self::Compare(command) => command.run(out),
+            Self::Replay(command) => command.run(out),
+            Self::Advise(command) => command.run(out),
         }
     }
 }
