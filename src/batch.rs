@@ -215,7 +215,8 @@ pub(crate) fn check_batch_len(len: usize, op: &Op<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Appends a group heading.
+/// Appends a group heading. Commits write it in parts of their own, and are compared with this.
+#[cfg(test)]
 pub(crate) fn encode_keyspace(out: &mut Vec<u8>, keyspace: KeyspaceId) {
     out.push(TAG_KEYSPACE);
     put_varint(out, u64::from(keyspace.0));

@@ -83,11 +83,6 @@ impl<'a> Reader<'a> {
         Ok(self.take(1)?[0])
     }
 
-    /// The next little-endian `u16`.
-    pub(crate) fn u16(&mut self) -> Result<u16, Truncated> {
-        Ok(get_u16(self.take(2)?, 0))
-    }
-
     /// The next little-endian `u32`.
     pub(crate) fn u32(&mut self) -> Result<u32, Truncated> {
         Ok(get_u32(self.take(4)?, 0))

@@ -13,6 +13,7 @@ use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
+use crate::trace::RecordingStats;
 use crate::types::{KeyspaceId, MAX_KEYSPACES};
 use crate::write_batch::WriteBatch;
 
@@ -206,12 +207,18 @@ impl Db {
 
     /// An immutable view of all keyspaces at this moment, consistent across them.
     pub fn snapshot(&self) -> Snapshot {
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.snapshot(None);
+        }
         Snapshot::of_all(&self.store)
     }
 
     /// Returns when every commit so far would survive a power loss.
     pub fn sync(&self) -> Result<()> {
         self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.sync();
+        }
         self.store.parts.hub.sync_log()
     }
 
@@ -219,6 +226,9 @@ impl Db {
     /// tables, dirty pages into the page file. Makes the next open faster; nothing needs it.
     pub fn flush(&self) -> Result<()> {
         self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.flush(None);
+        }
         for open in self.store.parts.registry.all().iter() {
             open.engine.flush()?;
         }
@@ -229,6 +239,9 @@ impl Db {
     /// Brings all files into their best shape. See [`Keyspace::compact`].
     pub fn compact(&self) -> Result<()> {
         self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.compact(None);
+        }
         for open in self.store.parts.registry.all().iter() {
             open.engine.compact()?;
         }
@@ -301,6 +314,12 @@ impl Db {
             })
             .collect();
         stats
+    }
+
+    /// Figures about the trace that is being recorded; `None` in a store that records none.
+    pub fn recording(&self) -> Option<RecordingStats> {
+        let recorder = self.store.parts.recorder.as_ref()?;
+        Some(recorder.stats())
     }
 
     /// The directory of the store.

@@ -31,7 +31,7 @@ use crate::cache::BlockCache;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::kv::Value;
-use crate::options::{EngineKind, KeyspaceOptions};
+use crate::options::KeyspaceOptions;
 use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
 
@@ -79,9 +79,6 @@ pub(crate) enum Pressure {
 
 /// An ordered map that persists a prefix of the operations it is given.
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
-    /// Which engine this is.
-    fn kind(&self) -> EngineKind;
-
     /// Brings into memory what applying `ops` will touch, and reports damage or I/O
     /// errors while nothing has been logged yet. Called without locks, by any
     /// thread, concurrently with everything.

@@ -12,6 +12,7 @@ use crate::options::{Durability, EngineKind};
 use crate::registry::OpenKeyspace;
 use crate::snapshot::{KeyspaceSnapshot, Snapshot};
 use crate::store::Store;
+use crate::trace::Hook;
 
 /// An ordered map of byte strings in a store, on the engine that it was created with.
 ///
@@ -63,6 +64,9 @@ impl Keyspace {
     pub fn compact(&self) -> Result<()> {
         self.check_use()?;
         self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.compact(Some(self.open.id));
+        }
         self.open.engine.compact()?;
         self.store.parts.hub.progressed();
         Ok(())
@@ -89,6 +93,13 @@ impl Keyspace {
         self.open.check_alive()
     }
 
+    /// What reads are recorded with, if they are.
+    #[inline]
+    fn hook(&self) -> Option<Hook<'_>> {
+        let recorder = self.store.parts.recorder.as_ref()?;
+        Some(recorder.hook(self.open.id, false))
+    }
+
     fn commit_one(&self, op: Op<'_>) -> Result<()> {
         check_op(&op)?;
         self.store.parts.commit(
@@ -101,17 +112,21 @@ impl Keyspace {
     }
 
     fn scan(&self, range: KeyRange) -> Scan {
-        Scan::new(
-            self.check_use().and_then(|()| self.open.engine.view()),
-            range,
-        )
+        let probe = self.hook().and_then(|hook| hook.scan(&range));
+        let view = self.check_use().and_then(|()| self.open.engine.view());
+        Scan::new(view, range).probed(probe)
     }
 }
 
 impl KvRead for Keyspace {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check_use()?;
-        self.open.engine.get_value(key.as_ref())
+        let key = key.as_ref();
+        let value = self.open.engine.get_value(key)?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, value.as_ref().map(|value| value.len()));
+        }
+        Ok(value)
     }
 
     fn get_with<R>(
@@ -120,21 +135,41 @@ impl KvRead for Keyspace {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         self.check_use()?;
+        let key = key.as_ref();
         // The engine calls `read` at most once.
         let mut read = Some(read);
         let mut result = None;
-        self.open.engine.get(key.as_ref(), &mut |value| {
+        let mut value_len_bytes = None;
+        self.open.engine.get(key, &mut |value| {
             if let Some(read) = read.take() {
+                value_len_bytes = Some(value.len());
                 result = Some(read(value));
             }
         })?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, value_len_bytes);
+        }
         Ok(result)
+    }
+
+    fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check_use()?;
+        let key = key.as_ref();
+        let found = self.open.engine.get(key, &mut |_| ())?;
+        if let Some(hook) = self.hook() {
+            hook.contains(key, found);
+        }
+        Ok(found)
     }
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check_use()?;
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        self.open.engine.multi_get(&keys)
+        let values = self.open.engine.multi_get(&keys)?;
+        if let Some(hook) = self.hook() {
+            hook.multi_get(&keys, &values);
+        }
+        Ok(values)
     }
 
     fn range(&self, bounds: impl KeyBounds) -> Scan {
@@ -177,12 +212,18 @@ impl Kv for Keyspace {
     }
 
     fn snapshot(&self) -> KeyspaceSnapshot {
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.snapshot(Some(self.open.id));
+        }
         Snapshot::of_one(&self.store, &self.open).into_keyspace(&self.open)
     }
 
     fn flush(&self) -> Result<()> {
         self.check_use()?;
         self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.flush(Some(self.open.id));
+        }
         self.open.engine.flush()?;
         self.store.parts.hub.progressed();
         Ok(())

@@ -11,6 +11,7 @@ use crate::engine::{Cursor, EngineStats, ReadView};
 use crate::error::Result;
 use crate::key::{KeyBounds, KeyRange};
 use crate::options::Durability;
+use crate::trace::ScanProbe;
 
 /// A key or a value that was read: immutable bytes, cheap to clone, `Send + Sync`.
 ///
@@ -176,6 +177,8 @@ pub struct Scan {
     back: Option<Box<dyn Cursor>>,
     started: bool,
     back_started: bool,
+    /// Counts what is taken, in a store that records its operations.
+    probe: Option<Box<ScanProbe>>,
 }
 
 enum State {
@@ -207,7 +210,14 @@ impl Scan {
             back: None,
             started: false,
             back_started: false,
+            probe: None,
         }
+    }
+
+    /// Has `probe` count what is taken.
+    pub(crate) fn probed(mut self, probe: Option<Box<ScanProbe>>) -> Self {
+        self.probe = probe;
+        self
     }
 
     fn finish(&mut self) {
@@ -221,33 +231,40 @@ impl Scan {
         Err(error)
     }
 
-    /// Moves the front to its next entry; false at the end.
-    fn advance_front(&mut self) -> Result<bool> {
+    /// A new cursor, or `None` once the scan is over.
+    #[cold]
+    fn open(&mut self) -> Result<Option<Box<dyn Cursor>>> {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Done => return Ok(false),
-            State::Failed(error) => return self.fail(error),
+            State::Done => Ok(None),
+            State::Failed(error) => self.fail(error),
             State::Ready(view) => {
-                if self.front.is_none() {
-                    self.front = Some(Arc::clone(&view).cursor());
-                }
+                let cursor = Arc::clone(&view).cursor();
                 self.state = State::Ready(view);
+                Ok(Some(cursor))
             }
         }
-        let cursor = self.front.as_mut().expect("made above");
-        let moved = if !self.started {
-            self.started = true;
-            cursor.seek(&self.range.start)
-        } else {
+    }
+
+    /// Moves the front to its next entry; false at the end.
+    fn advance_front(&mut self) -> Result<bool> {
+        if self.front.is_none() {
+            self.front = self.open()?;
+        }
+        let Some(cursor) = &mut self.front else {
+            return Ok(false);
+        };
+        let moved = if self.started {
             cursor.next()
+        } else {
+            self.started = true;
+            match self.range.start.as_slice() {
+                [] => cursor.seek_first(),
+                start => cursor.seek(start),
+            }
         };
         if let Err(error) = moved {
             return self.fail(error);
         }
-        self.front_in_bounds()
-    }
-
-    fn front_in_bounds(&mut self) -> Result<bool> {
-        let cursor = self.front.as_ref().expect("positioned");
         let inside = cursor.is_valid()
             && self
                 .range
@@ -266,17 +283,12 @@ impl Scan {
 
     /// Moves the back to its next entry; false at the end.
     fn advance_back(&mut self) -> Result<bool> {
-        match std::mem::replace(&mut self.state, State::Done) {
-            State::Done => return Ok(false),
-            State::Failed(error) => return self.fail(error),
-            State::Ready(view) => {
-                if self.back.is_none() {
-                    self.back = Some(Arc::clone(&view).cursor());
-                }
-                self.state = State::Ready(view);
-            }
+        if self.back.is_none() {
+            self.back = self.open()?;
         }
-        let cursor = self.back.as_mut().expect("made above");
+        let Some(cursor) = &mut self.back else {
+            return Ok(false);
+        };
         let moved = if self.back_started {
             cursor.prev()
         } else {
@@ -321,7 +333,12 @@ impl Scan {
         }
         let entry = self.front.as_mut().expect("positioned").entry();
         match entry {
-            Ok((key, value)) => Ok(Some(read(key, value))),
+            Ok((key, value)) => {
+                if let Some(probe) = &mut self.probe {
+                    probe.forward(key.len() + value.len());
+                }
+                Ok(Some(read(key, value)))
+            }
             Err(error) => self.fail(error),
         }
     }
@@ -333,7 +350,12 @@ impl Scan {
         }
         let entry = self.back.as_mut().expect("positioned").entry();
         match entry {
-            Ok((key, value)) => Ok(Some(read(key, value))),
+            Ok((key, value)) => {
+                if let Some(probe) = &mut self.probe {
+                    probe.backward(key.len() + value.len());
+                }
+                Ok(Some(read(key, value)))
+            }
             Err(error) => self.fail(error),
         }
     }
@@ -343,9 +365,11 @@ impl Scan {
         if !self.advance_front()? {
             return Ok(None);
         }
-        Ok(Some(Value::copy_from(
-            self.front.as_ref().expect("positioned").key(),
-        )))
+        let key = self.front.as_ref().expect("positioned").key();
+        if let Some(probe) = &mut self.probe {
+            probe.forward(key.len());
+        }
+        Ok(Some(Value::copy_from(key)))
     }
 
     /// Skips ahead: the next entry from the front is the first one with a key `>= key`. Never
@@ -365,6 +389,9 @@ impl Scan {
     /// ```
     pub fn seek(&mut self, key: impl AsRef<[u8]>) {
         let key = key.as_ref();
+        if let Some(probe) = &mut self.probe {
+            probe.seek();
+        }
         let ahead = match &self.front {
             Some(cursor) if self.started => cursor.key() < key,
             _ => true,

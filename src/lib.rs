@@ -1,6 +1,5 @@
 //! hedgerow: an embedded, ordered key-value store with two engines behind one trait.
 #![deny(unsafe_code)]
-#![allow(dead_code)] // TEMPORARY: until the rooms are joined
 
 mod batch;
 #[cfg(feature = "bench")]
@@ -29,6 +28,7 @@ mod registry;
 mod snapshot;
 mod store;
 mod throttle;
+pub mod trace;
 mod types;
 mod visibility;
 mod wal;

@@ -1,11 +1,13 @@
 //! How a store and its keyspaces are configured.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, StdFs};
+use crate::trace::{Recording, TraceOptions};
 
 /// Which engine stores a keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +112,8 @@ pub struct Options {
     /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
     /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.
     pub background_threads: usize,
+    /// Where to record a trace of all operations, and how. Default: nowhere.
+    pub recording: Option<Recording>,
     /// The file system. Default: [`StdFs`].
     pub fs: Arc<dyn Fs>,
 }
@@ -128,6 +132,7 @@ impl Default for Options {
             mmap_reads: true,
             mmap_log: true,
             background_threads: 2,
+            recording: None,
             fs: Arc::new(StdFs::new()),
         }
     }
@@ -178,8 +183,23 @@ impl Options {
         fs: Arc<dyn Fs>,
     }
 
+    /// Records every operation on the store, from opening to closing, to the file `path`, which
+    /// must not exist yet and must not lie in the directory of the store. See
+    /// [`trace`](crate::trace).
+    #[must_use]
+    pub fn record_to(mut self, path: impl Into<PathBuf>, options: TraceOptions) -> Self {
+        self.recording = Some(Recording {
+            path: path.into(),
+            options,
+        });
+        self
+    }
+
     /// Refuses impossible values.
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(recording) = &self.recording {
+            recording.options.check()?;
+        }
         if !(64 << 10..=1 << 30).contains(&self.log_segment_bytes) {
             return Err(Error::invalid("log_segment_bytes must be 64 KiB to 1 GiB"));
         }

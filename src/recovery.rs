@@ -22,6 +22,7 @@ use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, Options};
 use crate::registry::{OpenKeyspace, Registry, remove_tree};
 use crate::store::{Parts, Store};
+use crate::trace::{self, Recorder};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
 use crate::wal::{self, WalConfig};
@@ -32,6 +33,9 @@ const LOG_DIR: &str = "wal";
 /// Opens, recovers and starts the store in `dir`.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     options.check()?;
+    if let Some(recording) = &options.recording {
+        trace::check_path(&recording.path, dir)?;
+    }
     let fs = Arc::clone(&options.fs);
     let lock = take_lock(&*fs, dir, &options)?;
     let catalog = match Catalog::load(&*fs, dir)? {
@@ -77,6 +81,16 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
             Arc::clone(&visibility),
         ))
     };
+    // Last, so that an open that fails leaves no trace behind.
+    let recorder = match &options.recording {
+        Some(recording) => Some(Recorder::start(&fs, recording)?),
+        None => None,
+    };
+    if let Some(recorder) = &recorder {
+        for keyspace in registry.all().iter() {
+            recorder.declare(keyspace);
+        }
+    }
     let parts = Parts::new(
         options,
         dir.to_path_buf(),
@@ -86,6 +100,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         registry,
         catalog,
         pipeline,
+        recorder,
     );
     Store::start(parts, lock)
 }
@@ -327,6 +342,9 @@ pub(crate) fn make_keyspace(
     listed.entries.push(entry);
     listed.store(fs, &parts.dir)?;
     *catalog = listed;
+    if let Some(recorder) = &parts.recorder {
+        recorder.declare(&keyspace);
+    }
     parts.registry.add(Arc::clone(&keyspace));
     Ok(keyspace)
 }

@@ -9,6 +9,7 @@ use crate::keyspace::Keyspace;
 use crate::kv::{KvRead, Scan, Value};
 use crate::registry::OpenKeyspace;
 use crate::store::Store;
+use crate::trace::Hook;
 use crate::types::{KeyspaceId, SeqNo};
 
 /// An immutable view of all keyspaces of a store at one moment.
@@ -26,7 +27,8 @@ pub struct Snapshot {
 pub struct KeyspaceSnapshot {
     /// `None` for a keyspace that did not exist yet: it is empty.
     view: Option<Arc<dyn ReadView>>,
-    _snapshot: Snapshot,
+    id: KeyspaceId,
+    snapshot: Snapshot,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,8 @@ impl Snapshot {
         let view = at.ok().map(|at| Arc::clone(&views[at].1));
         KeyspaceSnapshot {
             view,
-            _snapshot: self,
+            id: open.id,
+            snapshot: self,
         }
     }
 
@@ -124,8 +127,22 @@ impl Snapshot {
 
 impl KeyspaceSnapshot {
     fn scan(&self, range: KeyRange) -> Scan {
+        let probe = self.hook().and_then(|hook| hook.scan(&range));
         let view: Arc<dyn ReadView> = Arc::new(self.clone());
-        Scan::new(Ok(view), range)
+        Scan::new(Ok(view), range).probed(probe)
+    }
+
+    fn value(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.view
+            .as_ref()
+            .map_or(Ok(None), |view| view.get_value(key))
+    }
+
+    /// What reads are recorded with, if they are.
+    #[inline]
+    fn hook(&self) -> Option<Hook<'_>> {
+        let store = &self.snapshot.inner.registration.store;
+        Some(store.parts.recorder.as_ref()?.hook(self.id, true))
     }
 }
 
@@ -143,7 +160,7 @@ impl ReadView for KeyspaceSnapshot {
                 let cursor = Arc::clone(view).cursor();
                 Box::new(HoldingCursor {
                     cursor,
-                    _snapshot: self._snapshot.clone(),
+                    _snapshot: self.snapshot.clone(),
                 })
             }
             None => Box::new(NoEntries),
@@ -238,9 +255,12 @@ impl Cursor for NoEntries {
 
 impl KvRead for KeyspaceSnapshot {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.view
-            .as_ref()
-            .map_or(Ok(None), |view| view.get_value(key.as_ref()))
+        let key = key.as_ref();
+        let value = self.value(key)?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, value.as_ref().map(|value| value.len()));
+        }
+        Ok(value)
     }
 
     fn get_with<R>(
@@ -248,21 +268,41 @@ impl KvRead for KeyspaceSnapshot {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let Some(view) = &self.view else {
-            return Ok(None);
-        };
+        let key = key.as_ref();
         let mut read = Some(read);
         let mut result = None;
-        view.get(key.as_ref(), &mut |value| {
+        let mut value_len_bytes = None;
+        ReadView::get(self, key, &mut |value| {
             if let Some(read) = read.take() {
+                value_len_bytes = Some(value.len());
                 result = Some(read(value));
             }
         })?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, value_len_bytes);
+        }
         Ok(result)
     }
 
+    fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        let found = ReadView::get(self, key, &mut |_| ())?;
+        if let Some(hook) = self.hook() {
+            hook.contains(key, found);
+        }
+        Ok(found)
+    }
+
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        keys.iter().map(|key| KvRead::get(self, key)).collect()
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let values: Vec<_> = keys
+            .iter()
+            .map(|key| self.value(key))
+            .collect::<Result<_>>()?;
+        if let Some(hook) = self.hook() {
+            hook.multi_get(&keys, &values);
+        }
+        Ok(values)
     }
 
     fn range(&self, bounds: impl KeyBounds) -> Scan {

@@ -23,6 +23,7 @@ use crate::hub::Hub;
 use crate::options::{Durability, Options};
 use crate::registry::{OpenKeyspace, Registry};
 use crate::throttle::Throttle;
+use crate::trace::Recorder;
 use crate::types::SeqNo;
 use crate::visibility::Visibility;
 
@@ -46,6 +47,8 @@ pub(crate) struct Parts {
     /// None in a read-only store.
     pub(crate) pipeline: Option<Pipeline>,
     pub(crate) throttle: Throttle,
+    /// Records every operation, if that was asked for.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     pub(crate) closed: AtomicBool,
     stop: AtomicBool,
     /// Units of background work that are running.
@@ -77,6 +80,7 @@ impl Parts {
         registry: Registry,
         catalog: Catalog,
         pipeline: Option<Pipeline>,
+        recorder: Option<Arc<Recorder>>,
     ) -> Self {
         Self {
             options,
@@ -88,6 +92,7 @@ impl Parts {
             catalog: Mutex::new(catalog),
             pipeline,
             throttle: Throttle::new(),
+            recorder,
             closed: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
@@ -120,6 +125,9 @@ impl Parts {
     /// Commits `change` once background work has room for it.
     pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<()> {
         let pipeline = self.writable()?;
+        if let Some(recorder) = &self.recorder {
+            record_commit(recorder, &change, durability);
+        }
         match &change {
             Change::One { keyspace, op } => {
                 let bytes = match op {
@@ -321,6 +329,21 @@ impl Parts {
     }
 }
 
+/// Records a commit that begins. One that is refused for its limits has no place in a trace.
+#[cold]
+fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durability) {
+    match change {
+        Change::One { keyspace, op } => recorder.write_one(keyspace.id, op, durability),
+        Change::Many(parts) if parts.iter().all(|(_, batch)| batch.check().is_ok()) => {
+            let ops = parts
+                .iter()
+                .flat_map(|(keyspace, batch)| batch.iter().map(|op| (keyspace.id, op)));
+            recorder.write_batch(ops, durability);
+        }
+        Change::Many(_) => {}
+    }
+}
+
 /// Counts a running unit of work.
 struct Busy<'a>(&'a AtomicUsize);
 
@@ -398,6 +421,9 @@ impl Store {
             Some(_) => self.parts.hub.sync_log(),
             None => Ok(()),
         };
+        if let Some(recorder) = &self.parts.recorder {
+            recorder.finish();
+        }
         *self.lock.lock() = None;
         synced
     }

@@ -48,12 +48,13 @@ mod hedgerow_target;
 mod histogram;
 mod outcome;
 mod permutation;
-mod process;
+
 mod rng;
 mod runner;
 mod target;
 mod workload;
 
+pub use crate::fs::process::{Machine, Memory, Usage, disk_bytes};
 pub use data::{KeyShape, Keys, ValueSize, Values, is_value_of};
 pub use dataset::DataSet;
 pub use distribution::{
@@ -64,7 +65,6 @@ pub use hedgerow_target::{HedgerowTarget, ModelTarget};
 pub use histogram::Histogram;
 pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};
 pub use permutation::Permutation;
-pub use process::{Machine, Memory, Usage, disk_bytes};
 pub use rng::{Rng, mix64, splitmix64};
 pub use runner::run;
 pub use target::{Direction, OpenTarget, Target, TargetOptions};

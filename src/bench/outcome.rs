@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::distribution::Distribution;
 use super::histogram::Histogram;
-use super::process::Memory;
 use super::workload::OpKind;
+use crate::fs::process::Memory;
 
 /// Operations between the end of the interval before and the end of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,9 +24,9 @@ use self::plan::Plan;
 use super::dataset::DataSet;
 use super::error::Result;
 use super::outcome::{Interval, Outcome, Stalls};
-use super::process::{Usage, disk_bytes};
 use super::target::Target;
 use super::workload::{Nexts, Workload};
+use crate::fs::process::{Usage, disk_bytes};
 
 /// Runs `workload` on `target`, whose files are under `dir`, and measures it.
 ///

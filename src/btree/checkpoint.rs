@@ -25,11 +25,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_epoch::Guard;
 
 use super::freespace::{FreeSpace, Run, encode_runs};
-use super::mem::{Body, LargeValue, LeafState, MemInner, MemLeaf, find_large, pending_number};
+use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
 use super::meta::{META_BYTES, Meta};
 use super::node;
 use super::node::inner::{self, Inner};
@@ -43,6 +44,9 @@ use crate::types::{KeyspaceId, PageId, SeqNo};
 
 /// Nodes are gathered into writes of this size where their places are contiguous.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// Attempts to find readers of the previous tree gone, which ordinarily takes three.
+const QUIET_ATTEMPTS: u32 = 64;
 
 /// What one checkpoint hands to the next.
 #[derive(Debug)]
@@ -129,8 +133,6 @@ struct Written {
     meta: Meta,
     free: FreeSpace,
     nodes: HashMap<usize, NewPlace>,
-    /// Where the content of a page with changes went.
-    moved: HashMap<u64, PageId>,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     bytes: u64,
 }
@@ -147,7 +149,7 @@ struct NewPlace {
 impl Tree {
     /// True when there is enough to write for a checkpoint.
     pub(super) fn flush_is_due(&self) -> bool {
-        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes / 2
+        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
     }
 
     /// Brings everything applied so far into the file. False if it was there already.
@@ -226,13 +228,7 @@ impl Tree {
         }
         let old = &checkpointer.meta;
         let generation = old.generation + 1;
-        // Deferred work only runs when somebody pins: give it a chance to announce quiet readers.
-        for _ in 0..16 {
-            if self.quiet_generation.load(Ordering::Acquire) >= old.generation {
-                break;
-            }
-            crossbeam_epoch::pin().flush();
-        }
+        self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
         free.release(self.reusable_generation());
 
@@ -245,7 +241,6 @@ impl Tree {
             buffer: Vec::new(),
             buffer_at: 0,
             nodes: HashMap::new(),
-            moved: HashMap::new(),
             large: Vec::new(),
             large_pages: 0,
             entries: 0,
@@ -308,10 +303,24 @@ impl Tree {
             meta,
             free: output.free,
             nodes: output.nodes,
-            moved: output.moved,
             large: output.large,
             bytes: output.bytes,
         })
+    }
+
+    /// Waits a little until no reader from before `generation` is left, so that the pages that it freed can
+    /// be used. Deferred work, which announces that, only runs when somebody pins.
+    fn wait_quiet(&self, generation: u64) {
+        for attempt in 0..QUIET_ATTEMPTS {
+            if self.quiet_generation.load(Ordering::Acquire) >= generation {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+            if attempt > QUIET_ATTEMPTS / 4 {
+                // Some reader was interrupted. Its pages are worth more than the time.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
     }
 
     /// Steps 3 and 4.
@@ -342,7 +351,6 @@ impl Tree {
             meta,
             mut free,
             nodes,
-            moved,
             large,
             bytes,
         } = written;
@@ -352,8 +360,6 @@ impl Tree {
         self.disk_seq.store(meta.persisted_seq.0, Ordering::Release);
         let mut publication = Publication {
             nodes,
-            moved,
-            generation: writer.generation,
             dirty_bytes: 0,
             guard: &guard,
         };
@@ -376,6 +382,7 @@ impl Tree {
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         self.disk_generation.store(generation, Ordering::Release);
+        self.disk_root.store(meta.root.0, Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
         drop(writer);
@@ -493,7 +500,6 @@ struct Output<'t> {
     buffer: Vec<u8>,
     buffer_at: u64,
     nodes: HashMap<usize, NewPlace>,
-    moved: HashMap<u64, PageId>,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     large_pages: u64,
     entries: u64,
@@ -564,9 +570,6 @@ impl Output<'_> {
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
         self.entries += entries;
-        if let Body::Changes(changes) = &state.body {
-            self.moved.insert(changes.base().0, place.page);
-        }
         if let Some(address) = address {
             self.nodes.insert(address, place);
         }
@@ -653,9 +656,6 @@ impl Output<'_> {
 struct Publication<'g> {
     /// What was written and not found in the current tree yet.
     nodes: HashMap<usize, NewPlace>,
-    moved: HashMap<u64, PageId>,
-    /// The tree's current generation.
-    generation: u64,
     /// Bytes of what stays in memory.
     dirty_bytes: u64,
     guard: &'g Guard,
@@ -684,34 +684,18 @@ impl Publication<'_> {
                 }
             }
             ChildRef::Leaf(leaf) => {
-                let leaf = leaf.get();
-                let new_base = match &leaf.read().body {
-                    Body::Changes(changes) => self.moved.get(&changes.base().0).copied(),
-                    Body::Whole { .. } => None,
-                };
-                if let Some(page) = new_base {
-                    self.move_base(leaf, page);
+                let state = leaf.read();
+                if let Body::Changes(changes) = &state.body
+                    && let Some(address) = changes.base(self.guard).address()
+                    && let Some(place) = self.nodes.get(&address)
+                {
+                    // Changed after it was sealed (W5). The place stays among those to be freed:
+                    // the changed leaf will be written to another one.
+                    changes.move_base(place.page, self.guard);
                 }
-                self.dirty_bytes += leaf.read().size_bytes() as u64;
+                self.dirty_bytes += state.size_bytes() as u64;
             }
             ChildRef::Disk(_) => {}
-        }
-    }
-
-    /// A leaf was changed after its earlier changes had been sealed, and those are in `page` now.
-    fn move_base(&self, leaf: &MemLeaf, page: PageId) {
-        if let Some(mut state) = leaf.try_write()
-            && state.generation == self.generation
-            && let Body::Changes(changes) = &mut state.body
-        {
-            changes.move_base(page);
-            changes.delta.drop_inherited();
-            return;
-        }
-        // Sealed by a view, whose cursor may stand in it: that stays as it is, at the price of
-        // some memory.
-        if let Body::Changes(changes) = &leaf.read().body {
-            changes.move_base(page);
         }
     }
 

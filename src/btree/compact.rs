@@ -15,16 +15,17 @@ use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
 use super::tree::Tree;
 use crate::error::Result;
-use crate::types::PageId;
+use crate::types::{PageId, SeqNo};
 
 /// Rounds of moving; each at least halves what lies too far back, unless views hold it.
 const ROUNDS_MAX: usize = 8;
 
 impl Tree {
-    /// As [`crate::engine::Engine::compact`].
-    pub(super) fn compact(self: &Arc<Self>) -> Result<()> {
+    /// As [`crate::engine::Engine::compact`]. With `quiet_since`, ends early and returns false when
+    /// operations come after it: their checkpoint should not have to wait.
+    pub(super) fn compact(self: &Arc<Self>, quiet_since: Option<SeqNo>) -> Result<bool> {
         if self.read_only {
-            return Ok(());
+            return Ok(true);
         }
         let mut checkpointer = self.checkpointer.lock();
         let written_before = self.counters.checkpoint_bytes.load(Ordering::Relaxed);
@@ -34,7 +35,9 @@ impl Tree {
             let live = before - checkpointer.free_pages();
             let keys = self.misplaced_leaves(&checkpointer, live)?;
             let moved = !keys.is_empty();
-            self.move_leaves(&mut checkpointer, &keys, live)?;
+            if !self.move_leaves(&mut checkpointer, &keys, live, quiet_since)? {
+                return Ok(false);
+            }
             // What a checkpoint frees is reusable in the next one, and cut off in the one after.
             for _ in 0..2 {
                 self.checkpoint_locked(&mut checkpointer, true)?;
@@ -50,7 +53,11 @@ impl Tree {
             .compaction_bytes
             .fetch_add(written, Ordering::Relaxed);
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(true)
+    }
+
+    fn must_give_way(&self, quiet_since: Option<SeqNo>) -> bool {
+        quiet_since.is_some_and(|seq| self.applied() > seq)
     }
 
     /// Lower bounds of the leaves that lie, or have a parent or a value that lies, at page `limit` or
@@ -95,21 +102,25 @@ impl Tree {
         Ok(())
     }
 
-    /// Brings leaves into memory, with a checkpoint whenever they fill half the write buffer.
+    /// Brings leaves into memory, with a checkpoint whenever they fill the write buffer. False if it gave way.
     fn move_leaves(
         &self,
         checkpointer: &mut Checkpointer,
         keys: &[Vec<u8>],
         limit: u64,
-    ) -> Result<()> {
+        quiet_since: Option<SeqNo>,
+    ) -> Result<bool> {
         for key in keys {
+            if self.must_give_way(quiet_since) {
+                return Ok(false);
+            }
             self.move_leaf(key, limit)?;
             // Untouched leaves count little as changes in memory, and a page each in the file.
             if self.flush_is_due() {
                 self.checkpoint_locked(checkpointer, true)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Changes to a leaf that stays on disk: sorted puts and deletes over a base page.
+//! Changes to a leaf that stays as it is: sorted puts and deletes over a page, or over a leaf that a
+//! checkpoint is writing.
 //!
 //! A random put would otherwise bring a whole page into memory, and a write buffer of 64 MiB
 //! would hold 4,000 puts with 16 KiB pages. As changes, it holds hundreds of thousands, and a
@@ -19,8 +20,6 @@ struct IndexEntry {
     /// Head of the key after the base's prefix.
     head: u64,
     at: u32,
-    /// Made before the tree was last sealed for a checkpoint.
-    inherited: bool,
 }
 
 /// Sorted changes over a base leaf.
@@ -29,8 +28,6 @@ pub(super) struct Delta {
     index: Vec<IndexEntry>,
     heap: Vec<u8>,
     garbage_bytes: usize,
-    /// Bytes of the live records that are inherited.
-    inherited_bytes: usize,
     /// Length of the prefix that all keys share.
     prefix_len: usize,
     deletes: usize,
@@ -45,7 +42,6 @@ impl Delta {
             index: Vec::new(),
             heap: Vec::new(),
             garbage_bytes: 0,
-            inherited_bytes: 0,
             prefix_len,
             deletes: 0,
         }
@@ -65,9 +61,14 @@ impl Delta {
         self.heap.capacity() + self.index.capacity() * size_of::<IndexEntry>()
     }
 
-    /// Bytes of live records that no checkpoint is about to write.
-    pub(super) fn own_bytes(&self) -> usize {
-        self.heap.len() - self.garbage_bytes - self.inherited_bytes
+    /// Bytes of the records that count.
+    pub(super) fn live_bytes(&self) -> usize {
+        self.heap.len() - self.garbage_bytes
+    }
+
+    /// Length of the prefix that all keys share.
+    pub(super) fn prefix_len(&self) -> usize {
+        self.prefix_len
     }
 
     /// `Ok(i)` of the change to `key`, or `Err(i)` where it would go.
@@ -129,9 +130,6 @@ impl Delta {
     pub(super) fn set(&mut self, place: Result<usize, usize>, key: &[u8], value: Option<&[u8]>) {
         match place {
             Ok(i) => {
-                if std::mem::take(&mut self.index[i].inherited) {
-                    self.inherited_bytes -= self.record_len(i);
-                }
                 let (_, old) = self.get(i);
                 let was_delete = old.is_none();
                 if let (Some(old), Some(new)) = (old, value)
@@ -151,35 +149,13 @@ impl Delta {
                 if self.index.len() == self.index.capacity() {
                     self.index.reserve_exact((self.index.len() / 2).max(4));
                 }
-                let entry = IndexEntry {
-                    head,
-                    at,
-                    inherited: false,
-                };
-                self.index.insert(i, entry);
+                self.index.insert(i, IndexEntry { head, at });
             }
         }
         self.deletes += usize::from(value.is_none());
         if self.garbage_bytes > 512 && self.garbage_bytes * 2 > self.heap.len() {
             self.rewrite();
         }
-    }
-
-    /// The changes so far are those that a checkpoint is about to write.
-    pub(super) fn mark_inherited(&mut self) {
-        for entry in &mut self.index {
-            entry.inherited = true;
-        }
-        self.inherited_bytes = self.heap.len() - self.garbage_bytes;
-    }
-
-    /// Forgets the changes that were marked and not made again: the base has them now.
-    pub(super) fn drop_inherited(&mut self) {
-        self.index.retain(|entry| !entry.inherited);
-        self.inherited_bytes = 0;
-        self.deletes = self.iter().filter(|(_, value)| value.is_none()).count();
-        self.index.shrink_to_fit();
-        self.rewrite();
     }
 
     fn append(&mut self, key: &[u8], value: Option<&[u8]>) -> u32 {
@@ -219,23 +195,6 @@ mod tests {
 
     use super::*;
     use crate::checksum::mix64;
-
-    #[test]
-    fn inherited_changes_go_unless_they_were_made_again() {
-        let mut delta = Delta::new(0);
-        for key in [b"a", b"b", b"c", b"d"] {
-            delta.set(delta.search(key), key, Some(b"1"));
-        }
-        delta.set(delta.search(b"d"), b"d", None);
-        delta.mark_inherited();
-        delta.set(delta.search(b"b"), b"b", Some(b"2"));
-        delta.set(delta.search(b"e"), b"e", None);
-        delta.drop_inherited();
-        let left: Vec<_> = delta.iter().collect();
-        let expected: [(&[u8], Option<&[u8]>); 2] = [(b"b", Some(b"2")), (b"e", None)];
-        assert_eq!(left, expected);
-        assert_eq!(delta.deletes(), 1);
-    }
 
     #[test]
     fn agrees_with_an_ordered_map() {

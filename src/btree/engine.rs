@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use super::checkpoint::Checkpointer;
 use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::meta::{META_BYTES, META_PAGES, Meta};
@@ -12,12 +14,12 @@ use super::tree::{Tree, TreeParts};
 use super::view::View;
 use crate::checksum::{checksum, seed_of};
 use crate::engine::{
-    Engine, EngineContext, EngineStats, Op, Pressure, ReadView, SequencedOp, VerifyReport, Work,
+    Engine, EngineContext, EngineStats, LevelStats, Op, Pressure, ReadView, SequencedOp,
+    VerifyReport, Work,
 };
 use crate::error::{Error, Result};
 use crate::fs::{File, OpenMode};
 use crate::kv::Value;
-use crate::options::EngineKind;
 use crate::types::{PageId, SeqNo};
 
 /// Name of the page file in the keyspace's directory.
@@ -25,6 +27,16 @@ pub(super) const FILE_NAME: &str = "tree.hdb";
 
 /// Dirty bytes are kept to this when nobody says otherwise.
 const DEFAULT_BUDGET_BYTES: u64 = 64 << 20;
+
+/// Smaller files are not worth the work.
+const COMPACT_MIN_BYTES: u64 = 4 << 20;
+
+/// Share of free pages from which the file is made smaller when nothing is written.
+const COMPACT_WHEN_QUIET: f64 = 0.25;
+
+/// Share of free pages from which the file is made smaller in any case. A checkpoint that changes
+/// every leaf leaves half of the file free for the next one, so this is well above.
+const COMPACT_ALWAYS: f64 = 0.75;
 
 /// Attempts of `multi_get` to find all keys in one moment before it takes a view.
 const MULTI_GET_ATTEMPTS: usize = 4;
@@ -35,6 +47,10 @@ pub(crate) struct BTreeEngine {
     tree: Arc<Tree>,
     /// Checkpoint after which files were last compacted.
     compacted_generation: AtomicU64,
+    /// Last operation when compaction was last considered.
+    considered_seq: AtomicU64,
+    /// Pages per level at a checkpoint.
+    levels: Mutex<(u64, Vec<LevelStats>)>,
 }
 
 impl BTreeEngine {
@@ -135,19 +151,47 @@ impl BTreeEngine {
                 checkpointer,
             })),
             compacted_generation: AtomicU64::new(0),
+            considered_seq: AtomicU64::new(u64::MAX),
+            levels: Mutex::default(),
         }))
     }
 
-    /// Most of the file is free, and something has changed since that was last acted on.
-    fn compaction_is_due(&self) -> bool {
+    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to find out.
+    fn levels(&self) -> Vec<LevelStats> {
+        let generation = self.tree.disk_generation.load(Ordering::Acquire);
+        let mut known = self.levels.lock();
+        if known.0 != generation {
+            *known = (generation, self.tree.count_levels().unwrap_or_default());
+        }
+        known.1.clone()
+    }
+
+    /// How much of the file is free, of 1.
+    fn free_share(&self) -> f64 {
         let tree = &self.tree;
         let free = tree.counters.free_pages.load(Ordering::Relaxed) * tree.page_size() as u64;
-        let file = tree.pager.file_bytes();
+        free as f64 / tree.pager.file_bytes().max(1) as f64
+    }
+
+    /// Much of the file is free, and something has changed since that was last acted on.
+    fn compaction_is_due(&self) -> bool {
+        let tree = &self.tree;
         !tree.read_only
-            && file > 4 << 20
-            && free / 3 > file / 4
+            && tree.pager.file_bytes() > COMPACT_MIN_BYTES
+            && self.free_share() > COMPACT_WHEN_QUIET
             && tree.disk_generation.load(Ordering::Acquire)
                 > self.compacted_generation.load(Ordering::Acquire)
+    }
+
+    /// Compacts; gives way when there are operations after `quiet_since`.
+    fn compact_until(&self, quiet_since: Option<SeqNo>) -> Result<()> {
+        if self.tree.compact(quiet_since)? {
+            self.compacted_generation.store(
+                self.tree.disk_generation.load(Ordering::Acquire),
+                Ordering::Release,
+            );
+        }
+        Ok(())
     }
 }
 
@@ -233,10 +277,6 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
 }
 
 impl Engine for BTreeEngine {
-    fn kind(&self) -> EngineKind {
-        EngineKind::BTree
-    }
-
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         let tree = &self.tree;
         for op in ops {
@@ -344,7 +384,16 @@ impl Engine for BTreeEngine {
                     None => Ok(false),
                 }
             }
-            Work::Compact if self.compaction_is_due() => self.compact().map(|()| true),
+            Work::Compact if self.compaction_is_due() => {
+                // Under a stream of writes the free pages are about to be used again.
+                let applied = self.tree.applied().0;
+                let quiet = self.considered_seq.swap(applied, Ordering::AcqRel) == applied;
+                if !quiet && self.free_share() < COMPACT_ALWAYS {
+                    return Ok(false);
+                }
+                self.compact_until(quiet.then_some(SeqNo(applied)))?;
+                Ok(true)
+            }
             Work::Flush | Work::Compact => {
                 self.tree.counters.woken.store(false, Ordering::Release);
                 Ok(false)
@@ -353,23 +402,22 @@ impl Engine for BTreeEngine {
     }
 
     fn compact(&self) -> Result<()> {
-        self.tree.compact()?;
-        self.compacted_generation.store(
-            self.tree.disk_generation.load(Ordering::Acquire),
-            Ordering::Release,
-        );
-        Ok(())
+        self.compact_until(None)
     }
 
     fn pressure(&self) -> Pressure {
         let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
         let budget = self.tree.budget_bytes;
-        if self.tree.read_only || dirty <= budget {
+        // A checkpoint begins at the budget, and `dirty` counts what it writes until it ends; the
+        // same again may come up meanwhile without harm.
+        let slow_from = budget + budget / 2;
+        let stop_at = 2 * budget + budget / 2;
+        if self.tree.read_only || dirty <= slow_from {
             Pressure::None
-        } else if dirty >= 2 * budget {
+        } else if dirty >= stop_at {
             Pressure::Stop
         } else {
-            Pressure::Slow((dirty - budget) as f64 / budget as f64)
+            Pressure::Slow((dirty - slow_from) as f64 / (stop_at - slow_from) as f64)
         }
     }
 
@@ -377,17 +425,24 @@ impl Engine for BTreeEngine {
         let tree = &self.tree;
         let counters = &tree.counters;
         let page_size = tree.page_size() as u64;
+        let compaction_bytes = counters.compaction_bytes.load(Ordering::Relaxed);
         EngineStats {
             disk_bytes: tree.pager.file_bytes(),
             free_bytes: counters.free_pages.load(Ordering::Relaxed) * page_size,
             write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
             entries_estimate: counters.entries.load(Ordering::Relaxed),
             files: 1,
-            flush_bytes_written: counters.checkpoint_bytes.load(Ordering::Relaxed),
-            compaction_bytes_written: counters.compaction_bytes.load(Ordering::Relaxed),
+            // The checkpoints of a compaction count as that.
+            flush_bytes_written: counters
+                .checkpoint_bytes
+                .load(Ordering::Relaxed)
+                .saturating_sub(compaction_bytes),
+            compaction_bytes_written: compaction_bytes,
             flushes: counters.checkpoints.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
             blocks_read: tree.pager.pages_read(),
+            pinned_bytes: tree.pager.pinned_bytes(),
+            levels: self.levels(),
             height: counters.height.load(Ordering::Relaxed) as u32,
             ..EngineStats::default()
         }

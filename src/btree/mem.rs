@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crossbeam_epoch::Guard;
 use parking_lot::RwLock;
 
 use super::delta::Delta;
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
 use super::node::{self, Full, inner::Inner};
-use super::slot::{Child, Slot};
+use super::slot::{Child, ChildRef, NodeRef, Slot};
 use crate::types::{PageId, SeqNo};
 
 /// A leaf in memory and its lock.
@@ -133,21 +134,21 @@ pub(super) enum Body {
         image: Box<[u8]>,
         large: LargeValues,
     },
-    /// Changes to a page that holds no overflow values.
+    /// Changes to a page, or to a sealed leaf, that holds no overflow values.
     Changes(Changes),
 }
 
-/// Changes to a page on disk.
+/// Changes to a page on disk, or to a leaf that a checkpoint is writing.
 pub(super) struct Changes {
-    /// The page. It stays allocated while anything refers to it. A checkpoint that merged some
-    /// of the changes into a new page puts that one here, without a lock: to make changes again
-    /// that the page has already changes nothing, so readers may use either.
-    base: AtomicU64,
+    /// The page, or the sealed leaf. Either stays while anything refers to it. A checkpoint that
+    /// has written the leaf puts its page here, without a lock: both hold the same entries, so
+    /// readers may use either.
+    base: Slot,
     pub(super) delta: Delta,
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
     /// [`Changes::try_set`]).
     pub(super) room_bytes: usize,
-    /// Entries in the page.
+    /// Entries in the page, or about as many in the sealed leaf.
     pub(super) base_len: usize,
 }
 
@@ -159,33 +160,68 @@ impl Changes {
     pub(super) fn new(base: PageId, image: &[u8]) -> Self {
         let leaf = Leaf::from_image(image);
         Self {
-            base: AtomicU64::new(base.0),
+            base: Slot::new(Child::Disk(base)),
             delta: Delta::new(leaf.prefix().len()),
             room_bytes: leaf.free_bytes(),
             base_len: leaf.len(),
         }
     }
 
-    pub(super) fn base(&self) -> PageId {
-        PageId(self.base.load(Ordering::Acquire))
+    /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None` if
+    /// changes cannot lie over it: it is several pages, holds overflow values, or lies over a
+    /// sealed leaf itself.
+    pub(super) fn over(
+        leaf: NodeRef<'_, MemLeaf>,
+        state: &LeafState,
+        guard: &Guard,
+    ) -> Option<Self> {
+        let (prefix_len, room_bytes, base_len) = match &state.body {
+            Body::Whole { image, large } => {
+                if !large.is_empty() || !is_single_page(image) || has_overflow(image) {
+                    return None;
+                }
+                let leaf = Leaf::from_image(image);
+                (leaf.prefix().len(), leaf.free_bytes(), leaf.len())
+            }
+            Body::Changes(changes) => match changes.base(guard) {
+                ChildRef::Disk(_) => (
+                    changes.delta.prefix_len(),
+                    changes.room_bytes,
+                    changes.base_len,
+                ),
+                _ => return None,
+            },
+        };
+        Some(Self {
+            base: Slot::new(Child::Leaf(leaf.to_arc())),
+            delta: Delta::new(prefix_len),
+            room_bytes,
+            base_len,
+        })
     }
 
-    /// The old page with some of the changes made is at `page` now. `room_bytes` stays a
-    /// lower bound: it was computed for all of the changes.
-    pub(super) fn move_base(&self, page: PageId) {
-        self.base.store(page.0, Ordering::Release);
+    /// What the changes are made to: a page or a sealed leaf.
+    #[inline]
+    pub(super) fn base<'g>(&'g self, guard: &'g Guard) -> ChildRef<'g> {
+        self.base.load(guard)
     }
 
-    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes that are new
-    /// since the last checkpoint began.
-    /// `length_in_base` gives the length of the key's value in the page, and is only asked when
+    /// The sealed leaf is at `page` now. Only the writer calls it. `room_bytes` stays right: it
+    /// is a lower bound for the leaf as it was sealed.
+    pub(super) fn move_base(&self, page: PageId, guard: &Guard) {
+        self.base.store(Child::Disk(page), guard);
+    }
+
+    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.
+    /// `length_in_base` gives the length of the key's value in the base, and is only asked when
     /// room is scarce: it costs a search.
     pub(super) fn try_set<E>(
         &mut self,
         key: &[u8],
         value: Option<&[u8]>,
         limit_bytes: usize,
-        length_in_base: impl FnOnce() -> Result<Option<usize>, E>,
+        guard: &Guard,
+        length_in_base: impl FnOnce(ChildRef<'_>) -> Result<Option<usize>, E>,
     ) -> Result<bool, E> {
         let place = self.delta.search(key);
         let mut cost = 0;
@@ -201,7 +237,7 @@ impl Changes {
             };
             if cost > self.room_bytes
                 && held.is_none()
-                && length_in_base()?.is_some_and(|len| value.len() <= len)
+                && length_in_base(self.base.load(guard))?.is_some_and(|len| value.len() <= len)
             {
                 // It takes the place of an entry that is at least as long.
                 cost = 0;
@@ -210,7 +246,7 @@ impl Changes {
                 return Ok(false);
             }
         }
-        if self.delta.own_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
+        if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
             return Ok(false);
         }
         self.room_bytes -= cost;
@@ -218,7 +254,7 @@ impl Changes {
         Ok(true)
     }
 
-    /// The page with the changes made. `Err` cannot happen by the accounting of `room_bytes`, but a
+    /// The image of the base with the changes made. `Err` cannot happen by the accounting of `room_bytes`, but a
     /// damaged page that passed all checks could lie about its free bytes.
     pub(super) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
         let mut image: Box<[u8]> = base.into();
@@ -246,7 +282,7 @@ impl Changes {
 impl Clone for Changes {
     fn clone(&self) -> Self {
         Self {
-            base: AtomicU64::new(self.base().0),
+            base: Slot::new(self.base(&crossbeam_epoch::pin()).to_owned()),
             delta: self.delta.clone(),
             room_bytes: self.room_bytes,
             base_len: self.base_len,

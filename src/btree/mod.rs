@@ -30,8 +30,10 @@
 //! The first plan was to copy a page into memory at its first change. With random keys each put then
 //! dirties a page of its own: a write buffer of 64 MiB is full after 4,000 puts of 100 bytes, and a
 //! checkpoint writes 140 bytes for one. So a leaf that is changed a little stays on disk, with a
-//! small sorted [`delta`] in memory; it is made whole when the changes exceed a quarter of a page, need
-//! room that the page lacks, or concern large values. It also makes copies after a seal cheap.
+//! small sorted [`delta`] in memory; it is made whole when the changes approach the size of a page, need
+//! room that the page lacks, or concern large values. A leaf that is changed while a checkpoint writes it
+//! stays as it is too: the new changes lie over it, and later over its page. So a checkpoint that goes
+//! on does not double the memory for changes.
 //!
 //! # Invariants
 //!

@@ -29,6 +29,7 @@ use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::checksum::{Checksum, checksum, seed_of};
 use crate::error::{Error, Result};
 use crate::fs::{File, Mapping};
+use crate::metrics::ShardedCounter;
 use crate::types::{KeyspaceId, PageId};
 
 /// A mapping of the file and which of its pages have been checked.
@@ -78,9 +79,8 @@ pub(super) struct Pager {
     use_mmap: bool,
     cache: Arc<BlockCache>,
     file_tag: u64,
-    /// Pages that were read from the file or touched for the first time in its map. (Counting
-    /// every visit would make readers share a cache line.)
-    pages_read: AtomicU64,
+    /// Pages that lookups and scans have looked at.
+    pages_read: ShardedCounter,
 }
 
 impl fmt::Debug for Pager {
@@ -154,7 +154,7 @@ impl Pager {
             use_mmap,
             file_tag: cache.new_file_tag(),
             cache,
-            pages_read: AtomicU64::new(0),
+            pages_read: ShardedCounter::default(),
         })
     }
 
@@ -171,7 +171,19 @@ impl Pager {
     }
 
     pub(super) fn pages_read(&self) -> u64 {
-        self.pages_read.load(Ordering::Relaxed)
+        self.pages_read.sum()
+    }
+
+    /// A lookup or a scan looked at `pages` pages of nodes. Values outside are counted here.
+    #[inline]
+    pub(super) fn count_read(&self, pages: u64) {
+        self.pages_read.add(pages);
+    }
+
+    /// Memory that belongs to the file's map: what is known of its pages.
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        let guard = crossbeam_epoch::pin();
+        size_of_val(&*self.map.load(&guard).checked) as u64
     }
 
     /// Seed of everything that starts at `page`.
@@ -240,7 +252,6 @@ impl Pager {
         let image = mapping.bytes(at, len);
         let image = image.ok_or_else(|| self.damaged(page, "the node reaches beyond the file"))?;
         self.check_node(image, page)?;
-        self.pages_read.fetch_add(1, Ordering::Relaxed);
         map.set_checked(page.0, CheckedAs::Node);
         Ok(())
     }
@@ -290,7 +301,6 @@ impl Pager {
             )?;
         }
         self.check_node(&image, page)?;
-        self.pages_read.fetch_add(1, Ordering::Relaxed);
         let block: CachedBlock = image.into();
         self.cache.insert(key, Arc::clone(&block));
         Ok(block)
@@ -310,6 +320,7 @@ impl Pager {
         if page.0 < META_PAGES || page.0 >= map.pages || self.pages_for(len) > map.pages - page.0 {
             return Err(self.damaged(page, "an overflow value reaches beyond the file"));
         }
+        self.pages_read.add(self.pages_for(len));
         let check = |bytes: &[u8]| {
             if checksum(self.seed_of_page(page), bytes) == sum {
                 Ok(())
@@ -323,7 +334,6 @@ impl Pager {
                 .ok_or_else(|| self.damaged(page, "an overflow value reaches beyond the file"))?;
             if !map.is_checked(page.0, CheckedAs::Value) {
                 check(bytes)?;
-                self.pages_read.fetch_add(1, Ordering::Relaxed);
                 map.set_checked(page.0, CheckedAs::Value);
             }
             return Ok(read(bytes));
@@ -331,7 +341,6 @@ impl Pager {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, self.offset(page))?;
         check(&bytes)?;
-        self.pages_read.fetch_add(1, Ordering::Relaxed);
         Ok(read(&bytes))
     }
 

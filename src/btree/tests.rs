@@ -5,12 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::BTreeEngine;
+use parking_lot::Mutex;
+
+use super::{BTreeEngine, node};
 use crate::cache::BlockCache;
-use crate::checksum::mix64;
-use crate::engine::{Cursor, Engine, EngineContext, Front, Op, ReadView, SequencedOp};
-use crate::error::Result;
+use crate::checksum::{mix64, seed_of};
+use crate::engine::{Cursor, Engine, EngineContext, Front, Op, Pressure, ReadView, SequencedOp};
+use crate::error::{Error, Result};
 use crate::fs::{Fs, MemFs, OpenMode, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
 use crate::types::{KeyspaceId, SeqNo};
@@ -40,10 +43,24 @@ impl Random {
 #[derive(Debug, Default)]
 struct FakeFront {
     durable: AtomicU64,
+    gate: Mutex<Option<Gate>>,
+}
+
+/// Stops one checkpoint between its writing and its end.
+#[derive(Debug)]
+struct Gate {
+    reached: Sender<()>,
+    /// What then becomes of it.
+    outcome: Receiver<Result<()>>,
 }
 
 impl Front for FakeFront {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {
+        let gate = self.gate.lock().take();
+        if let Some(gate) = gate {
+            gate.reached.send(()).unwrap();
+            gate.outcome.recv().unwrap()?;
+        }
         self.durable.fetch_max(seq.0, Ordering::SeqCst);
         Ok(())
     }
@@ -151,6 +168,24 @@ impl Bench {
             op.apply(&mut self.map);
         }
         self.log.extend(ops);
+    }
+
+    /// A checkpoint, and what happens between its writing and its end. It fails if that says so.
+    fn flush_meanwhile(&mut self, meanwhile: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let (reached, gate_reached) = channel();
+        let (decide, outcome) = channel();
+        *self.front.gate.lock() = Some(Gate { reached, outcome });
+        let (engine, front) = (Arc::clone(&self.engine), Arc::clone(&self.front));
+        let flush = std::thread::spawn(move || {
+            let result = engine.flush();
+            front.gate.lock().take();
+            result
+        });
+        // An error if there was nothing to write.
+        if gate_reached.recv().is_ok() {
+            decide.send(meanwhile(self)).unwrap();
+        }
+        flush.join().unwrap()
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
@@ -535,6 +570,61 @@ fn any_failing_operation_of_a_checkpoint_leaves_a_tree_that_recovers() {
 }
 
 #[test]
+fn changes_made_during_a_checkpoint_are_kept_apart() {
+    with_seeds(60, |seed| {
+        let (fs, mut bench) = Bench::in_memory(1024);
+        let mut random = Random(seed);
+        let keys = [60, 600, 3000][random.below(3) as usize];
+        let mut snapshots: Vec<(Arc<dyn ReadView>, Map)> = Vec::new();
+        let mut some_ops = move |count: u64| -> Vec<_> {
+            (0..random.below(count) + 1)
+                .map(|_| some_op(&mut random, keys, 1024))
+                .collect()
+        };
+        let mut random = Random(!seed);
+        for _ in 0..12 {
+            bench.apply(some_ops(200));
+            let sealed = bench.seq;
+            let fails = random.one_in(4);
+            let flushed = bench.flush_meanwhile(|bench| {
+                for _ in 0..random.below(4) {
+                    bench.apply(some_ops(60));
+                    bench.check_all();
+                    if random.one_in(3) {
+                        let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+                        snapshots.push((view, bench.map.clone()));
+                    }
+                }
+                for _ in 0..20 {
+                    bench.check_get(&some_key(&mut random, keys));
+                }
+                if fails {
+                    return Err(Error::invalid("the log could not be synced"));
+                }
+                Ok(())
+            });
+            assert_eq!(flushed.is_err(), fails);
+            if !fails {
+                assert_eq!(bench.engine.persisted_seq().0, sealed);
+            }
+            for _ in 0..20 {
+                bench.check_get(&some_key(&mut random, keys));
+            }
+            bench.check_all();
+            bench.verify();
+            let durable = bench.engine.persisted_seq().0;
+            assert_eq!(bench.recover(Arc::new(fs.crash())).seq, durable);
+            for (view, map) in &snapshots {
+                check_scan(view, map);
+            }
+            if snapshots.len() > 3 {
+                snapshots.remove(0);
+            }
+        }
+    });
+}
+
+#[test]
 fn endless_overwriting_keeps_the_file_small() {
     let (_, mut bench) = Bench::in_memory(1024);
     let mut random = Random(9);
@@ -726,4 +816,178 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
         false,
     );
     assert!(BTreeEngine::open(context).unwrap_err().is_corruption());
+}
+
+#[test]
+fn a_tree_that_is_open_read_only_replays_in_memory() {
+    let (fs, mut bench) = Bench::in_memory(1024);
+    let mut random = Random(4);
+    for _ in 0..10 {
+        let ops = (0..60).map(|_| some_op(&mut random, 300, 1024)).collect();
+        bench.apply(ops);
+    }
+    bench.engine.flush().unwrap();
+    let path = bench.dir.join(super::engine::FILE_NAME);
+    let bytes_of = |fs: &MemFs| {
+        let file = fs.open(&path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let image = fs.crash();
+    let before = bytes_of(&image);
+    let shared: Arc<dyn Fs> = Arc::new(image.clone());
+    let read_only = EngineContext {
+        read_only: true,
+        ..context(
+            &shared,
+            &bench.dir,
+            &bench.options,
+            &bench.visibility,
+            &bench.front,
+            false,
+        )
+    };
+    let refused = EngineContext {
+        dir: PathBuf::from("/other"),
+        ..read_only.clone()
+    };
+    assert!(matches!(
+        BTreeEngine::create(refused),
+        Err(Error::ReadOnly { .. })
+    ));
+    bench.fs = shared;
+    bench.engine = BTreeEngine::open(read_only).unwrap();
+    // More than the write buffer: nothing may be asked of background work that cannot be done.
+    for _ in 0..40 {
+        let ops = (0..60).map(|_| some_op(&mut random, 300, 1024)).collect();
+        bench.apply(ops);
+        assert_eq!(bench.engine.work_due(), None);
+        assert_eq!(bench.engine.pressure(), Pressure::None);
+    }
+    bench.check_all();
+    bench.engine.flush().unwrap();
+    bench.engine.compact().unwrap();
+    bench.verify();
+    bench.check_all();
+    assert!(bytes_of(&image) == before, "the file was changed");
+}
+
+/// Pages whose checksums are right and whose content is not: made by somebody who knows the format, or
+/// by a fault before the checksum. Everything either works or says that the file is damaged.
+#[test]
+fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
+    let (fs, mut bench) = Bench::in_memory(1024);
+    let mut random = Random(11);
+    for i in 0..600_u32 {
+        bench.put(&i.to_be_bytes(), &vec![7; random.below(60) as usize]);
+    }
+    bench.put(b"large", &vec![9; 5000]);
+    bench.engine.flush().unwrap();
+    bench.engine.compact().unwrap();
+    let path = bench.dir.join(super::engine::FILE_NAME);
+    let pages = bench.engine.stats().disk_bytes / 1024;
+    let store_seed = seed_of(&[77, 5]);
+    with_seeds(300, |seed| {
+        let mut random = Random(seed);
+        let image = fs.crash();
+        let file = image.open(&path, OpenMode::ReadWrite).unwrap();
+        for _ in 0..=random.below(3) {
+            let page = 2 + random.below(pages - 2);
+            let mut bytes = vec![0; 1024];
+            file.read_exact_at(&mut bytes, page * 1024).unwrap();
+            for _ in 0..=random.below(4) {
+                let limit = [64, 300, 1024][random.below(3) as usize];
+                bytes[random.below(limit) as usize] = random.next() as u8;
+            }
+            if node::page_count(&bytes) == 1 {
+                node::seal(&mut bytes, seed_of(&[store_seed, page]));
+            }
+            file.write_all_at(&bytes, page * 1024).unwrap();
+        }
+        let fs: Arc<dyn Fs> = Arc::new(image);
+        let visibility = Arc::new(Visibility::default());
+        visibility.publish(SeqNo(bench.seq));
+        let front = Arc::new(FakeFront::default());
+        let context = context(&fs, &bench.dir, &bench.options, &visibility, &front, false);
+        let engine = match BTreeEngine::open(context) {
+            Ok(engine) => engine,
+            Err(error) => return assert!(error.is_corruption(), "{error}"),
+        };
+        let harmless = |result: Result<()>| match result {
+            Ok(()) => {}
+            Err(error) => assert!(error.is_corruption(), "{error}"),
+        };
+        engine.verify().unwrap();
+        engine.stats();
+        for i in (0..600_u32).step_by(7) {
+            harmless(engine.get_value(&i.to_be_bytes()).map(drop));
+        }
+        harmless(engine.view().map(|view| {
+            let mut cursor = view.cursor();
+            let mut result = cursor.seek_first();
+            let mut left = 10_000;
+            while result.is_ok() && cursor.is_valid() && left > 0 {
+                result = cursor.entry().map(drop).and_then(|()| cursor.next());
+                left -= 1;
+            }
+            harmless(result);
+        }));
+        for step in 0..20 {
+            let op = some_op(&mut random, 600, 1024);
+            let seq = SeqNo(bench.seq + step + 1);
+            let ops = [SequencedOp {
+                seq,
+                op: op.borrow(),
+            }];
+            let applied = engine.prepare(&ops).and_then(|()| engine.apply(&ops));
+            visibility.publish(seq);
+            if applied.is_err() {
+                return harmless(applied);
+            }
+        }
+        harmless(engine.flush());
+        harmless(engine.compact());
+    });
+}
+
+#[test]
+#[ignore = "needs a gigabyte of memory and some seconds"]
+fn a_value_of_the_greatest_length_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(StdFs::new());
+    let mut bench = Bench::new(fs, &dir.path().join("ks"), 16 << 10, true);
+    let value: Vec<u8> = (0..256_u32 << 20).map(|i| (i / 251) as u8).collect();
+    bench.put(b"small", b"1");
+    bench.put(b"great", &value);
+    bench.check_get(b"great");
+    bench.engine.flush().unwrap();
+    bench.check_get(b"great");
+    bench.verify();
+    let fs = Arc::clone(&bench.fs);
+    let mut bench = bench.recover(fs);
+    bench.apply(vec![OwnedOp::Delete(b"great".to_vec())]);
+    bench.engine.compact().unwrap();
+    bench.check_all();
+    assert!(bench.engine.stats().disk_bytes < 1 << 20);
+}
+
+#[test]
+fn figures_tell_levels_and_pages_read() {
+    let (_, mut bench) = Bench::in_memory(1024);
+    for i in 0..3000_u32 {
+        bench.put(&i.to_be_bytes(), &[1; 50]);
+    }
+    bench.engine.flush().unwrap();
+    let stats = bench.engine.stats();
+    assert_eq!(stats.levels.len(), stats.height as usize, "{stats:?}");
+    assert_eq!(stats.levels[0].files, 1);
+    let pages: u64 = stats.levels.iter().map(|level| level.files).sum();
+    assert!(pages * 1024 + stats.free_bytes <= stats.disk_bytes);
+    assert!(pages * 1024 > 3000 * 54);
+    for i in 0..100_u32 {
+        bench.check_get(&i.to_be_bytes());
+    }
+    let read = bench.engine.stats().blocks_read - stats.blocks_read;
+    assert_eq!(read, 100 * u64::from(stats.height));
 }

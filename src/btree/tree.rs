@@ -2,29 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::checkpoint::Checkpointer;
-use super::mem::{Body, LargeValue, LeafState, MemLeaf, find_large, pending_number};
+use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
 use super::pager::{PageRef, Pager};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::writer::Writer;
-use crate::engine::Front;
+use crate::engine::{Front, LevelStats};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 use crate::visibility::Visibility;
 
-/// How long a read waits for a commit that is applied and not published. Ordinarily that is a
-/// moment; for ever, if the commit failed elsewhere, after this engine had applied its part.
-const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+/// Inner pages that are looked at for figures.
+const COUNTED_PAGES_MAX: u32 = 4096;
 
 /// A B-tree: nodes in memory over a file.
 ///
@@ -50,6 +49,8 @@ pub(super) struct Tree {
 
     /// Generation of the last checkpoint; stored with `writer` held.
     pub(super) disk_generation: AtomicU64,
+    /// Root of the file's tree; stored with `writer` held.
+    pub(super) disk_root: AtomicU64,
     /// Latest operation in the file's tree; stored with `writer` held, before references to
     /// those pages appear.
     pub(super) disk_seq: AtomicU64,
@@ -105,6 +106,24 @@ pub(super) enum FoundLeaf<'g> {
     Page(PageRef<'g>),
 }
 
+/// The image that changes are made to.
+pub(super) enum BaseImage<'g> {
+    Page(PageRef<'g>),
+    /// Of a sealed leaf.
+    Built(Box<[u8]>),
+}
+
+impl Deref for BaseImage<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Page(page) => page,
+            Self::Built(image) => image,
+        }
+    }
+}
+
 /// Where the value of a key is.
 pub(super) enum ValuePlace {
     /// It was in memory and has been read.
@@ -127,6 +146,7 @@ pub(super) fn find_in_state(
     state: &LeafState,
     key: &[u8],
     read: &mut dyn FnMut(&[u8]),
+    guard: &Guard,
 ) -> ValuePlace {
     match &state.body {
         Body::Whole { image, large } => {
@@ -164,7 +184,11 @@ pub(super) fn find_in_state(
                 }
                 None => ValuePlace::Nowhere,
             },
-            Err(_) => ValuePlace::InPage(changes.base()),
+            Err(_) => match changes.base(guard) {
+                ChildRef::Disk(page) => ValuePlace::InPage(page),
+                ChildRef::Leaf(sealed) => find_in_state(&sealed.read(), key, read, guard),
+                ChildRef::Inner(_) => ValuePlace::Nowhere,
+            },
         },
     }
 }
@@ -190,6 +214,7 @@ impl Tree {
             writer: Mutex::new(Writer::new(meta.persisted_seq)),
             checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
+            disk_root: AtomicU64::new(meta.root.0),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
@@ -202,6 +227,67 @@ impl Tree {
 
     pub(super) fn page_size(&self) -> usize {
         self.pager.page_size()
+    }
+
+    /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it has too many
+    /// inner pages to look at for a figure, or one cannot be read.
+    pub(super) fn count_levels(&self) -> Option<Vec<LevelStats>> {
+        // Registered like a view, so that no page of the tree is reused meanwhile.
+        let (generation, root) = {
+            let _writer = self.writer.lock();
+            let root = PageId(self.disk_root.load(Ordering::Acquire));
+            (self.register_view(), root)
+        };
+        let levels = self.count_levels_below(root);
+        self.unregister_view(generation);
+        levels
+    }
+
+    fn count_levels_below(&self, root: PageId) -> Option<Vec<LevelStats>> {
+        let page_size = self.page_size() as u64;
+        let level_of = |pages: u64| LevelStats {
+            files: pages,
+            bytes: pages * page_size,
+        };
+        let mut levels = Vec::new();
+        let mut row = vec![root];
+        let mut looked_at = 0;
+        loop {
+            let mut below = Vec::new();
+            let mut pages = 0;
+            let mut leaves = 0;
+            for page in row {
+                let guard = crossbeam_epoch::pin();
+                let image = self.disk_node(page, None, &guard).ok()?;
+                pages += u64::from(node::page_count(&image));
+                looked_at += 1;
+                if looked_at > COUNTED_PAGES_MAX {
+                    return None;
+                }
+                if node::kind(&image) == Some(NodeKind::Leaf) {
+                    continue;
+                }
+                let inner = Inner::from_image(&image);
+                if inner.level() == 1 {
+                    leaves += inner.child_count() as u64;
+                } else {
+                    below.extend((0..inner.child_count()).map(|i| inner.child(i)));
+                }
+            }
+            levels.push(level_of(pages));
+            if leaves > 0 {
+                levels.push(level_of(leaves));
+            }
+            if below.is_empty() {
+                return Some(levels);
+            }
+            row = below;
+        }
+    }
+
+    /// The last operation applied.
+    pub(super) fn applied(&self) -> SeqNo {
+        self.writer.lock().applied
     }
 
     /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
@@ -242,10 +328,14 @@ impl Tree {
     #[cold]
     pub(super) fn wait_published(&self, seq: SeqNo) -> Result<()> {
         let mut spins = 0_u32;
-        let mut began = None;
         while !self.is_published(seq) {
             if let Some(error) = self.apply_failed.get() {
                 return Err(error.clone());
+            }
+            if self.visibility.is_abandoned() {
+                return Err(Error::ReadOnly {
+                    reason: "a commit was applied in part; reopen the store".into(),
+                });
             }
             spins += 1;
             if spins < 64 {
@@ -253,28 +343,24 @@ impl Tree {
                 continue;
             }
             std::thread::yield_now();
-            if began.get_or_insert_with(Instant::now).elapsed() > PUBLISH_WAIT {
-                return Err(Error::ReadOnly {
-                    reason: "a commit was applied and never published; reopen the store".into(),
-                });
-            }
         }
         Ok(())
     }
 
-    /// The leaf under `root` that covers `key`.
+    /// The leaf under `root` that covers `key`, and how many pages of the file were looked at.
     #[inline]
     pub(super) fn find_leaf<'g>(
         &'g self,
         root: ChildRef<'g>,
         key: &[u8],
         guard: &'g Guard,
-    ) -> Result<FoundLeaf<'g>> {
+    ) -> Result<(FoundLeaf<'g>, u64)> {
         let mut child = root;
         let mut level = None;
+        let mut pages = 0;
         loop {
             match child {
-                ChildRef::Leaf(leaf) => return Ok(FoundLeaf::Memory(leaf)),
+                ChildRef::Leaf(leaf) => return Ok((FoundLeaf::Memory(leaf), pages)),
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
@@ -283,8 +369,9 @@ impl Tree {
                 }
                 ChildRef::Disk(page) => {
                     let image = self.disk_node(page, level, guard)?;
+                    pages += 1;
                     if node::kind(&image) == Some(NodeKind::Leaf) {
-                        return Ok(FoundLeaf::Page(image));
+                        return Ok((FoundLeaf::Page(image), pages));
                     }
                     let inner = Inner::from_image(&image);
                     level = inner.level().checked_sub(1);
@@ -329,14 +416,16 @@ impl Tree {
         read: &mut dyn FnMut(&[u8]),
         guard: &Guard,
     ) -> Result<Result<bool, SeqNo>> {
-        match self.find_leaf(self.root.load(guard), key, guard)? {
+        let (found, pages) = self.find_leaf(self.root.load(guard), key, guard)?;
+        self.pager.count_read(pages);
+        match found {
             FoundLeaf::Memory(leaf) => {
                 let state = leaf.read();
                 let seen = published.unwrap_or_else(|| self.visibility.published());
                 if state.last_seq > seen {
                     return Ok(Err(state.last_seq));
                 }
-                let place = find_in_state(&state, key, read);
+                let place = find_in_state(&state, key, read, guard);
                 drop(state);
                 self.finish_read(place, key, read, guard).map(Ok)
             }
@@ -373,6 +462,7 @@ impl Tree {
             } => self.pager.overflow(page, len, checksum, guard, read)?,
             ValuePlace::InPage(page) => {
                 let image = self.disk_node(page, Some(0), guard)?;
+                self.pager.count_read(1);
                 return self.read_page(&image, key, read, guard);
             }
         }
@@ -404,15 +494,54 @@ impl Tree {
     }
 
     /// The whole image of a leaf in memory, merged if it is changes over a page.
-    pub(super) fn merged_image(
-        &self,
-        changes: &super::mem::Changes,
-        guard: &Guard,
-    ) -> Result<Box<[u8]>> {
-        let base = self.disk_node(changes.base(), Some(0), guard)?;
+    pub(super) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
+        let base = self.base_image(changes, guard)?;
         changes.merged(&base).map_err(|node::Full| {
             self.pager
-                .damaged(changes.base(), "the leaf has less room than it said")
+                .damaged(node::page_id(&base), "the leaf has less room than it said")
         })
+    }
+
+    /// The image that the changes are made to.
+    pub(super) fn base_image<'g>(
+        &'g self,
+        changes: &'g Changes,
+        guard: &'g Guard,
+    ) -> Result<BaseImage<'g>> {
+        match changes.base(guard) {
+            ChildRef::Disk(page) => Ok(BaseImage::Page(self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Leaf(sealed) => Ok(BaseImage::Built(match &sealed.read().body {
+                Body::Whole { image, .. } => image.clone(),
+                Body::Changes(below) => self.merged_image(below, guard)?,
+            })),
+            ChildRef::Inner(_) => unreachable!("changes lie over leaves"),
+        }
+    }
+
+    /// Length of the value of `key` in what changes are made to, unless it is an overflow value.
+    pub(super) fn length_in_base(
+        &self,
+        base: ChildRef<'_>,
+        key: &[u8],
+        guard: &Guard,
+    ) -> Result<Option<usize>> {
+        let in_image = |image: &[u8]| {
+            let leaf = Leaf::from_image(image);
+            match leaf.search(key).map(|slot| leaf.value(slot)) {
+                Ok(LeafValue::Inline(bytes)) => Some(bytes.len()),
+                _ => None,
+            }
+        };
+        match base {
+            ChildRef::Disk(page) => Ok(in_image(&self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Leaf(sealed) => match &sealed.read().body {
+                Body::Whole { image, .. } => Ok(in_image(image)),
+                Body::Changes(below) => match below.delta.search(key) {
+                    Ok(i) => Ok(below.delta.get(i).1.map(<[u8]>::len)),
+                    Err(_) => self.length_in_base(below.base(guard), key, guard),
+                },
+            },
+            ChildRef::Inner(_) => Ok(None),
+        }
     }
 }

@@ -259,22 +259,20 @@ impl Verifier<'_> {
                 let state = leaf.read();
                 match &state.body {
                     Body::Whole { image, .. } => self.check_image(image, level, fences),
-                    Body::Changes(changes) => {
-                        match self.tree.disk_node(changes.base(), Some(0), guard) {
-                            Ok(base) => {
-                                if has_overflow(&base) {
-                                    self.memory_problem("changes lie over overflow values");
-                                }
-                                match changes.merged(&base) {
-                                    Ok(image) => self.check_image(&image, level, fences),
-                                    Err(node::Full) => {
-                                        self.memory_problem("changes do not fit their page");
-                                    }
+                    Body::Changes(changes) => match self.tree.base_image(changes, guard) {
+                        Ok(base) => {
+                            if has_overflow(&base) {
+                                self.memory_problem("changes lie over overflow values");
+                            }
+                            match changes.merged(&base) {
+                                Ok(image) => self.check_image(&image, level, fences),
+                                Err(node::Full) => {
+                                    self.memory_problem("changes do not fit their page");
                                 }
                             }
-                            Err(error) => self.report.problems.push(error.to_string()),
                         }
-                    }
+                        Err(error) => self.report.problems.push(error.to_string()),
+                    },
                 }
             }
         }

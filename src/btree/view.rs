@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
 use super::mem::{Body, Changes, LeafState, MemInner, find_large, pending_number};
@@ -14,8 +15,8 @@ use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{self, NodeKind};
 use super::pager::OwnedPage;
-use super::slot::Child;
-use super::tree::{FoundLeaf, Tree, find_in_state};
+use super::slot::{Child, ChildRef};
+use super::tree::{BaseImage, FoundLeaf, Tree, find_in_state};
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
@@ -66,10 +67,6 @@ impl View {
         self.seq
     }
 
-    pub(super) fn root(&self) -> &Child {
-        &self.root
-    }
-
     fn check(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),
@@ -86,9 +83,11 @@ impl ReadView for View {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.check()?;
         let guard = crossbeam_epoch::pin();
-        match self.tree.find_leaf(self.root.as_ref(), key, &guard)? {
+        let (found, pages) = self.tree.find_leaf(self.root.as_ref(), key, &guard)?;
+        self.tree.pager.count_read(pages);
+        match found {
             FoundLeaf::Memory(leaf) => {
-                let place = find_in_state(&leaf.read(), key, read);
+                let place = find_in_state(&leaf.read(), key, read, &guard);
                 self.tree.finish_read(place, key, read, &guard)
             }
             FoundLeaf::Page(image) => self.tree.read_page(&image, key, read, &guard),
@@ -231,6 +230,23 @@ impl CursorLeaf {
     }
 }
 
+/// What changes are made to, to keep.
+fn owned_base(tree: &Tree, changes: &Changes, guard: &Guard) -> Result<OwnedPage> {
+    match changes.base(guard) {
+        ChildRef::Disk(page) => {
+            let base = tree.pager.owned_node(page, guard)?;
+            tree.pager.count_read(1);
+            tree.check_level(&base, page, Some(0))?;
+            Ok(base)
+        }
+        // A leaf that a checkpoint is writing: rare, and worth a copy.
+        _ => Ok(match tree.base_image(changes, guard)? {
+            BaseImage::Page(page) => OwnedPage::Cached((*page).into()),
+            BaseImage::Built(image) => OwnedPage::Cached(image.into()),
+        }),
+    }
+}
+
 /// Where a descent goes.
 #[derive(Clone, Copy)]
 enum Towards<'k> {
@@ -268,11 +284,7 @@ impl TreeCursor {
                     let leaf = leaf.read_arc();
                     let merged = match &leaf.body {
                         Body::Whole { .. } => None,
-                        Body::Changes(changes) => {
-                            let base = tree.pager.owned_node(changes.base(), &guard)?;
-                            tree.check_level(&base, changes.base(), Some(0))?;
-                            Some(base)
-                        }
+                        Body::Changes(changes) => Some(owned_base(&tree, changes, &guard)?),
                     };
                     self.enter(match merged {
                         None => CursorLeaf::Whole(leaf),
@@ -284,6 +296,7 @@ impl TreeCursor {
                 Child::Disk(page) => {
                     let image = tree.pager.owned_node(page, &guard)?;
                     tree.check_level(&image, page, level)?;
+                    tree.pager.count_read(1);
                     if node::kind(&image) == Some(NodeKind::Leaf) {
                         self.enter(CursorLeaf::Page(image));
                         return Ok(());

@@ -17,6 +17,9 @@
 //!   subtree that it heads is cut off, or when a checkpoint wrote a node that was superseded
 //!   meanwhile. Then it is recorded in [`Interval`]; the next checkpoint frees it.
 //! - **W4** An error comes before the change of a node, never in the middle of one.
+//! - **W5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and the
+//!   checkpoint's end puts the new page in its place. So after a checkpoint nothing in the current
+//!   tree lies over a page that the checkpoint took out of use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -413,7 +416,8 @@ impl<'g> Editor<'g, '_> {
         leaf: NodeRef<'g, MemLeaf>,
         change: impl FnOnce(&mut Self, &mut LeafState) -> Result<R>,
     ) -> Result<R> {
-        let leaf = leaf.get();
+        let node = leaf;
+        let leaf = node.get();
         // A sealed leaf may be locked by a cursor for long, so it is not waited for; a current one
         // is locked by point readers only.
         if let Some(mut state) = leaf.try_write()
@@ -426,21 +430,40 @@ impl<'g> Editor<'g, '_> {
             drop(state);
             return change(self, &mut leaf.write());
         }
-        let mut copy = state.clone();
+        let copy = self.copy_of_sealed(node, &state)?;
         self.writer.replaced(state.generation, state.size_bytes());
-        if let Body::Changes(changes) = &mut copy.body
-            && state.generation < self.writer.checkpoint_generation
-        {
-            changes.delta.mark_inherited();
-        }
         drop(state);
-        copy.generation = self.writer.generation;
         self.writer.made(copy.size_bytes());
         slot.store(copy.into_child(), self.guard);
         let ChildRef::Leaf(leaf) = slot.load(self.guard) else {
             unreachable!("only this thread stores")
         };
         change(self, &mut leaf.get().write())
+    }
+
+    /// A leaf of the current generation with the content of a sealed one.
+    fn copy_of_sealed(&self, leaf: NodeRef<'g, MemLeaf>, state: &LeafState) -> Result<LeafState> {
+        let body = if !self.writer.checkpointing
+            || state.generation >= self.writer.checkpoint_generation
+        {
+            state.body.clone()
+        } else if let Some(changes) = Changes::over(leaf, state, self.guard) {
+            Body::Changes(changes)
+        } else {
+            // A copy must not lie over a page that the checkpoint takes out of use (W5).
+            match &state.body {
+                Body::Changes(changes) => Body::Whole {
+                    image: self.tree.merged_image(changes, self.guard)?,
+                    large: Vec::new(),
+                },
+                whole @ Body::Whole { .. } => whole.clone(),
+            }
+        };
+        Ok(LeafState {
+            generation: self.writer.generation,
+            last_seq: state.last_seq,
+            body,
+        })
     }
 
     /// Does `op` to a leaf of the current generation.
@@ -458,15 +481,10 @@ impl<'g> Editor<'g, '_> {
                         LeafOp::Put(value) => Some(value),
                         _ => None,
                     };
-                    let (tree, guard, base) = (self.tree, self.guard, changes.base());
-                    changes.try_set(key, value, self.page_size() / 4, || {
-                        let image = tree.disk_node(base, Some(0), guard)?;
-                        let leaf = Leaf::from_image(&image);
-                        let value = leaf.search(key).map(|slot| leaf.value(slot));
-                        crate::error::Result::Ok(match value {
-                            Ok(LeafValue::Inline(bytes)) => Some(bytes.len()),
-                            _ => None,
-                        })
+                    let (tree, guard) = (self.tree, self.guard);
+                    let limit_bytes = self.page_size() * 3 / 4;
+                    changes.try_set(key, value, limit_bytes, guard, |base| {
+                        tree.length_in_base(base, key, guard)
                     })?
                 }
             };

@@ -24,6 +24,8 @@ use crate::error::Result;
 
 mod map;
 mod mem;
+#[cfg(feature = "bench")]
+pub(crate) mod process;
 mod std_fs;
 #[cfg(test)]
 mod tests;

@@ -79,14 +79,6 @@ pub(crate) struct RangeTombstone {
     pub(crate) seq: SeqNo,
 }
 
-impl RangeTombstone {
-    /// True if `key` lies in the range.
-    #[inline]
-    pub(crate) fn covers_key(&self, key: &[u8]) -> bool {
-        self.start.as_slice() <= key && self.end.as_deref().is_none_or(|end| key < end)
-    }
-}
-
 /// A position in a sequence of entries in internal order. Memtables, tables, levels and merges
 /// implement it.
 ///

@@ -278,6 +278,7 @@ impl Log {
     }
 
     /// First sequence number in the oldest live segment.
+    #[cfg(test)]
     pub(crate) fn oldest_seq(&self) -> SeqNo {
         let segments = self.segments.lock();
         segments.live.front().expect("one is active").first

@@ -84,9 +84,4 @@ impl Writer {
         self.log.note_switch(&self.active, first, old);
         Ok(())
     }
-
-    /// Last sequence number appended.
-    pub(crate) fn last_seq(&self) -> SeqNo {
-        self.last
-    }
 }

@@ -13,9 +13,9 @@ use crate::bench::error::{Error, Result};
 use crate::bench::histogram::Histogram;
 use crate::bench::outcome::Interval;
 use crate::bench::permutation::Permutation;
-use crate::bench::process::Memory;
 use crate::bench::target::Target;
 use crate::bench::workload::{Nexts, OpKind, Order, Workload};
+use crate::fs::process::Memory;
 use crate::options::Durability;
 
 /// How often a full scan is repeated: one alone is over too soon to be measured.

@@ -17,6 +17,7 @@ mod output;
 mod records;
 mod scratch;
 mod store;
+mod trace;
 mod verdict;
 
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ enum Command {
     Verify(maintain::Verify),
     Compact(maintain::Compact),
     Compare(compare::Compare),
+    Replay(trace::Replay),
+    Advise(trace::Advise),
     Bench(bench::Bench),
 }
 
@@ -72,6 +75,8 @@ impl Command {
             Self::Verify(command) => command.run(out),
             Self::Compact(command) => command.run(out),
             Self::Compare(command) => command.run(out),
+            Self::Replay(command) => command.run(out),
+            Self::Advise(command) => command.run(out),
             Self::Bench(command) => command.run(out),
         }
     }

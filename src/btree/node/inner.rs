@@ -13,7 +13,9 @@ use crate::coding::get_u64;
 use crate::key::head32;
 use crate::types::PageId;
 
-pub(crate) use rebuild::{build, merge, with_fences, with_split, without_children};
+#[cfg(test)]
+pub(crate) use rebuild::with_fences;
+pub(crate) use rebuild::{build, merge, with_split, without_children};
 
 /// Bytes of a record before its separator: the length (u32). A separator can be one byte
 /// longer than the longest key, too long for a u16.
@@ -95,16 +97,12 @@ impl<'a> Inner<'a> {
         self.frame().lower()
     }
 
-    /// The exclusive upper fence after the prefix; `None` for no bound.
-    pub(crate) fn upper_fence_suffix(self) -> Option<&'a [u8]> {
-        self.frame().upper_suffix()
-    }
-
     /// Replaces `out` with the upper fence; false, and `out` empty, for no bound.
     pub(crate) fn write_upper_fence(self, out: &mut Vec<u8>) -> bool {
         self.frame().write_upper(out)
     }
 
+    #[cfg(test)]
     /// True if `key` is inside the fences.
     pub(crate) fn covers(self, key: &[u8]) -> bool {
         self.frame().covers(key)
@@ -139,6 +137,7 @@ impl<'a> Inner<'a> {
     }
 
     /// Bytes of the image that are not in use.
+    #[cfg(test)]
     pub(crate) fn free_bytes(self) -> usize {
         self.0.len() - self.live_bytes()
     }

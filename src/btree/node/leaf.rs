@@ -127,11 +127,6 @@ impl<'a> Leaf<'a> {
         self.frame().lower()
     }
 
-    /// The exclusive upper fence after the prefix; `None` for no bound.
-    pub(crate) fn upper_fence_suffix(self) -> Option<&'a [u8]> {
-        self.frame().upper_suffix()
-    }
-
     /// Replaces `out` with the upper fence; false, and `out` empty, for no bound.
     pub(crate) fn write_upper_fence(self, out: &mut Vec<u8>) -> bool {
         self.frame().write_upper(out)
@@ -171,6 +166,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// Replaces `out` with key `i`.
+    #[cfg(test)]
     pub(crate) fn write_key(self, i: usize, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(self.prefix());

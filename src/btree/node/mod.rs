@@ -49,7 +49,7 @@ mod validate;
 mod tests;
 
 pub(crate) use header::{
-    NodeKind, check, kind, last_seq, level, page_count, page_id, seal, set_last_seq, set_page_id,
+    NodeKind, check, kind, level, page_count, page_id, seal, set_last_seq, set_page_id,
 };
 pub(crate) use validate::validate;
 

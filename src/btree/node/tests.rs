@@ -583,7 +583,10 @@ fn checksums_bind_to_their_seed() {
     assert!(check(&image[..20], 1).is_err());
     image[1000] ^= 1;
     assert!(check(&image, 1).is_err());
-    assert_eq!((page_id(&image), last_seq(&image)), (PageId(7), SeqNo(9)));
+    assert_eq!(
+        (page_id(&image), super::header::last_seq(&image)),
+        (PageId(7), SeqNo(9))
+    );
 }
 
 fn hex(bytes: &[u8]) -> String {

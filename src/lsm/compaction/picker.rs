@@ -120,10 +120,6 @@ fn as_slices(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 }
 
 impl FileInfo<'_> {
-    fn overlaps(&self, start: &[u8], end: Bound<&[u8]>) -> bool {
-        !ends_before(self.largest, start) && !ends_before(end, self.smallest)
-    }
-
     /// Mostly deletes, or with range tombstones: moving down frees space.
     fn is_hollow(&self) -> bool {
         self.range_tombstones > 0 || 2 * self.deletes > self.entries

@@ -125,6 +125,9 @@ impl TableCursor {
             return Ok(loaded.layout.count);
         }
         self.ahead.moved(self.loaded.take().map(|from| from.no), no);
+        if self.fill_cache {
+            self.table.count_read();
+        }
         let bytes = if self.ahead.is_walking() {
             self.load_ahead(no)?
         } else {

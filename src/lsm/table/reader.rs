@@ -19,6 +19,7 @@ use crate::engine::VerifyReport;
 use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
+use crate::metrics::ShardedCounter;
 use crate::types::SeqNo;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
@@ -36,6 +37,8 @@ pub(crate) struct TableContext {
     pub(crate) use_mmap: bool,
     /// Names store and keyspace; the same number that the builder was given.
     pub(crate) seed: u64,
+    /// Counts the blocks that lookups and scans touch, wherever they find them.
+    pub(crate) blocks_read: Arc<ShardedCounter>,
 }
 
 /// An open table. Immutable; shared between threads.
@@ -45,6 +48,7 @@ pub(crate) struct Table {
     /// The whole file, if it is mapped.
     map: Option<Mapping>,
     cache: Arc<BlockCache>,
+    blocks_read: Arc<ShardedCounter>,
     file_tag: u64,
     seed: u64,
     footer: Footer,
@@ -120,6 +124,7 @@ impl Table {
             file,
             map,
             cache: Arc::clone(&ctx.cache),
+            blocks_read: Arc::clone(&ctx.blocks_read),
             file_tag: ctx.cache.new_file_tag(),
             seed,
             footer,
@@ -268,6 +273,7 @@ impl Table {
             return Ok(false);
         };
         loop {
+            self.count_read();
             let bytes = self.load(no, true)?;
             let body = self.body(&bytes);
             let damaged = |what| self.corruption(index.block_at(no), what);
@@ -296,8 +302,8 @@ impl Table {
         }
     }
 
-    /// A cursor over the entries, standing nowhere. Blocks that it loads enter the cache only if
-    /// `fill_cache`.
+    /// A cursor over the entries, standing nowhere. Blocks that it loads enter the cache, and are counted as
+    /// read, only if `fill_cache`: readers want that, compactions do not.
     pub(crate) fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
         TableCursor::new(Arc::clone(self), fill_cache)
     }
@@ -351,6 +357,12 @@ impl Table {
             (BlockBytes::Shared(bytes), _) => bytes,
         };
         &framed[FRAME_LEN_BYTES..]
+    }
+
+    /// Takes note that a reader touches a block.
+    #[inline]
+    pub(super) fn count_read(&self) {
+        self.blocks_read.add(1);
     }
 
     /// Finds block `no` in map, cache or file, and verifies it if that has not been done.

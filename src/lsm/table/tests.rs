@@ -100,6 +100,7 @@ fn context(use_mmap: bool) -> TableContext {
         cache: Arc::new(BlockCache::new(1 << 20)),
         use_mmap,
         seed: SEED,
+        blocks_read: Arc::default(),
     }
 }
 
@@ -424,6 +425,34 @@ fn a_finished_table_survives_a_power_loss_and_an_unfinished_one_is_refused() {
     let table = Arc::new(Table::open(&ctx, done, &meta).expect("open"));
     assert_eq!(all(&table).expect("walk"), rows);
     assert!(Table::open(&ctx, cut, &meta).is_err());
+}
+
+#[test]
+fn blocks_that_readers_touch_are_counted() {
+    for use_mmap in [false, true] {
+        let scratch = scratch();
+        let rows: Vec<Row> = (0..500_u64)
+            .map(|n| put(&n.to_be_bytes(), 7, &[b'v'; 100]))
+            .collect();
+        let options = options(1024, Compression::None);
+        let meta = build(&scratch.path, options, &rows, &[]);
+        let ctx = context(use_mmap);
+        let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
+        assert_eq!(all(&table).expect("a walk of a compaction"), rows);
+        assert_eq!(ctx.blocks_read.sum(), 0);
+
+        let key = 250_u64.to_be_bytes();
+        assert!(get(&table, &key, SeqNo::MAX).expect("get").is_some());
+        assert_eq!(ctx.blocks_read.sum(), 1);
+
+        let mut cursor = table.cursor(true);
+        cursor.seek_first().expect("seek");
+        while cursor.is_valid() {
+            cursor.next().expect("next");
+        }
+        assert!(table.blocks() > 10);
+        assert_eq!(ctx.blocks_read.sum(), 1 + u64::from(table.blocks()));
+    }
 }
 
 fn tombstone(start: &[u8], end: Option<&[u8]>, seq: u64) -> RangeTombstone {

@@ -274,7 +274,7 @@ impl Run<'_> {
         }
         let elapsed = began.elapsed().as_secs_f64();
         store.settle()?;
-        let disk = disk_bytes(&store.dir).map_err(failure_of)?;
+        let disk = disk_bytes(&store.dir).map_err(|e| failure_of(e.into()))?;
         let micros = |percent| takes.percentile(percent) as f64 / 1e3;
         Ok(vec![
             figure(

@@ -196,6 +196,7 @@ pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[
 
 /// The same children between other fences; every separator must be inside. Keeps the
 /// page id.
+#[cfg(test)]
 pub(crate) fn with_fences(
     image: &[u8],
     lower: &[u8],

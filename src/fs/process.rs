@@ -1,14 +1,12 @@
 //! What a run costs the process and the machine: CPU time, memory, bytes written, disk space.
 //!
 //! The figures come from `/proc`, so they exist on Linux; elsewhere they are `None`, and reports
-//! leave them out. This is the one file of the crate outside `fs` that reads files: the kernel's,
-//! and the directory of the store under test, which is only looked at from outside.
+//! leave them out. The store itself uses none of this: it is for benchmarks, which look at the
+//! process and at the directory of the store under test from outside.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-
-use super::error::Result;
 
 /// Clock ticks per second of the times in `/proc/self/stat`: `USER_HZ`, which is 100 on every
 /// architecture that Rust supports.
@@ -106,7 +104,7 @@ fn cpu_time(stat: &str) -> Option<Duration> {
 /// # Errors
 ///
 /// Those of listing a directory; a file that vanishes meanwhile counts as nothing.
-pub fn disk_bytes(path: &Path) -> Result<u64> {
+pub fn disk_bytes(path: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
