@@ -692,7 +692,7 @@ fn bench_refuses_nonsense_and_leaves_nothing_behind() {
         (2, "needs a size", &["--workloads", "valuesize:x"]),
         (2, "takes no argument", &["--workloads", "queue:3"]),
         (2, "records", &["--records", "0"]),
-        (2, "duration", &["--duration", "-1"]),
+        (2, "duration", &["--duration", "0"]),
         (2, "rate", &["--rate", "0"]),
         (2, "a value has at most", &["--value-size", "999999999999"]),
         (2, "keys must have", &["--key-size", "3"]),
