@@ -31,8 +31,8 @@
 //! A step of background work that fails changes nothing in memory and can be tried again.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -103,6 +103,9 @@ pub(crate) struct LsmEngine {
     /// Bytes of the immutable memtables.
     immutable_bytes: AtomicU64,
     level0_tables: AtomicUsize,
+    /// The version in which every key has one entry in one bottom run, if that is known: the last `compact` made it,
+    /// while no snapshot was live. Only compared with the current one. Weak, so that it keeps no files.
+    settled: Mutex<Weak<Version>>,
     /// Something has changed since a pick found nothing.
     compaction_due: AtomicBool,
     counters: Counters,
@@ -201,6 +204,7 @@ impl LsmEngine {
             next_file: AtomicU64::new(next_file.0),
             persisted: AtomicU64::new(contents.persisted_seq.0),
             immutable_bytes: AtomicU64::new(0),
+            settled: Mutex::default(),
             compaction_due: AtomicBool::new(!ctx.read_only),
             counters: Counters::default(),
             ctx,
@@ -267,8 +271,12 @@ impl LsmEngine {
         opened
     }
 
-    /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds.
-    fn install(&self, edit: &VersionEdit, flushed: Option<&Arc<Memtable>>) -> Result<()> {
+    /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds. Returns the new
+    /// version.
+    ///
+    /// If the edit fails, its outputs stay until the next open: the manifest's file may have the edit even so, and
+    /// then names them.
+    fn install(&self, edit: &VersionEdit, flushed: Option<&Arc<Memtable>>) -> Result<Arc<Version>> {
         let mut manifest = self.manifest.lock();
         let version = Arc::new(self.current.load().version.apply(edit));
         let persisted = edit.persisted_seq.unwrap_or(self.persisted_seq());
@@ -300,7 +308,7 @@ impl LsmEngine {
             self.current.store(Arc::new(Superversion {
                 active: Arc::clone(&old.active),
                 immutable,
-                version,
+                version: Arc::clone(&version),
             }));
             old
         };
@@ -317,7 +325,7 @@ impl LsmEngine {
             self.retired.lock().push(Arc::clone(flushed));
         }
         self.compaction_due.store(true, Ordering::Release);
-        Ok(())
+        Ok(version)
     }
 
     fn note_immutable(&self, immutable: &[Arc<Memtable>]) {
@@ -426,18 +434,26 @@ impl LsmEngine {
                 (*level, Arc::clone(table.expect("picked from this version")))
             })
             .collect();
-        self.run_job(&version, &inputs, pick.output_level, pick.is_move)?;
+        let boundaries = Boundaries::new(self.ctx.visibility.live());
+        self.run_job(
+            &version,
+            &inputs,
+            &boundaries,
+            pick.output_level,
+            pick.is_move,
+        )?;
         Ok(true)
     }
 
-    /// Compacts `inputs` into `output_level` and installs the result.
+    /// Compacts `inputs` into `output_level` and installs the result, which is returned.
     fn run_job(
         &self,
         version: &Version,
         inputs: &[(usize, Arc<TableHandle>)],
+        boundaries: &Boundaries,
         output_level: usize,
         is_move: bool,
-    ) -> Result<()> {
+    ) -> Result<Arc<Version>> {
         let added = if is_move {
             inputs.iter().map(|(_, table)| Arc::clone(table)).collect()
         } else {
@@ -445,7 +461,7 @@ impl LsmEngine {
                 version,
                 inputs,
                 output_level,
-                boundaries: &Boundaries::new(self.ctx.visibility.live()),
+                boundaries,
                 table_size_bytes: self.ctx.options.table_size_bytes,
             };
             let next_id = || self.take_file_id();
@@ -468,10 +484,10 @@ impl LsmEngine {
                 .collect(),
             persisted_seq: None,
         };
-        self.install(&edit, None)?;
+        let installed = self.install(&edit, None)?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.ctx.front.progressed();
-        Ok(())
+        Ok(installed)
     }
 
     /// True if a retired memtable has no reader left.
@@ -729,16 +745,33 @@ impl Engine for LsmEngine {
         Ok(done || had_garbage)
     }
 
+    /// One job over all tables, which needs space for old and new ones until it ends. Nothing, if nothing has changed
+    /// since this was last done and there was nothing left to drop then.
     fn compact(&self) -> Result<()> {
         self.flush()?;
         let exclusive = Exclusive::begin(self);
         let version = Arc::clone(&self.current.load().version);
+        // The weak pointer keeps the address from being used again.
+        if self.settled.lock().as_ptr() == Arc::as_ptr(&version) {
+            return Ok(());
+        }
         let inputs: Vec<_> = version
             .tables()
             .map(|(level, table)| (level, Arc::clone(table)))
             .collect();
         if !inputs.is_empty() {
-            self.run_job(&version, &inputs, LEVELS - 1, false)?;
+            let boundaries = Boundaries::new(self.ctx.visibility.live());
+            let newest = inputs.iter().map(|(_, table)| table.meta().largest_seq);
+            // All entries were in one stripe, so one version of each key was kept, and no delete.
+            let is_one_stripe = boundaries.as_slice().len() == 1
+                && newest
+                    .max()
+                    .is_none_or(|newest| newest <= boundaries.oldest());
+            let installed = self.run_job(&version, &inputs, &boundaries, LEVELS - 1, false)?;
+            // A flush may have added a table meanwhile.
+            if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
+                *self.settled.lock() = Arc::downgrade(&installed);
+            }
         }
         drop(exclusive);
         drop((version, inputs));

@@ -16,6 +16,7 @@ use crate::bench::permutation::Permutation;
 use crate::bench::target::Target;
 use crate::bench::workload::{Nexts, OpKind, Order, Workload};
 use crate::fs::process::Memory;
+use crate::options::Durability;
 
 /// How often a full scan is repeated: one alone is over too soon to be measured.
 pub(super) const SCAN_PASSES: u64 = 3;
@@ -112,8 +113,15 @@ impl<'a> Plan<'a> {
             rate_per_s: params.rate_per_s,
             // A fill that ends early would leave nothing for reads to rely on.
             limit: params.duration.filter(|_| !workload.fills),
+            // Where an operation takes long, the clock costs nothing and there are few to time.
             latency_every: match params.rate_per_s {
                 Some(_) => 1,
+                None if workload.durability == Some(Durability::Sync)
+                    || workload.batch > 1
+                    || workload.nexts == Nexts::All =>
+                {
+                    1
+                }
                 None => params.latency_every,
             },
             seed: params.seed ^ fnv1a64(workload.name.as_bytes()),

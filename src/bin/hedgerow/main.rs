@@ -1,10 +1,11 @@
 //! `hedgerow`, the command-line tool: load, dump, read, change, inspect and check stores, and
-//! compare the two engines on real data.
+//! compare the two engines, on real data and in benchmarks.
 //!
 //! Results go to standard output, as text for people or, with `--json`, as JSON for programs;
 //! errors and progress go to standard error. Exit codes are in [`failure::Exit`]. docs/cli.md
 //! describes every subcommand.
 
+mod bench;
 mod bytes;
 #[path = "../../../data/cities.rs"]
 mod cities;
@@ -14,8 +15,10 @@ mod failure;
 mod interrupt;
 mod output;
 mod records;
+mod scratch;
 mod store;
 mod trace;
+mod verdict;
 
 use std::process::ExitCode;
 
@@ -30,8 +33,10 @@ use output::Output;
 #[command(version, disable_help_subcommand = true)]
 struct Cli {
     /// Print JSON, one value a line, for programs
-    #[arg(long, global = true)]
-    json: bool,
+    // A value rather than a flag, because `bench` may name a file here: arguments of one name share
+    // a type.
+    #[arg(long, global = true, num_args = 0, default_missing_value = output::JSON_TO_STDOUT)]
+    json: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,6 +57,7 @@ enum Command {
     Compare(compare::Compare),
     Replay(trace::Replay),
     Advise(trace::Advise),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -71,13 +77,15 @@ impl Command {
             Self::Compare(command) => command.run(out),
             Self::Replay(command) => command.run(out),
             Self::Advise(command) => command.run(out),
+            Self::Bench(command) => command.run(out),
         }
     }
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut out = Output::new(cli.json);
+    let json = cli.json.as_deref() == Some(output::JSON_TO_STDOUT);
+    let mut out = Output::new(json);
     let outcome = cli.command.run(&mut out);
     // What was printed before a failure still counts; the failure that came first is reported.
     let flushed = out.flush();
@@ -85,7 +93,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure, cli.json);
+            report(&failure, json);
             ExitCode::from(failure.exit as u8)
         }
     }

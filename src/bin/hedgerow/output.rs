@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::failure::Result;
 
+/// What `--json` means without the name of a file.
+pub const JSON_TO_STDOUT: &str = "-";
+
 /// Standard output, buffered, in the form the user chose.
 pub struct Output {
     /// True if programs read it: JSON, one value a line.

@@ -683,6 +683,45 @@ fn a_hot_key_costs_one_entry_on_disk() {
 }
 
 #[test]
+fn compacting_what_is_compact_writes_nothing() {
+    let fs = MemFs::new();
+    let world = World::new(Arc::new(fs), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut history = History::default();
+    let mut random = Random::new(5);
+    let grow = |history: &mut History, random: &mut Random| {
+        let from = history.ops.len() as u64;
+        (0..400).for_each(|_| history.push(random_op(random)));
+        apply(&engine, history, from);
+        world.visibility.publish(SeqNo(history.ops.len() as u64));
+    };
+    let compact = || {
+        let before = engine.stats().compactions;
+        engine.compact().unwrap();
+        engine.stats().compactions - before
+    };
+    assert_eq!(compact(), 0, "nothing is there");
+    grow(&mut history, &mut random);
+    assert_eq!(compact(), 1);
+    assert_eq!(compact(), 0);
+    check_all(&engine.view().unwrap(), &history.at(400), "compacted");
+
+    grow(&mut history, &mut random);
+    assert_eq!(compact(), 1, "there is more");
+    // What a snapshot kept is dropped when it has gone, so the next time is not for nothing.
+    let snapshot = world.visibility.register();
+    grow(&mut history, &mut random);
+    assert_eq!(compact(), 1);
+    assert_eq!(compact(), 1, "old versions may have become droppable");
+    world.visibility.unregister(snapshot);
+    assert_eq!(compact(), 1);
+    assert_eq!(compact(), 0);
+    let expected = history.at(1200);
+    assert_eq!(engine.stats().entries_estimate, expected.len() as u64);
+    check_all(&engine.view().unwrap(), &expected, "compacted");
+}
+
+#[test]
 fn read_only_changes_no_file() {
     let fs = MemFs::new();
     let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));

@@ -643,6 +643,29 @@ impl BTreeIndex {
     }
 }
 
+impl BTreeIndex {
+    /// The entry before a place. The place is not nowhere.
+    #[inline]
+    fn preceding(&self, place: Place) -> Place {
+        if let Some(slot) = place.slot.checked_sub(1) {
+            // SAFETY: places are of this index; by B1.
+            let leaf = unsafe { &*place.leaf };
+            let (record, version) = leaf.read(|| leaf.records[slot].load(Acquire));
+            // The leaf is as it was when the place was found, so by B3 nothing is in between.
+            if version == place.version {
+                return Place {
+                    slot,
+                    record,
+                    ..place
+                };
+            }
+        }
+        // SAFETY: a slot held it, and the index is borrowed.
+        let entry = unsafe { Record::entry(place.record) };
+        self.before(entry.key, entry.word())
+    }
+}
+
 impl MemtableIndex for BTreeIndex {
     fn insert(&self, key: &[u8], word: u64, value: &[u8]) {
         let mut arena = self.arena.lock();
@@ -764,10 +787,8 @@ impl EntryCursor for BTreeCursor {
     }
 
     fn prev(&mut self) -> Result<()> {
-        let entry = self.entry();
-        let (key, word) = (entry.key, entry.word());
-        let place = self.index.before(key, word);
-        self.place = place;
+        assert!(self.is_valid(), "only on a valid cursor");
+        self.place = self.index.preceding(self.place);
         Ok(())
     }
 

@@ -14,22 +14,10 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 use super::data::{Data, Version};
 use super::workload::Workload;
 use crate::failure::{Exit, Failure, Result};
+use crate::verdict::Unit;
 
 /// Name of the keyspace that is measured.
 const KEYSPACE: &str = "compare";
-
-/// What a figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Operations a second: more is better.
-    PerSecond,
-    /// Bytes: fewer is better.
-    Bytes,
-    /// Bytes written for each byte that the user put: less is better.
-    Times,
-    /// Milliseconds: fewer is better.
-    Milliseconds,
-}
 
 /// A figure that every round gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

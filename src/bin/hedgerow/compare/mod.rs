@@ -25,6 +25,7 @@ use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::{Output, byte_progress, bytes, counted, step_progress};
 use crate::records::{self, Shape};
+use crate::scratch;
 use crate::store::DurabilityArg;
 use data::{Data, Record};
 use measure::Round;
@@ -65,7 +66,7 @@ impl Compare {
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let data = Data::new(records, limit)?;
         interrupt::install();
-        let home = self.temporary_dir()?;
+        let home = scratch::directory("hedgerow-compare-", self.dir.as_deref())?;
 
         if !out.json {
             out.line(format!(
@@ -138,15 +139,6 @@ impl Compare {
         })?;
         progress.finish_and_clear();
         Ok((path.display().to_string(), records))
-    }
-
-    /// A new directory that is removed when it goes out of scope, on every way out.
-    fn temporary_dir(&self) -> Result<tempfile::TempDir> {
-        let within = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        tempfile::Builder::new()
-            .prefix("hedgerow-compare-")
-            .tempdir_in(&within)
-            .map_err(|source| Failure::io("making a directory in", &within, source))
     }
 
     fn measure(&self, data: &Data, home: &Path, json: bool) -> Result<Report> {

@@ -188,3 +188,37 @@ fn readers_see_everything_that_was_inserted_before() {
     }
     assert_eq!(count, total);
 }
+
+#[test]
+fn many_versions_of_a_hot_key_keep_the_tree_flat() {
+    // Shorter and longer than the prefix that is left out of heads.
+    for hot in [
+        &b"hot"[..],
+        b"a hot key that is longer than a prefix and a head",
+    ] {
+        let tree = BTreeIndex::default();
+        let versions = 50_000_u64;
+        for seq in 1..=versions {
+            tree.insert(hot, seq << 8 | 1, &seq.to_le_bytes());
+            if seq % 100 == 0 {
+                let cold = format!("cold {seq}");
+                tree.insert(cold.as_bytes(), seq << 8 | 1, b"");
+            }
+        }
+        // Half-full nodes of 64 slots: four levels hold a million entries.
+        assert!(tree.root().height < 4, "{}", tree.root().height);
+        let mut random = Random::new(1);
+        for _ in 0..2000 {
+            let seq = 1 + random.below(versions);
+            let word = seek_word(SeqNo(seq));
+            let place = tree.at_or_after(hot, word);
+            // SAFETY: the place is of a living index.
+            let entry = unsafe { Record::entry(place.record) };
+            assert_eq!((entry.key, entry.seq), (hot, SeqNo(seq)));
+            // The descent leads to the leaf itself or to its neighbour: reads do not walk over versions.
+            let leaf = tree.leaf_of(hot, word);
+            let is_near = ptr::eq(leaf, place.leaf) || ptr::eq(leaf.next.load(Acquire), place.leaf);
+            assert!(is_near, "version {seq}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the machine has left: disk space and memory.
+
+use std::path::Path;
+
+/// Bytes that may still be written under `dir`, if the platform tells.
+#[cfg(unix)]
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Bytes that may still be written under `dir`, if the platform tells.
+#[cfg(not(unix))]
+pub fn free_bytes(_dir: &Path) -> Option<u64> {
+    None
+}
+
+/// The memory that the control group of this process may use (Linux, cgroup v2), page cache
+/// included: less than the machine's in a container, or under `systemd-run -p MemoryMax=...`.
+pub fn memory_limit_bytes() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    let own = root.join(group);
+    // The tightest of the group's own limit and those of the groups around it.
+    own.ancestors()
+        .take_while(|dir| dir.starts_with(root))
+        .filter_map(|dir| std::fs::read_to_string(dir.join("memory.max")).ok())
+        .filter_map(|limit| limit.trim().parse().ok())
+        .min()
+}
+
+/// Sends everything written so far to the disk of `dir`, so that no step pays for the pages of the
+/// step before, and a page that is written again counts again.
+pub fn settle_disk(dir: &Path) {
+    #[cfg(target_os = "linux")]
+    if let Ok(dir) = std::fs::File::open(dir) {
+        // Without it figures are less even, not wrong.
+        let _ = rustix::fs::syncfs(&dir);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = dir;
+}
+
+/// Asks the kernel to forget the cached pages of all files under `dir`, which nobody has open.
+pub fn evict(dir: &Path) -> std::io::Result<()> {
+    settle_disk(dir);
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            evict(&path)?;
+        } else {
+            #[cfg(target_os = "linux")]
+            {
+                let file = std::fs::File::open(&path)?;
+                let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            }
+        }
+    }
+    Ok(())
+}
