@@ -599,3 +599,115 @@ fn compare_takes_a_file() {
     );
     b.fails(1, "nowhere", &["compare", "--dir", "nowhere"]);
 }
+
+/// Names of what is in a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn bench_measures_both_engines_and_leaves_nothing_behind() {
+    let b = Bench::new();
+    fs::create_dir(b.path("stores")).unwrap();
+    let workloads = "fillrandom,readrandom,ycsb-a,deleterandom,queue,recovery";
+    let out = b.ok(&[
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "2",
+        "--duration",
+        "0.2",
+        "--dir",
+        "stores",
+        "--workloads",
+        workloads,
+        "--json",
+        "out.json",
+        "--csv",
+        "out.csv",
+        "--report",
+        "out.html",
+    ]);
+    assert!(
+        out.contains("ycsb-a (scrambled)") && out.contains("better"),
+        "{out}"
+    );
+    assert_eq!(names(&b.path("stores")), [""; 0]);
+    assert_eq!(
+        names(b.dir.path()),
+        ["out.csv", "out.html", "out.json", "stores"]
+    );
+
+    let json = parse(&fs::read_to_string(b.path("out.json")).unwrap());
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        assert!(!row["compared"].as_array().unwrap().is_empty(), "{row}");
+        for engine in ENGINES {
+            assert_eq!(row["rounds"][engine].as_array().unwrap().len(), 2, "{row}");
+        }
+    }
+    assert_eq!(rows[0]["rounds"]["lsm"][0]["ops"], 2000);
+    assert!(json["command"].as_str().unwrap().contains("--records 2000"));
+    let page = fs::read_to_string(b.path("out.html")).unwrap();
+    let csv = fs::read_to_string(b.path("out.csv")).unwrap();
+    for label in ["fillrandom", "ycsb-a (scrambled)", "queue"] {
+        assert!(page.contains(label) && csv.contains(label), "{label}");
+    }
+}
+
+#[test]
+fn bench_prints_json_and_runs_one_engine() {
+    let b = Bench::new();
+    let out = b.ok(&[
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--engine",
+        "btree",
+        "--json",
+        "--workloads",
+        "fillrandom,readrandom",
+    ]);
+    let json = parse(&out);
+    assert_eq!(json["engines"], json!(["btree"]));
+    assert_eq!(json["rows"][1]["label"], "readrandom");
+    assert_eq!(json["rows"][1]["rounds"]["lsm"], Value::Null);
+    assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
+#[test]
+fn bench_refuses_nonsense_and_leaves_nothing_behind() {
+    let b = Bench::new();
+    for (code, what, args) in [
+        (2, "unknown workload", &["--workloads", "readall"][..]),
+        (2, "needs a size", &["--workloads", "valuesize:x"]),
+        (2, "takes no argument", &["--workloads", "queue:3"]),
+        (2, "records", &["--records", "0"]),
+        (2, "duration", &["--duration", "-1"]),
+        (2, "rate", &["--rate", "0"]),
+        (2, "a value has at most", &["--value-size", "999999999999"]),
+        (2, "keys must have", &["--key-size", "3"]),
+        (
+            2,
+            "free",
+            &["--records", "999999999", "--value-size", "1000000"],
+        ),
+        (2, "unknown key shape", &["--key-shape", "round"]),
+        (1, "no/such", &["--report", "no/such/page.html"]),
+        (1, "no/such", &["--dir", "no/such", "--csv", "out.csv"]),
+        (2, "is a directory", &["--csv", "."]),
+    ] {
+        let ran = b.fails(code, what, &[&["bench"], args].concat());
+        assert_eq!(ran.out, "", "{args:?}");
+        assert_eq!(names(b.dir.path()), [""; 0], "{args:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A workload on a target, ready to run: what the threads share, and who watches them.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -136,13 +136,17 @@ impl<'a> Plan<'a> {
         let extra = usize::from(self.workload.with_writer);
         let ready = Barrier::new(self.threads + extra + 1);
         let measured = AtomicBool::new(true);
+        // Set by whoever leaves the barrier first: this thread may be the last to wake up, and a
+        // short run would be over by then.
+        let start = OnceLock::new();
         thread::scope(|scope| {
             let workers: Vec<_> = (0..self.threads)
                 .map(|thread| {
-                    let ready = &ready;
+                    let (ready, start) = (&ready, &start);
                     scope.spawn(move || {
                         let mut worker = Worker::new(self, thread);
                         ready.wait();
+                        start.get_or_init(Instant::now);
                         worker.work().inspect_err(|_| self.ask_to_stop())?;
                         Ok(worker)
                     })
@@ -159,7 +163,7 @@ impl<'a> Plan<'a> {
                 })
             });
             ready.wait();
-            let start = Instant::now();
+            let start = *start.get_or_init(Instant::now);
             let measured = &measured;
             let sampler = scope.spawn(move || self.sample(start, interval, measured));
             let mut finished = join_all(workers);

@@ -124,9 +124,12 @@ impl Suite<'_> {
             // From here on at the rate that was asked for; see `create`.
             loaded.data = DataSet::filled(&self.plan.params).map_err(failure_of)?;
         }
+        let trees = after.keyspaces.iter();
+        let tree_bytes: u64 = trees.map(|keyspace| keyspace.stats.disk_bytes).sum();
         self.loaded = Some(loaded);
         let mut result: Value = serde_json::from_str(&outcome.to_json())
             .map_err(|error| Failure::error(format!("an outcome is not JSON: {error}")))?;
+        result["tree_bytes"] = json!(tree_bytes);
         result["writers_slowed_ms"] = json!(after.slowed_ms - before.slowed_ms);
         result["writers_stopped_ms"] = json!(after.stopped_ms - before.stopped_ms);
         Ok(result)

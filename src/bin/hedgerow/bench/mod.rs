@@ -92,14 +92,12 @@ pub struct Bench {
     /// Durability of workloads that are not about it
     #[arg(long, value_enum, default_value = "buffered")]
     durability: DurabilityArg,
-    /// Budget of the cache of blocks and pages, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256,
-        value_parser = clap::value_parser!(u64).range(0..=MAX_MIB))]
-    cache_mib: u64,
-    /// Budget of memtables and dirty pages, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 64,
-        value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
-    write_buffer_mib: u64,
+    /// Budget of the cache of blocks and pages, in MiB [default: 256; quick: 16]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(0..=MAX_MIB))]
+    cache_mib: Option<u64>,
+    /// Budget of memtables and dirty pages, in MiB [default: 64; quick: 4]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
+    write_buffer_mib: Option<u64>,
     /// Measure the latency of one operation in this many; at a fixed rate, of all [default: 8]
     #[arg(long, value_name = "N")]
     latency_every: Option<u64>,
@@ -151,14 +149,15 @@ impl Bench {
         let files = Files::open(self)?;
         interrupt::install();
         let home = scratch::directory("hedgerow-bench-", self.dir.as_deref())?;
-        plan.check_space(home.path())?;
+        let within = home.path().parent().unwrap_or(home.path());
+        plan.check_space(within)?;
 
         let engines: &[EngineKind] = match self.engine {
             Engines::Lsm => &[EngineKind::Lsm],
             Engines::Btree => &[EngineKind::BTree],
             Engines::Both => &EngineKind::ALL,
         };
-        let mut results = Results::new(&plan, engines, self.setting(&plan, home.path()));
+        let mut results = Results::new(&plan, engines, self.setting(&plan, within));
         if !out.json {
             for (name, value) in &results.setting.parameters {
                 out.line(format!("{name:14} {value}"))?;
@@ -201,19 +200,24 @@ impl Bench {
     }
 
     fn target_options(&self) -> TargetOptions {
+        // `quick` has a tenth of the data of `standard`, and buffers to match: otherwise all of it
+        // would stay in a memtable, and nothing that distinguishes the engines would be seen.
+        let (cache_mib, write_buffer_mib) = match self.preset {
+            Preset::Quick => (16, 4),
+            Preset::Standard | Preset::Large => (256, 64),
+        };
         TargetOptions {
             durability: self.durability.into(),
-            cache_bytes: self.cache_mib << 20,
-            write_buffer_bytes: self.write_buffer_mib << 20,
+            cache_bytes: self.cache_mib.unwrap_or(cache_mib) << 20,
+            write_buffer_bytes: self.write_buffer_mib.unwrap_or(write_buffer_mib) << 20,
             ..TargetOptions::default()
         }
     }
 
     /// What a reader must know to believe the figures, or to repeat them.
-    fn setting(&self, plan: &Plan, home: &Path) -> Setting {
+    fn setting(&self, plan: &Plan, within: &Path) -> Setting {
         let machine = Machine::this();
         let params = &plan.params;
-        let within = home.parent().unwrap_or(home);
         let version = format!("hedgerow {}", env!("CARGO_PKG_VERSION"));
         let build = if cfg!(debug_assertions) {
             "debug build: figures mean nothing"
@@ -238,8 +242,8 @@ impl Bench {
                 format!(
                     "{} commits, cache {} MiB, write buffer {} MiB, LSM blocks with LZ4, in {}",
                     self.durability.name(),
-                    self.cache_mib,
-                    self.write_buffer_mib,
+                    plan.target.cache_bytes >> 20,
+                    plan.target.write_buffer_bytes >> 20,
                     within.display(),
                 ),
             ),

@@ -398,7 +398,7 @@ mod tests {
                 "fillseq",
                 "readrandom:zipfian",
                 "readseq",
-                "readhot (hot)",
+                "readhot",
                 "ycsb-d (latest)",
                 "ycsb-b:zipfian@2",
                 "readrandom:uniform"

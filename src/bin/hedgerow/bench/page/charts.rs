@@ -3,7 +3,7 @@
 use hedgerow::EngineKind;
 
 use super::svg::{Axis, Chart, Line, diverging_bar, escape, triangles};
-use crate::bench::results::{Contest, Cost, Results, Row, short};
+use crate::bench::results::{Contest, Cost, Results, Row};
 use crate::verdict::{median, times};
 
 /// Points of a line of throughput: more than a chart has room for are averaged.
@@ -84,11 +84,7 @@ pub fn ratios(contests: &[Contest]) -> String {
 
 fn short_power(log: f64) -> String {
     let factor = log.exp2();
-    if factor < 1000.0 {
-        format!("{factor:.0}")
-    } else {
-        short(factor)
-    }
+    format!("{factor:.0}")
 }
 
 /// Throughput over time of one workload, in its round of middling speed.
@@ -212,8 +208,8 @@ fn micros(at: f64) -> String {
     }
 }
 
-/// What an engine costs per unit of work: blocks per lookup, bytes sent to storage per byte put,
-/// bytes on disk per byte of data.
+/// What an engine costs per unit of work: microseconds of processor time per lookup, bytes sent to
+/// storage per byte put, bytes on disk per byte of data.
 #[derive(Debug, Clone, Copy)]
 pub struct Amplification {
     /// The engine.
@@ -242,9 +238,9 @@ pub fn amplifications(results: &Results) -> Vec<Amplification> {
         .map(|&engine| Amplification {
             engine,
             figures: [
-                of(engine, "read_amplification", &lookups),
+                of(engine, "cpu_s_per_million_ops", &lookups),
                 of(engine, "write_amplification", &|row| row.writes),
-                of(engine, "space_amplification", &|row| {
+                of(engine, "tree_space_amplification", &|row| {
                     !row.label.starts_with("deleterandom")
                 }),
             ],
@@ -274,7 +270,7 @@ pub fn triangle(amplifications: &[Amplification]) -> Option<String> {
         })
         .collect();
     Some(triangles(
-        "Read, write and space amplification of each engine; smaller is better",
+        "Cost of reading, writing and space of each engine; smaller is better",
         &[corner("read", 0), corner("write", 1), corner("space", 2)],
         &shapes,
     ))

@@ -163,16 +163,32 @@ fn ratio_section(results: &Results, contests: &[Contest]) -> String {
     } else {
         "operations a second; work that writes put off is waited for"
     };
-    format!(
-        "<section>\n<h2>Which engine is better, and by how much</h2>\n<p class=\"muted\">Workloads: \
-         {what}. Trade-off runs: the figure named. Medians of {} round{}; the scale is logarithmic; \
-         pale bars and ~ mark what some rounds would overturn.</p>\n<div class=\"card\">\n<div \
-         class=\"ends\"><span class=\"btree\">← B-tree better</span><span class=\"lsm\">LSM tree \
-         better →</span></div>\n{}\n</div>\n</section>\n",
+    let mut out = format!(
+        "<section>\n<h2>Which engine is better, and by how much</h2>\n<p class=\"muted\">Medians of \
+         {} round{}, on logarithmic scales. Pale bars and ~ mark what some rounds would \
+         overturn.</p>\n",
         results.rounds,
         if results.rounds == 1 { "" } else { "s" },
-        charts::ratios(contests),
-    )
+    );
+    // Each with a scale of its own: a factor of a thousand in one would hide everything else.
+    let workloads = results.workloads().count();
+    let (workloads, trials) = contests.split_at(workloads);
+    for (title, what, contests) in [
+        ("Workloads", what, workloads),
+        ("Trade-off runs", "the figure named", trials),
+    ] {
+        if contests.is_empty() {
+            continue;
+        }
+        out += &format!(
+            "<div class=\"card ratio-card\">\n<h3>{title} <span class=\"muted\">{what}</span></h3>\n<div \
+             class=\"ends\"><span class=\"btree\">← B-tree better</span><span class=\"lsm\">LSM tree \
+             better →</span></div>\n{}\n</div>\n",
+            charts::ratios(contests)
+        );
+    }
+    out += "</section>\n";
+    out
 }
 
 fn amplification_section(results: &Results) -> String {
@@ -182,9 +198,9 @@ fn amplification_section(results: &Results) -> String {
     };
     let mut rows = String::new();
     for (at, (label, what)) in [
-        ("read", "blocks or pages touched per lookup"),
+        ("read", "µs of processor time per lookup"),
         ("write", "bytes sent to storage per byte put"),
-        ("space", "bytes on disk per byte of data"),
+        ("space", "bytes on disk per byte of data, without the log"),
     ]
     .into_iter()
     .enumerate()
@@ -206,7 +222,7 @@ fn amplification_section(results: &Results) -> String {
          (the RUM conjecture): the smaller a triangle, the less it costs. Medians over the workloads \
          that show them; each corner has a scale of its own, from zero to the larger figure.</p>\n\
          <div class=\"pair\">\n<figure>{}{triangle}</figure>\n<div class=\"card scroll\"><table>\n\
-         <tr><th>amplification</th>{heads}</tr>\n{rows}</table></div>\n</div>\n</section>\n",
+         <tr><th>cost</th>{heads}</tr>\n{rows}</table></div>\n</div>\n</section>\n",
         legend(results),
     )
 }
@@ -276,7 +292,8 @@ fn tables(results: &Results, contests: &[Contest]) -> String {
     if results.workloads().next().is_some() {
         out += "<h2>What it costs</h2>\n<p class=\"muted\">Settled: operations a second until no work \
                 is left. CPU s/M: seconds of processor time for a million operations. Memory: the \
-                most that no file backs. Written: bytes that the store says it wrote. Amplification \
+                most that no file backs. Written: bytes that the store says it wrote. Fetched: \
+                bytes from storage, which are none while the data is in memory. Amplification \
                 of writes by what the kernel sent to storage. Stall: the longest time below a tenth \
                 of the usual throughput. Held: how long writers were slowed or stopped, added \
                 up.</p>\n<div class=\"card scroll\"><table>\n<tr><th></th><th>engine</th>";
@@ -383,7 +400,7 @@ mod tests {
         let mut results = testing::results(&["fillrandom"]);
         results.engines = vec![EngineKind::BTree];
         let page = render(&results);
-        assert!(page.contains("B-tree: benchmark") && !page.contains("better"));
+        assert!(page.contains("B-tree: benchmark") && !page.contains("class=\"ratio\""));
     }
 
     #[test]

@@ -254,9 +254,9 @@ pub fn triangles(
     corners: &[String; 3],
     shapes: &[(String, [f64; 3])],
 ) -> String {
-    const SIZE: (f64, f64) = (360.0, 300.0);
-    const CENTRE: (f64, f64) = (180.0, 172.0);
-    const RADIUS: f64 = 118.0;
+    const SIZE: (f64, f64) = (360.0, 232.0);
+    const CENTRE: (f64, f64) = (180.0, 142.0);
+    const RADIUS: f64 = 112.0;
     // Up, lower right, lower left.
     let directions = [-90f64, 30.0, 150.0].map(|degrees| {
         let angle = degrees.to_radians();
@@ -431,6 +431,6 @@ mod tests {
         ];
         let svg = triangles("three", &corners, &shapes);
         assert_eq!(svg.matches("class=\"shape").count(), 2);
-        assert!(svg.contains("180.0,54.0") && !svg.contains("NaN"), "{svg}");
+        assert!(svg.contains("180.0,30.0") && !svg.contains("NaN"), "{svg}");
     }
 }
