@@ -391,8 +391,12 @@ impl Engine for BTreeEngine {
                 if !quiet && self.free_share() < COMPACT_ALWAYS {
                     return Ok(false);
                 }
-                self.compact_until(quiet.then_some(SeqNo(applied)))?;
-                Ok(true)
+                let result = self.compact_until(quiet.then_some(SeqNo(applied)));
+                // A checkpoint that became due meanwhile could not begin, and is not announced again.
+                if self.tree.flush_is_due() {
+                    self.tree.front.wake();
+                }
+                result.map(|()| true)
             }
             Work::Flush | Work::Compact => {
                 self.tree.counters.woken.store(false, Ordering::Release);

@@ -48,6 +48,10 @@
 //! # What is missing on purpose, and what is simply missing
 //!
 //! - No compression: pages are read where they lie.
+//! - Levels in the figures are those of the last checkpoint; with more than 4,096 inner pages they are left out.
+//! - Compaction walks the whole tree to find what lies too far back, once it begins.
+//! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they fill the
+//!   write buffer sooner than the changes themselves would.
 //! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps at most the
 //!   changes that were in memory when it was taken; many long-lived ones keep many.
 //! - Pages of a range delete are walked by the next checkpoint, which reads each leaf once.

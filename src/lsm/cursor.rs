@@ -78,8 +78,7 @@ impl ScanCursor {
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
         let mut steps = 0;
         while self.merge.is_valid() {
-            let entry = self.merge.entry();
-            if skip && entry.key == self.key {
+            if skip && self.merge.key() == self.key {
                 steps += 1;
                 if steps > MAX_STEPS {
                     // To behind the last version: the lowest number that any has.
@@ -97,6 +96,7 @@ impl ScanCursor {
                 }
                 continue;
             }
+            let entry = self.merge.entry();
             if entry.seq > self.seq {
                 steps += 1;
                 if steps > MAX_STEPS {
@@ -218,7 +218,7 @@ impl Cursor for ScanCursor {
         match self.state {
             State::Forward => {
                 self.key.clear();
-                self.key.extend_from_slice(self.merge.entry().key);
+                self.key.extend_from_slice(self.merge.key());
                 self.state = State::Nowhere;
                 self.merge.next()?;
             }
@@ -236,7 +236,7 @@ impl Cursor for ScanCursor {
         match self.state {
             State::Forward => {
                 self.key.clear();
-                self.key.extend_from_slice(self.merge.entry().key);
+                self.key.extend_from_slice(self.merge.key());
                 self.state = State::Nowhere;
                 self.merge.seek_before(&self.key)?;
             }
@@ -254,7 +254,7 @@ impl Cursor for ScanCursor {
     #[inline]
     fn key(&self) -> &[u8] {
         match self.state {
-            State::Forward => self.merge.entry().key,
+            State::Forward => self.merge.key(),
             _ => &self.key,
         }
     }

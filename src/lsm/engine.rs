@@ -686,12 +686,7 @@ impl Engine for LsmEngine {
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         let superversion = self.superversion();
         let seq = self.ctx.visibility.published();
-        let get = |key: &&[u8]| {
-            let mut value = None;
-            superversion.get(key, seq, &mut |bytes| value = Some(Value::copy_from(bytes)))?;
-            Ok(value)
-        };
-        keys.iter().map(get).collect()
+        superversion.multi_get(keys, seq)
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {

@@ -66,7 +66,7 @@ impl MergeCursor {
         let cursor = &self.sources[source];
         self.valid[source] = cursor.is_valid();
         if self.valid[source] {
-            self.heads[source] = head64(cursor.entry().key);
+            self.heads[source] = head64(cursor.key());
         }
     }
 
@@ -77,8 +77,10 @@ impl MergeCursor {
             return self.valid[a] || (!self.valid[b] && a < b);
         }
         let order = self.heads[a].cmp(&self.heads[b]).then_with(|| {
-            let (a, b) = (self.sources[a].entry(), self.sources[b].entry());
-            a.cmp_internal(b.key, b.word())
+            let (a, b) = (&self.sources[a], &self.sources[b]);
+            // Newer versions first. That two sources have the same key is rare, but for overwritten keys.
+            let keys = a.key().cmp(b.key());
+            keys.then_with(|| b.entry().word().cmp(&a.entry().word()))
         });
         match self.direction {
             Direction::Forward => order == Ordering::Less,
@@ -92,25 +94,26 @@ impl MergeCursor {
         for source in 0..count {
             self.refresh(source);
         }
-        if count == 0 {
-            return;
+        if count > 0 {
+            self.losers[0] = self.play(1);
         }
-        // Winners of the nodes, from the leaves up.
-        let mut winners = vec![0_u32; 2 * count];
-        for source in 0..count {
-            winners[count + source] = source as u32;
+    }
+
+    /// Plays the matches at and below `node`, and returns the winner. As deep as the tree is high, so that no
+    /// seek allocates a list of winners.
+    fn play(&mut self, node: usize) -> u32 {
+        let count = self.sources.len();
+        if node >= count {
+            return (node - count) as u32;
         }
-        for node in (1..count).rev() {
-            let (a, b) = (winners[2 * node], winners[2 * node + 1]);
-            let (winner, loser) = if self.beats(a as usize, b as usize) {
-                (a, b)
-            } else {
-                (b, a)
-            };
-            winners[node] = winner;
-            self.losers[node] = loser;
-        }
-        self.losers[0] = winners[1];
+        let (a, b) = (self.play(2 * node), self.play(2 * node + 1));
+        let (winner, loser) = if self.beats(a as usize, b as usize) {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        self.losers[node] = loser;
+        winner
     }
 
     /// Replays the winner's matches after it moved.
@@ -247,6 +250,11 @@ impl EntryCursor for MergeCursor {
     #[inline]
     fn entry(&self) -> Entry<'_> {
         self.sources[self.winner()].entry()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.sources[self.winner()].key()
     }
 }
 

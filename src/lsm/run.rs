@@ -139,4 +139,9 @@ impl EntryCursor for RunCursor {
             .expect("only on a valid cursor")
             .entry()
     }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.cursor.as_ref().expect("only on a valid cursor").key()
+    }
 }

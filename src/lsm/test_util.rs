@@ -5,7 +5,8 @@ pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        // Mixed: neighbouring seeds would otherwise give one and the same sequence, shifted by a step.
+        Self(crate::checksum::mix64(seed ^ 0x5EED))
     }
 
     pub(crate) fn next(&mut self) -> u64 {

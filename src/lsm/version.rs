@@ -49,6 +49,12 @@ impl TableHandle {
         }
     }
 
+    /// False if the table knows nothing of a key with that filter hash.
+    #[inline]
+    pub(crate) fn may_know_of(&self, key_hash: u64) -> bool {
+        !self.tombstones.is_empty() || self.table.may_contain(key_hash)
+    }
+
     /// The table.
     #[inline]
     pub(crate) fn table(&self) -> &Arc<Table> {

@@ -31,7 +31,8 @@ use super::table::filter_hash;
 use super::tombstones::TombstoneIndex;
 use super::version::{TableHandle, Version};
 use crate::engine::{Cursor, ReadView};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::kv::Value;
 use crate::types::SeqNo;
 
 /// Memtables and version of one moment. Immutable, but for the active memtable's growth.
@@ -58,12 +59,7 @@ impl Superversion {
     /// source hides what is older in the same source, and everything in later ones.
     pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         for memtable in self.memtables() {
-            let cover = memtable.tombstones().newest_covering(key, seq);
-            let mut is_live = false;
-            let found = memtable.get(key, seq, &mut |entry| {
-                is_live = lend_if_live(entry, cover, read);
-            });
-            if found || cover.is_some() {
+            if let Some(is_live) = get_from_memtable(memtable, key, seq, read) {
                 return Ok(is_live);
             }
         }
@@ -83,6 +79,56 @@ impl Superversion {
             }
         }
         Ok(false)
+    }
+
+    /// The values of `keys` as of `seq`, in their order.
+    ///
+    /// One source after the other answers what it can of all keys, in key order, so what a lookup needs
+    /// of a table is in the processor's cache for the next one. Filters are asked for all keys before any block is
+    /// read: these questions do not depend on each other, so the processor waits for many of them at once.
+    pub(crate) fn multi_get(&self, keys: &[&[u8]], seq: SeqNo) -> Result<Vec<Option<Value>>> {
+        let mut values: Vec<Option<Value>> = keys.iter().map(|_| None).collect();
+        // Keys that no source knew so far.
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        open.sort_unstable_by_key(|at| keys[*at]);
+        for memtable in self.memtables() {
+            open.retain(|&at| {
+                let mut read = |bytes: &[u8]| values[at] = Some(Value::copy_from(bytes));
+                get_from_memtable(memtable, keys[at], seq, &mut read).is_none()
+            });
+        }
+        let hashes: Vec<u64> = keys.iter().map(|key| filter_hash(key)).collect();
+        let mut is_known = vec![false; keys.len()];
+        // Keys of which a table may know something, with the table.
+        let mut likely: Vec<(usize, &TableHandle)> = Vec::new();
+        let mut ask = |open: &mut Vec<usize>, likely: &mut Vec<(usize, &TableHandle)>| {
+            for (at, table) in likely.drain(..) {
+                let mut read = |bytes: &[u8]| values[at] = Some(Value::copy_from(bytes));
+                let known = get_from_table(table, keys[at], hashes[at], seq, &mut read)?;
+                is_known[at] = known.is_some();
+            }
+            open.retain(|at| !is_known[*at]);
+            Ok::<_, Error>(())
+        };
+        for table in self.version.level(0).tables().iter() {
+            let may_know =
+                |at: &usize| table.meta().contains_key(keys[*at]) && table.may_know_of(hashes[*at]);
+            likely.extend(
+                open.iter()
+                    .copied()
+                    .filter(may_know)
+                    .map(|at| (at, &**table)),
+            );
+            ask(&mut open, &mut likely)?;
+        }
+        for level in &self.version.levels()[1..] {
+            likely.extend(open.iter().filter_map(|&at| {
+                let table = level.find(keys[at])?;
+                table.may_know_of(hashes[at]).then_some((at, &**table))
+            }));
+            ask(&mut open, &mut likely)?;
+        }
+        Ok(values)
     }
 
     /// A cursor over what reads at `seq` see, standing nowhere.
@@ -130,7 +176,23 @@ fn lend_if_live(entry: &Entry<'_>, cover: Option<SeqNo>, read: &mut dyn FnMut(&[
     is_live
 }
 
-/// `Some(true)` if the table has a value and lent it, `Some(false)` if it knows that there is none.
+/// `Some(true)` if the memtable has a value and lent it, `Some(false)` if it knows that there is none.
+#[inline]
+fn get_from_memtable(
+    memtable: &Memtable,
+    key: &[u8],
+    seq: SeqNo,
+    read: &mut dyn FnMut(&[u8]),
+) -> Option<bool> {
+    let cover = memtable.tombstones().newest_covering(key, seq);
+    let mut is_live = false;
+    let found = memtable.get(key, seq, &mut |entry| {
+        is_live = lend_if_live(entry, cover, read);
+    });
+    (found || cover.is_some()).then_some(is_live)
+}
+
+/// As [`get_from_memtable`], of a table.
 #[inline]
 fn get_from_table(
     table: &TableHandle,

@@ -114,6 +114,8 @@ struct World {
 impl World {
     fn new(fs: Arc<dyn Fs>, dir: &Path) -> Self {
         fs.create_dir_all(dir).unwrap();
+        // The engine's directory outlives a crash, as the store sees to.
+        fs.sync_dir(dir.parent().unwrap()).unwrap();
         Self {
             fs,
             dir: dir.to_path_buf(),
@@ -233,6 +235,26 @@ fn check_gets(
     for _ in 0..20 {
         let key = random_key(random);
         assert_eq!(get(&key).as_ref(), expected.get(&key), "{label}: {key:?}");
+    }
+}
+
+/// Many keys at once, some of them more than once.
+fn check_multi_get(
+    random: &mut Random,
+    engine: &LsmEngine,
+    expected: &BTreeMap<Vec<u8>, Vec<u8>>,
+    label: &str,
+) {
+    let keys: Vec<_> = (0..random.below(30)).map(|_| random_key(random)).collect();
+    let keys: Vec<&[u8]> = keys
+        .iter()
+        .flat_map(|key| vec![key.as_slice(); 1 + random.below(2) as usize])
+        .collect();
+    let values = engine.multi_get(&keys).unwrap();
+    assert_eq!(values.len(), keys.len(), "{label}");
+    for (key, value) in keys.iter().zip(values) {
+        let value = value.map(|value| value.to_vec());
+        assert_eq!(value.as_ref(), expected.get(*key), "{label}: {key:?}");
     }
 }
 
@@ -384,6 +406,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<MemFs>) -> Engi
                 let now = history.at(history.ops.len() as u64);
                 let get = |key: &[u8]| engine.get_value(key).unwrap().map(|v| v.to_vec());
                 check_gets(&mut random, get, &now, &label);
+                check_multi_get(&mut random, &engine, &now, &label);
             }
         }
     }

@@ -803,6 +803,13 @@ impl EntryCursor for BTreeCursor {
         // SAFETY: a slot held it, and `self` keeps the index.
         unsafe { Record::entry(self.place.record) }
     }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        assert!(self.is_valid(), "only on a valid cursor");
+        // SAFETY: as for `entry`.
+        unsafe { Record::key(self.place.record) }
+    }
 }
 
 #[cfg(test)]

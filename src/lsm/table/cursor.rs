@@ -327,4 +327,10 @@ impl EntryCursor for TableCursor {
             value: &self.table.body(&loaded.bytes)[self.value.clone()],
         }
     }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        debug_assert!(self.valid);
+        &self.key
+    }
 }
