@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hedgerow::bench::{
     DataSet, HedgerowTarget, Histogram, Params, Permutation, Rng, TargetOptions, Usage, ValueSize,
-    Workload, disk_bytes, run as run_workload,
+    Workload, run as run_workload,
 };
 use hedgerow::{Db, EngineKind, Keyspace, Kv, KvRead};
 

@@ -22,6 +22,7 @@ use clap::Args;
 use hedgerow::trace::{Reader, TraceEnd};
 
 use crate::failure::{Failure, Result};
+use crate::scratch;
 
 pub use advise::Advise;
 pub use replay::Replay;
@@ -44,11 +45,7 @@ pub struct Bench {
 impl Bench {
     /// A new directory that is removed when it goes out of scope, on every way out.
     fn temporary_dir(&self) -> Result<tempfile::TempDir> {
-        let within = self.dir.clone().unwrap_or_else(std::env::temp_dir);
-        tempfile::Builder::new()
-            .prefix("hedgerow-replay-")
-            .tempdir_in(&within)
-            .map_err(|source| Failure::io("making a directory in", &within, source))
+        scratch::directory("hedgerow-replay-", self.dir.as_deref())
     }
 }
 
