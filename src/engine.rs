@@ -31,7 +31,7 @@ use crate::cache::BlockCache;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::kv::Value;
-use crate::options::KeyspaceOptions;
+use crate::options::{KeyspaceOptions, MemtableKind};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
 
@@ -205,6 +205,8 @@ pub(crate) struct EngineContext {
     pub(crate) cache: Arc<BlockCache>,
     /// How the keyspace was configured.
     pub(crate) options: KeyspaceOptions,
+    /// Index of an LSM's memtables.
+    pub(crate) memtable: MemtableKind,
     /// Use memory maps for reading where the file system has them.
     pub(crate) use_mmap: bool,
     /// No file may be created, changed or removed; `apply` still works, in memory.

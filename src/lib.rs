@@ -43,7 +43,7 @@ pub use keyspace::Keyspace;
 pub use kv::{Kv, KvRead, Scan, Value};
 pub use metrics::{DbStats, KeyspaceStats};
 pub use model::{Model, ModelSnapshot};
-pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, Options};
+pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
 pub use snapshot::{KeyspaceSnapshot, Snapshot};
 pub use types::{
     MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES,

@@ -78,6 +78,17 @@ pub enum Compression {
     Lz4,
 }
 
+/// The ordered index of an LSM keyspace's memtables. Only memory is concerned: a store may be
+/// opened with another one each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MemtableKind {
+    /// A B+tree in an arena, with the heads of keys beside each other: the faster one.
+    #[default]
+    BTree,
+    /// crossbeam's lock-free skip list: the plain one, and the oracle of the other.
+    SkipList,
+}
+
 /// How a store is opened. `Options::default()` suits a machine with a few GiB of
 /// memory; every field may be changed from one open to the next.
 #[derive(Debug, Clone)]
@@ -99,6 +110,8 @@ pub struct Options {
     /// Budget of memtables and dirty pages, in bytes, for each keyspace that does not set
     /// its own. Writers are slowed when background work cannot keep to it. Default: 64 MiB.
     pub write_buffer_bytes: u64,
+    /// Index of the memtables of LSM keyspaces. Default: [`MemtableKind::BTree`].
+    pub memtable: MemtableKind,
     /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
     pub log_segment_bytes: u64,
     /// When the log holds more than this, the keyspace that needs its oldest segment is
@@ -127,6 +140,7 @@ impl Default for Options {
             background_sync_ms: 1000,
             cache_bytes: 256 << 20,
             write_buffer_bytes: 64 << 20,
+            memtable: MemtableKind::BTree,
             log_segment_bytes: 64 << 20,
             log_limit_bytes: 256 << 20,
             mmap_reads: true,
@@ -169,6 +183,8 @@ impl Options {
         cache_bytes: u64,
         /// Sets [`Options::write_buffer_bytes`](#structfield.write_buffer_bytes).
         write_buffer_bytes: u64,
+        /// Sets [`Options::memtable`](#structfield.memtable).
+        memtable: MemtableKind,
         /// Sets [`Options::log_segment_bytes`](#structfield.log_segment_bytes).
         log_segment_bytes: u64,
         /// Sets [`Options::log_limit_bytes`](#structfield.log_limit_bytes).

@@ -282,6 +282,7 @@ impl EngineMaker<'_> {
             visibility: Arc::clone(visibility),
             cache: Arc::clone(cache),
             options,
+            memtable: self.options.memtable,
             use_mmap: self.options.mmap_reads,
             read_only: self.options.read_only,
             front: Arc::clone(hub) as _,

@@ -271,6 +271,7 @@ fn context(
         visibility: Arc::clone(visibility),
         cache: Arc::new(BlockCache::new(1 << 20)),
         options: options.clone(),
+        memtable: crate::options::MemtableKind::default(),
         use_mmap,
         read_only: false,
         front: Arc::clone(front) as Arc<dyn Front>,

@@ -183,7 +183,7 @@ impl LsmEngine {
             bytes => bytes,
         };
         let superversion = Superversion {
-            active: Arc::new(Memtable::new()),
+            active: Arc::new(Memtable::new(ctx.memtable)),
             immutable: Vec::new(),
             version: Arc::new(version),
         };
@@ -335,7 +335,7 @@ impl LsmEngine {
 
     /// Makes the active memtable immutable, if it holds anything. The guard is that of `writer`.
     fn rotate(&self, _writer: &parking_lot::MutexGuard<'_, ()>) {
-        let fresh = Arc::new(Memtable::new());
+        let fresh = Arc::new(Memtable::new(self.ctx.memtable));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {

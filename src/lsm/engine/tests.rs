@@ -137,6 +137,7 @@ impl World {
             visibility: Arc::clone(&self.visibility),
             cache: Arc::new(BlockCache::new(1 << 20)),
             options: self.options.clone(),
+            memtable: crate::options::MemtableKind::default(),
             use_mmap: true,
             read_only: self.read_only,
             front: Arc::new(TestFront::default()),

@@ -22,14 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
 use super::tombstones::GrowingTombstones;
 use crate::engine::Op;
+use crate::options::MemtableKind;
 use crate::types::SeqNo;
 
 mod btree;
-#[cfg(test)]
 mod skiplist;
 
 pub(crate) use btree::BTreeIndex;
-#[cfg(test)]
 pub(crate) use skiplist::SkipListIndex;
 
 /// An ordered index of entries: one writer, many readers (M1 to M3).
@@ -62,8 +61,11 @@ pub(crate) struct Memtable {
 
 impl Memtable {
     /// An empty memtable.
-    pub(crate) fn new() -> Self {
-        Self::with_index(Arc::new(BTreeIndex::default()))
+    pub(crate) fn new(kind: MemtableKind) -> Self {
+        match kind {
+            MemtableKind::BTree => Self::with_index(Arc::new(BTreeIndex::default())),
+            MemtableKind::SkipList => Self::with_index(Arc::new(SkipListIndex::default())),
+        }
     }
 
     /// An empty memtable on an index of choice.

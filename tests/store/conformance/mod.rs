@@ -5,7 +5,7 @@
 //! harness adds to every case: afterwards `verify` is clean, and after closing and opening
 //! again everything is still there, and again after compaction.
 
-use hedgerow::{EngineKind, Keyspace, Kv, KvRead, Model};
+use hedgerow::{EngineKind, Keyspace, Kv, KvRead, MemtableKind, Model};
 
 use crate::rig::{Place, Rig, Sizes};
 
@@ -87,8 +87,12 @@ fn on_store(engine: EngineKind, place: Place, sizes: Sizes) -> impl FnOnce(fn(&K
 
 fn without_maps(engine: EngineKind) -> impl FnOnce(fn(&Keyspace)) {
     move |case| {
-        let rig = Rig::new(Place::Disk, Sizes::Tiny)
-            .with(|options| options.mmap_reads(false).mmap_log(false));
+        let rig = Rig::new(Place::Disk, Sizes::Tiny).with(|options| {
+            options
+                .mmap_reads(false)
+                .mmap_log(false)
+                .memtable(MemtableKind::SkipList)
+        });
         run(rig, engine, case);
     }
 }
