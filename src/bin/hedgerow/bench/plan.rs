@@ -19,7 +19,7 @@ use crate::output::bytes;
 pub enum Preset {
     /// A first look: less than two minutes for both engines on two cores
     Quick,
-    /// 2,000,000 records, every workload: half an hour
+    /// 2,000,000 records, every workload: about an hour (estimated)
     Standard,
     /// Twice as much data as there is memory: hours
     Large,
