@@ -225,7 +225,7 @@ impl LsmEngine {
     }
 
     fn take_file_id(&self) -> FileId {
-        FileId(self.next_file.fetch_add(1, Ordering::Relaxed))
+        FileId(self.next_file.fetch_add(1, Ordering::SeqCst))
     }
 
     fn output_context<'a>(
@@ -891,8 +891,10 @@ impl LsmEngine {
                 .problems
                 .push(format!("{dir}: the manifest describes another tree"));
         }
-        let next_file = self.next_file.load(Ordering::Relaxed);
-        for name in self.ctx.fs.read_dir(&self.ctx.dir)? {
+        // In this order: whatever is listed took its number before the number is read.
+        let names = self.ctx.fs.read_dir(&self.ctx.dir)?;
+        let next_file = self.next_file.load(Ordering::SeqCst);
+        for name in names {
             // Tables that older views hold, or that are being written, have lower numbers.
             if matches!(parse_name(&name), Some(FileName::Table(id)) if id.0 >= next_file) {
                 let path = self.ctx.dir.join(&name);

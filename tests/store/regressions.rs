@@ -1,6 +1,6 @@
 //! Faults that were found once, each named and with its story.
 
-use hedgerow::{EngineKind, Kv, KvRead};
+use hedgerow::{Durability, EngineKind, Kv, KvRead};
 
 use crate::conformance::helpers::{Map, assert_holds};
 use crate::random::Random;
@@ -30,4 +30,27 @@ fn a_page_cached_before_the_file_was_cut_is_not_read_after_it_grew() {
     }
     assert_eq!(keyspace.iter().count(), 20);
     assert!(rig.db().verify().unwrap().is_clean());
+}
+
+/// Seen twice in the conformance suite on a busy machine: `verify` read the number of the next
+/// table, then listed the directory, and called a table that a flush had begun in between one
+/// that nobody made.
+#[test]
+fn a_table_begun_during_a_verification_is_not_an_orphan() {
+    let mut rig = Rig::new(Place::Disk, Sizes::Tiny);
+    let keyspace = rig.keyspace("data", EngineKind::Lsm);
+    let writer = std::thread::spawn({
+        let keyspace = keyspace.with_durability(Durability::Buffered);
+        move || {
+            let mut random = Random::new(61);
+            for _ in 0..20_000 {
+                keyspace.put(random.bytes(8), random.bytes(60)).unwrap();
+            }
+        }
+    });
+    while !writer.is_finished() {
+        let report = keyspace.verify().unwrap();
+        assert!(report.is_clean(), "{:#?}", report.problems);
+    }
+    writer.join().unwrap();
 }
