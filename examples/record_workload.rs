@@ -8,7 +8,8 @@
 //!
 //! `writes` puts values of 1 KiB under random keys, eight times the write buffer, and reads a few;
 //! `reads` looks up and scans small values that fit in memory. With `-` instead of a file nothing is
-//! recorded, which shows what recording costs. A number as third argument scales the work.
+//! recorded, which shows what recording costs. A number as third argument scales the work. Without
+//! arguments a small run of `reads` is made and nothing is recorded.
 
 use std::time::Instant;
 
@@ -17,7 +18,9 @@ use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead, Options, Res
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (kind, trace, scale) = match &arguments[..] {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (kind, trace, scale) = match arguments[..] {
+        [] => ("reads", "-", 0.02),
         [kind, trace] => (kind, trace, 1.0),
         [kind, trace, scale] => (kind, trace, scale.parse().expect("a number")),
         _ => panic!("usage: record_workload writes|reads TRACE|- [SCALE]"),
@@ -36,7 +39,7 @@ fn main() -> Result<()> {
     let db = options.open(&dir)?;
     let data = db.keyspace("data", EngineKind::BTree)?;
     let began = Instant::now();
-    let operations = match kind.as_str() {
+    let operations = match kind {
         "writes" => write(&data, (500_000.0 * scale) as u64)?,
         "reads" => read(&data, (1_000_000.0 * scale) as u64)?,
         other => panic!("{other}: use writes or reads"),
