@@ -115,7 +115,7 @@ pub struct Options {
     /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
     pub log_segment_bytes: u64,
     /// When the log holds more than this, the keyspace that needs its oldest segment is
-    /// flushed. Bounds recovery time. Default: 256 MiB.
+    /// flushed. Bounds recovery time. Default: 128 MiB.
     pub log_limit_bytes: u64,
     /// Read files through memory maps where the platform has them. Default: true.
     pub mmap_reads: bool,
@@ -142,7 +142,7 @@ impl Default for Options {
             write_buffer_bytes: 64 << 20,
             memtable: MemtableKind::BTree,
             log_segment_bytes: 64 << 20,
-            log_limit_bytes: 256 << 20,
+            log_limit_bytes: 128 << 20,
             mmap_reads: true,
             mmap_log: true,
             background_threads: 2,
