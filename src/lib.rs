@@ -27,6 +27,7 @@ mod recovery;
 mod registry;
 mod snapshot;
 mod store;
+mod teeth;
 mod throttle;
 pub mod trace;
 mod types;
