@@ -6,6 +6,7 @@
 //! which fault was caught; a fault that nothing catches shows a hole in the tests.
 //!
 //! A planted fault stands where a tired programmer would have made it, and is as small as that
+//! mistake would have been.
 
 /// True if the fault of this name is planted in this process; see [`teeth`](crate::teeth).
 macro_rules! planted {
