@@ -21,7 +21,10 @@ macro_rules! planted {
         }
     }};
 }
-#[allow(unused_imports, reason = "the first fault is planted in a commit of its own")]
+#[allow(
+    unused_imports,
+    reason = "the first fault is planted in a commit of its own"
+)]
 pub(crate) use planted;
 
 /// Which fault this process runs with.
