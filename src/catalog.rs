@@ -17,6 +17,7 @@ use crate::coding::{Reader, Truncated, get_u32, put_bytes};
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs, OpenMode};
 use crate::options::{Compression, EngineKind, KeyspaceOptions};
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES};
 
 /// Name of the file.
@@ -116,7 +117,8 @@ impl Catalog {
                 supported: VERSION,
             });
         }
-        if checksum(catalog_seed(), body) != get_u32(sum, 0) {
+        let is_intact = checksum(catalog_seed(), body) == get_u32(sum, 0);
+        if !is_intact && !planted("catalogue-checksum-ignored") {
             return Err(damaged(0, "the checksum of the catalogue does not match"));
         }
         let mut reader = Reader::new(body);

@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::options::Durability;
 use crate::registry::OpenKeyspace;
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, MAX_BATCH_LEN_BYTES, SeqNo};
 use crate::visibility::Visibility;
 use crate::wal::{Log, Writer};
@@ -240,6 +241,9 @@ impl Pipeline {
         }
         let apply = self.apply.lock();
         drop(log);
+        if planted("published-before-applied") {
+            self.visibility.publish(last);
+        }
         let applied = apply_parts(&parts, first);
         self.publish(first, last, applied)?;
         drop(apply);
@@ -312,12 +316,15 @@ impl Pipeline {
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         let upto = self.log.lock().next.prev();
         let synced = match self.hub.check_writable() {
+            Ok(()) if planted("acknowledged-before-sync") => Ok(upto),
             Ok(()) => self.shared_log.sync(),
             Err(error) => Err(error),
         };
         let mut log = self.log.lock();
         if let Err(error) = synced {
-            self.hub.fail(&error);
+            if !planted("writes-go-on-after-a-failed-sync") {
+                self.hub.fail(&error);
+            }
             // Everything queued shares the fate of the sync, later arrivals included.
             let doomed = std::mem::take(&mut log.queue);
             log.led = false;
@@ -374,7 +381,11 @@ impl Sequencer {
 fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
     let mut ops = Vec::with_capacity(batch.len());
     ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
-        seq: SeqNo(seq),
+        seq: if planted("sequence-number-reused") {
+            first
+        } else {
+            SeqNo(seq)
+        },
         op,
     }));
     ops

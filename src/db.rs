@@ -13,6 +13,7 @@ use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
+use crate::teeth::planted;
 use crate::trace::RecordingStats;
 use crate::types::{KeyspaceId, MAX_KEYSPACES};
 use crate::write_batch::WriteBatch;
@@ -181,6 +182,14 @@ impl Db {
         };
         let mut listed = catalog.clone();
         listed.entries.retain(|entry| entry.id != open.id);
+        if planted("keyspace-removed-before-it-is-unlisted") {
+            open.mark_dropped();
+            parts.registry.remove(open.id);
+            drop(open);
+            listed.store(&*parts.options.fs, &parts.dir)?;
+            *catalog = listed;
+            return Ok(());
+        }
         listed.store(&*parts.options.fs, &parts.dir)?;
         *catalog = listed;
         open.mark_dropped();

@@ -40,6 +40,7 @@ use super::tree::Tree;
 use super::writer::Interval;
 use crate::checksum::checksum;
 use crate::error::{Error, Result};
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, PageId, SeqNo};
 
 /// Nodes are gathered into writes of this size where their places are contiguous.
@@ -116,6 +117,9 @@ impl Checkpointer {
         let bytes = meta.encode(self.store_id, self.keyspace);
         let file = tree.pager.file();
         file.write_all_at(&bytes, page * tree.page_size() as u64)?;
+        if planted("meta-page-not-synced") {
+            return Ok(());
+        }
         file.sync_data()
     }
 }
@@ -230,11 +234,19 @@ impl Tree {
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
-        free.release(self.reusable_generation());
+        free.release(match planted("page-reused-under-a-view") {
+            true => u64::MAX,
+            false => self.reusable_generation(),
+        });
 
         let interval = &sealed.interval;
         let mut freed = interval.freed.clone();
         let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed);
+        if planted("free-page-reused-too-early") {
+            for run in freed.drain(..) {
+                free.give(run);
+            }
+        }
         let mut output = Output {
             tree: self,
             free,
@@ -261,6 +273,9 @@ impl Tree {
                 start: old.freelist.0,
                 len: self.pager.pages_for(bytes),
             });
+        }
+        if planted("freed-pages-forgotten") {
+            freed.clear();
         }
         output.free.hold(generation, freed);
         output.free.trim();
@@ -330,11 +345,14 @@ impl Tree {
         written: Written,
         seq: SeqNo,
     ) -> Result<Written> {
-        self.front.make_durable(seq)?;
-        let durable = self
-            .pager
-            .file()
-            .sync_data()
+        if !planted("checkpoint-before-its-log-is-durable") {
+            self.front.make_durable(seq)?;
+        }
+        let synced = match planted("checkpoint-meta-written-before-its-pages") {
+            true => Ok(()),
+            false => self.pager.file().sync_data(),
+        };
+        let durable = synced
             .and_then(|()| checkpointer.write_meta(self, 0, &written.meta))
             .and_then(|()| checkpointer.write_meta(self, 1, &written.meta));
         if let Err(error) = durable {

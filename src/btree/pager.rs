@@ -30,6 +30,7 @@ use crate::checksum::{Checksum, checksum, seed_of};
 use crate::error::{Error, Result};
 use crate::fs::{File, Mapping};
 use crate::metrics::ShardedCounter;
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, PageId};
 
 /// A mapping of the file and which of its pages have been checked.
@@ -270,7 +271,7 @@ impl Pager {
         node::check(image, self.seed_of_page(page))
             .and_then(|()| node::validate(image))
             .map_err(|what| self.damaged(page, what))?;
-        if node::page_id(image) != page {
+        if node::page_id(image) != page && !planted("page-of-another-place-accepted") {
             return Err(self.damaged(page, "the node belongs to another page"));
         }
         Ok(())
@@ -322,7 +323,8 @@ impl Pager {
         }
         self.pages_read.add(self.pages_for(len));
         let check = |bytes: &[u8]| {
-            if checksum(self.seed_of_page(page), bytes) == sum {
+            let computed = checksum(self.seed_of_page(page), bytes);
+            if computed == sum || planted("overflow-checksum-ignored") {
                 Ok(())
             } else {
                 Err(self.damaged(page, "the checksum of an overflow value does not match"))

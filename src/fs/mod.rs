@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::teeth::planted;
 
 mod map;
 mod mem;
@@ -159,8 +160,13 @@ pub(crate) fn replace_file(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) ->
     }
     let file = fs.open(&temporary, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
+    if !planted("renamed-before-sync") {
+        file.sync_data()?;
+    }
     drop(file);
     fs.rename(&temporary, &dir.join(name))?;
+    if planted("directory-not-synced") {
+        return Ok(());
+    }
     fs.sync_dir(dir)
 }

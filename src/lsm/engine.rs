@@ -56,6 +56,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::kv::Value;
 use crate::options::Compression;
+use crate::teeth::planted;
 use crate::types::{FileId, SeqNo};
 
 /// Tables in level 0 that make a compaction due.
@@ -256,7 +257,10 @@ impl LsmEngine {
         let opened = if metas.is_empty() {
             Ok(Vec::new())
         } else {
-            let synced = self.ctx.fs.sync_dir(&self.ctx.dir);
+            let synced = match planted("table-name-not-synced") {
+                true => Ok(()),
+                false => self.ctx.fs.sync_dir(&self.ctx.dir),
+            };
             synced.and_then(|()| metas.iter().map(open).collect())
         };
         if opened.is_err() {
@@ -298,6 +302,9 @@ impl LsmEngine {
             let _switch = self.switch.lock();
             let old = self.current.load_full();
             let mut immutable = old.immutable.clone();
+            if planted("all-memtables-dropped-by-one-flush") && flushed.is_some() {
+                immutable.truncate(1);
+            }
             if let Some(flushed) = flushed {
                 let oldest = immutable.pop();
                 debug_assert!(oldest.is_some_and(|oldest| Arc::ptr_eq(&oldest, flushed)));
@@ -365,7 +372,11 @@ impl LsmEngine {
         let meta = write_table(&memtable, &boundaries, output)?;
         let added = self.open_outputs(meta.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
-        if let Err(error) = self.ctx.front.make_durable(memtable.last_seq()) {
+        let durable = match planted("table-installed-before-its-log-is-durable") {
+            true => Ok(()),
+            false => self.ctx.front.make_durable(memtable.last_seq()),
+        };
+        if let Err(error) = durable {
             self.remove_outputs(added);
             return Err(error);
         }
@@ -484,6 +495,12 @@ impl LsmEngine {
                 .collect(),
             persisted_seq: None,
         };
+        if planted("inputs-removed-before-the-edit") && !is_move {
+            for (_, table) in inputs {
+                let name = table_name(table.id());
+                let _ = self.ctx.fs.remove_file(&self.ctx.dir.join(name));
+            }
+        }
         let installed = self.install(&edit, None)?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.ctx.front.progressed();
@@ -634,7 +651,7 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
             Some(FileName::CurrentTemporary) => true,
             Some(FileName::Current) | None => false,
         };
-        if is_orphan && !ctx.read_only {
+        if is_orphan && !ctx.read_only && !planted("orphans-stay") {
             ctx.fs.remove_file(&ctx.dir.join(&name))?;
         }
     }

@@ -33,6 +33,7 @@ use crate::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode, read_all, replace_file};
 use crate::record::{RecordReader, Step, append_record};
+use crate::teeth::planted;
 use crate::types::{FileId, KeyspaceId, SeqNo};
 
 /// First bytes of a manifest.
@@ -341,7 +342,9 @@ impl Manifest {
         let seed = record_seed(&self.identity, self.number);
         append_record(&mut record, seed, self.len_bytes, &edit.encode());
         file.write_all_at(&record, self.len_bytes)?;
-        file.sync_data()?;
+        if !planted("manifest-edit-not-synced") {
+            file.sync_data()?;
+        }
         self.len_bytes += record.len() as u64;
         self.acknowledge(file);
         Ok(())

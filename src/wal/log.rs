@@ -15,6 +15,7 @@ use super::sink::{Sink, open_sink};
 use super::{WalConfig, discard_file, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
+use crate::teeth::planted;
 use crate::types::SeqNo;
 
 /// Unit of zero-writing. With larger ones the page cache uses large folios, and every sync of a few
@@ -402,9 +403,15 @@ impl Log {
             segments.unsynced.iter().cloned().collect()
         };
         for segment in &list {
+            let is_active = Some(segment.number) == list.last().map(|last| last.number);
+            if planted("older-segment-not-synced") && !is_active {
+                continue;
+            }
             if let Err(e) = segment.file.sync_data() {
-                let _ = self.failure.set(e.clone());
-                self.has_failed.store(true, Ordering::Release);
+                if !planted("writes-go-on-after-a-failed-sync") {
+                    let _ = self.failure.set(e.clone());
+                    self.has_failed.store(true, Ordering::Release);
+                }
                 return Err(e);
             }
         }
@@ -457,7 +464,7 @@ impl Log {
                 });
                 (segment, temporary, next_is_anchored)
             };
-            if !next_is_anchored {
+            if !next_is_anchored && !planted("segment-unlinked-before-the-next-is-durable") {
                 // Without the next activation nothing would tell where
                 // numbers go on.
                 self.check_not_failed()?;
@@ -553,10 +560,14 @@ impl Log {
         }
         .and_then(|file| {
             file.write_all_at(&encode_header(self.store_id, &header, activation), 0)?;
-            file.sync_data()?;
+            if !planted("segment-renamed-before-sync") {
+                file.sync_data()?;
+            }
             drop(file);
             self.fs.rename(&temporary, &path)?;
-            self.fs.sync_dir(&self.dir)?;
+            if !planted("segment-name-not-synced") {
+                self.fs.sync_dir(&self.dir)?;
+            }
             let file = self.fs.open(&path, OpenMode::ReadWrite)?;
             let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
             Ok((file, sink))
@@ -584,7 +595,9 @@ impl Log {
     /// segment's name with another one's header.
     fn reuse(&self, source: &Path, temporary: &Path) -> Result<Arc<dyn File>> {
         self.fs.rename(source, temporary)?;
-        self.fs.sync_dir(&self.dir)?;
+        if !planted("old-name-of-a-recycled-segment-not-synced") {
+            self.fs.sync_dir(&self.dir)?;
+        }
         self.fs.open(temporary, OpenMode::ReadWrite)
     }
 

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
 use crate::metrics::ShardedCounter;
+use crate::teeth::planted;
 use crate::types::SeqNo;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
@@ -274,7 +275,10 @@ impl Table {
         };
         loop {
             self.count_read();
-            let bytes = self.load(no, true)?;
+            let bytes = match self.load(no, true) {
+                Err(_) if planted("read-error-is-not-found") => return Ok(false),
+                loaded => loaded?,
+            };
             let body = self.body(&bytes);
             let damaged = |what| self.corruption(index.block_at(no), what);
             let block = Block::parse(body).map_err(damaged)?;
