@@ -1,7 +1,7 @@
 //! The file system as the store sees it.
 //!
 //! Everything below the store goes through [`Fs`] and [`File`]; `std::fs`
-//! appears nowhere else. [`StdFs`] is the operating system; [`MemFs`] lives in
+//! appears nowhere else. [`StdFs`] is the operating system; [`SimFs`] lives in
 //! memory, knows which bytes were synced, and can forget the rest.
 //!
 //! # Laws that every implementation keeps
@@ -23,15 +23,15 @@ use std::sync::Arc;
 use crate::error::Result;
 
 mod map;
-mod mem;
 #[cfg(feature = "bench")]
 pub(crate) mod process;
+mod sim;
 mod std_fs;
 #[cfg(test)]
 mod tests;
 
 pub use map::{Advice, Mapping, MappingMut};
-pub use mem::MemFs;
+pub use sim::{CrashPolicy, CrashState, CrashStates, Operation, SimFs};
 pub use std_fs::StdFs;
 
 /// How a file is opened.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::SimFs;
 use hedgerow::{
     Batch, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model, ModelSnapshot,
     Options, Scan, Snapshot, WriteBatch,
@@ -305,12 +305,12 @@ pub struct Setting {
     pub keyspaces: [KeyspaceOptions; 2],
     pub path: PathBuf,
     /// The file system, if it is one that can crash.
-    pub mem: Option<MemFs>,
+    pub mem: Option<SimFs>,
 }
 
 impl Setting {
     /// Draws the sizes; the place is the caller's.
-    pub fn draw(source: &mut impl Source, path: PathBuf, mem: Option<MemFs>) -> Self {
+    pub fn draw(source: &mut impl Source, path: PathBuf, mem: Option<SimFs>) -> Self {
         let mut options = Options::new()
             .log_segment_bytes(*source.pick(&[64 << 10, 256 << 10]))
             .log_limit_bytes(*source.pick(&[128 << 10, 1 << 20]))
@@ -346,7 +346,7 @@ impl Setting {
     }
 
     /// Opens will be on this file system from now on.
-    fn boot(&mut self, mem: MemFs) {
+    fn boot(&mut self, mem: SimFs) {
         self.options.fs = std::sync::Arc::new(mem.clone());
         self.mem = Some(mem);
     }
@@ -643,7 +643,7 @@ impl Run {
                 self.open = None;
                 self.reopened()?;
             }
-            Op::Crash(recoveries) => self.crash(MemFs::crash, recoveries)?,
+            Op::Crash(recoveries) => self.crash(SimFs::crash, recoveries)?,
             Op::CrashKeeping(seed, recoveries) => {
                 self.crash(|fs| fs.crash_keeping(*seed), recoveries)?;
             }
@@ -689,7 +689,7 @@ impl Run {
     }
 
     /// Crashes, interrupts recoveries, and finds out what is left.
-    fn crash(&mut self, crash: impl FnOnce(&MemFs) -> MemFs, recoveries: &[u64]) -> Outcome {
+    fn crash(&mut self, crash: impl FnOnce(&SimFs) -> SimFs, recoveries: &[u64]) -> Outcome {
         let Some(mem) = &self.setting.mem else {
             return Ok(());
         };

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::SimFs;
 
 use crate::lockstep::{Coverage, Op, Outcome, Run, Setting, draw};
 use crate::random::{Random, Source};
@@ -97,7 +97,7 @@ fn run(setting_seed: u64, on_disk: bool, ops: &[Op], done: &mut usize) -> Outcom
     let (path, mem) = if on_disk {
         (dir.path().join("store"), None)
     } else {
-        ("/store".into(), Some(MemFs::new()))
+        ("/store".into(), Some(SimFs::new()))
     };
     let setting = Setting::draw(&mut Random::new(setting_seed), path, mem);
     let mut run = Run::start(setting)?;
