@@ -21,6 +21,8 @@ use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES};
 
 /// Name of the file.
 pub(crate) const CATALOG_FILE: &str = "CATALOG";
+/// Name of the file while it is written.
+pub(crate) const CATALOG_TEMPORARY: &str = "CATALOG.tmp";
 const MAGIC: &[u8; 8] = b"hdgrCATL";
 const VERSION: u32 = 1;
 /// Magic, version, store id, next id, count, checksum.

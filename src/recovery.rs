@@ -12,7 +12,9 @@ use std::sync::Arc;
 use crate::batch::decode_payload;
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
-use crate::catalog::{CATALOG_FILE, Catalog, CatalogEntry, keyspace_dir, parse_keyspace_dir};
+use crate::catalog::{
+    CATALOG_FILE, CATALOG_TEMPORARY, Catalog, CatalogEntry, keyspace_dir, parse_keyspace_dir,
+};
 use crate::commit::Pipeline;
 use crate::engine::{Engine, EngineContext, SequencedOp};
 use crate::error::{Error, Result};
@@ -117,7 +119,7 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
         }
         fs.create_dir_all(dir)?;
         // A directory with somebody else's files in it is probably a mistyped path.
-        let ours = ["LOCK", "wal", "CATALOG.tmp", CATALOG_FILE];
+        let ours = [LOCK_FILE, LOG_DIR, CATALOG_TEMPORARY, CATALOG_FILE];
         if let Some(name) = fs
             .read_dir(dir)?
             .iter()
@@ -156,9 +158,14 @@ fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
     Ok(catalog)
 }
 
-/// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2).
+/// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and
+/// a catalogue that was being written.
 fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
     for name in fs.read_dir(dir)? {
+        if name == CATALOG_TEMPORARY {
+            let _ = fs.remove_file(&dir.join(name));
+            continue;
+        }
         let Some(id) = parse_keyspace_dir(&name) else {
             continue;
         };

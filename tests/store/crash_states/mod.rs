@@ -32,6 +32,7 @@ use oracle::{Bounds, Found, Truth, read_all};
 use workloads::Workload;
 use world::{STORE, World, options};
 
+mod faults;
 mod oracle;
 mod workloads;
 mod world;

@@ -1,0 +1,82 @@
+//! Faults that enumerating crash states found, or that were suspected and confirmed with it. Each
+//! is named, and opens with its story.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use hedgerow::fs::{CrashPolicy, Fs, OpenMode, SimFs};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead};
+
+use super::world::{STORE, options};
+use crate::random::Random;
+use crate::sizes::{Sizes, keyspace_options};
+
+fn open(fs: &SimFs) -> Db {
+    options(fs).open(STORE).expect("the store opens")
+}
+
+fn make(db: &Db, name: &str, engine: EngineKind) -> hedgerow::Result<Keyspace> {
+    db.keyspace_with(name, keyspace_options(engine, Sizes::Tiny))
+}
+
+/// What a kill leaves before each change that `act` makes, and after the last.
+fn kills_during(fs: &SimFs, act: impl FnOnce()) -> Vec<SimFs> {
+    let images = Arc::new(Mutex::new(Vec::new()));
+    fs.on_change({
+        let images = Arc::clone(&images);
+        move |fs, _| images.lock().unwrap().push(fs.killed())
+    });
+    act();
+    fs.clear_hook();
+    let mut images = std::mem::take(&mut *images.lock().unwrap());
+    images.push(fs.killed());
+    images
+}
+
+/// Every state of a power loss now.
+fn power_losses(fs: &SimFs) -> impl Iterator<Item = SimFs> {
+    let policy = CrashPolicy::new().exhaustive_max(1024);
+    fs.crash_states(&policy).map(|state| state.fs)
+}
+
+/// A crash while the catalogue was written left `CATALOG.tmp` behind, until the next time that a keyspace was
+/// made or dropped: for ever, in most stores.
+#[test]
+fn a_catalogue_that_was_being_written_is_not_left_behind() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    let mut met = 0;
+    for image in kills_during(&fs, || drop(make(&db, "a", EngineKind::Lsm).unwrap())) {
+        let temporary = Path::new("/store/CATALOG.tmp");
+        met += u32::from(image.exists(temporary).unwrap());
+        let db = open(&image);
+        assert!(!image.exists(temporary).unwrap());
+        db.close().unwrap();
+    }
+    assert!(met > 0);
+}
+
+/// The durability that is named is the one that holds, also for the first commit after a kill.
+#[test]
+fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        let keyspace = make(&db, "a", engine).unwrap();
+        let buffered = keyspace.with_durability(Durability::Buffered);
+        for n in 0..30_u8 {
+            buffered.put([n], [n; 50]).unwrap();
+        }
+        let killed = fs.killed();
+        drop(open(&killed));
+        let killed = fs.killed();
+        let db = open(&killed);
+        let before = db.existing_keyspace("a").unwrap().unwrap().iter().count();
+        assert_eq!(before, 30);
+        for loss in power_losses(&killed) {
+            let db = open(&loss);
+            let after = db.existing_keyspace("a").unwrap().unwrap().iter().count();
+            assert_eq!(after, 30);
+        }
+    }
+}
