@@ -170,6 +170,9 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
             continue;
         };
         if catalog.entries.iter().all(|entry| entry.id != id) {
+            // The catalogue that was read may not be durable, after a kill; and the one that is may
+            // list what is removed here.
+            fs.sync_dir(dir)?;
             // Best effort: space is lost if it fails, nothing else, and the next open tries again.
             let _ = remove_tree(fs, &dir.join(name));
         }

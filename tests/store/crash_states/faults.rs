@@ -56,6 +56,34 @@ fn a_catalogue_that_was_being_written_is_not_left_behind() {
     assert!(met > 0);
 }
 
+/// A kill came when a keyspace was being dropped: the catalogue without it was in place, but its name was not
+/// synced. The next open read that catalogue and removed the keyspace's files. Then the power failed: the
+/// removal was durable, the new catalogue was not, and the old one listed a keyspace without files.
+#[test]
+fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        make(&db, "a", engine).unwrap().put("k", "v").unwrap();
+        for image in kills_during(&fs, || db.drop_keyspace("a").unwrap()) {
+            let losses = Arc::new(Mutex::new(Vec::new()));
+            image.on_change({
+                let losses = Arc::clone(&losses);
+                move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
+            });
+            drop(open(&image));
+            image.clear_hook();
+            for loss in losses.lock().unwrap().drain(..) {
+                let db = open(&loss);
+                assert!(db.verify().unwrap().is_clean());
+                if let Some(keyspace) = db.existing_keyspace("a").unwrap() {
+                    assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+                }
+            }
+        }
+    }
+}
+
 /// The durability that is named is the one that holds, also for the first commit after a kill.
 #[test]
 fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
