@@ -84,6 +84,82 @@ fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
     }
 }
 
+/// A kill came when a flush or a checkpoint had written its manifest edit or meta page, but not
+/// synced it. The next open read it and let go of the log that the flush had made superfluous. Then the
+/// power failed, and took the edit: neither the log nor the tables had the commits.
+#[test]
+fn the_log_outlives_a_flush_that_a_kill_left_unsynced() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        let keyspace = make(&db, "a", engine).unwrap();
+        let value = Random::new(1).bytes(9000);
+        for n in 0..16_u8 {
+            keyspace.put([n], &value).unwrap();
+        }
+        for (at, image) in kills_during(&fs, || keyspace.flush().unwrap())
+            .iter()
+            .enumerate()
+        {
+            let db = open(image);
+            while db.run_background_once().unwrap() {}
+            for loss in power_losses(image) {
+                let db = open(&loss);
+                let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+                for n in 0..16_u8 {
+                    let found = keyspace.get([n]).unwrap();
+                    assert!(
+                        found.is_some_and(|found| found == value[..]),
+                        "{engine}, kill {at}, key {n}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A kill came when a new manifest had been named by `CURRENT`, and that name was not synced. The next open read the
+/// new manifest and removed the old one as an orphan. Then the power failed: `CURRENT` was the old
+/// one, and named a manifest that was gone.
+#[test]
+fn the_old_manifest_outlives_a_current_that_is_not_durable() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    let keyspace = make(&db, "a", EngineKind::Lsm).unwrap();
+    keyspace.put("k", "v").unwrap();
+    keyspace.flush().unwrap();
+    keyspace.put("l", "w").unwrap();
+    drop((keyspace, db));
+    // A torn edit makes the next flush begin a new manifest.
+    let path = Path::new("/store/ks-00000001/MANIFEST-0000000000000001");
+    let file = fs.open(path, OpenMode::ReadWrite).unwrap();
+    file.write_all_at(&[9; 30], file.len().unwrap()).unwrap();
+    file.sync_data().unwrap();
+
+    let db = open(&fs);
+    let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+    for image in kills_during(&fs, || keyspace.flush().unwrap()) {
+        let losses = Arc::new(Mutex::new(Vec::new()));
+        image.on_change({
+            let losses = Arc::clone(&losses);
+            move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
+        });
+        drop(open(&image));
+        image.clear_hook();
+        for loss in losses.lock().unwrap().drain(..) {
+            let db = open(&loss);
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+            assert_eq!(keyspace.get("l").unwrap().unwrap(), b"w");
+        }
+    }
+    let manifests = fs.read_dir(Path::new("/store/ks-00000001")).unwrap();
+    assert!(
+        manifests.contains(&"MANIFEST-0000000000000002".to_owned()),
+        "a new one was begun"
+    );
+}
+
 /// The durability that is named is the one that holds, also for the first commit after a kill.
 #[test]
 fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
