@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::checksum::{checksum, seed_of};
 use crate::coding::{Reader, Truncated, get_u32, put_bytes};
 use crate::error::{Error, Result};
-use crate::fs::{self, Fs, OpenMode};
+use crate::fs::{self, Fs, NotReplaced, OpenMode};
 use crate::options::{Compression, EngineKind, KeyspaceOptions};
 use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES};
 
@@ -69,7 +69,7 @@ impl Catalog {
     }
 
     /// Replaces the catalogue of the store in `dir`, durably.
-    pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
+    pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path) -> Result<(), NotReplaced> {
         fs::replace_file(fs, dir, CATALOG_FILE, &self.encode())
     }
 

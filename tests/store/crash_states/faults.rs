@@ -160,6 +160,45 @@ fn the_old_manifest_outlives_a_current_that_is_not_durable() {
     );
 }
 
+/// Making a keyspace failed when the catalogue with it was in place, but its name could not be synced. The next
+/// attempt took the same number and removed the directory first, which the catalogue on disk listed.
+#[test]
+fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
+    for engine in EngineKind::ALL {
+        let mut failed = 0;
+        for n in 0..40 {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            make(&db, "before", engine).unwrap().put("k", "v").unwrap();
+            fs.fail_once_after(n, std::io::ErrorKind::Other);
+            let outcome = make(&db, "a", engine);
+            fs.heal();
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+            let losses = Arc::new(Mutex::new(Vec::new()));
+            fs.on_change({
+                let losses = Arc::clone(&losses);
+                move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
+            });
+            let again = make(&db, "a", engine).unwrap();
+            fs.clear_hook();
+            again.put("l", "w").unwrap();
+            for loss in losses.lock().unwrap().drain(..) {
+                let db = open(&loss);
+                let keyspace = db.existing_keyspace("before").unwrap().unwrap();
+                assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+                make(&db, "a", engine).unwrap().put("l", "w").unwrap();
+            }
+            let db = open(&fs.crash());
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert_eq!(keyspace.get("l").unwrap().unwrap(), b"w");
+        }
+        assert!(failed > 5, "{failed}");
+    }
+}
+
 /// The durability that is named is the one that holds, also for the first commit after a kill.
 #[test]
 fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
