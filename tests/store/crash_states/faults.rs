@@ -199,6 +199,43 @@ fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
     }
 }
 
+/// Dropping a keyspace failed when the catalogue without it was in place, but its name could not be synced. The store
+/// went on as if the keyspace were there, and acknowledged commits to it, which the next open threw away
+/// together with its files.
+#[test]
+fn a_commit_after_a_failed_drop_is_kept_or_refused() {
+    for engine in EngineKind::ALL {
+        let mut failed = 0;
+        for n in 0..40 {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            let keyspace = make(&db, "a", engine).unwrap();
+            keyspace.put("k", "v").unwrap();
+            fs.fail_once_after(n, std::io::ErrorKind::Other);
+            let outcome = db.drop_keyspace("a");
+            fs.heal();
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+            assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+            let is_acknowledged = keyspace.put("l", "w").is_ok();
+            for image in [fs.killed()].into_iter().chain(power_losses(&fs)) {
+                let db = open(&image);
+                match db.existing_keyspace("a").unwrap() {
+                    Some(keyspace) => {
+                        assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+                        assert_eq!(keyspace.get("l").unwrap().is_some(), is_acknowledged);
+                    }
+                    // The drop came through after all: then nothing may have been promised.
+                    None => assert!(!is_acknowledged, "failure at {n}"),
+                }
+            }
+        }
+        assert!(failed > 3, "{failed}");
+    }
+}
+
 /// The durability that is named is the one that holds, also for the first commit after a kill.
 #[test]
 fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
