@@ -148,14 +148,29 @@ fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
     debug_assert!(!options.read_only, "take_lock refuses a missing store");
     fs.create_dir_all(&dir.join(LOG_DIR))?;
     fs.sync_dir(dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs.sync_dir(parent)?;
-    }
+    sync_above(fs, dir)?;
     // RandomState is seeded by the operating system; no other randomness is needed.
     let store_id = RandomState::new().build_hasher().finish();
     let catalog = Catalog::new(store_id);
     catalog.store(fs, dir)?;
     Ok(catalog)
+}
+
+/// Makes the names on the way to `dir` durable: any of them may be new.
+fn sync_above(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    for (distance, above) in dir.ancestors().skip(1).enumerate() {
+        let is_here = above.as_os_str().is_empty();
+        match fs.sync_dir(if is_here { Path::new(".") } else { above }) {
+            // A directory that may not even be listed is none that we have made something in.
+            Err(Error::Io { source, .. })
+                if distance > 0 && source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                break;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and

@@ -236,6 +236,26 @@ fn a_commit_after_a_failed_drop_is_kept_or_refused() {
     }
 }
 
+/// A new store in a directory that was new itself, or that was given by a relative path, was lost as
+/// a whole to a power loss: only the names in the store's own parent were synced, and none for a
+/// path without a parent.
+#[test]
+fn a_new_store_survives_a_power_loss_with_the_directories_above_it() {
+    for path in ["/new/and/deep/store", "store", "new/store"] {
+        let fs = SimFs::new();
+        let db = options(&fs).open(path).unwrap();
+        make(&db, "a", EngineKind::Lsm)
+            .unwrap()
+            .put("k", "v")
+            .unwrap();
+        let image = fs.crash();
+        let db = options(&image).create_if_missing(false).open(path);
+        let db = db.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+    }
+}
+
 /// The durability that is named is the one that holds, also for the first commit after a kill.
 #[test]
 fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
