@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 
-use hedgerow::fs::SimFs;
+use hedgerow::fs::{CrashPolicy, SimFs};
 use hedgerow::{
     Batch, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model, ModelSnapshot,
     Options, Scan, Snapshot, WriteBatch,
@@ -201,6 +201,11 @@ pub enum Op {
     Crash(Vec<u64>),
     /// As [`Op::Crash`], but a part, chosen by the seed, of what was not synced is kept.
     CrashKeeping(u64, Vec<u64>),
+    /// As [`Op::Crash`], to one of the states that the fault model allows, chosen by the seed.
+    CrashState(u64, Vec<u64>),
+    /// The process is killed, which loses nothing. The recovery is not interrupted, but a power
+    /// loss follows.
+    Kill,
 }
 
 impl Op {
@@ -286,7 +291,12 @@ pub fn draw(source: &mut impl Source) -> Op {
         20 => Op::Crash(recoveries(source)),
         _ => {
             let seed = source.below(1 << 16);
-            Op::CrashKeeping(seed, recoveries(source))
+            let recoveries = recoveries(source);
+            match seed % 4 {
+                0 | 1 => Op::CrashKeeping(seed, recoveries),
+                2 => Op::CrashState(seed, recoveries),
+                _ => Op::Kill,
+            }
         }
     }
 }
@@ -358,6 +368,7 @@ pub struct Coverage {
     pub operations: u64,
     pub commits: u64,
     pub crashes: u64,
+    pub kills: u64,
     pub interrupted_recoveries: u64,
     pub reopens: u64,
     pub snapshot_reads: u64,
@@ -369,6 +380,7 @@ impl Coverage {
         self.operations += other.operations;
         self.commits += other.commits;
         self.crashes += other.crashes;
+        self.kills += other.kills;
         self.interrupted_recoveries += other.interrupted_recoveries;
         self.reopens += other.reopens;
         self.snapshot_reads += other.snapshot_reads;
@@ -647,6 +659,15 @@ impl Run {
             Op::CrashKeeping(seed, recoveries) => {
                 self.crash(|fs| fs.crash_keeping(*seed), recoveries)?;
             }
+            Op::CrashState(seed, recoveries) => {
+                let policy = CrashPolicy::new().seed(*seed);
+                let state = |fs: &SimFs| {
+                    let states = fs.crash_states(&policy);
+                    states.state(*seed as usize % states.len()).fs
+                };
+                self.crash(state, recoveries)?;
+            }
+            Op::Kill => self.kill()?,
         }
         Ok(())
     }
@@ -686,6 +707,25 @@ impl Run {
             walk_together(keyspace.iter(), model.iter(), &moves)?;
         }
         Ok(())
+    }
+
+    /// Kills the process. Everything acknowledged is there for the next one, and once that has opened the
+    /// store, a power loss cannot take it either.
+    fn kill(&mut self) -> Outcome {
+        let Some(mem) = &self.setting.mem else {
+            return Ok(());
+        };
+        let image = mem.killed();
+        self.open = None;
+        self.coverage.kills += 1;
+        self.setting.boot(image.clone());
+        self.open()?;
+        self.compare_all()?;
+        let again = image.crash();
+        self.open = None;
+        self.setting.boot(again);
+        self.all_durable();
+        self.reopened()
     }
 
     /// Crashes, interrupts recoveries, and finds out what is left.

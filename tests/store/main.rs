@@ -16,4 +16,5 @@ mod random_operations;
 mod real_data;
 mod regressions;
 mod rig;
+mod same_operations;
 mod sizes;

@@ -38,9 +38,9 @@ mod workloads;
 mod world;
 
 /// How often, in images, the recovery is cut off, at the first and at the second level.
-const INSIDE_EVERY: [u64; 2] = [24, 160];
+const INSIDE_EVERY: [u64; 2] = [60, 100];
 /// How often, in moments, the process is killed.
-const KILL_EVERY: u64 = 12;
+const KILL_EVERY: u64 = 24;
 /// How often, in images, everything is flushed and compacted after the recovery, and compared once more.
 const THOROUGH_EVERY: u64 = 16;
 
