@@ -280,3 +280,44 @@ fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
         }
     }
 }
+
+/// The sync of a manifest edit or a meta page failed, and the process ended. The next one read what the page
+/// cache still showed. Syncing that would write nothing, since the operating system holds it for
+/// clean, so it must be written again before the log is let go because of it.
+#[test]
+fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
+    for engine in EngineKind::ALL {
+        let mut failed = 0;
+        let value = Random::new(2).bytes(9000);
+        for n in 0..200 {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            let keyspace = make(&db, "a", engine).unwrap();
+            for n in 0..16_u8 {
+                keyspace.put([n], &value).unwrap();
+            }
+            fs.fail_once_after(n, std::io::ErrorKind::Other);
+            let outcome = keyspace.flush();
+            fs.heal();
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+            let killed = fs.killed();
+            let db = open(&killed);
+            while db.run_background_once().unwrap() {}
+            for loss in power_losses(&killed) {
+                let db = open(&loss);
+                let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+                for key in 0..16_u8 {
+                    let found = keyspace.get([key]).unwrap();
+                    assert!(
+                        found.is_some_and(|found| found == value[..]),
+                        "{engine}, failure at {n}, key {key}"
+                    );
+                }
+            }
+        }
+        assert!(failed > 3, "{engine}: {failed}");
+    }
+}
