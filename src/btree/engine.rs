@@ -110,7 +110,7 @@ impl BTreeEngine {
 
     fn with_file(context: EngineContext, file: Arc<dyn File>) -> Result<Arc<dyn Engine>> {
         let page_size = context.options.page_size_bytes;
-        let (meta, stale_meta_page) = read_meta(&context, &*file)?;
+        let (meta, mut stale_meta_page) = read_meta(&context, &*file)?;
         let needed = u128::from(meta.file_pages) * u128::from(page_size);
         let len = file.len()?;
         if u128::from(len) < needed {
@@ -121,6 +121,10 @@ impl BTreeEngine {
             ));
         }
         let free = read_freelist(&context, &*file, &meta)?;
+        if let Some(stale) = stale_meta_page.filter(|_| !context.read_only) {
+            write_meta_pages(&context, &*file, &meta, stale)?;
+            stale_meta_page = None;
+        }
         let pager = Pager::new(
             file,
             page_size as usize,
@@ -238,6 +242,23 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
         ));
     }
     Ok((meta, stale))
+}
+
+/// Makes `meta` durable, then the stale meta page like it. A kill may have come before the sync of the page that
+/// was read, or the sync may have failed and the operating system may hold the page for clean; so it
+/// is written again. Without this the log could be let go up to a checkpoint that a power loss takes back.
+fn write_meta_pages(
+    context: &EngineContext,
+    file: &dyn File,
+    meta: &Meta,
+    stale: u64,
+) -> Result<()> {
+    let bytes = meta.encode(context.store_id, context.keyspace);
+    for page in [1 - stale, stale] {
+        file.write_all_at(&bytes, page * u64::from(meta.page_size))?;
+        file.sync_data()?;
+    }
+    Ok(())
 }
 
 fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Result<FreeSpace> {

@@ -19,6 +19,10 @@
 //! - **F5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
 //!   more: the next edit begins a new manifest. Tables that the failed edit would have added are not
 //!   removed by this process, because the edit may be durable after all.
+//! - **F6** Opening makes durable what it read, before anything is removed or let go because of it. After a kill the last
+//!   edit, or the name `CURRENT`, may be visible and not durable; after a failed sync the operating system
+//!   may hold the edit for clean, so it is written again. An acknowledgement, or what is left of
+//!   one, says that both are durable.
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
@@ -271,13 +275,16 @@ impl Manifest {
         let mut reader =
             RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
         let mut first_len_bytes = 0;
+        // Where the last edit begins, if nothing was appended behind it.
+        let mut unacknowledged = None;
         let is_whole = loop {
             match reader.step() {
                 Step::Record {
                     payload: [TAG_ACKNOWLEDGED],
                     ..
-                } => {}
+                } => unacknowledged = None,
                 Step::Record { offset, payload } => {
+                    unacknowledged = Some(offset);
                     let applied = Edit::decode(payload)
                         .map_err(|Truncated| "an edit is malformed".to_owned())
                         .and_then(|edit| contents.apply(edit));
@@ -297,6 +304,12 @@ impl Manifest {
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
         };
+        if let Some(start) = unacknowledged.filter(|_| is_whole && !read_only) {
+            // F6
+            file.write_all_at(&bytes[start as usize..], start)?;
+            file.sync_data()?;
+            fs.sync_dir(dir)?;
+        }
         let manifest = Self {
             fs,
             dir: dir.to_path_buf(),

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::SimFs;
 use hedgerow::{Db, Durability, EngineKind, Kv, KvRead, Options};
 
 use crate::image::Image;
@@ -42,7 +42,7 @@ impl Source for Bytes<'_> {
 /// that an input always does the same.
 pub fn operations(input: &[u8]) {
     let mut source = Bytes(input);
-    let mut setting = Setting::draw(&mut source, "/store".into(), Some(MemFs::new()));
+    let mut setting = Setting::draw(&mut source, "/store".into(), Some(SimFs::new()));
     setting.options = setting.options.background_threads(0).background_sync_ms(0);
     let mut run = Run::start(setting).unwrap_or_else(|reason| panic!("{reason}"));
     let mut count = 0;
@@ -62,7 +62,7 @@ pub fn operations(input: &[u8]) {
 pub fn template() -> &'static Image {
     static TEMPLATE: OnceLock<Image> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         let db = tiny(&fs, false).open("/store").unwrap();
         let mut random = Random::new(30);
         for engine in EngineKind::ALL {
@@ -88,7 +88,7 @@ pub fn template() -> &'static Image {
     })
 }
 
-fn tiny(fs: &MemFs, read_only: bool) -> Options {
+fn tiny(fs: &SimFs, read_only: bool) -> Options {
     crate::sizes::tiny(Options::new())
         .fs(Arc::new(fs.clone()))
         .background_threads(0)
@@ -129,7 +129,7 @@ pub fn open_hostile(input: &[u8]) {
             }
         }
     }
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     image.write(&fs, Path::new("/store"));
     for read_only in [true, false] {
         if let Ok(db) = tiny(&fs, read_only).open("/store") {

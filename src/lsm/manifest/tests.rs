@@ -1,7 +1,7 @@
 use std::ops::Bound;
 
 use super::*;
-use crate::fs::MemFs;
+use crate::fs::SimFs;
 
 const IDENTITY: Identity = Identity {
     store_id: 0x1122_3344_5566_7788,
@@ -29,13 +29,13 @@ fn dir() -> PathBuf {
     PathBuf::from("/lsm")
 }
 
-fn open(fs: &MemFs) -> Result<(Manifest, Contents)> {
+fn open(fs: &SimFs) -> Result<(Manifest, Contents)> {
     Manifest::open(Arc::new(fs.clone()), &dir(), IDENTITY, false)
 }
 
 /// Makes a manifest of `edits` edits, each of which adds table `n` and removes table `n - 2`.
-fn grown(edits: u64) -> (MemFs, Manifest, Vec<Contents>) {
-    let fs = MemFs::new();
+fn grown(edits: u64) -> (SimFs, Manifest, Vec<Contents>) {
+    let fs = SimFs::new();
     fs.create_dir_all(&dir()).unwrap();
     fs.sync_dir(Path::new("/")).unwrap();
     let mut manifest = Manifest::create(Arc::new(fs.clone()), &dir(), IDENTITY).unwrap();
@@ -59,12 +59,12 @@ fn grown(edits: u64) -> (MemFs, Manifest, Vec<Contents>) {
     (fs, manifest, states)
 }
 
-fn bytes_of(fs: &MemFs, name: &str) -> Vec<u8> {
+fn bytes_of(fs: &SimFs, name: &str) -> Vec<u8> {
     let file = fs.open(&dir().join(name), OpenMode::Read).unwrap();
     read_all(&*file, 1 << 20).unwrap()
 }
 
-fn replace(fs: &MemFs, name: &str, bytes: &[u8]) {
+fn replace(fs: &SimFs, name: &str, bytes: &[u8]) {
     replace_file(fs, &dir(), name, bytes).unwrap();
 }
 

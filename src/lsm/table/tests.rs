@@ -13,7 +13,7 @@ use crate::cache::BlockCache;
 use crate::checksum::{checksum, mix64, seed_of};
 use crate::coding::Reader;
 use crate::error::Error;
-use crate::fs::{File, Fs, MemFs, OpenMode, StdFs, read_all};
+use crate::fs::{File, Fs, OpenMode, SimFs, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
@@ -402,7 +402,7 @@ fn threads_share_a_table() {
 fn a_finished_table_survives_a_power_loss_and_an_unfinished_one_is_refused() {
     let mut random = Random(12);
     let rows = random_rows(&mut random, Shape::Random, 20_000);
-    let memory = MemFs::new();
+    let memory = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(memory.clone());
     let (done, cut) = (Path::new("/done"), Path::new("/cut"));
     let options = options(1024, Compression::None);
