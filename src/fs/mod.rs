@@ -2,7 +2,8 @@
 //!
 //! Everything below the store goes through [`Fs`] and [`File`]; `std::fs`
 //! appears nowhere else. [`StdFs`] is the operating system; [`MemFs`] lives in
-//! memory, knows which bytes were synced, and can forget the rest.
+//! memory, knows which bytes were synced, and can forget the rest; [`FaultFs`] wraps either and fails
+//! as planned.
 //!
 //! # Laws that every implementation keeps
 //!
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 
+mod fault;
 mod map;
 mod mem;
 #[cfg(feature = "bench")]
@@ -30,6 +32,7 @@ mod std_fs;
 #[cfg(test)]
 mod tests;
 
+pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub use map::{Advice, Mapping, MappingMut};
 pub use mem::MemFs;
 pub use std_fs::StdFs;
