@@ -6,6 +6,7 @@ mod conformance;
 mod corpus;
 mod damage;
 mod database;
+mod faults;
 mod fuzzing;
 mod image;
 mod kills;
