@@ -4,6 +4,7 @@
 //! reads. What a workload asks for may fail at any time; the driver decides whether it was allowed to,
 //! and goes on.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +41,10 @@ impl Position {
     }
 
     fn is_sync(&self) -> bool {
-        matches!(self.kind, OpKind::Sync | OpKind::SyncDir)
+        let kinds = self.lasting.iter().chain([&self.kind]);
+        kinds
+            .copied()
+            .any(|kind| matches!(kind, OpKind::Sync | OpKind::SyncDir))
     }
 }
 
@@ -122,6 +126,8 @@ pub struct Driver {
     live: State,
     /// What the store holds is not known until the end: opening it again failed.
     lost_sight: bool,
+    /// Checkpoints fail with this until the store is reopened: the error of the last step of one.
+    stuck: RefCell<Option<String>>,
     changes: u64,
 }
 
@@ -152,6 +158,7 @@ impl Driver {
             doubtful: Vec::new(),
             live: State::new(),
             lost_sight: false,
+            stuck: RefCell::default(),
             changes: 0,
         }
     }
@@ -194,11 +201,15 @@ impl Driver {
             Err(error) => {
                 let read_only = matches!(error, Error::ReadOnly { .. }) && !reading;
                 let after_sync = read_only && self.position.is_some_and(|p| p.is_sync());
+                let stuck = self.stuck.borrow().as_ref() == Some(&error.to_string());
                 assert!(
-                    self.excused(before, reading) || after_sync,
+                    self.excused(before, reading) || after_sync || stuck && !reading,
                     "{what} failed without a reason: {error}"
                 );
                 self.expect_plain_words(&error);
+                if ends_checkpoints(&error) {
+                    *self.stuck.borrow_mut() = Some(error.to_string());
+                }
                 None
             }
         }
@@ -233,10 +244,27 @@ impl Driver {
             if !self.open() {
                 return;
             }
-            if !self
-                .slots
-                .get(name)
-                .is_some_and(|slot| slot.presence != Presence::Gone)
+            let db = self.db.clone().expect("an open store");
+            if self.presence(name) == Some(Presence::Unknown) {
+                // The store decides what became of it.
+                match self.attempt("finding a keyspace", false, || db.existing_keyspace(name)) {
+                    None => continue,
+                    Some(found) => {
+                        let slot = self.slots.get_mut(name).expect("a slot");
+                        slot.presence = match found {
+                            Some(_) => Presence::Present,
+                            None => Presence::Gone,
+                        };
+                        slot.handle = found;
+                    }
+                }
+                if self.presence(name) == Some(Presence::Present) {
+                    return;
+                }
+            }
+            if self
+                .presence(name)
+                .is_none_or(|presence| presence == Presence::Gone)
             {
                 let slot = Slot {
                     of: self.incarnations,
@@ -248,7 +276,6 @@ impl Driver {
                 self.live.resize(self.incarnations, Map::new());
                 self.slots.insert(name, slot);
             }
-            let db = self.db.clone().expect("an open store");
             let handle = self.attempt("making a keyspace", false, || {
                 db.keyspace_with(name, keyspace_options(engine, Sizes::Tiny))
             });
@@ -259,6 +286,10 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    fn presence(&self, name: &str) -> Option<Presence> {
+        self.slots.get(name).map(|slot| slot.presence)
     }
 
     /// Drops the keyspace `name`.
@@ -291,6 +322,7 @@ impl Driver {
     /// Closes the store, properly or by letting go of it, and opens it again.
     pub fn reopen(&mut self, properly: bool) {
         let Some(db) = self.db.take() else { return };
+        *self.stuck.borrow_mut() = None;
         for slot in self.slots.values_mut() {
             slot.handle = None;
         }
@@ -392,8 +424,10 @@ impl Driver {
             Err(error) => {
                 self.expect_plain_words(&error);
                 let read_only = matches!(error, Error::ReadOnly { .. });
+                let stuck = self.stuck.borrow().as_ref() == Some(&error.to_string());
                 assert!(
-                    self.excused(before, false)
+                    stuck
+                        || self.excused(before, false)
                         || read_only && self.position.is_some_and(|p| p.is_sync()),
                     "a commit failed without a reason: {error}"
                 );
@@ -410,8 +444,10 @@ impl Driver {
                         );
                     }
                 }
-                if matches!(&error, Error::Io { op: "sync", path, .. } if path.parent().is_some_and(|dir| dir.ends_with("wal")))
-                {
+                if ends_checkpoints(&error) {
+                    *self.stuck.borrow_mut() = Some(error.to_string());
+                }
+                if is_log_sync(&error) {
                     let again = handles[0].put(b"after a failed sync", b"");
                     assert!(
                         matches!(again, Err(Error::ReadOnly { .. })),
@@ -678,9 +714,11 @@ impl Driver {
         let excuse = self.position.take();
         // Without reopening: once the disk works again, so does the store, unless a sync failed.
         if let Some(db) = &self.db {
-            let refused = |outcome: &Result<()>| {
-                matches!(outcome, Err(Error::ReadOnly { .. }))
-                    && excuse.is_some_and(|p| p.is_sync())
+            let stuck = self.stuck.borrow().clone();
+            let refused = |outcome: &Result<()>| match outcome {
+                Ok(()) => false,
+                Err(Error::ReadOnly { .. }) => excuse.is_some_and(|p| p.is_sync()),
+                Err(error) => Some(error.to_string()) == stuck,
             };
             let written = self.slots.iter().find_map(|(name, slot)| {
                 let handle = slot.handle.clone()?;
@@ -721,9 +759,11 @@ impl Driver {
             .map(|(name, slot)| (*name, slot.of, slot.engine, slot.presence))
             .collect();
         let (acknowledged, doubtful) = (self.acknowledged.clone(), self.doubtful.clone());
+        let durable = self.durable;
         for (mem, loss) in [(self.mem.clone(), loses), (after_power_loss, true)] {
             self.acknowledged.clone_from(&acknowledged);
             self.doubtful.clone_from(&doubtful);
+            self.durable = durable;
             for (name, of, engine, presence) in &slots {
                 let slot = Slot {
                     of: *of,
@@ -793,6 +833,24 @@ impl Driver {
             slot.handle = None;
         }
     }
+}
+
+/// True if a B-tree checkpoint failed where nobody knows which tree a reopen would find. No later one is
+/// tried then, until the store is reopened.
+fn ends_checkpoints(error: &Error) -> bool {
+    match error {
+        Error::Io {
+            op, path, offset, ..
+        } if path.ends_with("tree.hdb") => {
+            *op == "sync" || *op == "write" && offset.is_some_and(|at| at < 2048)
+        }
+        _ => false,
+    }
+}
+
+/// True if records of the log could not be synced, not a segment in the making.
+fn is_log_sync(error: &Error) -> bool {
+    matches!(error, Error::Io { op: "sync", path, .. } if path.extension().is_some_and(|e| e == "log"))
 }
 
 pub fn key_of(n: u32) -> Vec<u8> {

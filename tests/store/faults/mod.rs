@@ -12,6 +12,7 @@
 //! `HEDGEROW_FAULT="flush lsm Write 17 Short" cargo test --test store faults`.
 
 mod driver;
+mod found;
 mod workloads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -182,7 +183,7 @@ fn at_every_position() {
         }
     });
     let failures = failures.into_inner().unwrap();
-    for failure in failures.iter().take(40) {
+    for failure in failures.iter().take(400) {
         report(format_args!("{failure}"));
     }
     assert!(
