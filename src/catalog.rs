@@ -71,6 +71,27 @@ impl Catalog {
         fs::replace_file(fs, dir, CATALOG_FILE, &self.encode())
     }
 
+    /// Replaces this catalogue of the store in `dir` by `new`, durably, in memory and on the disk. If it is unknown
+    /// afterwards which of them is on the disk, this one is put back there; if that fails too, `unknown` is
+    /// told the error: whoever goes on with either could lose what is acknowledged.
+    pub(crate) fn replace(
+        &mut self,
+        new: Self,
+        fs: &dyn Fs,
+        dir: &Path,
+        unknown: impl FnOnce(&Error),
+    ) -> Result<()> {
+        fs::write_temporary(fs, dir, CATALOG_FILE, &new.encode())?;
+        if let Err(error) = fs::name_temporary(fs, dir, CATALOG_FILE) {
+            if self.store(fs, dir).is_err() {
+                unknown(&error);
+            }
+            return Err(error);
+        }
+        *self = new;
+        Ok(())
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);

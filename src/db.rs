@@ -181,8 +181,9 @@ impl Db {
         };
         let mut listed = catalog.clone();
         listed.entries.retain(|entry| entry.id != open.id);
-        listed.store(&*parts.options.fs, &parts.dir)?;
-        *catalog = listed;
+        catalog.replace(listed, &*parts.options.fs, &parts.dir, |error| {
+            parts.hub.fail(error);
+        })?;
         open.mark_dropped();
         parts.registry.remove(open.id);
         parts.hub.progressed();

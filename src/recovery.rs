@@ -341,8 +341,7 @@ pub(crate) fn make_keyspace(
     let mut listed = catalog.clone();
     listed.next_id = entry.id.0 + 1;
     listed.entries.push(entry);
-    listed.store(fs, &parts.dir)?;
-    *catalog = listed;
+    catalog.replace(listed, fs, &parts.dir, |error| parts.hub.fail(error))?;
     if let Some(recorder) = &parts.recorder {
         recorder.declare(&keyspace);
     }

@@ -156,14 +156,27 @@ pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
 /// over the old one, sync the directory. The order is the point: a rename
 /// that is durable before the data would leave an empty file.
 pub(crate) fn replace_file(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let temporary = dir.join(format!("{name}.tmp"));
+    write_temporary(fs, dir, name, bytes)?;
+    name_temporary(fs, dir, name)
+}
+
+/// The first half of [`replace_file`]: an error leaves the old content.
+pub(crate) fn write_temporary(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let temporary = temporary_name(dir, name);
     if fs.exists(&temporary)? {
         fs.remove_file(&temporary)?;
     }
     let file = fs.open(&temporary, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
-    drop(file);
-    fs.rename(&temporary, &dir.join(name))?;
+    file.sync_data()
+}
+
+/// The second half of [`replace_file`]: after an error either content may be there.
+pub(crate) fn name_temporary(fs: &dyn Fs, dir: &Path, name: &str) -> Result<()> {
+    fs.rename(&temporary_name(dir, name), &dir.join(name))?;
     fs.sync_dir(dir)
+}
+
+fn temporary_name(dir: &Path, name: &str) -> std::path::PathBuf {
+    dir.join(format!("{name}.tmp"))
 }
