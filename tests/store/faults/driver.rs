@@ -40,11 +40,13 @@ impl Position {
         self.kind == OpKind::Sync && matches!(self.fault, Fault::SyncDropped | Fault::SyncLost)
     }
 
-    fn is_sync(&self) -> bool {
+    /// True if the store may turn read-only: a sync can fail, or the read of a page that a B-tree needs to
+    /// apply a commit that is already logged.
+    fn may_end_writing(&self) -> bool {
         let kinds = self.lasting.iter().chain([&self.kind]);
         kinds
             .copied()
-            .any(|kind| matches!(kind, OpKind::Sync | OpKind::SyncDir))
+            .any(|kind| matches!(kind, OpKind::Sync | OpKind::SyncDir | OpKind::Read))
     }
 }
 
@@ -200,10 +202,10 @@ impl Driver {
             Ok(value) => Some(value),
             Err(error) => {
                 let read_only = matches!(error, Error::ReadOnly { .. }) && !reading;
-                let after_sync = read_only && self.position.is_some_and(|p| p.is_sync());
+                let after_sync = read_only && self.position.is_some_and(|p| p.may_end_writing());
                 let stuck = self.stuck.borrow().as_ref() == Some(&error.to_string());
                 assert!(
-                    self.excused(before, reading) || after_sync || stuck && !reading,
+                    self.excused(before, reading) || after_sync || stuck,
                     "{what} failed without a reason: {error}"
                 );
                 self.expect_plain_words(&error);
@@ -428,7 +430,7 @@ impl Driver {
                 assert!(
                     stuck
                         || self.excused(before, false)
-                        || read_only && self.position.is_some_and(|p| p.is_sync()),
+                        || read_only && self.position.is_some_and(|p| p.may_end_writing()),
                     "a commit failed without a reason: {error}"
                 );
                 // Nothing of it can be seen.
@@ -444,7 +446,7 @@ impl Driver {
                         );
                     }
                 }
-                if ends_checkpoints(&error) {
+                if ends_checkpoints(&error) || ends_applying(&error) {
                     *self.stuck.borrow_mut() = Some(error.to_string());
                 }
                 if is_log_sync(&error) {
@@ -717,7 +719,7 @@ impl Driver {
             let stuck = self.stuck.borrow().clone();
             let refused = |outcome: &Result<()>| match outcome {
                 Ok(()) => false,
-                Err(Error::ReadOnly { .. }) => excuse.is_some_and(|p| p.is_sync()),
+                Err(Error::ReadOnly { .. }) => excuse.is_some_and(|p| p.may_end_writing()),
                 Err(error) => Some(error.to_string()) == stuck,
             };
             let written = self.slots.iter().find_map(|(name, slot)| {
@@ -846,6 +848,12 @@ fn ends_checkpoints(error: &Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// True if a page could not be read that a B-tree needed to apply a commit. The commit was logged, so the
+/// keyspace may answer with this until the store is reopened.
+fn ends_applying(error: &Error) -> bool {
+    matches!(error, Error::Io { op: "read", path, .. } if path.ends_with("tree.hdb"))
 }
 
 /// True if records of the log could not be synced, not a segment in the making.

@@ -52,6 +52,7 @@ fn writing_on_after_a_lost_sync(engine: EngineKind) {
         let _ = db.flush();
         let _ = db.compact();
         let tried = fs.fired() > 0;
+        fs.heal();
         drop((data, db));
 
         let db = open(&options);
@@ -113,6 +114,7 @@ fn a_log_segment_that_went_with_an_error_is_let_go_once() {
                     worked.unwrap();
                 }
             }
+            fs.heal();
             db.flush().unwrap();
             db.wait_idle().unwrap();
             let kept = db.stats().log_live_bytes;
@@ -189,6 +191,32 @@ fn a_keyspace_whose_making_failed_leaves_a_store_that_opens() {
                         assert_eq!(data.get(b"a").unwrap().unwrap(), b"1");
                     }
                 }
+            }
+        }
+    }
+}
+
+/// A record that did not fit made the log go on to the next segment; writing that segment's activation reported
+/// an error although it had arrived. The next record fitted the old segment again, and was acknowledged there; but
+/// recovery believed the activation, which cut off what follows.
+#[test]
+fn a_segment_whose_activation_failed_cuts_nothing_off() {
+    for fault in [Fault::Arrived, Fault::Short] {
+        for position in 0..40 {
+            let (fs, mem, options) = disk();
+            let db = open(&options);
+            let data = keyspace(&db, "data", EngineKind::Lsm);
+            data.put(b"a", vec![1; 40_000]).unwrap();
+            fs.plan(FaultPlan::once(&[OpKind::Write], position, fault));
+            let large = data.put(b"b", vec![2; 40_000]).is_ok();
+            fs.heal();
+            data.put(b"c", b"fits").unwrap();
+            drop((data, db));
+            for mem in [mem.clone(), mem.crash()] {
+                let db = open(&options.clone().fs(Arc::new(mem)));
+                let data = keyspace(&db, "data", EngineKind::Lsm);
+                assert_eq!(data.get(b"c").unwrap().as_deref(), Some(&b"fits"[..]));
+                assert_eq!(data.get(b"b").unwrap().is_some(), large);
             }
         }
     }
