@@ -449,7 +449,14 @@ impl Tree {
         };
         let mut leaves = Vec::new();
         let mut todo = roots.to_vec();
+        // Hostile pages may all refer to the same ones.
+        let mut rest = self.pager.pages();
         while let Some((page, level)) = todo.pop() {
+            if rest == 0 {
+                dropped.exact = false;
+                break;
+            }
+            rest -= 1;
             if level == 0 {
                 leaves.push(page);
                 continue;

@@ -103,6 +103,7 @@ impl ReadView for View {
             key: Vec::new(),
             prefix_len: 0,
             value: Vec::new(),
+            border: Vec::new(),
         })
     }
 }
@@ -267,6 +268,8 @@ struct TreeCursor {
     prefix_len: usize,
     /// A large value that was asked for.
     value: Vec<u8>,
+    /// The fence over which the cursor last went to another leaf.
+    border: Vec<u8>,
 }
 
 impl TreeCursor {
@@ -332,12 +335,17 @@ impl TreeCursor {
 
     /// Goes to the leaf after the current one; false if there is none.
     fn next_leaf(&mut self) -> Result<bool> {
+        self.border.clear();
+        if let Some(leaf) = &self.leaf {
+            Leaf::from_image(leaf.image()).write_upper_fence(&mut self.border);
+        }
         self.leaf = None;
         while let Some((node, i)) = self.path.last_mut() {
             if *i + 1 < node.node().child_count() {
                 *i += 1;
                 let child = node.child(*i);
                 self.descend(child, Towards::First)?;
+                self.expect_border(|leaf, border| leaf.lower_fence() == border)?;
                 return Ok(true);
             }
             self.path.pop();
@@ -346,17 +354,41 @@ impl TreeCursor {
     }
 
     fn previous_leaf(&mut self) -> Result<bool> {
+        self.border.clear();
+        if let Some(leaf) = &self.leaf {
+            let fence = Leaf::from_image(leaf.image()).lower_fence();
+            self.border.extend_from_slice(fence);
+        }
         self.leaf = None;
         while let Some((node, i)) = self.path.last_mut() {
             if *i > 0 {
                 *i -= 1;
                 let child = node.child(*i);
                 self.descend(child, Towards::Last)?;
+                let mut upper = Vec::new();
+                self.expect_border(|leaf, border| {
+                    leaf.write_upper_fence(&mut upper);
+                    upper == border
+                })?;
                 return Ok(true);
             }
             self.path.pop();
         }
         Ok(false)
+    }
+
+    /// Neighbouring leaves meet at a fence. Each page is checked by itself only, and inner pages that all refer to
+    /// the same few leaves would keep a scan going round for ever.
+    fn expect_border(&self, meets: impl FnOnce(Leaf<'_>, &[u8]) -> bool) -> Result<()> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(());
+        };
+        if meets(Leaf::from_image(leaf.image()), &self.border) {
+            return Ok(());
+        }
+        let what = "the leaf does not begin or end where its neighbour does";
+        let page = node::page_id(leaf.image());
+        Err(self.view.tree.pager.damaged(page, what))
     }
 
     /// Stands on entry `slot` of the current leaf, or on the first one after it. Leaves may be empty.
