@@ -123,7 +123,7 @@ fn a_log_segment_that_went_with_an_error_is_let_go_once() {
                 "{kind:?} {position}: {kept} bytes of log"
             );
             if fs.fired() == 0 {
-                assert!(position > 2, "segments went");
+                assert!(position > 0, "segments went");
                 break;
             }
         }
