@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
 use crate::random::{Random, Source};
 use crate::rig::{Sizes, effort, figure, from_env, keyspace_options, report, tiny};
