@@ -59,11 +59,15 @@ pub(super) struct Checkpointer {
     free: FreeSpace,
     /// A meta page that is not like `meta` and must be before anything is reused.
     stale_meta_page: Option<u64>,
+    /// Meta page 1 reads like `meta`, and yet may not be on the disk.
+    is_second_unproven: bool,
     /// Why no checkpoint is possible any more.
     broken: Option<Error>,
 }
 
 impl Checkpointer {
+    /// For a file as it was found. Meta page 1 was written last: if that failed in an earlier process, it may
+    /// be in the operating system's cache only.
     pub(super) fn new(
         store_id: u64,
         keyspace: KeyspaceId,
@@ -77,6 +81,7 @@ impl Checkpointer {
             meta,
             free,
             stale_meta_page,
+            is_second_unproven: true,
             broken: None,
         }
     }
@@ -229,6 +234,11 @@ impl Tree {
         if let Some(page) = checkpointer.stale_meta_page {
             checkpointer.write_meta(self, page, &checkpointer.meta)?;
             checkpointer.stale_meta_page = None;
+            checkpointer.is_second_unproven &= page != 1;
+        }
+        if checkpointer.is_second_unproven {
+            checkpointer.write_meta(self, 1, &checkpointer.meta)?;
+            checkpointer.is_second_unproven = false;
         }
         let old = &checkpointer.meta;
         let generation = old.generation + 1;
@@ -457,7 +467,14 @@ impl Tree {
         };
         let mut leaves = Vec::new();
         let mut todo = roots.to_vec();
+        // Hostile pages may all refer to the same ones.
+        let mut rest = self.pager.pages();
         while let Some((page, level)) = todo.pop() {
+            if rest == 0 {
+                dropped.exact = false;
+                break;
+            }
+            rest -= 1;
             if level == 0 {
                 leaves.push(page);
                 continue;

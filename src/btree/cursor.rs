@@ -216,6 +216,8 @@ pub(super) struct TreeCursor {
     prefix_len: usize,
     /// A large value that was asked for.
     value: Vec<u8>,
+    /// The fence over which the cursor last went to another leaf.
+    border: Vec<u8>,
 }
 
 impl TreeCursor {
@@ -228,6 +230,7 @@ impl TreeCursor {
             key: Vec::with_capacity(KEY_LEN_BYTES),
             prefix_len: 0,
             value: Vec::new(),
+            border: Vec::new(),
         }
     }
 
@@ -295,13 +298,18 @@ impl TreeCursor {
 
     /// Goes to the leaf after the current one, if there is one.
     fn next_leaf(&mut self) -> Result<()> {
+        self.border.clear();
+        if let Some(leaf) = &self.leaf {
+            Leaf::from_image(leaf.image()).write_upper_fence(&mut self.border);
+        }
         self.leaf = None;
         while let Some((node, i)) = self.path.last_mut() {
             if *i + 1 < node.node().child_count() {
                 *i += 1;
                 let guard = crossbeam_epoch::pin();
                 let child = node.child(*i, &guard);
-                return self.descend(child, Towards::First, &guard);
+                self.descend(child, Towards::First, &guard)?;
+                return self.expect_border(|leaf, border| leaf.lower_fence() == border);
             }
             self.path.pop();
         }
@@ -310,6 +318,11 @@ impl TreeCursor {
 
     /// Goes to the end of the leaf before the current one, if there is one.
     fn previous_leaf(&mut self) -> Result<()> {
+        self.border.clear();
+        if let Some(leaf) = &self.leaf {
+            let fence = Leaf::from_image(leaf.image()).lower_fence();
+            self.border.extend_from_slice(fence);
+        }
         self.leaf = None;
         while let Some((node, i)) = self.path.last_mut() {
             if *i > 0 {
@@ -317,6 +330,11 @@ impl TreeCursor {
                 let guard = crossbeam_epoch::pin();
                 let child = node.child(*i, &guard);
                 self.descend(child, Towards::Last, &guard)?;
+                let mut upper = Vec::new();
+                self.expect_border(|leaf, border| {
+                    leaf.write_upper_fence(&mut upper);
+                    upper == border
+                })?;
                 if let Some(leaf) = &mut self.leaf {
                     leaf.seek_end();
                 }
@@ -325,6 +343,20 @@ impl TreeCursor {
             self.path.pop();
         }
         Ok(())
+    }
+
+    /// Neighbouring leaves meet at a fence. Each page is checked by itself only, and inner pages that all refer to
+    /// the same few leaves would keep a scan going round for ever.
+    fn expect_border(&self, meets: impl FnOnce(Leaf<'_>, &[u8]) -> bool) -> Result<()> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(());
+        };
+        if meets(Leaf::from_image(leaf.image()), &self.border) {
+            return Ok(());
+        }
+        let what = "the leaf does not begin or end where its neighbour does";
+        let page = node::page_id(leaf.image());
+        Err(self.view.tree().pager.damaged(page, what))
     }
 
     /// Stands on the first entry after the gap. Leaves may be empty.

@@ -410,11 +410,15 @@ impl Pager {
         self.file.set_len(pages * self.page_size as u64)
     }
 
+    /// Pages that may be read.
+    pub(super) fn pages(&self) -> u64 {
+        let guard = crossbeam_epoch::pin();
+        self.map.load(&guard).pages
+    }
+
     /// Bytes of the file.
     pub(super) fn file_bytes(&self) -> u64 {
-        let guard = crossbeam_epoch::pin();
-        let pages = self.map.load(&guard).pages;
-        pages * self.page_size as u64
+        self.pages() * self.page_size as u64
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Everything below the store goes through [`Fs`] and [`File`]; `std::fs`
 //! appears nowhere else. [`StdFs`] is the operating system; [`SimFs`] lives in
-//! memory, knows which bytes were synced, and can forget the rest.
+//! memory, knows which bytes were synced, and can forget the rest; [`FaultFs`] wraps either and fails
+//! as planned.
 //!
 //! # Laws that every implementation keeps
 //!
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::teeth::planted;
 
+mod fault;
 mod map;
 #[cfg(feature = "bench")]
 pub(crate) mod process;
@@ -31,6 +33,7 @@ mod std_fs;
 #[cfg(test)]
 mod tests;
 
+pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub use map::{Advice, Mapping, MappingMut};
 pub use sim::{CrashPolicy, CrashState, CrashStates, Operation, SimFs};
 pub use std_fs::StdFs;

@@ -163,6 +163,10 @@ impl LsmEngine {
         for (level, metas) in contents.levels.iter().enumerate() {
             for meta in metas {
                 let path = ctx.dir.join(table_name(meta.id));
+                if meta.largest_seq > contents.persisted_seq {
+                    let what = "the table holds operations above what the manifest calls persisted";
+                    return Err(Error::corruption(&path, 0, what));
+                }
                 let table = Table::open(&table_ctx, &path, meta).map_err(|error| {
                     if error.is_not_found() {
                         Error::corruption(&path, 0, "a table that the manifest names is missing")

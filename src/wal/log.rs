@@ -473,10 +473,19 @@ impl Log {
                 self.sync_segments()?;
             }
             let (number, path) = segment;
-            match &temporary {
-                Some(temporary) => self.fs.rename(&path, temporary)?,
-                None => discard_file(&*self.fs, &path)?,
-            }
+            let temporary = match temporary {
+                Some(temporary) => match self.fs.rename(&path, &temporary) {
+                    Ok(()) => Some(temporary),
+                    // An earlier attempt reported an error and had worked all the same. Where the
+                    // file is now nobody knows; the next recovery removes it.
+                    Err(e) if e.is_not_found() => None,
+                    Err(e) => return Err(e),
+                },
+                None => {
+                    discard_file(&*self.fs, &path)?;
+                    None
+                }
+            };
             {
                 let mut segments = self.segments.lock();
                 let gone = segments.live.pop_front();

@@ -7,6 +7,7 @@ mod corpus;
 mod crash_states;
 mod damage;
 mod database;
+mod faults;
 mod fuzzing;
 mod image;
 mod kills;

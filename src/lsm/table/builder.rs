@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 use super::TableMeta;
-use super::block::BlockBuilder;
+use super::block::{BlockBuilder, MAX_PACKED_LEN_BYTES};
 use super::filter::{FilterBuilder, filter_hash};
 use super::footer::{
     FOOTER_LEN_BYTES, FRAME_LEN_BYTES, Footer, Frame, Properties, encode_tombstones, filter_at,
@@ -293,6 +293,11 @@ impl TableBuilder {
         self.pending.resize(frame_at + FRAME_LEN_BYTES, 0);
         let tag = match self.options.compression {
             Compression::None => {
+                self.block.encode(&mut self.pending);
+                tag::PLAIN
+            }
+            // Half: what the length was estimated at may differ a little.
+            Compression::Lz4 if self.block.len_estimate() > MAX_PACKED_LEN_BYTES / 2 => {
                 self.block.encode(&mut self.pending);
                 tag::PLAIN
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::block::{Block, Damage, MAX_BODY_LEN_BYTES};
+use super::block::{Block, Damage, MAX_PACKED_LEN_BYTES};
 use super::footer::{
     FOOTER_LEN_BYTES, FRAME_LEN_BYTES, Footer, FooterDamage, Frame, Properties, VERSION,
     decode_tombstones, filter_at, table_seed, tag,
@@ -408,14 +408,54 @@ impl Table {
         let damaged = |what| self.corruption(range.start, what);
         let frame = Frame::verify(stored, self.seed, range.start).map_err(damaged)?;
         if self.map.is_some() && frame.tag == tag::PLAIN {
+            if frame.parameter != 0 {
+                return Err(damaged("the block has an unknown parameter"));
+            }
+            self.check_block(no, &stored[FRAME_LEN_BYTES..])
+                .map_err(damaged)?;
             self.set_verified(no);
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
         let block = unpack(frame, stored).map_err(damaged)?;
+        self.check_block(no, &block[FRAME_LEN_BYTES..])
+            .map_err(damaged)?;
         if fill_cache && block.len() <= MAX_CACHED_LEN_BYTES {
             self.cache.insert(self.block_key(range), Arc::clone(&block));
         }
         Ok(BlockBytes::Shared(block))
+    }
+
+    /// Checks what cursors rely on to get on, once, when the block is first touched: its entries are in order, lie
+    /// between its separator and the next one and within the table's extent, and have no higher
+    /// number than the table. A checksum only says that the bytes are what somebody wrote.
+    fn check_block(&self, no: u32, body: &[u8]) -> Result<(), Damage> {
+        let block = Block::parse(body)?;
+        let meta = &self.properties.meta;
+        if block.check()? > meta.largest_seq {
+            return Err("an entry has a higher number than the table");
+        }
+        let index = self.index();
+        let mut key = block.prefix().to_vec();
+        let first = block.record(0)?;
+        key.extend_from_slice(first.suffix);
+        if index.compare_separator(no, &key, first.word).is_gt() {
+            return Err("the block begins before its separator");
+        }
+        if no == 0 && key < meta.smallest_key {
+            return Err("the block begins before the table's smallest key");
+        }
+        let last = block.record(block.count() - 1)?;
+        key.truncate(block.prefix().len());
+        key.extend_from_slice(last.suffix);
+        let next = no + 1;
+        if next < self.blocks() {
+            if index.compare_separator(next, &key, last.word).is_le() {
+                return Err("the block reaches behind the next separator");
+            }
+        } else if meta.is_before(&key) {
+            return Err("the block reaches behind the table's largest key");
+        }
+        Ok(())
     }
 
     /// Bytes of the file as they are stored.
@@ -502,7 +542,7 @@ pub(super) fn decompress(payload: &[u8]) -> Result<CachedBlock, Damage> {
     let body_len = get_u32(length, 0) as usize;
     // A byte of LZ4 adds at most 255 bytes of output, so a larger length is a lie, and is not
     // trusted with an allocation.
-    if body_len > MAX_BODY_LEN_BYTES || body_len / 255 > compressed.len() {
+    if body_len > MAX_PACKED_LEN_BYTES || body_len / 255 > compressed.len() {
         return Err("the compressed block states an impossible length");
     }
     let mut block: CachedBlock = std::iter::repeat_n(0, FRAME_LEN_BYTES + body_len).collect();
