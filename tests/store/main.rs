@@ -7,6 +7,7 @@ mod corpus;
 mod damage;
 mod database;
 mod fuzzing;
+mod history;
 mod image;
 mod kills;
 mod lockstep;
