@@ -28,8 +28,11 @@ mod options;
 mod record;
 mod recovery;
 mod registry;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod snapshot;
 mod store;
+mod sync;
 mod teeth;
 mod throttle;
 pub mod trace;
