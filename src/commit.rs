@@ -24,10 +24,6 @@
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::thread::{self, Thread};
-
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::batch::{Batch, TAG_DELETE, TAG_DELETE_FROM, TAG_DELETE_RANGE, TAG_KEYSPACE, TAG_PUT};
 use crate::coding::{MAX_VARINT_LEN_BYTES, encode_varint};
@@ -36,6 +32,9 @@ use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::options::Durability;
 use crate::registry::OpenKeyspace;
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, MutexGuard};
 use crate::teeth::planted;
 use crate::types::{KeyspaceId, MAX_BATCH_LEN_BYTES, SeqNo};
 use crate::visibility::Visibility;

@@ -4,14 +4,13 @@
 //! [`Front`], so that they can ask for durability and announce work without knowing the log
 //! or the store.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::engine::Front;
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex};
 use crate::types::SeqNo;
 use crate::wal::Log;
 

@@ -15,6 +15,9 @@ mod engine;
 mod error;
 pub mod fs;
 mod hub;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod key;
 mod keyspace;
 mod kv;
@@ -25,8 +28,11 @@ mod options;
 mod record;
 mod recovery;
 mod registry;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod snapshot;
 mod store;
+mod sync;
 mod teeth;
 mod throttle;
 pub mod trace;

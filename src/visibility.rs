@@ -10,10 +10,9 @@
 //! answer will have a number at or above the `published` in that answer.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::types::SeqNo;
 
 /// Published sequence number and live snapshots of one store.

@@ -1,18 +1,4 @@
-//! Random operations on both engines and the model in lockstep, in memory, with crashes.
-//! What it does is in tests/store/fuzzing.rs, shared with the replay of the seeds on stable.
+//! Random operations on both engines and the model in lockstep.
 #![no_main]
-// Of the shared modules a target uses a part.
-#![allow(dead_code)]
 
-#[path = "../../tests/store/fuzzing.rs"]
-mod fuzzing;
-#[path = "../../tests/store/image.rs"]
-mod image;
-#[path = "../../tests/store/lockstep.rs"]
-mod lockstep;
-#[path = "../../tests/store/random.rs"]
-mod random;
-#[path = "../../tests/store/sizes.rs"]
-mod sizes;
-
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::operations(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hedgerow_fuzz::operations(input));

@@ -2,10 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
 
 use super::segment::{
     ACTIVATION_AT, Activation, HEADER_LEN_BYTES, Header, encode_header, segment_path,
@@ -15,6 +12,8 @@ use super::sink::{Sink, open_sink};
 use super::{WalConfig, discard_file, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::teeth::planted;
 use crate::types::SeqNo;
 

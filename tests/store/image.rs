@@ -1,4 +1,6 @@
 //! A whole store as bytes, to change and put back.
+// Shared with the fuzz targets, which use a part.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,23 @@ impl Image {
         for dir in &self.dirs {
             fs.sync_dir(&root.join(dir)).expect("a sync");
         }
+    }
+
+    /// True if a file has the name of a directory of the tree.
+    pub fn has_file_for_dir(&self) -> bool {
+        self.dirs.iter().any(|dir| self.files.contains_key(dir))
+    }
+
+    /// The same with the directories that its files need.
+    pub fn with_parents(mut self) -> Self {
+        for path in self.files.keys() {
+            for dir in path.ancestors().skip(1) {
+                if !self.dirs.iter().any(|known| known == dir) {
+                    self.dirs.push(dir.to_path_buf());
+                }
+            }
+        }
+        self
     }
 
     /// The files that carry data: all but the lock.

@@ -9,6 +9,7 @@ mod damage;
 mod database;
 mod faults;
 mod fuzzing;
+mod history;
 mod image;
 mod kills;
 mod lockstep;

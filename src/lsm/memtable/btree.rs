@@ -33,19 +33,22 @@ use std::fmt;
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
-
-use parking_lot::Mutex;
 
 use super::MemtableIndex;
 use crate::error::Result;
 use crate::key::{common_prefix_len, head64};
 use crate::lsm::entry::{Entry, EntryCursor, seek_word, split_word};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+use crate::sync::{Mutex, hint, thread};
 use crate::types::SeqNo;
 
 /// Slots of a node. Heads and pointers of 64 slots are 16 cache lines.
+#[cfg(not(all(test, shuttle)))]
 const SLOTS: usize = 64;
+/// So few that a test with all interleavings of a few insertions splits nodes.
+#[cfg(all(test, shuttle))]
+const SLOTS: usize = 4;
 /// Longest prefix that is left out of heads.
 const MAX_SKIP: usize = 16;
 /// Size of an arena's chunks, but for records that need more.
@@ -173,9 +176,9 @@ impl Node {
             tries += 1;
             if tries.is_multiple_of(64) {
                 // The writer may have been suspended in the middle of a change.
-                std::thread::yield_now();
+                thread::yield_now();
             } else {
-                std::hint::spin_loop();
+                hint::spin_loop();
             }
         }
     }

@@ -1,0 +1,4 @@
+//! Payloads of the log.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hedgerow_fuzz::decoders::batch(input));

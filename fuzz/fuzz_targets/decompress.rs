@@ -1,0 +1,4 @@
+//! Compressed blocks.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hedgerow_fuzz::decoders::decompress(input));

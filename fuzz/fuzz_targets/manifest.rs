@@ -1,0 +1,4 @@
+//! The manifest of an LSM, by itself and in a store.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hedgerow_fuzz::files::manifest(input));

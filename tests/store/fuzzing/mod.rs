@@ -1,0 +1,156 @@
+//! What the fuzz targets do with their bytes. Shared between the targets (fuzz/fuzz_targets) and
+//! the replay of their seeds on the stable tool chain (corpus.rs).
+//!
+//! # Rules that every target keeps
+//!
+//! - It checks something: no panic, no hang, no allocation out of proportion (fuzz/src/lib.rs
+//!   refuses a single one above 64 MiB), what was encoded is decoded again, reads give the right
+//!   data or an error.
+//! - It bounds its own work, in operations, in steps of scans and in sizes, so that an input of
+//!   4 KiB cannot take longer than about a second with a sanitizer.
+//! - An input always does the same: stores are in memory, without threads, and their random
+//!   numbers are replaced (`stores.rs`).
+//! - Where there are checksums, the first byte of the input says whether the harness makes them
+//!   right (`repair.rs`) before the store sees the bytes. Without that no fuzzer gets past them;
+//!   with that only, nobody would know what happens to those that are wrong.
+
+#[cfg(feature = "internals")]
+pub mod decoders;
+#[cfg(feature = "internals")]
+pub mod files;
+#[cfg(feature = "internals")]
+pub mod hostile;
+#[cfg(feature = "internals")]
+pub mod keys;
+pub mod operations;
+#[cfg(feature = "internals")]
+pub mod pages;
+#[cfg(feature = "internals")]
+pub mod repair;
+#[cfg(feature = "internals")]
+pub mod seeds;
+#[cfg(feature = "internals")]
+pub mod stores;
+
+pub use operations::{crashes, operations};
+
+use crate::random::Source;
+
+/// A fuzz target: its name, which is that of its corpus, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets. Those that look inside need the feature `internals`.
+pub const TARGETS: &[Target] = &[
+    ("operations", operations),
+    ("crashes", crashes),
+    #[cfg(feature = "internals")]
+    ("log_record", decoders::log_record),
+    #[cfg(feature = "internals")]
+    ("batch", decoders::batch),
+    #[cfg(feature = "internals")]
+    ("block", decoders::block),
+    #[cfg(feature = "internals")]
+    ("index", decoders::index),
+    #[cfg(feature = "internals")]
+    ("filter", decoders::filter),
+    #[cfg(feature = "internals")]
+    ("decompress", decoders::decompress),
+    #[cfg(feature = "internals")]
+    ("btree_page", pages::btree_page),
+    #[cfg(feature = "internals")]
+    ("key_order", keys::key_order),
+    #[cfg(feature = "internals")]
+    ("catalog", files::catalog),
+    #[cfg(feature = "internals")]
+    ("manifest", files::manifest),
+    #[cfg(feature = "internals")]
+    ("table_file", files::table_file),
+    #[cfg(feature = "internals")]
+    ("tree_file", files::tree_file),
+    #[cfg(feature = "internals")]
+    ("log_recovery", files::log_recovery),
+    #[cfg(feature = "internals")]
+    ("trace", files::trace),
+    #[cfg(feature = "internals")]
+    ("hostile_dir", hostile::hostile_dir),
+];
+
+/// A fuzzer's bytes as a source of decisions: one byte decides among up to 256 things. An empty
+/// source answers zero.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    /// The next byte.
+    pub fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        *first
+    }
+
+    /// The next two bytes as a number.
+    pub fn u16(&mut self) -> u16 {
+        u16::from(self.byte()) << 8 | u16::from(self.byte())
+    }
+
+    /// Up to `len` bytes, as many as are left.
+    pub fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    /// A string of bytes after its length in one byte.
+    pub fn short(&mut self) -> &'a [u8] {
+        let len = usize::from(self.byte());
+        self.take(len)
+    }
+
+    /// True if nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Source for Bytes<'_> {
+    fn bits(&mut self) -> u64 {
+        (0..8).fold(0, |bits, _| bits << 8 | u64::from(self.byte()))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        match limit {
+            0..=256 => u64::from(self.byte()) % limit,
+            257..=65_536 => u64::from(self.u16()) % limit,
+            _ => self.bits() % limit,
+        }
+    }
+}
+
+/// The flags in front of an input of bytes with checksums.
+#[cfg(feature = "internals")]
+#[derive(Debug, Clone, Copy)]
+pub struct Flags(pub u8);
+
+#[cfg(feature = "internals")]
+impl Flags {
+    /// The harness makes the checksums right.
+    pub const REPAIRED: u8 = 1;
+    /// The second meaning, which each target gives it.
+    pub const OTHER: u8 = 2;
+
+    /// The flags of an input, and the rest of it.
+    pub fn split(input: &[u8]) -> Option<(Self, &[u8])> {
+        let (flags, rest) = input.split_first()?;
+        Some((Self(*flags), rest))
+    }
+
+    pub fn repaired(self) -> bool {
+        self.0 & Self::REPAIRED != 0
+    }
+
+    pub fn other(self) -> bool {
+        self.0 & Self::OTHER != 0
+    }
+}
