@@ -216,7 +216,7 @@ pub(crate) fn check_batch_len(len: usize, op: &Op<'_>) -> Result<()> {
 }
 
 /// Appends a group heading. Commits write it in parts of their own, and are compared with this.
-#[cfg(test)]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn encode_keyspace(out: &mut Vec<u8>, keyspace: KeyspaceId) {
     out.push(TAG_KEYSPACE);
     put_varint(out, u64::from(keyspace.0));

@@ -173,6 +173,12 @@ impl Catalog {
     }
 }
 
+/// Decodes a catalogue and encodes it again.
+#[cfg(feature = "internals")]
+pub(crate) fn round_trip(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
+    Catalog::decode(bytes, path).map(|catalog| catalog.encode())
+}
+
 /// The catalogue names the store, so its own checksum cannot be bound to the store.
 fn catalog_seed() -> u64 {
     seed_of(&[u64::from_le_bytes(*MAGIC)])

@@ -15,6 +15,9 @@ mod engine;
 mod error;
 pub mod fs;
 mod hub;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod key;
 mod keyspace;
 mod kv;

@@ -72,6 +72,8 @@ mod tests;
 mod tree;
 mod verify;
 mod view;
+#[cfg(feature = "internals")]
+pub(crate) mod window;
 mod writer;
 
 pub(crate) use engine::BTreeEngine;

@@ -398,6 +398,12 @@ impl Manifest {
     }
 }
 
+/// Decodes an edit and encodes it again; `None` if it is malformed.
+#[cfg(feature = "internals")]
+pub(super) fn round_trip(payload: &[u8]) -> Option<Vec<u8>> {
+    Edit::decode(payload).ok().map(|edit| edit.encode())
+}
+
 fn record_seed(identity: &Identity, number: u64) -> u64 {
     seed_of(&[
         SEED_MANIFEST,

@@ -47,5 +47,7 @@ mod test_util;
 mod tombstones;
 mod version;
 mod view;
+#[cfg(feature = "internals")]
+pub(crate) mod window;
 
 pub(crate) use engine::LsmEngine;

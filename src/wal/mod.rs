@@ -46,6 +46,8 @@ mod log;
 mod recovery;
 mod segment;
 mod sink;
+#[cfg(feature = "internals")]
+pub(crate) mod window;
 mod writer;
 
 #[cfg(test)]

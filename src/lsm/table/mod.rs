@@ -52,6 +52,8 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod verify;
+#[cfg(feature = "internals")]
+pub(crate) mod window;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
 pub(crate) use cursor::TableCursor;
