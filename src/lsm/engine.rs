@@ -155,6 +155,7 @@ impl LsmEngine {
             cache: Arc::clone(&ctx.cache),
             use_mmap: ctx.use_mmap,
             blocks_read: Arc::default(),
+            tree_bytes: Arc::default(),
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
         let next_file = remove_orphans(&ctx, &manifest, &contents)?;
@@ -179,6 +180,9 @@ impl LsmEngine {
             return Err(Error::corruption(&ctx.dir, 0, problem));
         }
 
+        table_ctx
+            .tree_bytes
+            .store(version.bytes(), Ordering::Relaxed);
         let write_buffer_bytes = match ctx.options.write_buffer_bytes {
             0 => DEFAULT_WRITE_BUFFER_BYTES,
             bytes => bytes,
@@ -307,6 +311,9 @@ impl LsmEngine {
             }
             self.level0_tables
                 .store(version.level(0).tables().len(), Ordering::Relaxed);
+            self.table_ctx
+                .tree_bytes
+                .store(version.bytes(), Ordering::Relaxed);
             self.note_immutable(&immutable);
             self.current.store(Arc::new(Superversion {
                 active: Arc::clone(&old.active),

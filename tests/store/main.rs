@@ -4,6 +4,7 @@ mod architecture;
 mod concurrency;
 mod conformance;
 mod corpus;
+mod counters;
 mod damage;
 mod database;
 mod fuzzing;
