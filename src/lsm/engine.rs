@@ -9,14 +9,14 @@
 //!
 //! - `current`, the superversion, is an atomic pointer. Readers load it and take no lock. Who replaces it
 //!   holds `switch`, for a few instructions.
-//! - `writer` is held by `apply` while it inserts, and by whoever rotates, so that no insert goes to a
+//! - The recorder of `dead` is held by `apply` while it inserts, and by whoever rotates, so that no insert goes to a
 //!   memtable that has become immutable. Rotation happens between batches, so a flush persists whole
 //!   batches.
 //! - `flushing`, then `manifest`, are held over I/O: by background work and by callers of `flush` and `compact`,
 //!   who want to wait. No reader and no `apply` ever takes them.
 //! - `compactions` says what running jobs work on; held briefly.
 //!
-//! Lock order: `flushing`, `manifest`, `writer`, `switch`. `compactions` is taken alone.
+//! Lock order: `flushing`, `manifest`, the recorder, `switch`. `compactions` is taken alone.
 //!
 //! # Invariants
 //!
@@ -39,6 +39,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compaction::job::Job;
 use super::compaction::picker::{FileInfo, Limits, Pick, Span, Tree};
+use super::dead::{DeadZones, Recorder};
 use super::files::{FileName, Reaper, parse_name, table_name};
 use super::flush::write_table;
 use super::manifest::{Contents, Edit, Identity, Manifest};
@@ -89,7 +90,7 @@ pub(crate) struct LsmEngine {
     /// Shared with snapshots.
     current: Arc<ArcSwap<Superversion>>,
     switch: Mutex<()>,
-    writer: Mutex<()>,
+    dead: Arc<DeadZones>,
     flushing: Mutex<()>,
     manifest: Mutex<Manifest>,
     compactions: Mutex<Compactions>,
@@ -155,6 +156,7 @@ impl LsmEngine {
             cache: Arc::clone(&ctx.cache),
             use_mmap: ctx.use_mmap,
             blocks_read: Arc::default(),
+            tree_bytes: Arc::default(),
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
         let next_file = remove_orphans(&ctx, &manifest, &contents)?;
@@ -183,14 +185,19 @@ impl LsmEngine {
             return Err(Error::corruption(&ctx.dir, 0, problem));
         }
 
+        table_ctx
+            .tree_bytes
+            .store(version.bytes(), Ordering::Relaxed);
         let write_buffer_bytes = match ctx.options.write_buffer_bytes {
             0 => DEFAULT_WRITE_BUFFER_BYTES,
             bytes => bytes,
         };
+        let dead = Arc::new(DeadZones::new(contents.persisted_seq));
         let superversion = Superversion {
             active: Arc::new(Memtable::new(ctx.memtable)),
             immutable: Vec::new(),
             version: Arc::new(version),
+            dead: Arc::clone(&dead),
         };
         Ok(Arc::new(Self {
             table_ctx,
@@ -200,7 +207,7 @@ impl LsmEngine {
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
             current: Arc::new(ArcSwap::from_pointee(superversion)),
             switch: Mutex::default(),
-            writer: Mutex::default(),
+            dead,
             flushing: Mutex::default(),
             manifest: Mutex::new(manifest),
             compactions: Mutex::default(),
@@ -315,11 +322,15 @@ impl LsmEngine {
             }
             self.level0_tables
                 .store(version.level(0).tables().len(), Ordering::Relaxed);
+            self.table_ctx
+                .tree_bytes
+                .store(version.bytes(), Ordering::Relaxed);
             self.note_immutable(&immutable);
             self.current.store(Arc::new(Superversion {
                 active: Arc::clone(&old.active),
                 immutable,
                 version: Arc::clone(&version),
+                dead: Arc::clone(&old.dead),
             }));
             old
         };
@@ -344,8 +355,8 @@ impl LsmEngine {
         self.immutable_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Makes the active memtable immutable, if it holds anything. The guard is that of `writer`.
-    fn rotate(&self, _writer: &parking_lot::MutexGuard<'_, ()>) {
+    /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
+    fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
         let fresh = Arc::new(Memtable::new(self.ctx.memtable));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
@@ -360,6 +371,7 @@ impl LsmEngine {
             active: fresh,
             immutable,
             version: Arc::clone(&old.version),
+            dead: Arc::clone(&old.dead),
         }));
     }
 
@@ -669,17 +681,18 @@ impl Engine for LsmEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let writer = self.writer.lock();
+        let mut recorder = self.dead.recorder();
         let size_bytes = {
             let superversion = self.current.load();
             for op in ops {
                 superversion.active.insert(op.seq, &op.op);
+                self.dead.note(&mut recorder, op);
             }
             superversion.active.size_bytes()
         };
         if size_bytes >= memtable_bytes(self.write_buffer_bytes) && !self.ctx.read_only {
-            self.rotate(&writer);
-            drop(writer);
+            self.rotate(&recorder);
+            drop(recorder);
             self.ctx.front.wake();
         }
         Ok(())
@@ -723,8 +736,8 @@ impl Engine for LsmEngine {
     fn flush(&self) -> Result<()> {
         self.check_writable()?;
         let last = {
-            let writer = self.writer.lock();
-            self.rotate(&writer);
+            let recorder = self.dead.recorder();
+            self.rotate(&recorder);
             let superversion = self.current.load();
             superversion
                 .immutable

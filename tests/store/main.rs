@@ -4,6 +4,7 @@ mod architecture;
 mod concurrency;
 mod conformance;
 mod corpus;
+mod counters;
 mod crash_states;
 mod damage;
 mod database;

@@ -15,6 +15,8 @@ use crate::options::KeyspaceOptions;
 use crate::types::KeyspaceId;
 use crate::visibility::Visibility;
 
+mod dead;
+
 /// A front whose log is always durable.
 #[derive(Debug, Default)]
 struct TestFront {

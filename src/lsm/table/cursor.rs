@@ -163,7 +163,7 @@ impl TableCursor {
                 ahead.advised = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
                 self.table.will_need(ahead.advised.clone());
             }
-            return self.table.load(no, self.fill_cache);
+            return self.table.load_asked_for(no, self.fill_cache);
         }
         if let Some(cached) = self.table.cached(&range) {
             return Ok(BlockBytes::Shared(cached));

@@ -27,6 +27,10 @@ use crate::types::SeqNo;
 /// push everything else out.
 const MAX_CACHED_LEN_BYTES: usize = 4 << 20;
 
+/// Of a tree that may stay in memory as a whole, this much around a block is read with it: what the kernel
+/// reads around a page fault by default.
+pub(super) const READ_AROUND_BYTES: u64 = 128 << 10;
+
 /// What every table of a keyspace is opened with.
 #[derive(Debug, Clone)]
 pub(crate) struct TableContext {
@@ -40,6 +44,8 @@ pub(crate) struct TableContext {
     pub(crate) seed: u64,
     /// Counts the blocks that lookups and scans touch, wherever they find them.
     pub(crate) blocks_read: Arc<ShardedCounter>,
+    /// Bytes of all tables of the tree, kept up to date by the engine.
+    pub(crate) tree_bytes: Arc<AtomicU64>,
 }
 
 /// An open table. Immutable; shared between threads.
@@ -50,6 +56,7 @@ pub(crate) struct Table {
     map: Option<Mapping>,
     cache: Arc<BlockCache>,
     blocks_read: Arc<ShardedCounter>,
+    tree_bytes: Arc<AtomicU64>,
     file_tag: u64,
     seed: u64,
     footer: Footer,
@@ -108,7 +115,8 @@ impl Table {
         let tail = match &map {
             Some(map) => {
                 // Lookups touch scattered blocks; without this advice each would read a
-                // neighbourhood that nobody asked for. The tail is needed now.
+                // neighbourhood that nobody asked for. What is read instead is said for each
+                // block: see `read_around`. The tail is needed now.
                 let tail_at = footer.blocks_end as usize;
                 map.advise(Advice::Random, 0, map.len());
                 map.advise(Advice::WillNeed, tail_at, map.len() - tail_at);
@@ -126,6 +134,7 @@ impl Table {
             map,
             cache: Arc::clone(&ctx.cache),
             blocks_read: Arc::clone(&ctx.blocks_read),
+            tree_bytes: Arc::clone(&ctx.tree_bytes),
             file_tag: ctx.cache.new_file_tag(),
             seed,
             footer,
@@ -376,15 +385,43 @@ impl Table {
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
-        self.load_slowly(no, range, fill_cache)
-    }
-
-    fn load_slowly(&self, no: u32, range: Range<u64>, fill_cache: bool) -> Result<BlockBytes> {
         if let Some(cached) = self.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
+        self.will_need(self.read_around(&range));
+        self.load_stored(no, range, fill_cache)
+    }
+
+    /// As [`Table::load`], for who has asked for the block's bytes [already](Table::will_need).
+    pub(super) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+        let range = self.block_range(no);
+        if self.map.is_some() && self.is_verified(no) {
+            return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
+        }
+        if let Some(cached) = self.cached(&range) {
+            return Ok(BlockBytes::Shared(cached));
+        }
+        self.load_stored(no, range, fill_cache)
+    }
+
+    fn load_stored(&self, no: u32, range: Range<u64>, fill_cache: bool) -> Result<BlockBytes> {
         let stored = self.read_stored(&range)?;
         self.admit(no, &range, &stored, fill_cache)
+    }
+
+    /// What to ask storage for when the block at `block` is touched for the first time, or again after the cache
+    /// has dropped it.
+    ///
+    /// One request for the block as a whole, at least: left to page faults, a block that lies on
+    /// two pages would cost two, one after the other. If the tree is no larger than the
+    /// cache may be, it will be in memory soon, and is fetched in as few requests as possible.
+    pub(super) fn read_around(&self, block: &Range<u64>) -> Range<u64> {
+        if self.tree_bytes.load(Ordering::Relaxed) > self.cache.capacity_bytes() {
+            return block.clone();
+        }
+        let start = block.start - block.start % READ_AROUND_BYTES;
+        let end = (start + READ_AROUND_BYTES).min(self.footer.blocks_end);
+        start..end.max(block.end)
     }
 
     /// The block at `range`, if it is in the cache.
