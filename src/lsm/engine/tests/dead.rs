@@ -204,7 +204,7 @@ fn a_put_into_a_dead_stretch_is_seen_at_once() {
                 assert_eq!(key_of(&*cursor), Some(name(number)));
                 queue.delete(&name(number));
                 queue.put(&name(number + 100));
-                head.store(number, Ordering::Relaxed);
+                head.store(number + 1, Ordering::Relaxed);
             }
             is_over.store(true, Ordering::Relaxed);
         });
@@ -213,9 +213,12 @@ fn a_put_into_a_dead_stretch_is_seen_at_once() {
             let mut random = Random::new(9);
             while !is_over.load(Ordering::Relaxed) {
                 let taken = head.load(Ordering::Relaxed);
-                let key = format!("{}x", name(random.below(taken + 1)));
+                if taken == 0 {
+                    continue;
+                }
+                let key = format!("{}x", name(random.below(taken)));
                 queue.put(&key);
-                let from = name(random.below(taken + 1)).min(key.clone());
+                let from = name(random.below(taken)).min(key.clone());
                 assert_eq!(queue.first_from(&from).as_ref(), Some(&key));
                 let mut cursor = queue.cursor();
                 cursor.seek_before(name(taken).as_bytes()).unwrap();
