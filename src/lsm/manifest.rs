@@ -21,8 +21,8 @@
 //!   removed by this process, because the edit may be durable after all.
 //! - **F6** Opening makes durable what it read, before anything is removed or let go because of it. After a kill the last
 //!   edit, or the name `CURRENT`, may be visible and not durable; after a failed sync the operating system
-//!   may hold the edit for clean, so it is written again. An acknowledgement, or what is left of
-//!   one, says that both are durable.
+//!   may hold the last record for clean, so it is written again. An acknowledgement, or what is left of
+//!   one, says that what is before it is durable.
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
@@ -274,16 +274,16 @@ impl Manifest {
         let mut reader =
             RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
         let mut first_len_bytes = 0;
-        // Where the last edit begins, if nothing was appended behind it.
-        let mut unacknowledged = None;
+        // Where the last record begins, and whether it is an acknowledgement.
+        let mut last = None;
         let is_whole = loop {
             match reader.step() {
                 Step::Record {
+                    offset,
                     payload: [TAG_ACKNOWLEDGED],
-                    ..
-                } => unacknowledged = None,
+                } => last = Some((offset, true)),
                 Step::Record { offset, payload } => {
-                    unacknowledged = Some(offset);
+                    last = Some((offset, false));
                     let applied = Edit::decode(payload)
                         .map_err(|Truncated| "an edit is malformed".to_owned())
                         .and_then(|edit| contents.apply(edit));
@@ -303,11 +303,13 @@ impl Manifest {
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
         };
-        if let Some(start) = unacknowledged.filter(|_| is_whole && !read_only) {
-            // F6
+        if let Some((start, is_acknowledgement)) = last.filter(|_| is_whole && !read_only) {
+            // F6. An acknowledgement is in no hurry (F3).
             file.write_all_at(&bytes[start as usize..], start)?;
-            file.sync_data()?;
-            fs.sync_dir(dir)?;
+            if !is_acknowledgement {
+                file.sync_data()?;
+                fs.sync_dir(dir)?;
+            }
         }
         let manifest = Self {
             fs,
