@@ -309,7 +309,10 @@ impl TreeCursor {
                 let guard = crossbeam_epoch::pin();
                 let child = node.child(*i, &guard);
                 self.descend(child, Towards::First, &guard)?;
-                return self.expect_border(|leaf, border| leaf.lower_fence() == border);
+                // An upper fence is never empty: without one there is no next leaf.
+                return self.expect_border(|leaf, border| {
+                    !border.is_empty() && leaf.lower_fence() == border
+                });
             }
             self.path.pop();
         }
@@ -332,8 +335,7 @@ impl TreeCursor {
                 self.descend(child, Towards::Last, &guard)?;
                 let mut upper = Vec::new();
                 self.expect_border(|leaf, border| {
-                    leaf.write_upper_fence(&mut upper);
-                    upper == border
+                    leaf.write_upper_fence(&mut upper) && upper == border
                 })?;
                 if let Some(leaf) = &mut self.leaf {
                     leaf.seek_end();

@@ -279,6 +279,7 @@ impl Manifest {
         loop {
             match reader.step() {
                 Step::Record {
+                    offset,
                     payload: [TAG_ACKNOWLEDGED],
                     ..
                 } => is_acknowledged = true,

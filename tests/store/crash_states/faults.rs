@@ -281,9 +281,10 @@ fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
     }
 }
 
-/// The sync of a manifest edit or a meta page failed, and the process ended. The next one read what the page
+/// The sync of a manifest edit, its acknowledgement or a meta page failed, and the process ended. The next one read what the page
 /// cache still showed. Syncing that would write nothing, since the operating system holds it for
-/// clean, so it must be written again before the log is let go because of it.
+/// clean, so it must be written again before the log is let go because of it, or an edit is appended
+/// behind it: an acknowledgement that was not, and was lost, made the whole manifest pass for damaged.
 #[test]
 fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
     for engine in EngineKind::ALL {

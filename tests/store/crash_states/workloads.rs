@@ -108,12 +108,8 @@ pub const ALL: &[Workload] = &[
         world.create_both();
         for round in 0..3 {
             for n in 0..6 {
-                world.put(
-                    *world.random.clone().pick(&["a", "b"]),
-                    n + round,
-                    90,
-                    Buffered,
-                );
+                let name = if n % 2 == 0 { "a" } else { "b" };
+                world.put(name, n + round, 90, Buffered);
             }
             world.flush("a");
         }
