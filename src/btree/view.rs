@@ -345,7 +345,10 @@ impl TreeCursor {
                 *i += 1;
                 let child = node.child(*i);
                 self.descend(child, Towards::First)?;
-                self.expect_border(|leaf, border| leaf.lower_fence() == border)?;
+                // An upper fence is never empty: without one there is no next leaf.
+                self.expect_border(|leaf, border| {
+                    !border.is_empty() && leaf.lower_fence() == border
+                })?;
                 return Ok(true);
             }
             self.path.pop();
@@ -367,8 +370,7 @@ impl TreeCursor {
                 self.descend(child, Towards::Last)?;
                 let mut upper = Vec::new();
                 self.expect_border(|leaf, border| {
-                    leaf.write_upper_fence(&mut upper);
-                    upper == border
+                    leaf.write_upper_fence(&mut upper) && upper == border
                 })?;
                 return Ok(true);
             }
