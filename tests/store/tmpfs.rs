@@ -36,6 +36,7 @@ impl Tmpfs {
     }
 
     /// All files below.
+    #[allow(dead_code)]
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut todo = vec![self.path().to_path_buf()];
