@@ -6,7 +6,7 @@ mod stale;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, MemFs, StdFs};
@@ -120,8 +120,8 @@ enum Fate {
     Right,
     /// It opened, and held the state after this many commits fewer than there were.
     Shorter(usize),
-    /// It did not open.
-    Refused,
+    /// It did not open, and this file was named.
+    Refused(PathBuf),
     /// It opened, and a read reported an error.
     Reported,
 }
@@ -134,7 +134,7 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
         let keyspace = match db.existing_keyspace(engine.name()) {
             Ok(Some(keyspace)) => keyspace,
             Ok(None) => return Err(format!("keyspace {engine} is missing without an error")),
-            Err(_) => return Ok(Fate::Refused),
+            Err(error) => return Ok(Fate::Refused(blamed(&error))),
         };
         let mut forward = Vec::new();
         for item in keyspace.iter() {
@@ -195,6 +195,14 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
     }
 }
 
+/// The file that an error names.
+fn blamed(error: &Error) -> PathBuf {
+    match error {
+        Error::Corruption { file, .. } | Error::UnsupportedFormat { file, .. } => file.clone(),
+        _ => PathBuf::new(),
+    }
+}
+
 fn is_some_value(sample: &Sample, engine: EngineKind, key: &[u8], value: &[u8]) -> bool {
     let at = EngineKind::ALL
         .iter()
@@ -216,8 +224,14 @@ fn suffer(sample: &Sample, image: &Image, fs: Arc<dyn Fs>, root: &Path) -> Resul
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let db = match options.open(root) {
             Ok(db) => db,
-            Err(Error::Corruption { .. } | Error::UnsupportedFormat { .. }) => {
-                return Ok(Fate::Refused);
+            Err(error @ (Error::Corruption { .. } | Error::UnsupportedFormat { .. })) => {
+                return Ok(Fate::Refused(blamed(&error)));
+            }
+            // Without a catalogue it is no store, but somebody's files.
+            Err(Error::InvalidArgument { .. })
+                if !image.files.contains_key(Path::new("CATALOG")) =>
+            {
+                return Ok(Fate::Refused("CATALOG".into()));
             }
             Err(error) => return Err(format!("damage is called {error}")),
         };
@@ -245,7 +259,7 @@ impl Tally {
         match fate {
             Fate::Right => self.right += 1,
             Fate::Shorter(_) => self.shorter += 1,
-            Fate::Refused => self.refused += 1,
+            Fate::Refused(_) => self.refused += 1,
             Fate::Reported => self.reported += 1,
         }
     }
