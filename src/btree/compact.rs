@@ -32,7 +32,8 @@ impl Tree {
         self.checkpoint_locked(&mut checkpointer, false)?;
         for _ in 0..ROUNDS_MAX {
             let before = checkpointer.meta().file_pages;
-            let live = before - checkpointer.free_pages();
+            // Hostile pages may have been freed many times over.
+            let live = before.saturating_sub(checkpointer.free_pages());
             let keys = self.misplaced_leaves(&checkpointer, live)?;
             let moved = !keys.is_empty();
             if !self.move_leaves(&mut checkpointer, &keys, live, quiet_since)? {

@@ -104,7 +104,14 @@ impl BTreeEngine {
         } else {
             OpenMode::ReadWrite
         };
-        let file = context.fs.open(&context.dir.join(FILE_NAME), mode)?;
+        let path = context.dir.join(FILE_NAME);
+        let file = context.fs.open(&path, mode).map_err(|error| {
+            if error.is_not_found() {
+                Error::corruption(&path, 0, "the file of the keyspace is missing")
+            } else {
+                error
+            }
+        })?;
         Self::with_file(context, file)
     }
 

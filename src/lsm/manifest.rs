@@ -279,7 +279,6 @@ impl Manifest {
         loop {
             match reader.step() {
                 Step::Record {
-                    offset,
                     payload: [TAG_ACKNOWLEDGED],
                     ..
                 } => is_acknowledged = true,

@@ -1,9 +1,12 @@
 //! Damaged and foreign files. Whatever happens to the bytes of a store, reading gives the right
 //! data or an error: never wrong data, never a panic. What reading trips over, `verify` reports.
 
+mod bits;
+mod stale;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, SimFs, StdFs};
@@ -22,8 +25,25 @@ struct Sample {
     states: Vec<State>,
 }
 
+/// What a sample is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Files of every kind, part of the data only in the log.
+    Mixed,
+    /// A long manifest.
+    ManyFlushes,
+    /// A long catalogue.
+    ManyKeyspaces,
+    /// A log whose first segments have been let go.
+    ShortLog,
+}
+
 /// A store of both engines with files of every kind, part of its data only in the log.
 fn sample(seed: u64) -> Sample {
+    shaped(seed, Shape::Mixed)
+}
+
+fn shaped(seed: u64, shape: Shape) -> Sample {
     // Every commit is synced, and thereby witness that the one before it was durable.
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
         options
@@ -32,6 +52,12 @@ fn sample(seed: u64) -> Sample {
             .durability(Durability::Sync)
     });
     let keyspaces = EngineKind::ALL.map(|engine| rig.keyspace(engine.name(), engine));
+    if shape == Shape::ManyKeyspaces {
+        for n in 0..9 {
+            let name = format!("{n}{}", "name".repeat(60));
+            rig.keyspace(&name, EngineKind::ALL[n % 2]);
+        }
+    }
     let mut random = Random::new(seed);
     let mut state = State::default();
     let mut states = vec![state.clone()];
@@ -61,11 +87,26 @@ fn sample(seed: u64) -> Sample {
             rig.db().flush().unwrap();
             keyspaces[0].compact().unwrap();
         }
+        if shape == Shape::ManyFlushes && n > 100 && n % 6 == 0 {
+            keyspaces[0].flush().unwrap();
+        }
+        if shape == Shape::ShortLog && n < 230 {
+            // A record that fills most of a segment, and leaves nothing behind.
+            keyspaces[n as usize % 2]
+                .put(b"filler", vec![0; 30_000])
+                .unwrap();
+            keyspaces[n as usize % 2].delete(b"filler").unwrap();
+            rig.db().wait_idle().unwrap();
+        }
         if n == 230 {
             rig.db().flush().unwrap();
         }
     }
     rig.db().sync().unwrap();
+    if shape == Shape::ShortLog {
+        let first = rig.path().join("wal/0000000000000001.log");
+        assert!(!rig.fs().exists(&first).unwrap(), "segments were let go");
+    }
     drop(keyspaces);
     rig.abandon();
     let image = Image::of(&**rig.fs(), rig.path());
@@ -79,8 +120,8 @@ enum Fate {
     Right,
     /// It opened, and held the state after this many commits fewer than there were.
     Shorter(usize),
-    /// It did not open.
-    Refused,
+    /// It did not open, and this file was named.
+    Refused(PathBuf),
     /// It opened, and a read reported an error.
     Reported,
 }
@@ -93,7 +134,7 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
         let keyspace = match db.existing_keyspace(engine.name()) {
             Ok(Some(keyspace)) => keyspace,
             Ok(None) => return Err(format!("keyspace {engine} is missing without an error")),
-            Err(_) => return Ok(Fate::Refused),
+            Err(error) => return Ok(Fate::Refused(blamed(&error))),
         };
         let mut forward = Vec::new();
         for item in keyspace.iter() {
@@ -154,6 +195,14 @@ fn examine(db: &Db, sample: &Sample) -> Result<Fate, String> {
     }
 }
 
+/// The file that an error names.
+fn blamed(error: &Error) -> PathBuf {
+    match error {
+        Error::Corruption { file, .. } | Error::UnsupportedFormat { file, .. } => file.clone(),
+        _ => PathBuf::new(),
+    }
+}
+
 fn is_some_value(sample: &Sample, engine: EngineKind, key: &[u8], value: &[u8]) -> bool {
     let at = EngineKind::ALL
         .iter()
@@ -173,8 +222,18 @@ fn suffer(sample: &Sample, image: &Image, fs: Arc<dyn Fs>, root: &Path) -> Resul
         .background_threads(0)
         .background_sync_ms(0);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let Ok(db) = options.open(root) else {
-            return Ok(Fate::Refused);
+        let db = match options.open(root) {
+            Ok(db) => db,
+            Err(error @ (Error::Corruption { .. } | Error::UnsupportedFormat { .. })) => {
+                return Ok(Fate::Refused(blamed(&error)));
+            }
+            // Without a catalogue it is no store, but somebody's files.
+            Err(Error::InvalidArgument { .. })
+                if !image.files.contains_key(Path::new("CATALOG")) =>
+            {
+                return Ok(Fate::Refused("CATALOG".into()));
+            }
+            Err(error) => return Err(format!("damage is called {error}")),
         };
         let fate = examine(&db, sample)?;
         let verified = db.verify();
@@ -200,7 +259,7 @@ impl Tally {
         match fate {
             Fate::Right => self.right += 1,
             Fate::Shorter(_) => self.shorter += 1,
-            Fate::Refused => self.refused += 1,
+            Fate::Refused(_) => self.refused += 1,
             Fate::Reported => self.reported += 1,
         }
     }

@@ -1,0 +1,64 @@
+//! A small file system of its own, to fill.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A mounted tmpfs; unmounted when it goes out of scope.
+#[derive(Debug)]
+pub struct Tmpfs {
+    dir: TempDir,
+}
+
+impl Tmpfs {
+    /// One of `kib` KiB, or `None` where mounting is not allowed: then the test says so by `name`.
+    pub fn mount(name: &str, kib: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .arg(dir.path())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            use std::io::Write;
+            let line =
+                format!("{name}: not run, since no tmpfs can be mounted here (it takes root)\n");
+            let _ = std::io::stdout().lock().write_all(line.as_bytes());
+            return None;
+        }
+        Some(Self { dir })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// All files below.
+    #[allow(dead_code)]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut todo = vec![self.path().to_path_buf()];
+        while let Some(dir) = todo.pop() {
+            for entry in std::fs::read_dir(dir).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    todo.push(path.clone());
+                }
+                files.push(path);
+            }
+        }
+        files
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: a store that a failed test left open must not keep it.
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.dir.path())
+            .status();
+    }
+}
