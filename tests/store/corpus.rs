@@ -182,7 +182,8 @@ mod harness {
                 if (target, &name[..]) == ("table_file", "seed-raw") {
                     assert_eq!(found, None);
                 } else if name.contains("in-order") {
-                    assert!(found.is_some_and(|found| found.len() > 24), "{name}");
+                    let found = found.map(|found| found.len());
+                    assert!(found.is_some_and(|len| len > 24), "{name}: {found:?}");
                 } else if name.contains("assembled") {
                     assert!(image.is_some(), "{name}");
                 } else {
@@ -198,7 +199,9 @@ mod harness {
     fn contents(image: &crate::image::Image) -> Option<Vec<(hedgerow::Value, hedgerow::Value)>> {
         let fs = hedgerow::fs::MemFs::new();
         image.write(&fs, Path::new(stores::PATH));
-        let db = stores::options(&fs, true).open(stores::PATH).ok()?;
+        let opened = stores::options(&fs, true).open(stores::PATH);
+        // Shown if the test fails.
+        let db = opened.inspect_err(|error| eprintln!("{error}")).ok()?;
         let mut found = Vec::new();
         for info in db.keyspaces() {
             let keyspace = db.existing_keyspace(&info.name).ok()??;

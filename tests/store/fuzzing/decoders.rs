@@ -3,8 +3,7 @@
 use hedgerow::internals::lsm::Entry;
 use hedgerow::internals::table::{self, Block, BlockBuilder, FilterBuilder};
 use hedgerow::internals::{
-    Op, RecordsEnd, append_record, decode_batch, encode_batch, frame_header, read_records, seed_of,
-    wal,
+    Op, RecordsEnd, append_record, decode_batch, encode_batch, frame_header, read_records, wal,
 };
 
 use super::{Bytes, Flags};
@@ -330,9 +329,4 @@ pub fn decompress(input: &[u8]) {
         assert_eq!(reference.as_deref().ok(), Some(&plain[8..]));
         hostile_block(&plain[8..]);
     }
-}
-
-/// The seed of segment `number` of store `store`.
-pub fn segment_seed(store: u64, number: u64) -> u64 {
-    seed_of(&[store, number])
 }

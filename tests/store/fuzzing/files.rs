@@ -121,7 +121,8 @@ pub fn table_image(input: &[u8]) -> Option<Image> {
         repair::table(&mut bytes, STORE, LSM, TABLE);
     }
     let mut edit = vec![1];
-    varint(&mut edit, 1 << 20);
+    // No more than the log has: else the log is short, and nothing opens.
+    varint(&mut edit, stores::SMALL_OPS);
     edit.push(2);
     varint(&mut edit, TABLE + 1);
     // Joins level 0, or the last one.
