@@ -73,6 +73,11 @@ impl BlockCache {
         self.blocks.remove(key);
     }
 
+    /// Bytes that may be held.
+    pub(crate) fn capacity_bytes(&self) -> u64 {
+        self.blocks.capacity()
+    }
+
     /// Bytes held now.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.blocks.weight()

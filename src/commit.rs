@@ -35,6 +35,7 @@ use crate::registry::OpenKeyspace;
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, MutexGuard};
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, MAX_BATCH_LEN_BYTES, SeqNo};
 use crate::visibility::Visibility;
 use crate::wal::{Log, Writer};
@@ -239,6 +240,9 @@ impl Pipeline {
         }
         let apply = self.apply.lock();
         drop(log);
+        if planted("published-before-applied") {
+            self.visibility.publish(last);
+        }
         let applied = apply_parts(&parts, first);
         self.publish(first, last, applied)?;
         drop(apply);
@@ -311,12 +315,15 @@ impl Pipeline {
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         let upto = self.log.lock().next.prev();
         let synced = match self.hub.check_writable() {
+            Ok(()) if planted("acknowledged-before-sync") => Ok(upto),
             Ok(()) => self.shared_log.sync(),
             Err(error) => Err(error),
         };
         let mut log = self.log.lock();
         if let Err(error) = synced {
-            self.hub.fail(&error);
+            if !planted("writes-go-on-after-a-failed-sync") {
+                self.hub.fail(&error);
+            }
             // Everything queued shares the fate of the sync, later arrivals included.
             let doomed = std::mem::take(&mut log.queue);
             log.led = false;
@@ -373,7 +380,11 @@ impl Sequencer {
 fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
     let mut ops = Vec::with_capacity(batch.len());
     ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
-        seq: SeqNo(seq),
+        seq: if planted("sequence-number-reused") {
+            first
+        } else {
+            SeqNo(seq)
+        },
         op,
     }));
     ops

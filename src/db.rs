@@ -13,6 +13,7 @@ use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
+use crate::teeth::planted;
 use crate::trace::RecordingStats;
 use crate::types::{KeyspaceId, MAX_KEYSPACES};
 use crate::write_batch::WriteBatch;
@@ -169,6 +170,9 @@ impl Db {
     /// Removes the keyspace `name` with everything in it. Its files go when the last
     /// handle, scan or snapshot that uses it does; handles of it fail with
     /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
+    ///
+    /// If the last step fails, it is unknown until the store is reopened whether the keyspace is
+    /// gone; the store takes no more writes then, as after a failed sync of the log.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
         let parts = &self.store.parts;
         parts.writable()?;
@@ -181,7 +185,22 @@ impl Db {
         };
         let mut listed = catalog.clone();
         listed.entries.retain(|entry| entry.id != open.id);
-        listed.store(&*parts.options.fs, &parts.dir)?;
+        if planted("keyspace-removed-before-it-is-unlisted") {
+            open.mark_dropped();
+            parts.registry.remove(open.id);
+            drop(open);
+            listed.store(&*parts.options.fs, &parts.dir)?;
+            *catalog = listed;
+            return Ok(());
+        }
+        if let Err(failure) = listed.store(&*parts.options.fs, &parts.dir) {
+            if failure.is_unknown {
+                // After a crash the keyspace may be there or not, so no commit may count on it,
+                // and the log may not let go of anything as if it were gone.
+                parts.hub.fail(&failure.error);
+            }
+            return Err(failure.error);
+        }
         *catalog = listed;
         open.mark_dropped();
         parts.registry.remove(open.id);

@@ -26,7 +26,7 @@ use crate::engine::{
     Engine, EngineStats, Front, Op, Pressure, ReadView, SequencedOp, VerifyReport, Work,
 };
 use crate::error::Result;
-use crate::fs::{Fs, MemFs};
+use crate::fs::{Fs, SimFs};
 use crate::hub::Hub;
 use crate::kv::Value;
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
@@ -140,7 +140,7 @@ impl Engine for Witness {
 
 /// A commit pipeline without a store around it.
 struct Rig {
-    fs: MemFs,
+    fs: SimFs,
     pipeline: Pipeline,
     log: Arc<Log>,
     visibility: Arc<Visibility>,
@@ -153,7 +153,7 @@ const STORE: u64 = 1;
 
 impl Rig {
     fn new() -> Self {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         fs.create_dir_all(Path::new(DIR)).unwrap();
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut recovery = Recovery::open(Arc::clone(&shared), Path::new(DIR), STORE).unwrap();

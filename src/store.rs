@@ -22,6 +22,7 @@ use crate::fs::FsLock;
 use crate::hub::Hub;
 use crate::options::{Durability, Options};
 use crate::registry::{OpenKeyspace, Registry};
+use crate::teeth::planted;
 use crate::throttle::Throttle;
 use crate::trace::Recorder;
 use crate::types::SeqNo;
@@ -244,6 +245,9 @@ impl Parts {
         // Published is read first: what is at or below it has been applied, so the engines
         // know whether they need it; what is above it is needed in any case.
         let published = self.visibility.published();
+        if planted("log-segment-unlinked-early") {
+            return published.next();
+        }
         let all = self.registry.all();
         all.iter()
             .filter_map(|keyspace| keyspace.engine.oldest_unpersisted())

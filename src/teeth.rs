@@ -1,35 +1,20 @@
 //! Faults planted on purpose, to measure whether the tests have teeth.
 //!
-//! `planted!("name")` is the constant `false` in every ordinary build. Built with
+//! [`planted`] is the constant `false` in every ordinary build. Built with
 //! `RUSTFLAGS="--cfg hedgerow_teeth"`, it is true in a process whose environment variable
 //! `HEDGEROW_BUG` has that name. `.ci/teeth` plants one fault at a time, runs the suites, and prints
 //! which fault was caught; a fault that nothing catches shows a hole in the tests.
 //!
 //! A planted fault stands where a tired programmer would have made it, and is as small as that
-//! mistake would have been.
+//! mistake would have been. docs/testing.md lists them.
 
-/// True if the fault of this name is planted in this process; see [`teeth`](crate::teeth).
-macro_rules! planted {
-    ($name:literal) => {{
-        #[cfg(hedgerow_teeth)]
-        {
-            $crate::teeth::is_planted($name)
-        }
-        #[cfg(not(hedgerow_teeth))]
-        {
-            false
-        }
-    }};
+/// True if the fault of this name is planted in this process.
+#[inline(always)]
+pub(crate) fn planted(name: &str) -> bool {
+    cfg!(hedgerow_teeth) && is_named(name)
 }
-#[allow(
-    unused_imports,
-    reason = "the first fault is planted in a commit of its own"
-)]
-pub(crate) use planted;
 
-/// Which fault this process runs with.
-#[cfg(hedgerow_teeth)]
-pub(crate) fn is_planted(name: &str) -> bool {
+fn is_named(name: &str) -> bool {
     static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     PLANTED
         .get_or_init(|| std::env::var("HEDGEROW_BUG").ok())

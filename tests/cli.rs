@@ -655,6 +655,15 @@ fn bench_measures_both_engines_and_leaves_nothing_behind() {
     }
     assert_eq!(rows[0]["rounds"]["lsm"][0]["ops"], 2000);
     assert!(json["command"].as_str().unwrap().contains("--records 2000"));
+    let parameters = &json["parameters"];
+    for (name, part) in [
+        ("compiler", "rustc "),
+        ("crates", "lz4_flex "),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let text = parameters[name].as_str().unwrap();
+        assert!(text.contains(part) && out.contains(text), "{name}: {text}");
+    }
     let page = fs::read_to_string(b.path("out.html")).unwrap();
     let csv = fs::read_to_string(b.path("out.csv")).unwrap();
     for label in ["fillrandom", "ycsb-a (scrambled)", "queue"] {
@@ -685,6 +694,107 @@ fn bench_prints_json_and_runs_one_engine() {
 }
 
 #[test]
+fn bench_shows_how_many_blocks_a_lookup_touches() {
+    let b = Bench::new();
+    // Several times what the write buffer holds, so that most records are in files.
+    let out = b.ok(&[
+        "bench",
+        "--records",
+        "20000",
+        "--rounds",
+        "1",
+        "--write-buffer-mib",
+        "1",
+        "--workloads",
+        "fillrandom,readrandom",
+        "--json",
+        "out.json",
+        "--csv",
+        "out.csv",
+        "--report",
+        "out.html",
+    ]);
+    assert!(out.contains("read amp"), "{out}");
+    let json = parse(&fs::read_to_string(b.path("out.json")).unwrap());
+    let csv = fs::read_to_string(b.path("out.csv")).unwrap();
+    for engine in ENGINES {
+        let sample = &json["rows"][1]["rounds"][engine][0];
+        let figure = |name: &str| sample[name].as_f64().unwrap();
+        let touched = figure("read_amplification");
+        assert_eq!(touched, figure("blocks_read") / figure("ops"));
+        assert!((0.3..10.0).contains(&touched), "{engine}: {touched}");
+        let line = format!("readrandom,{engine},1,read_amplification,{touched}\n");
+        assert!(csv.contains(&line), "{csv}");
+    }
+    let page = fs::read_to_string(b.path("out.html")).unwrap();
+    assert!(page.contains("touched per lookup") && page.contains("<th>read amp</th>"));
+}
+
+#[test]
+fn bench_compares_with_a_baseline() {
+    let b = Bench::new();
+    let args = [
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--workloads",
+        "fillrandom,queue",
+        "--json",
+    ];
+    b.ok(&[&args[..], &["old.json"]].concat());
+    let out = b.ok(&[&args[..], &["new.json", "--baseline", "old.json"]].concat());
+    assert!(out.contains("Times better than in old.json"), "{out}");
+    let new = parse(&fs::read_to_string(b.path("new.json")).unwrap());
+    let old = parse(&fs::read_to_string(b.path("old.json")).unwrap());
+    assert_eq!(new["baseline"]["command"], old["command"]);
+    let ratios = new["baseline"]["ratios"].as_array().unwrap();
+    // A workload has one figure, the queue four; of each engine.
+    assert_eq!(ratios.len(), 2 * 5, "{ratios:?}");
+    let first = &ratios[0];
+    let figure = |name: &str| first[name].as_f64().unwrap();
+    assert_eq!(figure("better"), figure("now") / figure("before"));
+
+    b.file("other.json", "[1, 2]");
+    let refused = ["bench", "--baseline", "other.json"];
+    b.fails(2, "holds no results", &refused);
+    assert_eq!(names(b.dir.path()), ["new.json", "old.json", "other.json"]);
+}
+
+/// Where this process may make control groups, the limit holds; where not, that is said.
+#[test]
+fn bench_limits_memory_or_says_why_not() {
+    let b = Bench::new();
+    let ran = b.run(&[
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--duration",
+        "0.1",
+        "--memory-limit-mib",
+        "64",
+        "--workloads",
+        "memratio:0.1",
+        "--json",
+    ]);
+    if ran.code == 0 {
+        let json = parse(&ran.out);
+        let memory = json["parameters"]["memory"].as_str().unwrap();
+        assert!(memory.contains("64"), "{memory}");
+        // What the limit is worth is for the workload to say: a tenth of it, not of the machine.
+        let seen = &json["rows"][0]["rounds"]["lsm"][0]["figures"];
+        assert!(!seen.as_array().unwrap().is_empty(), "{json}");
+    } else {
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains("control group"), "{ran:?}");
+    }
+    assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
+#[test]
 fn bench_refuses_nonsense_and_leaves_nothing_behind() {
     let b = Bench::new();
     for (code, what, args) in [
@@ -705,6 +815,18 @@ fn bench_refuses_nonsense_and_leaves_nothing_behind() {
         (1, "no/such", &["--report", "no/such/page.html"]),
         (1, "no/such", &["--dir", "no/such", "--csv", "out.csv"]),
         (2, "is a directory", &["--csv", "."]),
+        (2, "invalid value", &["--rounds", "0"]),
+        (2, "ops must be at least 1", &["--ops", "0"]),
+        (2, "threads", &["--threads", "0"]),
+        (2, "latency_every", &["--latency-every", "0"]),
+        (2, "fraction", &["--compress-fraction", "1.5"]),
+        (2, "unknown distribution", &["--distribution", "normal"]),
+        (2, "as memratio:0.5", &["--workloads", "memratio:0"]),
+        (2, "no workload", &["--workloads", ","]),
+        (2, "thread", &["--workloads", "readrandom@0"]),
+        (2, "invalid value", &["--cache-mib", "99999999999"]),
+        (2, "too low", &["--memory-limit-mib", "20"]),
+        (1, "no/such", &["--baseline", "no/such.json"]),
     ] {
         let ran = b.fails(code, what, &[&["bench"], args].concat());
         assert_eq!(ran.out, "", "{args:?}");

@@ -40,6 +40,7 @@ use super::tree::Tree;
 use super::writer::Interval;
 use crate::checksum::checksum;
 use crate::error::{Error, Result};
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, PageId, SeqNo};
 
 /// Nodes are gathered into writes of this size where their places are contiguous.
@@ -58,11 +59,15 @@ pub(super) struct Checkpointer {
     free: FreeSpace,
     /// A meta page that is not like `meta` and must be before anything is reused.
     stale_meta_page: Option<u64>,
+    /// Meta page 1 reads like `meta`, and yet may not be on the disk.
+    is_second_unproven: bool,
     /// Why no checkpoint is possible any more.
     broken: Option<Error>,
 }
 
 impl Checkpointer {
+    /// For a file as it was found. Meta page 1 was written last: if that failed in an earlier process, it may
+    /// be in the operating system's cache only.
     pub(super) fn new(
         store_id: u64,
         keyspace: KeyspaceId,
@@ -76,6 +81,7 @@ impl Checkpointer {
             meta,
             free,
             stale_meta_page,
+            is_second_unproven: true,
             broken: None,
         }
     }
@@ -116,6 +122,9 @@ impl Checkpointer {
         let bytes = meta.encode(self.store_id, self.keyspace);
         let file = tree.pager.file();
         file.write_all_at(&bytes, page * tree.page_size() as u64)?;
+        if planted("meta-page-not-synced") {
+            return Ok(());
+        }
         file.sync_data()
     }
 }
@@ -225,16 +234,29 @@ impl Tree {
         if let Some(page) = checkpointer.stale_meta_page {
             checkpointer.write_meta(self, page, &checkpointer.meta)?;
             checkpointer.stale_meta_page = None;
+            checkpointer.is_second_unproven &= page != 1;
+        }
+        if checkpointer.is_second_unproven {
+            checkpointer.write_meta(self, 1, &checkpointer.meta)?;
+            checkpointer.is_second_unproven = false;
         }
         let old = &checkpointer.meta;
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
-        free.release(self.reusable_generation());
+        free.release(match planted("page-reused-under-a-view") {
+            true => u64::MAX,
+            false => self.reusable_generation(),
+        });
 
         let interval = &sealed.interval;
         let mut freed = interval.freed.clone();
         let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed);
+        if planted("free-page-reused-too-early") {
+            for run in freed.drain(..) {
+                free.give(run);
+            }
+        }
         let mut output = Output {
             tree: self,
             free,
@@ -261,6 +283,9 @@ impl Tree {
                 start: old.freelist.0,
                 len: self.pager.pages_for(bytes),
             });
+        }
+        if planted("freed-pages-forgotten") {
+            freed.clear();
         }
         output.free.hold(generation, freed);
         output.free.trim();
@@ -330,11 +355,14 @@ impl Tree {
         written: Written,
         seq: SeqNo,
     ) -> Result<Written> {
-        self.front.make_durable(seq)?;
-        let durable = self
-            .pager
-            .file()
-            .sync_data()
+        if !planted("checkpoint-before-its-log-is-durable") {
+            self.front.make_durable(seq)?;
+        }
+        let synced = match planted("checkpoint-meta-written-before-its-pages") {
+            true => Ok(()),
+            false => self.pager.file().sync_data(),
+        };
+        let durable = synced
             .and_then(|()| checkpointer.write_meta(self, 0, &written.meta))
             .and_then(|()| checkpointer.write_meta(self, 1, &written.meta));
         if let Err(error) = durable {
@@ -439,7 +467,14 @@ impl Tree {
         };
         let mut leaves = Vec::new();
         let mut todo = roots.to_vec();
+        // Hostile pages may all refer to the same ones.
+        let mut rest = self.pager.pages();
         while let Some((page, level)) = todo.pop() {
+            if rest == 0 {
+                dropped.exact = false;
+                break;
+            }
+            rest -= 1;
             if level == 0 {
                 leaves.push(page);
                 continue;

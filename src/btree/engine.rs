@@ -108,6 +108,32 @@ impl BTreeEngine {
         Self::with_file(context, file)
     }
 
+    /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier process, part of
+    /// what is read may be in the operating system's cache only, held for clean and never written.
+    ///
+    /// Meta pages that differ are such a case: the newer one is written again, unchanged, before
+    /// anything is built on it. If they are alike the first is durable, since the second is written later; the
+    /// second is written again by the first checkpoint ([`Checkpointer::new`]). The file's length may be another:
+    /// what it has too much goes, so that growing makes it new.
+    fn make_durable(
+        context: &EngineContext,
+        file: &dyn File,
+        meta: &Meta,
+        stale_meta_page: Option<u64>,
+    ) -> Result<()> {
+        let page_size = u64::from(meta.page_size);
+        if let Some(stale) = stale_meta_page {
+            let bytes = meta.encode(context.store_id, context.keyspace);
+            file.write_all_at(&bytes, (1 - stale) * page_size)?;
+            file.sync_data()?;
+        }
+        let needed = meta.file_pages * page_size;
+        if file.len()? > needed {
+            file.set_len(needed)?;
+        }
+        Ok(())
+    }
+
     fn with_file(context: EngineContext, file: Arc<dyn File>) -> Result<Arc<dyn Engine>> {
         let page_size = context.options.page_size_bytes;
         let (meta, stale_meta_page) = read_meta(&context, &*file)?;
@@ -121,6 +147,9 @@ impl BTreeEngine {
             ));
         }
         let free = read_freelist(&context, &*file, &meta)?;
+        if !context.read_only {
+            Self::make_durable(&context, &*file, &meta, stale_meta_page)?;
+        }
         let pager = Pager::new(
             file,
             page_size as usize,

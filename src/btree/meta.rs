@@ -13,6 +13,7 @@ use std::path::Path;
 use crate::checksum::{checksum, seed_of};
 use crate::coding::{get_u32, get_u64};
 use crate::error::{Error, Result};
+use crate::teeth::planted;
 use crate::types::{KeyspaceId, PageId, SeqNo};
 
 /// First eight bytes of a B-tree file.
@@ -100,7 +101,8 @@ impl Meta {
             return Err(damaged("the magic number of a B-tree file is missing"));
         }
         let body = META_BYTES - 4;
-        if checksum(seed(store_id, keyspace), &bytes[..body]) != get_u32(bytes, body) {
+        let is_intact = checksum(seed(store_id, keyspace), &bytes[..body]) == get_u32(bytes, body);
+        if !is_intact && !planted("meta-checksum-ignored") {
             return Err(damaged(
                 "the checksum of the meta page does not match (or it is of another store)",
             ));

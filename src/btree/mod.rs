@@ -7,7 +7,7 @@
 //! tree.rs       what everybody shares: the root, point reads, who may see what
 //! writer.rs     applying operations: put, delete, range delete, splits and merges
 //! checkpoint.rs bringing a sealed tree into the file, and the flip of the meta pages
-//! view.rs       immutable views and their cursor
+//! view.rs       immutable views; cursor.rs, the cursor over one; merged.rs, changes over a page as one sequence
 //! compact.rs    moving pages to the front and cutting the file
 //! verify.rs     checking everything
 //! slot.rs       references to nodes that change under readers' eyes (the unsafe module)
@@ -59,10 +59,12 @@
 //!   [`compact`] joins them, when the deletes were recorded as changes.
 mod checkpoint;
 mod compact;
+mod cursor;
 mod delta;
 mod engine;
 mod freespace;
 mod mem;
+mod merged;
 mod meta;
 mod node;
 mod pager;

@@ -14,7 +14,7 @@ use crate::cache::BlockCache;
 use crate::checksum::{mix64, seed_of};
 use crate::engine::{Cursor, Engine, EngineContext, Front, Op, Pressure, ReadView, SequencedOp};
 use crate::error::{Error, Result};
-use crate::fs::{Fs, MemFs, OpenMode, StdFs};
+use crate::fs::{Fs, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
@@ -145,8 +145,8 @@ impl Bench {
         }
     }
 
-    fn in_memory(page_size: u32) -> (MemFs, Self) {
-        let fs = MemFs::new();
+    fn in_memory(page_size: u32) -> (SimFs, Self) {
+        let fs = SimFs::new();
         let bench = Self::new(Arc::new(fs.clone()), Path::new("/ks"), page_size, false);
         (fs, bench)
     }
@@ -779,7 +779,7 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
     bench.put(b"a", b"1");
     bench.engine.flush().unwrap();
     let path = bench.dir.join(super::engine::FILE_NAME);
-    let spoil = |image: &MemFs, page: u64| {
+    let spoil = |image: &SimFs, page: u64| {
         let file = image.open(&path, OpenMode::ReadWrite).unwrap();
         file.write_all_at(&[0xFF; 16], page * 1024 + 40).unwrap();
     };
@@ -829,7 +829,7 @@ fn a_tree_that_is_open_read_only_replays_in_memory() {
     }
     bench.engine.flush().unwrap();
     let path = bench.dir.join(super::engine::FILE_NAME);
-    let bytes_of = |fs: &MemFs| {
+    let bytes_of = |fs: &SimFs| {
         let file = fs.open(&path, OpenMode::Read).unwrap();
         let mut bytes = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();

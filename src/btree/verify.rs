@@ -95,21 +95,22 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// Records an owner of pages; two owners are a problem.
-    fn own(&mut self, page: PageId, pages: u64, owner: u8) {
+    /// Records an owner of pages; two owners are a problem, and false.
+    fn own(&mut self, page: PageId, pages: u64, owner: u8) -> bool {
         for number in page.0..page.0.saturating_add(pages) {
             match self.owners.get_mut(number as usize) {
                 Some(place) if *place == NOBODY => *place = owner,
                 Some(_) => {
                     self.problem(PageId(number), "the page is in use twice");
-                    return;
+                    return false;
                 }
                 None => {
                     self.problem(PageId(number), "the page is beyond the file");
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn check_totals(&mut self, checkpointer: &Checkpointer) {
@@ -168,8 +169,12 @@ impl Verifier<'_> {
             );
             return Ok(());
         }
-        self.own(page, pages, USED);
         self.check_fences(&image, fences, page);
+        if !self.own(page, pages, USED) {
+            // What is below has been seen, or will be: hostile pages that all refer to the same ones
+            // would keep this busy for ever.
+            return Ok(());
+        }
         if node::kind(&image) == Some(NodeKind::Leaf) {
             return self.check_values(&image, page);
         }

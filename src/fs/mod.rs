@@ -1,8 +1,9 @@
 //! The file system as the store sees it.
 //!
 //! Everything below the store goes through [`Fs`] and [`File`]; `std::fs`
-//! appears nowhere else. [`StdFs`] is the operating system; [`MemFs`] lives in
-//! memory, knows which bytes were synced, and can forget the rest.
+//! appears nowhere else. [`StdFs`] is the operating system; [`SimFs`] lives in
+//! memory, knows which bytes were synced, and can forget the rest; [`FaultFs`] wraps either and fails
+//! as planned.
 //!
 //! # Laws that every implementation keeps
 //!
@@ -20,18 +21,21 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::teeth::planted;
 
+mod fault;
 mod map;
-mod mem;
 #[cfg(feature = "bench")]
 pub(crate) mod process;
+mod sim;
 mod std_fs;
 #[cfg(test)]
 mod tests;
 
+pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub use map::{Advice, Mapping, MappingMut};
-pub use mem::MemFs;
+pub use sim::{CrashPolicy, CrashState, CrashStates, Operation, SimFs};
 pub use std_fs::StdFs;
 
 /// How a file is opened.
@@ -137,7 +141,7 @@ pub trait File: fmt::Debug + Send + Sync {
 pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
     let len = file.len()?;
     if len > limit {
-        return Err(crate::Error::corruption(
+        return Err(Error::corruption(
             file.path(),
             limit,
             format!("the file has {len} bytes, more than the {limit} that are possible"),
@@ -148,19 +152,60 @@ pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A file was not replaced.
+#[derive(Debug)]
+pub(crate) struct NotReplaced {
+    /// Why.
+    pub(crate) error: Error,
+    /// The new content is in place but may not be durable: after a crash either may be there.
+    pub(crate) is_unknown: bool,
+}
+
+impl From<NotReplaced> for Error {
+    fn from(failure: NotReplaced) -> Self {
+        failure.error
+    }
+}
+
 /// Replaces the file `dir/name` by `bytes` so that after a crash either the
 /// old or the new content is there: write a temporary file, sync it, rename it
 /// over the old one, sync the directory. The order is the point: a rename
 /// that is durable before the data would leave an empty file.
-pub(crate) fn replace_file(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_file(
+    fs: &dyn Fs,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), NotReplaced> {
     let temporary = dir.join(format!("{name}.tmp"));
-    if fs.exists(&temporary)? {
-        fs.remove_file(&temporary)?;
+    let old_counts = |error| NotReplaced {
+        error,
+        is_unknown: false,
+    };
+    write_temporary(fs, &temporary, bytes).map_err(old_counts)?;
+    fs.rename(&temporary, &dir.join(name))
+        .map_err(|error| NotReplaced {
+            error,
+            // A failed operation may have happened (law 4).
+            is_unknown: !matches!(fs.exists(&temporary), Ok(true)),
+        })?;
+    if planted("directory-not-synced") {
+        return Ok(());
     }
-    let file = fs.open(&temporary, OpenMode::CreateNew)?;
+    fs.sync_dir(dir).map_err(|error| NotReplaced {
+        error,
+        is_unknown: true,
+    })
+}
+
+fn write_temporary(fs: &dyn Fs, temporary: &Path, bytes: &[u8]) -> Result<()> {
+    if fs.exists(temporary)? {
+        fs.remove_file(temporary)?;
+    }
+    let file = fs.open(temporary, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
-    drop(file);
-    fs.rename(&temporary, &dir.join(name))?;
-    fs.sync_dir(dir)
+    if planted("renamed-before-sync") {
+        return Ok(());
+    }
+    file.sync_data()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{File, Fs, MemFs, OpenMode, StdFs, read_all};
+use super::{File, Fs, OpenMode, SimFs, StdFs, read_all};
 use crate::checksum::mix64;
 use crate::error::{Error, Result};
 
@@ -23,7 +23,7 @@ fn both_file_systems_answer_alike() {
         let home = tempfile::tempdir().unwrap();
         let sides: [(Box<dyn Fs>, PathBuf); 2] = [
             (Box::new(StdFs::new()), home.path().to_path_buf()),
-            (Box::new(MemFs::new()), PathBuf::from("/")),
+            (Box::new(SimFs::new()), PathBuf::from("/")),
         ];
         let mut handles: [BTreeMap<u64, Arc<dyn File>>; 2] = Default::default();
         for step in 0..300 {

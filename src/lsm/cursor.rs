@@ -12,10 +12,14 @@
 //!   merge has left the key. It is copied, and the merge stands before the key's first version.
 //! - **C3** `gap` holds the keys around the last question that all have the answer `cover`.
 //!
-//! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks.
+//! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks. Nor are
+//! very many keys that do not exist any more: below a range tombstone the sources that are older than it go
+//! on to its end (by V3 of [`super::version`], which counts range tombstones as versions, all that they have there
+//! is hidden), and where it is known that nothing is left ([`super::dead`]) the whole merge does.
 
 use std::sync::Arc;
 
+use super::dead::{DeadZones, LEARN_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
 use super::merge::MergeCursor;
 use super::tombstones::TombstoneIndex;
@@ -31,6 +35,23 @@ const MAX_STEPS: usize = 16;
 /// Copies of values above this length are not kept for reuse.
 const MAX_KEPT_LEN_BYTES: usize = 1 << 20;
 
+/// Keys in a row that a range tombstone hides, from which on sources are moved on to its end. Moving them
+/// costs as much as a few steps.
+const LEAP_AFTER: usize = 2;
+
+/// A source of a scan, or the tombstones of one, with its age: what has a higher rank is older.
+pub(crate) struct Ranked<T> {
+    rank: usize,
+    of: T,
+}
+
+impl<T> Ranked<T> {
+    /// Of the `rank`-th source, counted from the newest.
+    pub(crate) fn new(rank: usize, of: T) -> Self {
+        Self { rank, of }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Stands nowhere.
@@ -44,12 +65,17 @@ enum State {
 /// A cursor over what reads at one number see.
 pub(crate) struct ScanCursor {
     merge: MergeCursor,
+    /// Of the merge's sources.
+    ranks: Vec<usize>,
     seq: SeqNo,
     state: State,
     /// Going forward: scratch. Going backward: the entry (C2).
     key: Vec<u8>,
     value: Vec<u8>,
     covers: Covers,
+    dead: Arc<DeadZones>,
+    /// The first dead key of the walk that goes on.
+    first_dead: Vec<u8>,
     /// Keeps the files of tables that are opened later.
     _version: Arc<Version>,
 }
@@ -57,18 +83,22 @@ pub(crate) struct ScanCursor {
 impl ScanCursor {
     /// A cursor that stands nowhere.
     pub(crate) fn new(
-        merge: MergeCursor,
+        sources: Vec<Ranked<Box<dyn EntryCursor>>>,
         seq: SeqNo,
-        tombstones: Vec<Arc<TombstoneIndex>>,
+        tombstones: Vec<Ranked<Arc<TombstoneIndex>>>,
         version: Arc<Version>,
+        dead: Arc<DeadZones>,
     ) -> Self {
         Self {
-            merge,
+            ranks: sources.iter().map(|source| source.rank).collect(),
+            merge: MergeCursor::new(sources.into_iter().map(|source| source.of).collect()),
             seq,
             state: State::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
             covers: Covers::new(tombstones),
+            dead,
+            first_dead: Vec::new(),
             _version: version,
         }
     }
@@ -77,6 +107,7 @@ impl ScanCursor {
     /// `self.key` are passed over.
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
         let mut steps = 0;
+        let mut walk = Walk::default();
         while self.merge.is_valid() {
             if skip && self.merge.key() == self.key {
                 steps += 1;
@@ -110,21 +141,48 @@ impl ScanCursor {
                 }
                 continue;
             }
-            if entry.kind == EntryKind::Put && !self.covers.hide(entry.key, entry.seq, self.seq) {
+            let is_put = entry.kind == EntryKind::Put;
+            let is_hidden = is_put && self.covers.hide(entry.key, entry.seq, self.seq);
+            if is_put && !is_hidden {
                 self.state = State::Forward;
-                return Ok(());
+                break;
             }
             self.key.clear();
             self.key.extend_from_slice(entry.key);
             skip = true;
             steps = 0;
-            self.merge.next()?;
+            if walk.passes(is_hidden) == 1 {
+                self.first_dead.clone_from(&self.key);
+            }
+            if walk.looks_for_zones()
+                && let Some(zone) = self.dead.find(&self.key, self.seq)
+            {
+                match &zone.end {
+                    Some(end) => self.merge.seek(end, self.seq)?,
+                    None => self.merge.leave(),
+                }
+                skip = false;
+            } else if walk.hidden >= LEAP_AFTER
+                && self.ranks[self.merge.source()] > self.covers.rank
+            {
+                let (ranks, covers) = (&self.ranks, &self.covers);
+                let end = covers.gap.as_ref().and_then(|(_, end)| end.as_deref());
+                self.merge.leap(|source| ranks[source] > covers.rank, end)?;
+            } else {
+                self.merge.next()?;
+            }
+        }
+        if walk.dead >= LEARN_AFTER {
+            let end = self.merge.is_valid().then(|| self.merge.key().to_vec());
+            let start = std::mem::take(&mut self.first_dead);
+            self.dead.learn(start, end, self.seq);
         }
         Ok(())
     }
 
     /// From the merge's position backward, stands on the first entry that is seen.
     fn settle_backward(&mut self) -> Result<()> {
+        let mut walk = Walk::default();
         while self.merge.is_valid() {
             // The oldest version of the next key.
             let entry = self.merge.entry();
@@ -156,12 +214,38 @@ impl ScanCursor {
                 }
                 self.merge.prev()?;
             }
-            if let Some((seq, EntryKind::Put)) = newest
-                && !self.covers.hide(&self.key, seq, self.seq)
-            {
-                self.state = State::Backward;
-                return Ok(());
+            let mut is_hidden = false;
+            if let Some((seq, EntryKind::Put)) = newest {
+                is_hidden = self.covers.hide(&self.key, seq, self.seq);
+                if !is_hidden {
+                    self.state = State::Backward;
+                    break;
+                }
             }
+            if walk.passes(is_hidden) == 1 {
+                self.first_dead.clone_from(&self.key);
+            }
+            if walk.looks_for_zones()
+                && let Some(zone) = self.dead.find(&self.key, self.seq)
+            {
+                self.merge.seek_before(&zone.start)?;
+            } else if walk.hidden >= LEAP_AFTER && self.merge.is_valid() {
+                let (ranks, covers) = (&self.ranks, &self.covers);
+                if let Some((start, _)) = &covers.gap
+                    && ranks[self.merge.source()] > covers.rank
+                {
+                    self.merge
+                        .leap(|source| ranks[source] > covers.rank, Some(start))?;
+                }
+            }
+        }
+        if walk.dead >= LEARN_AFTER {
+            let start = match self.state {
+                State::Backward => after(&self.key),
+                _ => Vec::new(),
+            };
+            self.dead
+                .learn(start, Some(after(&self.first_dead)), self.seq);
         }
         Ok(())
     }
@@ -271,21 +355,51 @@ impl Cursor for ScanCursor {
     }
 }
 
+/// A walk over keys that are not to be seen.
+#[derive(Default)]
+struct Walk {
+    /// Keys passed.
+    dead: usize,
+    /// Of them, in a row, hidden by range tombstones.
+    hidden: usize,
+}
+
+impl Walk {
+    /// One more; returns how many that makes.
+    #[inline]
+    fn passes(&mut self, is_hidden: bool) -> usize {
+        self.dead += 1;
+        self.hidden = if is_hidden { self.hidden + 1 } else { 0 };
+        self.dead
+    }
+
+    /// True at the first key and then ever more rarely, so that a long walk through what no zone knows
+    /// does not ask at every step.
+    #[inline]
+    fn looks_for_zones(&self) -> bool {
+        self.dead.is_power_of_two()
+    }
+}
+
 /// The range tombstones over a scan. Neighbouring keys mostly have the same answer, so the answer is kept
 /// with the keys it is good for.
 struct Covers {
-    indexes: Vec<Arc<TombstoneIndex>>,
+    indexes: Vec<Ranked<Arc<TombstoneIndex>>>,
     /// C3; `None` before the first question.
     gap: Option<(Vec<u8>, Option<Vec<u8>>)>,
     cover: Option<SeqNo>,
+    /// The rank of the newest source that has a tombstone over these keys; the answer holds for all of what
+    /// sources of higher ranks have there.
+    rank: usize,
 }
 
 impl Covers {
-    fn new(indexes: Vec<Arc<TombstoneIndex>>) -> Self {
+    fn new(indexes: Vec<Ranked<Arc<TombstoneIndex>>>) -> Self {
         Self {
             indexes,
             gap: None,
             cover: None,
+            rank: usize::MAX,
         }
     }
 
@@ -305,12 +419,15 @@ impl Covers {
     }
 
     fn ask(&mut self, key: &[u8], at: SeqNo) {
-        self.cover = self
-            .indexes
-            .iter()
-            .filter_map(|index| index.newest_covering(key, at))
-            .max();
-        let gaps = || self.indexes.iter().map(|index| index.gap(key));
+        let covering = self.indexes.iter().filter_map(|index| {
+            let seq = index.of.newest_covering(key, at)?;
+            Some((seq, index.rank))
+        });
+        (self.cover, self.rank) = covering
+            .fold((None, usize::MAX), |(cover, least), (seq, rank)| {
+                (cover.max(Some(seq)), least.min(rank))
+            });
+        let gaps = || self.indexes.iter().map(|index| index.of.gap(key));
         let start = gaps().filter_map(|gap| gap.start).max().unwrap_or_default();
         let end = gaps().filter_map(|gap| gap.end).min();
         self.gap = Some((start.to_vec(), end.map(<[u8]>::to_vec)));

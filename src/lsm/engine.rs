@@ -9,14 +9,14 @@
 //!
 //! - `current`, the superversion, is an atomic pointer. Readers load it and take no lock. Who replaces it
 //!   holds `switch`, for a few instructions.
-//! - `writer` is held by `apply` while it inserts, and by whoever rotates, so that no insert goes to a
+//! - The recorder of `dead` is held by `apply` while it inserts, and by whoever rotates, so that no insert goes to a
 //!   memtable that has become immutable. Rotation happens between batches, so a flush persists whole
 //!   batches.
 //! - `flushing`, then `manifest`, are held over I/O: by background work and by callers of `flush` and `compact`,
 //!   who want to wait. No reader and no `apply` ever takes them.
 //! - `compactions` says what running jobs work on; held briefly.
 //!
-//! Lock order: `flushing`, `manifest`, `writer`, `switch`. `compactions` is taken alone.
+//! Lock order: `flushing`, `manifest`, the recorder, `switch`. `compactions` is taken alone.
 //!
 //! # Invariants
 //!
@@ -39,6 +39,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compaction::job::Job;
 use super::compaction::picker::{FileInfo, Limits, Pick, Span, Tree};
+use super::dead::{DeadZones, Recorder};
 use super::files::{FileName, Reaper, parse_name, table_name};
 use super::flush::write_table;
 use super::manifest::{Contents, Edit, Identity, Manifest};
@@ -56,6 +57,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::kv::Value;
 use crate::options::Compression;
+use crate::teeth::planted;
 use crate::types::{FileId, SeqNo};
 
 /// Tables in level 0 that make a compaction due.
@@ -88,7 +90,7 @@ pub(crate) struct LsmEngine {
     /// Shared with snapshots.
     current: Arc<ArcSwap<Superversion>>,
     switch: Mutex<()>,
-    writer: Mutex<()>,
+    dead: Arc<DeadZones>,
     flushing: Mutex<()>,
     manifest: Mutex<Manifest>,
     compactions: Mutex<Compactions>,
@@ -154,6 +156,7 @@ impl LsmEngine {
             cache: Arc::clone(&ctx.cache),
             use_mmap: ctx.use_mmap,
             blocks_read: Arc::default(),
+            tree_bytes: Arc::default(),
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
         let next_file = remove_orphans(&ctx, &manifest, &contents)?;
@@ -162,6 +165,10 @@ impl LsmEngine {
         for (level, metas) in contents.levels.iter().enumerate() {
             for meta in metas {
                 let path = ctx.dir.join(table_name(meta.id));
+                if meta.largest_seq > contents.persisted_seq {
+                    let what = "the table holds operations above what the manifest calls persisted";
+                    return Err(Error::corruption(&path, 0, what));
+                }
                 let table = Table::open(&table_ctx, &path, meta).map_err(|error| {
                     if error.is_not_found() {
                         Error::corruption(&path, 0, "a table that the manifest names is missing")
@@ -178,14 +185,19 @@ impl LsmEngine {
             return Err(Error::corruption(&ctx.dir, 0, problem));
         }
 
+        table_ctx
+            .tree_bytes
+            .store(version.bytes(), Ordering::Relaxed);
         let write_buffer_bytes = match ctx.options.write_buffer_bytes {
             0 => DEFAULT_WRITE_BUFFER_BYTES,
             bytes => bytes,
         };
+        let dead = Arc::new(DeadZones::new(contents.persisted_seq));
         let superversion = Superversion {
             active: Arc::new(Memtable::new(ctx.memtable)),
             immutable: Vec::new(),
             version: Arc::new(version),
+            dead: Arc::clone(&dead),
         };
         Ok(Arc::new(Self {
             table_ctx,
@@ -195,7 +207,7 @@ impl LsmEngine {
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
             current: Arc::new(ArcSwap::from_pointee(superversion)),
             switch: Mutex::default(),
-            writer: Mutex::default(),
+            dead,
             flushing: Mutex::default(),
             manifest: Mutex::new(manifest),
             compactions: Mutex::default(),
@@ -256,7 +268,10 @@ impl LsmEngine {
         let opened = if metas.is_empty() {
             Ok(Vec::new())
         } else {
-            let synced = self.ctx.fs.sync_dir(&self.ctx.dir);
+            let synced = match planted("table-name-not-synced") {
+                true => Ok(()),
+                false => self.ctx.fs.sync_dir(&self.ctx.dir),
+            };
             synced.and_then(|()| metas.iter().map(open).collect())
         };
         if opened.is_err() {
@@ -298,17 +313,24 @@ impl LsmEngine {
             let _switch = self.switch.lock();
             let old = self.current.load_full();
             let mut immutable = old.immutable.clone();
+            if planted("all-memtables-dropped-by-one-flush") && flushed.is_some() {
+                immutable.truncate(1);
+            }
             if let Some(flushed) = flushed {
                 let oldest = immutable.pop();
                 debug_assert!(oldest.is_some_and(|oldest| Arc::ptr_eq(&oldest, flushed)));
             }
             self.level0_tables
                 .store(version.level(0).tables().len(), Ordering::Relaxed);
+            self.table_ctx
+                .tree_bytes
+                .store(version.bytes(), Ordering::Relaxed);
             self.note_immutable(&immutable);
             self.current.store(Arc::new(Superversion {
                 active: Arc::clone(&old.active),
                 immutable,
                 version: Arc::clone(&version),
+                dead: Arc::clone(&old.dead),
             }));
             old
         };
@@ -333,8 +355,8 @@ impl LsmEngine {
         self.immutable_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Makes the active memtable immutable, if it holds anything. The guard is that of `writer`.
-    fn rotate(&self, _writer: &parking_lot::MutexGuard<'_, ()>) {
+    /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
+    fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
         let fresh = Arc::new(Memtable::new(self.ctx.memtable));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
@@ -349,6 +371,7 @@ impl LsmEngine {
             active: fresh,
             immutable,
             version: Arc::clone(&old.version),
+            dead: Arc::clone(&old.dead),
         }));
     }
 
@@ -365,7 +388,11 @@ impl LsmEngine {
         let meta = write_table(&memtable, &boundaries, output)?;
         let added = self.open_outputs(meta.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
-        if let Err(error) = self.ctx.front.make_durable(memtable.last_seq()) {
+        let durable = match planted("table-installed-before-its-log-is-durable") {
+            true => Ok(()),
+            false => self.ctx.front.make_durable(memtable.last_seq()),
+        };
+        if let Err(error) = durable {
             self.remove_outputs(added);
             return Err(error);
         }
@@ -484,6 +511,12 @@ impl LsmEngine {
                 .collect(),
             persisted_seq: None,
         };
+        if planted("inputs-removed-before-the-edit") && !is_move {
+            for (_, table) in inputs {
+                let name = table_name(table.id());
+                let _ = self.ctx.fs.remove_file(&self.ctx.dir.join(name));
+            }
+        }
         let installed = self.install(&edit, None)?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.ctx.front.progressed();
@@ -634,7 +667,7 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
             Some(FileName::CurrentTemporary) => true,
             Some(FileName::Current) | None => false,
         };
-        if is_orphan && !ctx.read_only {
+        if is_orphan && !ctx.read_only && !planted("orphans-stay") {
             ctx.fs.remove_file(&ctx.dir.join(&name))?;
         }
     }
@@ -648,17 +681,18 @@ impl Engine for LsmEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let writer = self.writer.lock();
+        let mut recorder = self.dead.recorder();
         let size_bytes = {
             let superversion = self.current.load();
             for op in ops {
                 superversion.active.insert(op.seq, &op.op);
+                self.dead.note(&mut recorder, op);
             }
             superversion.active.size_bytes()
         };
         if size_bytes >= memtable_bytes(self.write_buffer_bytes) && !self.ctx.read_only {
-            self.rotate(&writer);
-            drop(writer);
+            self.rotate(&recorder);
+            drop(recorder);
             self.ctx.front.wake();
         }
         Ok(())
@@ -702,8 +736,8 @@ impl Engine for LsmEngine {
     fn flush(&self) -> Result<()> {
         self.check_writable()?;
         let last = {
-            let writer = self.writer.lock();
-            self.rotate(&writer);
+            let recorder = self.dead.recorder();
+            self.rotate(&recorder);
             let superversion = self.current.load();
             superversion
                 .immutable

@@ -19,6 +19,10 @@
 //! - **F5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
 //!   more: the next edit begins a new manifest. Tables that the failed edit would have added are not
 //!   removed by this process, because the edit may be durable after all.
+//! - **F6** What is read when a manifest is opened need not be on the disk: after a sync that failed in an earlier
+//!   process it may be in the operating system's cache only, held for clean and never written. An edit
+//!   without an acknowledgement is such a case, so a new manifest begins at once, before anything is built on
+//!   the edit; the last acknowledgement may be one, so nothing is appended to a manifest that another process wrote.
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
@@ -33,6 +37,7 @@ use crate::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode, read_all, replace_file};
 use crate::record::{RecordReader, Step, append_record};
+use crate::teeth::planted;
 use crate::types::{FileId, KeyspaceId, SeqNo};
 
 /// First bytes of a manifest.
@@ -270,13 +275,15 @@ impl Manifest {
         let mut reader =
             RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
         let mut first_len_bytes = 0;
-        let is_whole = loop {
+        let mut is_acknowledged = false;
+        loop {
             match reader.step() {
                 Step::Record {
                     payload: [TAG_ACKNOWLEDGED],
                     ..
-                } => {}
+                } => is_acknowledged = true,
                 Step::Record { offset, payload } => {
+                    is_acknowledged = false;
                     let applied = Edit::decode(payload)
                         .map_err(|Truncated| "an edit is malformed".to_owned())
                         .and_then(|edit| contents.apply(edit));
@@ -291,23 +298,24 @@ impl Manifest {
                 Step::End | Step::Torn { .. } if first_len_bytes == 0 => {
                     return damage(HEADER_LEN_BYTES as u64, "the first edit is damaged");
                 }
-                Step::End => break true,
-                Step::Torn { .. } => break false,
+                Step::End | Step::Torn { .. } => break,
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
-        };
-        let manifest = Self {
+        }
+        let mut manifest = Self {
             fs,
             dir: dir.to_path_buf(),
             identity,
             number,
-            // Nothing is appended behind a torn record: the next edit begins a new manifest.
-            file: (is_whole && !read_only).then_some(file),
+            // The next edit begins a new manifest (F6).
+            file: None,
             len_bytes: bytes.len() as u64,
             first_len_bytes,
-            // The last record may be all there and yet not durable.
-            is_dirty: true,
+            is_dirty: false,
         };
+        if !read_only && !is_acknowledged {
+            manifest.begin(&contents)?;
+        }
         Ok((manifest, contents))
     }
 
@@ -341,7 +349,9 @@ impl Manifest {
         let seed = record_seed(&self.identity, self.number);
         append_record(&mut record, seed, self.len_bytes, &edit.encode());
         file.write_all_at(&record, self.len_bytes)?;
-        file.sync_data()?;
+        if !planted("manifest-edit-not-synced") {
+            file.sync_data()?;
+        }
         self.len_bytes += record.len() as u64;
         self.acknowledge(file);
         Ok(())

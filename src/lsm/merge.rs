@@ -155,6 +155,43 @@ impl MergeCursor {
         Err(error)
     }
 
+    /// Moves every source for which `leaps` says so, and that is not there yet, on to where keys from `to` on begin,
+    /// or if `to` is `None` to the end; going backward, to what is before `to`. What is
+    /// passed over must not matter to anybody: G1 holds for the rest.
+    pub(crate) fn leap(&mut self, leaps: impl Fn(usize) -> bool, to: Option<&[u8]>) -> Result<()> {
+        for source in 0..self.sources.len() {
+            if !self.valid[source] || !leaps(source) {
+                continue;
+            }
+            let cursor = &mut self.sources[source];
+            let moved = match (self.direction, to) {
+                (Direction::Forward, Some(to)) if cursor.key() < to => cursor.seek(to, SeqNo::MAX),
+                (Direction::Forward, None) => match cursor.seek_last() {
+                    Ok(()) if cursor.is_valid() => cursor.next(),
+                    sought => sought,
+                },
+                (Direction::Backward, Some(to)) if cursor.key() >= to => cursor.seek_before(to),
+                _ => Ok(()),
+            };
+            if let Err(error) = moved {
+                return self.fail(error);
+            }
+        }
+        self.rebuild();
+        Ok(())
+    }
+
+    /// Stands nowhere.
+    pub(crate) fn leave(&mut self) {
+        self.valid.fill(false);
+    }
+
+    /// The number of the source whose entry the merge stands on.
+    #[inline]
+    pub(crate) fn source(&self) -> usize {
+        self.winner()
+    }
+
     /// Turns round: every other source goes to the other side of the current entry (G1).
     #[cold]
     fn turn(&mut self, direction: Direction) -> Result<()> {

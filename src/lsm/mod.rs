@@ -30,6 +30,7 @@
 
 mod compaction;
 mod cursor;
+mod dead;
 mod engine;
 pub(crate) mod entry;
 mod files;

@@ -16,6 +16,7 @@
 
 use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;
+use crate::teeth::planted;
 use crate::types::SeqNo;
 use crate::visibility::LiveSnapshots;
 
@@ -27,6 +28,9 @@ impl Boundaries {
     /// The boundaries of this moment.
     pub(crate) fn new(live: LiveSnapshots) -> Self {
         let mut numbers = live.snapshots;
+        if planted("version-dropped-under-a-snapshot") {
+            numbers.clear();
+        }
         numbers.push(live.published);
         numbers.sort_unstable();
         numbers.dedup();
@@ -107,9 +111,11 @@ impl<'a> Retention<'a> {
                 return false;
             }
         }
+        let is_oldest =
+            stripe == self.boundaries.oldest() || planted("tombstone-dropped-under-a-snapshot");
         !(entry.kind == EntryKind::Delete
-            && stripe == self.boundaries.oldest()
-            && is_bottom(entry.key))
+            && is_oldest
+            && (is_bottom(entry.key) || planted("tombstone-dropped-above-the-bottom")))
     }
 }
 

@@ -193,6 +193,11 @@ impl Version {
         levels.flat_map(|(level, l)| l.tables.iter().map(move |table| (level, table)))
     }
 
+    /// Bytes of all tables.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.levels.iter().map(Level::bytes).sum()
+    }
+
     /// The version after this one.
     pub(crate) fn apply(&self, edit: &VersionEdit) -> Self {
         let levels = std::array::from_fn(|level| {

@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::cursor::ScanCursor;
+use super::cursor::{Ranked, ScanCursor};
+use super::dead::DeadZones;
 use super::entry::{Entry, EntryCursor, EntryKind};
 use super::memtable::Memtable;
-use super::merge::MergeCursor;
 use super::run::RunCursor;
 use super::table::filter_hash;
 use super::tombstones::TombstoneIndex;
@@ -44,6 +44,8 @@ pub(crate) struct Superversion {
     pub(crate) immutable: Vec<Arc<Memtable>>,
     /// The tables.
     pub(crate) version: Arc<Version>,
+    /// Where there is nothing to see: one list for all superversions of a tree.
+    pub(crate) dead: Arc<DeadZones>,
 }
 
 impl Superversion {
@@ -133,35 +135,55 @@ impl Superversion {
 
     /// A cursor over what reads at `seq` see, standing nowhere.
     pub(crate) fn scan(&self, seq: SeqNo) -> ScanCursor {
-        let mut sources: Vec<Box<dyn EntryCursor>> = Vec::new();
-        let mut tombstones: Vec<Arc<TombstoneIndex>> = Vec::new();
+        let mut sources: Vec<Ranked<Box<dyn EntryCursor>>> = Vec::new();
+        let mut tombstones: Vec<Ranked<Arc<TombstoneIndex>>> = Vec::new();
+        let mut rank = 0;
         for memtable in self.memtables() {
             // An empty memtable may fill while the scan goes on, but above `seq`.
             if memtable.entries() > 0 {
-                sources.push(memtable.cursor());
+                sources.push(Ranked::new(rank, memtable.cursor()));
             }
             if memtable.tombstones().len() > 0 {
-                tombstones.extend(memtable.tombstones().indexes().iter().cloned());
+                let indexes = memtable.tombstones().indexes();
+                tombstones.extend(
+                    indexes
+                        .iter()
+                        .map(|index| Ranked::new(rank, Arc::clone(index))),
+                );
             }
+            rank += 1;
         }
+        let first_level = rank + self.version.level(0).tables().len();
         for table in self.version.level(0).tables().iter() {
-            sources.push(Box::new(table.table().cursor(true)));
+            sources.push(Ranked::new(rank, Box::new(table.table().cursor(true))));
+            rank += 1;
         }
-        for level in &self.version.levels()[1..] {
+        for (below, level) in self.version.levels()[1..].iter().enumerate() {
             if !level.tables().is_empty() {
-                sources.push(Box::new(RunCursor::new(Arc::clone(level.tables()), true)));
+                let run = RunCursor::new(Arc::clone(level.tables()), true);
+                sources.push(Ranked::new(first_level + below, Box::new(run)));
             }
         }
         if self.version.has_range_tombstones() {
-            let indexes = self.version.tables().map(|(_, table)| table.tombstones());
-            tombstones.extend(indexes.filter(|index| !index.is_empty()).cloned());
+            let mut rank = first_level - self.version.level(0).tables().len();
+            for level in self.version.levels() {
+                let is_level0 = std::ptr::eq(level, self.version.level(0));
+                for table in level.tables().iter() {
+                    if !table.tombstones().is_empty() {
+                        tombstones.push(Ranked::new(rank, Arc::clone(table.tombstones())));
+                    }
+                    rank += usize::from(is_level0);
+                }
+                rank += usize::from(!is_level0);
+            }
         }
         // Tables opened later by a run cursor, and their files, live as long as this does.
         ScanCursor::new(
-            MergeCursor::new(sources),
+            sources,
             seq,
             tombstones,
             Arc::clone(&self.version),
+            Arc::clone(&self.dead),
         )
     }
 }

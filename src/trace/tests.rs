@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::batch::Batch;
-use crate::fs::{Fs, MemFs, OpenMode};
+use crate::fs::{Fs, OpenMode, SimFs};
 use crate::kv::{Kv, KvRead, Value};
 use crate::options::{Durability, EngineKind, Options};
 use crate::{Db, Keyspace};
@@ -15,13 +15,13 @@ const TRACE: &str = "/my.trace";
 
 /// A store in memory that records.
 struct Rig {
-    fs: MemFs,
+    fs: SimFs,
     db: Db,
 }
 
 impl Rig {
     fn new(options: TraceOptions) -> Self {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         let db = Options::new()
             .fs(Arc::new(fs.clone()))
             .durability(Durability::Buffered)
@@ -48,7 +48,7 @@ impl Rig {
     }
 }
 
-fn read(fs: &MemFs) -> (Vec<Event>, Reader) {
+fn read(fs: &SimFs) -> (Vec<Event>, Reader) {
     let mut reader = Reader::open_in(fs, TRACE).unwrap();
     let events = reader.by_ref().map(|event| event.unwrap()).collect();
     (events, reader)
@@ -56,7 +56,7 @@ fn read(fs: &MemFs) -> (Vec<Event>, Reader) {
 
 /// A file with those bytes, read as a trace to wherever that leads.
 fn read_bytes(bytes: &[u8]) -> crate::Result<(Vec<Event>, Option<TraceEnd>)> {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let file = fs.open(TRACE.as_ref(), OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
     let mut reader = Reader::open_in(&fs, TRACE)?;
@@ -406,7 +406,7 @@ fn windows_leave_out_the_time_between_them() {
 #[test]
 fn a_full_queue_drops_and_counts() {
     let options = TraceOptions::new().buffer_bytes(1 << 20);
-    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let recording = Recording {
         path: TRACE.into(),
         options,
@@ -452,7 +452,7 @@ fn a_limit_ends_the_trace_and_not_the_store() {
 
 #[test]
 fn impossible_recordings_are_refused_and_leave_nothing() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let open = |path: &str, options: TraceOptions| {
         Options::new()
             .fs(Arc::new(fs.clone()))
@@ -654,7 +654,7 @@ fn golden_bytes() {
 /// there once, and whoever closed the store waited for ever.
 #[test]
 fn finishing_while_a_round_empties_the_queue_ends_the_trace() {
-    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let recording = Recording {
         path: TRACE.into(),
         options: TraceOptions::new(),

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::teeth::planted;
 use crate::types::SeqNo;
 
 /// Unit of zero-writing. With larger ones the page cache uses large folios, and every sync of a few
@@ -401,9 +402,15 @@ impl Log {
             segments.unsynced.iter().cloned().collect()
         };
         for segment in &list {
+            let is_active = Some(segment.number) == list.last().map(|last| last.number);
+            if planted("older-segment-not-synced") && !is_active {
+                continue;
+            }
             if let Err(e) = segment.file.sync_data() {
-                let _ = self.failure.set(e.clone());
-                self.has_failed.store(true, Ordering::Release);
+                if !planted("writes-go-on-after-a-failed-sync") {
+                    let _ = self.failure.set(e.clone());
+                    self.has_failed.store(true, Ordering::Release);
+                }
                 return Err(e);
             }
         }
@@ -456,7 +463,7 @@ impl Log {
                 });
                 (segment, temporary, next_is_anchored)
             };
-            if !next_is_anchored {
+            if !next_is_anchored && !planted("segment-unlinked-before-the-next-is-durable") {
                 // Without the next activation nothing would tell where
                 // numbers go on.
                 self.check_not_failed()?;
@@ -465,10 +472,19 @@ impl Log {
                 self.sync_segments()?;
             }
             let (number, path) = segment;
-            match &temporary {
-                Some(temporary) => self.fs.rename(&path, temporary)?,
-                None => discard_file(&*self.fs, &path)?,
-            }
+            let temporary = match temporary {
+                Some(temporary) => match self.fs.rename(&path, &temporary) {
+                    Ok(()) => Some(temporary),
+                    // An earlier attempt reported an error and had worked all the same. Where the
+                    // file is now nobody knows; the next recovery removes it.
+                    Err(e) if e.is_not_found() => None,
+                    Err(e) => return Err(e),
+                },
+                None => {
+                    discard_file(&*self.fs, &path)?;
+                    None
+                }
+            };
             {
                 let mut segments = self.segments.lock();
                 let gone = segments.live.pop_front();
@@ -552,10 +568,14 @@ impl Log {
         }
         .and_then(|file| {
             file.write_all_at(&encode_header(self.store_id, &header, activation), 0)?;
-            file.sync_data()?;
+            if !planted("segment-renamed-before-sync") {
+                file.sync_data()?;
+            }
             drop(file);
             self.fs.rename(&temporary, &path)?;
-            self.fs.sync_dir(&self.dir)?;
+            if !planted("segment-name-not-synced") {
+                self.fs.sync_dir(&self.dir)?;
+            }
             let file = self.fs.open(&path, OpenMode::ReadWrite)?;
             let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
             Ok((file, sink))
@@ -583,7 +603,9 @@ impl Log {
     /// segment's name with another one's header.
     fn reuse(&self, source: &Path, temporary: &Path) -> Result<Arc<dyn File>> {
         self.fs.rename(source, temporary)?;
-        self.fs.sync_dir(&self.dir)?;
+        if !planted("old-name-of-a-recycled-segment-not-synced") {
+            self.fs.sync_dir(&self.dir)?;
+        }
         self.fs.open(temporary, OpenMode::ReadWrite)
     }
 

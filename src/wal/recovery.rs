@@ -13,6 +13,7 @@ use super::writer::Writer;
 use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
+use crate::teeth::planted;
 use crate::types::SeqNo;
 
 /// Takes a record: its first and last sequence number and its payload.
@@ -241,7 +242,9 @@ impl Recovery {
             // The log ends here, or the rest is damaged. Later segments and
             // what follows in this one may know (W4).
             let seed = segment_seed(self.store_id, segment.number);
-            if bears_witness(&bytes, at, seed, next) || self.later_witness(index + 1, next)? {
+            let is_damaged =
+                bears_witness(&bytes, at, seed, next) || self.later_witness(index + 1, next)?;
+            if is_damaged && !planted("damage-taken-for-a-torn-tail") {
                 return Err(Error::corruption(
                     &segment.path,
                     at as u64,
@@ -395,11 +398,15 @@ impl Recovery {
     /// only; after a failed sync the operating system may even hold it for clean and never write it. So what
     /// nothing proves to be durable is written again, unchanged, before it is synced.
     fn make_durable(&self) -> Result<()> {
+        if planted("recovered-tail-not-synced") {
+            return Ok(());
+        }
         for (index, segment) in self.chain.iter().enumerate() {
             let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
             let replayed = self.replayed.iter().find(|(at, _)| *at == index);
             if let Some((_, end)) = replayed
                 && let Some(start) = self.first_unproven(segment, *end)?
+                && !planted("recovered-tail-not-rewritten")
             {
                 rewrite(&*file, 0, HEADER_LEN_BYTES)?;
                 rewrite(&*file, start, *end)?;

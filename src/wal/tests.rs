@@ -10,7 +10,7 @@ use super::segment::{
 use super::{Log, Recovery, WalConfig, Writer};
 use crate::checksum::mix64;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, MemFs, OpenMode, StdFs};
+use crate::fs::{Fs, OpenMode, SimFs, StdFs};
 use crate::types::SeqNo;
 
 const STORE: u64 = 0x5EED;
@@ -163,7 +163,7 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
     let dir = Path::new(DIR);
     for seed in 0..6000 {
         let mut random = Random(seed);
-        let mut mem = MemFs::new();
+        let mut mem = SimFs::new();
         let mut oracle = Oracle::default();
         // What the next recovery must find at least.
         let mut least = SeqNo::ZERO;
@@ -235,7 +235,7 @@ fn both_ways_of_appending_work_on_real_files() {
 
 #[test]
 fn threads_that_sync_share_the_work_and_cover_what_they_saw() {
-    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(4096));
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -258,8 +258,8 @@ fn threads_that_sync_share_the_work_and_cover_what_they_saw() {
 }
 
 /// A log of several segments in which everything is synced, record by record.
-fn small_log(records: u64) -> (MemFs, Vec<Entry>) {
-    let mem = MemFs::new();
+fn small_log(records: u64) -> (SimFs, Vec<Entry>) {
+    let mem = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(mem.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(512));
     for n in 1..=records {
@@ -274,7 +274,7 @@ fn small_log(records: u64) -> (MemFs, Vec<Entry>) {
     (mem.crash(), found)
 }
 
-fn files(fs: &MemFs) -> Vec<PathBuf> {
+fn files(fs: &SimFs) -> Vec<PathBuf> {
     let names = fs.read_dir(DIR.as_ref()).unwrap();
     names.iter().map(|n| Path::new(DIR).join(n)).collect()
 }
@@ -282,7 +282,7 @@ fn files(fs: &MemFs) -> Vec<PathBuf> {
 /// Damages every file of `mem` in every way of `ways`, and checks that recovery either fails or finds
 /// a prefix with `least` records at least.
 fn sweep(
-    mem: &MemFs,
+    mem: &SimFs,
     whole: &[Entry],
     least: usize,
     ways: impl Fn(usize) -> usize,
@@ -418,7 +418,7 @@ fn foreign_files_stay_and_other_versions_and_stores_are_refused() {
 
 #[test]
 fn a_failed_sync_ends_all_writing() {
-    let mem = MemFs::new();
+    let mem = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(mem.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(4096));
     writer.append(SeqNo(1), SeqNo(1), &[b"kept"]).unwrap();
@@ -436,7 +436,7 @@ fn a_failed_sync_ends_all_writing() {
 
 #[test]
 fn a_failed_append_leaves_its_place_and_its_numbers() {
-    let mem = MemFs::new();
+    let mem = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(mem.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(4096));
     mem.fail_once_after(0, ErrorKind::StorageFull);
@@ -450,7 +450,7 @@ fn a_failed_append_leaves_its_place_and_its_numbers() {
 
 #[test]
 fn segments_are_recycled_and_an_oversized_record_gets_its_own() {
-    let mem = MemFs::new();
+    let mem = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(mem.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(1024));
     for n in 1..=100 {

@@ -21,6 +21,9 @@ pub(crate) struct Writer {
     at: u64,
     /// Last sequence number appended.
     last: SeqNo,
+    /// The activation of a next segment failed, and may be there all the same: then it cuts off whatever is appended
+    /// here. So nothing is, and the next append activates another segment, which overrules that one.
+    is_left: bool,
 }
 
 impl Writer {
@@ -32,6 +35,7 @@ impl Writer {
             active,
             at: HEADER_LEN_BYTES as u64,
             last,
+            is_left: false,
         }
     }
 
@@ -50,7 +54,7 @@ impl Writer {
             )));
         }
         let record_len = (RECORD_HEADER_LEN_BYTES + payload_len) as u64;
-        if self.at + record_len > self.active.len_bytes {
+        if self.is_left || self.at + record_len > self.active.len_bytes {
             self.switch(first, record_len)?;
         }
         let synced = self.log.synced_seq();
@@ -73,13 +77,15 @@ impl Writer {
         };
         let bytes = encode_activation(self.log.store_id(), next.number, &activation);
         if let Err(e) = next.sink.write_bytes(ACTIVATION_AT as u64, &bytes) {
-            // Whatever arrived names no record, and a later try with a higher
+            // Whatever arrived names no record, and the next try with a higher
             // number overrules it.
+            self.is_left = true;
             self.log.discard(next);
             return Err(e);
         }
         self.seed = segment_seed(self.log.store_id(), next.number);
         self.at = HEADER_LEN_BYTES as u64;
+        self.is_left = false;
         let old = std::mem::replace(&mut self.active, next);
         self.log.note_switch(&self.active, first, old);
         Ok(())

@@ -93,7 +93,7 @@ mod harness {
     #[test]
     fn a_store_bound_to_another_number_is_sound() {
         for image in [stores::varied(), stores::small()] {
-            let fs = hedgerow::fs::MemFs::new();
+            let fs = hedgerow::fs::SimFs::new();
             image.write(&fs, Path::new(stores::PATH));
             let db = stores::options(&fs, true).open(stores::PATH).unwrap();
             let report = db.verify().unwrap();
@@ -127,7 +127,7 @@ mod harness {
                 let mut image = base.clone();
                 image.files.get_mut(&path).expect("a file")[at] ^= 0x10;
                 repair::image(&mut image, stores::PAGE);
-                let fs = hedgerow::fs::MemFs::new();
+                let fs = hedgerow::fs::SimFs::new();
                 image.write(&fs, Path::new(stores::PATH));
                 match stores::options(&fs, true).open(stores::PATH) {
                     Ok(db) => {
@@ -197,7 +197,7 @@ mod harness {
 
     /// Everything in a store; `None` if it does not open or a read fails.
     fn contents(image: &crate::image::Image) -> Option<Vec<(hedgerow::Value, hedgerow::Value)>> {
-        let fs = hedgerow::fs::MemFs::new();
+        let fs = hedgerow::fs::SimFs::new();
         image.write(&fs, Path::new(stores::PATH));
         let opened = stores::options(&fs, true).open(stores::PATH);
         // Shown if the test fails.

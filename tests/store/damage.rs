@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use hedgerow::fs::{Fs, MemFs, StdFs};
+use hedgerow::fs::{Fs, SimFs, StdFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Kv, KvRead};
 
 use crate::image::Image;
@@ -216,7 +216,7 @@ fn sweep_one(
 ) -> Fate {
     let mut image = sample.image.clone();
     damage(&mut image);
-    let fate = suffer(sample, &image, Arc::new(MemFs::new()), Path::new("/store"))
+    let fate = suffer(sample, &image, Arc::new(SimFs::new()), Path::new("/store"))
         .unwrap_or_else(|law| panic!("{story}: {law}"));
     tally.count(&fate);
     fate
@@ -506,7 +506,7 @@ fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
     let end = catalogue.len() - 4;
     let sum = seeded_checksum(u64::from_le_bytes(*b"hdgrCATL"), &catalogue[..end]);
     catalogue[end..].copy_from_slice(&sum.to_le_bytes());
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     image.write(&fs, Path::new("/store"));
     let options = tiny(hedgerow::Options::new()).fs(Arc::new(fs.clone()));
     for read_only in [true, false] {

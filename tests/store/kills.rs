@@ -3,8 +3,8 @@
 //!
 //! The child is this very test binary, told by an environment variable. Its writes follow from a
 //! seed, so the parent needs to hear only how many there were. Every thread of it
-//! writes keys of its own, in batches over both engines that also count the thread's commits:
-//! the count found afterwards says which prefix of that thread's commits survived.
+//! writes keys of its own, in batches over both engines or one, and in single puts; each commit also counts the
+//! thread's commits: the count found afterwards says which prefix of that thread's commits survived.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -12,29 +12,28 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
 use crate::random::{Random, Source};
-use crate::rig::{Sizes, from_env, keyspace_options, report, tiny};
+use crate::rig::{Sizes, effort, figure, from_env, keyspace_options, report, tiny};
 
-/// Kills of each of the two tests in the ordinary run.
-const KILLS: u64 = 10;
-const THREADS: u64 = 2;
+/// Kills of each kind in the ordinary run.
+const KILLS: u64 = 8;
+const THREADS: u64 = 4;
+/// A child lives this long after its first commit, at most.
+const LIFE_US_MAX: u64 = 60_000;
 const CHILD: &str = "HEDGEROW_TEST_KILL_CHILD";
 
+/// Commits of either durability, with and without memory maps.
 #[test]
-fn of_a_process_with_sync_commits() {
-    kill_many(Durability::Sync, true);
-}
-
-#[test]
-fn of_a_process_with_buffered_commits() {
-    kill_many(Durability::Buffered, true);
-}
-
-#[test]
-fn of_a_process_without_maps() {
-    kill_many(Durability::Buffered, false);
+fn of_processes_under_load() {
+    let kills = from_env("HEDGEROW_CASES").unwrap_or(KILLS * effort());
+    for durability in [Durability::Sync, Durability::Buffered] {
+        for maps in [true, false] {
+            kill_many(kills, durability, maps);
+        }
+    }
+    figure("real kills", 4 * kills);
 }
 
 fn options(durability: Durability, maps: bool) -> Options {
@@ -55,10 +54,24 @@ fn counter(thread: u64) -> Vec<u8> {
     format!("count {thread}").into_bytes()
 }
 
-/// What commit `n` of a thread does to each keyspace: a put, or a delete where there is no value.
+/// To which of the two keyspaces commit `n` of a thread goes.
+fn goes_to(thread: u64, n: u64) -> [bool; 2] {
+    match (thread + n) % 5 {
+        0 | 1 => [true, true],
+        2 => [true, false],
+        3 => [false, true],
+        _ => [n.is_multiple_of(2), !n.is_multiple_of(2)],
+    }
+}
+
+/// What commit `n` of a thread does to each keyspace that it goes to: a put, or a delete where there is no value.
 fn commit(thread: u64, n: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let mut random = Random::new(thread << 32 | n);
     let mut edits = vec![(counter(thread), Some(n.to_le_bytes().to_vec()))];
+    if (thread + n) % 5 == 4 {
+        // Nothing but the count: a single put.
+        return edits;
+    }
     for _ in 0..1 + random.below(6) {
         let key = format!("{thread} {:03}", random.below(400)).into_bytes();
         let value = (!random.one_in(4)).then(|| {
@@ -90,19 +103,25 @@ fn child() {
         for thread in 0..THREADS {
             let (db, keyspaces) = (&db, &keyspaces);
             scope.spawn(move || {
-                let done = keyspaces[0].get(counter(thread)).unwrap();
-                let done = done.map_or(0, |n| u64::from_le_bytes(n[..].try_into().unwrap()));
-                for n in done + 1.. {
+                for n in commits_found(keyspaces, thread) + 1.. {
                     let mut batch = db.batch();
-                    for keyspace in keyspaces {
-                        for (key, value) in commit(thread, n) {
+                    let edits = commit(thread, n);
+                    let of_commit = keyspaces.iter().zip(goes_to(thread, n));
+                    for (keyspace, _) in of_commit.filter(|(_, goes)| *goes) {
+                        if let [(key, Some(value))] = &edits[..] {
+                            keyspace.put(key, value).unwrap();
+                            continue;
+                        }
+                        for (key, value) in &edits {
                             match value {
                                 Some(value) => batch.put(keyspace, key, value),
                                 None => batch.delete(keyspace, key),
                             }
                         }
                     }
-                    db.write(batch, durability).unwrap();
+                    if !batch.is_empty() {
+                        db.write(batch, durability).unwrap();
+                    }
                     // One write to the pipe, so that a line arrives whole or not at all.
                     let line = format!("acknowledged {thread} {n}\n");
                     if std::io::stderr().write_all(line.as_bytes()).is_err() {
@@ -114,7 +133,16 @@ fn child() {
     });
 }
 
-fn kill_many(durability: Durability, maps: bool) {
+/// How many commits of a thread are there: its last one went to one keyspace or both.
+fn commits_found(keyspaces: &[Keyspace; 2], thread: u64) -> u64 {
+    let count = |keyspace: &Keyspace| {
+        let found = keyspace.get(counter(thread)).unwrap();
+        found.map_or(0, |n| u64::from_le_bytes(n[..].try_into().unwrap()))
+    };
+    count(&keyspaces[0]).max(count(&keyspaces[1]))
+}
+
+fn kill_many(kills: u64, durability: Durability, maps: bool) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let seed = from_env("HEDGEROW_SEED").unwrap_or_else(|| {
@@ -122,13 +150,12 @@ fn kill_many(durability: Durability, maps: bool) {
             .elapsed()
             .map_or(1, |time| time.as_nanos() as u64)
     });
-    let kills = from_env("HEDGEROW_CASES").unwrap_or(KILLS);
     let mut random = Random::new(seed);
-    let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut expected: [BTreeMap<Vec<u8>, Vec<u8>>; 2] = Default::default();
     let mut counts = [0; THREADS as usize];
     let mut commits = 0;
     for kill in 0..kills {
-        let delay = Duration::from_micros(random.below(120_000));
+        let delay = Duration::from_micros(random.below(LIFE_US_MAX));
         let acknowledged = run_and_kill(&path, durability, maps, delay);
         let db = options(durability, maps)
             .open(&path)
@@ -137,8 +164,7 @@ fn kill_many(durability: Durability, maps: bool) {
             });
         let keyspaces = keyspaces(&db);
         for thread in 0..THREADS as usize {
-            let found = keyspaces[0].get(counter(thread as u64)).unwrap();
-            let found = found.map_or(0, |n| u64::from_le_bytes(n[..].try_into().unwrap()));
+            let found = commits_found(&keyspaces, thread as u64);
             let least = acknowledged[thread].max(counts[thread]);
             assert!(
                 found >= least,
@@ -147,16 +173,19 @@ fn kill_many(durability: Durability, maps: bool) {
             );
             for n in counts[thread] + 1..=found {
                 commits += 1;
-                for (key, value) in commit(thread as u64, n) {
-                    match value {
-                        Some(value) => drop(expected.insert(key, value)),
-                        None => drop(expected.remove(&key)),
+                let of_commit = expected.iter_mut().zip(goes_to(thread as u64, n));
+                for (expected, _) in of_commit.filter(|(_, goes)| *goes) {
+                    for (key, value) in commit(thread as u64, n) {
+                        match value {
+                            Some(value) => drop(expected.insert(key, value)),
+                            None => drop(expected.remove(&key)),
+                        }
                     }
                 }
             }
             counts[thread] = found;
         }
-        for keyspace in &keyspaces {
+        for (keyspace, expected) in keyspaces.iter().zip(&expected) {
             let found: BTreeMap<_, _> = keyspace
                 .iter()
                 .map(|item| {
@@ -165,7 +194,7 @@ fn kill_many(durability: Durability, maps: bool) {
                 })
                 .collect();
             assert!(
-                found == expected,
+                found == *expected,
                 "kill {kill} (HEDGEROW_SEED={seed}): keyspace {} is not what the commits make",
                 keyspace.name()
             );

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::{CrashPolicy, SimFs};
 use hedgerow::{
     Batch, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model, ModelSnapshot,
     Options, Scan, Snapshot, WriteBatch,
@@ -201,6 +201,11 @@ pub enum Op {
     Crash(Vec<u64>),
     /// As [`Op::Crash`], but a part, chosen by the seed, of what was not synced is kept.
     CrashKeeping(u64, Vec<u64>),
+    /// As [`Op::Crash`], to one of the states that the fault model allows, chosen by the seed.
+    CrashState(u64, Vec<u64>),
+    /// The process is killed, which loses nothing. The recovery is not interrupted, but a power
+    /// loss follows.
+    Kill,
 }
 
 impl Op {
@@ -286,7 +291,12 @@ pub fn draw(source: &mut impl Source) -> Op {
         20 => Op::Crash(recoveries(source)),
         _ => {
             let seed = source.below(1 << 16);
-            Op::CrashKeeping(seed, recoveries(source))
+            let recoveries = recoveries(source);
+            match seed % 4 {
+                0 | 1 => Op::CrashKeeping(seed, recoveries),
+                2 => Op::CrashState(seed, recoveries),
+                _ => Op::Kill,
+            }
         }
     }
 }
@@ -305,12 +315,12 @@ pub struct Setting {
     pub keyspaces: [KeyspaceOptions; 2],
     pub path: PathBuf,
     /// The file system, if it is one that can crash.
-    pub mem: Option<MemFs>,
+    pub mem: Option<SimFs>,
 }
 
 impl Setting {
     /// Draws the sizes; the place is the caller's.
-    pub fn draw(source: &mut impl Source, path: PathBuf, mem: Option<MemFs>) -> Self {
+    pub fn draw(source: &mut impl Source, path: PathBuf, mem: Option<SimFs>) -> Self {
         let mut options = Options::new()
             .log_segment_bytes(*source.pick(&[64 << 10, 256 << 10]))
             .log_limit_bytes(*source.pick(&[128 << 10, 1 << 20]))
@@ -346,7 +356,7 @@ impl Setting {
     }
 
     /// Opens will be on this file system from now on.
-    fn boot(&mut self, mem: MemFs) {
+    fn boot(&mut self, mem: SimFs) {
         self.options.fs = std::sync::Arc::new(mem.clone());
         self.mem = Some(mem);
     }
@@ -358,6 +368,7 @@ pub struct Coverage {
     pub operations: u64,
     pub commits: u64,
     pub crashes: u64,
+    pub kills: u64,
     pub interrupted_recoveries: u64,
     pub reopens: u64,
     pub snapshot_reads: u64,
@@ -369,6 +380,7 @@ impl Coverage {
         self.operations += other.operations;
         self.commits += other.commits;
         self.crashes += other.crashes;
+        self.kills += other.kills;
         self.interrupted_recoveries += other.interrupted_recoveries;
         self.reopens += other.reopens;
         self.snapshot_reads += other.snapshot_reads;
@@ -643,10 +655,19 @@ impl Run {
                 self.open = None;
                 self.reopened()?;
             }
-            Op::Crash(recoveries) => self.crash(MemFs::crash, recoveries)?,
+            Op::Crash(recoveries) => self.crash(SimFs::crash, recoveries)?,
             Op::CrashKeeping(seed, recoveries) => {
                 self.crash(|fs| fs.crash_keeping(*seed), recoveries)?;
             }
+            Op::CrashState(seed, recoveries) => {
+                let policy = CrashPolicy::new().seed(*seed);
+                let state = |fs: &SimFs| {
+                    let states = fs.crash_states(&policy);
+                    states.state(*seed as usize % states.len()).fs
+                };
+                self.crash(state, recoveries)?;
+            }
+            Op::Kill => self.kill()?,
         }
         Ok(())
     }
@@ -688,8 +709,27 @@ impl Run {
         Ok(())
     }
 
+    /// Kills the process. Everything acknowledged is there for the next one, and once that has opened the
+    /// store, a power loss cannot take it either.
+    fn kill(&mut self) -> Outcome {
+        let Some(mem) = &self.setting.mem else {
+            return Ok(());
+        };
+        let image = mem.killed();
+        self.open = None;
+        self.coverage.kills += 1;
+        self.setting.boot(image.clone());
+        self.open()?;
+        self.compare_all()?;
+        let again = image.crash();
+        self.open = None;
+        self.setting.boot(again);
+        self.all_durable();
+        self.reopened()
+    }
+
     /// Crashes, interrupts recoveries, and finds out what is left.
-    fn crash(&mut self, crash: impl FnOnce(&MemFs) -> MemFs, recoveries: &[u64]) -> Outcome {
+    fn crash(&mut self, crash: impl FnOnce(&SimFs) -> SimFs, recoveries: &[u64]) -> Outcome {
         let Some(mem) = &self.setting.mem else {
             return Ok(());
         };

@@ -1,6 +1,7 @@
 //! Random operations on both engines and the model in lockstep, under random tiny options.
 //!
-//! `HEDGEROW_SEED` names the first case, `HEDGEROW_CASES` how many there are. A seed decides
+//! The seeds of [`SEEDS`](crate::regressions::SEEDS) come first. `HEDGEROW_SEED` names the first of the other
+//! cases, `HEDGEROW_CASES` how many there are. A seed decides
 //! everything about its case except how threads interleave. A case that fails is shrunk, and
 //! printed with the command that repeats it.
 
@@ -9,14 +10,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::SimFs;
 
 use crate::lockstep::{Coverage, Op, Outcome, Run, Setting, draw};
 use crate::random::{Random, Source};
-use crate::rig::{from_env, report};
+use crate::regressions::SEEDS;
+use crate::rig::{effort, figure, from_env, report};
 
 /// Cases of the ordinary run.
-const CASES: u64 = 200;
+const CASES: u64 = 140;
+/// Cases for each unit of effort of a long run: more than two million operations.
+const CASES_PER_EFFORT: u64 = 240;
 /// Operations of a case. Long enough for several levels of tables and of pages.
 const OPERATIONS: usize = 10_000;
 /// How long to look for a shorter sequence that fails too.
@@ -25,7 +29,18 @@ const SHRINKING: Duration = Duration::from_secs(60);
 #[test]
 fn agree_on_every_engine() {
     let first = from_env("HEDGEROW_SEED").unwrap_or(0x5EED);
-    let cases = from_env("HEDGEROW_CASES").unwrap_or(CASES);
+    let usual = match effort() {
+        1 => CASES,
+        effort => effort * CASES_PER_EFFORT,
+    };
+    let cases = from_env("HEDGEROW_CASES").unwrap_or(usual);
+    // What failed once comes first, unless a single case is repeated.
+    let known = if cases > 1 { SEEDS } else { &[] };
+    let seeds: Vec<u64> = known
+        .iter()
+        .copied()
+        .chain((0..cases).map(|case| first.wrapping_add(case)))
+        .collect();
     let next = AtomicU64::new(0);
     let total = Mutex::new(Coverage::default());
     let failure = Mutex::new(None);
@@ -37,10 +52,9 @@ fn agree_on_every_engine() {
             scope.spawn(|| {
                 while failure.lock().unwrap().is_none() {
                     let case = next.fetch_add(1, Ordering::Relaxed);
-                    if case >= cases {
+                    let Some(&seed) = seeds.get(case as usize) else {
                         break;
-                    }
-                    let seed = first.wrapping_add(case);
+                    };
                     match run_case(seed) {
                         Ok(coverage) => total.lock().unwrap().add(&coverage),
                         Err(story) => *failure.lock().unwrap() = Some((seed, story)),
@@ -57,17 +71,20 @@ fn agree_on_every_engine() {
     }
     let total = total.into_inner().unwrap();
     report(format_args!(
-        "random operations: {} operations, {} commits, {} crashes, {} interrupted \
+        "random operations: {} operations, {} commits, {} crashes, {} kills, {} interrupted \
          recoveries, {} reopens, {} reads of \
-         snapshots, {} verifications, in {cases} cases from seed {first:#x}",
+         snapshots, {} verifications, in {} cases, from seed {first:#x}",
         total.operations,
         total.commits,
         total.crashes,
+        total.kills,
         total.interrupted_recoveries,
         total.reopens,
         total.snapshot_reads,
         total.verifications,
+        seeds.len(),
     ));
+    figure("simulated operations", total.operations);
 }
 
 /// One case; `Err` tells the story of the failure.
@@ -97,7 +114,7 @@ fn run(setting_seed: u64, on_disk: bool, ops: &[Op], done: &mut usize) -> Outcom
     let (path, mem) = if on_disk {
         (dir.path().join("store"), None)
     } else {
-        ("/store".into(), Some(MemFs::new()))
+        ("/store".into(), Some(SimFs::new()))
     };
     let setting = Setting::draw(&mut Random::new(setting_seed), path, mem);
     let mut run = Run::start(setting)?;

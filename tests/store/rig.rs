@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hedgerow::fs::{Fs, MemFs, StdFs};
+use hedgerow::fs::{Fs, SimFs, StdFs};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 use tempfile::TempDir;
 
@@ -22,7 +22,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Rig {
     fs: Arc<dyn Fs>,
-    mem: Option<MemFs>,
+    mem: Option<SimFs>,
     path: PathBuf,
     pub options: Options,
     pub sizes: Sizes,
@@ -40,7 +40,7 @@ impl Rig {
                 (Arc::new(StdFs::new()), None, path, Some(dir))
             }
             Place::Memory => {
-                let mem = MemFs::new();
+                let mem = SimFs::new();
                 (
                     Arc::new(mem.clone()),
                     Some(mem),
@@ -84,7 +84,7 @@ impl Rig {
     }
 
     /// The file system in memory. Panics for a store on disk.
-    pub fn mem(&self) -> &MemFs {
+    pub fn mem(&self) -> &SimFs {
         self.mem.as_ref().expect("a store in memory")
     }
 

@@ -6,6 +6,7 @@
 use crate::checksum::checksum;
 use crate::coding::{get_u32, get_u64};
 use crate::key::common_prefix_len;
+use crate::teeth::planted;
 use crate::types::{PageId, SeqNo};
 
 /// Bytes before the fences.
@@ -57,7 +58,7 @@ pub(crate) fn check(image: &[u8], seed: u64) -> Result<(), String> {
     }
     let stored = get_u32(image, CHECKSUM_AT);
     let computed = checksum(seed, &image[KIND_AT..]);
-    if stored != computed {
+    if stored != computed && !planted("page-checksum-ignored") {
         return Err(format!(
             "node checksum is {stored:#010x} and should be {computed:#010x}"
         ));

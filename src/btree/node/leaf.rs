@@ -5,7 +5,6 @@
 
 mod rebuild;
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::Full;
@@ -174,7 +173,8 @@ impl<'a> Leaf<'a> {
     }
 
     /// Key `i` compared with `key`.
-    pub(crate) fn compare_key(self, i: usize, key: &[u8]) -> Ordering {
+    #[cfg(test)]
+    pub(crate) fn compare_key(self, i: usize, key: &[u8]) -> std::cmp::Ordering {
         let prefix = self.prefix();
         match key.strip_prefix(prefix) {
             Some(suffix) => self.key_suffix(i).cmp(suffix),

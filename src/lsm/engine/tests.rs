@@ -9,11 +9,13 @@ use super::super::test_util::Random;
 use super::*;
 use crate::cache::BlockCache;
 use crate::engine::{Front, Op};
-use crate::fs::{Fs, MemFs, StdFs};
+use crate::fs::{Fs, SimFs, StdFs};
 use crate::options::EngineKind;
 use crate::options::KeyspaceOptions;
 use crate::types::KeyspaceId;
 use crate::visibility::Visibility;
+
+mod dead;
 
 /// A front whose log is always durable.
 #[derive(Debug, Default)]
@@ -312,7 +314,7 @@ fn get_of(view: &Arc<dyn ReadView>) -> impl Fn(&[u8]) -> Option<Vec<u8>> {
 }
 
 /// One random life of an engine; returns how much happened in it.
-fn live(seed: u64, steps: u64, world: &mut World, memory: Option<MemFs>) -> EngineStats {
+fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> EngineStats {
     let mut random = Random::new(seed);
     let mut memory = memory;
     let mut history = History::default();
@@ -440,7 +442,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<MemFs>) -> Engi
 #[test]
 fn random_lives_in_memory() {
     for seed in 0..12 {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
         if seed % 3 == 0 {
             world.options.compression = Compression::None;
@@ -465,7 +467,7 @@ fn a_random_life_on_disk() {
 
 #[test]
 fn levels_fill_up() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let mut world = World::new(Arc::new(fs), Path::new("/lsm"));
     world.options.compression = Compression::None;
     let engine = LsmEngine::create(world.context()).unwrap();
@@ -500,7 +502,7 @@ fn a_crash_at_any_sync_recovers_what_was_persisted() {
     // Every operation of the file system fails in turn, then power is lost.
     let mut lived_through = false;
     for fail_after in (0..).step_by(7) {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
         let engine = LsmEngine::create(world.context()).unwrap();
         fs.sync_dir(Path::new("/")).unwrap();
@@ -554,7 +556,7 @@ fn a_crash_at_any_sync_recovers_what_was_persisted() {
 #[test]
 fn work_goes_on_after_a_failure_in_the_same_process() {
     for fail_after in (0..150).step_by(3) {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         let world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
         let engine = LsmEngine::create(world.context()).unwrap();
         let mut random = Random::new(9);
@@ -593,7 +595,7 @@ fn work_goes_on_after_a_failure_in_the_same_process() {
 
 #[test]
 fn readers_run_beside_everything() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let world = World::new(Arc::new(fs), Path::new("/lsm"));
     let engine = LsmEngine::create(world.context()).unwrap();
     let over = AtomicBool::new(false);
@@ -684,7 +686,7 @@ fn readers_run_beside_everything() {
 
 #[test]
 fn a_hot_key_costs_one_entry_on_disk() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let world = World::new(Arc::new(fs), Path::new("/lsm"));
     let engine = LsmEngine::create(world.context()).unwrap();
     let mut history = History::default();
@@ -708,7 +710,7 @@ fn a_hot_key_costs_one_entry_on_disk() {
 
 #[test]
 fn compacting_what_is_compact_writes_nothing() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let world = World::new(Arc::new(fs), Path::new("/lsm"));
     let engine = LsmEngine::create(world.context()).unwrap();
     let mut history = History::default();
@@ -747,7 +749,7 @@ fn compacting_what_is_compact_writes_nothing() {
 
 #[test]
 fn read_only_changes_no_file() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
     let engine = LsmEngine::create(world.context()).unwrap();
     let mut history = History::default();
@@ -784,7 +786,7 @@ fn read_only_changes_no_file() {
 
 #[test]
 fn pressure_rises_and_falls_without_writes() {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let world = World::new(Arc::new(fs), Path::new("/lsm"));
     let engine = LsmEngine::create(world.context()).unwrap();
     let mut history = History::default();

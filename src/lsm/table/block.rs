@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 use crate::coding::{Reader, get_u32, get_u64, put_varint, varint_len};
 use crate::key::{common_prefix_len, head32};
 use crate::lsm::entry::{Entry, split_word};
-use crate::types::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
+use crate::types::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES, SeqNo};
 
 /// What is wrong with some bytes.
 pub(super) type Damage = &'static str;
@@ -29,6 +29,10 @@ const HEADER_LEN_BYTES: usize = 16;
 /// Largest body: one entry with the longest key and the longest value, and room for the
 /// arrays. A block of many entries is far smaller.
 pub(super) const MAX_BODY_LEN_BYTES: usize = MAX_VALUE_LEN_BYTES + MAX_KEY_LEN_BYTES + 4096;
+
+/// Largest body that is compressed. A body of one huge value stays as it is: 255 bytes can come of one,
+/// and a small file must not make a reader take memory without bound.
+pub(super) const MAX_PACKED_LEN_BYTES: usize = 32 << 20;
 
 /// Collects the entries of one block.
 #[derive(Debug, Default)]
@@ -374,20 +378,23 @@ impl<'a> Block<'a> {
     }
 
     /// Checks everything that [`Block::record`] does not need: records fill the block without
-    /// gaps, heads agree with keys, words have a kind, entries are in internal order.
-    pub(super) fn check(&self) -> Result<(), Damage> {
+    /// gaps, heads agree with keys, words have a kind, entries are in internal order. Returns the highest sequence
+    /// number.
+    pub(super) fn check(&self) -> Result<SeqNo, Damage> {
         if self.offset(0) != self.records_at() {
             return Err("the first record is not where it should be");
         }
         let mut previous: Option<Record<'_>> = None;
+        let mut highest = SeqNo::ZERO;
         for (i, head) in self.heads().iter().enumerate() {
             let record = self.record(i as u32)?;
             if u32::from_le_bytes(*head) != head32(record.suffix) {
                 return Err("the head of a key differs from the key");
             }
-            if split_word(record.word).is_none() {
+            let Some((seq, _)) = split_word(record.word) else {
                 return Err("an entry is of an unknown kind");
-            }
+            };
+            highest = highest.max(seq);
             if previous.is_some_and(|previous| {
                 // By number alone: a key does not have one number twice, of whatever kinds.
                 let order = previous.suffix.cmp(record.suffix);
@@ -397,6 +404,6 @@ impl<'a> Block<'a> {
             }
             previous = Some(record);
         }
-        Ok(())
+        Ok(highest)
     }
 }

@@ -163,7 +163,7 @@ impl TableCursor {
                 ahead.advised = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
                 self.table.will_need(ahead.advised.clone());
             }
-            return self.table.load(no, self.fill_cache);
+            return self.table.load_asked_for(no, self.fill_cache);
         }
         if let Some(cached) = self.table.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
@@ -247,6 +247,18 @@ impl TableCursor {
         Ok(Some((no, at)))
     }
 
+    /// Checks the entry that a search stands on after it left the block that the index had named. Within a block
+    /// entries are known to be in order; that the separators are is only known where they were
+    /// compared, and a search that ends on the wrong side of its key would make a scan go round in circles.
+    fn expect(&mut self, is_right: impl FnOnce(&Entry<'_>) -> bool) -> Result<()> {
+        if !self.valid || is_right(&self.entry()) {
+            return Ok(());
+        }
+        self.valid = false;
+        let what = "separators are out of order";
+        Err(self.table.corruption(self.table.footer().index_at, what))
+    }
+
     /// The loaded block, and its number of entries. Only on a valid cursor.
     #[inline]
     fn here(&self) -> (u32, u32) {
@@ -270,20 +282,23 @@ impl EntryCursor for TableCursor {
 
     fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
         self.valid = false;
-        match self.find(key, seek_word(seq))? {
-            None => self.stand_on_first_of(0),
-            Some((no, at)) if at == self.here().1 => self.stand_on_first_of(no + 1),
-            Some((_, at)) => self.stand_on(at),
+        let word = seek_word(seq);
+        match self.find(key, word)? {
+            None => self.stand_on_first_of(0)?,
+            Some((no, at)) if at == self.here().1 => self.stand_on_first_of(no + 1)?,
+            Some((_, at)) => return self.stand_on(at),
         }
+        self.expect(|entry| entry.cmp_internal(key, word).is_ge())
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.valid = false;
         match self.find(key, u64::MAX)? {
-            None => Ok(()),
-            Some((no, 0)) => self.stand_on_last_before(no),
-            Some((_, at)) => self.stand_on(at - 1),
+            None => return Ok(()),
+            Some((no, 0)) => self.stand_on_last_before(no)?,
+            Some((_, at)) => return self.stand_on(at - 1),
         }
+        self.expect(|entry| entry.key < key)
     }
 
     #[inline]

@@ -248,6 +248,16 @@ impl<'a> Index<'a> {
         ([self.prefix(), suffix].concat(), word)
     }
 
+    /// Where separator `no` stands to the entry `(key, word)`, in internal order.
+    pub(super) fn compare_separator(&self, no: u32, key: &[u8], word: u64) -> Ordering {
+        let prefix = self.prefix();
+        let Some(rest) = key.strip_prefix(prefix) else {
+            return prefix.cmp(key);
+        };
+        let (suffix, separator_word) = self.suffix(no);
+        suffix.cmp(rest).then(word.cmp(&separator_word))
+    }
+
     /// True if `key` is the key of separator `no`.
     #[inline]
     pub(super) fn separator_is(&self, no: u32, key: &[u8]) -> bool {

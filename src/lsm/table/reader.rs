@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::block::{Block, Damage, MAX_BODY_LEN_BYTES};
+use super::block::{Block, Damage, MAX_PACKED_LEN_BYTES};
 use super::footer::{
     FOOTER_LEN_BYTES, FRAME_LEN_BYTES, Footer, FooterDamage, Frame, Properties, VERSION,
     decode_tombstones, filter_at, table_seed, tag,
@@ -20,11 +20,16 @@ use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
 use crate::metrics::ShardedCounter;
+use crate::teeth::planted;
 use crate::types::SeqNo;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
 /// push everything else out.
 const MAX_CACHED_LEN_BYTES: usize = 4 << 20;
+
+/// Of a tree that may stay in memory as a whole, this much around a block is read with it: what the kernel
+/// reads around a page fault by default.
+pub(super) const READ_AROUND_BYTES: u64 = 128 << 10;
 
 /// What every table of a keyspace is opened with.
 #[derive(Debug, Clone)]
@@ -39,6 +44,8 @@ pub(crate) struct TableContext {
     pub(crate) seed: u64,
     /// Counts the blocks that lookups and scans touch, wherever they find them.
     pub(crate) blocks_read: Arc<ShardedCounter>,
+    /// Bytes of all tables of the tree, kept up to date by the engine.
+    pub(crate) tree_bytes: Arc<AtomicU64>,
 }
 
 /// An open table. Immutable; shared between threads.
@@ -49,6 +56,7 @@ pub(crate) struct Table {
     map: Option<Mapping>,
     cache: Arc<BlockCache>,
     blocks_read: Arc<ShardedCounter>,
+    tree_bytes: Arc<AtomicU64>,
     file_tag: u64,
     seed: u64,
     footer: Footer,
@@ -107,7 +115,8 @@ impl Table {
         let tail = match &map {
             Some(map) => {
                 // Lookups touch scattered blocks; without this advice each would read a
-                // neighbourhood that nobody asked for. The tail is needed now.
+                // neighbourhood that nobody asked for. What is read instead is said for each
+                // block: see `read_around`. The tail is needed now.
                 let tail_at = footer.blocks_end as usize;
                 map.advise(Advice::Random, 0, map.len());
                 map.advise(Advice::WillNeed, tail_at, map.len() - tail_at);
@@ -125,6 +134,7 @@ impl Table {
             map,
             cache: Arc::clone(&ctx.cache),
             blocks_read: Arc::clone(&ctx.blocks_read),
+            tree_bytes: Arc::clone(&ctx.tree_bytes),
             file_tag: ctx.cache.new_file_tag(),
             seed,
             footer,
@@ -274,7 +284,10 @@ impl Table {
         };
         loop {
             self.count_read();
-            let bytes = self.load(no, true)?;
+            let bytes = match self.load(no, true) {
+                Err(_) if planted("read-error-is-not-found") => return Ok(false),
+                loaded => loaded?,
+            };
             let body = self.body(&bytes);
             let damaged = |what| self.corruption(index.block_at(no), what);
             let block = Block::parse(body).map_err(damaged)?;
@@ -372,15 +385,43 @@ impl Table {
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
-        self.load_slowly(no, range, fill_cache)
-    }
-
-    fn load_slowly(&self, no: u32, range: Range<u64>, fill_cache: bool) -> Result<BlockBytes> {
         if let Some(cached) = self.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
+        self.will_need(self.read_around(&range));
+        self.load_stored(no, range, fill_cache)
+    }
+
+    /// As [`Table::load`], for who has asked for the block's bytes [already](Table::will_need).
+    pub(super) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+        let range = self.block_range(no);
+        if self.map.is_some() && self.is_verified(no) {
+            return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
+        }
+        if let Some(cached) = self.cached(&range) {
+            return Ok(BlockBytes::Shared(cached));
+        }
+        self.load_stored(no, range, fill_cache)
+    }
+
+    fn load_stored(&self, no: u32, range: Range<u64>, fill_cache: bool) -> Result<BlockBytes> {
         let stored = self.read_stored(&range)?;
         self.admit(no, &range, &stored, fill_cache)
+    }
+
+    /// What to ask storage for when the block at `block` is touched for the first time, or again after the cache
+    /// has dropped it.
+    ///
+    /// One request for the block as a whole, at least: left to page faults, a block that lies on
+    /// two pages would cost two, one after the other. If the tree is no larger than the
+    /// cache may be, it will be in memory soon, and is fetched in as few requests as possible.
+    pub(super) fn read_around(&self, block: &Range<u64>) -> Range<u64> {
+        if self.tree_bytes.load(Ordering::Relaxed) > self.cache.capacity_bytes() {
+            return block.clone();
+        }
+        let start = block.start - block.start % READ_AROUND_BYTES;
+        let end = (start + READ_AROUND_BYTES).min(self.footer.blocks_end);
+        start..end.max(block.end)
     }
 
     /// The block at `range`, if it is in the cache.
@@ -404,14 +445,54 @@ impl Table {
         let damaged = |what| self.corruption(range.start, what);
         let frame = Frame::verify(stored, self.seed, range.start).map_err(damaged)?;
         if self.map.is_some() && frame.tag == tag::PLAIN {
+            if frame.parameter != 0 {
+                return Err(damaged("the block has an unknown parameter"));
+            }
+            self.check_block(no, &stored[FRAME_LEN_BYTES..])
+                .map_err(damaged)?;
             self.set_verified(no);
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
         let block = unpack(frame, stored).map_err(damaged)?;
+        self.check_block(no, &block[FRAME_LEN_BYTES..])
+            .map_err(damaged)?;
         if fill_cache && block.len() <= MAX_CACHED_LEN_BYTES {
             self.cache.insert(self.block_key(range), Arc::clone(&block));
         }
         Ok(BlockBytes::Shared(block))
+    }
+
+    /// Checks what cursors rely on to get on, once, when the block is first touched: its entries are in order, lie
+    /// between its separator and the next one and within the table's extent, and have no higher
+    /// number than the table. A checksum only says that the bytes are what somebody wrote.
+    fn check_block(&self, no: u32, body: &[u8]) -> Result<(), Damage> {
+        let block = Block::parse(body)?;
+        let meta = &self.properties.meta;
+        if block.check()? > meta.largest_seq {
+            return Err("an entry has a higher number than the table");
+        }
+        let index = self.index();
+        let mut key = block.prefix().to_vec();
+        let first = block.record(0)?;
+        key.extend_from_slice(first.suffix);
+        if index.compare_separator(no, &key, first.word).is_gt() {
+            return Err("the block begins before its separator");
+        }
+        if no == 0 && key < meta.smallest_key {
+            return Err("the block begins before the table's smallest key");
+        }
+        let last = block.record(block.count() - 1)?;
+        key.truncate(block.prefix().len());
+        key.extend_from_slice(last.suffix);
+        let next = no + 1;
+        if next < self.blocks() {
+            if index.compare_separator(next, &key, last.word).is_le() {
+                return Err("the block reaches behind the next separator");
+            }
+        } else if meta.is_before(&key) {
+            return Err("the block reaches behind the table's largest key");
+        }
+        Ok(())
     }
 
     /// Bytes of the file as they are stored.
@@ -498,7 +579,7 @@ pub(super) fn decompress(payload: &[u8]) -> Result<CachedBlock, Damage> {
     let body_len = get_u32(length, 0) as usize;
     // A byte of LZ4 adds at most 255 bytes of output, so a larger length is a lie, and is not
     // trusted with an allocation.
-    if body_len > MAX_BODY_LEN_BYTES || body_len / 255 > compressed.len() {
+    if body_len > MAX_PACKED_LEN_BYTES || body_len / 255 > compressed.len() {
         return Err("the compressed block states an impossible length");
     }
     let mut block: CachedBlock = std::iter::repeat_n(0, FRAME_LEN_BYTES + body_len).collect();

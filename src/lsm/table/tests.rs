@@ -3,17 +3,18 @@
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::block::{Block, BlockBuilder};
 use super::footer::{FOOTER_LEN_BYTES, Footer, Properties, decode_tombstones, filter_at};
 use super::index::Index;
-use super::reader::decompress;
+use super::reader::{READ_AROUND_BYTES, decompress};
 use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
 use crate::cache::BlockCache;
 use crate::checksum::{checksum, mix64, seed_of};
 use crate::coding::Reader;
 use crate::error::Error;
-use crate::fs::{File, Fs, MemFs, OpenMode, StdFs, read_all};
+use crate::fs::{File, Fs, OpenMode, SimFs, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
@@ -101,6 +102,7 @@ fn context(use_mmap: bool) -> TableContext {
         use_mmap,
         seed: SEED,
         blocks_read: Arc::default(),
+        tree_bytes: Arc::default(),
     }
 }
 
@@ -402,7 +404,7 @@ fn threads_share_a_table() {
 fn a_finished_table_survives_a_power_loss_and_an_unfinished_one_is_refused() {
     let mut random = Random(12);
     let rows = random_rows(&mut random, Shape::Random, 20_000);
-    let memory = MemFs::new();
+    let memory = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(memory.clone());
     let (done, cut) = (Path::new("/done"), Path::new("/cut"));
     let options = options(1024, Compression::None);
@@ -452,6 +454,35 @@ fn blocks_that_readers_touch_are_counted() {
         }
         assert!(table.blocks() > 10);
         assert_eq!(ctx.blocks_read.sum(), 1 + u64::from(table.blocks()));
+    }
+}
+
+/// Once every block was left to page faults, of which one that lies on two pages costs two, and a small
+/// table that nothing had cached was read in as many requests as it has pages.
+#[test]
+fn a_cold_block_is_asked_for_as_a_whole_and_a_small_tree_in_large_pieces() {
+    let scratch = scratch();
+    let rows: Vec<Row> = (0..4000_u64)
+        .map(|n| put(&n.to_be_bytes(), 7, &[b'v'; 100]))
+        .collect();
+    let meta = build(&scratch.path, options(1024, Compression::None), &rows, &[]);
+    let ctx = context(true);
+    let table = Table::open(&ctx, &scratch.path, &meta).expect("open");
+    let blocks_end = table.footer().blocks_end;
+    assert!(blocks_end > 3 * READ_AROUND_BYTES);
+    for no in 0..table.blocks() {
+        let block = table.block_range(no);
+        ctx.tree_bytes
+            .store(ctx.cache.capacity_bytes() + 1, Ordering::Relaxed);
+        assert_eq!(table.read_around(&block), block);
+        ctx.tree_bytes
+            .store(ctx.cache.capacity_bytes(), Ordering::Relaxed);
+        let around = table.read_around(&block);
+        assert!(around.start <= block.start && block.end <= around.end);
+        assert!(around.end <= blocks_end);
+        // Neighbours ask for the same piece, so that what is there is not asked for again and again.
+        assert_eq!(around.start % READ_AROUND_BYTES, 0);
+        assert!(around.end - around.start <= READ_AROUND_BYTES + 1200);
     }
 }
 

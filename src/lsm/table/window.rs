@@ -79,7 +79,7 @@ impl<'a> Block<'a> {
 
     /// Checks order, heads and kinds.
     pub fn check(&self) -> Result<(), &'static str> {
-        self.0.check()
+        self.0.check().map(drop)
     }
 }
 

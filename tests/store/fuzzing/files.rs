@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hedgerow::fs::{Fs, MemFs, OpenMode};
+use hedgerow::fs::{Fs, OpenMode, SimFs};
 use hedgerow::internals::{append_record, catalog_round_trip, lsm, table, wal};
 use hedgerow::trace::Reader;
 
@@ -178,7 +178,7 @@ pub fn log_recovery(input: &[u8]) {
     let Some((flags, bytes)) = Flags::split(input) else {
         return;
     };
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     fs.create_dir_all(Path::new(LOG)).unwrap();
     let mut source = Bytes(bytes);
     let mut number = 0;
@@ -243,7 +243,7 @@ pub fn trace(input: &[u8]) {
     if flags.repaired() {
         repair::trace(&mut bytes);
     }
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     write(&fs, Path::new("/trace"), &bytes);
     let read = || {
         let mut reader = Reader::open_in(&fs, "/trace").ok()?;

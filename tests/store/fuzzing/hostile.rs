@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hedgerow::fs::{Fs, MemFs, OpenMode};
+use hedgerow::fs::{Fs, OpenMode, SimFs};
 
 use super::{Bytes, Flags, repair, stores};
 use crate::image::Image;
@@ -163,7 +163,7 @@ fn foreign_files_stay(image: &Image, foreign: &[PathBuf]) {
     if foreign.is_empty() {
         return;
     }
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     image.write(&fs, Path::new(stores::PATH));
     if let Ok(db) = stores::options(&fs, false).open(stores::PATH) {
         let _ = db.flush();

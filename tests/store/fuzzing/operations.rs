@@ -1,7 +1,7 @@
 //! Operations on both engines against the model, in memory. The source of decisions is the
 //! fuzzer's bytes; what is done and compared is lockstep.rs.
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::SimFs;
 
 use super::Bytes;
 use crate::lockstep::{Op, Run, Setting, draw};
@@ -34,7 +34,7 @@ pub fn crashes(input: &[u8]) {
 
 fn run(input: &[u8], mut draw: impl FnMut(&mut Bytes<'_>) -> Op) {
     let mut source = Bytes(input);
-    let mut setting = Setting::draw(&mut source, "/store".into(), Some(MemFs::new()));
+    let mut setting = Setting::draw(&mut source, "/store".into(), Some(SimFs::new()));
     // Single-threaded, so that an input always does the same.
     setting.options = setting.options.background_threads(0).background_sync_ms(0);
     let mut run = Run::start(setting).unwrap_or_else(|reason| panic!("{reason}"));

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hedgerow::fs::{Fs, MemFs};
+use hedgerow::fs::{Fs, SimFs};
 use hedgerow::internals::lsm::Entry;
 use hedgerow::internals::table::BlockBuilder;
 use hedgerow::internals::{Op, append_record, encode_batch, page, wal};
@@ -277,7 +277,7 @@ fn tree_file() -> Seeds {
 }
 
 fn log_recovery() -> Seeds {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let shared: Arc<dyn Fs> = Arc::new(fs.clone());
     let dir = Path::new("/store/wal");
     fs.create_dir_all(dir).unwrap();
@@ -314,7 +314,7 @@ fn trace() -> Seeds {
         ("sizes", ValueMode::Sizes),
         ("contents", ValueMode::Contents),
     ] {
-        let fs = MemFs::new();
+        let fs = SimFs::new();
         let options =
             stores::options(&fs, false).record_to("/trace", TraceOptions::new().values(values));
         let db = options.open(stores::PATH).unwrap();

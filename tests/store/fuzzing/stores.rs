@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use hedgerow::fs::MemFs;
+use hedgerow::fs::SimFs;
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
 use super::repair;
@@ -21,7 +21,7 @@ pub const PAGE: usize = 1024;
 const MAX_STEPS: usize = 400;
 
 /// The options of all these stores: tiny, single-threaded, in memory.
-pub fn options(fs: &MemFs, read_only: bool) -> Options {
+pub fn options(fs: &SimFs, read_only: bool) -> Options {
     crate::sizes::tiny(Options::new())
         .fs(Arc::new(fs.clone()))
         .log_segment_bytes(64 << 10)
@@ -33,7 +33,7 @@ pub fn options(fs: &MemFs, read_only: bool) -> Options {
 
 /// Makes a store of both engines, with the fixed number.
 fn make(fill: impl Fn(&Db, &[Keyspace; 2])) -> Image {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     let db = options(&fs, false).open(PATH).unwrap();
     let keyspaces = EngineKind::ALL.map(|engine| {
         let options = keyspace_options(engine, Sizes::Tiny);
@@ -113,7 +113,7 @@ pub fn file<'a>(image: &'a Image, part: &str) -> &'a [u8] {
 /// Opens the store, first for reading only, and uses whatever opened. Returns whether it opened
 /// for writing.
 pub fn open_and_use(image: &Image) -> bool {
-    let fs = MemFs::new();
+    let fs = SimFs::new();
     image.write(&fs, Path::new(PATH));
     let mut read = None;
     if let Ok(db) = options(&fs, true).open(PATH) {

@@ -15,12 +15,19 @@ use serde_json::{Value, json};
 
 use super::failure_of;
 use super::plan::{Plan, Step, Work};
-use super::space;
+use super::{control_group, space};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
-/// Runs the steps on `engine` in `dir`, an empty directory.
-pub fn run(plan: &Plan, engine: EngineKind, dir: &Path, out: &mut Output) -> Result<()> {
+/// Runs the steps on `engine` in `dir`, an empty directory, as a member of the control group
+/// `group`.
+pub fn run(
+    plan: &Plan,
+    engine: EngineKind,
+    dir: &Path,
+    group: Option<&Path>,
+    out: &mut Output,
+) -> Result<()> {
     end_with_parent();
     let mut suite = Suite {
         plan,
@@ -28,7 +35,8 @@ pub fn run(plan: &Plan, engine: EngineKind, dir: &Path, out: &mut Output) -> Res
         dir,
         loaded: None,
     };
-    suite.run(out).or_else(|failure| {
+    let joined = group.map_or(Ok(()), control_group::join);
+    joined.and_then(|()| suite.run(out)).or_else(|failure| {
         say(
             out,
             &json!({
@@ -88,7 +96,9 @@ impl Suite<'_> {
             Work::Trial(trial) => {
                 self.discard()?;
                 make(&dir)?;
-                let figures = trial.run(&dir, self.engine, &self.plan.target, &self.plan.params)?;
+                let plan = self.plan;
+                let params = trial.params(&plan.params, plan.memory_bytes);
+                let figures = trial.run(&dir, self.engine, &plan.target, params)?;
                 remove(&dir)?;
                 let figures = figures.iter().map(|figure| {
                     json!({

@@ -13,7 +13,9 @@
 //! round and engine in turn, [`trial`] has the runs that are no workload of the library,
 //! [`results`] has medians and verdicts, [`text`] and [`page`] show them.
 
+mod baseline;
 mod child;
+mod control_group;
 mod page;
 mod plan;
 mod results;
@@ -35,6 +37,8 @@ use crate::interrupt;
 use crate::output::{JSON_TO_STDOUT, Output, bytes, counted, thousands};
 use crate::scratch;
 use crate::store::DurabilityArg;
+use baseline::Baseline;
+use control_group::Group;
 use plan::{Plan, Preset, Wishes};
 use results::{Results, Setting};
 
@@ -98,6 +102,9 @@ pub struct Bench {
     /// Budget of memtables and dirty pages, in MiB [default: 64; quick: 4]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
     write_buffer_mib: Option<u64>,
+    /// Let the measuring processes use this much memory, page cache included; needs root
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
+    memory_limit_mib: Option<u64>,
     /// Measure the latency of one operation in this many; at a fixed rate, of all [default: 8]
     #[arg(long, value_name = "N")]
     latency_every: Option<u64>,
@@ -116,6 +123,9 @@ pub struct Bench {
     /// Write a page with charts to FILE
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Print how this run compares with the one whose --json is in FILE
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
 
     /// The engine that a child process measures
     #[arg(long, hide = true, requires = "child_dir", value_parser = |s: &str| s.parse::<EngineKind>())]
@@ -123,8 +133,15 @@ pub struct Bench {
     /// The directory that a child process may use
     #[arg(long, hide = true)]
     child_dir: Option<PathBuf>,
+    /// The control group that a child process enters
+    #[arg(long, hide = true)]
+    child_group: Option<PathBuf>,
 }
 
+/// The compiler that built this program; from `build.rs`.
+const COMPILER: &str = env!("HEDGEROW_RUSTC");
+/// The dependencies that speed depends on, with their versions; from `build.rs`.
+const CRATES: &str = env!("HEDGEROW_CRATES");
 /// The largest budget: 1 TiB.
 const MAX_MIB: u64 = 1 << 20;
 
@@ -144,13 +161,15 @@ impl Bench {
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let plan = Plan::new(self.preset, &self.wishes(), self.target_options())?;
         if let (Some(engine), Some(dir)) = (self.child_engine, &self.child_dir) {
-            return child::run(&plan, engine, dir, out);
+            return child::run(&plan, engine, dir, self.child_group.as_deref(), out);
         }
+        let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
         interrupt::install();
         let home = scratch::directory("hedgerow-bench-", self.dir.as_deref())?;
         let within = home.path().parent().unwrap_or(home.path());
         plan.check_space(within)?;
+        let group = plan.memory_limit_bytes.map(Group::with_limit).transpose()?;
 
         let engines: &[EngineKind] = match self.engine {
             Engines::Lsm => &[EngineKind::Lsm],
@@ -165,17 +184,32 @@ impl Bench {
             out.line("")?;
             out.flush()?;
         }
-        let outcome = rounds::run(&plan, engines, home.path(), out.json, &mut results);
+        let outcome = rounds::run(
+            &plan,
+            engines,
+            home.path(),
+            group.as_ref(),
+            out.json,
+            &mut results,
+        );
+        drop(group);
         // Removed whatever happened; an error of the benchmark comes first.
         let removed = home.close().map_err(Failure::from);
         outcome?;
         removed?;
 
-        let json = results.to_json();
+        let mut json = results.to_json();
+        if let Some(baseline) = &baseline {
+            json["baseline"] = baseline.to_json(&results);
+        }
         if out.json {
             out.value(&json)?;
         } else {
             print(&results, out)?;
+            if let Some(baseline) = &baseline {
+                out.line("")?;
+                out.line(baseline.to_text(&results))?;
+            }
         }
         files.write(&results, &json)
     }
@@ -195,6 +229,7 @@ impl Bench {
             compress_fraction: self.compress_fraction,
             distribution: self.distribution,
             latency_every: self.latency_every,
+            memory_limit_bytes: self.memory_limit_mib.map(|mib| mib << 20),
             seed: self.seed,
         }
     }
@@ -269,7 +304,15 @@ impl Bench {
                 ),
             ),
             ("version", format!("{version}, {build}")),
+            ("compiler", COMPILER.to_owned()),
+            ("crates", CRATES.to_owned()),
         ];
+        if let Some(limit) = plan.memory_limit_bytes {
+            parameters.push((
+                "memory",
+                format!("limited to {}, page cache included", bytes(limit)),
+            ));
+        }
         if let Some(rate) = params.rate_per_s {
             let rate = format!(
                 "{} operations a second offered; latency counts from when each was due",
@@ -421,6 +464,19 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compiler_and_crates_are_known() {
+        assert!(COMPILER.starts_with("rustc "), "{COMPILER}");
+        assert_eq!(CRATES.split(", ").count(), 9, "{CRATES}");
+        for package in CRATES.split(", ") {
+            let version = package.split_once(' ').expect("a name and a version").1;
+            assert!(
+                version.starts_with(|c: char| c.is_ascii_digit()),
+                "{CRATES}"
+            );
+        }
+    }
 
     #[test]
     fn the_command_can_be_pasted() {

@@ -9,8 +9,8 @@ use hedgerow::bench::{
     Distribution, KeyShape, Machine, OpKind, Params, TargetOptions, ValueSize, Workload,
 };
 
-use super::space;
 use super::trial::Trial;
+use super::{control_group, space};
 use crate::failure::{Failure, Result};
 use crate::output::bytes;
 
@@ -132,6 +132,7 @@ pub struct Wishes {
     pub compress_fraction: Option<f64>,
     pub distribution: Option<Distribution>,
     pub latency_every: Option<u64>,
+    pub memory_limit_bytes: Option<u64>,
     pub seed: Option<u64>,
 }
 
@@ -146,6 +147,10 @@ pub struct Plan {
     pub target: TargetOptions,
     /// Rounds for each engine.
     pub rounds: u32,
+    /// The memory that measuring processes may use, if the user limits it.
+    pub memory_limit_bytes: Option<u64>,
+    /// The memory that `memratio` is about: the limit, or what this process may use.
+    pub memory_bytes: u64,
 }
 
 impl Plan {
@@ -176,18 +181,24 @@ impl Plan {
             seed: wishes.seed.unwrap_or(1),
             ..defaults
         };
+        let memory_bytes = wishes.memory_limit_bytes.unwrap_or_else(memory_here);
         params.records = wishes.records.unwrap_or_else(|| match preset {
             Preset::Quick => 200_000,
             Preset::Standard => 2_000_000,
-            Preset::Large => records_for(&params, LARGE_DATA_PER_MEMORY),
+            Preset::Large => records_for(&params, memory_bytes, LARGE_DATA_PER_MEMORY),
         });
         params.check().map_err(super::failure_of)?;
+        if let Some(limit) = wishes.memory_limit_bytes {
+            check_memory(&target, limit)?;
+        }
         let list = wishes.workloads.as_deref().unwrap_or(list);
         Ok(Self {
             steps: steps(list, wishes.distribution)?,
             params,
             target,
             rounds: wishes.rounds.unwrap_or(rounds),
+            memory_limit_bytes: wishes.memory_limit_bytes,
+            memory_bytes,
         })
     }
 
@@ -231,17 +242,43 @@ impl Plan {
                 live(&self.params) + few * size.mean_bytes()
             }
             Work::Workload(_) => live(&self.params),
-            Work::Trial(trial) => live(&trial.params(&self.params)),
+            Work::Trial(trial) => live(&trial.params(&self.params, self.memory_bytes)),
         };
         let most = self.steps.iter().map(live_of).fold(0.0, f64::max);
         (most * 2.5) as u64 + LOG_BYTES
     }
 }
 
-/// How many records of `params` make `ratio` bytes of data for each byte of memory.
-pub fn records_for(params: &Params, ratio: f64) -> u64 {
+/// Refuses a memory limit that leaves no room for what the stores keep for themselves.
+fn check_memory(target: &TargetOptions, limit_bytes: u64) -> Result<()> {
+    // The program itself, its stacks, and what is measured.
+    const REST_BYTES: u64 = 32 << 20;
+    // Writers are stopped when full memtables of twice the budget wait and another half is filling.
+    let buffers = target.write_buffer_bytes.saturating_mul(5) / 2;
+    let needed = target
+        .cache_bytes
+        .saturating_add(buffers)
+        .saturating_add(REST_BYTES);
+    if needed > limit_bytes {
+        return Err(Failure::usage(format!(
+            "a memory limit of {} is too low: cache and write buffers alone may take {}; lower \
+             --cache-mib and --write-buffer-mib, or raise it",
+            bytes(limit_bytes),
+            bytes(needed),
+        )));
+    }
+    Ok(())
+}
+
+/// The memory that this process may use.
+fn memory_here() -> u64 {
     let memory = Machine::this().memory_bytes.max(1 << 30);
-    let memory = space::memory_limit_bytes().map_or(memory, |limit| limit.min(memory));
+    control_group::limit_bytes().map_or(memory, |limit| limit.min(memory))
+}
+
+/// How many records of `params` make `ratio` bytes of data for each byte of memory.
+pub fn records_for(params: &Params, memory_bytes: u64, ratio: f64) -> u64 {
+    let memory = memory_bytes;
     let each = params.key_len_bytes as f64 + params.values.mean_bytes();
     ((memory as f64 * ratio / each.max(1.0)) as u64).max(1)
 }
@@ -448,6 +485,31 @@ mod tests {
             })
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_memory_limit_is_what_ratios_are_of() {
+        let limit = 100 << 20;
+        let target = TargetOptions {
+            cache_bytes: 16 << 20,
+            write_buffer_bytes: 4 << 20,
+            ..TargetOptions::default()
+        };
+        let wishes = |limit: u64, list: &str| Wishes {
+            memory_limit_bytes: Some(limit),
+            workloads: Some(list.to_owned()),
+            ..Wishes::default()
+        };
+        let plan = Plan::new(Preset::Quick, &wishes(limit, "memratio:2"), target).unwrap();
+        let Work::Trial(trial) = plan.steps[0].work else {
+            panic!("{:?}", plan.steps);
+        };
+        let live = trial.params(&plan.params, plan.memory_bytes).live_bytes();
+        assert!(live.abs_diff(2 * limit) < 1000, "{live}");
+
+        let failure = Plan::new(Preset::Quick, &wishes(40 << 20, "queue"), target).unwrap_err();
+        assert_eq!(failure.exit, crate::failure::Exit::Usage);
+        assert!(failure.to_string().contains("too low"), "{failure}");
     }
 
     #[test]

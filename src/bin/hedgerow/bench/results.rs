@@ -75,7 +75,7 @@ pub struct Results {
 }
 
 /// The figures of a workload that tables show, beside throughput: name, label and unit.
-pub const COSTS: [(&str, &str, Cost); 14] = [
+pub const COSTS: [(&str, &str, Cost); 15] = [
     ("ops_per_s", "ops/s", Cost::Count),
     ("settled_ops_per_s", "settled", Cost::Count),
     ("p50_us", "p50", Cost::Micros),
@@ -86,6 +86,7 @@ pub const COSTS: [(&str, &str, Cost); 14] = [
     ("peak_anonymous_bytes", "memory", Cost::Bytes),
     ("store_written_bytes", "written", Cost::Bytes),
     ("write_amplification", "write amp", Cost::Plain),
+    ("read_amplification", "read amp", Cost::Plain),
     ("fetched_bytes_per_op", "fetched/op", Cost::Bytes),
     ("tree_space_amplification", "space amp", Cost::Plain),
     ("longest_stall_s", "stall s", Cost::Plain),
@@ -153,9 +154,7 @@ impl Sample {
                 let held = |name| self.raw[name].as_f64();
                 Some(held("writers_slowed_ms")? + held("writers_stopped_ms")?)
             }
-            // Read amplification as the storage sees it: nothing while the data is in memory. The
-            // engines do not count the blocks that lookups visit, because a counter that all
-            // readers change would cost them more than a block does.
+            // Read amplification as the storage sees it: nothing while the data is in memory.
             "fetched_bytes_per_op" => {
                 let ops = self.raw["ops"].as_f64()?.max(1.0);
                 Some(self.raw["device_read_bytes"].as_f64()? / ops)
@@ -525,6 +524,7 @@ pub mod testing {
             "settled_ops_per_s": 500.0 * scale,
             "p99_us": 10.0 / scale,
             "write_amplification": 3.0 * scale,
+            "read_amplification": 1.25 * scale,
             "cpu_s_per_million_ops": 1.5,
             "device_read_bytes": 8192,
             "ops": 4,
@@ -608,6 +608,23 @@ mod tests {
         let csv = String::from_utf8(results.to_csv().unwrap()).unwrap();
         assert!(csv.contains("fillrandom,btree,2,ops_per_s,4000\n"), "{csv}");
         assert!(csv.contains("queue,lsm,1,turns,1\n"), "{csv}");
+    }
+
+    #[test]
+    fn blocks_touched_are_in_every_form_of_the_results() {
+        let results = testing::results(&["readrandom"]);
+        assert_eq!(
+            results.rows[0].median(EngineKind::BTree, "read_amplification"),
+            Some(1.25 * 3.5)
+        );
+        let json = results.to_json();
+        let sample = &json["rows"][0]["rounds"]["lsm"][1];
+        assert_eq!(sample["read_amplification"], 2.5);
+        let csv = String::from_utf8(results.to_csv().unwrap()).unwrap();
+        let line = "readrandom,btree,2,read_amplification,5\n";
+        assert!(csv.contains(line), "{csv}");
+        let text = crate::bench::text::costs(&results);
+        assert!(text.contains("read amp") && text.contains("4.38"), "{text}");
     }
 
     #[test]

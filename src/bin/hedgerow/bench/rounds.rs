@@ -9,6 +9,7 @@ use std::time::Duration;
 use hedgerow::EngineKind;
 use serde_json::Value;
 
+use super::control_group::Group;
 use super::plan::Plan;
 use super::results::{Results, Sample};
 use crate::failure::{Exit, Failure, Result};
@@ -18,12 +19,13 @@ use crate::output::step_progress;
 /// How often a signal is looked for while a child works.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Runs all rounds of `plan` on `engines` in stores under `home`, and puts the samples in
-/// `results`.
+/// Runs all rounds of `plan` on `engines` in stores under `home`, in processes of `group`, and puts
+/// the samples in `results`.
 pub fn run(
     plan: &Plan,
     engines: &[EngineKind],
     home: &Path,
+    group: Option<&Group>,
     json: bool,
     results: &mut Results,
 ) -> Result<()> {
@@ -54,7 +56,7 @@ pub fn run(
                 }
                 Ok(())
             };
-            measure(engine, &dir, &mut take)
+            measure(engine, &dir, group, &mut take)
                 .map_err(|failure| failure.context(format!("round {round}, {engine}")))?;
             std::fs::remove_dir_all(&dir)
                 .map_err(|source| Failure::io("removing", &dir, source))?;
@@ -83,12 +85,18 @@ fn failure_in(line: &Value) -> Failure {
 fn measure(
     engine: EngineKind,
     dir: &Path,
+    group: Option<&Group>,
     take: &mut dyn FnMut(Value) -> Result<()>,
 ) -> Result<()> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut command = Command::new(std::env::current_exe()?);
+    command
         .args(std::env::args_os().skip(1))
         .args(["--child-engine", engine.name(), "--child-dir"])
-        .arg(dir)
+        .arg(dir);
+    if let Some(group) = group {
+        command.arg("--child-group").arg(group.dir());
+    }
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -101,7 +109,7 @@ fn measure(
     }
     let status = child.wait()?;
     followed?;
-    check(status)
+    check(status, group)
 }
 
 /// The child's lines, read on a thread of their own so that waiting for one can be broken off.
@@ -137,14 +145,16 @@ fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -
     }
 }
 
-fn check(status: ExitStatus) -> Result<()> {
+fn check(status: ExitStatus, group: Option<&Group>) -> Result<()> {
     if status.success() {
         return Ok(());
     }
     // A signal from the terminal goes to both processes, and the child may be the quicker one.
     std::thread::sleep(POLL);
     interrupt::check()?;
-    Err(Failure::error(format!(
-        "the measuring process ended with {status}"
-    )))
+    let why = group.and_then(Group::killed_for);
+    Err(Failure::error(match why {
+        Some(why) => format!("the measuring process was killed: {why}"),
+        None => format!("the measuring process ended with {status}"),
+    }))
 }

@@ -1,4 +1,4 @@
-//! What the machine has left: disk space and memory.
+//! The disk: what space is left, and what is cached of it.
 
 use std::path::Path;
 
@@ -13,21 +13,6 @@ pub fn free_bytes(dir: &Path) -> Option<u64> {
 #[cfg(not(unix))]
 pub fn free_bytes(_dir: &Path) -> Option<u64> {
     None
-}
-
-/// The memory that the control group of this process may use (Linux, cgroup v2), page cache
-/// included: less than the machine's in a container, or under `systemd-run -p MemoryMax=...`.
-pub fn memory_limit_bytes() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new("/sys/fs/cgroup");
-    let own = root.join(group);
-    // The tightest of the group's own limit and those of the groups around it.
-    own.ancestors()
-        .take_while(|dir| dir.starts_with(root))
-        .filter_map(|dir| std::fs::read_to_string(dir.join("memory.max")).ok())
-        .filter_map(|limit| limit.trim().parse().ok())
-        .min()
 }
 
 /// Sends everything written so far to the disk of `dir`, so that no step pays for the pages of the

@@ -124,7 +124,7 @@ impl Trial {
     }
 
     /// The figures that it runs with.
-    pub fn params(self, params: &Params) -> Params {
+    pub fn params(self, params: &Params, memory_bytes: u64) -> Params {
         let mut own = Params {
             rate_per_s: None,
             ..params.clone()
@@ -136,25 +136,26 @@ impl Trial {
                 let each = (own.key_len_bytes + bytes).max(1) as u64;
                 own.records = (total / each).max(100);
             }
-            Self::MemoryRatio(ratio) => own.records = records_for(params, ratio),
+            Self::MemoryRatio(ratio) => own.records = records_for(params, memory_bytes, ratio),
             _ => {}
         }
         own
     }
 
-    /// Runs it on `engine`, in a directory that exists and is empty.
+    /// Runs it on `engine` with its [own figures](Self::params), in a directory that exists and is
+    /// empty.
     pub fn run(
         self,
         dir: &Path,
         engine: EngineKind,
         options: &TargetOptions,
-        params: &Params,
+        params: Params,
     ) -> Result<Vec<Figure>> {
         let trial = Run {
             dir,
             engine,
             options: *options,
-            params: self.params(params),
+            params,
         };
         match self {
             Self::Queue => trial.queue(),

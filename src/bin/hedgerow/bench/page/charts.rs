@@ -216,6 +216,10 @@ pub struct Amplification {
     pub engine: EngineKind,
     /// Read, write, space.
     pub figures: [Option<f64>; 3],
+    /// Blocks or pages touched per lookup. Not a corner of the triangle: a block of the one engine
+    /// and a page of the other differ in size, and an LSM tree's filters and indexes are not
+    /// counted, while a B-tree's inner pages are.
+    pub touched: Option<f64>,
 }
 
 /// The amplifications of each engine: medians over the workloads that show them.
@@ -244,6 +248,7 @@ pub fn amplifications(results: &Results) -> Vec<Amplification> {
                     !row.label.starts_with("deleterandom")
                 }),
             ],
+            touched: of(engine, "read_amplification", &lookups),
         })
         .collect()
 }

@@ -212,6 +212,14 @@ fn amplification_section(results: &Results) -> String {
         }
         rows += "</tr>\n";
     }
+    if amplifications.iter().any(|each| each.touched.is_some()) {
+        rows += "<tr><td>blocks or pages touched per lookup</td>";
+        for amplification in &amplifications {
+            let figure = super::results::Cost::Plain.show(amplification.touched);
+            rows += &format!("<td>{}</td>", escape(&figure));
+        }
+        rows += "</tr>\n";
+    }
     let heads: String = results
         .engines
         .iter()
@@ -292,9 +300,10 @@ fn tables(results: &Results, contests: &[Contest]) -> String {
     if results.workloads().next().is_some() {
         out += "<h2>What it costs</h2>\n<p class=\"muted\">Settled: operations a second until no work \
                 is left. CPU s/M: seconds of processor time for a million operations. Memory: the \
-                most that no file backs. Written: bytes that the store says it wrote. Fetched: \
-                bytes from storage, which are none while the data is in memory. Amplification \
-                of writes by what the kernel sent to storage. Stall: the longest time below a tenth \
+                most that no file backs. Written: bytes that the store says it wrote. Read amp: \
+                blocks of data that an operation touched in the LSM tree, filters and indexes not \
+                counted; pages in the B-tree, from the root down. Fetched: bytes from storage, which \
+                are none while the data is in memory. Amplification of writes by what the kernel sent to storage. Stall: the longest time below a tenth \
                 of the usual throughput. Held: how long writers were slowed or stopped, added \
                 up.</p>\n<div class=\"card scroll\"><table>\n<tr><th></th><th>engine</th>";
         for (_, label, _) in COSTS {
@@ -373,6 +382,17 @@ mod tests {
             !page.contains("NaN") && !page.contains("inf"),
             "figures are numbers"
         );
+    }
+
+    #[test]
+    fn blocks_touched_are_shown_beside_the_triangle_and_in_the_table() {
+        let page = render(&testing::results(&["fillrandom", "readrandom"]));
+        // Medians of 1.25 and 2.5, and of 3.75 and 5.
+        assert!(
+            page.contains("touched per lookup</td><td>1.88</td><td>4.38</td>"),
+            "{page}"
+        );
+        assert!(page.contains("<th>read amp</th>") && page.contains("Read amp: blocks of data"));
     }
 
     #[test]

@@ -1,0 +1,502 @@
+//! A file system in memory that knows what a power loss could leave.
+//!
+//! Every file keeps two contents: what readers see, and what has been synced; every directory
+//! keeps two maps of names likewise. Between the two lies a log of pending operations. A sync
+//! empties the log of one file or one directory. From the logs every state can be made that the
+//! disk may be in after a power loss *now*: [`SimFs::crash_states`] makes them, one after the other,
+//! each a file system of its own that shares its pages with this one. [`SimFs::on_change`] tells
+//! the moments at which to ask.
+//!
+//! # Fault model
+//!
+//! What a power loss may do, to every thing independently of every other:
+//!
+//! - **Sectors.** A sector of 512 bytes is written whole or not at all. Between its durable bytes and its
+//!   visible ones it has had a version for each write that touched it; any of these may be what
+//!   the disk holds. So a write may be lost, arrive in part (torn), or arrive before an earlier
+//!   one to another sector (reordered).
+//! - **Lengths.** A file may have any of the lengths that it has had since its last sync. What lies
+//!   beyond the length is lost; what a longer length uncovers, and no sector write reached, is zero.
+//! - **Names.** Each creation, removal and rename since the directory's last sync has taken
+//!   place or not. A rename within a directory is one change, which takes place as a whole; between two
+//!   directories it is a change of each, and the file may be found under both names or none.
+//! - **A sync** of a file makes its bytes and length durable, not its name; a sync of a directory
+//!   makes its names durable, neither the files' bytes nor the names in directories below.
+//! - **A failed sync** takes its operations out of the log without making them durable, while readers go on to see
+//!   them: what the Linux page cache does, and the reason why a failed sync is never retried.
+//! - **A killed process** loses nothing: [`SimFs::killed`] keeps what is visible, and what is
+//!   pending stays so.
+//!
+//! Not modelled: a sector that is torn within, bits that rot, a disk that lies about flushes.
+//!
+//! # Invariants
+//!
+//! - **M1** visible content = durable content with all pending operations applied, except after
+//!   a failed sync.
+//! - **M2** an image is taken at one moment: every operation holds the tree lock shared (files) or
+//!   exclusively (names), and whoever takes an image holds it exclusively.
+//! - **M3** an image shares pages with its origin but no state: writing to one never changes the other.
+//! - **M4** the states of a moment, and their order, follow from the history of operations and the policy.
+//!
+//! Thread safety: handles and the file system may be used from any thread.
+//!
+//! Lacking on purpose: memory maps (so that tests drive the paths without them), permissions,
+//! symbolic links.
+//!
+//! ```text
+//! content.rs   bytes of a file, as shared pages
+//! tree.rs      directories, names, files, and their pending operations
+//! crash.rs     the states that a power loss may leave
+//! ```
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode};
+use crate::error::{Error, Result};
+
+mod content;
+mod crash;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use crash::{CrashPolicy, CrashState, CrashStates};
+use tree::{Entry, FileState, Node, Tree, names_of};
+
+/// A file system in memory that can lose what was not synced.
+///
+/// Clones share the files. Paths are absolute or relative to the root, which always exists.
+///
+/// ```
+/// use hedgerow::fs::{Fs, SimFs, OpenMode};
+/// # fn main() -> hedgerow::Result<()> {
+/// let fs = SimFs::new();
+/// let file = fs.open("/a".as_ref(), OpenMode::CreateNew)?;
+/// file.write_all_at(b"kept", 0)?;
+/// file.sync_data()?;
+/// fs.sync_dir("/".as_ref())?;
+/// file.write_all_at(b"lost", 0)?;
+///
+/// let after = fs.crash();
+/// let mut bytes = [0; 4];
+/// after.open("/a".as_ref(), OpenMode::Read)?.read_exact_at(&mut bytes, 0)?;
+/// assert_eq!(&bytes, b"kept");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SimFs {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tree: RwLock<Tree>,
+    faults: Mutex<Faults>,
+    operations: AtomicU64,
+    has_hook: AtomicBool,
+    hook: Mutex<Option<Arc<Hook>>>,
+}
+
+/// Told of a change, before it happens.
+type Hook = dyn Fn(&SimFs, &Operation<'_>) + Send + Sync;
+
+/// A change that is about to happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation<'a> {
+    /// How many changes came before it.
+    pub number: u64,
+    /// What it is: `"write"`, `"sync"`, `"rename"`; as in error messages.
+    pub op: &'static str,
+    /// The file or directory, for a rename under its old name.
+    pub path: &'a Path,
+}
+
+/// Which changing operation fails.
+#[derive(Default)]
+struct Faults {
+    plan: Option<Plan>,
+}
+
+struct Plan {
+    remaining: u64,
+    kind: io::ErrorKind,
+    once: bool,
+}
+
+impl Faults {
+    fn check(&mut self) -> io::Result<()> {
+        let Some(plan) = &mut self.plan else {
+            return Ok(());
+        };
+        if plan.remaining > 0 {
+            plan.remaining -= 1;
+            return Ok(());
+        }
+        let kind = plan.kind;
+        if plan.once {
+            self.plan = None;
+        }
+        Err(kind.into())
+    }
+}
+
+impl SimFs {
+    /// An empty file system.
+    pub fn new() -> Self {
+        Self::with_tree(Tree::empty())
+    }
+
+    fn with_tree(tree: Tree) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                tree: RwLock::new(tree),
+                faults: Mutex::new(Faults::default()),
+                operations: AtomicU64::new(0),
+                has_hook: AtomicBool::new(false),
+                hook: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The file system as after a power loss in which nothing survived that was not synced:
+    /// unsynced writes are lost, unsynced names undone. Locks are gone. This one goes on unchanged.
+    pub fn crash(&self) -> Self {
+        // Exclusive: nothing happens while the picture is taken (M2).
+        Self::with_tree(crash::image(&self.shared.tree.write(), None))
+    }
+
+    /// The file system as after a power loss that kept a random part of what was not synced:
+    /// 512-byte sectors, lengths and names each survive or not. The same seed after the same history
+    /// gives the same image. Harsher than the fault model above in one point: of two writes to
+    /// one sector the second may survive without the first.
+    pub fn crash_keeping(&self, seed: u64) -> Self {
+        Self::with_tree(crash::image(&self.shared.tree.write(), Some(seed)))
+    }
+
+    /// The states that a power loss at this moment may leave, or as many of them as `policy`
+    /// asks for.
+    pub fn crash_states(&self, policy: &CrashPolicy) -> CrashStates {
+        CrashStates::new(&self.shared.tree.write(), policy)
+    }
+
+    /// The file system as a killed process leaves it: what it wrote is there for the next one to
+    /// read, and what was not synced can still be lost. Locks are gone. This one goes on unchanged.
+    pub fn killed(&self) -> Self {
+        Self::with_tree(self.shared.tree.write().fork())
+    }
+
+    /// Calls `hook` before every changing operation (writes, length changes, syncs, creations,
+    /// renames, removals) from now on, in the thread that makes the change. The moment before a change
+    /// is the moment after the one before it, so this is where to take crash states. Replaces an
+    /// earlier hook. Images have none.
+    pub fn on_change(&self, hook: impl Fn(&Self, &Operation<'_>) + Send + Sync + 'static) {
+        *self.shared.hook.lock() = Some(Arc::new(hook));
+        self.shared.has_hook.store(true, Ordering::Release);
+    }
+
+    /// Calls no hook any more.
+    pub fn clear_hook(&self) {
+        self.shared.has_hook.store(false, Ordering::Release);
+        *self.shared.hook.lock() = None;
+    }
+
+    /// Lets `n_ops` more changing operations (writes, length changes, syncs, creations,
+    /// renames, removals) succeed and every later one fail with `kind`, until
+    /// [`heal`](Self::heal). A failing sync loses what it was to make durable, for good.
+    pub fn fail_after(&self, n_ops: u64, kind: io::ErrorKind) {
+        self.shared.faults.lock().plan = Some(Plan {
+            remaining: n_ops,
+            kind,
+            once: false,
+        });
+    }
+
+    /// As [`fail_after`](Self::fail_after), but only one operation fails.
+    pub fn fail_once_after(&self, n_ops: u64, kind: io::ErrorKind) {
+        self.shared.faults.lock().plan = Some(Plan {
+            remaining: n_ops,
+            kind,
+            once: true,
+        });
+    }
+
+    /// No operation fails any more.
+    pub fn heal(&self) {
+        self.shared.faults.lock().plan = None;
+    }
+
+    /// Announces a changing operation, and fails it if its turn has come. Called without locks.
+    fn announce(&self, op: &'static str, path: &Path) -> io::Result<()> {
+        let number = self.shared.operations.fetch_add(1, Ordering::Relaxed);
+        if self.shared.has_hook.load(Ordering::Acquire) {
+            let hook = self.shared.hook.lock().clone();
+            if let Some(hook) = hook {
+                hook(self, &Operation { number, op, path });
+            }
+        }
+        self.shared.faults.lock().check()
+    }
+
+    /// As [`announce`](Self::announce), with the error of the whole operation.
+    fn change(&self, op: &'static str, path: &Path) -> Result<()> {
+        self.announce(op, path).map_err(|e| Error::io(op, path, e))
+    }
+}
+
+impl Default for SimFs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SimFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFs").finish_non_exhaustive()
+    }
+}
+
+impl Fs for SimFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+        let node = if mode == OpenMode::CreateNew {
+            let failed = |e| Error::io("create", path, e);
+            self.change("create", path)?;
+            let mut tree = self.shared.tree.write();
+            let (dir, name) = tree.parent(path).map_err(failed)?;
+            if tree.dirs[&dir].visible.contains_key(name) {
+                return Err(failed(io::ErrorKind::AlreadyExists.into()));
+            }
+            tree.create_file(dir, name)
+        } else {
+            let failed = |e| Error::io("open", path, e);
+            match self.shared.tree.read().entry(path).map_err(failed)? {
+                Entry::File(node) => node,
+                Entry::Dir(_) => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            }
+        };
+        Ok(Arc::new(SimFile {
+            fs: self.clone(),
+            node,
+            path: path.to_path_buf(),
+            writable: mode != OpenMode::Read,
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        self.change("create directory", path)?;
+        let mut tree = self.shared.tree.write();
+        tree.create_dirs(path)
+            .map_err(|e| Error::io("create directory", path, e))
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
+        let tree = self.shared.tree.read();
+        let dir = tree
+            .dir(path)
+            .map_err(|e| Error::io("read directory", path, e))?;
+        Ok(dir.visible.keys().map(|name| name.to_string()).collect())
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        let tree = self.shared.tree.read();
+        let found = match names_of(path) {
+            Ok(names) if names.is_empty() => return Ok(true),
+            Ok(_) => tree.entry(path),
+            Err(e) => Err(e),
+        };
+        match found {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("stat", path, e)),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.change("rename", from)?;
+        let mut tree = self.shared.tree.write();
+        tree.rename(from, to)
+            .map_err(|e| Error::io("rename", from, e))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        self.change("remove", path)?;
+        let mut tree = self.shared.tree.write();
+        tree.remove(path, false)
+            .map_err(|e| Error::io("remove", path, e))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.change("remove directory", path)?;
+        let mut tree = self.shared.tree.write();
+        tree.remove(path, true)
+            .map_err(|e| Error::io("remove directory", path, e))
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        let failed = |e| Error::io("sync directory", path, e);
+        self.change("sync directory", path)?;
+        let mut tree = self.shared.tree.write();
+        tree.sync_dir(path).map_err(failed)
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
+        let failed = |e| Error::io("lock", path, e);
+        if mode == LockMode::Exclusive && !self.exists(path)? {
+            self.change("lock", path)?;
+        }
+        let mut tree = self.shared.tree.write();
+        let (dir, name) = tree.parent(path).map_err(failed)?;
+        let found = tree.dirs[&dir].visible.get(name).cloned();
+        let node = match found {
+            Some(Entry::File(node)) => node,
+            Some(Entry::Dir(_)) => return Err(failed(io::ErrorKind::IsADirectory.into())),
+            None if mode == LockMode::Shared => {
+                return Err(failed(io::ErrorKind::NotFound.into()));
+            }
+            None => tree.create_file(dir, name),
+        };
+        let take = |held: i32| match mode {
+            LockMode::Exclusive => (held == 0).then_some(-1),
+            LockMode::Shared => (held >= 0).then_some(held + 1),
+        };
+        if node
+            .locks
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, take)
+            .is_err()
+        {
+            return Err(Error::Locked {
+                path: path.to_path_buf(),
+            });
+        }
+        Ok(Box::new(SimLock { node, mode }))
+    }
+}
+
+struct SimLock {
+    node: Arc<Node>,
+    mode: LockMode,
+}
+
+impl FsLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let released = match self.mode {
+            LockMode::Exclusive => 1,
+            LockMode::Shared => -1,
+        };
+        self.node.locks.fetch_add(released, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for SimLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimLock").finish_non_exhaustive()
+    }
+}
+
+/// An open file. It holds the node, so it outlives the name.
+struct SimFile {
+    fs: SimFs,
+    node: Arc<Node>,
+    path: PathBuf,
+    writable: bool,
+}
+
+impl SimFile {
+    /// Applies a change to the visible content and logs it, after the checks that every
+    /// change passes.
+    fn change(
+        &self,
+        op: &'static str,
+        end: Option<u64>,
+        offset: u64,
+        apply: impl FnOnce(&mut FileState, u64),
+    ) -> Result<()> {
+        let failed = |e| Error::io_at(op, &self.path, offset, e);
+        if !self.writable {
+            return Err(failed(io::ErrorKind::PermissionDenied.into()));
+        }
+        if end.is_none_or(|end| end > i64::MAX as u64) {
+            return Err(failed(io::ErrorKind::InvalidInput.into()));
+        }
+        self.fs.announce(op, &self.path).map_err(failed)?;
+        // Shared: a crash waits until the change is whole (M2).
+        let tree = self.fs.shared.tree.read();
+        apply(&mut self.node.state.lock(), tree.next_moment());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl File for SimFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> Result<u64> {
+        Ok(self.node.state.lock().visible.len)
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let state = self.node.state.lock();
+        let end = offset.checked_add(buf.len() as u64);
+        if !buf.is_empty() && end.is_none_or(|end| end > state.visible.len) {
+            return Err(Error::io_at(
+                "read",
+                &self.path,
+                offset,
+                io::ErrorKind::UnexpectedEof.into(),
+            ));
+        }
+        state.visible.read(buf, offset);
+        Ok(())
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        let end = offset.checked_add(buf.len() as u64);
+        self.change("write", end, offset, |state, moment| {
+            if !buf.is_empty() {
+                state.write(moment, buf, offset);
+            }
+        })
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.change("set length", Some(len), len, |state, moment| {
+            state.set_len(moment, len);
+        })
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        let outcome = self.fs.change("sync", &self.path);
+        let _moment = self.fs.shared.tree.read();
+        let mut state = self.node.state.lock();
+        match outcome {
+            Ok(()) => state.sync(),
+            // The bytes stay visible and are never written again (M1).
+            Err(_) => state.pending.clear(),
+        }
+        outcome
+    }
+
+    fn map(&self, _len: u64) -> Result<Option<Mapping>> {
+        Ok(None)
+    }
+
+    fn map_mut(&self, _len: u64) -> Result<Option<MappingMut>> {
+        Ok(None)
+    }
+}

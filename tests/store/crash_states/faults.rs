@@ -1,0 +1,323 @@
+//! Faults that enumerating crash states found, or that were suspected and confirmed with it. Each
+//! is named, and opens with its story.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use hedgerow::fs::{CrashPolicy, Fs, OpenMode, SimFs};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead};
+
+use super::world::{STORE, options};
+use crate::random::Random;
+use crate::sizes::{Sizes, keyspace_options};
+
+fn open(fs: &SimFs) -> Db {
+    options(fs).open(STORE).expect("the store opens")
+}
+
+fn make(db: &Db, name: &str, engine: EngineKind) -> hedgerow::Result<Keyspace> {
+    db.keyspace_with(name, keyspace_options(engine, Sizes::Tiny))
+}
+
+/// What a kill leaves before each change that `act` makes, and after the last.
+fn kills_during(fs: &SimFs, act: impl FnOnce()) -> Vec<SimFs> {
+    let images = Arc::new(Mutex::new(Vec::new()));
+    fs.on_change({
+        let images = Arc::clone(&images);
+        move |fs, _| images.lock().unwrap().push(fs.killed())
+    });
+    act();
+    fs.clear_hook();
+    let mut images = std::mem::take(&mut *images.lock().unwrap());
+    images.push(fs.killed());
+    images
+}
+
+/// Every state of a power loss now.
+fn power_losses(fs: &SimFs) -> impl Iterator<Item = SimFs> {
+    let policy = CrashPolicy::new().exhaustive_max(1024);
+    fs.crash_states(&policy).map(|state| state.fs)
+}
+
+/// A crash while the catalogue was written left `CATALOG.tmp` behind, until the next time that a keyspace was
+/// made or dropped: for ever, in most stores.
+#[test]
+fn a_catalogue_that_was_being_written_is_not_left_behind() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    let mut met = 0;
+    for image in kills_during(&fs, || drop(make(&db, "a", EngineKind::Lsm).unwrap())) {
+        let temporary = Path::new("/store/CATALOG.tmp");
+        met += u32::from(image.exists(temporary).unwrap());
+        let db = open(&image);
+        assert!(!image.exists(temporary).unwrap());
+        db.close().unwrap();
+    }
+    assert!(met > 0);
+}
+
+/// A kill came when a keyspace was being dropped: the catalogue without it was in place, but its name was not
+/// synced. The next open read that catalogue and removed the keyspace's files. Then the power failed: the
+/// removal was durable, the new catalogue was not, and the old one listed a keyspace without files.
+#[test]
+fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        make(&db, "a", engine).unwrap().put("k", "v").unwrap();
+        for image in kills_during(&fs, || db.drop_keyspace("a").unwrap()) {
+            let losses = Arc::new(Mutex::new(Vec::new()));
+            image.on_change({
+                let losses = Arc::clone(&losses);
+                move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
+            });
+            drop(open(&image));
+            image.clear_hook();
+            for loss in losses.lock().unwrap().drain(..) {
+                let db = open(&loss);
+                assert!(db.verify().unwrap().is_clean());
+                if let Some(keyspace) = db.existing_keyspace("a").unwrap() {
+                    assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+                }
+            }
+        }
+    }
+}
+
+/// A kill came when a flush or a checkpoint had written its manifest edit or meta page, but not
+/// synced it. The next open read it and let go of the log that the flush had made superfluous. Then the
+/// power failed, and took the edit: neither the log nor the tables had the commits.
+#[test]
+fn the_log_outlives_a_flush_that_a_kill_left_unsynced() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        let keyspace = make(&db, "a", engine).unwrap();
+        let value = Random::new(1).bytes(9000);
+        for n in 0..16_u8 {
+            keyspace.put([n], &value).unwrap();
+        }
+        for (at, image) in kills_during(&fs, || keyspace.flush().unwrap())
+            .iter()
+            .enumerate()
+        {
+            let db = open(image);
+            while db.run_background_once().unwrap() {}
+            for loss in power_losses(image) {
+                let db = open(&loss);
+                let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+                for n in 0..16_u8 {
+                    let found = keyspace.get([n]).unwrap();
+                    assert!(
+                        found.is_some_and(|found| found == value[..]),
+                        "{engine}, kill {at}, key {n}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A kill came when a new manifest had been named by `CURRENT`, and that name was not synced. The next open read the
+/// new manifest and removed the old one as an orphan. Then the power failed: `CURRENT` was the old
+/// one, and named a manifest that was gone.
+#[test]
+fn the_old_manifest_outlives_a_current_that_is_not_durable() {
+    let fs = SimFs::new();
+    let db = open(&fs);
+    let keyspace = make(&db, "a", EngineKind::Lsm).unwrap();
+    keyspace.put("k", "v").unwrap();
+    keyspace.flush().unwrap();
+    keyspace.put("l", "w").unwrap();
+    drop((keyspace, db));
+    // A torn edit makes the next flush begin a new manifest.
+    let path = Path::new("/store/ks-00000001/MANIFEST-0000000000000001");
+    let file = fs.open(path, OpenMode::ReadWrite).unwrap();
+    file.write_all_at(&[9; 30], file.len().unwrap()).unwrap();
+    file.sync_data().unwrap();
+
+    let db = open(&fs);
+    let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+    for image in kills_during(&fs, || keyspace.flush().unwrap()) {
+        let losses = Arc::new(Mutex::new(Vec::new()));
+        image.on_change({
+            let losses = Arc::clone(&losses);
+            move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
+        });
+        drop(open(&image));
+        image.clear_hook();
+        for loss in losses.lock().unwrap().drain(..) {
+            let db = open(&loss);
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+            assert_eq!(keyspace.get("l").unwrap().unwrap(), b"w");
+        }
+    }
+    let manifests = fs.read_dir(Path::new("/store/ks-00000001")).unwrap();
+    assert!(
+        manifests.contains(&"MANIFEST-0000000000000002".to_owned()),
+        "a new one was begun"
+    );
+}
+
+/// Making a keyspace failed when the catalogue with it was in place, but its name could not be synced. The next
+/// attempt took the same number and removed the directory first, which the catalogue on disk listed.
+#[test]
+fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
+    for engine in EngineKind::ALL {
+        let mut failed = 0;
+        for n in 0..40 {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            make(&db, "before", engine).unwrap().put("k", "v").unwrap();
+            fs.fail_once_after(n, std::io::ErrorKind::Other);
+            let outcome = make(&db, "a", engine);
+            fs.heal();
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+            let losses = Arc::new(Mutex::new(Vec::new()));
+            fs.on_change({
+                let losses = Arc::clone(&losses);
+                move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
+            });
+            let again = make(&db, "a", engine).unwrap();
+            fs.clear_hook();
+            again.put("l", "w").unwrap();
+            for loss in losses.lock().unwrap().drain(..) {
+                let db = open(&loss);
+                let keyspace = db.existing_keyspace("before").unwrap().unwrap();
+                assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+                make(&db, "a", engine).unwrap().put("l", "w").unwrap();
+            }
+            let db = open(&fs.crash());
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert_eq!(keyspace.get("l").unwrap().unwrap(), b"w");
+        }
+        assert!(failed > 5, "{failed}");
+    }
+}
+
+/// Dropping a keyspace failed when the catalogue without it was in place, but its name could not be synced. The store
+/// went on as if the keyspace were there, and acknowledged commits to it, which the next open threw away
+/// together with its files.
+#[test]
+fn a_commit_after_a_failed_drop_is_kept_or_refused() {
+    for engine in EngineKind::ALL {
+        let mut failed = 0;
+        for n in 0..40 {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            let keyspace = make(&db, "a", engine).unwrap();
+            keyspace.put("k", "v").unwrap();
+            fs.fail_once_after(n, std::io::ErrorKind::Other);
+            let outcome = db.drop_keyspace("a");
+            fs.heal();
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+            assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+            let is_acknowledged = keyspace.put("l", "w").is_ok();
+            for image in [fs.killed()].into_iter().chain(power_losses(&fs)) {
+                let db = open(&image);
+                match db.existing_keyspace("a").unwrap() {
+                    Some(keyspace) => {
+                        assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+                        assert_eq!(keyspace.get("l").unwrap().is_some(), is_acknowledged);
+                    }
+                    // The drop came through after all: then nothing may have been promised.
+                    None => assert!(!is_acknowledged, "failure at {n}"),
+                }
+            }
+        }
+        assert!(failed > 3, "{failed}");
+    }
+}
+
+/// A new store in a directory that was new itself, or that was given by a relative path, was lost as
+/// a whole to a power loss: only the names in the store's own parent were synced, and none for a
+/// path without a parent.
+#[test]
+fn a_new_store_survives_a_power_loss_with_the_directories_above_it() {
+    for path in ["/new/and/deep/store", "store", "new/store"] {
+        let fs = SimFs::new();
+        let db = options(&fs).open(path).unwrap();
+        make(&db, "a", EngineKind::Lsm)
+            .unwrap()
+            .put("k", "v")
+            .unwrap();
+        let image = fs.crash();
+        let db = options(&image).create_if_missing(false).open(path);
+        let db = db.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+    }
+}
+
+/// The durability that is named is the one that holds, also for the first commit after a kill.
+#[test]
+fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        let keyspace = make(&db, "a", engine).unwrap();
+        let buffered = keyspace.with_durability(Durability::Buffered);
+        for n in 0..30_u8 {
+            buffered.put([n], [n; 50]).unwrap();
+        }
+        let killed = fs.killed();
+        drop(open(&killed));
+        let killed = fs.killed();
+        let db = open(&killed);
+        let before = db.existing_keyspace("a").unwrap().unwrap().iter().count();
+        assert_eq!(before, 30);
+        for loss in power_losses(&killed) {
+            let db = open(&loss);
+            let after = db.existing_keyspace("a").unwrap().unwrap().iter().count();
+            assert_eq!(after, 30);
+        }
+    }
+}
+
+/// The sync of a manifest edit or a meta page failed, and the process ended. The next one read what the page
+/// cache still showed. Syncing that would write nothing, since the operating system holds it for
+/// clean, so it must be written again before the log is let go because of it.
+#[test]
+fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
+    for engine in EngineKind::ALL {
+        let mut failed = 0;
+        let value = Random::new(2).bytes(9000);
+        for n in 0..200 {
+            let fs = SimFs::new();
+            let db = open(&fs);
+            let keyspace = make(&db, "a", engine).unwrap();
+            for n in 0..16_u8 {
+                keyspace.put([n], &value).unwrap();
+            }
+            fs.fail_once_after(n, std::io::ErrorKind::Other);
+            let outcome = keyspace.flush();
+            fs.heal();
+            if outcome.is_ok() {
+                break;
+            }
+            failed += 1;
+            let killed = fs.killed();
+            let db = open(&killed);
+            while db.run_background_once().unwrap() {}
+            for loss in power_losses(&killed) {
+                let db = open(&loss);
+                let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+                for key in 0..16_u8 {
+                    let found = keyspace.get([key]).unwrap();
+                    assert!(
+                        found.is_some_and(|found| found == value[..]),
+                        "{engine}, failure at {n}, key {key}"
+                    );
+                }
+            }
+        }
+        assert!(failed > 3, "{engine}: {failed}");
+    }
+}

@@ -1,0 +1,552 @@
+//! The power fails at every change of the file system, in every way that the disk may take it.
+//!
+//! Small workloads ([`workloads`]) run on the simulated disk. Before each change that the store makes to the file
+//! system, the states that a power loss may leave at this moment are made
+//! ([`SimFs::crash_states`]). Each distinct one is opened, which recovers it, and must then be right:
+//!
+//! - what it holds is the state after a prefix of the commits (I3), each whole (I2), with every acknowledged
+//!   `Sync` commit (I1) and nothing that was deleted (I4); [`oracle`] knows these states;
+//! - `verify` finds nothing, and the store takes and keeps new commits (I6);
+//! - there are no files that nothing needs (I7);
+//! - recovered again, it is the same (I5): at some images the recovery itself is cut off by power losses, again in
+//!   every way at every change, and at some of those the recovery from that, too.
+//!
+//! At some moments the process is killed instead, which loses nothing of what is visible, but leaves it
+//! at the mercy of the disk. The next process recovers that, works on, and the power fails all the while.
+//!
+//! A failure names the moment and the state, and the command that repeats it alone.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use hedgerow::fs::{CrashPolicy, CrashState, Fs, Operation, SimFs};
+use hedgerow::{Db, Durability, EngineKind, Kv, KvRead};
+
+use crate::random::{Random, Source};
+use crate::rig::{effort, figure, from_env, report};
+use crate::sizes::{Sizes, keyspace_options};
+use oracle::{Bounds, Found, Truth, read_all};
+use workloads::Workload;
+use world::{STORE, World, options};
+
+mod faults;
+mod oracle;
+mod workloads;
+mod world;
+
+/// How often, in images, the recovery is cut off, at the first and at the second level.
+const INSIDE_EVERY: [u64; 2] = [60, 100];
+/// How often, in moments, the process is killed.
+const KILL_EVERY: u64 = 24;
+/// How often, in images, everything is flushed and compacted after the recovery, and compared once more.
+const THOROUGH_EVERY: u64 = 16;
+
+/// Figures of all cases.
+#[derive(Debug, Default)]
+struct Counts {
+    moments: AtomicU64,
+    states: AtomicU64,
+    images: AtomicU64,
+    kills: AtomicU64,
+    /// By how many crashes there were before.
+    inside: [AtomicU64; 2],
+}
+
+fn count(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+/// A workload on an engine, with a seed for all choices.
+#[derive(Clone)]
+struct Case {
+    workload: Workload,
+    engine: EngineKind,
+    seed: u64,
+    /// Look at this moment and this state of it only.
+    only: (Option<u64>, Option<u64>),
+}
+
+/// What the hook shares with the runner.
+struct Examiner {
+    case: Case,
+    truth: Arc<Mutex<Truth>>,
+    counts: Arc<Counts>,
+    inner: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    moment: u64,
+    /// What the images that were recovered held.
+    seen: HashMap<u64, Found>,
+    failure: Option<String>,
+}
+
+/// A state taken while a recovery was running.
+struct Taken {
+    state: CrashState,
+    when: String,
+    /// The store had been opened by then.
+    is_after: bool,
+}
+
+/// What is right for a state that is opened.
+#[derive(Clone, Copy)]
+struct Right {
+    now: Bounds,
+    /// For crashes during the recovery, if they may lose what it finds.
+    inside: Option<Bounds>,
+}
+
+impl Examiner {
+    fn dice(&self, salt: &[u64]) -> u64 {
+        let mut random = Random::new(self.case.seed);
+        salt.iter()
+            .fold(random.bits(), |dice, salt| Random::new(dice ^ salt).bits())
+    }
+
+    /// The moment before a change of the workload.
+    fn moment(&self, fs: &SimFs, operation: &Operation<'_>) {
+        let mut inner = self.inner.lock().expect("panics are caught");
+        let moment = inner.moment;
+        inner.moment += 1;
+        if inner.failure.is_some() || self.case.only.0.is_some_and(|only| only != moment) {
+            return;
+        }
+        let what = format!("{} {}", operation.op, operation.path.display());
+        if let Err(story) = self.examine(fs, moment, &mut inner) {
+            inner.failure = Some(format!("before change {moment} ({what}): {story}"));
+        }
+    }
+
+    fn examine(&self, fs: &SimFs, moment: u64, inner: &mut Progress) -> Result<(), String> {
+        let bounds = self.truth.lock().expect("no panic").after_power_loss();
+        let policy = CrashPolicy::new()
+            .exhaustive_max(64)
+            .each_max(12)
+            .random(8)
+            .seed(self.dice(&[moment]));
+        let states = fs.crash_states(&policy);
+        count(&self.counts.moments, 1);
+        count(&self.counts.states, states.len());
+        for number in 0..states.len() {
+            if self.case.only.1.is_some_and(|only| only != number as u64) {
+                continue;
+            }
+            let state = states.state(number);
+            let right = Right {
+                now: bounds,
+                inside: None,
+            };
+            let dice = self.dice(&[moment, number as u64]);
+            self.recover_once(&state, right, 0, dice, inner)
+                .map_err(|story| {
+                    let fates = states.describe(number);
+                    format!(
+                        "{story}\nstate {number} of {} {fates}\n{}",
+                        states.len(),
+                        self.command(moment, Some(number))
+                    )
+                })?;
+        }
+        if self.dice(&[moment, u64::MAX]).is_multiple_of(KILL_EVERY) && self.case.only.1.is_none() {
+            count(&self.counts.kills, 1);
+            let right = Right {
+                now: self.truth.lock().expect("no panic").after_kill(),
+                inside: Some(bounds),
+            };
+            let dice = self.dice(&[moment, u64::MAX - 1]);
+            self.recover(&fs.killed(), right, 0, dice, true, inner)
+                .map_err(|story| format!("killed: {story}\n{}", self.command(moment, None)))?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, moment: u64, state: Option<usize>) -> String {
+        let Case {
+            workload,
+            engine,
+            seed,
+            ..
+        } = &self.case;
+        let state = state.map_or(String::new(), |state| format!(" HEDGEROW_STATE={state}"));
+        format!(
+            "repeat with: HEDGEROW_WORKLOAD={} HEDGEROW_ENGINE={engine} HEDGEROW_SEED={seed:#x} \
+             HEDGEROW_MOMENT={moment}{state} cargo test --test store crash_states",
+            workload.0
+        )
+    }
+
+    /// Recovers an image, unless an equal one was: then only compares what that one held.
+    fn recover_once(
+        &self,
+        state: &CrashState,
+        right: Right,
+        level: usize,
+        dice: u64,
+        inner: &mut Progress,
+    ) -> Result<(), String> {
+        if let Some(found) = inner.seen.get(&state.hash) {
+            let truth = self.truth.lock().expect("no panic");
+            if truth.place(found, right.now).is_some() {
+                return Ok(());
+            }
+        }
+        match level {
+            0 => count(&self.counts.images, 1),
+            level => count(&self.counts.inside[level - 1], 1),
+        }
+        let found = self.recover(&state.fs, right, level, dice, false, inner)?;
+        inner.seen.insert(state.hash, found);
+        Ok(())
+    }
+
+    /// Opens a store that crashed, and says what it holds if everything is right.
+    fn recover(
+        &self,
+        fs: &SimFs,
+        right: Right,
+        level: usize,
+        dice: u64,
+        is_killed: bool,
+        inner: &mut Progress,
+    ) -> Result<Found, String> {
+        let mut dice = Random::new(dice);
+        let is_cut_off = is_killed || (level < 2 && dice.one_in(INSIDE_EVERY[level]));
+        let taker = is_cut_off.then(|| Taker::start(fs, dice.bits()));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let taker = taker.as_ref();
+            self.open_and_check(fs, right, &mut dice, is_killed, taker)
+        }));
+        let (found, placed) = outcome.unwrap_or_else(|panic| Err(told(&*panic)))?;
+        for taken in taker.map_or(Vec::new(), Taker::taken) {
+            let now = match right.inside {
+                Some(bounds) if !taken.is_after => bounds,
+                _ => placed,
+            };
+            let right = Right { now, inside: None };
+            let next = (level + 1).min(2);
+            let dice = dice.bits();
+            self.recover_once(&taken.state, right, next, dice, inner)
+                .map_err(|story| format!("a crash inside a recovery, {}: {story}", taken.when))?;
+        }
+        Ok(found)
+    }
+
+    fn open_and_check(
+        &self,
+        fs: &SimFs,
+        right: Right,
+        dice: &mut Random,
+        is_killed: bool,
+        taker: Option<&Taker>,
+    ) -> Result<(Found, Bounds), String> {
+        let failed = |what: &str, error: hedgerow::Error| format!("{what}: {error}");
+        let db = options(fs)
+            .open(STORE)
+            .map_err(|e| failed("the recovery fails", e))?;
+        if let Some(taker) = taker {
+            taker.opened(fs);
+        }
+        let found = read_all(&db, dice.one_in(4)).map_err(|e| failed("reading fails", e))?;
+        let truth = self.truth.lock().expect("no panic");
+        let placed = truth
+            .place(&found, right.now)
+            .ok_or_else(|| truth.explain(&db, right.now))?;
+        drop(truth);
+        check_files(fs, &db)?;
+        verify(&db)?;
+        if is_killed {
+            while db
+                .run_background_once()
+                .map_err(|e| failed("background work fails", e))?
+            {}
+            let flushed = if dice.one_in(2) { db.flush() } else { Ok(()) };
+            flushed.map_err(|e| failed("a flush fails", e))?;
+        }
+        if let Some(taker) = taker {
+            taker.stop(fs);
+        }
+        write_on(&db).map_err(|e| failed("the store is not writable", e))?;
+        if dice.one_in(THOROUGH_EVERY) {
+            let before = read_all(&db, false).map_err(|e| failed("reading fails", e))?;
+            if dice.one_in(2) {
+                db.flush().map_err(|e| failed("a flush fails", e))?;
+                db.compact().map_err(|e| failed("a compaction fails", e))?;
+                while db
+                    .run_background_once()
+                    .map_err(|e| failed("background work fails", e))?
+                {}
+                verify(&db)?;
+            }
+            let image = fs.crash();
+            drop(db);
+            let db = options(&image)
+                .open(STORE)
+                .map_err(|e| failed("the second recovery fails", e))?;
+            let after = read_all(&db, false).map_err(|e| failed("reading fails", e))?;
+            if before != after {
+                return Err("what was written after the recovery is lost to a power loss".into());
+            }
+            check_files(&image, &db)?;
+            verify(&db)?;
+        }
+        Ok((found, placed))
+    }
+}
+
+/// Takes the states at every change of a recovery.
+struct Taker {
+    states: Arc<Mutex<Vec<Taken>>>,
+    is_open: Arc<AtomicBool>,
+    seed: u64,
+}
+
+impl Taker {
+    fn start(fs: &SimFs, seed: u64) -> Self {
+        let taker = Self {
+            states: Arc::default(),
+            is_open: Arc::default(),
+            seed,
+        };
+        let states = Arc::clone(&taker.states);
+        let is_open = Arc::clone(&taker.is_open);
+        let known = Mutex::new(HashSet::new());
+        fs.on_change(move |fs, operation| {
+            let is_after = is_open.load(Ordering::Relaxed);
+            let (op, path) = (operation.op, operation.path.display());
+            let when = format!("before its change {} ({op} {path})", operation.number);
+            let mut known = known.lock().expect("no panic");
+            let taken = take(fs, seed ^ operation.number, is_after, when)
+                // A state is the same state again, unless more is promised about it.
+                .filter(|taken| known.insert((taken.state.hash, is_after)));
+            states.lock().expect("no panic").extend(taken);
+        });
+        taker
+    }
+
+    /// The store is open: what it shows from now on cannot be lost.
+    fn opened(&self, fs: &SimFs) {
+        self.is_open.store(true, Ordering::Relaxed);
+        let taken = take(fs, self.seed, true, "when the store was open".into());
+        self.states.lock().expect("no panic").extend(taken);
+    }
+
+    fn stop(&self, fs: &SimFs) {
+        fs.clear_hook();
+    }
+
+    fn taken(self) -> Vec<Taken> {
+        std::mem::take(&mut *self.states.lock().expect("no panic"))
+    }
+}
+
+fn take(fs: &SimFs, seed: u64, is_after: bool, when: String) -> impl Iterator<Item = Taken> {
+    let policy = CrashPolicy::new()
+        .exhaustive_max(16)
+        .each_max(4)
+        .random(4)
+        .seed(seed);
+    let states = fs.crash_states(&policy);
+    (0..states.len()).map(move |number| Taken {
+        state: states.state(number),
+        when: format!("{when}, state {}", states.describe(number)),
+        is_after,
+    })
+}
+
+fn verify(db: &Db) -> Result<(), String> {
+    let report = db.verify().map_err(|e| format!("verify fails: {e}"))?;
+    match report.is_clean() {
+        true => Ok(()),
+        false => Err(format!("verify (I6): {:#?}", report.problems)),
+    }
+}
+
+/// Commits to every keyspace, or to a new one if there is none.
+fn write_on(db: &Db) -> hedgerow::Result<()> {
+    if db.keyspaces().is_empty() {
+        for engine in EngineKind::ALL {
+            db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny))?;
+        }
+    }
+    let mut batch = db.batch();
+    let names: Vec<_> = db.keyspaces().into_iter().map(|info| info.name).collect();
+    for name in &names {
+        let keyspace = db.existing_keyspace(name)?.expect("it is listed");
+        batch.put(&keyspace, "written after", name);
+    }
+    db.write(batch, Durability::Sync)?;
+    for name in &names {
+        let keyspace = db.existing_keyspace(name)?.expect("it is listed");
+        let value = keyspace.get("written after")?;
+        assert_eq!(
+            value.as_deref(),
+            Some(name.as_bytes()),
+            "a commit is visible"
+        );
+    }
+    Ok(())
+}
+
+/// The store has opened: every file in it is one that it needs (I7).
+fn check_files(fs: &SimFs, db: &Db) -> Result<(), String> {
+    let list = |dir: &Path| fs.read_dir(dir).map_err(|e| e.to_string());
+    let root = Path::new(STORE);
+    let mut needed: HashSet<String> = ["CATALOG", "LOCK", "wal"].map(String::from).into();
+    for info in db.keyspaces() {
+        let dir = format!("ks-{:08}", info.id);
+        let names = list(&root.join(&dir))?;
+        needed.insert(dir.clone());
+        let is_right = match info.engine {
+            EngineKind::BTree => names == ["tree.hdb"],
+            EngineKind::Lsm => {
+                let keyspace = db
+                    .existing_keyspace(&info.name)
+                    .map_err(|e| e.to_string())?;
+                let tables = keyspace.expect("it is listed").stats().files as usize;
+                let of = |kind: &str| names.iter().filter(|name| name.starts_with(kind)).count();
+                of("TABLE-") == tables && of("MANIFEST-") == 1 && names.len() == tables + 2
+            }
+        };
+        if !is_right {
+            return Err(format!("files that nothing needs (I7) in {dir}: {names:?}"));
+        }
+    }
+    let orphans: Vec<_> = list(root)?
+        .into_iter()
+        .filter(|name| !needed.contains(name))
+        .collect();
+    let log = list(&root.join("wal"))?;
+    if !orphans.is_empty() || log.iter().any(|name| !name.ends_with(".log")) {
+        return Err(format!(
+            "files that nothing needs (I7): {orphans:?}, log {log:?}"
+        ));
+    }
+    Ok(())
+}
+
+fn told(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    format!("panic: {text}")
+}
+
+/// Runs a workload and examines every moment of it.
+fn run_case(case: &Case, counts: &Arc<Counts>) -> Result<(), String> {
+    let truth = Arc::new(Mutex::new(Truth::new()));
+    let examiner = Arc::new(Examiner {
+        case: case.clone(),
+        truth: Arc::clone(&truth),
+        counts: Arc::clone(counts),
+        inner: Mutex::default(),
+    });
+    let attach = {
+        let examiner = Arc::clone(&examiner);
+        move |fs: &SimFs| {
+            let examiner = Arc::clone(&examiner);
+            fs.on_change(move |fs, operation| examiner.moment(fs, operation));
+        }
+    };
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(case.seed, case.engine, truth, Box::new(attach));
+        case.workload.1(&mut world);
+        let fs = world.fs.clone();
+        world.finish();
+        // The moment after the last change. Breaks the circle of owners, too.
+        fs.clear_hook();
+        let path = Path::new(STORE);
+        let end = Operation {
+            number: 0,
+            op: "the end",
+            path,
+        };
+        examiner.moment(&fs, &end);
+    }));
+    let failure = examiner
+        .inner
+        .lock()
+        .expect("panics are caught")
+        .failure
+        .take();
+    let story = match (failure, ended) {
+        (Some(failure), _) => failure,
+        (None, Ok(())) => return Ok(()),
+        (None, Err(panic)) => told(&*panic),
+    };
+    let (name, engine, seed) = (case.workload.0, case.engine, case.seed);
+    Err(format!(
+        "workload {name} on {engine}, seed {seed:#x}, {story}"
+    ))
+}
+
+#[test]
+fn every_state_that_a_power_loss_leaves_is_recovered() {
+    let seed = from_env("HEDGEROW_SEED").unwrap_or(0xC4A5);
+    let only = (from_env("HEDGEROW_MOMENT"), from_env("HEDGEROW_STATE"));
+    let wanted =
+        |name: &str, value: &str| std::env::var(name).map_or(true, |wanted| wanted == value);
+    let rounds = if only.0.is_some() { 1 } else { effort() };
+    let mut cases = Vec::new();
+    for round in 0..rounds {
+        for workload in workloads::ALL {
+            for engine in EngineKind::ALL {
+                if wanted("HEDGEROW_WORKLOAD", workload.0)
+                    && wanted("HEDGEROW_ENGINE", engine.name())
+                {
+                    let seed = seed.wrapping_add(round);
+                    cases.push(Case {
+                        workload: *workload,
+                        engine,
+                        seed,
+                        only,
+                    });
+                }
+            }
+        }
+    }
+    assert!(!cases.is_empty(), "no such workload");
+    let counts = Arc::new(Counts::default());
+    let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(8) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    if let Err(story) = run_case(case, &counts) {
+                        failures.lock().expect("no panic").push(story);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no panic");
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed\n\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n\n")
+    );
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let inside = counts.inside.each_ref().map(read);
+    report(format_args!(
+        "crash states: {} cases, {} moments, {} states, {} kills, {} crashes inside a recovery, \
+         {} inside a recovery from that",
+        cases.len(),
+        read(&counts.moments),
+        read(&counts.states),
+        read(&counts.kills),
+        inside[0],
+        inside[1],
+    ));
+    figure("crash images", read(&counts.images));
+    figure("crashes inside recovery", inside.iter().sum());
+}

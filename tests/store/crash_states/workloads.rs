@@ -1,0 +1,300 @@
+//! What the store is doing when the power fails. Each workload is small, because every state at every
+//! change of the file system is recovered, and named after what it is about.
+
+use hedgerow::Durability::{Buffered, Sync};
+use hedgerow::KvRead;
+
+use super::world::{Edit, World, key_of, other};
+use crate::random::Source;
+
+/// A name and what to do.
+pub type Workload = (&'static str, fn(&mut World));
+
+/// All workloads.
+pub const ALL: &[Workload] = &[
+    ("create_store", |_| {}),
+    ("puts_synced", |world| {
+        world.create_both();
+        for n in 0..12 {
+            world.put("a", n * 7 % 10, 20, Sync);
+        }
+    }),
+    ("puts_buffered", |world| {
+        world.create_both();
+        for n in 0..16 {
+            world.put("a", n * 7 % 10, 60, Buffered);
+            if n % 6 == 5 {
+                world.sync();
+            }
+        }
+    }),
+    ("deletes", |world| {
+        world.create_both();
+        for n in 0..8 {
+            world.put("a", n, 30, Buffered);
+        }
+        world.flush("a");
+        for n in 0..8 {
+            world.delete("a", n * 3 % 8, if n % 2 == 0 { Sync } else { Buffered });
+        }
+        world.flush("a");
+    }),
+    ("range_deletes", |world| {
+        world.create_both();
+        for n in 0..20 {
+            world.put("a", n, 30, Buffered);
+        }
+        world.flush("a");
+        world.delete_range("a", 3, 9, Sync);
+        world.put("a", 5, 10, Buffered);
+        world.delete_range("a", 0, 100, Buffered);
+        world.put("a", 6, 10, Sync);
+        world.flush("a");
+        world.compact("a");
+    }),
+    ("overwrites", |world| {
+        world.create_both();
+        for n in 0..14 {
+            world.put(
+                "a",
+                n % 2,
+                10 + 40 * n as usize,
+                if n % 3 == 0 { Sync } else { Buffered },
+            );
+            if n % 5 == 4 {
+                world.flush("a");
+            }
+        }
+    }),
+    ("batches", |world| {
+        world.create_both();
+        for n in 0..6_u64 {
+            let mut edits = Vec::new();
+            for m in 0..5 {
+                edits.push(("a", Edit::Put(key_of(m), world.random.bytes(100))));
+            }
+            edits.push(("a", Edit::Delete(key_of(n % 5))));
+            edits.push(("a", Edit::DeleteRange(key_of(n), key_of(n + 2))));
+            world.commit(&edits, if n % 2 == 0 { Buffered } else { Sync });
+        }
+    }),
+    ("batches_over_both_engines", |world| {
+        world.create_both();
+        for n in 0..8 {
+            let mut edits = Vec::new();
+            for _ in 0..4 {
+                let name = *world.random.pick(&["a", "b"]);
+                edits.push((name, world.draw_edit()));
+            }
+            edits.push(("a", Edit::Put(key_of(0), vec![n])));
+            edits.push(("b", Edit::Put(key_of(0), vec![n])));
+            let durability = world.draw_durability();
+            world.commit(&edits, durability);
+            if n == 4 {
+                world.flush("a");
+            }
+        }
+    }),
+    ("flushes", |world| {
+        world.create_both();
+        for round in 0..4 {
+            for n in 0..4 {
+                world.put("a", n + round, 50, Sync);
+            }
+            world.flush("a");
+        }
+    }),
+    ("flush_of_buffered_commits", |world| {
+        world.create_both();
+        for round in 0..3 {
+            for n in 0..6 {
+                world.put(
+                    *world.random.clone().pick(&["a", "b"]),
+                    n + round,
+                    90,
+                    Buffered,
+                );
+            }
+            world.flush("a");
+        }
+        world.flush_all();
+    }),
+    ("compaction", |world| {
+        world.create_both();
+        for round in 0..5 {
+            for n in 0..6 {
+                world.put("a", n * 2 + round, 80, Buffered);
+            }
+            world.flush("a");
+        }
+        world.compact("a");
+        world.delete_range("a", 0, 8, Sync);
+        world.compact("a");
+    }),
+    ("background_work", |world| {
+        world.create_both();
+        for n in 0..60 {
+            world.put("a", n % 23, 400, Buffered);
+            if n % 15 == 14 {
+                world.work();
+            }
+        }
+        world.sync();
+    }),
+    ("log_rotation", |world| {
+        world.create_both();
+        for n in 0..36 {
+            let name = if n % 3 == 0 { "b" } else { "a" };
+            world.put(name, n % 7, 2200, if n % 8 == 0 { Sync } else { Buffered });
+            if n % 4 == 0 {
+                world.work();
+            }
+        }
+    }),
+    ("log_rotation_without_preparation", |world| {
+        world.create("a", world.engine);
+        for n in 0..10 {
+            world.put("a", n % 3, 15_000, if n % 4 == 3 { Sync } else { Buffered });
+        }
+    }),
+    ("log_recycling", |world| {
+        world.create_both();
+        for n in 0..48 {
+            world.put("a", n % 5, 4500, Buffered);
+            if n % 12 == 11 {
+                world.flush_all();
+            }
+            if n % 3 == 2 {
+                world.work();
+            }
+        }
+    }),
+    ("keyspaces_made_between_commits", |world| {
+        world.create("a", world.engine);
+        world.put("a", 1, 20, Buffered);
+        world.create("b", other(world.engine));
+        world.put("b", 1, 20, Buffered);
+        world.create("c", world.engine);
+        world.put("c", 1, 20, Sync);
+        world.put("a", 2, 20, Buffered);
+        world.flush("c");
+    }),
+    ("keyspaces_dropped", |world| {
+        world.create_both();
+        for n in 0..5 {
+            world.put("a", n, 40, Buffered);
+            world.put("b", n, 40, Sync);
+        }
+        world.flush("a");
+        world.put("a", 2, 40, Buffered);
+        world.drop_keyspace("a");
+        world.put("b", 9, 40, Buffered);
+        world.create("a", other(world.engine));
+        world.put("a", 1, 40, Buffered);
+        world.drop_keyspace("b");
+        world.put("a", 2, 40, Sync);
+    }),
+    ("reopens", |world| {
+        world.create_both();
+        for round in 0..4 {
+            world.put("a", round, 40, Buffered);
+            world.put("b", round, 40, Sync);
+            if round == 2 {
+                world.flush_all();
+            }
+            world.put("a", round + 1, 40, Buffered);
+            world.reopen();
+        }
+    }),
+    ("kills", |world| {
+        world.create_both();
+        for round in 0..4 {
+            for n in 0..3 {
+                world.put("a", n + round, 70, Buffered);
+                world.put("b", n + round, 70, Buffered);
+            }
+            if round == 1 {
+                world.flush("b");
+            }
+            world.kill();
+        }
+        world.put("a", 0, 10, Sync);
+    }),
+    ("values_longer_than_pages", |world| {
+        world.create_both();
+        for n in 0..9_usize {
+            world.put(
+                "a",
+                n as u64 % 4,
+                700 + 900 * n,
+                if n % 3 == 1 { Sync } else { Buffered },
+            );
+            if n % 4 == 3 {
+                world.flush("a");
+            }
+        }
+        world.delete("a", 1, Buffered);
+        world.flush_all();
+    }),
+    ("snapshots_held", |world| {
+        world.create_both();
+        for n in 0..8 {
+            world.put("a", n, 60, Buffered);
+        }
+        let before = world.truth().holding("a");
+        let snapshot = world.db().snapshot();
+        world.delete_range("a", 0, 5, Sync);
+        world.flush("a");
+        for n in 0..8 {
+            world.put("a", n, 30, Buffered);
+        }
+        world.flush("a");
+        world.compact("a");
+        let held: Vec<_> = snapshot
+            .range(world.keyspace("a"), ..)
+            .map(|item| item.expect("readable"))
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect();
+        assert!(held.into_iter().eq((*before.map).clone()), "by I9");
+        drop(snapshot);
+        world.compact("a");
+        world.work();
+    }),
+    ("a_file_that_shrinks", |world| {
+        world.create_both();
+        for n in 0..60 {
+            world.put("a", n, 500, Buffered);
+        }
+        world.flush("a");
+        world.delete_range("a", 2, 58, Buffered);
+        world.flush("a");
+        world.compact("a");
+        world.put("a", 30, 500, Sync);
+        world.flush("a");
+    }),
+    ("mixed", |world| {
+        world.create_both();
+        for _ in 0..40 {
+            let name = *world.random.pick(&["a", "a", "b"]);
+            match world.random.weighted(&[20, 4, 2, 1, 1, 2, 1, 1]) {
+                0 => {
+                    let edit = world.draw_edit();
+                    let durability = world.draw_durability();
+                    world.commit(&[(name, edit)], durability);
+                }
+                1 => {
+                    let edits = [("a", world.draw_edit()), ("b", world.draw_edit())];
+                    let durability = world.draw_durability();
+                    world.commit(&edits, durability);
+                }
+                2 => world.flush(name),
+                3 => world.flush_all(),
+                4 => world.compact(name),
+                5 => world.work(),
+                6 => world.reopen(),
+                _ => world.kill(),
+            }
+        }
+        assert!(world.keyspace("a").iter().all(|item| item.is_ok()));
+    }),
+];

@@ -1,0 +1,249 @@
+//! A store on the simulated disk, and everything that happens to it told to the oracle first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use hedgerow::fs::SimFs;
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, Options};
+
+use super::oracle::{Map, Truth};
+use crate::random::{Random, Source};
+use crate::sizes::{Sizes, keyspace_options, tiny};
+
+/// The directory of the store.
+pub const STORE: &str = "/store";
+
+/// A change of one keyspace, named by its place in the alphabet.
+#[derive(Debug, Clone)]
+pub enum Edit {
+    Put(String, Vec<u8>),
+    Delete(String),
+    DeleteRange(String, String),
+}
+
+/// Called whenever the store moves to another file system.
+type Attach = Box<dyn Fn(&SimFs)>;
+
+/// A store, its file system, and the oracle.
+pub struct World {
+    pub fs: SimFs,
+    pub truth: Arc<Mutex<Truth>>,
+    pub random: Random,
+    /// The engine that the workload is about.
+    pub engine: EngineKind,
+    attach: Attach,
+    db: Option<Db>,
+    open: BTreeMap<String, Keyspace>,
+}
+
+/// Options of every store here: one thread, the smallest sizes.
+pub fn options(fs: &SimFs) -> Options {
+    tiny(Options::new())
+        .log_limit_bytes(128 << 10)
+        .background_threads(0)
+        .background_sync_ms(0)
+        .fs(Arc::new(fs.clone()))
+}
+
+/// The other one.
+pub fn other(engine: EngineKind) -> EngineKind {
+    match engine {
+        EngineKind::Lsm => EngineKind::BTree,
+        EngineKind::BTree => EngineKind::Lsm,
+    }
+}
+
+impl World {
+    /// Opens a new store.
+    pub fn new(seed: u64, engine: EngineKind, truth: Arc<Mutex<Truth>>, attach: Attach) -> Self {
+        let mut world = Self {
+            fs: SimFs::new(),
+            truth,
+            random: Random::new(seed),
+            engine,
+            attach,
+            db: None,
+            open: BTreeMap::new(),
+        };
+        (world.attach)(&world.fs);
+        world.open();
+        world
+    }
+
+    pub fn db(&self) -> &Db {
+        self.db.as_ref().expect("an open store")
+    }
+
+    pub fn truth(&self) -> std::sync::MutexGuard<'_, Truth> {
+        self.truth.lock().expect("nobody panicked")
+    }
+
+    fn open(&mut self) {
+        let db = options(&self.fs).open(STORE).expect("the store opens");
+        for info in db.keyspaces() {
+            let keyspace = db.existing_keyspace(&info.name).expect("readable");
+            self.open.insert(info.name, keyspace.expect("it is listed"));
+        }
+        self.db = Some(db);
+    }
+
+    /// Makes a keyspace on `engine`.
+    pub fn create(&mut self, name: &str, engine: EngineKind) {
+        self.truth().begin_create(name);
+        let options = keyspace_options(engine, Sizes::Tiny);
+        let keyspace = self.db().keyspace_with(name, options);
+        self.open
+            .insert(name.to_owned(), keyspace.expect("the keyspace is made"));
+        self.truth().acknowledge_catalog();
+    }
+
+    /// The usual two keyspaces: "a" on the engine of the workload, "b" on the other one.
+    pub fn create_both(&mut self) {
+        self.create("a", self.engine);
+        self.create("b", other(self.engine));
+    }
+
+    pub fn drop_keyspace(&mut self, name: &str) {
+        self.truth().begin_drop(name);
+        self.open.remove(name).expect("it is open");
+        self.db().drop_keyspace(name).expect("the keyspace goes");
+        self.truth().acknowledge_catalog();
+    }
+
+    pub fn keyspace(&self, name: &str) -> &Keyspace {
+        &self.open[name]
+    }
+
+    /// One commit.
+    pub fn commit(&mut self, edits: &[(&str, Edit)], durability: Durability) {
+        let mut changed: BTreeMap<String, Map> = BTreeMap::new();
+        let mut batch = self.db().batch();
+        for (name, edit) in edits {
+            let map = changed
+                .entry((*name).to_owned())
+                .or_insert_with(|| Map::clone(&self.truth().holding(name).map));
+            let keyspace = &self.open[*name];
+            match edit {
+                Edit::Put(key, value) => {
+                    map.insert(key.clone().into_bytes(), value.clone());
+                    batch.put(keyspace, key, value);
+                }
+                Edit::Delete(key) => {
+                    map.remove(key.as_bytes());
+                    batch.delete(keyspace, key);
+                }
+                Edit::DeleteRange(low, high) => {
+                    map.retain(|key, _| {
+                        key.as_slice() < low.as_bytes() || key.as_slice() >= high.as_bytes()
+                    });
+                    batch.delete_range(keyspace, low.as_str()..high.as_str());
+                }
+            }
+        }
+        self.truth().begin(changed.into_iter().collect());
+        self.db()
+            .write(batch, durability)
+            .expect("the commit succeeds");
+        self.truth().acknowledge(durability == Durability::Sync);
+    }
+
+    pub fn put(&mut self, name: &str, key: u64, len: usize, durability: Durability) {
+        let edit = Edit::Put(key_of(key), self.random.bytes(len));
+        self.commit(&[(name, edit)], durability);
+    }
+
+    pub fn delete(&mut self, name: &str, key: u64, durability: Durability) {
+        self.commit(&[(name, Edit::Delete(key_of(key)))], durability);
+    }
+
+    pub fn delete_range(&mut self, name: &str, low: u64, high: u64, durability: Durability) {
+        let edit = Edit::DeleteRange(key_of(low), key_of(high));
+        self.commit(&[(name, edit)], durability);
+    }
+
+    /// A small random change.
+    pub fn draw_edit(&mut self) -> Edit {
+        let key = self.random.below(24);
+        match self.random.weighted(&[12, 4, 1]) {
+            0 => {
+                let len = match self.random.weighted(&[8, 2, 1]) {
+                    0 => self.random.below(40),
+                    1 => self.random.below(300),
+                    _ => self.random.below(3000),
+                };
+                Edit::Put(key_of(key), self.random.bytes(len as usize))
+            }
+            1 => Edit::Delete(key_of(key)),
+            _ => Edit::DeleteRange(key_of(key), key_of(key + 1 + self.random.below(8))),
+        }
+    }
+
+    pub fn draw_durability(&mut self) -> Durability {
+        if self.random.one_in(3) {
+            Durability::Sync
+        } else {
+            Durability::Buffered
+        }
+    }
+
+    pub fn sync(&mut self) {
+        self.db().sync().expect("the sync succeeds");
+        self.truth().all_synced();
+    }
+
+    /// Flushes one keyspace, which makes more durable than what was promised, but who knows what.
+    pub fn flush(&mut self, name: &str) {
+        self.keyspace(name).flush().expect("the flush succeeds");
+    }
+
+    pub fn flush_all(&mut self) {
+        self.db().flush().expect("the flush succeeds");
+        self.truth().all_synced();
+    }
+
+    pub fn compact(&mut self, name: &str) {
+        self.keyspace(name)
+            .compact()
+            .expect("the compaction succeeds");
+    }
+
+    /// Does all background work that is due.
+    pub fn work(&mut self) {
+        while self.db().run_background_once().expect("the work succeeds") {}
+    }
+
+    /// Closes and opens again.
+    pub fn reopen(&mut self) {
+        self.open.clear();
+        self.db().close().expect("the store closes");
+        self.db = None;
+        self.truth().all_synced();
+        self.open();
+    }
+
+    /// Kills the process and opens the store again: the file system has what it was told, the
+    /// disk may not.
+    pub fn kill(&mut self) {
+        let killed = self.fs.killed();
+        self.fs.clear_hook();
+        self.open.clear();
+        self.db = None;
+        (self.attach)(&killed);
+        self.fs = killed;
+        self.open();
+        // Opening makes durable what it found.
+        self.truth().all_synced();
+    }
+
+    /// Lets go of the store at the end.
+    pub fn finish(mut self) {
+        self.open.clear();
+        self.db().close().expect("the store closes");
+        self.truth().all_synced();
+    }
+}
+
+/// The key of that number.
+pub fn key_of(number: u64) -> String {
+    format!("key {number:04}")
+}

@@ -1,0 +1,223 @@
+//! Faults that the sweep over all positions found, each as a test by itself, with its story.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+
+use crate::rig::{Sizes, keyspace_options, tiny};
+
+/// A faulty disk and options for a store on it.
+fn disk() -> (FaultFs, SimFs, Options) {
+    let mem = SimFs::new();
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    let options = tiny(Options::new())
+        .fs(Arc::new(fs.clone()))
+        .durability(Durability::Sync)
+        .background_threads(0)
+        .background_sync_ms(0);
+    (fs, mem, options)
+}
+
+fn open(options: &Options) -> Db {
+    options.clone().open("/store").expect("the store opens")
+}
+
+fn keyspace(db: &Db, name: &str, engine: EngineKind) -> Keyspace {
+    db.keyspace_with(name, keyspace_options(engine, Sizes::Tiny))
+        .expect("the keyspace opens")
+}
+
+fn fill(keyspace: &Keyspace, round: u8) {
+    for n in 0..12u8 {
+        keyspace
+            .put([n * 5 + round], [round; 200])
+            .expect("a healthy disk");
+    }
+}
+
+/// Linux marks pages that it could not write as clean: they can be read, and are never written. A
+/// process that opens the store after such a failed sync reads what the disk does not have, builds on it, and
+/// its own syncs succeed. What it acknowledges must survive a power loss all the same.
+fn writing_on_after_a_lost_sync(engine: EngineKind) {
+    for position in 0.. {
+        let (fs, mem, options) = disk();
+        let db = open(&options);
+        let data = keyspace(&db, "data", engine);
+        fill(&data, 1);
+        db.flush().unwrap();
+        fill(&data, 2);
+        fs.plan(FaultPlan::once(&[OpKind::Sync], position, Fault::SyncLost));
+        let _ = db.flush();
+        let _ = db.compact();
+        let tried = fs.fired() > 0;
+        fs.heal();
+        drop((data, db));
+
+        let db = open(&options);
+        let data = keyspace(&db, "data", engine);
+        fill(&data, 3);
+        db.flush().unwrap();
+        db.compact().unwrap();
+        data.put(b"last", b"word").unwrap();
+        drop((data, db));
+        fs.evict().unwrap();
+
+        let db = open(&options.clone().fs(Arc::new(mem.crash())));
+        let data = keyspace(&db, "data", engine);
+        assert_eq!(data.iter().count(), 37, "position {position}");
+        for round in 1..=3u8 {
+            let value = data.get([5 + round]).unwrap().unwrap();
+            assert_eq!(value, [round; 200], "position {position}");
+        }
+        let report = db.verify().unwrap();
+        assert!(report.is_clean(), "position {position}: {report:?}");
+        if !tried {
+            assert!(position > 2, "syncs failed");
+            break;
+        }
+    }
+}
+
+/// The manifest's last edit, lost by a failed sync, was taken for durable when the store was opened
+/// again: the next edits were appended behind it, and a power loss left a manifest with a hole.
+#[test]
+fn a_manifest_edit_that_a_failed_sync_lost_is_not_built_upon() {
+    writing_on_after_a_lost_sync(EngineKind::Lsm);
+}
+
+/// A meta page or the length of the file, lost by a failed sync, was taken for durable when the store was opened
+/// again: log segments were let go that the tree on the disk still needed.
+#[test]
+fn a_meta_page_that_a_failed_sync_lost_is_not_built_upon() {
+    writing_on_after_a_lost_sync(EngineKind::BTree);
+}
+
+/// Letting a log segment go renames or removes its file. When that reported an error although it had happened, every
+/// later attempt failed with "not found", and the log grew until the store was reopened.
+#[test]
+fn a_log_segment_that_went_with_an_error_is_let_go_once() {
+    for kind in [OpKind::Rename, OpKind::Remove] {
+        for position in 0.. {
+            let (fs, _, options) = disk();
+            let db = open(&options);
+            let data = keyspace(&db, "data", EngineKind::Lsm);
+            fs.plan(FaultPlan::once(&[kind], position, Fault::Arrived));
+            for n in 0..60u8 {
+                // While the fault is new, what it hits may fail.
+                let fired = fs.fired();
+                let written = data.put([n % 7], vec![n; 9_000]);
+                let worked = db.run_background_once();
+                if fs.fired() == fired {
+                    written.unwrap();
+                    worked.unwrap();
+                }
+            }
+            fs.heal();
+            db.flush().unwrap();
+            db.wait_idle().unwrap();
+            let kept = db.stats().log_live_bytes;
+            assert!(
+                kept <= 128 << 10,
+                "{kind:?} {position}: {kept} bytes of log"
+            );
+            if fs.fired() == 0 {
+                assert!(position > 0, "segments went");
+                break;
+            }
+        }
+    }
+}
+
+/// The catalogue is replaced by a rename. When that reported an error although it had happened, the keyspace stayed
+/// in use in memory and was gone on the disk, with whatever was acknowledged later.
+#[test]
+fn a_keyspace_whose_dropping_failed_takes_no_writes_that_get_lost() {
+    for kinds in [[OpKind::Rename], [OpKind::SyncDir]] {
+        for fault in [Fault::Io, Fault::Arrived] {
+            for lasting in [&[][..], &[OpKind::Rename, OpKind::SyncDir, OpKind::Create]] {
+                let (fs, mem, options) = disk();
+                let db = open(&options);
+                let data = keyspace(&db, "data", EngineKind::Lsm);
+                data.put(b"a", b"1").unwrap();
+                fs.plan(FaultPlan::once(&kinds, 0, fault).and_then_all(lasting));
+                db.drop_keyspace("data").unwrap_err();
+                fs.heal();
+                let acknowledged = data.put(b"b", b"2").is_ok();
+                drop((data, db));
+                for mem in [mem.clone(), mem.crash()] {
+                    let db = open(&options.clone().fs(Arc::new(mem)));
+                    let data = db.existing_keyspace("data").unwrap();
+                    if acknowledged {
+                        let data = data.expect("it took a write");
+                        assert_eq!(data.get(b"b").unwrap().unwrap(), b"2");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same when a keyspace is made: the catalogue on the disk listed it, the one in memory did not, and the next
+/// attempt began by removing its directory.
+#[test]
+fn a_keyspace_whose_making_failed_leaves_a_store_that_opens() {
+    for kinds in [[OpKind::Rename], [OpKind::SyncDir]] {
+        for position in 0..6 {
+            for lasting in [&[][..], &[OpKind::Rename, OpKind::SyncDir, OpKind::Create]] {
+                let (fs, mem, options) = disk();
+                let db = open(&options);
+                fs.plan(FaultPlan::once(&kinds, position, Fault::Arrived).and_then_all(lasting));
+                let first = db.keyspace("data", EngineKind::Lsm);
+                fs.heal();
+                // Files of the attempt go, and the disk fails before anything takes their place.
+                fs.plan(FaultPlan::once(&[OpKind::Create], 0, Fault::Full));
+                let second = db.keyspace("data", EngineKind::Lsm);
+                let kept = first
+                    .or(second)
+                    .and_then(|data| data.put(b"a", b"1"))
+                    .is_ok();
+                drop(db);
+                for mem in [mem.clone(), mem.crash()] {
+                    let options = options.clone().fs(Arc::new(mem));
+                    let opened = options.open(Path::new("/store"));
+                    let db = opened.unwrap_or_else(|e| panic!("{kinds:?} {position}: {e}"));
+                    if kept {
+                        let data = db
+                            .existing_keyspace("data")
+                            .unwrap()
+                            .expect("it took a write");
+                        assert_eq!(data.get(b"a").unwrap().unwrap(), b"1");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A record that did not fit made the log go on to the next segment; writing that segment's activation reported
+/// an error although it had arrived. The next record fitted the old segment again, and was acknowledged there; but
+/// recovery believed the activation, which cut off what follows.
+#[test]
+fn a_segment_whose_activation_failed_cuts_nothing_off() {
+    for fault in [Fault::Arrived, Fault::Short] {
+        for position in 0..40 {
+            let (fs, mem, options) = disk();
+            let db = open(&options);
+            let data = keyspace(&db, "data", EngineKind::Lsm);
+            data.put(b"a", vec![1; 40_000]).unwrap();
+            fs.plan(FaultPlan::once(&[OpKind::Write], position, fault));
+            let large = data.put(b"b", vec![2; 40_000]).is_ok();
+            fs.heal();
+            data.put(b"c", b"fits").unwrap();
+            drop((data, db));
+            for mem in [mem.clone(), mem.crash()] {
+                let db = open(&options.clone().fs(Arc::new(mem)));
+                let data = keyspace(&db, "data", EngineKind::Lsm);
+                assert_eq!(data.get(b"c").unwrap().as_deref(), Some(&b"fits"[..]));
+                assert_eq!(data.get(b"b").unwrap().is_some(), large);
+            }
+        }
+    }
+}
