@@ -630,7 +630,7 @@ fn one_sequence_number_twice_for_a_key_is_out_of_order() {
     let found = Block::parse(&body).unwrap().check();
     assert_eq!(found, Err("entries are out of order"));
 
-    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let path = Path::new("/table");
     let options = TableOptions {
         block_size_bytes: 4096,
