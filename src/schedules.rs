@@ -19,6 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+
 use crate::commit::{Change, Pipeline};
 use crate::engine::{
     Engine, EngineStats, Front, Op, Pressure, ReadView, SequencedOp, VerifyReport, Work,
@@ -27,7 +29,6 @@ use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::hub::Hub;
 use crate::kv::Value;
-use crate::lsm::entry::EntryCursor;
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::registry::OpenKeyspace;
@@ -40,10 +41,16 @@ use crate::wal::{Log, Recovery, WalConfig};
 /// Schedules of a test: half of them random, half of them with few switches at random places (Burckhardt
 /// and others, "A randomized scheduler with probabilistic guarantees of finding bugs", 2010).
 fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
+    let mut config = shuttle::Config::new();
+    // Opening a log takes more than the default; orderings are not what is tested here.
+    config.stack_size = 1 << 20;
+    config.silence_warnings = true;
     let test = Arc::new(test);
     let again = Arc::clone(&test);
-    shuttle::check_random(move || test(), schedules / 2);
-    shuttle::check_pct(move || again(), schedules / 2, 3);
+    let random = RandomScheduler::new(schedules / 2);
+    shuttle::Runner::new(random, config.clone()).run(move || test());
+    let few_switches = PctScheduler::new(3, schedules / 2);
+    shuttle::Runner::new(few_switches, config).run(move || again());
 }
 
 /// Notes what it is given, and checks that it may be given it.

@@ -123,7 +123,8 @@ impl TableBuilder {
         debug_assert!(entry.value.len() <= MAX_VALUE_LEN_BYTES);
         let word = entry.word();
         if let Some((last_key, last_word)) = &self.last
-            && entry.cmp_internal(last_key, *last_word).is_le()
+            && (entry.cmp_internal(last_key, *last_word).is_le()
+                || (entry.seq.0 == last_word >> 8 && entry.key == last_key))
         {
             let what = "entries to be written are out of order";
             return Err(Error::corruption(&self.path, self.position(), what));

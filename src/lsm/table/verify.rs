@@ -127,7 +127,12 @@ impl Walk<'_> {
             return Err("the block begins before its separator");
         }
         match &self.last {
-            Some((key, last_word)) if key.cmp(&separator).then(word.cmp(last_word)).is_ge() => {
+            Some((key, last_word))
+                if key
+                    .cmp(&separator)
+                    .then((word >> 8).cmp(&(last_word >> 8)))
+                    .is_ge() =>
+            {
                 Err("the block before reaches behind the separator")
             }
             _ => Ok(()),

@@ -8,7 +8,7 @@ use hedgerow::internals::{append_record, catalog_round_trip, lsm, table, wal};
 use hedgerow::trace::Reader;
 
 use super::stores::{self, PAGE, STORE};
-use super::{Bytes, Flags, pages, repair};
+use super::{Bytes, Flags, assemble, pages, repair};
 use crate::image::Image;
 
 /// The keyspaces of the stores, by their numbers.
@@ -96,10 +96,14 @@ pub fn table_file(input: &[u8]) {
 /// The store with the table of an input; `None` if that is none by any means.
 pub fn table_image(input: &[u8]) -> Option<Image> {
     let (flags, bytes) = Flags::split(input)?;
+    let mut bytes = if flags.assembled() {
+        assemble::table(Bytes(bytes))?
+    } else {
+        bytes.to_vec()
+    };
     if bytes.len() < 64 {
         return None;
     }
-    let mut bytes = bytes.to_vec();
     let footer = bytes.len() - 64;
     // Else none would get further: its number, its length, and that it is a table.
     bytes[footer..footer + 8].copy_from_slice(&TABLE.to_le_bytes());
@@ -113,11 +117,12 @@ pub fn table_image(input: &[u8]) -> Option<Image> {
     bytes[meta_at..meta_at + 8].copy_from_slice(&TABLE.to_le_bytes());
     bytes[meta_at + 8..meta_at + 16].copy_from_slice(&len.to_le_bytes());
     let meta_len = table::meta_len_bytes(&bytes[meta_at..footer])?;
-    if flags.repaired() {
+    if flags.repaired() || flags.assembled() {
         repair::table(&mut bytes, STORE, LSM, TABLE);
     }
     let mut edit = vec![1];
-    varint(&mut edit, 1 << 20);
+    // No more than the log has: else the log is short, and nothing opens.
+    varint(&mut edit, stores::SMALL_OPS);
     edit.push(2);
     varint(&mut edit, TABLE + 1);
     // Joins level 0, or the last one.

@@ -15,6 +15,8 @@
 //!   with that only, nobody would know what happens to those that are wrong.
 
 #[cfg(feature = "internals")]
+pub mod assemble;
+#[cfg(feature = "internals")]
 pub mod decoders;
 #[cfg(feature = "internals")]
 pub mod files;
@@ -139,6 +141,8 @@ impl Flags {
     pub const REPAIRED: u8 = 1;
     /// The second meaning, which each target gives it.
     pub const OTHER: u8 = 2;
+    /// The third meaning, of the target `table_file`.
+    pub const ASSEMBLED: u8 = 4;
 
     /// The flags of an input, and the rest of it.
     pub fn split(input: &[u8]) -> Option<(Self, &[u8])> {
@@ -148,6 +152,11 @@ impl Flags {
 
     pub fn repaired(self) -> bool {
         self.0 & Self::REPAIRED != 0
+    }
+
+    /// The bytes say what the file is made of, and are not the file.
+    pub fn assembled(self) -> bool {
+        self.0 & Self::ASSEMBLED != 0
     }
 
     pub fn other(self) -> bool {

@@ -241,7 +241,20 @@ fn manifest() -> Seeds {
 
 fn table_file() -> Seeds {
     let table = small_table();
+    let assembled: Vec<u8> = [
+        0x20u8, 1, 9, 2, 0, 3, 8, 4, 5, 5, 0x4a, b'a', b'b', 7, 12, 9,
+    ]
+    .iter()
+    .cycle()
+    .take(300)
+    .copied()
+    .collect();
+    // Two blocks in order, and a range tombstone behind them.
+    let in_order = b"\0\x04\x42ab\x05\x08\x03\x01\x02\x01\x02\0\x02\x42cd\x02\x01\x07\x27c\x09de";
     vec![
+        named("assembled", 4, &assembled),
+        named("assembled-in-order", 4, in_order),
+        named("assembled-deep", 6, in_order),
         named("repaired", 1, table),
         named("repaired-deep", 3, table),
         named("raw", 0, table),

@@ -79,6 +79,9 @@ pub fn varied() -> &'static Image {
     })
 }
 
+/// Operations in the log of [`small`].
+pub const SMALL_OPS: u64 = 2 * 27;
+
 /// A store with so little in it that each of its files fits into an input.
 pub fn small() -> &'static Image {
     static STORE: OnceLock<Image> = OnceLock::new();

@@ -24,6 +24,11 @@ fn key(random: &mut Random, shape: u64) -> Vec<u8> {
     }
 }
 
+/// How much of `n` is done: under Miri, which is some hundred times slower, a part.
+const fn much(n: u64, under_miri: u64) -> u64 {
+    if cfg!(miri) { under_miri } else { n }
+}
+
 fn same(a: &dyn EntryCursor, b: &dyn EntryCursor, label: &str) {
     assert_eq!(a.is_valid(), b.is_valid(), "{label}");
     if a.is_valid() {
@@ -33,13 +38,13 @@ fn same(a: &dyn EntryCursor, b: &dyn EntryCursor, label: &str) {
 
 #[test]
 fn it_agrees_with_the_skip_list() {
-    for seed in 0..30 {
+    for seed in (0..30).step_by(much(1, 6) as usize) {
         let mut random = Random::new(seed);
         let tree = Arc::new(BTreeIndex::default());
         let oracle = Arc::new(SkipListIndex::default());
         let mut ours = Arc::clone(&tree).cursor();
         let mut theirs = Arc::clone(&oracle).cursor();
-        for seq in 1..4000_u64 {
+        for seq in 1..much(4000, 400) {
             let key = match seed {
                 0..5 => seq.to_be_bytes().to_vec(),
                 5..8 => (u64::MAX - seq).to_be_bytes().to_vec(),
@@ -111,16 +116,17 @@ fn it_agrees_with_the_skip_list() {
 #[test]
 fn large_records_and_small_ones_share_the_arena() {
     let tree = Arc::new(BTreeIndex::default());
-    for n in 1..200_u64 {
+    let total = much(200, 30);
+    for n in 1..total {
         let len = if n % 7 == 0 { 300_000 } else { 50 };
         tree.insert(&n.to_be_bytes(), n << 8 | 1, &vec![n as u8; len]);
     }
-    for n in 1..200_u64 {
+    for n in 1..total {
         assert!(tree.get(&n.to_be_bytes(), u64::MAX, &mut |entry| {
             assert!(entry.value.iter().all(|byte| *byte == n as u8));
         }));
     }
-    assert!(tree.memory_bytes() > 28 * 300_000);
+    assert!(tree.memory_bytes() as u64 > total / 8 * 300_000);
 }
 
 #[test]
@@ -129,7 +135,7 @@ fn readers_see_everything_that_was_inserted_before() {
     let inserted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     let key = |n: u64| format!("user{:016x}", crate::checksum::mix64(n)).into_bytes();
-    let total = 60_000;
+    let total = much(60_000, 1500);
     thread::scope(|scope| {
         for seed in 0..2 {
             let (tree, inserted, over) = (&tree, &inserted, &over);
@@ -197,7 +203,7 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
         b"a hot key that is longer than a prefix and a head",
     ] {
         let tree = BTreeIndex::default();
-        let versions = 50_000_u64;
+        let versions = much(50_000, 1000);
         for seq in 1..=versions {
             tree.insert(hot, seq << 8 | 1, &seq.to_le_bytes());
             if seq % 100 == 0 {
@@ -208,7 +214,7 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
         // Half-full nodes of 64 slots: four levels hold a million entries.
         assert!(tree.root().height < 4, "{}", tree.root().height);
         let mut random = Random::new(1);
-        for _ in 0..2000 {
+        for _ in 0..much(2000, 100) {
             let seq = 1 + random.below(versions);
             let word = seek_word(SeqNo(seq));
             let place = tree.at_or_after(hot, word);
