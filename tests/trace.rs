@@ -196,3 +196,66 @@ fn what_is_no_trace_is_refused() {
     let output = hedgerow(&["advise", trace.to_str().unwrap(), "-k", "nobody"]);
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn impossible_requests_are_refused_and_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = record(dir.path(), TraceOptions::new());
+    let stores = dir.path().join("stores");
+    std::fs::create_dir(&stores).unwrap();
+    let (trace, stores_dir) = (trace.to_str().unwrap(), stores.to_str().unwrap());
+    let nowhere = dir.path().join("no/such");
+    let nowhere = nowhere.to_str().unwrap();
+    for (code, complaint, arguments) in [
+        (2, "--ops", &["replay", trace, "--ops", "0"][..]),
+        (2, "--ops", &["advise", trace, "--ops", "0"]),
+        (2, "--rounds", &["advise", trace, "--rounds", "0"]),
+        (2, "--seconds", &["advise", trace, "--seconds", "0"]),
+        (2, "--goal", &["advise", trace, "--goal", "wealth"]),
+        (2, "--engine", &["replay", trace, "--engine", "hash"]),
+        (2, "--speed", &["replay", trace, "--speed", "light"]),
+        (
+            2,
+            "--cache-mib",
+            &["replay", trace, "--cache-mib", "99999999999999"],
+        ),
+        (
+            2,
+            "--write-buffer-mib",
+            &["advise", trace, "--write-buffer-mib", "0"],
+        ),
+        (
+            2,
+            "--records-preload",
+            &["replay", trace, "--records-preload", "999999999999"],
+        ),
+        (1, "no/such", &["replay", trace, "--dir", nowhere]),
+        (1, "no/such", &["advise", trace, "--dir", nowhere]),
+        // A directory is no trace.
+        (1, "stores", &["replay", stores_dir, "--dir", stores_dir]),
+        (1, "stores", &["advise", stores_dir, "--dir", stores_dir]),
+    ] {
+        let output = hedgerow(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(complaint), "{arguments:?}: {errors}");
+        assert_eq!(
+            std::fs::read_dir(&stores).unwrap().count(),
+            0,
+            "{arguments:?}"
+        );
+    }
+}
+
+/// A run that ends early, because the trace does, leaves nothing behind either.
+#[test]
+fn replays_leave_no_stores_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = record(dir.path(), TraceOptions::new());
+    let stores = dir.path().join("stores");
+    std::fs::create_dir(&stores).unwrap();
+    let (trace, stores_dir) = (trace.to_str().unwrap(), stores.to_str().unwrap());
+    let output = hedgerow(&["replay", trace, "--dir", stores_dir, "--ops", "50"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(std::fs::read_dir(&stores).unwrap().count(), 0);
+}

@@ -43,6 +43,9 @@ pub(crate) const LEARN_AFTER: usize = 16;
 /// Zones that are kept: a put looks for its key among them by bisection, and a list is copied when
 /// it changes.
 const MAX_ZONES: usize = 32;
+/// A zone into which so many keys were put is being filled again: it is forgotten, since every cut
+/// costs more than a put.
+const MAX_CUTS: u32 = 32;
 /// After so many puts without a lesson a watch ends.
 const WATCH_PUTS: u64 = 1 << 16;
 
@@ -53,9 +56,20 @@ pub(crate) struct Zone {
     /// `None` for no end.
     pub(crate) end: Option<Vec<u8>>,
     pub(crate) seq: SeqNo,
+    /// How many puts have cut it since it was learnt.
+    cuts: u32,
 }
 
 impl Zone {
+    fn new(start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo) -> Self {
+        Self {
+            start,
+            end,
+            seq,
+            cuts: 0,
+        }
+    }
+
     fn contains(&self, key: &[u8]) -> bool {
         *self.start <= *key && self.end.as_ref().is_none_or(|end| *key < **end)
     }
@@ -167,11 +181,10 @@ impl DeadZones {
                     self.remove(key);
                 }
             }
-            Op::DeleteRange { start, end } => self.add(Zone {
-                start: start.to_vec(),
-                end: end.map(<[u8]>::to_vec),
-                seq: op.seq,
-            }),
+            Op::DeleteRange { start, end } => {
+                let end = end.map(<[u8]>::to_vec);
+                self.add(Zone::new(start.to_vec(), end, op.seq));
+            }
             Op::Delete { .. } => {}
         }
     }
@@ -189,7 +202,7 @@ impl DeadZones {
             // Puts between the two were not seen.
             return;
         }
-        let zone = Zone { start, end, seq };
+        let zone = Zone::new(start, end, seq);
         let is_right = watch.spared(&zone);
         // What was put so far is noted in the list from here on; it need not speak against the next.
         *watch = Watch::new(applied);
@@ -235,22 +248,23 @@ impl DeadZones {
             return;
         };
         let zone = &old[at];
+        let cuts = zone.cuts + 1;
         let below = Zone {
             end: Some(key.to_vec()),
+            cuts,
             ..Zone::clone(zone)
         };
         let above = Zone {
             start: after(key),
+            cuts,
             ..Zone::clone(zone)
         };
         let mut zones = Vec::with_capacity(old.len() + 1);
         zones.extend_from_slice(&old[..at]);
-        zones.extend(
-            [below, above]
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .map(Arc::new),
-        );
+        if cuts <= MAX_CUTS {
+            let parts = [below, above].into_iter();
+            zones.extend(parts.filter(|part| !part.is_empty()).map(Arc::new));
+        }
         zones.extend_from_slice(&old[at + 1..]);
         self.list(zones);
     }

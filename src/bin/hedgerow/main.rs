@@ -57,7 +57,7 @@ enum Command {
     Compare(compare::Compare),
     Replay(trace::Replay),
     Advise(trace::Advise),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
 }
 
 impl Command {

@@ -31,6 +31,9 @@ const MAX_CACHED_LEN_BYTES: usize = 4 << 20;
 /// reads around a page fault by default.
 pub(super) const READ_AROUND_BYTES: u64 = 128 << 10;
 
+/// A page of memory, or a part of one where they are larger.
+const PAGE_BYTES: u64 = 4 << 10;
+
 /// What every table of a keyspace is opened with.
 #[derive(Debug, Clone)]
 pub(crate) struct TableContext {
@@ -56,7 +59,6 @@ pub(crate) struct Table {
     map: Option<Mapping>,
     cache: Arc<BlockCache>,
     blocks_read: Arc<ShardedCounter>,
-    tree_bytes: Arc<AtomicU64>,
     file_tag: u64,
     seed: u64,
     footer: Footer,
@@ -71,6 +73,30 @@ pub(crate) struct Table {
     tombstones: Vec<RangeTombstone>,
     /// A bit for each block that is uncompressed in the map and has passed its checksum.
     verified: Box<[AtomicU64]>,
+    /// Of a mapped file.
+    asked: Option<Box<Asked>>,
+}
+
+/// What storage has been asked for.
+#[derive(Debug)]
+struct Asked {
+    /// See [`TableContext::tree_bytes`].
+    tree_bytes: Arc<AtomicU64>,
+    /// A bit for each block.
+    blocks: Box<[AtomicU64]>,
+    /// A bit for each piece of [`READ_AROUND_BYTES`].
+    pieces: Box<[AtomicU64]>,
+}
+
+/// `count` bits, none of them set.
+fn no_bits(count: u64) -> Box<[AtomicU64]> {
+    (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
+}
+
+/// Sets a bit; true if it was not set.
+fn first_time(bits: &[AtomicU64], at: u64) -> bool {
+    let (word, bit) = (&bits[(at / 64) as usize], 1 << (at % 64));
+    word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
 }
 
 /// The bytes of a block with its frame, uncompressed, verified.
@@ -134,7 +160,6 @@ impl Table {
             map,
             cache: Arc::clone(&ctx.cache),
             blocks_read: Arc::clone(&ctx.blocks_read),
-            tree_bytes: Arc::clone(&ctx.tree_bytes),
             file_tag: ctx.cache.new_file_tag(),
             seed,
             footer,
@@ -146,8 +171,17 @@ impl Table {
             index_layout: index::Layout::default(),
             tombstones: Vec::new(),
             verified: Box::default(),
+            asked: None,
         };
         table.read_sections(footer_at)?;
+        if table.map.is_some() {
+            let pieces = footer.blocks_end.div_ceil(READ_AROUND_BYTES);
+            table.asked = Some(Box::new(Asked {
+                tree_bytes: Arc::clone(&ctx.tree_bytes),
+                blocks: no_bits(table.blocks().into()),
+                pieces: no_bits(pieces),
+            }));
+        }
         if table.properties.meta != *meta {
             let what = "the properties differ from the manifest";
             return Err(table.corruption(footer.properties_at, what));
@@ -200,9 +234,7 @@ impl Table {
             return Err(self.corruption(footer.properties_at, what));
         }
         if self.map.is_some() {
-            self.verified = (0..blocks.div_ceil(64))
-                .map(|_| AtomicU64::new(0))
-                .collect();
+            self.verified = no_bits(blocks.into());
         }
         Ok(())
     }
@@ -339,7 +371,9 @@ impl Table {
             })
             .sum();
         let tail = self.tail.as_ref().map_or(0, |tail| tail.bytes().len());
-        (size_of::<Self>() + tombstones + tail + self.verified.len() * 8) as u64
+        let asked = self.asked.as_ref();
+        let asked = asked.map_or(0, |asked| asked.blocks.len() + asked.pieces.len());
+        (size_of::<Self>() + tombstones + tail + (self.verified.len() + asked) * 8) as u64
     }
 
     /// Reads everything and checks it; see the invariants in the module docs. Damage is
@@ -388,7 +422,9 @@ impl Table {
         if let Some(cached) = self.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
-        self.will_need(self.read_around(&range));
+        if let Some(wanted) = self.read_around(no, &range) {
+            self.will_need(wanted);
+        }
         self.load_stored(no, range, fill_cache)
     }
 
@@ -409,19 +445,25 @@ impl Table {
         self.admit(no, &range, &stored, fill_cache)
     }
 
-    /// What to ask storage for when the block at `block` is touched for the first time, or again after the cache
-    /// has dropped it.
+    /// What to ask storage for before block `no` of a mapped file is read; `None` if page faults do as well.
     ///
-    /// One request for the block as a whole, at least: left to page faults, a block that lies on
-    /// two pages would cost two, one after the other. If the tree is no larger than the
-    /// cache may be, it will be in memory soon, and is fetched in as few requests as possible.
-    pub(super) fn read_around(&self, block: &Range<u64>) -> Range<u64> {
-        if self.tree_bytes.load(Ordering::Relaxed) > self.cache.capacity_bytes() {
-            return block.clone();
+    /// If the tree is no larger than the cache may be, it will be in memory soon, and is fetched in as few requests
+    /// as possible. Otherwise only a block that lies on two pages of memory is asked for, as a whole, since it
+    /// would cost two faults, one after the other. Each is asked for once: the question costs as much as
+    /// half a lookup, and is mostly void when memory has what the cache has not.
+    pub(super) fn read_around(&self, no: u32, block: &Range<u64>) -> Option<Range<u64>> {
+        let asked = self.asked.as_ref()?;
+        if asked.tree_bytes.load(Ordering::Relaxed) > self.cache.capacity_bytes() {
+            let pages = block.start / PAGE_BYTES..block.end.div_ceil(PAGE_BYTES);
+            let lies_on_two = pages.end - pages.start > 1;
+            return (lies_on_two && first_time(&asked.blocks, no.into())).then(|| block.clone());
         }
-        let start = block.start - block.start % READ_AROUND_BYTES;
-        let end = (start + READ_AROUND_BYTES).min(self.footer.blocks_end);
-        start..end.max(block.end)
+        let piece = block.start / READ_AROUND_BYTES;
+        first_time(&asked.pieces, piece).then(|| {
+            let start = piece * READ_AROUND_BYTES;
+            let end = (start + READ_AROUND_BYTES).min(self.footer.blocks_end);
+            start..end.max(block.end)
+        })
     }
 
     /// The block at `range`, if it is in the cache.

@@ -49,7 +49,8 @@ pub struct Advise {
         value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Load made-up records too, until every keyspace begins with this many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N",
+        value_parser = clap::value_parser!(u64).range(..=super::MAX_PRELOAD))]
     records_preload: Option<u64>,
     #[command(flatten)]
     bench: Bench,

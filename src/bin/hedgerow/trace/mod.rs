@@ -34,13 +34,19 @@ pub struct Bench {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Budget of the cache of blocks and pages, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    #[arg(long, value_name = "MIB", default_value_t = 256,
+        value_parser = clap::value_parser!(u64).range(0..=MAX_MIB))]
     cache_mib: u64,
     /// Budget of memtables and dirty pages, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64,
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = clap::value_parser!(u64).range(1..=MAX_MIB))]
     write_buffer_mib: u64,
 }
+
+/// The largest budget: 1 TiB.
+const MAX_MIB: u64 = 1 << 20;
+/// The most records that are made up: each is kept in memory until it is loaded.
+const MAX_PRELOAD: u64 = 50_000_000;
 
 impl Bench {
     /// A new directory that is removed when it goes out of scope, on every way out.

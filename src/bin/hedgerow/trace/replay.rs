@@ -44,10 +44,11 @@ pub struct Replay {
     #[arg(long, value_enum, default_value = "max")]
     speed: Speed,
     /// At most this many operations, from the start
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     ops: Option<u64>,
     /// Load made-up records too, until every keyspace begins with this many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N",
+        value_parser = clap::value_parser!(u64).range(..=super::MAX_PRELOAD))]
     records_preload: Option<u64>,
     #[command(flatten)]
     bench: Bench,
