@@ -88,7 +88,7 @@ enum Change {
 /// A file system for a damaged store: in memory, or real and mapped.
 fn place(number: usize, mapped: bool) -> (Arc<dyn Fs>, PathBuf) {
     if !mapped {
-        return (Arc::new(MemFs::new()), "/store".into());
+        return (Arc::new(SimFs::new()), "/store".into());
     }
     // In memory if there is such a thing: nothing here is about the disk.
     let shared = Path::new("/dev/shm");

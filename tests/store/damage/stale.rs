@@ -166,7 +166,7 @@ fn pages_of_a_tree_from_an_earlier_moment() {
             let mut image = sample.image.clone();
             let bytes = image.files.get_mut(&path).expect("a file");
             bytes[range.clone()].copy_from_slice(&old[range]);
-            let fate = suffer(&sample, &image, Arc::new(MemFs::new()), Path::new("/store"));
+            let fate = suffer(&sample, &image, Arc::new(SimFs::new()), Path::new("/store"));
             match fate {
                 Ok(Fate::Right) => harmless += 1,
                 Ok(Fate::Refused(_) | Fate::Reported) => noticed += 1,
@@ -198,7 +198,7 @@ fn files_from_an_earlier_moment() {
         }
         let mut image = sample.image.clone();
         image.files.insert(path.clone(), old.clone());
-        let fate = match suffer(&sample, &image, Arc::new(MemFs::new()), Path::new("/store")) {
+        let fate = match suffer(&sample, &image, Arc::new(SimFs::new()), Path::new("/store")) {
             Ok(fate) => fate,
             Err(law) => panic!("{} from earlier: {law}", path.display()),
         };
