@@ -125,6 +125,12 @@ impl BTreeEngine {
             write_meta_pages(&context, &*file, &meta, stale)?;
             stale_meta_page = None;
         }
+        if u128::from(len) > needed && !context.read_only {
+            // What lies behind means nothing. It goes, because after a failed sync the file may look longer
+            // than it is on disk, and growing it must not count on that. Only now that the meta page is durable:
+            // an older one may need more.
+            file.set_len(needed as u64)?;
+        }
         let pager = Pager::new(
             file,
             page_size as usize,
