@@ -157,6 +157,12 @@ impl BTreeEngine {
         if !context.read_only {
             Self::make_durable(&context, &*file, &meta, stale_meta_page)?;
         }
+        if u128::from(len) > needed && !context.read_only {
+            // What lies behind means nothing. It goes, because after a failed sync the file may look longer
+            // than it is on disk, and growing it must not count on that. Only now that the meta page is durable:
+            // an older one may need more.
+            file.set_len(needed as u64)?;
+        }
         let pager = Pager::new(
             file,
             page_size as usize,

@@ -46,6 +46,7 @@
 //! ```text
 //! content.rs   bytes of a file, as shared pages
 //! tree.rs      directories, names, files, and their pending operations
+//! frame.rs     one moment: what is durable, and what may have become so
 //! crash.rs     the states that a power loss may leave
 //! ```
 
@@ -62,6 +63,7 @@ use crate::error::{Error, Result};
 
 mod content;
 mod crash;
+mod frame;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -322,3 +322,32 @@ fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
         assert!(failed > 3, "{engine}: {failed}");
     }
 }
+
+/// The sync of a B-tree's file failed after it had grown, and the process ended. The next one found the file long
+/// enough, so it did not make it longer; but on disk it was not. After a checkpoint and a power loss
+/// the file was shorter than its meta page said, and the keyspace passed for damaged.
+#[test]
+fn a_page_file_that_only_looks_long_enough_is_grown_again() {
+    let mut failed = 0;
+    for n in 0..40 {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        let keyspace = make(&db, "a", EngineKind::BTree).unwrap();
+        keyspace.put("k", "v").unwrap();
+        fs.fail_once_after(n, std::io::ErrorKind::Other);
+        let outcome = keyspace.flush();
+        fs.heal();
+        if outcome.is_ok() {
+            break;
+        }
+        failed += 1;
+        let killed = fs.killed();
+        open(&killed).flush().unwrap();
+        for loss in power_losses(&killed) {
+            let db = open(&loss);
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+        }
+    }
+    assert!(failed > 3, "{failed}");
+}
