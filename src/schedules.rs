@@ -38,9 +38,11 @@ use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
 use crate::wal::{Log, Recovery, WalConfig};
 
-/// Schedules of a test: half of them random, half of them with few switches at random places (Burckhardt
+/// Schedules of a test (`HEDGEROW_EFFORT` times as many): half of them random, half of them with few switches at random places (Burckhardt
 /// and others, "A randomized scheduler with probabilistic guarantees of finding bugs", 2010).
 fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
+    let effort = std::env::var("HEDGEROW_EFFORT").map(|effort| effort.parse());
+    let schedules = schedules * effort.map_or(1, |effort| effort.expect("a number"));
     let mut config = shuttle::Config::new();
     // Opening a log takes more than the default; orderings are not what is tested here.
     config.stack_size = 1 << 20;

@@ -19,6 +19,7 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -59,8 +60,8 @@ impl Child {
     /// The same, lent.
     pub(super) fn as_ref(&self) -> ChildRef<'_> {
         match self {
-            Self::Leaf(leaf) => ChildRef::Leaf(NodeRef(leaf)),
-            Self::Inner(inner) => ChildRef::Inner(NodeRef(inner)),
+            Self::Leaf(leaf) => ChildRef::Leaf(NodeRef::of(leaf)),
+            Self::Inner(inner) => ChildRef::Inner(NodeRef::of(inner)),
             Self::Disk(page) => ChildRef::Disk(*page),
         }
     }
@@ -88,7 +89,10 @@ impl Child {
 }
 
 /// A node in memory that some `Arc` keeps alive for `'g`.
-pub(super) struct NodeRef<'g, T>(&'g T);
+///
+/// The pointer is the `Arc`'s own, not one made from a reference to its content: that one could
+/// not be used to reach the counts, which lie beside the content.
+pub(super) struct NodeRef<'g, T>(*const T, PhantomData<&'g T>);
 
 impl<T> Clone for NodeRef<'_, T> {
     fn clone(&self) -> Self {
@@ -99,19 +103,33 @@ impl<T> Clone for NodeRef<'_, T> {
 impl<T> Copy for NodeRef<'_, T> {}
 
 impl<'g, T> NodeRef<'g, T> {
+    fn of(owner: &'g Arc<T>) -> Self {
+        Self(Arc::as_ptr(owner), PhantomData)
+    }
+
+    /// # Safety
+    ///
+    /// `pointer` came from [`Arc::into_raw`], and a count of that `Arc` lasts for `'g`.
+    #[inline]
+    unsafe fn from_raw(pointer: *const T) -> Self {
+        Self(pointer, PhantomData)
+    }
+
     /// The node, for as long as it is known to live.
+    #[inline]
     pub(super) fn get(self) -> &'g T {
-        self.0
+        // SAFETY: a `NodeRef` is only made from a borrowed `Arc`, or by `from_raw`, whose caller
+        // promises the same: the content lives for `'g`, and is only changed by interior means.
+        unsafe { &*self.0 }
     }
 
     /// A count of one's own.
     pub(super) fn to_arc(self) -> Arc<T> {
-        let pointer: *const T = self.0;
-        // SAFETY: a `NodeRef` is only made here, from an `Arc`'s content: by S1 for slots, from
-        // a borrowed `Arc` in `Child::as_ref`. The count is at least one while `'g` lasts.
+        // SAFETY: the pointer is an `Arc`'s: by S1 for slots, from a borrowed `Arc` in
+        // `Child::as_ref`. The count is at least one while `'g` lasts.
         unsafe {
-            Arc::increment_strong_count(pointer);
-            Arc::from_raw(pointer)
+            Arc::increment_strong_count(self.0);
+            Arc::from_raw(self.0)
         }
     }
 }
@@ -119,8 +137,9 @@ impl<'g, T> NodeRef<'g, T> {
 impl<T> Deref for NodeRef<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        self.0
+        self.get()
     }
 }
 
@@ -167,9 +186,11 @@ impl Slot {
         match word & TAGS {
             // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
             // the pin.
-            LEAF => ChildRef::Leaf(NodeRef(unsafe { &*(word as *const MemLeaf) })),
-            // SAFETY: the same for an inner node.
-            INNER => ChildRef::Inner(NodeRef(unsafe { &*((word & !TAGS) as *const MemInner) })),
+            LEAF => ChildRef::Leaf(unsafe { NodeRef::from_raw(word as *const MemLeaf) }),
+            INNER => {
+                // SAFETY: the same for an inner node.
+                ChildRef::Inner(unsafe { NodeRef::from_raw((word & !TAGS) as *const MemInner) })
+            }
             _ => ChildRef::Disk(PageId((word >> 2) as u64)),
         }
     }
@@ -205,7 +226,7 @@ impl<T: Send + Sync + 'static> EpochArc<T> {
     pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> NodeRef<'g, T> {
         // SAFETY: the pointer came from `Arc::into_raw` and its count is given back only after
         // every pin that could have loaded it has ended (`store`), or with `self`.
-        NodeRef(unsafe { &*self.0.load(Ordering::Acquire) })
+        unsafe { NodeRef::from_raw(self.0.load(Ordering::Acquire)) }
     }
 
     pub(super) fn store(&self, value: Arc<T>, guard: &Guard) {
@@ -238,6 +259,19 @@ mod tests {
                 _ => panic!("a page"),
             }
         }
+    }
+
+    /// Found by Miri: the count was reached through a reference to the content, which does not
+    /// extend to the count.
+    #[test]
+    fn a_count_is_taken_through_the_pointer_of_the_arc() {
+        let guard = crossbeam_epoch::pin();
+        let place = EpochArc::new(Arc::new([1_u64, 2]));
+        let seen = place.load(&guard);
+        let kept = [seen.to_arc(), seen.to_arc()];
+        assert_eq!(Arc::strong_count(&kept[0]), 3);
+        drop(place);
+        assert_eq!((*kept[1], Arc::strong_count(&kept[1])), ([1, 2], 2));
     }
 
     #[test]

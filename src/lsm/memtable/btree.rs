@@ -84,7 +84,8 @@ impl Record {
         unsafe {
             let (seq, kind) = split_word((*record).word).expect("made from an entry");
             let key = Self::key(record);
-            let value_at = key.as_ptr().add(key.len());
+            // From the record: a pointer out of the key's slice would not extend to the value.
+            let value_at = record.add(1).cast::<u8>().add(key.len());
             Entry {
                 key,
                 seq,

@@ -213,7 +213,7 @@ fn block_of_rows(bytes: &[u8]) {
     let mut shared: &[u8] = b"";
     while !source.is_empty() && rows.len() < 400 {
         let how = source.byte();
-        if how % 16 == 0 {
+        if how.is_multiple_of(16) {
             shared = source.short();
         }
         let suffix_len = usize::from(how / 16);

@@ -9,8 +9,8 @@ use crate::random::Source;
 
 /// Most operations of an input.
 const MAX_OPS: u32 = 1500;
-/// Most power losses of an input: each opens the store several times.
-const MAX_CRASHES: u32 = 24;
+/// Most power losses of an input: each opens the store several times and reads everything.
+const MAX_CRASHES: u32 = 12;
 
 /// Operations on both engines against the model, in lockstep.
 pub fn operations(input: &[u8]) {

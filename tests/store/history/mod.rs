@@ -157,14 +157,14 @@ impl Object {
                 Effect::Read((first..).zip(values).collect())
             }),
             6 => self.call(thread, || {
-                let found = scan(keyspace.iter(), key % 2 == 0);
+                let found = scan(keyspace.iter(), key.is_multiple_of(2));
                 Effect::Read(cells_of(key / EACH, found))
             }),
             7 => {
                 let mut taken = None;
                 let call = self.call(thread, || {
                     let snapshot = self.db.snapshot();
-                    let cells = self.read(&snapshot, key % 2 == 0);
+                    let cells = self.read(&snapshot, key.is_multiple_of(2));
                     taken = Some((snapshot, cells.clone()));
                     Effect::Read(cells)
                 });

@@ -113,6 +113,16 @@ fn it_agrees_with_the_skip_list() {
     }
 }
 
+/// Found by Miri: the value was reached through the key's slice, which ends before it.
+#[test]
+fn a_value_is_read_through_the_pointer_of_its_record() {
+    let tree = BTreeIndex::default();
+    tree.insert(b"key", 1 << 8 | 1, b"value");
+    assert!(tree.get(b"key", u64::MAX, &mut |entry| {
+        assert_eq!((entry.key, entry.value), (&b"key"[..], &b"value"[..]));
+    }));
+}
+
 #[test]
 fn large_records_and_small_ones_share_the_arena() {
     let tree = Arc::new(BTreeIndex::default());
