@@ -74,6 +74,26 @@ impl Catalog {
         fs::replace_file(fs, dir, CATALOG_FILE, &self.encode())
     }
 
+    /// Replaces this catalogue of the store in `dir` by `new`, durably, in memory and on the disk. If it is unknown
+    /// afterwards which of them is on the disk, this one is put back there; if that fails too, `unknown` is
+    /// told the error: whoever goes on with either could lose what is acknowledged.
+    pub(crate) fn replace(
+        &mut self,
+        new: Self,
+        fs: &dyn Fs,
+        dir: &Path,
+        unknown: impl FnOnce(&Error),
+    ) -> Result<()> {
+        if let Err(failure) = new.store(fs, dir) {
+            if failure.is_unknown && self.store(fs, dir).is_err() {
+                unknown(&failure.error);
+            }
+            return Err(failure.error);
+        }
+        *self = new;
+        Ok(())
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);

@@ -171,8 +171,9 @@ impl Db {
     /// handle, scan or snapshot that uses it does; handles of it fail with
     /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
     ///
-    /// If the last step fails, it is unknown until the store is reopened whether the keyspace is
-    /// gone; the store takes no more writes then, as after a failed sync of the log.
+    /// After an error the keyspace is there as before. If even putting the old catalogue back failed,
+    /// it is unknown until the store is reopened whether the keyspace is gone, and the store takes no
+    /// more writes, as after a failed sync of the log.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
         let parts = &self.store.parts;
         parts.writable()?;
@@ -193,15 +194,9 @@ impl Db {
             *catalog = listed;
             return Ok(());
         }
-        if let Err(failure) = listed.store(&*parts.options.fs, &parts.dir) {
-            if failure.is_unknown {
-                // After a crash the keyspace may be there or not, so no commit may count on it,
-                // and the log may not let go of anything as if it were gone.
-                parts.hub.fail(&failure.error);
-            }
-            return Err(failure.error);
-        }
-        *catalog = listed;
+        catalog.replace(listed, &*parts.options.fs, &parts.dir, |error| {
+            parts.hub.fail(error);
+        })?;
         open.mark_dropped();
         parts.registry.remove(open.id);
         parts.hub.progressed();

@@ -375,16 +375,7 @@ pub(crate) fn make_keyspace(
     let mut listed = catalog.clone();
     listed.next_id = entry.id.0 + 1;
     listed.entries.push(entry);
-    if let Err(failure) = listed.store(fs, &parts.dir) {
-        if failure.is_unknown {
-            // The catalogue on disk may list the keyspace, so its directory must stay, and the
-            // next attempt needs another number. What is not listed in the end goes when the
-            // store is opened.
-            catalog.next_id = listed.next_id;
-        }
-        return Err(failure.error);
-    }
-    *catalog = listed;
+    catalog.replace(listed, fs, &parts.dir, |error| parts.hub.fail(error))?;
     if let Some(recorder) = &parts.recorder {
         recorder.declare(&keyspace);
     }
