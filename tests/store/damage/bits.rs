@@ -73,7 +73,7 @@ fn target(sample: &Sample, kind: &'static str) -> Target {
         "B-tree file" => vec![0..256, 1024..1280, 2048..(2048 + COVERED - 512).min(len)],
         // Blocks at the front, what describes them at the end.
         _ if len > COVERED => vec![0..COVERED / 2, len - COVERED / 2..len],
-        _ => vec![0..len],
+        _ => vec![0..len / 2, len / 2..len],
     };
     Target { kind, path, places }
 }
