@@ -129,8 +129,8 @@ pub struct Driver {
     live: State,
     /// What the store holds is not known until the end: opening it again failed.
     lost_sight: bool,
-    /// Checkpoints fail with this until the store is reopened: the error of the last step of one.
-    stuck: RefCell<Option<String>>,
+    /// What checkpoints or a whole keyspace may answer with until the store is reopened.
+    stuck: RefCell<Vec<String>>,
     changes: u64,
 }
 
@@ -204,14 +204,14 @@ impl Driver {
             Err(error) => {
                 let read_only = matches!(error, Error::ReadOnly { .. }) && !reading;
                 let after_sync = read_only && self.position.is_some_and(|p| p.may_end_writing());
-                let stuck = self.stuck.borrow().as_ref() == Some(&error.to_string());
+                let stuck = self.stuck.borrow().contains(&error.to_string());
                 assert!(
                     self.excused(before, reading) || after_sync || stuck,
                     "{what} failed without a reason: {error}"
                 );
                 self.expect_plain_words(&error);
                 if ends_checkpoints(&error) {
-                    *self.stuck.borrow_mut() = Some(error.to_string());
+                    self.stuck.borrow_mut().push(error.to_string());
                 }
                 None
             }
@@ -325,7 +325,7 @@ impl Driver {
     /// Closes the store, properly or by letting go of it, and opens it again.
     pub fn reopen(&mut self, properly: bool) {
         let Some(db) = self.db.take() else { return };
-        *self.stuck.borrow_mut() = None;
+        self.stuck.borrow_mut().clear();
         for slot in self.slots.values_mut() {
             slot.handle = None;
         }
@@ -427,13 +427,16 @@ impl Driver {
             Err(error) => {
                 self.expect_plain_words(&error);
                 let read_only = matches!(error, Error::ReadOnly { .. });
-                let stuck = self.stuck.borrow().as_ref() == Some(&error.to_string());
+                let stuck = self.stuck.borrow().contains(&error.to_string());
                 assert!(
                     stuck
                         || self.excused(before, false)
                         || read_only && self.position.is_some_and(|p| p.may_end_writing()),
                     "a commit failed without a reason: {error}"
                 );
+                if ends_checkpoints(&error) || ends_applying(&error) {
+                    self.stuck.borrow_mut().push(error.to_string());
+                }
                 // Nothing of it can be seen.
                 for ((of, edit), handle) in commit.iter().zip(&handles) {
                     let key = match edit {
@@ -446,9 +449,6 @@ impl Driver {
                             "a commit that failed is partly there"
                         );
                     }
-                }
-                if ends_checkpoints(&error) || ends_applying(&error) {
-                    *self.stuck.borrow_mut() = Some(error.to_string());
                 }
                 if is_log_sync(&error) {
                     let again = handles[0].put(b"after a failed sync", b"");

@@ -80,7 +80,7 @@ impl Driver {
             let refused = |outcome: &Result<()>| match outcome {
                 Ok(()) => false,
                 Err(Error::ReadOnly { .. }) => excuse.is_some_and(|p| p.may_end_writing()),
-                Err(error) => Some(error.to_string()) == stuck,
+                Err(error) => stuck.contains(&error.to_string()),
             };
             let written = self.slots.iter().find_map(|(name, slot)| {
                 let handle = slot.handle.clone()?;
