@@ -251,7 +251,7 @@ impl Tree {
 
         let interval = &sealed.interval;
         let mut freed = interval.freed.clone();
-        let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed);
+        let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed)?;
         if planted("free-page-reused-too-early") {
             for run in freed.drain(..) {
                 free.give(run);
@@ -452,14 +452,15 @@ impl Tree {
         guard.flush();
     }
 
-    /// Pages, extents and entries of subtrees that were cut off. What cannot be read is not freed:
-    /// `verify` will name those pages, and nothing else is wrong with them.
+    /// Pages, extents and entries of subtrees that were cut off. What is damaged is not freed:
+    /// `verify` will name those pages, and nothing else is wrong with them. What cannot be read now
+    /// may be readable when the checkpoint is tried again.
     fn walk_dropped(
         &self,
         roots: &[(PageId, u8)],
         has_overflow: bool,
         freed: &mut Vec<Run>,
-    ) -> Dropped {
+    ) -> Result<Dropped> {
         let guard = crossbeam_epoch::pin();
         let mut dropped = Dropped {
             exact: true,
@@ -479,9 +480,12 @@ impl Tree {
                 leaves.push(page);
                 continue;
             }
-            let Ok(image) = self.disk_node(page, Some(level), &guard) else {
-                dropped.exact = false;
-                continue;
+            let image = match self.disk_node(page, Some(level), &guard) {
+                Err(error) if error.is_corruption() => {
+                    dropped.exact = false;
+                    continue;
+                }
+                other => other?,
             };
             freed.push(Run {
                 start: page.0,
@@ -492,9 +496,12 @@ impl Tree {
         }
         for page in &leaves {
             // A leaf's own length is in its first page, so each must be looked at.
-            let Ok(image) = self.disk_node(*page, Some(0), &guard) else {
-                dropped.exact = false;
-                continue;
+            let image = match self.disk_node(*page, Some(0), &guard) {
+                Err(error) if error.is_corruption() => {
+                    dropped.exact = false;
+                    continue;
+                }
+                other => other?,
             };
             freed.push(Run {
                 start: page.0,
@@ -516,7 +523,7 @@ impl Tree {
                 }
             }
         }
-        dropped
+        Ok(dropped)
     }
 }
 

@@ -87,7 +87,7 @@ fn shaped(seed: u64, shape: Shape) -> Sample {
             rig.db().flush().unwrap();
             keyspaces[0].compact().unwrap();
         }
-        if shape == Shape::ManyFlushes && n > 100 && n % 6 == 0 {
+        if shape == Shape::ManyFlushes && n > 100 && n % 5 == 0 {
             keyspaces[0].flush().unwrap();
         }
         if shape == Shape::ShortLog && n < 230 {

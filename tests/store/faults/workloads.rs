@@ -359,6 +359,11 @@ fn no_cache(d: &mut Driver) {
     d.delete("main", 8, Sync);
     d.flush();
     d.check();
+    // Whole leaves go unread, and are read when their pages are to be freed.
+    let edit = Edit::DeleteRange(key_of(4), key_of(38));
+    d.commit(&[("main", edit)], Sync);
+    d.flush();
+    d.check();
 }
 
 fn emptied(d: &mut Driver) {

@@ -1,0 +1,376 @@
+//! Tables, manifests and trees made by hand, each with one thing wrong.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hedgerow::KvRead;
+use hedgerow::fs::SimFs;
+
+use super::forge::{self, Block, Table, Value, body, inner, leaf, manifest_of};
+use super::image::Image;
+use super::repair::{self, Owner};
+use super::{alone, options, suffer, template};
+
+fn owner_of(keyspace: u64) -> Owner {
+    Owner {
+        store: repair::store_id(&template().files[Path::new("CATALOG")]),
+        keyspace,
+    }
+}
+
+/// The template with other files in the directory of the first keyspace, an LSM tree.
+fn with_tables(tables: &[(u8, Table)]) -> Image {
+    let owner = owner_of(1);
+    let mut image = template().clone();
+    let dir = Path::new("ks-00000001");
+    image.files.retain(|path, _| !path.starts_with(dir));
+    let mut metas = Vec::new();
+    for (n, (level, table)) in tables.iter().enumerate() {
+        let number = n as u64 + 2;
+        let (bytes, meta) = table.file(owner, number);
+        image
+            .files
+            .insert(dir.join(format!("TABLE-{number:016x}")), bytes);
+        metas.push((*level, meta));
+    }
+    for (name, bytes) in manifest_of(owner, 50, &metas) {
+        image.files.insert(dir.join(name), bytes);
+    }
+    image
+}
+
+/// The template with another tree in the second keyspace.
+fn with_tree(bytes: Vec<u8>) -> Image {
+    let mut image = template().clone();
+    image.files.insert("ks-00000002/tree.hdb".into(), bytes);
+    image
+}
+
+fn key(n: u32) -> Vec<u8> {
+    n.to_be_bytes().to_vec()
+}
+
+fn entries(keys: impl IntoIterator<Item = u32>, seq: u64) -> Vec<(Vec<u8>, u64, Vec<u8>)> {
+    keys.into_iter()
+        .map(|n| (key(n), seq, vec![7; 20]))
+        .collect()
+}
+
+fn plain(separator: u32, entries: &[(Vec<u8>, u64, Vec<u8>)]) -> Block {
+    Block {
+        separator: key(separator),
+        tag: 0,
+        bytes: body(entries),
+    }
+}
+
+fn table(blocks: Vec<Block>, smallest: u32, largest: u32, entries: u64) -> Table {
+    Table {
+        blocks,
+        smallest: key(smallest),
+        largest: key(largest),
+        seqs: (1, 40),
+        entries,
+        tombstones: vec![0],
+        range_tombstones: 0,
+    }
+}
+
+fn on_both_paths(story: &str, image: &Image) {
+    for mapped in [false, true] {
+        suffer(story, image, mapped);
+    }
+}
+
+/// How many entries the first keyspace gives, forward, and whether that ended in an error.
+fn count(image: &Image, name: &str) -> (usize, bool) {
+    let fs = SimFs::new();
+    image.write(&fs, Path::new("/store"));
+    let db = options(Arc::new(fs)).open("/store").unwrap();
+    let keyspace = db.existing_keyspace(name).unwrap().unwrap();
+    let items: Vec<_> = keyspace.iter().collect();
+    let failed = items.iter().any(Result::is_err);
+    (items.iter().filter(|item| item.is_ok()).count(), failed)
+}
+
+/// The forger is right: tables and trees without tricks can be read.
+#[test]
+fn forged_files_without_tricks_are_read() {
+    let _alone = alone();
+    let blocks = (0..4)
+        .map(|b| plain(b * 10, &entries(b * 10..b * 10 + 10, 5)))
+        .collect();
+    let image = with_tables(&[(1, table(blocks, 0, 39, 40))]);
+    let (found, failed) = count(&image, "lsm");
+    assert!(found >= 40 && !failed, "{found}");
+    let owner = owner_of(2);
+    let leaves = [
+        leaf(
+            3,
+            (b"", Some(&key(50))),
+            &[(key(5), Value::Here(vec![1; 9]))],
+        ),
+        leaf(4, (&key(50), None), &[(key(60), Value::Here(vec![2; 9]))]),
+    ];
+    // An upper fence shares its prefix with the lower one only where that is not empty.
+    let root = inner(1, 2, (b"", None), &[key(50)], &[3, 4]);
+    let image = with_tree(forge::tree(
+        owner,
+        50,
+        2,
+        2,
+        &[root, leaves[0].clone(), leaves[1].clone()],
+    ));
+    let (found, failed) = count(&image, "btree");
+    assert!(found >= 2 && !failed, "{found}");
+    on_both_paths("forged without tricks", &image);
+}
+
+/// A fuzzer's table: the blocks hold other keys than their separators say, and a scan backwards, which steps over a key and
+/// seeks it again, was sent round for over eighty seconds.
+#[test]
+fn a_backward_scan_over_blocks_out_of_order_ends() {
+    let _alone = alone();
+    let run = |from: u32, len: u32| entries((from..from + len).rev(), 5);
+    let stories: Vec<(&str, Vec<Block>)> = vec![
+        ("entries fall within a block", vec![plain(0, &run(0, 2000))]),
+        (
+            "all blocks hold the same keys",
+            (0..50)
+                .map(|b| plain(b * 10, &entries(0..600, 5)))
+                .collect(),
+        ),
+        (
+            "blocks fall",
+            (0..50)
+                .map(|b| plain(b, &entries((50 - b) * 20..(50 - b) * 20 + 20, 5)))
+                .collect(),
+        ),
+        (
+            "separators fall",
+            (0..50)
+                .map(|b| {
+                    plain(
+                        (50 - b) * 20,
+                        &entries((50 - b) * 20..(50 - b) * 20 + 20, 5),
+                    )
+                })
+                .collect(),
+        ),
+        (
+            "separators repeat",
+            (0..50)
+                .map(|b| plain(0, &entries(b * 20..b * 20 + 20, 5)))
+                .collect(),
+        ),
+        ("one key many times", vec![plain(0, &entries([7; 4000], 5))]),
+        (
+            "numbers above the table's",
+            vec![plain(0, &entries(0..3000, 1 << 50))],
+        ),
+        (
+            "numbers above what is persisted",
+            vec![plain(0, &entries(0..3000, 300))],
+        ),
+        (
+            "heads of other keys",
+            vec![{
+                let mut block = plain(0, &entries(0..500, 5));
+                block.bytes[16..16 + 2000].reverse();
+                block
+            }],
+        ),
+    ];
+    for (story, blocks) in stories {
+        let entries = 3000;
+        let image = with_tables(&[(1, table(blocks, 0, 100_000, entries))]);
+        on_both_paths(story, &image);
+        let (_, failed) = count(&image, "lsm");
+        assert!(failed, "{story}: nothing was noticed");
+    }
+}
+
+#[test]
+fn tables_that_hold_more_than_their_extent() {
+    let _alone = alone();
+    let tables: Vec<_> = (0..20u32)
+        .map(|n| {
+            (
+                1,
+                table(vec![plain(0, &entries(0..400, 5))], n * 10, n * 10 + 9, 400),
+            )
+        })
+        .collect();
+    let image = with_tables(&tables);
+    on_both_paths("tables beyond their extent", &image);
+    assert!(count(&image, "lsm").1, "nothing was noticed");
+}
+
+#[test]
+fn decompression_bombs() {
+    let _alone = alone();
+    // A run of one byte: a token, a match of distance 1, and a length of many 255s.
+    let bomb = |claimed: u32, stored: usize| {
+        let mut bytes = claimed.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[0x1F, 1, 1, 0]);
+        bytes.resize(stored, 0xFF);
+        bytes.extend_from_slice(&[0, 0x50, 1, 1, 1, 1, 1]);
+        Block {
+            separator: key(0),
+            tag: 1,
+            bytes,
+        }
+    };
+    for (claimed, stored) in [
+        (u32::MAX, 100),
+        (256 << 20, 100),
+        (256 << 20, 2 << 20),
+        (31 << 20, 200 << 10),
+        (60 << 20, 300 << 10),
+    ] {
+        let story = format!("{stored} bytes that claim to be {claimed}");
+        let image = with_tables(&[(1, table(vec![bomb(claimed, stored)], 0, 9, 10))]);
+        on_both_paths(&story, &image);
+    }
+}
+
+#[test]
+fn very_many_range_tombstones() {
+    let _alone = alone();
+    let mut tombstones = Vec::new();
+    let number = 100_000;
+    forge::varint(&mut tombstones, number);
+    for n in 0..number as u32 {
+        tombstones.push(9);
+        tombstones.push(4);
+        tombstones.extend_from_slice(&n.to_be_bytes());
+        tombstones.push(0);
+    }
+    let table = Table {
+        tombstones,
+        range_tombstones: number,
+        ..table(vec![plain(0, &entries(0..10, 5))], 0, 9, 10)
+    };
+    suffer(
+        "very many range tombstones",
+        &with_tables(&[(1, table)]),
+        false,
+    );
+}
+
+/// What is wrong, up to where the tree is said to be persisted, and its tables: level and meta.
+type Story = (&'static str, u64, Vec<(u8, Vec<u8>)>);
+
+#[test]
+fn absurd_manifests() {
+    let _alone = alone();
+    let owner = owner_of(1);
+    let (_, meta) = table(vec![plain(0, &entries(0..10, 5))], 0, 9, 10).file(owner, 2);
+    let mut huge = meta.clone();
+    huge[8..16].fill(0xFF);
+    let stories: [Story; 6] = [
+        ("a table that is not there", 50, vec![(1, meta.clone())]),
+        ("a table of all bytes there are", 50, vec![(0, huge)]),
+        (
+            "the same table ten thousand times",
+            50,
+            vec![(1, meta.clone()); 10_000],
+        ),
+        ("a level that is none", 50, vec![(7, meta.clone())]),
+        ("persisted for ever", u64::MAX >> 8, vec![]),
+        ("persisted beyond all numbers", u64::MAX, vec![]),
+    ];
+    for (story, persisted, tables) in stories {
+        let mut image = template().clone();
+        let dir = Path::new("ks-00000001");
+        image.files.retain(|path, _| !path.starts_with(dir));
+        for (name, bytes) in manifest_of(owner, persisted, &tables) {
+            image.files.insert(dir.join(name), bytes);
+        }
+        suffer(story, &image, false);
+    }
+}
+
+#[test]
+fn pages_that_refer_to_each_other() {
+    let _alone = alone();
+    let owner = owner_of(2);
+    let separators: Vec<_> = (1..20u32).map(key).collect();
+    let empty = |page| leaf(page, (b"", None), &[]);
+    let full = |page| leaf(page, (b"", None), &[(key(3), Value::Here(vec![1; 30]))]);
+    let mut stories = Vec::new();
+    for (name, bottom) in [("empty", empty(10)), ("full", full(10))] {
+        // Seven levels whose nodes have one child twenty times: more than a billion leaves.
+        let mut pages: Vec<_> = (0..8u8)
+            .map(|n| {
+                let (page, below) = (u64::from(n) + 2, u64::from(n) + 3);
+                inner(8 - n, page, (b"", None), &separators, &[below; 20])
+            })
+            .collect();
+        pages.push(bottom);
+        stories.push((
+            format!("one {name} leaf a billion times"),
+            forge::tree(owner, 50, 9, 2, &pages),
+        ));
+    }
+    let cycle = [
+        inner(2, 2, (b"", None), &separators, &[3; 20]),
+        inner(1, 3, (b"", None), &separators, &[2; 20]),
+    ];
+    stories.push(("a cycle".into(), forge::tree(owner, 50, 3, 2, &cycle)));
+    let itself = [inner(1, 2, (b"", None), &separators, &[2; 20])];
+    stories.push((
+        "a node in itself".into(),
+        forge::tree(owner, 50, 2, 2, &itself),
+    ));
+    let mut chain: Vec<_> = (0..255u8)
+        .map(|n| {
+            inner(
+                255 - n,
+                u64::from(n) + 2,
+                (b"", None),
+                &[],
+                &[u64::from(n) + 3],
+            )
+        })
+        .collect();
+    chain.push(full(257));
+    stories.push((
+        "as deep as can be".into(),
+        forge::tree(owner, 50, 256, 2, &chain),
+    ));
+    let outside = [leaf(
+        2,
+        (b"", None),
+        &[(key(3), Value::There(1 << 40, 5000))],
+    )];
+    stories.push((
+        "a value outside the file".into(),
+        forge::tree(owner, 50, 1, 2, &outside),
+    ));
+    let long = [leaf(
+        2,
+        (b"", None),
+        &[(key(3), Value::There(2, u32::MAX >> 1))],
+    )];
+    stories.push((
+        "a value of two gigabytes".into(),
+        forge::tree(owner, 50, 1, 2, &long),
+    ));
+    let neighbours = [
+        inner(1, 2, (b"", None), &[key(50)], &[4, 3]),
+        leaf(
+            3,
+            (b"", Some(&key(50))),
+            &[(key(5), Value::Here(vec![1; 9]))],
+        ),
+        leaf(4, (&key(50), None), &[(key(60), Value::Here(vec![2; 9]))]),
+    ];
+    stories.push((
+        "children swapped".into(),
+        forge::tree(owner, 50, 2, 2, &neighbours),
+    ));
+    for (story, bytes) in stories {
+        on_both_paths(&story, &with_tree(bytes));
+    }
+}
