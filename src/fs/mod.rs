@@ -89,7 +89,7 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a lock on a file; for an exclusive one the file is created if needed. The lock ends
     /// when the returned value is dropped or the process ends.
-    /// [`Error::Locked`](crate::Error::Locked) if anybody else, in this process or another, holds
+    /// [`Error::Locked`] if anybody else, in this process or another, holds
     /// one that excludes it.
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>>;
 }
@@ -111,7 +111,7 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 
     /// Fills `buf` from `offset`. Reading past the end is an
-    /// [`Error::Io`](crate::Error::Io) of kind `UnexpectedEof`.
+    /// [`Error::Io`] of kind `UnexpectedEof`.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 
     /// Writes all of `buf` at `offset`, extending the file if needed.
