@@ -55,7 +55,7 @@ fn assert_holds(keyspace: &Keyspace, expected: &Map, when: &str) {
 
 /// Does what works at the latest when background work, which failed on the full disk, has been tried again.
 #[track_caller]
-fn soon(act: impl Fn() -> Result<()>, what: &str) {
+fn soon(mut act: impl FnMut() -> Result<()>, what: &str) {
     for _ in 0..200 {
         match act() {
             Ok(()) => return,
