@@ -130,7 +130,7 @@ fn try_one(
             Err(format!("{fewer} commits are missing"))
         }
         (Fate::Shorter(fewer), Change::Cut(_))
-            if !is_log(path) && !(cuts_manifest && is_short_log(sample)) =>
+            if !(is_log(path) || cuts_manifest && is_short_log(sample)) =>
         {
             Err(format!("{fewer} commits are missing"))
         }
