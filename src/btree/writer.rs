@@ -300,6 +300,9 @@ impl<'g> Editor<'g, '_> {
         key: Option<&[u8]>,
     ) -> Result<()> {
         let image = self.tree.disk_node(page, level, self.guard)?;
+        if level.is_none() {
+            self.check_root(&image, page)?;
+        }
         let child = if node::kind(&image) == Some(NodeKind::Leaf) {
             if key.is_some_and(|key| !Leaf::from_image(&image).covers(key)) {
                 return Err(self
@@ -390,6 +393,7 @@ impl<'g> Editor<'g, '_> {
                     let node = inner.node();
                     let i = node.find_child(key);
                     let below = node.level().checked_sub(1);
+                    self.check_child(inner, i)?;
                     return match self.edit(&inner.slots[i], below, key, op)? {
                         Change::Done => Ok(Change::Done),
                         Change::Split {
@@ -407,6 +411,56 @@ impl<'g> Editor<'g, '_> {
                 }
             }
         }
+    }
+
+    /// The root's keys have no bounds.
+    fn check_root(&self, image: &[u8], page: PageId) -> Result<()> {
+        let mut upper = Vec::new();
+        let (is_open, is_bounded) = if node::kind(image) == Some(NodeKind::Leaf) {
+            let leaf = Leaf::from_image(image);
+            (
+                leaf.lower_fence().is_empty(),
+                leaf.write_upper_fence(&mut upper),
+            )
+        } else {
+            let inner = Inner::from_image(image);
+            (
+                inner.lower_fence().is_empty(),
+                inner.write_upper_fence(&mut upper),
+            )
+        };
+        if is_open && !is_bounded {
+            return Ok(());
+        }
+        Err(self.tree.pager.damaged(page, "the root has fences"))
+    }
+
+    /// A child that is about to be brought in from the file has the fences that its parent gives it. Pages are checked
+    /// each by itself, and a key must not be put into a leaf that cannot hold it.
+    fn check_child(&self, inner: &MemInner, i: usize) -> Result<()> {
+        let ChildRef::Disk(page) = inner.slots[i].load(self.guard) else {
+            return Ok(());
+        };
+        let node = inner.node();
+        let image = self
+            .tree
+            .disk_node(page, node.level().checked_sub(1), self.guard)?;
+        let (mut wanted, mut upper) = (Vec::new(), Vec::new());
+        node.write_child_lower(i, &mut wanted);
+        let (lower_fits, is_bounded) = if node::kind(&image) == Some(NodeKind::Leaf) {
+            let leaf = Leaf::from_image(&image);
+            let fits = leaf.lower_fence() == wanted;
+            (fits, leaf.write_upper_fence(&mut upper))
+        } else {
+            let inner = Inner::from_image(&image);
+            let fits = inner.lower_fence() == wanted;
+            (fits, inner.write_upper_fence(&mut upper))
+        };
+        if lower_fits && node.write_child_upper(i, &mut wanted) == is_bounded && wanted == upper {
+            return Ok(());
+        }
+        let what = "the node's fences are not those that its parent gives it";
+        Err(self.tree.pager.damaged(page, what))
     }
 
     /// Calls `change` with the leaf, locked, after copying it if it is of an older generation.
@@ -1005,9 +1059,11 @@ impl<'g> Editor<'g, '_> {
         };
         let whole_to = if last_is_whole { last + 1 } else { last };
         if first < whole_from {
+            self.check_child(inner, first)?;
             self.cut(&inner.slots[first], below, start, end, seams)?;
         }
         if whole_to == last && (last != first || first == whole_from) {
+            self.check_child(inner, last)?;
             self.cut(&inner.slots[last], below, start, end, seams)?;
         }
         if whole_from >= whole_to {
