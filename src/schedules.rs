@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
+use crate::batch::Batch;
 use crate::commit::{Change, Pipeline};
 use crate::engine::{
     Engine, EngineStats, Front, Op, Pressure, ReadView, SequencedOp, VerifyReport, Work,
@@ -211,6 +212,23 @@ impl Rig {
         self.pipeline.commit(change, durability)
     }
 
+    /// Two operations in one commit.
+    fn commit_batch(&self) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.put(b"one", b"buffered");
+        batch.put(b"two", b"buffered");
+        let change = Change::Many(vec![(Arc::clone(&self.keyspace), batch)]);
+        self.pipeline.commit(change, Durability::Buffered)
+    }
+
+    /// What is published has been applied, at any moment.
+    fn check_published(&self) {
+        let published = self.visibility.published();
+        let applied = self.witness.applied.lock().last().copied();
+        let applied = applied.unwrap_or(SeqNo::ZERO);
+        assert!(applied >= published, "published before it was applied");
+    }
+
     /// Every commit that was applied, and nothing else, is published.
     fn check_between_commits(&self) {
         self.pipeline.between_commits(|| {
@@ -264,8 +282,14 @@ fn commits_are_handed_over() {
             maintained.log.prepare().unwrap();
             maintained.check_between_commits();
         }));
+        let batched = Arc::clone(&front);
+        tasks.push(Box::new(move || batched.commit_batch().unwrap()));
+        let watched = Arc::clone(&front);
+        tasks.push(Box::new(move || {
+            (0..6).for_each(|_| watched.check_published());
+        }));
         spawn_all(tasks);
-        assert_eq!(front.visibility.published(), SeqNo(6));
+        assert_eq!(front.visibility.published(), SeqNo(8));
         front.check_between_commits();
         assert!(front.recovered() >= front.log.synced_seq());
     });
