@@ -120,8 +120,9 @@ impl BTreeEngine {
     ///
     /// Meta pages that differ are such a case: the newer one is written again, unchanged, before
     /// anything is built on it. If they are alike the first is durable, since the second is written later; the
-    /// second is written again by the first checkpoint ([`Checkpointer::new`]). The file's length may be another:
-    /// what it has too much goes, so that growing makes it new.
+    /// second is written again by the first checkpoint ([`Checkpointer::new`]). The file's length may be another: the
+    /// file may look longer than it is on the disk, and growing it must not count on that. So what it has too much goes,
+    /// but only when the meta page is durable: an older one may need more.
     fn make_durable(
         context: &EngineContext,
         file: &dyn File,
@@ -156,12 +157,6 @@ impl BTreeEngine {
         let free = read_freelist(&context, &*file, &meta)?;
         if !context.read_only {
             Self::make_durable(&context, &*file, &meta, stale_meta_page)?;
-        }
-        if u128::from(len) > needed && !context.read_only {
-            // What lies behind means nothing. It goes, because after a failed sync the file may look longer
-            // than it is on disk, and growing it must not count on that. Only now that the meta page is durable:
-            // an older one may need more.
-            file.set_len(needed as u64)?;
         }
         let pager = Pager::new(
             file,

@@ -241,7 +241,7 @@ fn fields_at_their_extremes() {
     let mut worst = Taken::default();
     let mut mutants = 0;
     for (path, _) in template.data_files() {
-        for n in 0..150 * effort() {
+        for n in 0..50 * effort() {
             let mut image = template.clone();
             let bytes = image.files.get_mut(path).expect("a file");
             let mut story = format!("{}:", path.display());
