@@ -10,7 +10,6 @@
 mod alloc;
 mod forge;
 mod forged;
-#[allow(dead_code)]
 #[path = "../store/image.rs"]
 mod image;
 #[allow(dead_code)]
