@@ -24,6 +24,7 @@ mod space;
 mod text;
 mod trial;
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -397,8 +398,15 @@ struct Files {
 }
 
 struct Pending {
-    file: NamedTempFile,
+    target: Target,
     path: PathBuf,
+}
+
+enum Target {
+    /// Takes the place of a regular file, or of nothing.
+    Replacement(NamedTempFile),
+    /// A pipe or a device: what is there stays there, and is written to.
+    Stream(File),
 }
 
 impl Files {
@@ -434,7 +442,18 @@ impl Pending {
             let message = format!("{} cannot be written: it is a directory", path.display());
             return Err(Failure::usage(message));
         }
-        let parent = path
+        let failed = |source| Failure::io("writing", path, source);
+        // What a link leads to is replaced, not the link.
+        let resolved = path.canonicalize();
+        let resolved = resolved.as_deref().unwrap_or(path);
+        if resolved.exists() && !resolved.is_file() {
+            let stream = File::options().write(true).open(resolved);
+            return Ok(Self {
+                target: Target::Stream(stream.map_err(failed)?),
+                path: path.to_path_buf(),
+            });
+        }
+        let parent = resolved
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
@@ -446,17 +465,21 @@ impl Pending {
             .tempfile_in(parent)
             .map_err(|source| Failure::io("writing a file in", parent, source))?;
         Ok(Self {
-            file,
-            path: path.to_path_buf(),
+            target: Target::Replacement(file),
+            path: resolved.to_path_buf(),
         })
     }
 
-    fn finish(mut self, contents: &[u8]) -> Result<()> {
+    fn finish(self, contents: &[u8]) -> Result<()> {
         let failed = |source| Failure::io("writing", &self.path, source);
-        self.file.write_all(contents).map_err(failed)?;
-        self.file
-            .persist(&self.path)
-            .map_err(|error| Failure::io("writing", &self.path, error.error))?;
+        match self.target {
+            Target::Replacement(mut file) => {
+                file.write_all(contents).map_err(failed)?;
+                file.persist(&self.path)
+                    .map_err(|error| failed(error.error))?;
+            }
+            Target::Stream(mut stream) => stream.write_all(contents).map_err(failed)?,
+        }
         Ok(())
     }
 }
@@ -464,6 +487,32 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `--report /dev/null`, by root, put a regular file in the place of the device.
+    #[cfg(unix)]
+    #[test]
+    fn results_written_to_a_pipe_do_not_replace_it() {
+        use std::os::unix::fs::FileTypeExt;
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).unwrap()
+        });
+        Pending::new(&pipe).unwrap().finish(b"results").unwrap();
+        assert_eq!(reader.join().unwrap(), b"results");
+        let kind = std::fs::symlink_metadata(&pipe).unwrap().file_type();
+        assert!(kind.is_fifo());
+
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        Pending::new(&link).unwrap().finish(b"new").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
 
     #[test]
     fn compiler_and_crates_are_known() {
