@@ -143,7 +143,7 @@ impl Table {
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&1u32.to_le_bytes());
+        out.extend_from_slice(&2u32.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(b"HEDGETBL");
         table(&mut out, owner, number);

@@ -23,7 +23,7 @@ pub(super) const FRAME_LEN_BYTES: usize = 8;
 /// Bytes of the footer.
 pub(super) const FOOTER_LEN_BYTES: usize = 64;
 /// Version of the format.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The last bytes of a table.
 const MAGIC: [u8; 8] = *b"HEDGETBL";
 

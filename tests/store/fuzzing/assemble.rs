@@ -86,7 +86,7 @@ pub fn table(mut source: Bytes<'_>) -> Option<Vec<u8>> {
     for field in [0, blocks_end, index_at, tombstones_at, properties_at, 0] {
         file.extend_from_slice(&(field as u64).to_le_bytes());
     }
-    file.extend_from_slice(&1u32.to_le_bytes());
+    file.extend_from_slice(&2u32.to_le_bytes());
     file.extend_from_slice(&[0; 4]);
     file.extend_from_slice(b"HEDGETBL");
     Some(file)
