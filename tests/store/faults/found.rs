@@ -247,3 +247,29 @@ fn a_read_that_fails_in_a_checkpoint_leaks_no_pages() {
         }
     }
 }
+
+/// The write of a log record reported an error, though all of it had arrived. Its commit failed, so a
+/// recovery that finds the place must not find the record.
+#[test]
+fn a_record_that_arrived_though_its_write_failed_is_not_replayed() {
+    for engine in EngineKind::ALL {
+        let (fs, mem, options) = disk();
+        let options = options.durability(Durability::Buffered);
+        let db = open(&options);
+        let data = keyspace(&db, "data", engine);
+        data.put(b"before", b"1").unwrap();
+        fs.plan(FaultPlan::once(&[OpKind::Write], 0, Fault::Arrived));
+        assert!(data.put(b"failed", b"2").is_err());
+        assert_eq!(fs.fired(), 1);
+        // The process ends before another commit writes over the place.
+        let left = mem.killed();
+        drop((data, db));
+
+        let db = open(&options.clone().fs(Arc::new(left)));
+        let data = keyspace(&db, "data", engine);
+        assert_eq!(data.get(b"before").unwrap().unwrap(), b"1");
+        assert_eq!(data.get(b"failed").unwrap(), None);
+        data.put(b"failed", b"3").unwrap();
+        assert_eq!(data.iter().count(), 2);
+    }
+}
