@@ -1,4 +1,4 @@
-//! Opening a store: lock, catalogue, engines, log, ready.
+//! Opening a store: lock, catalogue, horizon, engines, log, ready.
 //!
 //! Recovery is part of every open; there is no other. Each engine comes back with what it had
 //! persisted, and the log's records above that are fed to it through the same
@@ -19,6 +19,7 @@ use crate::commit::Pipeline;
 use crate::engine::{Engine, EngineContext, SequencedOp};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, FsLock, LockMode};
+use crate::horizon::{HORIZON_TEMPORARY, Horizon};
 use crate::hub::Hub;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, Options};
@@ -45,6 +46,12 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         Some(catalog) => catalog,
         None => create(&*fs, dir, &options)?,
     };
+    let log_dir = dir.join(LOG_DIR);
+    let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
+    let horizon = Horizon::load(&*fs, dir, catalog.store_id)?;
+    if !planted("horizon-ignored") {
+        horizon.check_log(dir, &log_dir, recovery.first_seq())?;
+    }
     if !options.read_only {
         remove_leftovers(&*fs, dir, &catalog)?;
     }
@@ -57,14 +64,13 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         options: &options,
         dir,
         store_id: catalog.store_id,
+        horizon: &horizon,
     };
     for entry in &catalog.entries {
         let context = maker.context(entry, &cache, &visibility, &hub);
         registry.add(Arc::new(maker.open(entry, context)?));
     }
 
-    let log_dir = dir.join(LOG_DIR);
-    let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
     let last = replay(&mut recovery, &log_dir, &registry, &catalog, &visibility)?;
     visibility.publish(last);
     let pipeline = if options.read_only {
@@ -102,6 +108,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         cache,
         registry,
         catalog,
+        horizon,
         pipeline,
         recorder,
     );
@@ -175,10 +182,10 @@ fn sync_above(fs: &dyn Fs, dir: &Path) -> Result<()> {
 }
 
 /// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and
-/// a catalogue that was being written.
+/// a catalogue or a horizon that was being written.
 fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
     for name in fs.read_dir(dir)? {
-        if name == CATALOG_TEMPORARY {
+        if name == CATALOG_TEMPORARY || name == HORIZON_TEMPORARY {
             let _ = fs.remove_file(&dir.join(name));
             continue;
         }
@@ -292,6 +299,7 @@ struct EngineMaker<'a> {
     options: &'a Options,
     dir: &'a Path,
     store_id: u64,
+    horizon: &'a Horizon,
 }
 
 impl EngineMaker<'_> {
@@ -317,6 +325,7 @@ impl EngineMaker<'_> {
             memtable: self.options.memtable,
             use_mmap: self.options.mmap_reads,
             read_only: self.options.read_only,
+            floor: self.horizon.floor(entry.id),
             front: Arc::clone(hub) as _,
         }
     }
@@ -360,6 +369,8 @@ pub(crate) fn make_keyspace(
         options: &parts.options,
         dir: &parts.dir,
         store_id: catalog.store_id,
+        // The number is new, so it has no floor.
+        horizon: &Horizon::default(),
     };
     let dir = keyspace_dir(&parts.dir, entry.id);
     if fs.exists(&dir)? {

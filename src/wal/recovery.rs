@@ -92,6 +92,12 @@ impl Recovery {
         Ok(recovery)
     }
 
+    /// First sequence number that the log goes back to; `None` if it has no active segment.
+    pub(crate) fn first_seq(&self) -> Option<SeqNo> {
+        let active = |segment: &&Found| segment.activation().is_some();
+        self.chain.iter().find(active).map(Found::first)
+    }
+
     fn read_headers(&mut self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         if !self.fs.exists(&self.dir)? {

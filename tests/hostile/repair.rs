@@ -83,6 +83,11 @@ pub fn repair(path: &Path, bytes: &mut [u8], store: u64) {
             let sum = checksum(seed_of(&[word(b"hdgrCATL")]), &bytes[..end]);
             put_sum(bytes, end, sum);
         }
+    } else if name == "HORIZON" {
+        if let Some(end) = bytes.len().checked_sub(4) {
+            let sum = checksum(seed_of(&[word(b"hdgrHRZN"), store]), &bytes[..end]);
+            put_sum(bytes, end, sum);
+        }
     } else if name == "CURRENT" {
         current(bytes, owner);
     } else if let Some(digits) = name.strip_prefix("MANIFEST-") {

@@ -114,8 +114,9 @@ fn sectors_swapped() {
     report(format_args!("swapped sectors: {tally:?}"));
 }
 
-/// A store at two moments: files that are there at both, and differ.
-fn two_moments() -> (Sample, Image) {
+/// A store at two moments: files that are there at both, and differ. With `is_short` the log has let go of most of what
+/// happened in between.
+fn two_moments(is_short: bool) -> (Sample, Image) {
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
         options
             .background_threads(0)
@@ -134,6 +135,9 @@ fn two_moments() -> (Sample, Image) {
         keyspaces[at].put(&key, &value).unwrap();
         state[at].insert(key, value);
         states.push(state.clone());
+        if is_short && n < 220 {
+            fill_log(&mut rig, &keyspaces[at]);
+        }
         if n % 40 == 39 {
             rig.db().flush().unwrap();
         }
@@ -153,7 +157,7 @@ fn two_moments() -> (Sample, Image) {
 /// a known limit. What is read is never bytes that were not put, and verify names what does not fit.
 #[test]
 fn pages_of_a_tree_from_an_earlier_moment() {
-    let (sample, earlier) = two_moments();
+    let (sample, earlier) = two_moments(false);
     let (mut noticed, mut harmless, mut unnoticed) = (0, 0, 0);
     for path in trees(&sample) {
         let old = &earlier.files[&path];
@@ -183,31 +187,95 @@ fn pages_of_a_tree_from_an_earlier_moment() {
     ));
 }
 
-/// One whole file as it was earlier.
+/// One whole file as it was earlier. While the log holds what happened since, nothing is lost; when it has let go of
+/// that, the horizon tells.
 #[test]
 fn files_from_an_earlier_moment() {
-    let (sample, earlier) = two_moments();
     let mut tally = Tally::default();
-    let mut unnoticed = Vec::new();
-    for (path, old) in earlier.data_files() {
-        let Some(new) = sample.image.files.get(path) else {
-            continue;
-        };
-        if new == old {
-            continue;
+    for is_short in [false, true] {
+        let (sample, earlier) = two_moments(is_short);
+        for (path, old) in earlier.data_files() {
+            let Some(new) = sample.image.files.get(path).filter(|new| *new != old) else {
+                continue;
+            };
+            assert!(!new.is_empty());
+            let story = format!("{} from earlier", path.display());
+            let fate = sweep_one(&sample, &mut tally, &story, |image| {
+                image.files.insert(path.clone(), old.clone());
+            });
+            // Only of the log's end nobody else knows.
+            assert!(
+                !matches!(fate, Fate::Shorter(_)) || is_log(path),
+                "{story}: {fate:?}"
+            );
+            if is_short && path.ends_with("tree.hdb") {
+                assert!(matches!(fate, Fate::Refused(file) if file.ends_with(path)));
+            }
         }
-        let mut image = sample.image.clone();
-        image.files.insert(path.clone(), old.clone());
-        let fate = match suffer(&sample, &image, Arc::new(SimFs::new()), Path::new("/store")) {
-            Ok(fate) => fate,
-            Err(law) => panic!("{} from earlier: {law}", path.display()),
-        };
-        if matches!(fate, Fate::Shorter(_)) {
-            unnoticed.push(path.clone());
-        }
-        tally.count(&fate);
     }
-    // What was durable is missing, and the rest of the store cannot know: only of the log's end.
-    assert!(unnoticed.iter().all(|path| is_log(path)), "{unnoticed:?}");
     report(format_args!("earlier files: {tally:?}"));
+}
+
+/// A manifest was cut back to an earlier edit, by a power loss with a disk that lied, or a copy that ended early. Each of its
+/// records is intact, and the log had let go of what the lost edits persisted: the store opened, and was
+/// an older one.
+#[test]
+fn a_manifest_cut_back_behind_what_the_log_let_go_of() {
+    let sample = shaped(66, Shape::ShortLog);
+    let manifests = sample.image.data_files();
+    let (path, bytes) = manifests
+        .filter(|(path, _)| path.to_string_lossy().contains("MANIFEST-"))
+        .max_by_key(|(_, bytes)| bytes.len())
+        .expect("a manifest");
+    let mut refused = 0;
+    for len in 0..bytes.len() {
+        let mut image = sample.image.clone();
+        image.files.get_mut(path).expect("a file").truncate(len);
+        let fs = SimFs::new();
+        image.write(&fs, Path::new("/store"));
+        for read_only in [true, false] {
+            let options = tiny(hedgerow::Options::new()).fs(Arc::new(fs.clone()));
+            match options.read_only(read_only).open("/store") {
+                Err(Error::Corruption {
+                    file, offset, what, ..
+                }) => {
+                    if what.contains("was persisted") {
+                        assert!(file.ends_with(path) && offset <= len as u64, "{what}");
+                        refused += 1;
+                        // Whoever salvages what is left finds it as it was.
+                        assert!(Image::of(&fs, Path::new("/store")) == image, "cut to {len}");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => panic!("cut to {len}: {error}"),
+            }
+        }
+    }
+    assert!(
+        refused > 20,
+        "only {refused} cuts were refused for their age"
+    );
+}
+
+/// A keyspace that nobody writes to lags behind the log by whatever others do. That is no damage.
+#[test]
+fn an_idle_keyspace_is_not_called_old() {
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+        .with(|options| options.background_threads(0).background_sync_ms(0));
+    let [idle, busy] = ["idle", "busy"].map(|name| {
+        EngineKind::ALL.map(|engine| rig.keyspace(&format!("{name}-{engine}"), engine))
+    });
+    for keyspace in idle.iter().chain(&busy) {
+        keyspace.put("key", "value").unwrap();
+        keyspace.flush().unwrap();
+    }
+    for _ in 0..20 {
+        fill_log(&mut rig, &busy[1]);
+        rig.db().flush().unwrap();
+    }
+    let first = rig.path().join("wal/0000000000000001.log");
+    assert!(!rig.fs().exists(&first).unwrap(), "segments were let go");
+    drop((idle, busy));
+    rig.abandon();
+    assert_eq!(rig.db().verify().unwrap().problems, [""; 0]);
 }

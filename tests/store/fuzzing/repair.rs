@@ -40,6 +40,14 @@ pub fn catalog(bytes: &mut [u8]) {
     }
 }
 
+/// `HORIZON`.
+pub fn horizon(bytes: &mut [u8], store: u64) {
+    if let Some(body) = bytes.len().checked_sub(4) {
+        let sum = checksum(seed_of(&[word(b"hdgrHRZN"), store]), &bytes[..body]);
+        put(bytes, body, &sum.to_le_bytes());
+    }
+}
+
 /// Frames that follow each other from `at` on: `aligned` to so many bytes.
 fn frames(bytes: &mut [u8], mut at: usize, seed: u64, aligned: usize) {
     while let Some(len) = u32_at(bytes, at + 4) {
@@ -254,6 +262,7 @@ pub fn image(image: &mut Image, page_size: usize) {
         let (first, second) = (names.next().unwrap_or_default(), names.next());
         match (first, second) {
             ("CATALOG", None) => catalog(bytes),
+            ("HORIZON", None) => horizon(bytes, store),
             ("wal", Some(name)) => {
                 if let Some(number) = number_in(name, "", ".log") {
                     segment(bytes, store, number);
@@ -284,7 +293,7 @@ pub fn rebind(image: &mut Image, store: u64, page_size: usize) {
     for (path, bytes) in &mut image.files {
         let name = path.file_name().and_then(|name| name.to_str());
         match name.unwrap_or_default() {
-            "CATALOG" => put(bytes, 12, &store),
+            "CATALOG" | "HORIZON" => put(bytes, 12, &store),
             "tree.hdb" => {
                 put(bytes, 16, &store);
                 put(bytes, page_size + 16, &store);
