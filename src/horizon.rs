@@ -1,10 +1,13 @@
-//! The horizon: how far back the log goes, and what keyspaces had persisted when the rest was let go.
+//! The horizon: what the log reaches from and to, and what keyspaces had persisted when the rest was let go.
 //!
-//! One small file, `HORIZON`, replaced as a whole before segments of the log are let go (docs/format.md, "Horizon").
-//! A keyspace's own files say up to where they hold its operations. Intact files of an earlier moment say less; while
+//! One small file, `HORIZON`, replaced as a whole before segments of the log are let go, and when the store is closed
+//! (docs/format.md, "Horizon").
+//!
+//! It is the witness of what no other file can tell. A keyspace's own files say up to where they hold its operations. Intact files of an earlier moment say less; while
 //! the log goes back so far, replay makes up for it. The horizon tells when it no longer does: the file of
 //! an idle keyspace may lag behind the log by any number of operations of other keyspaces, so its number
-//! alone proves nothing.
+//! alone proves nothing. And the last records of the log are followed by none that would say that they
+//! were durable: when they are damaged, they look like writes that a power loss cut short.
 //!
 //! Invariants:
 //! - H1: what is in the file is true of the disk: a keyspace's floor was durable in its own files before it was written
@@ -12,6 +15,7 @@
 //! - H2: a segment is let go only after a horizon is durable that says so. So every operation that the log lacks
 //!   is at or below the floor of its keyspace, and a keyspace that says less than its floor has lost something.
 //! - H3: a store without the file has a log that goes back to the first operation.
+//! - H4: everything up to the end was durable in the log before it was written here.
 
 use std::path::Path;
 
@@ -28,8 +32,8 @@ pub(crate) const HORIZON_FILE: &str = "HORIZON";
 pub(crate) const HORIZON_TEMPORARY: &str = "HORIZON.tmp";
 const MAGIC: &[u8; 8] = b"hdgrHRZN";
 const VERSION: u32 = 1;
-/// Magic, version, store id, first, count, checksum.
-const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 8 + 4 + 4;
+/// Magic, version, store id, first, end, count, checksum.
+const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4 + 4;
 /// Keyspace and floor.
 const FLOOR_LEN_BYTES: usize = 4 + 8;
 
@@ -38,6 +42,8 @@ const FLOOR_LEN_BYTES: usize = 4 + 8;
 pub(crate) struct Horizon {
     /// The log holds every operation from here on.
     pub(crate) first: SeqNo,
+    /// The log was durable up to here.
+    pub(crate) end: SeqNo,
     /// What each keyspace had persisted, rising by keyspace.
     pub(crate) floors: Vec<(KeyspaceId, SeqNo)>,
 }
@@ -46,6 +52,7 @@ impl Default for Horizon {
     fn default() -> Self {
         Self {
             first: SeqNo::ZERO.next(),
+            end: SeqNo::ZERO,
             floors: Vec::new(),
         }
     }
@@ -92,10 +99,10 @@ impl Horizon {
         }
         let starts = match log_first {
             Some(first) => format!("begins with operation {first}"),
-            None if self.first == Self::default().first => return Ok(()),
+            None if *self == Self::default() => return Ok(()),
             None => "has no segment".into(),
         };
-        if self.first == Self::default().first {
+        if *self == Self::default() {
             return Err(Error::corruption(
                 &dir.join(HORIZON_FILE),
                 0,
@@ -118,6 +125,7 @@ impl Horizon {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&store_id.to_le_bytes());
         out.extend_from_slice(&self.first.0.to_le_bytes());
+        out.extend_from_slice(&self.end.0.to_le_bytes());
         out.extend_from_slice(&(self.floors.len() as u32).to_le_bytes());
         for (keyspace, floor) in &self.floors {
             out.extend_from_slice(&keyspace.0.to_le_bytes());
@@ -166,6 +174,7 @@ impl Horizon {
             _ => Err(Truncated),
         };
         let first = seq(reader)?;
+        let end = seq(reader)?;
         let count = reader.u32()?;
         let mut floors: Vec<(KeyspaceId, SeqNo)> = Vec::new();
         for _ in 0..count {
@@ -175,11 +184,10 @@ impl Horizon {
             }
             floors.push((keyspace, seq(reader)?));
         }
-        // The first operation is never let go of without a horizon that lies behind it.
-        if !reader.is_empty() || first <= Self::default().first {
+        if !reader.is_empty() || first < Self::default().first {
             return Err(Truncated);
         }
-        Ok(Self { first, floors })
+        Ok(Self { first, end, floors })
     }
 }
 
@@ -205,6 +213,7 @@ mod tests {
     fn sample() -> Horizon {
         Horizon {
             first: SeqNo(300),
+            end: SeqNo(500),
             floors: vec![(KeyspaceId(1), SeqNo(299)), (KeyspaceId(4), SeqNo(7))],
         }
     }
@@ -218,7 +227,7 @@ mod tests {
         let bytes = sample().encode(STORE);
         let expected: &[u8] =
             b"hdgrHRZN\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x2c\x01\0\0\0\0\0\0\
-            \x02\0\0\0\x01\0\0\0\x2b\x01\0\0\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0";
+            \xf4\x01\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x2b\x01\0\0\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
         let sum = checksum(seed(STORE), expected);
         assert_eq!(get_u32(&bytes, bytes.len() - 4), sum);
@@ -249,14 +258,14 @@ mod tests {
         };
         let refused = [
             (SeqNo::ZERO, floors(&[])),
-            (SeqNo(1), floors(&[])),
             (SeqNo(u64::MAX), floors(&[])),
             (first, floors(&[(1, u64::MAX)])),
             (first, floors(&[(2, 5), (1, 5)])),
             (first, floors(&[(2, 5), (2, 5)])),
         ];
         for (first, floors) in refused {
-            let bytes = Horizon { first, floors }.encode(STORE);
+            let end = first;
+            let bytes = Horizon { first, end, floors }.encode(STORE);
             assert!(decode(&bytes).unwrap_err().is_corruption(), "{bytes:x?}");
         }
     }

@@ -253,17 +253,39 @@ impl Parts {
                 |keyspace: &Arc<OpenKeyspace>| (keyspace.id, keyspace.engine.persisted_seq());
             let new = Horizon {
                 first,
+                end: log.synced_seq(),
                 floors: self.registry.all().iter().map(floor).collect(),
             };
             if planted("log-let-go-before-its-horizon") {
-                log.retire(Some(needed))?;
+                log.retire(Some(first))?;
             }
             if !planted("horizon-not-written") {
                 new.store(&*self.options.fs, &self.dir, self.store_id)?;
             }
             *horizon = new;
         }
-        log.retire(Some(needed))
+        // Not `needed`: segments that began meanwhile are not in the horizon.
+        let beyond = planted("more-let-go-than-the-horizon-says");
+        log.retire(Some(if beyond { needed } else { first }))
+    }
+
+    /// Says how far the log is durable, so that damage of its last records can be told from a torn tail. The store is
+    /// being closed.
+    fn note_end(&self) -> Result<()> {
+        let Some(log) = self.hub.log() else {
+            return Ok(());
+        };
+        let mut horizon = self.horizon.lock();
+        let end = log.synced_seq();
+        if end > horizon.end {
+            let new = Horizon {
+                end,
+                ..horizon.clone()
+            };
+            new.store(&*self.options.fs, &self.dir, self.store_id)?;
+            *horizon = new;
+        }
+        Ok(())
     }
 
     /// Compares catalogue and horizon with what is on the disk.
@@ -479,6 +501,10 @@ impl Store {
             Some(_) => self.parts.hub.sync_log(),
             None => Ok(()),
         };
+        if synced.is_ok() {
+            // Best effort: everything is durable, only a witness is missing.
+            let _ = self.parts.note_end();
+        }
         if let Some(recorder) = &self.parts.recorder {
             recorder.finish();
         }
