@@ -247,6 +247,43 @@ fn a_manifest_cut_back_behind_what_the_log_let_go_of() {
     );
 }
 
+/// The oldest segments of the log were missing: that looked as if they had been let go of, and the commits in them
+/// were gone. Without its horizon a log that has let segments go is refused as well.
+#[test]
+fn the_beginning_of_the_log_is_missing() {
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+        .with(|options| options.background_threads(0).background_sync_ms(0));
+    let keyspace = rig.keyspace("keyspace", EngineKind::Lsm);
+    let put = |n: u8| keyspace.put([n], vec![n; 40_000]).unwrap();
+    (0..4).for_each(put);
+    keyspace.flush().unwrap();
+    rig.db().wait_idle().unwrap();
+    // More than the memtable takes is in the log all the same, since nothing flushes it.
+    keyspace.put([4], [4; 40_000]).unwrap();
+    keyspace.put([5], [5; 40_000]).unwrap();
+    let image = Image::of(&**rig.fs(), rig.path());
+    let segments: Vec<_> = image
+        .files
+        .keys()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    assert!(segments.len() >= 2 && !segments[0].ends_with("0000000000000001.log"));
+    for gone in [segments[0].as_path(), Path::new("HORIZON")] {
+        let mut image = image.clone();
+        image.files.remove(gone).expect("a file");
+        let fs = SimFs::new();
+        image.write(&fs, Path::new("/store"));
+        let options = tiny(hedgerow::Options::new()).fs(Arc::new(fs));
+        match options.open("/store") {
+            Err(Error::Corruption { file, .. }) => {
+                let blamed = if is_log(gone) { Path::new("wal") } else { gone };
+                assert!(file.ends_with(blamed), "{}", file.display());
+            }
+            other => panic!("{} is missing: {other:?}", gone.display()),
+        }
+    }
+}
+
 /// The last record of the log, which is followed by none that would bear witness, was damaged: it looked like a write that
 /// a power loss had cut short, and an acknowledged commit was gone. A store that was closed has another witness.
 #[test]
