@@ -1,7 +1,7 @@
 //! Pages as they were earlier: writes that the disk reported as done and lost. Each is intact by itself, at its
 //! place and with its fences, so nothing but the fingerprint in the reference tells it from the present one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::btree::engine::FILE_NAME;
@@ -13,6 +13,8 @@ use crate::coding::get_u64;
 const PAGE: usize = 1024;
 const KEYS: u32 = 900;
 const ROUNDS: u32 = 40;
+/// Versions of nodes of one kind that are put in others' places in a test.
+const ENOUGH: u32 = 5;
 
 fn bytes_of(fs: &dyn Fs, path: &Path) -> Vec<u8> {
     let file = fs.open(path, OpenMode::Read).unwrap();
@@ -24,9 +26,8 @@ fn bytes_of(fs: &dyn Fs, path: &Path) -> Vec<u8> {
 /// A tree of three levels whose pages were used many times.
 struct Aged {
     bench: Bench,
-    path: PathBuf,
-    /// The file after each checkpoint.
-    files: Vec<Vec<u8>>,
+    /// The file after each checkpoint, and what it holds.
+    moments: Vec<(Vec<u8>, Map)>,
 }
 
 impl Aged {
@@ -34,9 +35,10 @@ impl Aged {
         let mut bench = Bench::new(fs, dir, PAGE as u32, use_mmap);
         let mut random = Random(5);
         let path = dir.join(FILE_NAME);
-        let mut files = Vec::new();
+        let mut moments = Vec::new();
         for round in 0..ROUNDS {
-            // All keys in the first round; afterwards other values of the same length, so that nodes keep their fences.
+            // All keys in the first round; afterwards other values of the same length, so that nodes keep
+            // their fences.
             let changes = if round == 0 { KEYS } else { 12 };
             for i in 0..changes {
                 let key = match round {
@@ -46,16 +48,12 @@ impl Aged {
                 bench.put(&key.to_be_bytes(), &[round as u8; 40]);
             }
             bench.engine.flush().unwrap();
-            files.push(bytes_of(&*bench.fs, &path));
+            moments.push((bytes_of(&*bench.fs, &path), bench.map.clone()));
         }
-        Self { bench, path, files }
+        Self { bench, moments }
     }
 
-    fn last(&self) -> &[u8] {
-        self.files.last().unwrap()
-    }
-
-    /// The engine over a copy of the file, changed.
+    /// The engine over these bytes.
     fn open(&self, fs: Arc<dyn Fs>, dir: &Path, bytes: &[u8]) -> Result<Arc<dyn Engine>> {
         fs.create_dir_all(dir).unwrap();
         let file = fs.open(&dir.join(FILE_NAME), OpenMode::CreateNew).unwrap();
@@ -70,41 +68,35 @@ impl Aged {
         BTreeEngine::open(context(&fs, dir, options, visibility, front, *use_mmap))
     }
 
-    /// Pages of the nodes in the tree of the last file.
-    fn reachable(&self) -> BTreeSet<usize> {
-        let mut found = BTreeSet::new();
-        let mut todo = vec![Link::from_bits(get_u64(self.last(), 48))];
-        while let Some(link) = todo.pop() {
-            let page = link.page().0 as usize;
-            found.insert(page);
-            let image = &self.last()[page * PAGE..(page + 1) * PAGE];
-            assert!(link.means(image));
-            if node::kind(image) == Some(NodeKind::Inner) {
-                let inner = Inner::from_image(image);
-                todo.extend((0..inner.child_count()).map(|i| inner.child(i)));
-            }
-        }
-        found
+    /// Other versions of a page that is `now` a node, which are nodes of the same level and fences.
+    fn doubles<'a>(&'a self, page: usize, now: &[u8]) -> BTreeSet<&'a [u8]> {
+        let versions = self.moments.iter().filter_map(|(file, _)| {
+            let other = file.get(page * PAGE..(page + 1) * PAGE)?;
+            let is_double = other != now
+                && node::kind(other) == node::kind(now)
+                && node::level(other) == node::level(now)
+                && fences(other) == fences(now);
+            is_double.then_some(other)
+        });
+        versions.collect()
     }
+}
 
-    /// Versions of `page` other than the last one that are nodes with its level and fences.
-    fn doubles(&self, page: usize) -> Vec<&[u8]> {
-        let range = page * PAGE..(page + 1) * PAGE;
-        let last = &self.last()[range.clone()];
-        let mut found: BTreeMap<&[u8], ()> = BTreeMap::new();
-        for file in &self.files {
-            let older = file.get(range.clone()).unwrap_or_default();
-            if !older.is_empty()
-                && older != last
-                && node::kind(older) == node::kind(last)
-                && node::level(older) == node::level(last)
-                && fences(older) == fences(last)
-            {
-                found.insert(older, ());
-            }
+/// Pages of the nodes in the tree of a file.
+fn reachable(file: &[u8]) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![Link::from_bits(get_u64(file, 48))];
+    while let Some(link) = todo.pop() {
+        let page = link.page().0 as usize;
+        found.insert(page);
+        let image = &file[page * PAGE..(page + 1) * PAGE];
+        assert!(link.means(image));
+        if node::kind(image) == Some(NodeKind::Inner) {
+            let inner = Inner::from_image(image);
+            todo.extend((0..inner.child_count()).map(|i| inner.child(i)));
         }
-        found.into_keys().collect()
     }
+    found
 }
 
 fn fences(image: &[u8]) -> (Vec<u8>, Vec<u8>) {
@@ -136,35 +128,39 @@ fn check_values(engine: &Arc<dyn Engine>, map: &Map) -> usize {
     errors
 }
 
-/// Puts older versions of nodes of this kind back, each alone.
-fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)) -> u32 {
+/// Puts another version of a node of this kind in its place, of several nodes in turn, each alone.
+fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)) {
     let mut tried = 0;
-    for page in aged.reachable() {
-        for older in aged.doubles(page).into_iter().take(2) {
-            if node::kind(older) != Some(kind) {
+    for (file, map) in aged.moments.iter().rev() {
+        for page in reachable(file) {
+            let now = &file[page * PAGE..(page + 1) * PAGE];
+            if node::kind(now) != Some(kind) || tried == ENOUGH {
                 continue;
             }
-            let mut bytes = aged.last().to_vec();
-            bytes[page * PAGE..(page + 1) * PAGE].copy_from_slice(older);
+            let Some(other) = aged.doubles(page, now).pop_first() else {
+                continue;
+            };
+            let mut bytes = file.clone();
+            bytes[page * PAGE..(page + 1) * PAGE].copy_from_slice(other);
             let (fs, dir) = fs();
             let engine = aged.open(fs, &dir, &bytes).unwrap();
-            assert!(check_values(&engine, &aged.bench.map) > 0, "page {page}");
+            assert!(check_values(&engine, map) > 0, "page {page}");
             let mut cursor = engine.view().unwrap().cursor();
             let mut scanned = cursor.seek_first();
             while scanned.is_ok() && cursor.is_valid() {
                 let (key, value) = cursor.entry().unwrap();
-                assert_eq!(aged.bench.map[key], value);
+                assert_eq!(map[key], value);
                 scanned = cursor.next();
             }
             assert!(scanned.unwrap_err().is_corruption(), "page {page}");
             let problems = engine.verify().unwrap().problems;
             let offset = format!("byte {}", page * PAGE);
-            let named = |problem: &&String| problem.contains(&offset) && problem.contains("older");
-            assert!(problems.iter().find(named).is_some(), "{problems:#?}");
+            let named = |problem: &String| problem.contains(&offset) && problem.contains("older");
+            assert!(problems.iter().any(named), "{problems:#?}");
             tried += 1;
         }
     }
-    tried
+    assert_eq!(tried, ENOUGH);
 }
 
 /// A leaf of an earlier checkpoint stood at its page again, and lookups took its values for the present ones.
@@ -172,7 +168,7 @@ fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)
 fn an_older_leaf_in_its_old_place_is_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
     let fresh = || -> (Arc<dyn Fs>, PathBuf) { (Arc::new(SimFs::new()), "/ks".into()) };
-    assert!(put_back(&aged, NodeKind::Leaf, fresh) > 5);
+    put_back(&aged, NodeKind::Leaf, fresh);
 }
 
 /// The same of an inner node: everything below it is of an earlier moment too, where it was not overwritten.
@@ -180,7 +176,7 @@ fn an_older_leaf_in_its_old_place_is_noticed() {
 fn an_older_inner_node_in_its_old_place_is_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
     let fresh = || -> (Arc<dyn Fs>, PathBuf) { (Arc::new(SimFs::new()), "/ks".into()) };
-    assert!(put_back(&aged, NodeKind::Inner, fresh) > 2);
+    put_back(&aged, NodeKind::Inner, fresh);
 }
 
 #[test]
@@ -192,8 +188,8 @@ fn older_nodes_are_noticed_through_maps() {
         let number = number.fetch_add(1, Ordering::Relaxed);
         (Arc::new(StdFs::new()), dir.path().join(number.to_string()))
     };
-    assert!(put_back(&aged, NodeKind::Leaf, fresh) > 5);
-    assert!(put_back(&aged, NodeKind::Inner, fresh) > 2);
+    put_back(&aged, NodeKind::Leaf, fresh);
+    put_back(&aged, NodeKind::Inner, fresh);
 }
 
 /// Both meta pages of an earlier checkpoint, over pages that have been used again since. The tree of that
@@ -202,8 +198,9 @@ fn older_nodes_are_noticed_through_maps() {
 fn older_meta_pages_over_pages_used_again_are_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
     let (mut whole, mut noticed) = (0, 0);
-    for older in &aged.files {
-        let mut bytes = aged.last().to_vec();
+    let (last, _) = aged.moments.last().unwrap();
+    for (older, map) in &aged.moments {
+        let mut bytes = last.clone();
         bytes[..2 * PAGE].copy_from_slice(&older[..2 * PAGE]);
         let engine = match aged.open(Arc::new(SimFs::new()), Path::new("/ks"), &bytes) {
             Ok(engine) => engine,
@@ -213,7 +210,7 @@ fn older_meta_pages_over_pages_used_again_are_noticed() {
                 continue;
             }
         };
-        let errors = check_values(&engine, &aged.bench.map_at(engine.persisted_seq()));
+        let errors = check_values(&engine, map);
         assert_eq!(errors == 0, engine.verify().unwrap().is_clean());
         if errors == 0 {
             whole += 1;
@@ -221,8 +218,8 @@ fn older_meta_pages_over_pages_used_again_are_noticed() {
             noticed += 1;
         }
     }
-    // The last one, and perhaps the one before it.
-    assert!((1..4).contains(&whole) && noticed > 30, "{whole} {noticed}");
+    // Whole is the last one, and perhaps those just before it.
+    assert!(whole > 0 && noticed > 10, "{whole} {noticed}");
 }
 
 /// Two parents that refer to one page and mean different versions of it, as hostile files may have it: the
