@@ -43,9 +43,15 @@ fn word_of(link: Link) -> u64 {
     Link::new(PageId(page << TAG_BITS), link.fingerprint()).bits() | DISK
 }
 
+#[inline]
 fn link_in(word: u64) -> Link {
     let link = Link::from_bits(word);
     Link::new(PageId(link.page().0 >> TAG_BITS), link.fingerprint())
+}
+
+#[inline]
+fn pointer_in<T>(word: u64) -> *const T {
+    (word & !TAGS) as usize as *const T
 }
 
 /// A node, owned.
@@ -90,11 +96,9 @@ impl Child {
     unsafe fn from_word(word: u64) -> Self {
         match word & TAGS {
             // SAFETY: by S1 and the caller's promise.
-            LEAF => Self::Leaf(unsafe { Arc::from_raw(word as usize as *const MemLeaf) }),
+            LEAF => Self::Leaf(unsafe { Arc::from_raw(pointer_in(word)) }),
             // SAFETY: by S1 and the caller's promise.
-            INNER => {
-                Self::Inner(unsafe { Arc::from_raw((word & !TAGS) as usize as *const MemInner) })
-            }
+            INNER => Self::Inner(unsafe { Arc::from_raw(pointer_in(word)) }),
             _ => Self::Disk(link_in(word)),
         }
     }
@@ -198,12 +202,10 @@ impl Slot {
         match word & TAGS {
             // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
             // the pin.
-            LEAF => ChildRef::Leaf(unsafe { NodeRef::from_raw(word as usize as *const MemLeaf) }),
+            LEAF => ChildRef::Leaf(unsafe { NodeRef::from_raw(pointer_in(word)) }),
             INNER => {
                 // SAFETY: the same for an inner node.
-                ChildRef::Inner(unsafe {
-                    NodeRef::from_raw((word & !TAGS) as usize as *const MemInner)
-                })
+                ChildRef::Inner(unsafe { NodeRef::from_raw(pointer_in(word)) })
             }
             _ => ChildRef::Disk(link_in(word)),
         }
