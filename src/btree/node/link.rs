@@ -8,8 +8,7 @@
 //! beside the reference.)
 //!
 //! Page and fingerprint share one word, so that a child takes no more room than a page number would,
-//! and an inner node has as many children. With 24 bits one in 16.7 million wrong versions passes;
-//! it was written by the same store at the same page, so what passes is never made of bytes that were not put.
+//! and an inner node has as many children. With 24 bits one in 16.7 million wrong versions passes.
 //! Checksums do not keep anybody from forging a tree, and neither does this.
 
 use super::header::{checksum_of, page_id};
