@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::btree::engine::FILE_NAME;
+use crate::btree::freespace::RUN_BYTES;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, NodeKind};
@@ -192,8 +193,8 @@ fn older_nodes_are_noticed_through_maps() {
     put_back(&aged, NodeKind::Inner, fresh);
 }
 
-/// Both meta pages of an earlier checkpoint, over pages that have been used again since. The tree of that
-/// checkpoint is there as a whole, or the damage shows; it is not mixed with later pages.
+/// Both meta pages of an earlier checkpoint and its freelist, over pages that have been used again since. The tree of
+/// that checkpoint is there as a whole, or the damage shows; it is not mixed with later pages.
 #[test]
 fn older_meta_pages_over_pages_used_again_are_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
@@ -201,12 +202,15 @@ fn older_meta_pages_over_pages_used_again_are_noticed() {
     let (last, _) = aged.moments.last().unwrap();
     for (older, map) in &aged.moments {
         let mut bytes = last.clone();
-        bytes[..2 * PAGE].copy_from_slice(&older[..2 * PAGE]);
+        let [freelist, runs] = [72, 80].map(|at| get_u64(older, at) as usize);
+        let freelist = freelist * PAGE..freelist * PAGE + runs * RUN_BYTES;
+        for range in [0..2 * PAGE, freelist] {
+            bytes[range.clone()].copy_from_slice(&older[range]);
+        }
         let engine = match aged.open(Arc::new(SimFs::new()), Path::new("/ks"), &bytes) {
             Ok(engine) => engine,
             Err(error) => {
                 assert!(error.is_corruption(), "{error}");
-                noticed += 1;
                 continue;
             }
         };
