@@ -25,7 +25,7 @@ pub(crate) const CATALOG_FILE: &str = "CATALOG";
 /// Name of the file while it is written.
 pub(crate) const CATALOG_TEMPORARY: &str = "CATALOG.tmp";
 const MAGIC: &[u8; 8] = b"hdgrCATL";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version, store id, next id, count, checksum.
 const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 4 + 4 + 4;
 /// Id, engine, compression, block size, table size, page size, name length and name.
@@ -92,6 +92,11 @@ impl Catalog {
         }
         *self = new;
         Ok(())
+    }
+
+    /// True if both would be stored alike: not every option is.
+    pub(crate) fn is_stored_like(&self, other: &Self) -> bool {
+        self.encode() == other.encode()
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -256,7 +261,7 @@ mod tests {
     fn golden_bytes() {
         let bytes = sample().encode();
         let expected: &[u8] =
-            b"hdgrCATL\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
+            b"hdgrCATL\x02\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
             \x02\0\0\0\x01\x01\0\x10\0\0\0\0\0\x04\0\0\0\0\0\x40\0\0\x05users";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
         assert_eq!(
@@ -295,7 +300,7 @@ mod tests {
             error,
             Error::UnsupportedFormat {
                 found: 9,
-                supported: 1,
+                supported: VERSION,
                 ..
             }
         ));

@@ -289,6 +289,7 @@ impl Db {
             }
             report.merge(part);
         }
+        self.store.parts.verify_own_files(&mut report)?;
         Ok(report)
     }
 

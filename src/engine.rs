@@ -211,6 +211,9 @@ pub(crate) struct EngineContext {
     pub(crate) use_mmap: bool,
     /// No file may be created, changed or removed; `apply` still works, in memory.
     pub(crate) read_only: bool,
+    /// What the keyspace must have persisted: the log may lack operations up to here. An engine that finds less
+    /// in its files has lost something, and says so before it changes anything.
+    pub(crate) floor: SeqNo,
     /// What the engine may ask of the front.
     pub(crate) front: Arc<dyn Front>,
 }

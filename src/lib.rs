@@ -14,6 +14,7 @@ mod db;
 mod engine;
 mod error;
 pub mod fs;
+mod horizon;
 mod hub;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

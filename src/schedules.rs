@@ -160,7 +160,9 @@ impl Rig {
         fs.create_dir_all(Path::new(DIR)).unwrap();
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut recovery = Recovery::open(Arc::clone(&shared), Path::new(DIR), STORE).unwrap();
-        recovery.replay(SeqNo::ZERO, &mut |_, _, _| Ok(())).unwrap();
+        recovery
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .unwrap();
         let config = WalConfig {
             segment_bytes: 512,
             use_mmap: false,
@@ -242,7 +244,9 @@ impl Rig {
     fn recovered(&self) -> SeqNo {
         let shared: Arc<dyn Fs> = Arc::new(self.fs.crash());
         let mut recovery = Recovery::open(shared, Path::new(DIR), STORE).unwrap();
-        recovery.replay(SeqNo::ZERO, &mut |_, _, _| Ok(())).unwrap()
+        recovery
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .unwrap()
     }
 }
 

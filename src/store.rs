@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::cache::BlockCache;
-use crate::catalog::Catalog;
+use crate::catalog::{CATALOG_FILE, Catalog};
 use crate::commit::{Change, Pipeline};
-use crate::engine::{Front, Pressure, Work};
+use crate::engine::{Front, Pressure, VerifyReport, Work};
 use crate::error::{Error, Result};
 use crate::fs::FsLock;
+use crate::horizon::{HORIZON_FILE, Horizon};
 use crate::hub::Hub;
 use crate::options::{Durability, Options};
 use crate::registry::{OpenKeyspace, Registry};
@@ -45,6 +46,9 @@ pub(crate) struct Parts {
     /// The catalogue as it is on disk. Guards making and dropping keyspaces, over I/O: neither
     /// readers nor writers take it.
     pub(crate) catalog: Mutex<Catalog>,
+    /// The horizon as it is on disk. Guards letting go of log segments, over I/O.
+    horizon: Mutex<Horizon>,
+    store_id: u64,
     /// None in a read-only store.
     pub(crate) pipeline: Option<Pipeline>,
     pub(crate) throttle: Throttle,
@@ -80,6 +84,7 @@ impl Parts {
         cache: Arc<BlockCache>,
         registry: Registry,
         catalog: Catalog,
+        horizon: Horizon,
         pipeline: Option<Pipeline>,
         recorder: Option<Arc<Recorder>>,
     ) -> Self {
@@ -90,7 +95,9 @@ impl Parts {
             visibility,
             cache,
             registry,
+            store_id: catalog.store_id,
             catalog: Mutex::new(catalog),
+            horizon: Mutex::new(horizon),
             pipeline,
             throttle: Throttle::new(),
             recorder,
@@ -232,12 +239,81 @@ impl Parts {
         log.would_retire_after(seq).then(|| Arc::clone(keyspace))
     }
 
-    /// Lets go of the segments that no keyspace needs.
+    /// Lets go of the segments that no keyspace needs, once a horizon says so (H2).
     fn retire_log(&self) -> Result<()> {
-        match self.hub.log() {
-            Some(log) => log.retire(Some(self.oldest_needed())),
-            None => Ok(()),
+        let Some(log) = self.hub.log() else {
+            return Ok(());
+        };
+        let mut horizon = self.horizon.lock();
+        let needed = self.oldest_needed();
+        let first = log.first_after_retiring(needed);
+        if first > horizon.first {
+            // Taken after `needed`: what a keyspace has persisted only rises.
+            let floor =
+                |keyspace: &Arc<OpenKeyspace>| (keyspace.id, keyspace.engine.persisted_seq());
+            let new = Horizon {
+                first,
+                end: log.synced_seq(),
+                floors: self.registry.all().iter().map(floor).collect(),
+            };
+            if planted("log-let-go-before-its-horizon") {
+                log.retire(Some(first))?;
+            }
+            if !planted("horizon-not-written") {
+                new.store(&*self.options.fs, &self.dir, self.store_id)?;
+            }
+            *horizon = new;
         }
+        // Not `needed`: segments that began meanwhile are not in the horizon.
+        let beyond = planted("more-let-go-than-the-horizon-says");
+        log.retire(Some(if beyond { needed } else { first }))
+    }
+
+    /// Says how far the log is durable, so that damage of its last records can be told from a torn tail. The store is
+    /// being closed.
+    fn note_end(&self) -> Result<()> {
+        let Some(log) = self.hub.log() else {
+            return Ok(());
+        };
+        let mut horizon = self.horizon.lock();
+        let end = log.synced_seq();
+        if end > horizon.end {
+            let new = Horizon {
+                end,
+                ..horizon.clone()
+            };
+            new.store(&*self.options.fs, &self.dir, self.store_id)?;
+            *horizon = new;
+        }
+        Ok(())
+    }
+
+    /// Compares catalogue and horizon with what is on the disk.
+    pub(crate) fn verify_own_files(&self, report: &mut VerifyReport) -> Result<()> {
+        let fs = &*self.options.fs;
+        let mut judge = |same: Result<bool>, name: &str| {
+            report.files += 1;
+            match same {
+                Ok(true) => {}
+                Ok(false) => {
+                    let path = self.dir.join(name);
+                    let problem = format!("{}: the file is not the one in use", path.display());
+                    report.problems.push(problem);
+                }
+                Err(error) if error.is_corruption() => report.problems.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        };
+        let catalog = self.catalog.lock();
+        let is_same = |stored: Option<Catalog>| stored.is_some_and(|s| s.is_stored_like(&catalog));
+        judge(Catalog::load(fs, &self.dir).map(is_same), CATALOG_FILE)?;
+        drop(catalog);
+        let horizon = self.horizon.lock();
+        let stored = Horizon::load(fs, &self.dir, self.store_id);
+        // A replacement that reported an error may have worked, and is true as well (H1).
+        let fits = |stored: Horizon| stored == *horizon || stored.first > horizon.first;
+        judge(stored.map(fits), HORIZON_FILE)
     }
 
     /// The first sequence number that recovery would need from the log.
@@ -425,6 +501,10 @@ impl Store {
             Some(_) => self.parts.hub.sync_log(),
             None => Ok(()),
         };
+        if synced.is_ok() {
+            // Best effort: everything is durable, only a witness is missing.
+            let _ = self.parts.note_end();
+        }
         if let Some(recorder) = &self.parts.recorder {
             recorder.finish();
         }

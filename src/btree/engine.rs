@@ -20,6 +20,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::fs::{File, OpenMode};
 use crate::kv::Value;
+use crate::teeth::planted;
 use crate::types::{PageId, SeqNo};
 
 /// Name of the page file in the keyspace's directory.
@@ -264,6 +265,16 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
             });
         }
     };
+    if meta.persisted_seq < context.floor && !planted("meta-below-its-floor-accepted") {
+        return Err(Error::corruption(
+            file.path(),
+            stale.map_or(0, |page| (1 - page) * page_size),
+            format!(
+                "the tree ends with operation {}, but operation {} was persisted",
+                meta.persisted_seq, context.floor
+            ),
+        ));
+    }
     if u64::from(meta.page_size) != page_size {
         return Err(Error::corruption(
             file.path(),

@@ -279,6 +279,7 @@ fn context(
         memtable: crate::options::MemtableKind::default(),
         use_mmap,
         read_only: false,
+        floor: SeqNo::ZERO,
         front: Arc::clone(front) as Arc<dyn Front>,
     }
 }

@@ -13,8 +13,8 @@ pub use ground::{
     RecordsEnd, append_record, checksum, common_prefix_len, frame_header, head32, head64,
     prefix_end, read_records, seed_of, shortest_separator,
 };
-/// Batches as the log has them, and the catalogue.
-pub use ops::{Op, catalog_round_trip, decode_batch, encode_batch};
+/// Batches as the log has them, the catalogue, and the horizon.
+pub use ops::{Op, catalog_round_trip, decode_batch, encode_batch, horizon_round_trip};
 
 /// The memtable's indexes, merged cursors, and the manifest.
 pub mod lsm {

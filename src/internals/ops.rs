@@ -1,10 +1,10 @@
-//! Windows into batches and the catalogue.
+//! Windows into batches, the catalogue and the horizon.
 
 use std::path::Path;
 
 use crate::error::Result;
 use crate::types::KeyspaceId;
-use crate::{batch, catalog, engine};
+use crate::{batch, catalog, engine, horizon};
 
 /// An operation of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,11 @@ pub fn encode_batch(ops: &[(u32, Op<'_>)]) -> Vec<u8> {
         batch::encode_op(&mut out, &(*op).into());
     }
     out
+}
+
+/// Decodes a horizon and encodes it again.
+pub fn horizon_round_trip(bytes: &[u8]) -> Result<Vec<u8>> {
+    horizon::round_trip(bytes, Path::new("HORIZON"))
 }
 
 /// Decodes a catalogue and encodes it again.

@@ -139,8 +139,13 @@ impl LsmEngine {
 
     /// Opens the tree in `ctx.dir`. It holds exactly what was persisted.
     pub(crate) fn open(ctx: EngineContext) -> Result<Arc<Self>> {
-        let (manifest, contents) =
-            Manifest::open(Arc::clone(&ctx.fs), &ctx.dir, identity(&ctx), ctx.read_only)?;
+        let (manifest, contents) = Manifest::open(
+            Arc::clone(&ctx.fs),
+            &ctx.dir,
+            identity(&ctx),
+            ctx.floor,
+            ctx.read_only,
+        )?;
         Self::with_manifest(ctx, manifest, contents)
     }
 
@@ -905,7 +910,7 @@ impl LsmEngine {
             ..identity(&self.ctx)
         };
         report.files += 1;
-        let mut stored = match Manifest::open(fs, &self.ctx.dir, identity, true) {
+        let mut stored = match Manifest::open(fs, &self.ctx.dir, identity, self.ctx.floor, true) {
             Ok((_, stored)) => stored,
             Err(error) if error.is_corruption() => {
                 report.problems.push(error.to_string());

@@ -242,11 +242,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest that counts. `identity.block_size_bytes` is taken from the file.
+    /// Reads the manifest that counts, which must say that everything up to `floor` is persisted.
+    /// `identity.block_size_bytes` is taken from the file.
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
         identity: Identity,
+        floor: SeqNo,
         read_only: bool,
     ) -> Result<(Self, Contents)> {
         let number = read_current(&*fs, dir, &identity)?;
@@ -301,6 +303,14 @@ impl Manifest {
                 Step::End | Step::Torn { .. } => break,
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
+        }
+        if contents.persisted_seq < floor && !planted("manifest-below-its-floor-accepted") {
+            // It was cut, or is of an earlier moment: the edits that are missing were acknowledged.
+            let persisted = contents.persisted_seq;
+            let what = format!(
+                "the manifest ends with operation {persisted}, but operation {floor} was persisted"
+            );
+            return damage(reader.offset(), &what);
         }
         let mut manifest = Self {
             fs,

@@ -277,6 +277,18 @@ impl Log {
         segments.live.back().expect("one is active").first > seq
     }
 
+    /// First sequence number in the oldest segment that [`retire`](Self::retire) would keep.
+    pub(crate) fn first_after_retiring(&self, oldest_needed: SeqNo) -> SeqNo {
+        let segments = self.segments.lock();
+        let later = segments.live.iter().skip(1);
+        let front = segments.live.front().expect("one is active");
+        later
+            .map(|segment| segment.first)
+            .take_while(|first| *first <= oldest_needed)
+            .last()
+            .unwrap_or(front.first)
+    }
+
     /// First sequence number in the oldest live segment.
     #[cfg(test)]
     pub(crate) fn oldest_seq(&self) -> SeqNo {

@@ -35,8 +35,9 @@
 //!
 //! Lacking on purpose: compression, records that span segments, several writers, archiving.
 //!
-//! What cannot be told: damage to records behind the last witness of W4 looks like a torn tail. The newest segment's
-//! activation is such a witness for everything that an earlier run of the store left.
+//! What cannot be told here: damage to records behind the last witness of W4 looks like a torn tail. The newest segment's
+//! activation is such a witness for everything that an earlier run of the store left, and whoever opens the log may
+//! know more ([`Recovery::replay`]).
 
 use std::path::Path;
 

@@ -92,6 +92,12 @@ impl Recovery {
         Ok(recovery)
     }
 
+    /// First sequence number that the log goes back to; `None` if it has no active segment.
+    pub(crate) fn first_seq(&self) -> Option<SeqNo> {
+        let active = |segment: &&Found| segment.activation().is_some();
+        self.chain.iter().find(active).map(Found::first)
+    }
+
     fn read_headers(&mut self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         if !self.fs.exists(&self.dir)? {
@@ -208,9 +214,15 @@ impl Recovery {
 
     /// Visits every valid record in commit order, with its first and last sequence number; those that end
     /// below `from` may be left out. A torn tail ends the log silently; damage is
-    /// [`Error::Corruption`]. Returns the last sequence number in the log; if it holds no record, the one before
+    /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was durable as others
+    /// know. Returns the last sequence number in the log; if it holds no record, the one before
     /// the first that its newest segment announces; zero for a new log.
-    pub(crate) fn replay(&mut self, from: SeqNo, visit: &mut Visit<'_>) -> Result<SeqNo> {
+    pub(crate) fn replay(
+        &mut self,
+        from: SeqNo,
+        durable: SeqNo,
+        visit: &mut Visit<'_>,
+    ) -> Result<SeqNo> {
         // The next number expected, once the oldest segment has told.
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
@@ -242,13 +254,16 @@ impl Recovery {
             // The log ends here, or the rest is damaged. Later segments and
             // what follows in this one may know (W4).
             let seed = segment_seed(self.store_id, segment.number);
-            let is_damaged =
-                bears_witness(&bytes, at, seed, next) || self.later_witness(index + 1, next)?;
+            let is_damaged = next <= durable
+                || bears_witness(&bytes, at, seed, next)
+                || self.later_witness(index + 1, next)?;
             if is_damaged && !planted("damage-taken-for-a-torn-tail") {
                 return Err(Error::corruption(
                     &segment.path,
                     at as u64,
-                    format!("the record of sequence number {next}, which was durable, is damaged"),
+                    format!(
+                        "the record of sequence number {next}, which was durable, is damaged or missing"
+                    ),
                 ));
             }
             self.witnessed = witnessed;
@@ -257,7 +272,7 @@ impl Recovery {
         }
         // No active segment at all.
         let last = expected.map_or(SeqNo::ZERO, SeqNo::prev);
-        if self.later_witness(self.chain.len(), last.next())? {
+        if last < durable || self.later_witness(self.chain.len(), last.next())? {
             return Err(Error::corruption(
                 &self.dir,
                 0,

@@ -76,7 +76,7 @@ impl Oracle {
 fn recover(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(Recovery, Vec<Entry>, SeqNo)> {
     let mut recovery = Recovery::open(Arc::clone(fs), dir, STORE)?;
     let mut found = Vec::new();
-    let last = recovery.replay(SeqNo::ZERO, &mut |first, last, payload| {
+    let last = recovery.replay(SeqNo::ZERO, SeqNo::ZERO, &mut |first, last, payload| {
         found.push(Entry {
             first,
             last,
@@ -491,7 +491,7 @@ fn replay_skips_whole_segments_below_the_start() {
     for from in 0..14 {
         let mut recovery = Recovery::open(Arc::clone(&fs), DIR.as_ref(), STORE).unwrap();
         let mut found = Vec::new();
-        let last = recovery.replay(SeqNo(from), &mut |first, _, _| {
+        let last = recovery.replay(SeqNo(from), SeqNo::ZERO, &mut |first, _, _| {
             found.push(first);
             Ok(())
         });

@@ -70,7 +70,7 @@ pub fn recover(
 ) -> Result<(Vec<(u64, u64, Vec<u8>)>, u64)> {
     let mut recovery = Recovery::open(Arc::clone(fs), dir, store_id)?;
     let mut records = Vec::new();
-    let last = recovery.replay(SeqNo(from), &mut |first, last, payload| {
+    let last = recovery.replay(SeqNo(from), SeqNo::ZERO, &mut |first, last, payload| {
         records.push((first.0, last.0, payload.to_vec()));
         Ok(())
     })?;
@@ -94,7 +94,7 @@ impl Writer {
         use_mmap: bool,
     ) -> Result<Self> {
         let mut recovery = Recovery::open(Arc::clone(fs), dir, store_id)?;
-        let last = recovery.replay(SeqNo::ZERO, &mut |_, _, _| Ok(()))?;
+        let last = recovery.replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))?;
         let config = WalConfig {
             segment_bytes,
             use_mmap,

@@ -1,10 +1,13 @@
 //! Faults that were found once, each named and with its story; and the seeds that found them.
 
-use hedgerow::{Durability, EngineKind, Kv, KvRead};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use hedgerow::{Durability, EngineKind, Kv, KvRead, Options};
 
 use crate::conformance::helpers::{Map, assert_holds};
 use crate::random::Random;
-use crate::rig::{Place, Rig, Sizes};
+use crate::rig::{Place, Rig, Sizes, tiny};
 
 /// Seeds of random operations that failed once. They run before all others. A seed means what it meant
 /// only as long as nothing about the drawing of operations changes, so each fault has a
@@ -38,6 +41,44 @@ fn a_page_cached_before_the_file_was_cut_is_not_read_after_it_grew() {
     }
     assert_eq!(keyspace.iter().count(), 20);
     assert!(rig.db().verify().unwrap().is_clean());
+}
+
+/// Seen once in the conformance suite on a busy machine: a segment began while the horizon was being written, and the log let go
+/// of more than the horizon said. The next open missed the oldest segments.
+#[test]
+fn a_segment_that_begins_while_the_horizon_is_written_is_not_the_oldest() {
+    let mut rig =
+        Rig::new(Place::Memory, Sizes::Tiny).with(|options| options.background_threads(0));
+    let keyspace = rig.keyspace("keyspace", EngineKind::Lsm);
+    // A segment takes one of them.
+    let put = |n: u8| keyspace.put([n], vec![n; 40_000]).unwrap();
+    (0..4).for_each(put);
+    keyspace.flush().unwrap();
+    let images = Arc::new(Mutex::new(Vec::new()));
+    rig.mem().on_change({
+        let (keyspace, images) = (keyspace.clone(), Arc::clone(&images));
+        let (began, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        move |fs, operation| {
+            let replaces = operation.op == "rename" && operation.path.ends_with("HORIZON.tmp");
+            if replaces && !began.swap(true, Ordering::Relaxed) {
+                keyspace.put([4], vec![4; 40_000]).unwrap();
+                ended.store(true, Ordering::Relaxed);
+            }
+            if ended.load(Ordering::Relaxed) {
+                images.lock().unwrap().push(fs.killed());
+            }
+        }
+    });
+    rig.db().wait_idle().unwrap();
+    rig.mem().clear_hook();
+    let images = std::mem::take(&mut *images.lock().unwrap());
+    assert!(images.len() > 3, "segments were let go");
+    for image in images {
+        let options = tiny(Options::new()).fs(Arc::new(image));
+        let db = options.open(rig.path()).unwrap();
+        let keyspace = db.existing_keyspace("keyspace").unwrap().expect("listed");
+        assert_eq!(keyspace.iter().count(), 5);
+    }
 }
 
 /// Seen twice in the conformance suite on a busy machine: `verify` read the number of the next

@@ -142,6 +142,7 @@ impl World {
             memtable: crate::options::MemtableKind::default(),
             use_mmap: true,
             read_only: self.read_only,
+            floor: SeqNo::ZERO,
             front: Arc::new(TestFront::default()),
         }
     }

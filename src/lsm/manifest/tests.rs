@@ -30,7 +30,7 @@ fn dir() -> PathBuf {
 }
 
 fn open(fs: &SimFs) -> Result<(Manifest, Contents)> {
-    Manifest::open(Arc::new(fs.clone()), &dir(), IDENTITY, false)
+    Manifest::open(Arc::new(fs.clone()), &dir(), IDENTITY, SeqNo::ZERO, false)
 }
 
 /// Makes a manifest of `edits` edits, each of which adds table `n` and removes table `n - 2`.
@@ -168,7 +168,7 @@ fn a_manifest_of_another_store_or_keyspace_is_refused() {
             ..IDENTITY
         },
     ] {
-        let opened = Manifest::open(Arc::new(fs.clone()), &dir(), identity, false);
+        let opened = Manifest::open(Arc::new(fs.clone()), &dir(), identity, SeqNo::ZERO, false);
         assert!(opened.unwrap_err().is_corruption());
     }
 }

@@ -438,7 +438,9 @@ fn write_on(db: &Db) -> hedgerow::Result<()> {
 fn check_files(fs: &SimFs, db: &Db) -> Result<(), String> {
     let list = |dir: &Path| fs.read_dir(dir).map_err(|e| e.to_string());
     let root = Path::new(STORE);
-    let mut needed: HashSet<String> = ["CATALOG", "LOCK", "wal"].map(String::from).into();
+    let mut needed: HashSet<String> = ["CATALOG", "HORIZON", "LOCK", "wal"]
+        .map(String::from)
+        .into();
     for info in db.keyspaces() {
         let dir = format!("ks-{:08}", info.id);
         let names = list(&root.join(&dir))?;

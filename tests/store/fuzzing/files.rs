@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, OpenMode, SimFs};
-use hedgerow::internals::{append_record, catalog_round_trip, lsm, table, wal};
+use hedgerow::internals::{append_record, catalog_round_trip, horizon_round_trip, lsm, table, wal};
 use hedgerow::trace::Reader;
 
 use super::stores::{self, PAGE, STORE};
@@ -28,12 +28,15 @@ pub fn in_keyspace(id: u32, name: &str) -> PathBuf {
     Path::new(&format!("ks-{id:08}")).join(name)
 }
 
-/// The catalogue, by itself and in a store.
+/// The catalogue or the horizon, by itself and in a store.
 pub fn catalog(input: &[u8]) {
     let Some((flags, bytes)) = Flags::split(input) else {
         return;
     };
     let mut bytes = bytes.to_vec();
+    if flags.other() {
+        return horizon(bytes, flags);
+    }
     if flags.repaired() {
         repair::catalog(&mut bytes);
     }
@@ -45,6 +48,20 @@ pub fn catalog(input: &[u8]) {
     image.files.insert("CATALOG".into(), bytes);
     let opened = stores::open_and_use(&image);
     assert!(!opened || decoded.is_ok(), "a bad catalogue was taken");
+}
+
+fn horizon(mut bytes: Vec<u8>, flags: Flags) {
+    if flags.repaired() {
+        repair::horizon(&mut bytes, STORE);
+    }
+    let decoded = horizon_round_trip(&bytes);
+    if let Ok(again) = &decoded {
+        assert_eq!(*again, bytes, "another horizon was encoded");
+    }
+    let mut image = stores::small().clone();
+    image.files.insert("HORIZON".into(), bytes);
+    let opened = stores::open_and_use(&image);
+    assert!(!opened || decoded.is_ok(), "a bad horizon was taken");
 }
 
 /// An edit of the manifest, and the manifest in a store.

@@ -13,7 +13,7 @@ use hedgerow::trace::{TraceOptions, ValueMode};
 use hedgerow::{Durability, EngineKind, Kv, KvRead};
 
 use super::stores::{self, PAGE, STORE};
-use super::{files, pages};
+use super::{Flags, files, pages};
 use crate::image::Image;
 use crate::random::{Random, Source};
 
@@ -31,10 +31,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
         ("decompress", decompress()),
         ("btree_page", btree_page()),
         ("key_order", random(31, &[40, 200, 900])),
-        (
-            "catalog",
-            raw_and_repaired(stores::file(stores::small(), "CATALOG")),
-        ),
+        ("catalog", catalog()),
         ("manifest", manifest()),
         ("table_file", table_file()),
         ("tree_file", tree_file()),
@@ -55,6 +52,24 @@ fn named(name: &str, flags: u8, bytes: &[u8]) -> (String, Vec<u8>) {
 /// The same bytes as they are, and with repairs that change nothing.
 fn raw_and_repaired(bytes: &[u8]) -> Seeds {
     vec![named("raw", 0, bytes), named("repaired", 1, bytes)]
+}
+
+/// Catalogues, then horizons: one that the keyspaces fulfil, and one that they do not.
+fn catalog() -> Seeds {
+    let mut seeds = raw_and_repaired(stores::file(stores::small(), "CATALOG"));
+    for (name, floor) in [("horizon", stores::SMALL_OPS / 2), ("horizon-above", 1000)] {
+        let mut bytes = b"hdgrHRZN\x01\0\0\0".to_vec();
+        bytes.extend_from_slice(&STORE.to_le_bytes());
+        // The log goes back to the first operation, and its end has no witness.
+        bytes.extend_from_slice(&1u64.to_le_bytes());
+        bytes.extend_from_slice(&0u64.to_le_bytes());
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(&files::LSM.to_le_bytes());
+        bytes.extend_from_slice(&floor.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        seeds.push(named(name, Flags::OTHER | Flags::REPAIRED, &bytes));
+    }
+    seeds
 }
 
 /// Random bytes of these lengths.
