@@ -15,6 +15,8 @@ mod image;
 mod lockstep;
 #[path = "../../tests/store/random.rs"]
 mod random;
+#[path = "../../tests/store/repair/mod.rs"]
+mod repair;
 #[path = "../../tests/store/sizes.rs"]
 mod sizes;
 

@@ -5,8 +5,8 @@
 //!
 //! 1. *Seal.* With the writer's mutex: the present tree becomes immutable; what it took off the books
 //!    ([`Interval`]) comes along. Commits go on in copies.
-//! 2. *Write*, without locks: nodes in key order, children before parents, each to a place that
-//!    nothing refers to; overflow values; the freelist. A change over a page is merged here.
+//! 2. *Write*, without locks: nodes in key order, children before parents, which hold the fingerprints of
+//!    their children, each to a place that nothing refers to; overflow values; the freelist. A change over a page is merged here.
 //! 3. *Sync.* Then the log is made durable up to the last operation of the sealed tree (E3): a power
 //!    loss must not keep an operation here that an earlier one, in the log, did not survive.
 //! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`super::meta`] for the order).
@@ -32,9 +32,9 @@ use crossbeam_epoch::Guard;
 use super::freespace::{FreeSpace, Run, encode_runs};
 use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
 use super::meta::{META_BYTES, Meta};
-use super::node;
 use super::node::inner::{self, Inner};
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
+use super::node::{self, Link};
 use super::slot::{Child, ChildRef, Slot};
 use super::tree::Tree;
 use super::writer::Interval;
@@ -149,7 +149,7 @@ struct Written {
 /// Where a node in memory was written.
 #[derive(Clone, Copy)]
 struct NewPlace {
-    page: PageId,
+    link: Link,
     pages: u64,
     /// Of a leaf.
     entries: u64,
@@ -294,7 +294,7 @@ impl Tree {
         let freelist = if freelist_pages == 0 {
             PageId(0)
         } else {
-            output.allocate(freelist_pages)
+            output.allocate(freelist_pages)?
         };
         let mut bytes = encode_runs(&output.free.all_runs());
         // Empty runs stand in for one that the allocation used up, so that the number of runs
@@ -394,7 +394,7 @@ impl Tree {
         publication.convert(&self.root);
         // Written, and superseded meanwhile: the pages are in the file's tree but not in ours.
         for place in publication.nodes.values() {
-            writer.interval.free(place.page, place.pages);
+            writer.interval.free(place.link.page(), place.pages);
             writer.interval.removed_entries += place.entries;
         }
         for (value, page, checksum) in large {
@@ -410,7 +410,7 @@ impl Tree {
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         self.disk_generation.store(generation, Ordering::Release);
-        self.disk_root.store(meta.root.0, Ordering::Release);
+        self.disk_root.store(meta.root.bits(), Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
         drop(writer);
@@ -457,7 +457,7 @@ impl Tree {
     /// may be readable when the checkpoint is tried again.
     fn walk_dropped(
         &self,
-        roots: &[(PageId, u8)],
+        roots: &[(Link, u8)],
         has_overflow: bool,
         freed: &mut Vec<Run>,
     ) -> Result<Dropped> {
@@ -470,17 +470,17 @@ impl Tree {
         let mut todo = roots.to_vec();
         // Hostile pages may all refer to the same ones.
         let mut rest = self.pager.pages();
-        while let Some((page, level)) = todo.pop() {
+        while let Some((link, level)) = todo.pop() {
             if rest == 0 {
                 dropped.exact = false;
                 break;
             }
             rest -= 1;
             if level == 0 {
-                leaves.push(page);
+                leaves.push(link);
                 continue;
             }
-            let image = match self.disk_node(page, Some(level), &guard) {
+            let image = match self.disk_node(link, Some(level), &guard) {
                 Err(error) if error.is_corruption() => {
                     dropped.exact = false;
                     continue;
@@ -488,15 +488,15 @@ impl Tree {
                 other => other?,
             };
             freed.push(Run {
-                start: page.0,
+                start: link.page().0,
                 len: u64::from(node::page_count(&image)),
             });
             let inner = Inner::from_image(&image);
             todo.extend((0..inner.child_count()).map(|i| (inner.child(i), level - 1)));
         }
-        for page in &leaves {
+        for link in &leaves {
             // A leaf's own length is in its first page, so each must be looked at.
-            let image = match self.disk_node(*page, Some(0), &guard) {
+            let image = match self.disk_node(*link, Some(0), &guard) {
                 Err(error) if error.is_corruption() => {
                     dropped.exact = false;
                     continue;
@@ -504,7 +504,7 @@ impl Tree {
                 other => other?,
             };
             freed.push(Run {
-                start: page.0,
+                start: link.page().0,
                 len: u64::from(node::page_count(&image)),
             });
             let leaf = Leaf::from_image(&image);
@@ -549,25 +549,29 @@ struct Output<'t> {
 }
 
 impl Output<'_> {
-    fn allocate(&mut self, pages: u64) -> PageId {
+    fn allocate(&mut self, pages: u64) -> Result<PageId> {
         let page = PageId(self.free.allocate(pages));
+        if self.free.file_pages > Link::PAGES_MAX {
+            let what = "the file has as many pages as a B-tree can have";
+            return Err(Error::InvalidArgument { what: what.into() });
+        }
         let guard = crossbeam_epoch::pin();
         self.tree.pager.reuse(page, pages, &guard);
-        page
+        Ok(page)
     }
 
-    /// Page and level of a node, which is written first if it is in memory.
-    fn write_child(&mut self, child: &ChildRef<'_>, level: Option<u8>) -> Result<(PageId, u8)> {
+    /// Link to a node, and its level. It is written first if it is in memory.
+    fn write_child(&mut self, child: &ChildRef<'_>, level: Option<u8>) -> Result<(Link, u8)> {
         match child {
-            ChildRef::Disk(page) => {
+            ChildRef::Disk(link) => {
                 let level = match level {
                     Some(level) => level,
                     None => {
                         let guard = crossbeam_epoch::pin();
-                        node::level(&self.tree.disk_node(*page, None, &guard)?)
+                        node::level(&self.tree.disk_node(*link, None, &guard)?)
                     }
                 };
-                Ok((*page, level))
+                Ok((*link, level))
             }
             ChildRef::Leaf(leaf) => {
                 let state = leaf.read();
@@ -580,7 +584,7 @@ impl Output<'_> {
         }
     }
 
-    fn write_leaf(&mut self, state: &LeafState, address: Option<usize>) -> Result<PageId> {
+    fn write_leaf(&mut self, state: &LeafState, address: Option<usize>) -> Result<Link> {
         let mut image = match &state.body {
             Body::Whole { image, .. } => image.clone(),
             Body::Changes(changes) => {
@@ -615,35 +619,35 @@ impl Output<'_> {
         if let Some(address) = address {
             self.nodes.insert(address, place);
         }
-        Ok(place.page)
+        Ok(place.link)
     }
 
-    fn write_inner(&mut self, inner: &MemInner, address: Option<usize>) -> Result<PageId> {
+    fn write_inner(&mut self, inner: &MemInner, address: Option<usize>) -> Result<Link> {
         let mut image: Box<[u8]> = (*inner.image).into();
         let below = inner.node().level().checked_sub(1);
         for (i, slot) in inner.slots.iter().enumerate() {
             // The pin is short: a checkpoint must not hold up the reclaiming of memory. The node stays
             // alive without it, because sealed slots change only in `publish`.
             let child = slot.load(&crossbeam_epoch::pin()).to_owned();
-            let (page, _) = self.write_child(&child.as_ref(), below)?;
-            inner::set_child(&mut image, i, page);
+            let (link, _) = self.write_child(&child.as_ref(), below)?;
+            inner::set_child(&mut image, i, link);
         }
         let place = self.place(image, 0)?;
         if let Some(address) = address {
             self.nodes.insert(address, place);
         }
-        Ok(place.page)
+        Ok(place.link)
     }
 
     /// Gives a node a place, its checksum, and to the file.
     fn place(&mut self, mut image: Box<[u8]>, entries: u64) -> Result<NewPlace> {
         let pages = self.tree.pager.pages_for(image.len());
-        let page = self.allocate(pages);
+        let page = self.allocate(pages)?;
         node::set_page_id(&mut image, page);
         node::seal(&mut image, self.tree.pager.seed_of_page(page));
         self.write_at(page, &image)?;
         Ok(NewPlace {
-            page,
+            link: Link::to(&image),
             pages,
             entries,
         })
@@ -655,7 +659,7 @@ impl Output<'_> {
             return Ok(extent);
         }
         let pages = self.tree.pager.pages_for(value.bytes.len());
-        let page = self.allocate(pages);
+        let page = self.allocate(pages)?;
         let checksum = checksum(self.tree.pager.seed_of_page(page), &value.bytes);
         self.write_out()?;
         self.bytes += value.bytes.len() as u64;
@@ -714,8 +718,8 @@ impl Publication<'_> {
             // copies the nodes above it first.
             self.forget(&child);
             let place = self.nodes.remove(&address);
-            let page = place.expect("looked at").page;
-            slot.store(Child::Disk(page), self.guard);
+            let link = place.expect("looked at").link;
+            slot.store(Child::Disk(link), self.guard);
             return;
         }
         match child {
@@ -733,7 +737,7 @@ impl Publication<'_> {
                 {
                     // Changed after it was sealed (W5). The place stays among those to be freed:
                     // the changed leaf will be written to another one.
-                    changes.move_base(place.page, self.guard);
+                    changes.move_base(place.link, self.guard);
                 }
                 self.dirty_bytes += state.size_bytes() as u64;
             }

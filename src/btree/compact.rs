@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 use super::checkpoint::Checkpointer;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
-use super::node::{self, NodeKind};
+use super::node::{self, Link, NodeKind};
 use super::tree::Tree;
 use crate::error::Result;
-use crate::types::{PageId, SeqNo};
+use crate::types::SeqNo;
 
 /// Rounds of moving; each at least halves what lies too far back, unless views hold it.
 const ROUNDS_MAX: usize = 8;
@@ -71,7 +71,7 @@ impl Tree {
 
     fn collect_misplaced(
         &self,
-        page: PageId,
+        link: Link,
         level: Option<u8>,
         parent_misplaced: bool,
         limit: u64,
@@ -80,10 +80,10 @@ impl Tree {
         // A pin for each node: the walk is long, and memory should be reclaimed meanwhile. The
         // pages stay, because the checkpoint lock is held.
         let guard = crossbeam_epoch::pin();
-        let image = self.pager.owned_node(page, &guard)?;
+        let image = self.pager.owned_node(link, &guard)?;
         drop(guard);
-        self.check_level(&image, page, level)?;
-        let end = page.0 + u64::from(node::page_count(&image));
+        self.check_level(&image, link.page(), level)?;
+        let end = link.page().0 + u64::from(node::page_count(&image));
         if node::kind(&image) == Some(NodeKind::Leaf) {
             let leaf = Leaf::from_image(&image);
             let far = parent_misplaced || end > limit;

@@ -182,10 +182,10 @@ fn changes(leaf: &LeafGuard) -> &Changes {
 /// What changes are made to, to keep.
 fn owned_base(tree: &Tree, changes: &Changes, guard: &Guard) -> Result<OwnedPage> {
     match changes.base(guard) {
-        ChildRef::Disk(page) => {
-            let base = tree.pager.owned_node(page, guard)?;
+        ChildRef::Disk(link) => {
+            let base = tree.pager.owned_node(link, guard)?;
             tree.pager.count_read(1);
-            tree.check_level(&base, page, Some(0))?;
+            tree.check_level(&base, link.page(), Some(0))?;
             Ok(base)
         }
         // A leaf that a checkpoint is writing: rare, and worth a copy.
@@ -257,9 +257,9 @@ impl TreeCursor {
                     return Ok(());
                 }
                 Child::Inner(inner) => PathNode::Memory(inner),
-                Child::Disk(page) => {
-                    let image = tree.pager.owned_node(page, guard)?;
-                    tree.check_level(&image, page, level)?;
+                Child::Disk(link) => {
+                    let image = tree.pager.owned_node(link, guard)?;
+                    tree.check_level(&image, link.page(), level)?;
                     tree.pager.count_read(1);
                     if node::kind(&image) == Some(NodeKind::Leaf) {
                         self.enter(Source::Page(image));

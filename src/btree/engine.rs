@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::checkpoint::Checkpointer;
 use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::meta::{META_BYTES, META_PAGES, Meta};
-use super::node::{self, leaf};
+use super::node::{self, Link, leaf};
 use super::pager::Pager;
 use super::tree::{Tree, TreeParts};
 use super::view::View;
@@ -69,15 +69,15 @@ impl BTreeEngine {
         }
         let file = context.fs.open(&path, OpenMode::CreateNew)?;
         let page_size = context.options.page_size_bytes as usize;
-        let root = PageId(META_PAGES);
+        let page = PageId(META_PAGES);
         let mut image = leaf::new(b"", None, page_size);
-        node::set_page_id(&mut image, root);
+        node::set_page_id(&mut image, page);
         let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
-        node::seal(&mut image, seed_of(&[store_seed, root.0]));
+        node::seal(&mut image, seed_of(&[store_seed, page.0]));
         let meta = Meta {
             page_size: context.options.page_size_bytes,
             generation: 1,
-            root,
+            root: Link::to(&image),
             height: 1,
             persisted_seq: SeqNo::ZERO,
             file_pages: META_PAGES + 1,

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 
 use super::delta::Delta;
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
-use super::node::{self, Full, inner::Inner};
+use super::node::{self, Full, Link, inner::Inner};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use crate::types::{PageId, SeqNo};
 
@@ -31,7 +31,7 @@ const PENDING: u64 = 1 << 63;
 pub(super) struct MemInner {
     /// The tree's generation when the node was made.
     pub(super) generation: u64,
-    /// Separators and fences; the child page numbers in it mean nothing.
+    /// Separators and fences; the links to children in it mean nothing.
     pub(super) image: Arc<[u8]>,
     /// The children.
     pub(super) slots: Box<[Slot]>,
@@ -157,7 +157,7 @@ const ENTRY_COST_BYTES: usize = 24;
 
 impl Changes {
     /// Changes to the page with this image, which has no overflow values.
-    pub(super) fn new(base: PageId, image: &[u8]) -> Self {
+    pub(super) fn new(base: Link, image: &[u8]) -> Self {
         let leaf = Leaf::from_image(image);
         Self {
             base: Slot::new(Child::Disk(base)),
@@ -206,10 +206,10 @@ impl Changes {
         self.base.load(guard)
     }
 
-    /// The sealed leaf is at `page` now. Only the writer calls it. `room_bytes` stays right: it
+    /// The sealed leaf is in the file now. Only the writer calls it. `room_bytes` stays right: it
     /// is a lower bound for the leaf as it was sealed.
-    pub(super) fn move_base(&self, page: PageId, guard: &Guard) {
-        self.base.store(Child::Disk(page), guard);
+    pub(super) fn move_base(&self, link: Link, guard: &Guard) {
+        self.base.store(Child::Disk(link), guard);
     }
 
     /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.

@@ -10,6 +10,7 @@
 
 use std::path::Path;
 
+use super::node::Link;
 use crate::checksum::{checksum, seed_of};
 use crate::coding::{get_u32, get_u64};
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ use crate::types::{KeyspaceId, PageId, SeqNo};
 /// First eight bytes of a B-tree file.
 pub(super) const MAGIC: [u8; 8] = *b"HDGBTREE";
 /// Version of the format of the page file and its nodes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
 /// by devices that write whole sectors.
 pub(super) const META_BYTES: usize = 124;
@@ -35,7 +36,7 @@ pub(super) struct Meta {
     pub(super) page_size: u32,
     /// Number of the checkpoint, from 1.
     pub(super) generation: u64,
-    pub(super) root: PageId,
+    pub(super) root: Link,
     /// Levels of nodes: 1 for a lone leaf.
     pub(super) height: u32,
     pub(super) persisted_seq: SeqNo,
@@ -73,7 +74,7 @@ impl Meta {
         out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
         out.extend_from_slice(&self.persisted_seq.0.to_le_bytes());
-        out.extend_from_slice(&self.root.0.to_le_bytes());
+        out.extend_from_slice(&self.root.bits().to_le_bytes());
         out.extend_from_slice(&self.height.to_le_bytes());
         out.extend_from_slice(&self.freelist_checksum.to_le_bytes());
         out.extend_from_slice(&self.file_pages.to_le_bytes());
@@ -119,7 +120,7 @@ impl Meta {
             page_size: get_u32(bytes, 12),
             generation: get_u64(bytes, 32),
             persisted_seq: SeqNo(get_u64(bytes, 40)),
-            root: PageId(get_u64(bytes, 48)),
+            root: Link::from_bits(get_u64(bytes, 48)),
             height: get_u32(bytes, 56),
             freelist_checksum: get_u32(bytes, 60),
             file_pages: get_u64(bytes, 64),
@@ -133,7 +134,8 @@ impl Meta {
             return Err(damaged("the meta page is of another store or keyspace"));
         }
         let in_file = |page: PageId| (META_PAGES..meta.file_pages).contains(&page.0);
-        if !in_file(meta.root)
+        if !in_file(meta.root.page())
+            || meta.file_pages > Link::PAGES_MAX
             || meta.height == 0
             || (meta.freelist_runs > 0 && !in_file(meta.freelist))
             || meta.persisted_seq > SeqNo::MAX
@@ -152,7 +154,7 @@ mod tests {
         Meta {
             page_size: 4096,
             generation: 7,
-            root: PageId(9),
+            root: Link::new(PageId(9), 0x0A_0B0C),
             height: 2,
             persisted_seq: SeqNo(1234),
             file_pages: 40,
@@ -173,14 +175,14 @@ mod tests {
             hex,
             concat!(
                 "4844474254524545", // magic
-                "01000000",         // version
+                "02000000",         // version
                 "00100000",         // page size
                 "0807060504030201", // store id
                 "03000000",         // keyspace
                 "01000000",         // flags
                 "0700000000000000", // generation
                 "d204000000000000", // persisted sequence number
-                "0900000000000000", // root
+                "09000000000c0b0a", // root
                 "02000000",         // height
                 "efbeadde",         // checksum of the freelist
                 "2800000000000000", // pages
@@ -189,9 +191,31 @@ mod tests {
                 "4d00000000000000", // entries
                 "0500000000000000", // overflow pages
                 "00000000000000000000000000000000",
-                "c351ba6e", // checksum
+                "46193a2b", // checksum
             )
         );
+    }
+
+    /// Version 1 had no fingerprints. Its pages would look like damage.
+    #[test]
+    fn other_versions_are_refused_by_name() {
+        for found in [1, 3_u32] {
+            let mut bytes = example().encode(1, KeyspaceId(2));
+            bytes[8..12].copy_from_slice(&found.to_le_bytes());
+            let sum = checksum(seed(1, KeyspaceId(2)), &bytes[..META_BYTES - 4]);
+            bytes[META_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+            let decoded = Meta::decode(&bytes, 1, KeyspaceId(2), Path::new("tree.hdb"), 0);
+            match decoded {
+                Err(Error::UnsupportedFormat {
+                    found: version,
+                    supported: 2,
+                    ..
+                }) => {
+                    assert_eq!(version, found);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! - **P1** A page is checked (checksum, structure, its own number) before anything decodes it:
 //!   mapped pages at their first touch, which a bitmap remembers; others when they enter the
-//!   cache.
+//!   cache. That it is the version which a reference means ([`Link`]) is checked each time the reference is followed:
+//!   what is remembered is of the page, and two references may mean different versions of it.
 //! - **P2** A page's bytes never change while a reference to them can exist: a checkpoint writes only to
 //!   pages that no view and no pinned reader can reach (see [`super::freespace`]), and
 //!   announces them with [`Pager::reuse`] first.
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 
 use super::meta::META_PAGES;
-use super::node;
+use super::node::{self, Link};
 use super::slot::EpochArc;
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::checksum::{Checksum, checksum, seed_of};
@@ -210,9 +211,10 @@ impl Pager {
         Error::corruption(self.path(), self.offset(page), what)
     }
 
-    /// The node at `page`.
+    /// The node that `link` means.
     #[inline]
-    pub(super) fn node<'g>(&'g self, page: PageId, guard: &'g Guard) -> Result<PageRef<'g>> {
+    pub(super) fn node<'g>(&'g self, link: Link, guard: &'g Guard) -> Result<PageRef<'g>> {
+        let page = link.page();
         let map = self.map.load(guard).get();
         if let Some(mapping) = &map.mapping
             && page.0 < map.pages
@@ -222,6 +224,7 @@ impl Pager {
             }
             let at = page.0 as usize * self.page_size;
             let first = mapping.bytes(at, self.page_size).unwrap_or_default();
+            self.check_meant(first, link)?;
             let len = match node::page_count(first) {
                 1 => return Ok(PageRef::Mapped(first)),
                 pages => pages as usize * self.page_size,
@@ -231,15 +234,17 @@ impl Pager {
                 None => Err(self.damaged(page, "the node reaches beyond the file")),
             };
         }
-        self.node_by_reading(map, page).map(PageRef::Cached)
+        let block = self.node_by_reading(map, page)?;
+        self.check_meant(&block, link)?;
+        Ok(PageRef::Cached(block))
     }
 
-    /// The node at `page`, to keep.
-    pub(super) fn owned_node(&self, page: PageId, guard: &Guard) -> Result<OwnedPage> {
-        Ok(match self.node(page, guard)? {
+    /// The node that `link` means, to keep.
+    pub(super) fn owned_node(&self, link: Link, guard: &Guard) -> Result<OwnedPage> {
+        Ok(match self.node(link, guard)? {
             PageRef::Mapped(bytes) => OwnedPage::Mapped {
                 map: self.map.load(guard).to_arc(),
-                at: page.0 as usize * self.page_size,
+                at: link.page().0 as usize * self.page_size,
                 len: bytes.len(),
             },
             PageRef::Cached(block) => OwnedPage::Cached(block),
@@ -282,6 +287,26 @@ impl Pager {
             return Err(self.damaged(page, "the node belongs to another page"));
         }
         Ok(())
+    }
+
+    /// The node in `image`, which is intact, is the one that `link` means.
+    #[inline]
+    pub(super) fn check_meant(&self, image: &[u8], link: Link) -> Result<()> {
+        if link.means(image) || planted("child-fingerprint-ignored") {
+            return Ok(());
+        }
+        Err(self.not_meant(image, link))
+    }
+
+    #[cold]
+    fn not_meant(&self, image: &[u8], link: Link) -> Error {
+        let found = Link::to(image).fingerprint();
+        let meant = link.fingerprint();
+        let what = format!(
+            "the node is not the one that is referred to, perhaps an older version of it: its \
+             fingerprint is {found:#08x} and should be {meant:#08x}"
+        );
+        self.damaged(link.page(), what)
     }
 
     #[cold]

@@ -1,6 +1,6 @@
 //! Places that hold a reference to a node and can be changed under the eyes of readers.
 //!
-//! A [`Slot`] is one word: a page number, or a pointer that owns one count of an `Arc`'d node.
+//! A [`Slot`] is one word: a link to a page, or a pointer that owns one count of an `Arc`'d node.
 //! Readers load it under an epoch pin and follow it without touching the count; the one writer
 //! replaces it, and the count that the old word owned is given back only when every reader that
 //! was pinned then has gone.
@@ -22,28 +22,44 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
 
 use super::mem::{MemInner, MemLeaf};
+use super::node::Link;
 use crate::types::PageId;
 
-const LEAF: usize = 0;
-const DISK: usize = 1;
-const INNER: usize = 2;
-const TAGS: usize = 3;
+const LEAF: u64 = 0;
+const DISK: u64 = 1;
+const INNER: u64 = 2;
+const TAGS: u64 = 3;
+const TAG_BITS: u32 = 2;
 
-/// Largest page number that a slot can hold. Larger ones, which only damage can bring up, become
-/// this one, which is outside every file.
-const MAX_PAGE: u64 = (usize::MAX >> 2) as u64;
+/// A link beside its tag. Page numbers that leave no room for the tag, which only damage can bring
+/// up, become the first one that is outside every file.
+fn word_of(link: Link) -> u64 {
+    let page = link.page().0.min(Link::PAGES_MAX);
+    Link::new(PageId(page << TAG_BITS), link.fingerprint()).bits() | DISK
+}
+
+#[inline]
+fn link_in(word: u64) -> Link {
+    let link = Link::from_bits(word);
+    Link::new(PageId(link.page().0 >> TAG_BITS), link.fingerprint())
+}
+
+#[inline]
+fn pointer_in<T>(word: u64) -> *const T {
+    (word & !TAGS) as usize as *const T
+}
 
 /// A node, owned.
 #[derive(Clone)]
 pub(super) enum Child {
     Leaf(Arc<MemLeaf>),
     Inner(Arc<MemInner>),
-    Disk(PageId),
+    Disk(Link),
 }
 
 impl fmt::Debug for Child {
@@ -51,7 +67,7 @@ impl fmt::Debug for Child {
         match self {
             Self::Leaf(_) => f.write_str("Leaf"),
             Self::Inner(_) => f.write_str("Inner"),
-            Self::Disk(page) => write!(f, "Disk({})", page.0),
+            Self::Disk(link) => write!(f, "Disk({})", link.page().0),
         }
     }
 }
@@ -62,28 +78,28 @@ impl Child {
         match self {
             Self::Leaf(leaf) => ChildRef::Leaf(NodeRef::of(leaf)),
             Self::Inner(inner) => ChildRef::Inner(NodeRef::of(inner)),
-            Self::Disk(page) => ChildRef::Disk(*page),
+            Self::Disk(link) => ChildRef::Disk(*link),
         }
     }
 
-    fn into_word(self) -> usize {
+    fn into_word(self) -> u64 {
         match self {
-            Self::Leaf(leaf) => Arc::into_raw(leaf) as usize | LEAF,
-            Self::Inner(inner) => Arc::into_raw(inner) as usize | INNER,
-            Self::Disk(page) => (page.0.min(MAX_PAGE) as usize) << 2 | DISK,
+            Self::Leaf(leaf) => Arc::into_raw(leaf) as usize as u64 | LEAF,
+            Self::Inner(inner) => Arc::into_raw(inner) as usize as u64 | INNER,
+            Self::Disk(link) => word_of(link),
         }
     }
 
     /// # Safety
     ///
     /// `word` came from [`Child::into_word`], and the count that it owns passes to the result.
-    unsafe fn from_word(word: usize) -> Self {
+    unsafe fn from_word(word: u64) -> Self {
         match word & TAGS {
             // SAFETY: by S1 and the caller's promise.
-            LEAF => Self::Leaf(unsafe { Arc::from_raw(word as *const MemLeaf) }),
+            LEAF => Self::Leaf(unsafe { Arc::from_raw(pointer_in(word)) }),
             // SAFETY: by S1 and the caller's promise.
-            INNER => Self::Inner(unsafe { Arc::from_raw((word & !TAGS) as *const MemInner) }),
-            _ => Self::Disk(PageId((word >> 2) as u64)),
+            INNER => Self::Inner(unsafe { Arc::from_raw(pointer_in(word)) }),
+            _ => Self::Disk(link_in(word)),
         }
     }
 }
@@ -148,7 +164,7 @@ impl<T> Deref for NodeRef<'_, T> {
 pub(super) enum ChildRef<'g> {
     Leaf(NodeRef<'g, MemLeaf>),
     Inner(NodeRef<'g, MemInner>),
-    Disk(PageId),
+    Disk(Link),
 }
 
 impl ChildRef<'_> {
@@ -166,17 +182,17 @@ impl ChildRef<'_> {
         match self {
             Self::Leaf(leaf) => Child::Leaf(leaf.to_arc()),
             Self::Inner(inner) => Child::Inner(inner.to_arc()),
-            Self::Disk(page) => Child::Disk(page),
+            Self::Disk(link) => Child::Disk(link),
         }
     }
 }
 
 /// A place that holds a reference to a node.
-pub(super) struct Slot(AtomicUsize);
+pub(super) struct Slot(AtomicU64);
 
 impl Slot {
     pub(super) fn new(child: Child) -> Self {
-        Self(AtomicUsize::new(child.into_word()))
+        Self(AtomicU64::new(child.into_word()))
     }
 
     /// What the slot holds now, for as long as `guard` is pinned.
@@ -186,12 +202,12 @@ impl Slot {
         match word & TAGS {
             // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
             // the pin.
-            LEAF => ChildRef::Leaf(unsafe { NodeRef::from_raw(word as *const MemLeaf) }),
+            LEAF => ChildRef::Leaf(unsafe { NodeRef::from_raw(pointer_in(word)) }),
             INNER => {
                 // SAFETY: the same for an inner node.
-                ChildRef::Inner(unsafe { NodeRef::from_raw((word & !TAGS) as *const MemInner) })
+                ChildRef::Inner(unsafe { NodeRef::from_raw(pointer_in(word)) })
             }
-            _ => ChildRef::Disk(PageId((word >> 2) as u64)),
+            _ => ChildRef::Disk(link_in(word)),
         }
     }
 
@@ -252,11 +268,17 @@ mod tests {
     #[test]
     fn pages_fit_and_damage_is_clamped() {
         let guard = crossbeam_epoch::pin();
-        for page in [0, 1, 77, MAX_PAGE, u64::MAX] {
-            let slot = Slot::new(Child::Disk(PageId(page)));
-            match slot.load(&guard) {
-                ChildRef::Disk(found) => assert_eq!(found.0, page.min(MAX_PAGE)),
-                _ => panic!("a page"),
+        for bits in [0, 1, 77, Link::PAGES_MAX, 1 << 38, (1 << 40) - 1, u64::MAX] {
+            for fingerprint in [0, 1, 0x80_0001, 0xFF_FFFF] {
+                let link = Link::from_bits(bits & !(0xFF_FFFF << 40) | fingerprint << 40);
+                let slot = Slot::new(Child::Disk(link));
+                match slot.load(&guard) {
+                    ChildRef::Disk(found) => {
+                        assert_eq!(found.page().0, link.page().0.min(Link::PAGES_MAX));
+                        assert_eq!(u64::from(found.fingerprint()), fingerprint);
+                    }
+                    _ => panic!("a page"),
+                }
             }
         }
     }

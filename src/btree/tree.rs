@@ -13,7 +13,7 @@ use super::checkpoint::Checkpointer;
 use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
-use super::node::{self, NodeKind};
+use super::node::{self, Link, NodeKind};
 use super::pager::{PageRef, Pager};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::writer::Writer;
@@ -49,7 +49,7 @@ pub(super) struct Tree {
 
     /// Generation of the last checkpoint; stored with `writer` held.
     pub(super) disk_generation: AtomicU64,
-    /// Root of the file's tree; stored with `writer` held.
+    /// Link to the root of the file's tree; stored with `writer` held.
     pub(super) disk_root: AtomicU64,
     /// Latest operation in the file's tree; stored with `writer` held, before references to
     /// those pages appear.
@@ -137,7 +137,7 @@ pub(super) enum ValuePlace {
         checksum: u32,
     },
     /// In this page, if anywhere.
-    InPage(PageId),
+    InPage(Link),
 }
 
 /// Reads the value of `key` if the leaf has it in memory, or says where to look.
@@ -185,7 +185,7 @@ pub(super) fn find_in_state(
                 None => ValuePlace::Nowhere,
             },
             Err(_) => match changes.base(guard) {
-                ChildRef::Disk(page) => ValuePlace::InPage(page),
+                ChildRef::Disk(link) => ValuePlace::InPage(link),
                 ChildRef::Leaf(sealed) => find_in_state(&sealed.read(), key, read, guard),
                 ChildRef::Inner(_) => ValuePlace::Nowhere,
             },
@@ -214,7 +214,7 @@ impl Tree {
             writer: Mutex::new(Writer::new(meta.persisted_seq)),
             checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
-            disk_root: AtomicU64::new(meta.root.0),
+            disk_root: AtomicU64::new(meta.root.bits()),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
@@ -235,7 +235,7 @@ impl Tree {
         // Registered like a view, so that no page of the tree is reused meanwhile.
         let (generation, root) = {
             let _writer = self.writer.lock();
-            let root = PageId(self.disk_root.load(Ordering::Acquire));
+            let root = Link::from_bits(self.disk_root.load(Ordering::Acquire));
             (self.register_view(), root)
         };
         let levels = self.count_levels_below(root);
@@ -243,7 +243,7 @@ impl Tree {
         levels
     }
 
-    fn count_levels_below(&self, root: PageId) -> Option<Vec<LevelStats>> {
+    fn count_levels_below(&self, root: Link) -> Option<Vec<LevelStats>> {
         let page_size = self.page_size() as u64;
         let level_of = |pages: u64| LevelStats {
             files: pages,
@@ -256,9 +256,9 @@ impl Tree {
             let mut below = Vec::new();
             let mut pages = 0;
             let mut leaves = 0;
-            for page in row {
+            for link in row {
                 let guard = crossbeam_epoch::pin();
-                let image = self.disk_node(page, None, &guard).ok()?;
+                let image = self.disk_node(link, None, &guard).ok()?;
                 pages += u64::from(node::page_count(&image));
                 looked_at += 1;
                 if looked_at > COUNTED_PAGES_MAX {
@@ -367,8 +367,8 @@ impl Tree {
                     level = node.level().checked_sub(1);
                     child = inner.slots[node.find_child(key)].load(guard);
                 }
-                ChildRef::Disk(page) => {
-                    let image = self.disk_node(page, level, guard)?;
+                ChildRef::Disk(link) => {
+                    let image = self.disk_node(link, level, guard)?;
                     pages += 1;
                     if node::kind(&image) == Some(NodeKind::Leaf) {
                         return Ok((FoundLeaf::Page(image), pages));
@@ -381,17 +381,17 @@ impl Tree {
         }
     }
 
-    /// The node at `page`, which must be at `level` (if given): so a descent ends, whatever damaged
-    /// or hostile pages say.
+    /// The node that `link` means, which must be at `level` (if given): so a descent ends, whatever
+    /// damaged or hostile pages say.
     #[inline]
     pub(super) fn disk_node<'g>(
         &'g self,
-        page: PageId,
+        link: Link,
         level: Option<u8>,
         guard: &'g Guard,
     ) -> Result<PageRef<'g>> {
-        let image = self.pager.node(page, guard)?;
-        self.check_level(&image, page, level)?;
+        let image = self.pager.node(link, guard)?;
+        self.check_level(&image, link.page(), level)?;
         Ok(image)
     }
 
@@ -460,8 +460,8 @@ impl Tree {
                 len,
                 checksum,
             } => self.pager.overflow(page, len, checksum, guard, read)?,
-            ValuePlace::InPage(page) => {
-                let image = self.disk_node(page, Some(0), guard)?;
+            ValuePlace::InPage(link) => {
+                let image = self.disk_node(link, Some(0), guard)?;
                 self.pager.count_read(1);
                 return self.read_page(&image, key, read, guard);
             }
@@ -509,7 +509,7 @@ impl Tree {
         guard: &'g Guard,
     ) -> Result<BaseImage<'g>> {
         match changes.base(guard) {
-            ChildRef::Disk(page) => Ok(BaseImage::Page(self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Disk(link) => Ok(BaseImage::Page(self.disk_node(link, Some(0), guard)?)),
             ChildRef::Leaf(sealed) => Ok(BaseImage::Built(match &sealed.read().body {
                 Body::Whole { image, .. } => image.clone(),
                 Body::Changes(below) => self.merged_image(below, guard)?,
@@ -533,7 +533,7 @@ impl Tree {
             }
         };
         match base {
-            ChildRef::Disk(page) => Ok(in_image(&self.disk_node(page, Some(0), guard)?)),
+            ChildRef::Disk(link) => Ok(in_image(&self.disk_node(link, Some(0), guard)?)),
             ChildRef::Leaf(sealed) => match &sealed.read().body {
                 Body::Whole { image, .. } => Ok(in_image(image)),
                 Body::Changes(below) => match below.delta.search(key) {

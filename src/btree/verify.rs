@@ -1,8 +1,8 @@
 //! Checking everything that the running code relies on.
 //!
 //! - Both meta pages are whole and alike.
-//! - Every page of the file's tree has its checksum, its structure, its level, and the fences that
-//!   its parent gives it; hence keys ascend across leaves.
+//! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level and the
+//!   fences that its parent gives it; hence keys ascend across leaves.
 //! - Every overflow value has its checksum.
 //! - Every page is exactly one of: meta, node, overflow, freelist, free.
 //! - Entries and overflow pages are as many as the meta page says.
@@ -16,7 +16,7 @@ use super::mem::{Body, has_overflow};
 use super::meta::META_PAGES;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
-use super::node::{self, NodeKind};
+use super::node::{self, Link, NodeKind};
 use super::slot::ChildRef;
 use super::tree::Tree;
 use crate::engine::VerifyReport;
@@ -140,8 +140,9 @@ impl Verifier<'_> {
         }
     }
 
-    /// Checks the file's tree from `page` down, from the file itself.
-    fn check_disk(&mut self, page: PageId, level: u8, fences: &Fences) -> Result<()> {
+    /// Checks the file's tree from `link` down, from the file itself.
+    fn check_disk(&mut self, link: Link, level: u8, fences: &Fences) -> Result<()> {
+        let page = link.page();
         let pager = &self.tree.pager;
         let file_pages = self.owners.len() as u64;
         if page.0 < META_PAGES || page.0 >= file_pages {
@@ -158,7 +159,8 @@ impl Verifier<'_> {
         image.resize(pages as usize * pager.page_size(), 0);
         pager.file().read_exact_at(&mut image, pager.offset(page))?;
         self.report.blocks += 1;
-        if let Err(error) = pager.check_node(&image, page) {
+        let checked = pager.check_node(&image, page);
+        if let Err(error) = checked.and_then(|()| pager.check_meant(&image, link)) {
             self.report.problems.push(error.to_string());
             return Ok(());
         }
@@ -247,8 +249,8 @@ impl Verifier<'_> {
     ) -> Result<()> {
         match child {
             // The file's tree was checked; that the reference is right shows in the fences.
-            ChildRef::Disk(page) => match self.tree.disk_node(page, level, guard) {
-                Ok(image) => self.check_fences(&image, fences, page),
+            ChildRef::Disk(link) => match self.tree.disk_node(link, level, guard) {
+                Ok(image) => self.check_fences(&image, fences, link.page()),
                 Err(error) => self.report.problems.push(error.to_string()),
             },
             ChildRef::Inner(inner) => {

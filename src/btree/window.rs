@@ -2,7 +2,7 @@
 
 use super::node::inner::{self, Inner};
 use super::node::leaf::{self, LeafValue, Pending};
-use super::node::{self, NodeKind, Rebuilt};
+use super::node::{self, Link, NodeKind, Rebuilt};
 use crate::types::PageId;
 
 /// Sets the checksum of an image.
@@ -157,7 +157,10 @@ pub fn split_leaf(
 
 /// An inner node of level 1 without fences, with children numbered from 2.
 pub fn inner_build(separators: &[&[u8]], page_size: usize) -> Box<[u8]> {
-    let children: Vec<_> = (2..).take(separators.len() + 1).map(PageId).collect();
+    let children: Vec<_> = (2..)
+        .take(separators.len() + 1)
+        .map(|page| Link::new(PageId(page), 0))
+        .collect();
     inner::build(1, b"", None, separators, &children, page_size)
 }
 
@@ -190,7 +193,7 @@ pub fn walk(image: &[u8], key: &[u8]) -> usize {
                 inner.write_child_lower(i, &mut buffer);
                 visited += buffer.len();
                 inner.write_child_upper(i, &mut buffer);
-                visited += buffer.len() + inner.child(i).0 as usize % 2;
+                visited += buffer.len() + inner.child(i).bits() as usize % 2;
             }
             visited += inner.find_child(key) + inner.live_bytes() + usize::from(inner.level());
         }

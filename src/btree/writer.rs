@@ -33,7 +33,7 @@ use super::mem::{
 };
 use super::node::inner::{self, Inner};
 use super::node::leaf::{self, Leaf, LeafMut, LeafValue, Pending};
-use super::node::{self, NodeKind, Rebuilt};
+use super::node::{self, Link, NodeKind, Rebuilt};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::tree::Tree;
 use crate::engine::{Op, SequencedOp};
@@ -50,7 +50,7 @@ pub(super) struct Interval {
     /// Entries of the leaves among them.
     pub(super) removed_entries: u64,
     /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
-    pub(super) dropped: Vec<(PageId, u8)>,
+    pub(super) dropped: Vec<(Link, u8)>,
 }
 
 impl Interval {
@@ -260,7 +260,7 @@ impl<'g> Editor<'g, '_> {
                 b"",
                 None,
                 &[&separator],
-                &[PageId(0); 2],
+                &[Link::NOWHERE; 2],
                 self.page_size(),
             );
             self.store_inner(root, image.into(), vec![left, right]);
@@ -295,11 +295,12 @@ impl<'g> Editor<'g, '_> {
     fn bring_in(
         &mut self,
         slot: &Slot,
-        page: PageId,
+        link: Link,
         level: Option<u8>,
         key: Option<&[u8]>,
     ) -> Result<()> {
-        let image = self.tree.disk_node(page, level, self.guard)?;
+        let page = link.page();
+        let image = self.tree.disk_node(link, level, self.guard)?;
         if level.is_none() {
             self.check_root(&image, page)?;
         }
@@ -311,7 +312,7 @@ impl<'g> Editor<'g, '_> {
                     .damaged(page, "the leaf does not cover a key that leads to it"));
             }
             self.writer.interval.removed_entries += Leaf::from_image(&image).len() as u64;
-            let state = self.leaf_from_disk(page, &image)?;
+            let state = self.leaf_from_disk(link, &image)?;
             self.writer.made(state.size_bytes());
             state.into_child()
         } else {
@@ -327,17 +328,17 @@ impl<'g> Editor<'g, '_> {
 
     /// A leaf in memory for the page: changes to it, unless it has overflow values, whose bookkeeping
     /// wants a whole leaf, or several pages.
-    fn leaf_from_disk(&self, page: PageId, image: &[u8]) -> Result<LeafState> {
+    fn leaf_from_disk(&self, link: Link, image: &[u8]) -> Result<LeafState> {
         let generation = self.writer.generation;
         let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
         if is_single_page(image) && !has_overflow(image) {
             return Ok(LeafState {
                 generation,
                 last_seq,
-                body: Body::Changes(Changes::new(page, image)),
+                body: Body::Changes(Changes::new(link, image)),
             });
         }
-        self.check_no_pending(page, image)?;
+        self.check_no_pending(link.page(), image)?;
         Ok(LeafState::whole(
             generation,
             last_seq,
@@ -384,7 +385,7 @@ impl<'g> Editor<'g, '_> {
     ) -> Result<Change> {
         loop {
             match slot.load(self.guard) {
-                ChildRef::Disk(page) => self.bring_in(slot, page, level, Some(key))?,
+                ChildRef::Disk(link) => self.bring_in(slot, link, level, Some(key))?,
                 ChildRef::Inner(inner) if inner.generation != self.writer.generation => {
                     self.copy_inner(slot, &inner);
                 }
@@ -438,13 +439,13 @@ impl<'g> Editor<'g, '_> {
     /// A child that is about to be brought in from the file has the fences that its parent gives it. Pages are checked
     /// each by itself, and a key must not be put into a leaf that cannot hold it.
     fn check_child(&self, inner: &MemInner, i: usize) -> Result<()> {
-        let ChildRef::Disk(page) = inner.slots[i].load(self.guard) else {
+        let ChildRef::Disk(link) = inner.slots[i].load(self.guard) else {
             return Ok(());
         };
         let node = inner.node();
         let image = self
             .tree
-            .disk_node(page, node.level().checked_sub(1), self.guard)?;
+            .disk_node(link, node.level().checked_sub(1), self.guard)?;
         let (mut wanted, mut upper) = (Vec::new(), Vec::new());
         node.write_child_lower(i, &mut wanted);
         let (lower_fits, is_bounded) = if node::kind(&image) == Some(NodeKind::Leaf) {
@@ -460,7 +461,7 @@ impl<'g> Editor<'g, '_> {
             return Ok(());
         }
         let what = "the node's fences are not those that its parent gives it";
-        Err(self.tree.pager.damaged(page, what))
+        Err(self.tree.pager.damaged(link.page(), what))
     }
 
     /// Calls `change` with the leaf, locked, after copying it if it is of an older generation.
@@ -779,9 +780,15 @@ impl<'g> Editor<'g, '_> {
         separator: &[u8],
         right: Child,
     ) -> Change {
-        let nowhere = PageId(0);
         let page_size = self.page_size();
-        let rebuilt = inner::with_split(&inner.image, i, separator, nowhere, nowhere, page_size);
+        let rebuilt = inner::with_split(
+            &inner.image,
+            i,
+            separator,
+            Link::NOWHERE,
+            Link::NOWHERE,
+            page_size,
+        );
         let mut children = self.owned_children(inner);
         children[i] = left;
         children.insert(i + 1, right);
@@ -879,8 +886,9 @@ impl<'g> Editor<'g, '_> {
 
     fn leaf_to_merge(&self, slot: &'g Slot) -> Option<LeafToMerge> {
         match slot.load(self.guard) {
-            ChildRef::Disk(page) => {
-                let image = self.tree.disk_node(page, Some(0), self.guard).ok()?;
+            ChildRef::Disk(link) => {
+                let page = link.page();
+                let image = self.tree.disk_node(link, Some(0), self.guard).ok()?;
                 self.check_no_pending(page, &image).ok()?;
                 Some(LeafToMerge {
                     image: (*image).into(),
@@ -942,8 +950,9 @@ impl<'g> Editor<'g, '_> {
 
     fn inner_to_merge(&self, slot: &'g Slot, level: u8) -> Option<(InnerToMerge, Origin)> {
         match slot.load(self.guard) {
-            ChildRef::Disk(page) => {
-                let image = self.tree.disk_node(page, Some(level), self.guard).ok()?;
+            ChildRef::Disk(link) => {
+                let page = link.page();
+                let image = self.tree.disk_node(link, Some(level), self.guard).ok()?;
                 let node = Inner::from_image(&image);
                 let children = (0..node.child_count())
                     .map(|i| Child::Disk(node.child(i)))
@@ -1006,7 +1015,7 @@ impl<'g> Editor<'g, '_> {
     ) -> Result<()> {
         loop {
             match slot.load(self.guard) {
-                ChildRef::Disk(page) => self.bring_in(slot, page, level, None)?,
+                ChildRef::Disk(link) => self.bring_in(slot, link, level, None)?,
                 ChildRef::Inner(inner) if inner.generation != self.writer.generation => {
                     self.copy_inner(slot, &inner);
                 }
@@ -1108,7 +1117,7 @@ impl<'g> Editor<'g, '_> {
             return state.into_child();
         }
         let child = self.empty_subtree(level - 1, lower, upper);
-        let image = inner::build(level, lower, upper, &[], &[PageId(0)], self.page_size());
+        let image = inner::build(level, lower, upper, &[], &[Link::NOWHERE], self.page_size());
         let inner = MemInner::new(generation, image.into(), vec![child]);
         self.writer.made(inner.size_bytes());
         Child::Inner(Arc::new(inner))
@@ -1117,12 +1126,12 @@ impl<'g> Editor<'g, '_> {
     /// A subtree leaves the current tree. Pages of the file are only noted: the checkpoint walks them.
     fn drop_subtree(&mut self, child: ChildRef<'g>, level: Option<u8>) -> Result<()> {
         match child {
-            ChildRef::Disk(page) => {
+            ChildRef::Disk(link) => {
                 let level = match level {
                     Some(level) => level,
-                    None => node::level(&self.tree.disk_node(page, None, self.guard)?),
+                    None => node::level(&self.tree.disk_node(link, None, self.guard)?),
                 };
-                self.writer.interval.dropped.push((page, level));
+                self.writer.interval.dropped.push((link, level));
             }
             ChildRef::Inner(inner) => {
                 let inner = inner.get();

@@ -1,6 +1,6 @@
 //! Files made by hand, byte by byte, that no store would write.
 
-use super::repair::{Owner, checksum, current, filter_at, manifest, seed_of, table};
+use super::repair::{Owner, current, filter_at, manifest, table};
 
 pub fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -283,9 +283,10 @@ pub fn leaf(page: u64, fences: (&[u8], Option<&[u8]>), entries: &[(Vec<u8>, Valu
     node(0, page, fences, &records, &[])
 }
 
-/// A page file: meta pages, and pages from number 2 on.
+/// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers; the fingerprints
+/// come later.
 pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u8>]) -> Vec<u8> {
-    let mut meta = b"HDGBTREE\x01\0\0\0".to_vec();
+    let mut meta = b"HDGBTREE\x02\0\0\0".to_vec();
     meta.extend_from_slice(&(PAGE as u32).to_le_bytes());
     meta.extend_from_slice(&owner.store.to_le_bytes());
     meta.extend_from_slice(&(owner.keyspace as u32).to_le_bytes());
@@ -303,15 +304,6 @@ pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u
     for page in pages {
         out.extend_from_slice(page);
     }
-    super::repair::tree(&mut out, owner);
+    super::repair::tree(&mut out, owner, PAGE);
     out
-}
-
-/// The checksum that a value outside its leaf has.
-#[allow(dead_code)]
-pub fn value_sum(owner: Owner, page: u64, value: &[u8]) -> u32 {
-    checksum(
-        seed_of(&[seed_of(&[owner.store, owner.keyspace]), page]),
-        value,
-    )
 }

@@ -13,7 +13,7 @@ use super::{alone, options, suffer, template};
 
 fn owner_of(keyspace: u64) -> Owner {
     Owner {
-        store: repair::store_id(&template().files[Path::new("CATALOG")]),
+        store: repair::store_id(&template().files[Path::new("CATALOG")]).unwrap(),
         keyspace,
     }
 }
@@ -288,6 +288,25 @@ fn absurd_manifests() {
             image.files.insert(dir.join(name), bytes);
         }
         suffer(story, &image, false);
+    }
+}
+
+/// A circle of references is closed by fingerprints that fit, so it is what the levels say that ends a descent.
+#[test]
+fn a_circle_of_right_fingerprints_ends_at_a_wrong_level() {
+    let separators: Vec<_> = (1..20u32).map(key).collect();
+    let circle = [
+        inner(2, 2, (b"", None), &separators, &[3; 20]),
+        inner(1, 3, (b"", None), &separators, &[2; 20]),
+    ];
+    let itself = [inner(1, 2, (b"", None), &separators, &[2; 20])];
+    for (height, pages) in [(3, &circle[..]), (2, &itself)] {
+        let image = with_tree(forge::tree(owner_of(2), 50, height, 2, pages));
+        let fs = SimFs::new();
+        image.write(&fs, Path::new("/store"));
+        // Replaying the log is the first descent.
+        let error = options(Arc::new(fs)).open("/store").unwrap_err();
+        assert!(error.to_string().contains("level"), "{error}");
     }
 }
 

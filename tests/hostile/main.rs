@@ -15,6 +15,8 @@ mod image;
 #[allow(dead_code)]
 #[path = "../store/random.rs"]
 mod random;
+#[allow(dead_code)]
+#[path = "../store/repair/mod.rs"]
 mod repair;
 #[allow(dead_code)]
 #[path = "../store/rig.rs"]
@@ -235,7 +237,7 @@ fn mutate(bytes: &mut [u8], random: &mut Random) -> String {
 fn fields_at_their_extremes() {
     let _alone = alone();
     let template = template();
-    let store = repair::store_id(&template.files[Path::new("CATALOG")]);
+    let store = repair::store_id(&template.files[Path::new("CATALOG")]).unwrap();
     let mut random = Random::new(rig::from_env("HEDGEROW_SEED").unwrap_or(71));
     let mut worst = Taken::default();
     let mut mutants = 0;
@@ -247,7 +249,7 @@ fn fields_at_their_extremes() {
             for _ in 0..1 + random.below(3) {
                 story = format!("{story} {};", mutate(bytes, &mut random));
             }
-            repair::repair(path, bytes, store);
+            repair::file(path, bytes, store, forge::PAGE);
             let taken = suffer(&story, &image, n % 16 == 15);
             worst.peak = worst.peak.max(taken.peak);
             worst.largest = worst.largest.max(taken.largest);
@@ -262,10 +264,10 @@ fn fields_at_their_extremes() {
 /// The repairs are right: a file that nobody changed is still itself.
 #[test]
 fn a_repair_of_an_intact_file_changes_nothing() {
-    let store = repair::store_id(&template().files[Path::new("CATALOG")]);
+    let store = repair::store_id(&template().files[Path::new("CATALOG")]).unwrap();
     for (path, bytes) in template().data_files() {
         let mut repaired = bytes.clone();
-        repair::repair(path, &mut repaired, store);
+        repair::file(path, &mut repaired, store, forge::PAGE);
         assert!(repaired == *bytes, "{}", path.display());
         if repaired.len() > 130 {
             // And one that was changed reads differently, not as damaged by its checksum.

@@ -86,7 +86,7 @@ fn every_target_is_known_everywhere() {
 mod harness {
     use std::path::Path;
 
-    use crate::fuzzing::{files, pages, repair, seeds, stores};
+    use crate::fuzzing::{files, images, pages, seeds, stores};
 
     /// If the harness did not find all checksums, the targets with repaired ones would test that
     /// checksums are verified, and nothing else.
@@ -126,7 +126,7 @@ mod harness {
             for at in (0..base.files[&path].len()).step_by(7) {
                 let mut image = base.clone();
                 image.files.get_mut(&path).expect("a file")[at] ^= 0x10;
-                repair::image(&mut image, stores::PAGE);
+                images::repair(&mut image, stores::PAGE);
                 let fs = hedgerow::fs::SimFs::new();
                 image.write(&fs, Path::new(stores::PATH));
                 match stores::options(&fs, true).open(stores::PATH) {
@@ -136,6 +136,7 @@ mod harness {
                         let problems = db.verify().map(|report| report.problems);
                         let text = format!("{problems:?}");
                         assert!(!text.contains("checksum"), "{part} at {at}: {text}");
+                        assert!(!text.contains("fingerprint"), "{part} at {at}: {text}");
                         opened += 1;
                     }
                     Err(error) => {
@@ -210,6 +211,21 @@ mod harness {
             }
         }
         Some(found)
+    }
+
+    /// Seeds of an older format would all be refused at the door, and nothing would tell.
+    #[test]
+    fn seeds_of_trees_on_disk_are_those_of_today() {
+        for (target, seeds) in seeds::all() {
+            if !matches!(target, "tree_file" | "btree_page") {
+                continue;
+            }
+            for (name, bytes) in seeds {
+                let path = super::fuzz_dir().join("corpus").join(target).join(name);
+                let stored = std::fs::read(&path).unwrap_or_default();
+                assert!(stored == bytes, "{}: see seeds.rs", path.display());
+            }
+        }
     }
 
     /// Writes the seeds; see seeds.rs.

@@ -19,6 +19,8 @@ mod random;
 mod random_operations;
 mod real_data;
 mod regressions;
+#[allow(dead_code)]
+mod repair;
 mod rig;
 mod same_operations;
 mod sizes;

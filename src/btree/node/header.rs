@@ -51,12 +51,18 @@ pub(crate) fn seal(image: &mut [u8], seed: u64) {
     put_u32(image, CHECKSUM_AT, sum);
 }
 
+/// The checksum that the image says it has.
+#[inline]
+pub(crate) fn checksum_of(image: &[u8]) -> u32 {
+    get_u32(image, CHECKSUM_AT)
+}
+
 /// Verifies the checksum.
 pub(crate) fn check(image: &[u8], seed: u64) -> Result<(), String> {
     if image.len() < HEADER_LEN {
         return Err(format!("a node of {} bytes is too short", image.len()));
     }
-    let stored = get_u32(image, CHECKSUM_AT);
+    let stored = checksum_of(image);
     let computed = checksum(seed, &image[KIND_AT..]);
     if stored != computed && !planted("page-checksum-ignored") {
         return Err(format!(

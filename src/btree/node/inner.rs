@@ -2,16 +2,16 @@
 //!
 //! Separators never change in place: whatever changes them makes a new image
 //! ([`rebuild`]). So the tree can share an image between versions and keep the children
-//! of each version beside it; the page ids in the image are set when a checkpoint has
+//! of each version beside it; the links in the image are set when a checkpoint has
 //! given every child its place.
 
 mod rebuild;
 
 use super::header::{Frame, SLOT_LEN, get_size, level, put_u64};
+use super::link::Link;
 use super::search;
 use crate::coding::get_u64;
 use crate::key::head32;
-use crate::types::PageId;
 
 #[cfg(test)]
 pub(crate) use rebuild::with_fences;
@@ -20,7 +20,7 @@ pub(crate) use rebuild::{build, merge, with_split, without_children};
 /// Bytes of a record before its separator: the length (u32). A separator can be one byte
 /// longer than the longest key, too long for a u16.
 pub(super) const RECORD_HEADER_LEN: usize = 4;
-/// Bytes of a child: its page id.
+/// Bytes of a child: the link to it.
 pub(super) const CHILD_LEN: usize = 8;
 
 /// Reads an inner node. Child `i` covers the keys in `[separator(i - 1), separator(i))`.
@@ -50,13 +50,13 @@ impl<'a> Inner<'a> {
         self.frame().count() + 1
     }
 
-    /// Page of child `i`, as the image has it.
-    pub(crate) fn child(self, i: usize) -> PageId {
+    /// The link to child `i`, as the image has it.
+    pub(crate) fn child(self, i: usize) -> Link {
         debug_assert!(i < self.child_count());
-        PageId(get_u64(self.0, self.frame().slots_end() + CHILD_LEN * i))
+        Link::from_bits(get_u64(self.0, self.frame().slots_end() + CHILD_LEN * i))
     }
 
-    /// Index of the child that covers `key`, which the node covers. Reads no page ids.
+    /// Index of the child that covers `key`, which the node covers. Reads no links.
     #[inline]
     pub(crate) fn find_child(self, key: &[u8]) -> usize {
         let frame = self.frame();
@@ -150,9 +150,9 @@ impl<'a> Inner<'a> {
     }
 }
 
-/// Sets the page of child `i`.
-pub(crate) fn set_child(image: &mut [u8], i: usize, page: PageId) {
+/// Sets the link to child `i`.
+pub(crate) fn set_child(image: &mut [u8], i: usize, link: Link) {
     debug_assert!(i < Inner::from_image(image).child_count());
     let at = Frame(image).slots_end() + CHILD_LEN * i;
-    put_u64(image, at, page.0);
+    put_u64(image, at, link.bits());
 }

@@ -15,6 +15,8 @@
 //!   decides without looking at a key ([`search`]).
 //! - A *jumbo* node has several contiguous pages, because keys may be longer than a
 //!   page. Everything works on it as on any other, with 32-bit offsets.
+//! - A *link* is what a parent says of a child: its page, and the fingerprint of the node that was
+//!   written there ([`link`]).
 //!
 //! The tree descends through [`inner`] nodes, reads and changes a [`leaf`], and when a
 //! change does not fit ([`Full`]) asks for a rebuild, which gives new images. Nothing
@@ -42,6 +44,7 @@ pub(crate) mod header;
 pub(crate) mod inner;
 mod key_parts;
 pub(crate) mod leaf;
+mod link;
 mod search;
 mod validate;
 
@@ -51,6 +54,7 @@ mod tests;
 pub(crate) use header::{
     NodeKind, check, kind, level, page_count, page_id, seal, set_last_seq, set_page_id,
 };
+pub(crate) use link::Link;
 pub(crate) use validate::validate;
 
 /// The node has no room; nothing was changed.

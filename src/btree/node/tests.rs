@@ -322,6 +322,10 @@ fn a_node_with_one_huge_key_becomes_a_jumbo_and_shrinks_again() {
     assert_eq!(page_count(&shrunk), 1);
 }
 
+fn link(n: u64) -> Link {
+    Link::new(PageId(n), n as u32 * 7)
+}
+
 /// One level of inner nodes over numbered children, against the map from each child's lower
 /// bound to its page.
 struct Inners {
@@ -337,12 +341,12 @@ impl Inners {
     }
 
     /// Splits the child that covers `separator` there.
-    fn split_child(&mut self, separator: &[u8], page: PageId) {
+    fn split_child(&mut self, separator: &[u8], child: Link) {
         let n = self.find(separator);
         let node = Inner::from_image(&self.images[n]);
         let i = node.find_child(separator);
         let left = node.child(i);
-        match inner::with_split(&self.images[n], i, separator, left, page, self.page_size) {
+        match inner::with_split(&self.images[n], i, separator, left, child, self.page_size) {
             Rebuilt::One(image) => self.images[n] = image,
             Rebuilt::Two {
                 left,
@@ -355,7 +359,7 @@ impl Inners {
         }
     }
 
-    fn check(&self, oracle: &BTreeMap<Vec<u8>, PageId>) {
+    fn check(&self, oracle: &BTreeMap<Vec<u8>, Link>) {
         let mut expected = oracle.iter();
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         for image in &self.images {
@@ -381,16 +385,16 @@ impl Inners {
 fn inner_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec<u8>) {
     let mut random = Random(seed);
     let mut inners = Inners {
-        images: vec![inner::build(1, b"", None, &[], &[PageId(0)], page_size)],
+        images: vec![inner::build(1, b"", None, &[], &[link(0)], page_size)],
         page_size,
     };
-    let mut oracle = BTreeMap::from([(Vec::new(), PageId(0))]);
+    let mut oracle = BTreeMap::from([(Vec::new(), link(0))]);
     for step in 1..500 {
         let key = key_set(&mut random);
         match random.below(10) {
             0..8 if !oracle.contains_key(&key) => {
-                inners.split_child(&key, PageId(step));
-                oracle.insert(key, PageId(step));
+                inners.split_child(&key, link(step));
+                oracle.insert(key, link(step));
             }
             8 => {
                 let n = inners.find(&key);
@@ -429,8 +433,8 @@ fn inner_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec
                 let i = random.below(node.child_count());
                 let mut bound = Vec::new();
                 node.write_child_lower(i, &mut bound);
-                inner::set_child(&mut inners.images[n], i, PageId(step + 10_000));
-                oracle.insert(bound, PageId(step + 10_000));
+                inner::set_child(&mut inners.images[n], i, link(step + 10_000));
+                oracle.insert(bound, link(step + 10_000));
             }
         }
         if step % 29 == 0 || step == 499 {
@@ -452,7 +456,7 @@ fn inner_nodes_agree_with_a_map() {
 
 #[test]
 fn inner_fences_move() {
-    let children = [PageId(1), PageId(2)];
+    let children = [link(1), link(2)];
     let image = inner::build(1, b"user/a", Some(b"user/c"), &[b"user/b"], &children, 1024);
     assert_eq!(Inner::from_image(&image).prefix(), b"user/");
     let wide = inner::with_fences(&image, b"", None, 1024);
@@ -461,7 +465,7 @@ fn inner_fences_move() {
     assert_eq!(node.prefix(), b"");
     assert_eq!(node.find_child(b"user/azzz"), 0);
     assert_eq!(node.find_child(b"user/b"), 1);
-    assert_eq!(node.child(1), PageId(2));
+    assert_eq!(node.child(1), link(2));
 }
 
 /// Uses everything a reader of an accepted image may use.
@@ -508,7 +512,7 @@ fn sample_images(random: &mut Random) -> Vec<Box<[u8]>> {
         separators.push(format!("sep/{i:03}").into_bytes());
     }
     let separators: Vec<&[u8]> = separators.iter().map(Vec::as_slice).collect();
-    let children: Vec<PageId> = (0..=separators.len() as u64).map(PageId).collect();
+    let children: Vec<Link> = (0..=separators.len() as u64).map(link).collect();
     let mut images = leaves.images;
     let (seps, kids) = (&separators[..20], &children[..21]);
     images.push(inner::build(1, b"sep", Some(b"sep/5"), seps, kids, 1024));
@@ -617,7 +621,10 @@ fn golden_leaf() {
 
 #[test]
 fn golden_inner() {
-    let children = [PageId(0x11), PageId(0x22)];
+    let children = [
+        Link::new(PageId(0x11), 0x0A_0B0C),
+        Link::new(PageId(0x22), 0x0D_0E0F),
+    ];
     let mut image = inner::build(1, b"a", None, &[b"b"], &children, 1024);
     seal(&mut image, 42);
     validate(&image).unwrap();
@@ -654,7 +661,7 @@ const GOLDEN_LEAF_HEAP: &str = concat!(
     "62757368",         // value
 );
 const GOLDEN_INNER_FRONT: &str = concat!(
-    "7cd7cf0f",                         // checksum
+    "6164fe76",                         // checksum
     "02010000",                         // kind, level, reserved
     "01000000",                         // pages
     "0100000001000000",                 // count, capacity
@@ -667,7 +674,7 @@ const GOLDEN_INNER_FRONT: &str = concat!(
     "000000",                           // padding
     "00000062",                         // head: b
     "fb030000",                         // slot
-    "11000000000000002200000000000000", // children
+    "11000000000c0b0a22000000000f0e0d", // children
 );
 const GOLDEN_INNER_HEAP: &str = concat!(
     "01000000", // separator length

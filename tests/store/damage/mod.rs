@@ -2,6 +2,7 @@
 //! data or an error: never wrong data, never a panic. What reading trips over, `verify` reports.
 
 mod bits;
+mod older_pages;
 mod stale;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Kv, KvRead};
 
 use crate::image::Image;
 use crate::random::{Random, Source};
+use crate::repair;
 use crate::rig::{Place, Rig, Sizes, from_env, report, tiny};
 
 type State = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
@@ -506,20 +508,6 @@ fn flipped_bits_read_through_maps() {
     report(format_args!("flipped bits read through maps: {tally:?}"));
 }
 
-/// A checksum as docs/format.md defines it, written down a second time.
-fn seeded_checksum(seed_part: u64, bytes: &[u8]) -> u32 {
-    let mut seed = 0x9E37_79B9_7F4A_7C15_u64
-        .wrapping_add(seed_part)
-        .wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    seed = (seed ^ (seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    seed = (seed ^ (seed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    seed ^= seed >> 31;
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&seed.to_le_bytes());
-    sum.update(bytes);
-    sum.finalize()
-}
-
 /// A catalogue of a later version, intact by its own checksum, is not called damaged, and nothing of
 /// the store is touched.
 #[test]
@@ -531,9 +519,7 @@ fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
         .get_mut(Path::new("CATALOG"))
         .expect("a catalogue");
     catalogue[8..12].copy_from_slice(&3u32.to_le_bytes());
-    let end = catalogue.len() - 4;
-    let sum = seeded_checksum(u64::from_le_bytes(*b"hdgrCATL"), &catalogue[..end]);
-    catalogue[end..].copy_from_slice(&sum.to_le_bytes());
+    repair::catalog(catalogue);
     let fs = SimFs::new();
     image.write(&fs, Path::new("/store"));
     let options = tiny(hedgerow::Options::new()).fs(Arc::new(fs.clone()));

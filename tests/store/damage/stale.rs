@@ -6,9 +6,9 @@ use super::*;
 use crate::rig::{effort, figure};
 
 /// What a B-tree's pages are long in the samples.
-const PAGE: usize = 1024;
+pub const PAGE: usize = 1024;
 
-fn trees(sample: &Sample) -> Vec<PathBuf> {
+pub fn trees(sample: &Sample) -> Vec<PathBuf> {
     let files = sample.image.data_files();
     files
         .filter(|(path, _)| path.ends_with("tree.hdb"))
@@ -146,40 +146,6 @@ fn two_moments(is_short: bool) -> (Sample, Image) {
     rig.abandon();
     let image = Image::of(&**rig.fs(), rig.path());
     (Sample { image, states }, earlier.expect("the middle"))
-}
-
-/// One page of a tree as it was earlier: a write that the disk lost and reported as done. A page carries its own number
-/// and checksum, so this is noticed only where the page does not fit its neighbours; that is
-/// a known limit. What is read is never bytes that were not put, and verify names what does not fit.
-#[test]
-fn pages_of_a_tree_from_an_earlier_moment() {
-    let (sample, earlier) = two_moments(false);
-    let (mut noticed, mut harmless, mut unnoticed) = (0, 0, 0);
-    for path in trees(&sample) {
-        let old = &earlier.files[&path];
-        let new = &sample.image.files[&path];
-        for page in 0..old.len().min(new.len()) / PAGE {
-            let range = page * PAGE..(page + 1) * PAGE;
-            if old[range.clone()] == new[range.clone()] {
-                continue;
-            }
-            let mut image = sample.image.clone();
-            let bytes = image.files.get_mut(&path).expect("a file");
-            bytes[range.clone()].copy_from_slice(&old[range]);
-            let fate = suffer(&sample, &image, Arc::new(SimFs::new()), Path::new("/store"));
-            match fate {
-                Ok(Fate::Right) => harmless += 1,
-                Ok(Fate::Refused(_) | Fate::Reported) => noticed += 1,
-                // The page fits: another state, made of values that were put.
-                Err(law) if law.contains("missing") || law.contains("never held") => unnoticed += 1,
-                Err(law) => panic!("page {page} of {}: {law}", path.display()),
-            }
-        }
-    }
-    assert!(noticed + harmless > 0);
-    report(format_args!(
-        "earlier pages: {noticed} noticed, {harmless} harmless, {unnoticed} not noticed"
-    ));
 }
 
 /// One whole file as it was earlier. While the log holds what happened since, nothing is lost; when it has let go of

@@ -8,12 +8,20 @@ use hedgerow::internals::{append_record, catalog_round_trip, horizon_round_trip,
 use hedgerow::trace::Reader;
 
 use super::stores::{self, PAGE, STORE};
-use super::{Bytes, Flags, assemble, pages, repair};
+use super::{Bytes, Flags, assemble, pages};
 use crate::image::Image;
+use crate::repair::{self, Owner};
 
 /// The keyspaces of the stores, by their numbers.
 pub const LSM: u32 = 1;
 pub const BTREE: u32 = 2;
+
+fn owner(keyspace: u32) -> Owner {
+    Owner {
+        store: STORE,
+        keyspace: keyspace.into(),
+    }
+}
 
 /// The path of a file of keyspace `id` in a store.
 pub fn in_keyspace(id: u32, name: &str) -> PathBuf {
@@ -71,7 +79,7 @@ pub fn manifest(input: &[u8]) {
     let (path, number) = manifest_of(&image);
     let mut bytes = bytes.to_vec();
     if flags.repaired() {
-        repair::manifest(&mut bytes, STORE, LSM, number);
+        repair::manifest(&mut bytes, owner(LSM), number);
     }
     image.files.insert(path, bytes);
     stores::open_and_use(&image);
@@ -135,7 +143,7 @@ pub fn table_image(input: &[u8]) -> Option<Image> {
     bytes[meta_at + 8..meta_at + 16].copy_from_slice(&len.to_le_bytes());
     let meta_len = table::meta_len_bytes(&bytes[meta_at..footer])?;
     if flags.repaired() || flags.assembled() {
-        repair::table(&mut bytes, STORE, LSM, TABLE);
+        repair::table(&mut bytes, owner(LSM), TABLE);
     }
     let mut edit = vec![1];
     // No more than the log has: else the log is short, and nothing opens.
@@ -150,7 +158,7 @@ pub fn table_image(input: &[u8]) -> Option<Image> {
     let (path, number) = manifest_of(&image);
     let manifest = image.files.get_mut(&path).expect("a manifest");
     manifest.truncate(48);
-    let seed = repair::manifest_seed(STORE, LSM, number);
+    let seed = owner(LSM).manifest(number);
     append_record(manifest, seed, 48, &edit);
     image
         .files
@@ -180,7 +188,7 @@ pub fn tree_image(input: &[u8]) -> Option<Image> {
         file.extend(pages::unpack(&mut source, PAGE));
     }
     if flags.repaired() {
-        repair::tree(&mut file, STORE, BTREE, PAGE);
+        repair::tree(&mut file, owner(BTREE), PAGE);
     }
     let mut image = stores::small().clone();
     image.files.insert(in_keyspace(BTREE, "tree.hdb"), file);

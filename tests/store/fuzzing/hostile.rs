@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hedgerow::fs::{Fs, OpenMode, SimFs};
 
-use super::{Bytes, Flags, repair, stores};
+use super::{Bytes, Flags, images, stores};
 use crate::image::Image;
 use crate::random::Source;
 
@@ -61,7 +61,7 @@ pub fn hostile_dir(input: &[u8]) {
         count += 1;
     }
     if flags.repaired() {
-        repair::image(&mut image, stores::PAGE);
+        images::repair(&mut image, stores::PAGE);
     }
     let Some(image) = without_conflicts(image) else {
         return;

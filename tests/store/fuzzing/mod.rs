@@ -11,7 +11,7 @@
 //! - An input always does the same: stores are in memory, without threads, and their random
 //!   numbers are replaced (`stores.rs`).
 //! - Where there are checksums, the first byte of the input says whether the harness makes them
-//!   right (`repair.rs`) before the store sees the bytes. Without that no fuzzer gets past them;
+//!   right (`crate::repair`) before the store sees the bytes. Without that no fuzzer gets past them;
 //!   with that only, nobody would know what happens to those that are wrong.
 
 #[cfg(feature = "internals")]
@@ -23,12 +23,12 @@ pub mod files;
 #[cfg(feature = "internals")]
 pub mod hostile;
 #[cfg(feature = "internals")]
+pub mod images;
+#[cfg(feature = "internals")]
 pub mod keys;
 pub mod operations;
 #[cfg(feature = "internals")]
 pub mod pages;
-#[cfg(feature = "internals")]
-pub mod repair;
 #[cfg(feature = "internals")]
 pub mod seeds;
 #[cfg(feature = "internals")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use hedgerow::fs::SimFs;
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
-use super::repair;
+use super::images;
 use crate::image::Image;
 use crate::random::{Random, Source};
 use crate::sizes::{Sizes, keyspace_options};
@@ -52,7 +52,7 @@ fn make(fill: impl Fn(&Db, &[Keyspace; 2])) -> Image {
             bytes[32..40].copy_from_slice(&len.to_le_bytes());
         }
     }
-    repair::rebind(&mut image, STORE, PAGE);
+    images::rebind(&mut image, STORE, PAGE);
     image
 }
 

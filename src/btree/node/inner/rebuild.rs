@@ -8,8 +8,7 @@ use crate::btree::node::header::{
     page_count, page_id, put_size, put_u32, put_u64, set_page_id,
 };
 use crate::btree::node::key_parts::KeyParts;
-use crate::btree::node::{Cut, Rebuilt, choose_cut};
-use crate::types::PageId;
+use crate::btree::node::{Cut, Link, Rebuilt, choose_cut};
 
 /// A node with fewer children is not cut but grows to several pages: with separators of
 /// tens of kilobytes, a tree of one-page nodes would have no branching.
@@ -19,7 +18,7 @@ const MIN_CHILDREN_TO_CUT: usize = 8;
 #[derive(Debug)]
 struct Parts<'a> {
     separators: Vec<KeyParts<'a>>,
-    children: Vec<PageId>,
+    children: Vec<Link>,
 }
 
 impl<'a> Parts<'a> {
@@ -44,7 +43,7 @@ pub(crate) fn build(
     lower: &[u8],
     upper: Option<&[u8]>,
     separators: &[&[u8]],
-    children: &[PageId],
+    children: &[Link],
     page_size: usize,
 ) -> Box<[u8]> {
     let separators: Vec<_> = separators.iter().map(|key| KeyParts::whole(key)).collect();
@@ -61,8 +60,8 @@ pub(crate) fn with_split(
     image: &[u8],
     i: usize,
     separator: &[u8],
-    left: PageId,
-    right: PageId,
+    left: Link,
+    right: Link,
     page_size: usize,
 ) -> Rebuilt {
     let node = Inner::from_image(image);
@@ -131,7 +130,7 @@ pub(crate) fn with_split(
         lower: &separator,
         upper: fences.upper,
     };
-    let half = |fences: Fences<'_>, separators: &[KeyParts<'_>], children: &[PageId]| {
+    let half = |fences: Fences<'_>, separators: &[KeyParts<'_>], children: &[Link]| {
         build_parts(node.level(), fences, separators, children, page_size)
     };
     let left = half(low, &separators[..cut], &children[..=cut]);
@@ -229,7 +228,7 @@ fn build_parts(
     level: u8,
     fences: Fences<'_>,
     separators: &[KeyParts<'_>],
-    children: &[PageId],
+    children: &[Link],
     page_size: usize,
 ) -> Box<[u8]> {
     assert_eq!(children.len(), separators.len() + 1);
@@ -259,7 +258,7 @@ fn build_parts(
         suffix.copy_to(&mut image[key_at..at]);
     }
     for (i, child) in children.iter().enumerate() {
-        put_u64(&mut image, children_at + CHILD_LEN * i, child.0);
+        put_u64(&mut image, children_at + CHILD_LEN * i, child.bits());
     }
     image
 }
