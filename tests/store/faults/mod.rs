@@ -13,6 +13,7 @@
 
 mod driver;
 mod found;
+mod freed;
 mod workloads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
