@@ -8,30 +8,13 @@ use super::segment::{
     Activation, HEADER_LEN_BYTES, Header, encode_header, encode_record_header, segment_seed,
 };
 use super::{Log, Recovery, WalConfig, Writer};
-use crate::checksum::mix64;
 use crate::error::{Error, Result};
 use crate::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs, StdFs};
+use crate::testing::Random;
 use crate::types::SeqNo;
 
 const STORE: u64 = 0x5EED;
 const DIR: &str = "/wal";
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix64(self.0)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {

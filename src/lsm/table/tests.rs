@@ -11,34 +11,17 @@ use super::index::Index;
 use super::reader::{READ_AROUND_BYTES, decompress};
 use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
 use crate::cache::BlockCache;
-use crate::checksum::{checksum, mix64, seed_of};
+use crate::checksum::{checksum, seed_of};
 use crate::coding::Reader;
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode, SimFs, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
+use crate::testing::Random;
 use crate::types::{FileId, SeqNo};
 
 const SEED: u64 = 0x5EED;
 const ID: FileId = FileId(7);
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix64(self.0)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-}
 
 /// An entry that owns its bytes; the oracle is a sorted vector of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
