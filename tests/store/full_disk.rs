@@ -244,7 +244,7 @@ fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
     let before = db.stats().log_bytes_written;
     let mut deleted = 0;
     let error = loop {
-        let key = (deleted as u64).to_be_bytes();
+        let key = u64::to_be_bytes(deleted);
         match keyspace.delete(key) {
             Ok(()) => drop(expected.remove(&key[..])),
             Err(error) => break error,
