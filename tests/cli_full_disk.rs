@@ -17,6 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// More than `bench` asks for: what a store may take, and what the log may.
 const ROOMY_KIB: u64 = 1 << 20;
 
+/// A run that needs next to no space.
+const SMALL_BENCH: [&str; 7] = [
+    "bench",
+    "--workloads",
+    "fillseq",
+    "--records",
+    "1000",
+    "--rounds",
+    "1",
+];
+
 fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hedgerow"));
     command.args(args).current_dir(dir).env("TMPDIR", dir);
@@ -301,17 +312,8 @@ fn results_that_find_no_room_leave_those_of_an_earlier_run() {
     let before = disk.files();
     for option in ["--json", "--csv", "--report"] {
         let path = disk.path().join(format!("out{option}"));
-        let args = [
-            "bench",
-            "--workloads",
-            "fillseq",
-            "--records",
-            "1000",
-            "--rounds",
-            "1",
-            option,
-            path.to_str().unwrap(),
-        ];
+        let file = [option, path.to_str().unwrap()];
+        let args = [&SMALL_BENCH[..], &file].concat();
         let ran = run(outside.path(), &args);
         let error = assert_says_full(&ran);
         assert!(error.contains(path.to_str().unwrap()), "{error}");
@@ -326,26 +328,10 @@ fn results_that_find_no_room_leave_those_of_an_earlier_run() {
 #[test]
 fn output_that_finds_no_room_is_an_error() {
     let outside = tempfile::tempdir().unwrap();
+    let with_json = [&SMALL_BENCH[..], &["--json"]].concat();
     for args in [
-        &[
-            "bench",
-            "--workloads",
-            "fillseq",
-            "--records",
-            "1000",
-            "--rounds",
-            "1",
-        ][..],
-        &[
-            "bench",
-            "--workloads",
-            "fillseq",
-            "--records",
-            "1000",
-            "--rounds",
-            "1",
-            "--json",
-        ],
+        &SMALL_BENCH[..],
+        &with_json,
         &["compare", "--records", "1000", "--rounds", "1"],
         &["compare", "--records", "1000", "--rounds", "1", "--json"],
     ] {

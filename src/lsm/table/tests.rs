@@ -870,6 +870,19 @@ fn last_block_end(index: &[u8]) -> u64 {
     reader.u64().unwrap_or(0)
 }
 
+/// Where the blocks, the index, the range tombstones and the properties are.
+fn sections(table: &Table, meta: &TableMeta) -> Vec<std::ops::Range<u64>> {
+    let footer = *table.footer();
+    let blocks = (0..table.blocks()).map(|no| table.block_range(no));
+    blocks
+        .chain([
+            footer.index_at..footer.tombstones_at,
+            footer.tombstones_at..footer.properties_at,
+            footer.properties_at..meta.size_bytes - FOOTER_LEN_BYTES as u64,
+        ])
+        .collect()
+}
+
 #[test]
 fn garbage_with_good_checksums_does_no_harm() {
     let (rows, tombstones) = small_rows();
@@ -878,13 +891,7 @@ fn garbage_with_good_checksums_does_no_harm() {
     for compression in [Compression::None, Compression::Lz4] {
         let meta = build(&scratch.path, options(256, compression), &rows, &tombstones);
         let table = Table::open(&context(false), &scratch.path, &meta).expect("open");
-        let footer = *table.footer();
-        let mut ranges: Vec<_> = (0..table.blocks())
-            .map(|no| table.block_range(no))
-            .collect();
-        ranges.push(footer.index_at..footer.tombstones_at);
-        ranges.push(footer.tombstones_at..footer.properties_at);
-        ranges.push(footer.properties_at..meta.size_bytes - FOOTER_LEN_BYTES as u64);
+        let mut ranges = sections(&table, &meta);
         ranges.push(meta.size_bytes - FOOTER_LEN_BYTES as u64 - 8..meta.size_bytes);
         for range in ranges {
             parts.push(table.read_stored(&range).expect("read")[8..].to_vec());
@@ -928,13 +935,8 @@ fn damaged_blocks_with_good_checksums_do_no_harm() {
     let clean = bytes_of(&scratch.path);
     let table = Table::open(&context(false), &scratch.path, &meta).expect("open");
     let footer = *table.footer();
-    let mut ranges: Vec<_> = (0..table.blocks())
-        .map(|no| table.block_range(no))
-        .collect();
+    let mut ranges = sections(&table, &meta);
     ranges.push(filter_at(footer.blocks_end)..footer.index_at);
-    ranges.push(footer.index_at..footer.tombstones_at);
-    ranges.push(footer.tombstones_at..footer.properties_at);
-    ranges.push(footer.properties_at..meta.size_bytes - FOOTER_LEN_BYTES as u64);
     let mut refused = 0;
     for seed in 0..3000 {
         let mut random = Random(seed);

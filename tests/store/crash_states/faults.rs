@@ -54,6 +54,14 @@ fn power_losses_during<T>(fs: &SimFs, act: impl FnOnce() -> T) -> (T, Vec<SimFs>
     images_during(fs, power_losses, act)
 }
 
+/// Runs `act` while change `n` of the disk fails; a sync then loses what it was to make durable.
+fn failing_at<T>(fs: &SimFs, n: u64, act: impl FnOnce() -> T) -> T {
+    fs.fail_once_after(n, std::io::ErrorKind::Other);
+    let outcome = act();
+    fs.heal();
+    outcome
+}
+
 /// A store with keyspace `a`, which holds `value` under sixteen keys.
 fn sixteen(fs: &SimFs, engine: EngineKind, value: &[u8]) -> (Db, Keyspace) {
     let db = open(fs);
@@ -183,9 +191,7 @@ fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
             let fs = SimFs::new();
             let db = open(&fs);
             make(&db, "before", engine).unwrap().put("k", "v").unwrap();
-            fs.fail_once_after(n, std::io::ErrorKind::Other);
-            let outcome = make(&db, "a", engine);
-            fs.heal();
+            let outcome = failing_at(&fs, n, || make(&db, "a", engine));
             if outcome.is_ok() {
                 break;
             }
@@ -218,9 +224,7 @@ fn a_commit_after_a_failed_drop_is_kept_or_refused() {
             let db = open(&fs);
             let keyspace = make(&db, "a", engine).unwrap();
             keyspace.put("k", "v").unwrap();
-            fs.fail_once_after(n, std::io::ErrorKind::Other);
-            let outcome = db.drop_keyspace("a");
-            fs.heal();
+            let outcome = failing_at(&fs, n, || db.drop_keyspace("a"));
             if outcome.is_ok() {
                 break;
             }
@@ -300,9 +304,7 @@ fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
         for n in 0..200 {
             let fs = SimFs::new();
             let (_db, keyspace) = sixteen(&fs, engine, &value);
-            fs.fail_once_after(n, std::io::ErrorKind::Other);
-            let outcome = keyspace.flush();
-            fs.heal();
+            let outcome = failing_at(&fs, n, || keyspace.flush());
             if outcome.is_ok() {
                 break;
             }
@@ -327,9 +329,7 @@ fn a_page_file_that_only_looks_long_enough_is_grown_again() {
         let db = open(&fs);
         let keyspace = make(&db, "a", EngineKind::BTree).unwrap();
         keyspace.put("k", "v").unwrap();
-        fs.fail_once_after(n, std::io::ErrorKind::Other);
-        let outcome = keyspace.flush();
-        fs.heal();
+        let outcome = failing_at(&fs, n, || keyspace.flush());
         if outcome.is_ok() {
             break;
         }

@@ -3,22 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
+use hedgerow::fs::{Fault, FaultPlan, OpKind};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
-use crate::rig::{Sizes, keyspace_options, tiny};
-
-/// A faulty disk and options for a store on it.
-fn disk() -> (FaultFs, SimFs, Options) {
-    let mem = SimFs::new();
-    let fs = FaultFs::new(Arc::new(mem.clone()));
-    let options = tiny(Options::new())
-        .fs(Arc::new(fs.clone()))
-        .durability(Durability::Sync)
-        .background_threads(0)
-        .background_sync_ms(0);
-    (fs, mem, options)
-}
+use super::disk;
+use crate::rig::{Sizes, keyspace_options};
 
 fn open(options: &Options) -> Db {
     options.clone().open("/store").expect("the store opens")

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, SimFs};
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Kv, KvRead, Options, Result};
+use hedgerow::{Db, EngineKind, Error, Keyspace, Kv, KvRead, Options, Result};
 
+use super::disk;
 use super::driver::ends_checkpoints;
-use crate::rig::{Sizes, figure, keyspace_options, tiny};
+use crate::rig::{Sizes, figure, keyspace_options};
 
 const ROOT: &str = "/store";
 /// Attempts while the disk is full: what each leaves behind adds up.
@@ -30,13 +31,7 @@ struct Life {
 
 impl Life {
     fn new(engine: EngineKind) -> Self {
-        let mem = SimFs::new();
-        let fs = FaultFs::new(Arc::new(mem.clone()));
-        let options = tiny(Options::new())
-            .fs(Arc::new(fs.clone()))
-            .durability(Durability::Sync)
-            .background_threads(0)
-            .background_sync_ms(0);
+        let (fs, mem, options) = disk();
         let db = options.clone().open(ROOT).expect("a healthy disk");
         let keyspace = keyspace_options(engine, Sizes::Tiny);
         let data = db.keyspace_with("data", keyspace).expect("a healthy disk");
