@@ -6,11 +6,16 @@
 //! with `Buffered`. Everything fits in memory: these benches watch the cost of the code, and
 //! whether a change moved it. `hedgerow compare` puts the engines side by side.
 
+#[path = "shared/order.rs"]
+mod order;
+
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 use tempfile::TempDir;
+
+use order::Order;
 
 /// Keys in the store that is read from.
 const KEYS: u64 = 200_000;
@@ -60,29 +65,6 @@ fn key(number: u64) -> [u8; 16] {
     let mut key = *b"user\0\0\0\0\0\0\0\0\0\0\0\0";
     key[8..].copy_from_slice(&number.to_be_bytes());
     key
-}
-
-/// Every number below a limit once before any comes twice, in a scattered order.
-struct Order {
-    limit: u64,
-    step: u64,
-    at: u64,
-}
-
-impl Order {
-    fn new(limit: u64) -> Self {
-        // A step that shares no factor with the limit visits everything: a large prime.
-        Self {
-            limit,
-            step: 2_654_435_761 % limit,
-            at: 0,
-        }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.at = (self.at + self.step) % self.limit;
-        self.at
-    }
 }
 
 /// Values, half of whose bytes compress.

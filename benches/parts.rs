@@ -7,6 +7,9 @@
 //! Keys have 16 bytes and values 100, as in `engines`. Reads of a part go over all of its
 //! keys in a scattered order, so that the processor's caches hold what they would in use.
 
+#[path = "shared/order.rs"]
+mod order;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +29,8 @@ use hedgerow::internals::wal::Writer;
 use hedgerow::internals::{Op, checksum, decode_batch, encode_batch, seed_of};
 use parking_lot::Mutex;
 
+use order::Order;
+
 const VALUE: [u8; 100] = [b'v'; 100];
 
 /// Sixteen bytes that order like the number.
@@ -40,26 +45,6 @@ fn entry(key: &[u8; 16], seq: u64) -> Entry<'_> {
         key,
         seq,
         value: Some(&VALUE),
-    }
-}
-
-/// Numbers below a limit in a scattered order, all before any comes twice.
-struct Order {
-    limit: u64,
-    step: u64,
-    at: u64,
-}
-
-impl Order {
-    /// The step is a prime that does not divide the limit.
-    fn new(limit: u64) -> Self {
-        let step = 2_654_435_761 % limit;
-        Self { limit, step, at: 0 }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.at = (self.at + self.step) % self.limit;
-        self.at
     }
 }
 

@@ -7,7 +7,7 @@ use crate::commit::Change;
 use crate::engine::{EngineStats, Front, Op, VerifyReport};
 use crate::error::Result;
 use crate::key::{KeyBounds, KeyRange};
-use crate::kv::{Kv, KvRead, Scan, Value};
+use crate::kv::{Kv, KvRead, Scan, Value, read_once};
 use crate::options::{Durability, EngineKind};
 use crate::registry::OpenKeyspace;
 use crate::snapshot::{KeyspaceSnapshot, Snapshot};
@@ -136,20 +136,11 @@ impl KvRead for Keyspace {
     ) -> Result<Option<R>> {
         self.check_use()?;
         let key = key.as_ref();
-        // The engine calls `read` at most once.
-        let mut read = Some(read);
-        let mut result = None;
-        let mut value_len_bytes = None;
-        self.open.engine.get(key, &mut |value| {
-            if let Some(read) = read.take() {
-                value_len_bytes = Some(value.len());
-                result = Some(read(value));
-            }
-        })?;
+        let found = read_once(read, |visit| self.open.engine.get(key, visit))?;
         if let Some(hook) = self.hook() {
-            hook.get(key, value_len_bytes);
+            hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
         }
-        Ok(result)
+        Ok(found.map(|(result, _)| result))
     }
 
     fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {

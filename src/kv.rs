@@ -75,6 +75,23 @@ impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
     }
 }
 
+/// What `read` makes of the value that `get` finds, and the value's length. `get` calls what it is given once at the
+/// most: a closure that can be called once is enough.
+#[inline]
+pub(crate) fn read_once<R>(
+    read: impl FnOnce(&[u8]) -> R,
+    get: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<bool>,
+) -> Result<Option<(R, usize)>> {
+    let mut read = Some(read);
+    let mut found = None;
+    get(&mut |value| {
+        if let Some(read) = read.take() {
+            found = Some((read(value), value.len()));
+        }
+    })?;
+    Ok(found)
+}
+
 /// Reading from an ordered map of byte strings.
 ///
 /// Implemented by a keyspace of either engine, by a snapshot of one, and by the in-memory

@@ -35,6 +35,8 @@ mod snapshot;
 mod store;
 mod sync;
 mod teeth;
+#[cfg(test)]
+mod testing;
 mod throttle;
 pub mod trace;
 mod types;

@@ -6,7 +6,7 @@ use crate::engine::{Cursor, ReadView};
 use crate::error::Result;
 use crate::key::{KeyBounds, KeyRange};
 use crate::keyspace::Keyspace;
-use crate::kv::{KvRead, Scan, Value};
+use crate::kv::{KvRead, Scan, Value, read_once};
 use crate::registry::OpenKeyspace;
 use crate::store::Store;
 use crate::trace::Hook;
@@ -269,19 +269,11 @@ impl KvRead for KeyspaceSnapshot {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let key = key.as_ref();
-        let mut read = Some(read);
-        let mut result = None;
-        let mut value_len_bytes = None;
-        ReadView::get(self, key, &mut |value| {
-            if let Some(read) = read.take() {
-                value_len_bytes = Some(value.len());
-                result = Some(read(value));
-            }
-        })?;
+        let found = read_once(read, |visit| ReadView::get(self, key, visit))?;
         if let Some(hook) = self.hook() {
-            hook.get(key, value_len_bytes);
+            hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
         }
-        Ok(result)
+        Ok(found.map(|(result, _)| result))
     }
 
     fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {

@@ -391,15 +391,21 @@ impl Parts {
 
     /// A thin loop around `step` until the store closes.
     fn run_thread(&self, idle_wait: Duration, step: impl Fn(&Self) -> Result<bool>) {
+        let mut has_failed = false;
         while !self.stop.load(Ordering::SeqCst) {
             let seen = self.hub.work_count();
-            match step(self) {
-                Ok(true) => {
-                    self.hub.note_background(Ok(()));
-                    self.hub.progressed();
-                }
+            let outcome = step(self);
+            // What failed may have been done by somebody else meanwhile, a caller of `flush` perhaps: then
+            // nothing is due, and the error is over as well.
+            if matches!(outcome, Ok(worked) if worked || has_failed) {
+                self.hub.note_background(Ok(()));
+                has_failed = false;
+            }
+            match outcome {
+                Ok(true) => self.hub.progressed(),
                 Ok(false) => self.hub.wait_for_work(seen, idle_wait),
                 Err(error) => {
+                    has_failed = true;
                     self.hub.note_background(Err(error));
                     self.hub
                         .wait_for_work(self.hub.work_count(), RETRY_AFTER_ERROR);

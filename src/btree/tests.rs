@@ -5,109 +5,22 @@ mod older_pages;
 #[path = "../../tests/store/repair/mod.rs"]
 mod repair;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 use super::{BTreeEngine, node};
 use crate::cache::BlockCache;
 use crate::checksum::mix64;
-use crate::engine::{Cursor, Engine, EngineContext, Front, Op, Pressure, ReadView, SequencedOp};
+use crate::engine::{Cursor, Engine, EngineContext, Front, Pressure, ReadView, SequencedOp};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
+use crate::testing::{FakeFront, Gate, Map, OwnedOp, Random};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
-
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix64(self.0)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
-/// Remembers up to where the log was made durable.
-#[derive(Debug, Default)]
-struct FakeFront {
-    durable: AtomicU64,
-    gate: Mutex<Option<Gate>>,
-}
-
-/// Stops one checkpoint between its writing and its end.
-#[derive(Debug)]
-struct Gate {
-    reached: Sender<()>,
-    /// What then becomes of it.
-    outcome: Receiver<Result<()>>,
-}
-
-impl Front for FakeFront {
-    fn make_durable(&self, seq: SeqNo) -> Result<()> {
-        let gate = self.gate.lock().take();
-        if let Some(gate) = gate {
-            gate.reached.send(()).unwrap();
-            gate.outcome.recv().unwrap()?;
-        }
-        self.durable.fetch_max(seq.0, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn wake(&self) {}
-
-    fn progressed(&self) {}
-}
-
-#[derive(Debug, Clone)]
-enum OwnedOp {
-    Put(Vec<u8>, Vec<u8>),
-    Delete(Vec<u8>),
-    DeleteRange(Vec<u8>, Option<Vec<u8>>),
-}
-
-impl OwnedOp {
-    fn borrow(&self) -> Op<'_> {
-        match self {
-            Self::Put(key, value) => Op::Put { key, value },
-            Self::Delete(key) => Op::Delete { key },
-            Self::DeleteRange(start, end) => Op::DeleteRange {
-                start,
-                end: end.as_deref(),
-            },
-        }
-    }
-
-    fn apply(&self, map: &mut Map) {
-        match self {
-            Self::Put(key, value) => {
-                map.insert(key.clone(), value.clone());
-            }
-            Self::Delete(key) => {
-                map.remove(key);
-            }
-            Self::DeleteRange(start, end) => {
-                map.retain(|key, _| key < start || end.as_ref().is_some_and(|end| key >= end))
-            }
-        }
-    }
-}
 
 /// An engine on a file system of its own, and what it should hold.
 struct Bench {

@@ -93,6 +93,8 @@ pub(crate) struct LsmEngine {
     dead: Arc<DeadZones>,
     flushing: Mutex<()>,
     manifest: Mutex<Manifest>,
+    /// Tables that an edit would have added which failed. Changed with the manifest locked.
+    unnamed: Mutex<Vec<FileId>>,
     compactions: Mutex<Compactions>,
     /// Signalled when a job ends.
     job_ended: Condvar,
@@ -215,6 +217,7 @@ impl LsmEngine {
             dead,
             flushing: Mutex::default(),
             manifest: Mutex::new(manifest),
+            unnamed: Mutex::default(),
             compactions: Mutex::default(),
             job_ended: Condvar::new(),
             retired: Mutex::default(),
@@ -294,8 +297,8 @@ impl LsmEngine {
     /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds. Returns the new
     /// version.
     ///
-    /// If the edit fails, its outputs stay until the next open: the manifest's file may have the edit even so, and
-    /// then names them.
+    /// If the edit fails, its outputs stay: the manifest's file may have the edit even so, and then names them. They
+    /// go once an edit has worked, which began a new manifest (F5).
     fn install(&self, edit: &VersionEdit, flushed: Option<&Arc<Memtable>>) -> Result<Arc<Version>> {
         let mut manifest = self.manifest.lock();
         let version = Arc::new(self.current.load().version.apply(edit));
@@ -311,7 +314,17 @@ impl LsmEngine {
                 .map(|(level, t)| (*level, t.meta().clone()))
                 .collect(),
         };
-        manifest.append(&stored, || contents_of(&version, persisted, next_file))?;
+        let stays = |id: FileId| edit.added.iter().any(|(_, table)| table.id() == id);
+        let is_new = |id: FileId| edit.removed.iter().all(|(_, removed)| *removed != id);
+        let appended = manifest.append(&stored, || contents_of(&version, persisted, next_file));
+        let mut unnamed = self.unnamed.lock();
+        if let Err(error) = appended {
+            let added = edit.added.iter().map(|(_, table)| table.id());
+            unnamed.extend(added.filter(|id| is_new(*id)));
+            return Err(error);
+        }
+        unnamed.drain(..).for_each(|id| self.reaper.doom(id));
+        drop(unnamed);
 
         self.persisted.store(persisted.0, Ordering::Release);
         let old = {
@@ -339,7 +352,6 @@ impl LsmEngine {
             }));
             old
         };
-        let stays = |id: FileId| edit.added.iter().any(|(_, table)| table.id() == id);
         for (level, id) in &edit.removed {
             if !stays(*id) {
                 let tables = old.version.level(*level).tables();

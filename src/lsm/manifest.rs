@@ -18,7 +18,7 @@
 //!   old one counts, and is complete.
 //! - **F5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
 //!   more: the next edit begins a new manifest. Tables that the failed edit would have added are not
-//!   removed by this process, because the edit may be durable after all.
+//!   removed before that has worked, because the edit may be durable after all.
 //! - **F6** What is read when a manifest is opened need not be on the disk: after a sync that failed in an earlier
 //!   process it may be in the operating system's cache only, held for clean and never written. An edit
 //!   without an acknowledgement is such a case, so a new manifest begins at once, before anything is built on
@@ -35,7 +35,7 @@ use super::version::LEVELS;
 use crate::checksum::{checksum, seed_of};
 use crate::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
 use crate::error::{Error, Result};
-use crate::fs::{File, Fs, OpenMode, read_all, replace_file};
+use crate::fs::{File, Fs, NotReplaced, OpenMode, read_all, replace_file};
 use crate::record::{RecordReader, Step, append_record};
 use crate::teeth::planted;
 use crate::types::{FileId, KeyspaceId, SeqNo};
@@ -216,6 +216,9 @@ pub(crate) struct Manifest {
     dir: PathBuf,
     identity: Identity,
     number: u64,
+    /// Highest number that a file was begun under. The file of a failed attempt may be gone, or not: its name must
+    /// not be used again.
+    begun: u64,
     /// `None` after a failure (F5), or when the manifest was opened read-only.
     file: Option<Arc<dyn File>>,
     len_bytes: u64,
@@ -233,6 +236,7 @@ impl Manifest {
             dir: dir.to_path_buf(),
             identity,
             number: 0,
+            begun: 0,
             file: None,
             len_bytes: 0,
             first_len_bytes: 0,
@@ -317,6 +321,7 @@ impl Manifest {
             dir: dir.to_path_buf(),
             identity,
             number,
+            begun: number,
             // The next edit begins a new manifest (F6).
             file: None,
             len_bytes: bytes.len() as u64,
@@ -384,27 +389,35 @@ impl Manifest {
     fn begin(&mut self, contents: &Contents) -> Result<()> {
         self.file = None;
         let old = self.number;
-        // A failed attempt may have left a file, which must not be named again.
-        let mut number = old + 1;
+        // An earlier process may have failed likewise.
+        let mut number = self.begun.max(old) + 1;
         while self.fs.exists(&self.dir.join(manifest_name(number)))? {
             number += 1;
         }
+        self.begun = number;
         let mut bytes = encode_header(&self.identity, number).to_vec();
         let payload = Edit::snapshot(contents).encode();
         let seed = record_seed(&self.identity, number);
         append_record(&mut bytes, seed, HEADER_LEN_BYTES as u64, &payload);
-        let file = self
-            .fs
-            .open(&self.dir.join(manifest_name(number)), OpenMode::CreateNew)?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_data()?;
-        self.fs.sync_dir(&self.dir)?;
-        replace_file(
-            &*self.fs,
-            &self.dir,
-            CURRENT,
-            &encode_current(&self.identity, number),
-        )?;
+        let path = self.dir.join(manifest_name(number));
+        let named = self
+            .write_whole(&path, &bytes)
+            .map_err(|error| NotReplaced {
+                error,
+                is_unknown: false,
+            })
+            .and_then(|file| {
+                let current = encode_current(&self.identity, number);
+                replace_file(&*self.fs, &self.dir, CURRENT, &current)?;
+                Ok(file)
+            });
+        let file = named.map_err(|failure| {
+            if !failure.is_unknown {
+                // On a full disk this is tried again and again: nothing may stay that takes room.
+                let _ = self.fs.remove_file(&path);
+            }
+            failure.error
+        })?;
         if old != 0 {
             // An orphan if this fails; the next open removes it.
             let _ = self.fs.remove_file(&self.dir.join(manifest_name(old)));
@@ -415,6 +428,15 @@ impl Manifest {
         self.is_dirty = false;
         self.acknowledge(file);
         Ok(())
+    }
+
+    /// Makes a file of `bytes`, durable in content and name.
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> Result<Arc<dyn File>> {
+        let file = self.fs.open(path, OpenMode::CreateNew)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_data()?;
+        self.fs.sync_dir(&self.dir)?;
+        Ok(file)
     }
 }
 

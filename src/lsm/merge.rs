@@ -300,8 +300,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::memtable::{MemtableIndex, SkipListIndex};
-    use super::super::test_util::Random;
     use super::*;
+    use crate::testing::Random;
 
     #[test]
     fn merged_runs_are_one_sorted_run() {

@@ -42,8 +42,6 @@ mod output;
 mod retention;
 mod run;
 pub(crate) mod table;
-#[cfg(test)]
-mod test_util;
 mod tombstones;
 mod version;
 mod view;

@@ -122,8 +122,8 @@ impl<'a> Retention<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::entry::RangeTombstone;
-    use super::super::test_util::Random;
     use super::*;
+    use crate::testing::Random;
 
     /// What a read at `seq` sees of one key.
     fn visible(entries: &[(u64, EntryKind)], covers: &[u64], seq: u64) -> Option<u64> {

@@ -297,8 +297,8 @@ pub(crate) fn condense(tombstones: &[RangeTombstone], boundaries: &[SeqNo]) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_util::Random;
     use super::*;
+    use crate::testing::Random;
 
     fn random_tombstones(random: &mut Random, count: u64) -> Vec<RangeTombstone> {
         (1..=count)

@@ -111,12 +111,12 @@ struct Segments {
 #[derive(Debug)]
 struct PrepareState {
     next_number: u64,
-    /// Length of the segment made last; 0 before the first.
+    /// Length of the segment made last; 0 before the first, and after a failure.
     last_len_bytes: u64,
 }
 
 impl PrepareState {
-    /// Length of the next segment if no record needs more.
+    /// Length of the next segment if no record needs more, and nothing waits for reuse.
     fn next_len(&mut self, full_len: u64) -> u64 {
         let len_bytes = match self.last_len_bytes {
             0 => FIRST_LEN_BYTES,
@@ -225,7 +225,7 @@ impl Log {
         };
         let active = {
             let mut turn = log.prepare_turn.lock();
-            let len_bytes = turn.next_len(config.segment_len());
+            let len_bytes = log.next_len(&mut turn);
             log.make(&mut turn, len_bytes, Some(&activation))?
         };
         log.active_len_bytes
@@ -360,7 +360,7 @@ impl Log {
         if let Some(outrun) = outrun {
             self.discard(outrun);
         }
-        let len_bytes = len_bytes.max(turn.next_len(self.config.segment_len()));
+        let len_bytes = len_bytes.max(self.next_len(&mut turn));
         self.make(&mut turn, len_bytes, None)
     }
 
@@ -539,11 +539,22 @@ impl Log {
         if !self.prepare_is_due() {
             return Ok(false);
         }
-        let len_bytes = turn.next_len(self.config.segment_len());
+        let len_bytes = self.next_len(&mut turn);
         let ready = self.make(&mut turn, len_bytes, None)?;
         self.segments.lock().prepared = Some(ready);
         self.has_prepared.store(true, Ordering::Release);
         Ok(true)
+    }
+
+    /// Length of the next segment if no record needs more. A file that waits for reuse has full length, and takes no
+    /// room on the disk.
+    fn next_len(&self, turn: &mut PrepareState) -> u64 {
+        let full_len = self.config.segment_len();
+        if self.segments.lock().pool.is_empty() {
+            turn.next_len(full_len)
+        } else {
+            full_len
+        }
     }
 
     /// Makes a segment of `len_bytes` under the next number, durable in content and name. The name comes last: a crash on
@@ -595,6 +606,8 @@ impl Log {
         let (file, sink) = made.inspect_err(|_| {
             // Best effort: what stays is removed by the next recovery.
             let _ = discard_file(&*self.fs, &temporary);
+            // The disk may be full: the next try asks for as little as it can.
+            turn.last_len_bytes = 0;
         })?;
         let counter = if source.is_some() {
             &self.recycled

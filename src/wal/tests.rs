@@ -8,30 +8,13 @@ use super::segment::{
     Activation, HEADER_LEN_BYTES, Header, encode_header, encode_record_header, segment_seed,
 };
 use super::{Log, Recovery, WalConfig, Writer};
-use crate::checksum::mix64;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, OpenMode, SimFs, StdFs};
+use crate::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs, StdFs};
+use crate::testing::Random;
 use crate::types::SeqNo;
 
 const STORE: u64 = 0x5EED;
 const DIR: &str = "/wal";
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix64(self.0)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
@@ -207,6 +190,58 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
             };
         }
     }
+}
+
+/// Each attempt to make a segment counted as one that was made, so the next one asked for four times the space: a
+/// store on a full disk wanted ever more of it, up to the full length of a segment, before it went on.
+#[test]
+fn a_segment_that_found_no_room_asks_for_no_more_the_next_time() {
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(64 << 20));
+    let small = log.stats().disk_bytes;
+    let payload = vec![1; small as usize * 3 / 4];
+    writer.append(SeqNo(1), SeqNo(1), &[&payload]).unwrap();
+    for attempt in 0..4 {
+        let full = FaultPlan::once(&[OpKind::Write], 0, Fault::Full).and_then_all(&[OpKind::Write]);
+        disk.plan(full);
+        assert!(log.prepare().is_err(), "attempt {attempt}");
+        assert!(writer.append(SeqNo(2), SeqNo(2), &[&payload]).is_err());
+        assert_eq!(log.stats().disk_bytes, small);
+    }
+    disk.heal();
+    assert!(log.prepare().unwrap());
+    assert_eq!(log.stats().disk_bytes, 2 * small);
+    writer.append(SeqNo(2), SeqNo(2), &[&payload]).unwrap();
+    // From there on they grow again.
+    assert!(log.prepare().unwrap());
+    assert!(log.stats().disk_bytes > 3 * small);
+}
+
+/// A file of full length that waits for reuse was passed over while segments were short, after each opening: the store
+/// asked a full disk for room that it had.
+#[test]
+fn a_file_that_waits_for_reuse_is_taken_first() {
+    const FULL_LEN_BYTES: u64 = 8 << 20;
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(FULL_LEN_BYTES));
+    let payload = vec![1; 700 << 10];
+    for n in 1..=25 {
+        writer.append(SeqNo(n), SeqNo(n), &[&payload]).unwrap();
+        log.prepare().unwrap();
+    }
+    log.sync().unwrap();
+    // The last one prepared has full length, and stays unused.
+    let names = fs.read_dir(DIR.as_ref()).unwrap();
+    let path = Path::new(DIR).join(names.last().unwrap());
+    let last = fs.open(&path, OpenMode::Read).unwrap();
+    assert_eq!(last.len().unwrap(), FULL_LEN_BYTES);
+    drop((writer, log));
+
+    disk.plan(FaultPlan::once(&[OpKind::Create], 0, Fault::Full));
+    let (recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
+    recovery.into_log(config(FULL_LEN_BYTES), last).unwrap();
 }
 
 #[test]

@@ -2,13 +2,16 @@
 //!
 //! A commit fails and leaves nothing behind, and reads go on. With a little room made, deletes and compaction give
 //! the space back, without reopening; a dropped keyspace does at once. Opening for
-//! reading works while the disk is full, and nothing acknowledged is lost.
+//! reading works while the disk is full, and nothing acknowledged is lost. Without any room, commits go on in what
+//! the log has allocated, and a compaction that writes no table gives space back.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Kv, KvRead, Options, Result};
+use hedgerow::{
+    Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead, Options, Result,
+};
 
 use crate::random::{Random, Source};
 use crate::rig::{Sizes, keyspace_options, report};
@@ -66,16 +69,23 @@ fn soon(mut act: impl FnMut() -> Result<()>, what: &str) {
     panic!("{what} finds no room");
 }
 
+/// Bytes that do not compress.
+fn bytes(random: &mut Random, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    for chunk in bytes.chunks_mut(8) {
+        let word = random.bits().to_le_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+    }
+    bytes
+}
+
 /// Puts until the disk has been full for a while; returns how many commits failed.
 fn fill(keyspace: &Keyspace, expected: &mut Map, random: &mut Random) -> u32 {
     let mut failed = 0;
     for _ in 0..40_000 {
         let key = random.bits().to_be_bytes().to_vec();
-        let mut value = vec![0; 600 + random.below(1200) as usize];
-        for chunk in value.chunks_mut(8) {
-            let word = random.bits().to_le_bytes();
-            chunk.copy_from_slice(&word[..chunk.len()]);
-        }
+        let len = 600 + random.below(1200) as usize;
+        let value = bytes(random, len);
         match keyspace.put(&key, &value) {
             Ok(()) => {
                 expected.insert(key, value);
@@ -187,4 +197,159 @@ fn lsm_without_threads() {
 #[test]
 fn btree_without_threads() {
     fill_and_free("full_disk::btree_without_threads", EngineKind::BTree, 0);
+}
+
+/// Takes what [`Tmpfs::fill_up`] leaves.
+fn fill_to_the_last_block(disk: &Tmpfs) {
+    disk.fill_up();
+    let mut rest = std::fs::File::create(disk.path().join("rest")).unwrap();
+    while rest.write_all(&[1; 4096]).is_ok() {}
+}
+
+/// Makes as much room as there was.
+fn free(disk: &Tmpfs) {
+    assert!(disk.resize(DISK_KIB));
+    std::fs::remove_file(disk.path().join("rest")).unwrap();
+}
+
+/// Another program takes all the space. The log's segment is allocated, so commits succeed until it is used up; what
+/// must write a file fails, and harms nothing.
+fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
+    const SEGMENT_LEN_BYTES: u64 = 256 << 10;
+    /// Of a segment: what is no record. Generous.
+    const REST_LEN_BYTES: u64 = 256;
+    let Some(disk) = Tmpfs::mount(name, DISK_KIB) else {
+        return;
+    };
+    let open = || options(threads).open(disk.path().join("store"));
+    let mut expected = Map::new();
+    let db = open().unwrap();
+    let keyspace = db.keyspace("data", engine).unwrap();
+    let mut random = Random::new(13);
+    for n in 0..8000u64 {
+        let value = bytes(&mut random, 200);
+        let buffered = keyspace.with_durability(Durability::Buffered);
+        buffered.put(n.to_be_bytes(), &value).unwrap();
+        expected.insert(n.to_be_bytes().to_vec(), value);
+    }
+    db.flush().unwrap();
+    db.compact().unwrap();
+    db.close().unwrap();
+    drop((keyspace, db));
+
+    // A new segment, of which nothing is used.
+    let db = open().unwrap();
+    let keyspace = db.existing_keyspace("data").unwrap().unwrap();
+    fill_to_the_last_block(&disk);
+    let before = db.stats().log_bytes_written;
+    let mut deleted = 0;
+    let error = loop {
+        let key = u64::to_be_bytes(deleted);
+        match keyspace.delete(key) {
+            Ok(()) => drop(expected.remove(&key[..])),
+            Err(error) => break error,
+        }
+        deleted += 1;
+    };
+    assert!(is_full(&error), "{error}");
+    let logged = db.stats().log_bytes_written - before;
+    let each = logged / deleted;
+    assert!(each <= 64, "a delete takes {each} bytes");
+    assert!(
+        logged + REST_LEN_BYTES + 8 * deleted > SEGMENT_LEN_BYTES,
+        "{deleted} deletes used {logged} bytes of the log's segment"
+    );
+    assert_holds(&keyspace, &expected, "with no room for another delete");
+    for outcome in [db.flush(), db.compact(), keyspace.put(b"key", vec![1; 300])] {
+        match outcome {
+            Ok(()) => assert_eq!(engine, EngineKind::BTree, "it had free pages"),
+            Err(error) => assert!(is_full(&error), "{error}"),
+        }
+    }
+    expected.extend(
+        keyspace
+            .get(b"key")
+            .unwrap()
+            .map(|value| (b"key".to_vec(), value.to_vec())),
+    );
+    assert_holds(&keyspace, &expected, "after what failed");
+    assert!(db.verify().unwrap().is_clean());
+
+    let disk_bytes = db.stats().disk_bytes();
+    free(&disk);
+    soon(|| keyspace.delete(7999u64.to_be_bytes()), "a delete");
+    expected.remove(&7999u64.to_be_bytes()[..]);
+    soon(|| db.flush(), "a flush");
+    soon(|| db.compact(), "a compaction");
+    soon(|| db.wait_idle(), "background work");
+    assert_holds(&keyspace, &expected, "with room again");
+    assert!(db.verify().unwrap().is_clean());
+    assert!(db.stats().disk_bytes() < disk_bytes, "space came back");
+    drop((keyspace, db));
+    let db = open().unwrap();
+    let keyspace = db.existing_keyspace("data").unwrap().unwrap();
+    assert_holds(&keyspace, &expected, "opened again");
+    report(format_args!(
+        "{name}: {deleted} deletes, {logged} bytes of log"
+    ));
+}
+
+#[test]
+fn deletes_take_what_the_log_has_lsm() {
+    deletes_without_room("full_disk::deletes_lsm", EngineKind::Lsm, 2);
+}
+
+#[test]
+fn deletes_take_what_the_log_has_btree() {
+    deletes_without_room("full_disk::deletes_btree", EngineKind::BTree, 2);
+}
+
+#[test]
+fn deletes_take_what_the_log_has_without_threads() {
+    for engine in EngineKind::ALL {
+        deletes_without_room("full_disk::deletes_without_threads", engine, 0);
+    }
+}
+
+/// A compaction whose tables are all covered by a range delete writes none: it takes an edit of the manifest, which
+/// fits in the last block of that file, and gives back the space of the tables.
+#[test]
+fn a_compaction_that_leaves_nothing_takes_no_room() {
+    let Some(disk) = Tmpfs::mount("full_disk::leaves_nothing", DISK_KIB) else {
+        return;
+    };
+    let db = options(0).open(disk.path().join("store")).unwrap();
+    let table = KeyspaceOptions::new(EngineKind::Lsm).table_size_bytes(256 << 10);
+    let keyspace = db.keyspace_with("data", table).unwrap();
+    let mut random = Random::new(14);
+    for n in 0..8000u64 {
+        let buffered = keyspace.with_durability(Durability::Buffered);
+        buffered
+            .put(n.to_be_bytes(), bytes(&mut random, 200))
+            .unwrap();
+    }
+    db.compact().unwrap();
+    db.wait_idle().unwrap();
+    assert!(keyspace.stats().files > 3);
+    keyspace.delete_range(..).unwrap();
+    // While there is a little room: a flush writes a table.
+    db.flush().unwrap();
+    fill_to_the_last_block(&disk);
+    keyspace.put(b"small", b"fits the log").unwrap();
+    assert!(is_full(&db.compact().unwrap_err()), "this flushes first");
+    keyspace.delete(b"small").unwrap();
+    free(&disk);
+    db.flush().unwrap();
+    fill_to_the_last_block(&disk);
+
+    db.compact().expect("nothing is written but an edit");
+    db.wait_idle().unwrap();
+    assert_eq!(keyspace.stats().files, 0);
+    for n in 0..2000u64 {
+        let (key, value) = (n.to_be_bytes(), bytes(&mut random, 200));
+        keyspace.put(key, value).expect("the space is there");
+    }
+    db.flush().expect("the space is there");
+    assert_eq!(keyspace.iter().count(), 2000);
+    assert!(db.verify().unwrap().is_clean());
 }

@@ -35,14 +35,38 @@ impl Tmpfs {
         self.dir.path()
     }
 
+    /// Gives or takes room. False, and nothing changes, if more than `kib` KiB are in use.
+    #[allow(dead_code, reason = "each suite uses a part")]
+    pub fn resize(&self, kib: u64) -> bool {
+        Command::new("mount")
+            .args(["-o", &format!("remount,size={kib}k")])
+            .arg(self.dir.path())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    /// Takes all the room there is (to 64 KiB or so), as another program would that wrote a large file, but
+    /// without the memory for one.
+    #[allow(dead_code, reason = "each suite uses a part")]
+    pub fn fill_up(&self) {
+        let used_kib = || -> u64 {
+            let lens = self.files().into_iter().map(|path| path.metadata());
+            lens.flatten().map(|meta| meta.len().div_ceil(1024)).sum()
+        };
+        // Whoever uses it may be writing.
+        while !self.resize(used_kib() + 64) {}
+    }
+
     /// All files below.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "each suite uses a part")]
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut todo = vec![self.path().to_path_buf()];
         while let Some(dir) = todo.pop() {
-            for entry in std::fs::read_dir(dir).expect("a directory") {
-                let path = entry.expect("an entry").path();
+            // Another process may be removing it.
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let path = entry.path();
                 if path.is_dir() {
                     todo.push(path.clone());
                 }

@@ -6,59 +6,42 @@ use super::leaf::{Leaf, LeafMut, LeafValue, Pending};
 use super::*;
 use crate::btree::node::inner::Inner;
 use crate::key::shortest_separator;
+use crate::testing::Random;
 use crate::types::{PageId, SeqNo};
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        crate::checksum::mix64(self.0)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-}
 
 /// Kinds of keys that have something nasty about them.
 const KEY_SETS: [fn(&mut Random) -> Vec<u8>; 6] = [
     // Random, short.
     |r| {
-        let len = r.below(20);
+        let len = r.index(20);
         r.bytes(len)
     },
     // Zeros and ones: heads tie although keys differ only in length. Includes the empty key.
     |r| {
-        let len = r.below(12);
-        (0..len).map(|_| (r.below(8) == 0) as u8).collect()
+        let len = r.index(12);
+        (0..len).map(|_| (r.index(8) == 0) as u8).collect()
     },
     // Runs of 0xFF.
     |r| {
-        let len = r.below(40);
-        (0..len).map(|_| 0xFF - (r.below(6) == 0) as u8).collect()
+        let len = r.index(40);
+        (0..len).map(|_| 0xFF - (r.index(6) == 0) as u8).collect()
     },
     // Numbered, behind a shared prefix.
-    |r| format!("table/customer/{:08}", r.below(3000)).into_bytes(),
+    |r| format!("table/customer/{:08}", r.index(3000)).into_bytes(),
     // A handful of very long keys that share nearly everything, among short ones.
-    |r| match r.below(3) {
+    |r| match r.index(3) {
         0 => {
             let mut key = vec![7; 60_000];
-            key.extend_from_slice(&(r.below(9) as u16).to_be_bytes());
+            key.extend_from_slice(&(r.index(9) as u16).to_be_bytes());
             key
         }
-        _ => vec![r.below(9) as u8; r.below(4)],
+        _ => vec![r.index(9) as u8; r.index(4)],
     },
     // Longest keys, up to the limit, sharing little.
     |r| {
         let mut key = r.bytes(2);
-        let len = [10, 900, 3000, 65_535][r.below(4)];
-        key.resize(len, r.below(3) as u8);
+        let len = [10, 900, 3000, 65_535][r.index(4)];
+        key.resize(len, r.index(3) as u8);
         key
     },
 ];
@@ -72,11 +55,11 @@ enum Stored {
 
 impl Stored {
     fn random(random: &mut Random, page_size: usize) -> Self {
-        if random.below(8) == 0 {
+        if random.index(8) == 0 {
             return Self::Overflow(random.next() as u32);
         }
-        let most = [4, 100, page_size / 4][random.below(3)];
-        let len = random.below(most + 1);
+        let most = [4, 100, page_size / 4][random.index(3)];
+        let len = random.index(most + 1);
         Self::Inline(random.bytes(len))
     }
 
@@ -215,7 +198,7 @@ fn leaf_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec<
     for step in 0..steps {
         let key = key_set(&mut random);
         let touched;
-        match random.below(20) {
+        match random.index(20) {
             0..13 => {
                 let value = Stored::random(&mut random, page_size);
                 touched = leaves.put(&key, &value);
@@ -234,8 +217,8 @@ fn leaf_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec<
                 touched = leaves.find(&key);
                 let image = &mut leaves.images[touched];
                 let leaf = Leaf::from_image(image);
-                let from = random.below(leaf.len() + 1);
-                let to = from + random.below((leaf.len() - from).min(3) + 1);
+                let from = random.index(leaf.len() + 1);
+                let to = from + random.index((leaf.len() - from).min(3) + 1);
                 let mut removed = Vec::new();
                 for i in from..to {
                     leaf.write_key(i, &mut removed);
@@ -244,17 +227,17 @@ fn leaf_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec<
                 LeafMut::from_image(image).remove_range(from..to);
             }
             17 if leaves.images.len() > 1 => {
-                touched = random.below(leaves.images.len() - 1);
+                touched = random.index(leaves.images.len() - 1);
                 leaves.merge(touched);
             }
-            18 if leaves.images.len() > 4 && random.below(4) == 0 => {
-                let n = random.below(leaves.images.len());
+            18 if leaves.images.len() > 4 && random.index(4) == 0 => {
+                let n = random.index(leaves.images.len());
                 leaves.drop_leaf(n, &mut oracle);
                 touched = n.saturating_sub(1);
             }
             _ => {
                 // Search from any leaf is right, whether it covers the key or not.
-                touched = random.below(leaves.images.len());
+                touched = random.index(leaves.images.len());
                 let leaf = Leaf::from_image(&leaves.images[touched]);
                 let (Ok(at) | Err(at)) = leaf.search(&key);
                 assert!(at == 0 || leaf.compare_key(at - 1, &key).is_lt());
@@ -391,7 +374,7 @@ fn inner_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec
     let mut oracle = BTreeMap::from([(Vec::new(), link(0))]);
     for step in 1..500 {
         let key = key_set(&mut random);
-        match random.below(10) {
+        match random.index(10) {
             0..8 if !oracle.contains_key(&key) => {
                 inners.split_child(&key, link(step));
                 oracle.insert(key, link(step));
@@ -400,8 +383,8 @@ fn inner_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec
                 let n = inners.find(&key);
                 let node = Inner::from_image(&inners.images[n]);
                 let count = node.child_count();
-                let from = random.below(count);
-                let to = (from + random.below(3)).min(count);
+                let from = random.index(count);
+                let to = (from + random.index(3)).min(count);
                 if to - from == count {
                     continue;
                 }
@@ -419,7 +402,7 @@ fn inner_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec
                 inners.images[n] = inner::without_children(&inners.images[n], from..to, page_size);
             }
             9 if inners.images.len() > 1 => {
-                let n = random.below(inners.images.len() - 1);
+                let n = random.index(inners.images.len() - 1);
                 let (left, right) = (&inners.images[n], &inners.images[n + 1]);
                 if let Some(merged) = inner::merge(left, right, page_size) {
                     inners.images.splice(n..n + 2, [merged]);
@@ -430,7 +413,7 @@ fn inner_oracle_run(seed: u64, page_size: usize, key_set: fn(&mut Random) -> Vec
                 let node = Inner::from_image(&inners.images[n]);
                 let (_, page) = oracle.range(..=key.clone()).next_back().unwrap();
                 assert_eq!(node.child(node.find_child(&key)), *page);
-                let i = random.below(node.child_count());
+                let i = random.index(node.child_count());
                 let mut bound = Vec::new();
                 node.write_child_lower(i, &mut bound);
                 inner::set_child(&mut inners.images[n], i, link(step + 10_000));
@@ -505,9 +488,9 @@ fn sample_images(random: &mut Random) -> Vec<Box<[u8]>> {
     let mut leaves = Leaves::new(1024);
     let mut separators = Vec::new();
     for i in 0..60 {
-        let len = random.below(30);
+        let len = random.index(30);
         let value = Stored::Inline(random.bytes(len));
-        let key = format!("key/{:04}", random.below(500)).into_bytes();
+        let key = format!("key/{:04}", random.index(500)).into_bytes();
         leaves.put(&key, &value);
         separators.push(format!("sep/{i:03}").into_bytes());
     }
@@ -527,14 +510,14 @@ fn damaged_images_are_refused_or_harmless() {
     let mut accepted = 0;
     for round in 0..20_000 {
         let mut image = images[round % images.len()].to_vec();
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.index(3) {
             // Mostly the header and the arrays, where damage is most dangerous.
-            let limit = [64, 400, image.len()][random.below(3)];
-            let at = random.below(limit);
-            image[at] = match random.below(3) {
-                0 => image[at] ^ (1 << random.below(8)),
+            let limit = [64, 400, image.len()][random.index(3)];
+            let at = random.index(limit);
+            image[at] = match random.index(3) {
+                0 => image[at] ^ (1 << random.index(8)),
                 1 => random.next() as u8,
-                _ => [0, 0xFF, 0x7F, 0x80][random.below(4)],
+                _ => [0, 0xFF, 0x7F, 0x80][random.index(4)],
             };
         }
         seal(&mut image, 1);
@@ -547,10 +530,10 @@ fn damaged_images_are_refused_or_harmless() {
     // Damage to values, page ids and unused bytes is none that a structure can show.
     assert!(accepted > 0);
     for _ in 0..2000 {
-        let len = [0, 3, 55, 56, 57, 1024, 2048][random.below(7)];
+        let len = [0, 3, 55, 56, 57, 1024, 2048][random.index(7)];
         let mut image = random.bytes(len);
         if len > 40 {
-            image[4] = 1 + random.below(2) as u8;
+            image[4] = 1 + random.index(2) as u8;
             image[5] = image[4] - 1;
             image[6..12].copy_from_slice(&[0, 0, 1, 0, 0, 0]);
         }

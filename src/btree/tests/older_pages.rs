@@ -2,6 +2,7 @@
 //! place and with its fences, so nothing but the fingerprint in the reference tells it from the present one.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::btree::engine::FILE_NAME;

@@ -211,6 +211,9 @@ impl SimFs {
     /// Lets `n_ops` more changing operations (writes, length changes, syncs, creations,
     /// renames, removals) succeed and every later one fail with `kind`, until
     /// [`heal`](Self::heal). A failing sync loses what it was to make durable, for good.
+    ///
+    /// [`FaultFs`](super::FaultFs) fails in more ways, but stands outside: only here does an image, of a killed
+    /// process or a power loss, know which bytes a failed sync lost although they can still be read.
     pub fn fail_after(&self, n_ops: u64, kind: io::ErrorKind) {
         self.shared.faults.lock().plan = Some(Plan {
             remaining: n_ops,

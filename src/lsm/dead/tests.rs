@@ -1,7 +1,7 @@
 //! Zones against a history that is asked again for every key and number.
 
-use super::super::test_util::Random;
 use super::*;
+use crate::testing::Random;
 
 /// Which of some keys exist, after each operation in commit order.
 struct History {

@@ -5,32 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use super::super::test_util::Random;
 use super::*;
 use crate::cache::BlockCache;
-use crate::engine::{Front, Op};
+use crate::engine::Op;
 use crate::fs::{Fs, SimFs, StdFs};
 use crate::options::EngineKind;
 use crate::options::KeyspaceOptions;
+use crate::testing::{FakeFront, Map, OwnedOp, Random};
 use crate::types::KeyspaceId;
 use crate::visibility::Visibility;
 
 mod dead;
-
-/// A front whose log is always durable.
-#[derive(Debug, Default)]
-struct TestFront {
-    durable: AtomicU64,
-}
-
-impl Front for TestFront {
-    fn make_durable(&self, seq: SeqNo) -> Result<()> {
-        self.durable.fetch_max(seq.0, Ordering::Relaxed);
-        Ok(())
-    }
-    fn wake(&self) {}
-    fn progressed(&self) {}
-}
 
 /// Versions of a key, rising; `None` for a removal.
 type Versions = Vec<(u64, Option<Vec<u8>>)>;
@@ -40,26 +25,6 @@ type Versions = Vec<(u64, Option<Vec<u8>>)>;
 struct History {
     versions: BTreeMap<Vec<u8>, Versions>,
     ops: Vec<OwnedOp>,
-}
-
-#[derive(Debug, Clone)]
-enum OwnedOp {
-    Put(Vec<u8>, Vec<u8>),
-    Delete(Vec<u8>),
-    DeleteRange(Vec<u8>, Option<Vec<u8>>),
-}
-
-impl OwnedOp {
-    fn borrow(&self) -> Op<'_> {
-        match self {
-            Self::Put(key, value) => Op::Put { key, value },
-            Self::Delete(key) => Op::Delete { key },
-            Self::DeleteRange(start, end) => Op::DeleteRange {
-                start,
-                end: end.as_deref(),
-            },
-        }
-    }
 }
 
 impl History {
@@ -91,7 +56,7 @@ impl History {
         self.ops.push(op);
     }
 
-    fn at(&self, seq: u64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    fn at(&self, seq: u64) -> Map {
         let visible = |versions: &Versions| {
             versions
                 .iter()
@@ -143,7 +108,7 @@ impl World {
             use_mmap: true,
             read_only: self.read_only,
             floor: SeqNo::ZERO,
-            front: Arc::new(TestFront::default()),
+            front: Arc::new(FakeFront::default()),
         }
     }
 
@@ -211,7 +176,7 @@ fn random_op(random: &mut Random) -> OwnedOp {
 }
 
 /// Everything, both ways, and single keys.
-fn check_all(view: &Arc<dyn ReadView>, expected: &BTreeMap<Vec<u8>, Vec<u8>>, label: &str) {
+fn check_all(view: &Arc<dyn ReadView>, expected: &Map, label: &str) {
     let mut cursor = Arc::clone(view).cursor();
     cursor.seek_first().unwrap();
     for (key, value) in expected {
@@ -233,7 +198,7 @@ fn check_all(view: &Arc<dyn ReadView>, expected: &BTreeMap<Vec<u8>, Vec<u8>>, la
 fn check_gets(
     random: &mut Random,
     get: impl Fn(&[u8]) -> Option<Vec<u8>>,
-    expected: &BTreeMap<Vec<u8>, Vec<u8>>,
+    expected: &Map,
     label: &str,
 ) {
     for _ in 0..20 {
@@ -243,12 +208,7 @@ fn check_gets(
 }
 
 /// Many keys at once, some of them more than once.
-fn check_multi_get(
-    random: &mut Random,
-    engine: &LsmEngine,
-    expected: &BTreeMap<Vec<u8>, Vec<u8>>,
-    label: &str,
-) {
+fn check_multi_get(random: &mut Random, engine: &LsmEngine, expected: &Map, label: &str) {
     let keys: Vec<_> = (0..random.below(30)).map(|_| random_key(random)).collect();
     let keys: Vec<&[u8]> = keys
         .iter()
@@ -262,12 +222,7 @@ fn check_multi_get(
     }
 }
 
-fn check_steps(
-    random: &mut Random,
-    view: &Arc<dyn ReadView>,
-    expected: &BTreeMap<Vec<u8>, Vec<u8>>,
-    label: &str,
-) {
+fn check_steps(random: &mut Random, view: &Arc<dyn ReadView>, expected: &Map, label: &str) {
     let mut cursor = Arc::clone(view).cursor();
     let mut at: Option<Vec<u8>> = None;
     for step in 0..60 {

@@ -1,7 +1,7 @@
 use std::ops::Bound;
 
 use super::*;
-use crate::fs::SimFs;
+use crate::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
 
 const IDENTITY: Identity = Identity {
     store_id: 0x1122_3344_5566_7788,
@@ -203,4 +203,43 @@ fn edits_that_do_not_fit_are_damage() {
     assert!(Contents::default().apply(twice).is_err());
     assert_eq!(Edit::decode(b"\x03\x07"), Err(Truncated));
     assert_eq!(Edit::decode(b"\x09"), Err(Truncated));
+}
+
+/// Every attempt to begin a manifest on a full disk left a file, with what had found room, until the next opening.
+#[test]
+fn a_manifest_that_finds_no_room_leaves_no_file() {
+    let (sim, manifest, states) = grown(3);
+    drop(manifest);
+    let disk = FaultFs::new(Arc::new(sim.clone()));
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let (mut manifest, contents) =
+        Manifest::open(fs, &dir(), IDENTITY, SeqNo::ZERO, false).unwrap();
+    assert_eq!(contents, states[3]);
+    let manifests = || {
+        let names = sim.read_dir(&dir()).unwrap();
+        let is_one = |name: &&String| name.starts_with("MANIFEST-");
+        names.iter().filter(is_one).count()
+    };
+    let edit = Edit {
+        persisted_seq: Some(SeqNo(50)),
+        ..Edit::default()
+    };
+    let mut after = contents.clone();
+    after.apply(edit.clone()).unwrap();
+    for fault in [Fault::Full, Fault::Short] {
+        // The write of the manifest, then that of CURRENT.
+        for nth in 0..2 {
+            for _ in 0..3 {
+                let space = FaultPlan::once(&[OpKind::Write], nth, fault);
+                disk.plan(space.and_then_all(&[OpKind::Write]));
+                assert!(manifest.append(&edit, || after.clone()).is_err());
+                assert_eq!(manifests(), 1, "{fault:?} at {nth}");
+            }
+        }
+    }
+    disk.heal();
+    assert_eq!(open(&sim.crash()).unwrap().1, states[3]);
+    manifest.append(&edit, || after.clone()).unwrap();
+    assert_eq!(manifests(), 1);
+    assert_eq!(open(&sim.crash()).unwrap().1, after);
 }

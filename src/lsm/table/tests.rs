@@ -11,34 +11,17 @@ use super::index::Index;
 use super::reader::{READ_AROUND_BYTES, decompress};
 use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
 use crate::cache::BlockCache;
-use crate::checksum::{checksum, mix64, seed_of};
+use crate::checksum::{checksum, seed_of};
 use crate::coding::Reader;
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode, SimFs, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
+use crate::testing::Random;
 use crate::types::{FileId, SeqNo};
 
 const SEED: u64 = 0x5EED;
 const ID: FileId = FileId(7);
-
-/// splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix64(self.0)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
-}
 
 /// An entry that owns its bytes; the oracle is a sorted vector of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -887,6 +870,19 @@ fn last_block_end(index: &[u8]) -> u64 {
     reader.u64().unwrap_or(0)
 }
 
+/// Where the blocks, the index, the range tombstones and the properties are.
+fn sections(table: &Table, meta: &TableMeta) -> Vec<std::ops::Range<u64>> {
+    let footer = *table.footer();
+    let blocks = (0..table.blocks()).map(|no| table.block_range(no));
+    blocks
+        .chain([
+            footer.index_at..footer.tombstones_at,
+            footer.tombstones_at..footer.properties_at,
+            footer.properties_at..meta.size_bytes - FOOTER_LEN_BYTES as u64,
+        ])
+        .collect()
+}
+
 #[test]
 fn garbage_with_good_checksums_does_no_harm() {
     let (rows, tombstones) = small_rows();
@@ -895,13 +891,7 @@ fn garbage_with_good_checksums_does_no_harm() {
     for compression in [Compression::None, Compression::Lz4] {
         let meta = build(&scratch.path, options(256, compression), &rows, &tombstones);
         let table = Table::open(&context(false), &scratch.path, &meta).expect("open");
-        let footer = *table.footer();
-        let mut ranges: Vec<_> = (0..table.blocks())
-            .map(|no| table.block_range(no))
-            .collect();
-        ranges.push(footer.index_at..footer.tombstones_at);
-        ranges.push(footer.tombstones_at..footer.properties_at);
-        ranges.push(footer.properties_at..meta.size_bytes - FOOTER_LEN_BYTES as u64);
+        let mut ranges = sections(&table, &meta);
         ranges.push(meta.size_bytes - FOOTER_LEN_BYTES as u64 - 8..meta.size_bytes);
         for range in ranges {
             parts.push(table.read_stored(&range).expect("read")[8..].to_vec());
@@ -945,13 +935,8 @@ fn damaged_blocks_with_good_checksums_do_no_harm() {
     let clean = bytes_of(&scratch.path);
     let table = Table::open(&context(false), &scratch.path, &meta).expect("open");
     let footer = *table.footer();
-    let mut ranges: Vec<_> = (0..table.blocks())
-        .map(|no| table.block_range(no))
-        .collect();
+    let mut ranges = sections(&table, &meta);
     ranges.push(filter_at(footer.blocks_end)..footer.index_at);
-    ranges.push(footer.index_at..footer.tombstones_at);
-    ranges.push(footer.tombstones_at..footer.properties_at);
-    ranges.push(footer.properties_at..meta.size_bytes - FOOTER_LEN_BYTES as u64);
     let mut refused = 0;
     for seed in 0..3000 {
         let mut random = Random(seed);

@@ -19,24 +19,73 @@ fn make(db: &Db, name: &str, engine: EngineKind) -> hedgerow::Result<Keyspace> {
     db.keyspace_with(name, keyspace_options(engine, Sizes::Tiny))
 }
 
-/// What a kill leaves before each change that `act` makes, and after the last.
-fn kills_during(fs: &SimFs, act: impl FnOnce()) -> Vec<SimFs> {
+/// What `act` gives, and the images that `take` makes before each change meanwhile.
+fn images_during<T, I: IntoIterator<Item = SimFs>>(
+    fs: &SimFs,
+    take: impl Fn(&SimFs) -> I + Send + Sync + 'static,
+    act: impl FnOnce() -> T,
+) -> (T, Vec<SimFs>) {
     let images = Arc::new(Mutex::new(Vec::new()));
     fs.on_change({
         let images = Arc::clone(&images);
-        move |fs, _| images.lock().unwrap().push(fs.killed())
+        move |fs, _| images.lock().unwrap().extend(take(fs))
     });
-    act();
+    let given = act();
     fs.clear_hook();
-    let mut images = std::mem::take(&mut *images.lock().unwrap());
+    let images = std::mem::take(&mut *images.lock().unwrap());
+    (given, images)
+}
+
+/// What a kill leaves before each change that `act` makes, and after the last.
+fn kills_during(fs: &SimFs, act: impl FnOnce()) -> Vec<SimFs> {
+    let ((), mut images) = images_during(fs, |fs| [fs.killed()], act);
     images.push(fs.killed());
     images
 }
 
 /// Every state of a power loss now.
-fn power_losses(fs: &SimFs) -> impl Iterator<Item = SimFs> {
+fn power_losses(fs: &SimFs) -> impl Iterator<Item = SimFs> + use<> {
     let policy = CrashPolicy::new().exhaustive_max(1024);
     fs.crash_states(&policy).map(|state| state.fs)
+}
+
+/// What `act` gives, and every state of a power loss before each change that it makes.
+fn power_losses_during<T>(fs: &SimFs, act: impl FnOnce() -> T) -> (T, Vec<SimFs>) {
+    images_during(fs, power_losses, act)
+}
+
+/// Runs `act` while change `n` of the disk fails; a sync then loses what it was to make durable.
+fn failing_at<T>(fs: &SimFs, n: u64, act: impl FnOnce() -> T) -> T {
+    fs.fail_once_after(n, std::io::ErrorKind::Other);
+    let outcome = act();
+    fs.heal();
+    outcome
+}
+
+/// A store with keyspace `a`, which holds `value` under sixteen keys.
+fn sixteen(fs: &SimFs, engine: EngineKind, value: &[u8]) -> (Db, Keyspace) {
+    let db = open(fs);
+    let keyspace = make(&db, "a", engine).unwrap();
+    for n in 0..16_u8 {
+        keyspace.put([n], value).unwrap();
+    }
+    (db, keyspace)
+}
+
+/// After any power loss now, all sixteen are there.
+#[track_caller]
+fn assert_sixteen_survive(fs: &SimFs, value: &[u8], story: &str) {
+    for loss in power_losses(fs) {
+        let db = open(&loss);
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        for n in 0..16_u8 {
+            let found = keyspace.get([n]).unwrap();
+            assert!(
+                found.is_some_and(|found| found == *value),
+                "{story}, key {n}"
+            );
+        }
+    }
 }
 
 /// A crash while the catalogue was written left `CATALOG.tmp` behind, until the next time that a keyspace was
@@ -66,14 +115,7 @@ fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
         let db = open(&fs);
         make(&db, "a", engine).unwrap().put("k", "v").unwrap();
         for image in kills_during(&fs, || db.drop_keyspace("a").unwrap()) {
-            let losses = Arc::new(Mutex::new(Vec::new()));
-            image.on_change({
-                let losses = Arc::clone(&losses);
-                move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
-            });
-            drop(open(&image));
-            image.clear_hook();
-            for loss in losses.lock().unwrap().drain(..) {
+            for loss in power_losses_during(&image, || drop(open(&image))).1 {
                 let db = open(&loss);
                 assert!(db.verify().unwrap().is_clean());
                 if let Some(keyspace) = db.existing_keyspace("a").unwrap() {
@@ -91,29 +133,15 @@ fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
 fn the_log_outlives_a_flush_that_a_kill_left_unsynced() {
     for engine in EngineKind::ALL {
         let fs = SimFs::new();
-        let db = open(&fs);
-        let keyspace = make(&db, "a", engine).unwrap();
         let value = Random::new(1).bytes(9000);
-        for n in 0..16_u8 {
-            keyspace.put([n], &value).unwrap();
-        }
+        let (_db, keyspace) = sixteen(&fs, engine, &value);
         for (at, image) in kills_during(&fs, || keyspace.flush().unwrap())
             .iter()
             .enumerate()
         {
             let db = open(image);
             while db.run_background_once().unwrap() {}
-            for loss in power_losses(image) {
-                let db = open(&loss);
-                let keyspace = db.existing_keyspace("a").unwrap().unwrap();
-                for n in 0..16_u8 {
-                    let found = keyspace.get([n]).unwrap();
-                    assert!(
-                        found.is_some_and(|found| found == value[..]),
-                        "{engine}, kill {at}, key {n}"
-                    );
-                }
-            }
+            assert_sixteen_survive(image, &value, &format!("{engine}, kill {at}"));
         }
     }
 }
@@ -139,14 +167,7 @@ fn the_old_manifest_outlives_a_current_that_is_not_durable() {
     let db = open(&fs);
     let keyspace = db.existing_keyspace("a").unwrap().unwrap();
     for image in kills_during(&fs, || keyspace.flush().unwrap()) {
-        let losses = Arc::new(Mutex::new(Vec::new()));
-        image.on_change({
-            let losses = Arc::clone(&losses);
-            move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
-        });
-        drop(open(&image));
-        image.clear_hook();
-        for loss in losses.lock().unwrap().drain(..) {
+        for loss in power_losses_during(&image, || drop(open(&image))).1 {
             let db = open(&loss);
             let keyspace = db.existing_keyspace("a").unwrap().unwrap();
             assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
@@ -170,22 +191,14 @@ fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
             let fs = SimFs::new();
             let db = open(&fs);
             make(&db, "before", engine).unwrap().put("k", "v").unwrap();
-            fs.fail_once_after(n, std::io::ErrorKind::Other);
-            let outcome = make(&db, "a", engine);
-            fs.heal();
+            let outcome = failing_at(&fs, n, || make(&db, "a", engine));
             if outcome.is_ok() {
                 break;
             }
             failed += 1;
-            let losses = Arc::new(Mutex::new(Vec::new()));
-            fs.on_change({
-                let losses = Arc::clone(&losses);
-                move |fs, _| losses.lock().unwrap().extend(power_losses(fs))
-            });
-            let again = make(&db, "a", engine).unwrap();
-            fs.clear_hook();
+            let (again, losses) = power_losses_during(&fs, || make(&db, "a", engine).unwrap());
             again.put("l", "w").unwrap();
-            for loss in losses.lock().unwrap().drain(..) {
+            for loss in losses {
                 let db = open(&loss);
                 let keyspace = db.existing_keyspace("before").unwrap().unwrap();
                 assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
@@ -211,9 +224,7 @@ fn a_commit_after_a_failed_drop_is_kept_or_refused() {
             let db = open(&fs);
             let keyspace = make(&db, "a", engine).unwrap();
             keyspace.put("k", "v").unwrap();
-            fs.fail_once_after(n, std::io::ErrorKind::Other);
-            let outcome = db.drop_keyspace("a");
-            fs.heal();
+            let outcome = failing_at(&fs, n, || db.drop_keyspace("a"));
             if outcome.is_ok() {
                 break;
             }
@@ -292,14 +303,8 @@ fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
         let value = Random::new(2).bytes(9000);
         for n in 0..200 {
             let fs = SimFs::new();
-            let db = open(&fs);
-            let keyspace = make(&db, "a", engine).unwrap();
-            for n in 0..16_u8 {
-                keyspace.put([n], &value).unwrap();
-            }
-            fs.fail_once_after(n, std::io::ErrorKind::Other);
-            let outcome = keyspace.flush();
-            fs.heal();
+            let (_db, keyspace) = sixteen(&fs, engine, &value);
+            let outcome = failing_at(&fs, n, || keyspace.flush());
             if outcome.is_ok() {
                 break;
             }
@@ -307,17 +312,7 @@ fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
             let killed = fs.killed();
             let db = open(&killed);
             while db.run_background_once().unwrap() {}
-            for loss in power_losses(&killed) {
-                let db = open(&loss);
-                let keyspace = db.existing_keyspace("a").unwrap().unwrap();
-                for key in 0..16_u8 {
-                    let found = keyspace.get([key]).unwrap();
-                    assert!(
-                        found.is_some_and(|found| found == value[..]),
-                        "{engine}, failure at {n}, key {key}"
-                    );
-                }
-            }
+            assert_sixteen_survive(&killed, &value, &format!("{engine}, failure at {n}"));
         }
         assert!(failed > 3, "{engine}: {failed}");
     }
@@ -334,9 +329,7 @@ fn a_page_file_that_only_looks_long_enough_is_grown_again() {
         let db = open(&fs);
         let keyspace = make(&db, "a", EngineKind::BTree).unwrap();
         keyspace.put("k", "v").unwrap();
-        fs.fail_once_after(n, std::io::ErrorKind::Other);
-        let outcome = keyspace.flush();
-        fs.heal();
+        let outcome = failing_at(&fs, n, || keyspace.flush());
         if outcome.is_ok() {
             break;
         }

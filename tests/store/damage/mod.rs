@@ -292,6 +292,50 @@ fn positions(random: &mut Random, len: usize, count: u64) -> Vec<usize> {
     all
 }
 
+/// Damage of one kind, done to copies of a sample.
+struct Sweep {
+    name: &'static str,
+    sample: Sample,
+    tally: Tally,
+}
+
+impl Sweep {
+    fn new(name: &'static str, seed: u64) -> Self {
+        Self::of(name, sample(seed))
+    }
+
+    fn of(name: &'static str, sample: Sample) -> Self {
+        Self {
+            name,
+            sample,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The files with data, and their lengths.
+    fn files(&self) -> Vec<(PathBuf, usize)> {
+        let files = self.sample.image.data_files();
+        files
+            .map(|(path, bytes)| (path.clone(), bytes.len()))
+            .collect()
+    }
+
+    /// Applies `damage` to a copy and judges what follows.
+    #[track_caller]
+    fn one(&mut self, story: &str, damage: impl FnOnce(&mut Image)) {
+        sweep_one(&self.sample, &mut self.tally, story, damage);
+    }
+
+    fn report(&self) {
+        report(format_args!("{}: {:?}", self.name, self.tally));
+    }
+}
+
+/// The bytes of a file of an image.
+fn bytes_of<'a>(image: &'a mut Image, path: &Path) -> &'a mut Vec<u8> {
+    image.files.get_mut(path).expect("a file")
+}
+
 #[test]
 fn an_intact_copy_is_right() {
     let sample = sample(40);
@@ -311,59 +355,41 @@ fn an_intact_copy_is_right() {
 
 #[test]
 fn flipped_bits_in_every_file() {
-    let sample = sample(41);
+    let mut sweep = Sweep::new("flipped bits", 41);
     let mut random = Random::new(from_env("HEDGEROW_SEED").unwrap_or(1));
     let count = 300 * from_env("HEDGEROW_CASES").unwrap_or(1);
-    let mut tally = Tally::default();
-    let files: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(p, b)| (p.clone(), b.len()))
-        .collect();
-    for (path, len) in files {
+    for (path, len) in sweep.files() {
         for at in positions(&mut random, len, count) {
             let bit = random.below(8);
             let story = format!("bit {bit} of byte {at} of {} flipped", path.display());
-            sweep_one(&sample, &mut tally, &story, |image| {
-                image.files.get_mut(&path).expect("a file")[at] ^= 1 << bit;
+            sweep.one(&story, |image| {
+                bytes_of(image, &path)[at] ^= 1 << bit;
             });
         }
     }
-    report(format_args!("flipped bits: {tally:?}"));
+    sweep.report();
 }
 
 #[test]
 fn truncated_files() {
-    let sample = sample(42);
+    let mut sweep = Sweep::new("truncated files", 42);
     let mut random = Random::new(2);
-    let mut tally = Tally::default();
-    let files: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(p, b)| (p.clone(), b.len()))
-        .collect();
-    for (path, len) in files {
+    for (path, len) in sweep.files() {
         for to in positions(&mut random, len, 60) {
             let story = format!("{} cut to {to} of {len} bytes", path.display());
-            sweep_one(&sample, &mut tally, &story, |image| {
-                image.files.get_mut(&path).expect("a file").truncate(to);
+            sweep.one(&story, |image| {
+                bytes_of(image, &path).truncate(to);
             });
         }
     }
-    report(format_args!("truncated files: {tally:?}"));
+    sweep.report();
 }
 
 #[test]
 fn zeroed_and_garbled_sectors() {
-    let sample = sample(43);
+    let mut sweep = Sweep::new("zeroed and garbled sectors", 43);
     let mut random = Random::new(3);
-    let mut tally = Tally::default();
-    let files: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(p, b)| (p.clone(), b.len()))
-        .collect();
-    for (path, len) in files {
+    for (path, len) in sweep.files() {
         let sectors = len.div_ceil(512);
         for _ in 0..sectors.min(80) {
             let sector = random.below(sectors as u64) as usize;
@@ -374,138 +400,106 @@ fn zeroed_and_garbled_sectors() {
                 if garble { "garbled" } else { "zeroed" }
             );
             let junk = random.bytes(512);
-            sweep_one(&sample, &mut tally, &story, |image| {
-                let file = image.files.get_mut(&path).expect("a file");
+            sweep.one(&story, |image| {
                 let end = (sector * 512 + 512).min(len);
-                for (at, byte) in file[sector * 512..end].iter_mut().enumerate() {
+                let bytes = &mut bytes_of(image, &path)[sector * 512..end];
+                for (at, byte) in bytes.iter_mut().enumerate() {
                     *byte = if garble { junk[at] } else { 0 };
                 }
             });
         }
     }
-    report(format_args!("zeroed and garbled sectors: {tally:?}"));
+    sweep.report();
 }
 
 #[test]
 fn missing_and_empty_files() {
-    let mut tally = Tally::default();
     for shape in [Shape::Mixed, Shape::ShortLog] {
-        take_files(&shaped(44, shape), &mut tally);
+        take_files(Sweep::of("missing and empty files", shaped(44, shape)));
     }
-    report(format_args!("missing and empty files: {tally:?}"));
 }
 
-fn take_files(sample: &Sample, tally: &mut Tally) {
-    let files: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(path, _)| path.clone())
-        .collect();
-    for path in files {
-        for empty in [false, true] {
-            let story = format!(
-                "{} {}",
-                path.display(),
-                if empty { "emptied" } else { "removed" }
-            );
-            sweep_one(sample, tally, &story, |image| {
-                if empty {
-                    image.files.get_mut(&path).expect("a file").clear();
-                } else {
-                    image.files.remove(&path);
-                }
-            });
-        }
+fn take_files(mut sweep: Sweep) {
+    for (path, _) in sweep.files() {
+        let story = format!("{} removed", path.display());
+        sweep.one(&story, |image| {
+            image.files.remove(&path);
+        });
+        let story = format!("{} emptied", path.display());
+        sweep.one(&story, |image| bytes_of(image, &path).clear());
     }
+    sweep.report();
 }
 
 #[test]
 fn files_of_another_store() {
-    let (ours, theirs) = (sample(45), sample(46));
-    let mut tally = Tally::default();
+    let mut sweep = Sweep::new("files of another store", 45);
+    let theirs = sample(46);
     for (path, bytes) in theirs.image.data_files() {
-        if !ours.image.files.contains_key(path) {
+        if !sweep.sample.image.files.contains_key(path) {
             continue;
         }
         let story = format!("{} of another store", path.display());
-        sweep_one(&ours, &mut tally, &story, |image| {
+        sweep.one(&story, |image| {
             image.files.insert(path.clone(), bytes.clone());
         });
     }
-    report(format_args!("files of another store: {tally:?}"));
+    sweep.report();
 }
 
 #[test]
 fn files_swapped_within_a_store() {
-    let sample = sample(47);
-    let mut tally = Tally::default();
-    let paths: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(path, _)| path.clone())
-        .collect();
-    for (at, one) in paths.iter().enumerate() {
-        for other in &paths[at + 1..] {
+    let mut sweep = Sweep::new("swapped files", 47);
+    let files = sweep.files();
+    for (at, (one, _)) in files.iter().enumerate() {
+        for (other, _) in &files[at + 1..] {
             let story = format!("{} and {} swapped", one.display(), other.display());
-            sweep_one(&sample, &mut tally, &story, |image| {
+            sweep.one(&story, |image| {
                 let first = image.files[one].clone();
-                let second = image.files.insert(other.clone(), first).expect("a file");
+                let second = std::mem::replace(bytes_of(image, other), first);
                 image.files.insert(one.clone(), second);
             });
         }
     }
-    report(format_args!("swapped files: {tally:?}"));
+    sweep.report();
 }
 
 #[test]
 fn bytes_behind_the_end() {
-    let sample = sample(48);
-    let mut tally = Tally::default();
+    let mut sweep = Sweep::new("bytes behind the end", 48);
     let mut random = Random::new(4);
-    let paths: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(path, _)| path.clone())
-        .collect();
-    for path in paths {
+    for (path, _) in sweep.files() {
         for len in [1, 512, 5000] {
             let junk = random.bytes(len);
             let story = format!("{len} bytes behind the end of {}", path.display());
-            sweep_one(&sample, &mut tally, &story, |image| {
-                image.files.get_mut(&path).expect("a file").extend(&junk);
+            sweep.one(&story, |image| {
+                bytes_of(image, &path).extend(&junk);
             });
         }
     }
-    report(format_args!("bytes behind the end: {tally:?}"));
+    sweep.report();
 }
 
 /// The same through memory maps, which the file system in memory has not.
 #[test]
 fn flipped_bits_read_through_maps() {
-    let sample = sample(49);
+    let mut sweep = Sweep::new("flipped bits read through maps", 49);
     let mut random = Random::new(5);
-    let mut tally = Tally::default();
     let dir = tempfile::tempdir().unwrap();
-    let files: Vec<_> = sample
-        .image
-        .data_files()
-        .map(|(p, b)| (p.clone(), b.len()))
-        .collect();
-    let mut number = 0;
-    for (path, len) in files {
-        for _ in 0..40 {
+    for (path, len) in sweep.files() {
+        for number in 0..40 {
             let at = random.below(len as u64) as usize;
-            let mut image = sample.image.clone();
-            image.files.get_mut(&path).expect("a file")[at] ^= 0x10;
-            number += 1;
+            let story = format!("byte {at} of {}", path.display());
+            let mut image = sweep.sample.image.clone();
+            bytes_of(&mut image, &path)[at] ^= 0x10;
             let root = dir.path().join(number.to_string());
-            let fate = suffer(&sample, &image, Arc::new(StdFs::new()), &root)
-                .unwrap_or_else(|law| panic!("byte {at} of {}: {law}", path.display()));
-            tally.count(&fate);
+            let fate = suffer(&sweep.sample, &image, Arc::new(StdFs::new()), &root)
+                .unwrap_or_else(|law| panic!("{story}: {law}"));
+            sweep.tally.count(&fate);
             std::fs::remove_dir_all(&root).unwrap();
         }
     }
-    report(format_args!("flipped bits read through maps: {tally:?}"));
+    sweep.report();
 }
 
 /// A catalogue of a later version, intact by its own checksum, is not called damaged, and nothing of

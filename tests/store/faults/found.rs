@@ -2,23 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
+use hedgerow::fs::{Fault, FaultPlan, OpKind};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
-use crate::rig::{Sizes, keyspace_options, tiny};
-
-/// A faulty disk and options for a store on it.
-fn disk() -> (FaultFs, SimFs, Options) {
-    let mem = SimFs::new();
-    let fs = FaultFs::new(Arc::new(mem.clone()));
-    let options = tiny(Options::new())
-        .fs(Arc::new(fs.clone()))
-        .durability(Durability::Sync)
-        .background_threads(0)
-        .background_sync_ms(0);
-    (fs, mem, options)
-}
+use super::disk;
+use crate::rig::{Sizes, keyspace_options};
 
 fn open(options: &Options) -> Db {
     options.clone().open("/store").expect("the store opens")
@@ -272,4 +262,32 @@ fn a_record_that_arrived_though_its_write_failed_is_not_replayed() {
         data.put(b"failed", b"3").unwrap();
         assert_eq!(data.iter().count(), 2);
     }
+}
+
+/// A flush in the background found no space. With space again, somebody asked for a flush before the thread had tried
+/// again: nothing was due any more, and the thread's error stayed for ever. Waiting for idle failed with it, and so
+/// would commits that have to wait for background work.
+#[test]
+fn an_error_of_background_work_goes_when_somebody_else_does_the_work() {
+    const TRIES: u32 = 500;
+    let (fs, _, options) = disk();
+    let db = open(&options.background_threads(1));
+    let data = keyspace(&db, "data", EngineKind::Lsm);
+    let soon = |what: &str, mut is_so: Box<dyn FnMut() -> bool + '_>| {
+        let found = (0..TRIES).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            is_so()
+        });
+        assert!(found, "{what}");
+    };
+    fs.plan(FaultPlan::once(&[OpKind::Create], 0, Fault::Full).and_then_all(&[OpKind::Create]));
+    for n in 0..3u8 {
+        data.put([n], [n; 5000]).unwrap();
+    }
+    let failed = || db.stats().background_error.is_some();
+    soon("the flush fails", Box::new(failed));
+    fs.heal();
+    db.flush().unwrap();
+    soon("the error is over", Box::new(|| db.wait_idle().is_ok()));
+    assert_eq!(db.stats().background_error, None);
 }

@@ -13,16 +13,17 @@
 
 mod driver;
 mod found;
+mod freed;
 mod workloads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use hedgerow::EngineKind;
-use hedgerow::fs::{Fault, OpKind};
+use hedgerow::fs::{Fault, FaultFs, OpKind, SimFs};
+use hedgerow::{Durability, EngineKind, Options};
 
-use crate::rig::{effort, figure, report};
+use crate::rig::{effort, figure, report, tiny};
 use driver::{Driver, Position};
 use workloads::Workload;
 
@@ -52,6 +53,18 @@ const CHANGES: &[OpKind] = &[
     OpKind::SetLen,
     OpKind::Sync,
 ];
+
+/// A faulty disk and options for a store on it.
+fn disk() -> (FaultFs, SimFs, Options) {
+    let mem = SimFs::new();
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    let options = tiny(Options::new())
+        .fs(Arc::new(fs.clone()))
+        .durability(Durability::Sync)
+        .background_threads(0)
+        .background_sync_ms(0);
+    (fs, mem, options)
+}
 
 /// The ways in which an operation of a kind can fail, each with what fails from then on.
 fn ways(kind: OpKind) -> Vec<(Fault, &'static [OpKind])> {

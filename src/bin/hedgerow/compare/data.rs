@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use hedgerow::bench::Rng;
+
 use crate::failure::{Failure, Result};
 
 /// Records in a short scan.
@@ -93,9 +95,9 @@ impl Data {
             return Err(Failure::error("there are no records to compare with"));
         }
 
-        let mut random = Random(SEED);
-        let write_order = random.permutation(records.len());
-        let read_order = random.permutation(records.len());
+        let mut random = Rng::new(SEED);
+        let write_order = permutation(&mut random, records.len());
+        let read_order = permutation(&mut random, records.len());
         let absent = read_order
             .iter()
             .map(|at| absent_near(&records, *at))
@@ -155,26 +157,13 @@ fn prefixes(records: &[Record], order: &[usize]) -> Vec<(Vec<u8>, Range<usize>)>
     prefixes
 }
 
-/// Splitmix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+/// The numbers below `len`, shuffled (Fisher and Yates).
+fn permutation(random: &mut Rng, len: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..len).collect();
+    for at in (1..len).rev() {
+        order.swap(at, random.below(at as u64 + 1) as usize);
     }
-
-    /// The numbers below `len`, shuffled (Fisher and Yates).
-    fn permutation(&mut self, len: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..len).collect();
-        for at in (1..len).rev() {
-            order.swap(at, (self.next() % (at as u64 + 1)) as usize);
-        }
-        order
-    }
+    order
 }
 
 #[cfg(test)]

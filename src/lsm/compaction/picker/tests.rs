@@ -1,7 +1,7 @@
 //! Single decisions, and a simulation that lets the picker shape a tree for a long time.
 
 use super::*;
-use crate::lsm::test_util::Random;
+use crate::testing::Random;
 
 /// A table of the simulation: keys are numbers, inclusive.
 #[derive(Debug, Clone)]

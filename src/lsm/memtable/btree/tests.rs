@@ -3,7 +3,7 @@ use std::thread;
 
 use super::super::SkipListIndex;
 use super::*;
-use crate::lsm::test_util::Random;
+use crate::testing::Random;
 
 /// Keys of several shapes: with long common prefixes, with and without differences in the head, empty.
 fn key(random: &mut Random, shape: u64) -> Vec<u8> {

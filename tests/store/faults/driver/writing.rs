@@ -1,0 +1,160 @@
+//! Commits, and the work that they cause.
+
+use hedgerow::{Db, Durability, Error, Keyspace, Kv, KvRead, Result};
+
+use super::{
+    Commit, Driver, Edit, Incarnation, apply, ends_applying, ends_checkpoints, is_log_sync, key_of,
+};
+
+impl Driver {
+    pub(super) fn handle(&self, name: &str) -> Option<(Keyspace, Incarnation)> {
+        let slot = self.slots.get(name)?;
+        Some((slot.handle.clone()?, slot.of))
+    }
+
+    /// Commits the edits, each with the keyspace it concerns.
+    pub fn commit(&mut self, edits: &[(&'static str, Edit)], durability: Durability) {
+        let Some(db) = self.db.clone() else { return };
+        let mut commit = Commit::new();
+        let mut batch = db.batch();
+        let mut handles = Vec::new();
+        for (name, edit) in edits {
+            let Some((handle, of)) = self.handle(name) else {
+                return;
+            };
+            match edit {
+                Edit::Set(key, Some(value)) => batch.put(&handle, key, value),
+                Edit::Set(key, None) => batch.delete(&handle, key),
+                Edit::DeleteRange(start, end) => {
+                    batch.delete_range(&handle, &start[..]..&end[..]);
+                }
+            }
+            commit.push((of, edit.clone()));
+            handles.push(handle);
+        }
+        let before = self.fs.fired();
+        let outcome = match (edits, &handles[..]) {
+            // A single change takes another way.
+            ([(_, edit)], [handle]) => {
+                let handle = handle.with_durability(durability);
+                match edit {
+                    Edit::Set(key, Some(value)) => handle.put(key, value),
+                    Edit::Set(key, None) => handle.delete(key),
+                    Edit::DeleteRange(start, end) => handle.delete_range(&start[..]..&end[..]),
+                }
+            }
+            _ => db.write(batch, durability),
+        };
+        self.changes += 1;
+        match outcome {
+            Ok(()) => {
+                apply(&commit, &mut self.live);
+                self.acknowledged.push(commit);
+                self.doubtful.clear();
+                if durability == Durability::Sync {
+                    self.durable = self.acknowledged.len();
+                }
+            }
+            Err(error) => {
+                self.expect_plain_words(&error);
+                let read_only = matches!(error, Error::ReadOnly { .. });
+                let stuck = self.stuck.borrow().contains(&error.to_string());
+                assert!(
+                    stuck
+                        || self.excused(before, false)
+                        || read_only && self.position.is_some_and(|p| p.may_end_writing()),
+                    "a commit failed without a reason: {error}"
+                );
+                if ends_checkpoints(&error) || ends_applying(&error) {
+                    self.stuck.borrow_mut().push(error.to_string());
+                }
+                // Nothing of it can be seen.
+                for ((of, edit), handle) in commit.iter().zip(&handles) {
+                    let key = match edit {
+                        Edit::Set(key, _) | Edit::DeleteRange(key, _) => key,
+                    };
+                    if let Some(found) = self.attempt("a lookup", true, || handle.get(key)) {
+                        assert_eq!(
+                            found.as_deref(),
+                            self.live[*of].get(key).map(Vec::as_slice),
+                            "a commit that failed is partly there"
+                        );
+                    }
+                }
+                if is_log_sync(&error) {
+                    let again = handles[0].put(b"after a failed sync", b"");
+                    assert!(
+                        matches!(again, Err(Error::ReadOnly { .. })),
+                        "a store whose log could not be synced took a write: {again:?}"
+                    );
+                }
+                if !read_only {
+                    self.doubtful.push(commit);
+                }
+            }
+        }
+    }
+
+    pub fn put(&mut self, name: &'static str, key: u32, len: usize, durability: Durability) {
+        let value = self.value(len);
+        let edit = Edit::Set(key_of(key), Some(value));
+        self.commit(&[(name, edit)], durability);
+    }
+
+    pub fn delete(&mut self, name: &'static str, key: u32, durability: Durability) {
+        self.commit(&[(name, Edit::Set(key_of(key), None))], durability);
+    }
+
+    /// A value of `len` bytes that no other commit wrote.
+    pub fn value(&self, len: usize) -> Vec<u8> {
+        let mut value = self.changes.to_le_bytes().to_vec();
+        let mut state = self.changes.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        while value.len() < len {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            value.extend_from_slice(&state.to_le_bytes()[..4]);
+            value.extend_from_slice(&[0; 4]);
+        }
+        value.truncate(len);
+        value
+    }
+
+    fn maintain(&mut self, what: &str, act: impl FnOnce(&Db) -> Result<()>) -> bool {
+        let Some(db) = self.db.clone() else {
+            return false;
+        };
+        self.attempt(what, false, || act(&db)).is_some()
+    }
+
+    pub fn sync(&mut self) {
+        if self.maintain("a sync", Db::sync) {
+            self.durable = self.acknowledged.len();
+        }
+    }
+
+    pub fn flush(&mut self) {
+        if self.maintain("a flush", Db::flush) {
+            self.durable = self.acknowledged.len();
+        }
+    }
+
+    pub fn compact(&mut self) {
+        self.maintain("a compaction", Db::compact);
+    }
+
+    /// Does all background work that is due.
+    pub fn work(&mut self) {
+        for _ in 0..200 {
+            let mut more = false;
+            self.maintain("background work", |db| {
+                more = db.run_background_once()?;
+                Ok(())
+            });
+            if !more {
+                return;
+            }
+        }
+        panic!("background work does not end");
+    }
+}
