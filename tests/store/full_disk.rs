@@ -260,7 +260,9 @@ fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
         "{deleted} deletes used {logged} bytes of the log's segment"
     );
     assert_holds(&keyspace, &expected, "with no room for another delete");
-    for outcome in [db.flush(), db.compact(), keyspace.put(b"key", vec![1; 300])] {
+    let outcomes = [db.flush(), db.compact(), keyspace.put(b"key", vec![1; 300])];
+    let was_compacted = outcomes[1].is_ok();
+    for outcome in outcomes {
         match outcome {
             Ok(()) => assert_eq!(engine, EngineKind::BTree, "it had free pages"),
             Err(error) => assert!(is_full(&error), "{error}"),
@@ -284,7 +286,9 @@ fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
     soon(|| db.wait_idle(), "background work");
     assert_holds(&keyspace, &expected, "with room again");
     assert!(db.verify().unwrap().is_clean());
-    assert!(db.stats().disk_bytes() < disk_bytes, "space came back");
+    // A B-tree may have given it back before, into free pages.
+    let came_back = db.stats().disk_bytes() < disk_bytes;
+    assert!(was_compacted || came_back, "space came back");
     drop((keyspace, db));
     let db = open().unwrap();
     let keyspace = db.existing_keyspace("data").unwrap().unwrap();
