@@ -219,6 +219,7 @@ impl Tree {
             return Ok(None);
         }
         writer.seal();
+        let _kept = self.take_latest(&mut writer);
         writer.checkpointing = true;
         writer.checkpoint_generation = writer.generation;
         writer.first_since_checkpoint = None;
@@ -413,7 +414,10 @@ impl Tree {
         self.disk_root.store(meta.root.0, Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
+        // They keep what this checkpoint freed.
+        let kept = self.take_latest(&mut writer);
         drop(writer);
+        drop(kept);
 
         // Views of the sealed tree read its pages from now on, and its nodes need no memory. The
         // generation that such a view registered keeps the pages.

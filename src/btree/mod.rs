@@ -7,7 +7,8 @@
 //! tree.rs       what everybody shares: the root, point reads, who may see what
 //! writer.rs     applying operations: put, delete, range delete, splits and merges
 //! checkpoint.rs bringing a sealed tree into the file, and the flip of the meta pages
-//! view.rs       immutable views; cursor.rs, the cursor over one; merged.rs, changes over a page as one sequence
+//! view.rs       immutable views; latest.rs, those of the present tree, which scans share
+//! cursor.rs     the cursor over a view; merged.rs, changes over a page as one sequence
 //! compact.rs    moving pages to the front and cutting the file
 //! verify.rs     checking everything
 //! slot.rs       references to nodes that change under readers' eyes (the unsafe module)
@@ -63,6 +64,7 @@ mod cursor;
 mod delta;
 mod engine;
 mod freespace;
+mod latest;
 mod mem;
 mod merged;
 mod meta;

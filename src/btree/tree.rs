@@ -10,6 +10,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::checkpoint::Checkpointer;
+use super::latest::Latest;
 use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
@@ -34,6 +35,7 @@ const COUNTED_PAGES_MAX: u32 = 4096;
 /// - `writer`: held by `apply`, and for moments by whoever seals or publishes. Never held over I/O.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
 ///   Locked before `writer`.
+/// - `latest`: its shards are locked for moments, after `writer` or alone.
 /// - Counters are atomics; each says who stores it.
 pub(super) struct Tree {
     pub(super) pager: Pager,
@@ -45,6 +47,7 @@ pub(super) struct Tree {
 
     pub(super) root: Slot,
     pub(super) writer: Mutex<Writer>,
+    pub(super) latest: Latest,
     pub(super) checkpointer: Mutex<Checkpointer>,
 
     /// Generation of the last checkpoint; stored with `writer` held.
@@ -212,6 +215,7 @@ impl Tree {
             read_only: parts.read_only,
             root: Slot::new(Child::Disk(meta.root)),
             writer: Mutex::new(Writer::new(meta.persisted_seq)),
+            latest: Latest::default(),
             checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
             disk_root: AtomicU64::new(meta.root.0),

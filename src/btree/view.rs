@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::cursor::TreeCursor;
 use super::slot::Child;
 use super::tree::{FoundLeaf, Tree, find_in_state};
+use super::writer::Writer;
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
@@ -40,11 +41,10 @@ impl Drop for View {
 }
 
 impl View {
-    /// Seals the tree between two batches.
-    pub(super) fn seal(tree: &Arc<Tree>) -> Self {
+    /// Seals the tree between two batches. Whoever calls it keeps the view ([`Tree::latest_view`]).
+    pub(super) fn seal(tree: &Arc<Tree>, writer: &mut Writer) -> Self {
         let guard = crossbeam_epoch::pin();
-        let mut writer = tree.writer.lock();
-        writer.seal();
+        writer.seal_for_view();
         Self {
             tree: Arc::clone(tree),
             root: tree.root.load(&guard).to_owned(),
