@@ -70,9 +70,9 @@ impl Tree {
             let seal = writer.seal_of_views();
             // The root is the tree's too, so dropping them frees no nodes.
             let views = self.take_latest(writer);
-            let all_ended = views.into_iter().fold(true, |ended, view| {
-                Arc::into_inner(view).is_some() && ended
-            });
+            let all_ended = views
+                .into_iter()
+                .fold(true, |ended, view| Arc::into_inner(view).is_some() && ended);
             if let Some(seal) = seal
                 && (all_ended || planted("seal-taken-back-under-a-view"))
             {

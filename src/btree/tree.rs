@@ -359,6 +359,17 @@ impl Tree {
         key: &[u8],
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
+        self.descend(root, |node| node.find_child(key), guard)
+    }
+
+    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked at.
+    #[inline]
+    pub(super) fn descend<'g>(
+        &'g self,
+        root: ChildRef<'g>,
+        choose: impl Fn(Inner<'_>) -> usize,
+        guard: &'g Guard,
+    ) -> Result<(FoundLeaf<'g>, u64)> {
         let mut child = root;
         let mut level = None;
         let mut pages = 0;
@@ -369,7 +380,7 @@ impl Tree {
                     let inner = inner.get();
                     let node = inner.node();
                     level = node.level().checked_sub(1);
-                    child = inner.slots[node.find_child(key)].load(guard);
+                    child = inner.slots[choose(node)].load(guard);
                 }
                 ChildRef::Disk(page) => {
                     let image = self.disk_node(page, level, guard)?;
@@ -379,7 +390,7 @@ impl Tree {
                     }
                     let inner = Inner::from_image(&image);
                     level = inner.level().checked_sub(1);
-                    child = ChildRef::Disk(inner.child(inner.find_child(key)));
+                    child = ChildRef::Disk(inner.child(choose(inner)));
                 }
             }
         }

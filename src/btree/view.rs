@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cursor::TreeCursor;
+use super::pager::PageMap;
 use super::slot::Child;
 use super::tree::{FoundLeaf, Tree, find_in_state};
 use super::writer::Writer;
@@ -21,6 +22,8 @@ pub(super) struct View {
     seq: SeqNo,
     /// Generation of the file whose pages the view may read.
     generation: u64,
+    /// The file's map when the view was taken, for the cursors to read from as long as it is the present one.
+    map: Arc<PageMap>,
     /// Why nothing can be read: part of a batch that failed is in the tree.
     failed: Option<Error>,
 }
@@ -50,6 +53,7 @@ impl View {
             root: tree.root.load(&guard).to_owned(),
             seq: writer.applied,
             generation: tree.register_view(),
+            map: tree.pager.map(&guard),
             failed: tree.apply_failed.get().cloned(),
         }
     }
@@ -65,6 +69,10 @@ impl View {
 
     pub(super) fn root(&self) -> &Child {
         &self.root
+    }
+
+    pub(super) fn map(&self) -> &PageMap {
+        &self.map
     }
 
     /// An error if part of a batch that failed is in the tree.
