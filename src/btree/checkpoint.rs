@@ -725,7 +725,7 @@ impl Publication<'_> {
         match child {
             ChildRef::Inner(inner) => {
                 self.dirty_bytes += inner.size_bytes() as u64;
-                for slot in &inner.get().slots {
+                for slot in inner.get().slots.iter() {
                     self.convert(slot);
                 }
             }
@@ -748,7 +748,7 @@ impl Publication<'_> {
     /// Everything below an unchanged node is in the file's tree.
     fn forget(&mut self, child: &ChildRef<'_>) {
         if let ChildRef::Inner(inner) = child {
-            for slot in &inner.slots {
+            for slot in inner.slots.iter() {
                 let child = slot.load(self.guard);
                 if let Some(address) = child.address() {
                     self.nodes.remove(&address);

@@ -19,8 +19,10 @@ use super::node::leaf::{Leaf, LeafValue, Record, Slots};
 use super::pager::{KeptPage, OwnedPage, PageMap};
 use super::tree::{BaseImage, FoundLeaf, Tree};
 use super::view::View;
-use crate::engine::Cursor;
+use crate::engine::{Cursor, Entry};
 use crate::error::{Error, Result};
+use crate::key::is_from;
+use crate::types::PageId;
 
 type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
 
@@ -64,7 +66,7 @@ impl CursorLeaf {
     }
 
     /// The leaf, or the page that is changed.
-    #[inline]
+    #[inline(always)]
     fn image<'a>(&'a self, map: &'a PageMap) -> Leaf<'a> {
         Leaf::from_image(match &self.source {
             Source::Page(page) => page.image(map),
@@ -98,7 +100,7 @@ impl CursorLeaf {
     }
 
     /// Stands on the entry after the gap; false if there is none.
-    #[inline]
+    #[inline(always)]
     fn stand_forward(&mut self, map: &PageMap) -> bool {
         match &self.source {
             Source::Merged { leaf, base } => self
@@ -109,7 +111,7 @@ impl CursorLeaf {
     }
 
     /// Stands on the entry before the gap; false if there is none.
-    #[inline]
+    #[inline(always)]
     fn stand_backward(&mut self, map: &PageMap) -> bool {
         match &self.source {
             Source::Merged { leaf, base } => self
@@ -126,7 +128,7 @@ impl CursorLeaf {
     }
 
     /// Goes behind the entry on which it stands.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self) {
         match &self.source {
             Source::Merged { .. } => self.walk.pass(),
@@ -135,7 +137,7 @@ impl CursorLeaf {
     }
 
     /// Where the entry is.
-    #[inline]
+    #[inline(always)]
     fn standing(&self) -> Standing {
         match &self.source {
             Source::Merged { .. } => self.walk.standing(),
@@ -206,7 +208,7 @@ impl KeyBuffer {
         self.len = prefix.len();
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_suffix_of(&mut self, leaf: Leaf<'_>, record: Record) {
         let short = leaf.short_key_suffix_of::<SHORT_KEY_BYTES>(record);
         let to = self.bytes.get_mut(self.prefix_len..);
@@ -374,7 +376,7 @@ impl TreeCursor {
     }
 
     /// Finds the entry on which the cursor stands, and its key.
-    #[inline]
+    #[inline(always)]
     fn load(&mut self) {
         let Some(leaf) = &mut self.leaf else { return };
         match leaf.standing() {
@@ -398,12 +400,48 @@ impl TreeCursor {
         self.settled(result)
     }
 
+    #[cold]
+    fn leave_forward(&mut self) -> Result<()> {
+        let result = self.settle_forward();
+        self.settled(result)
+    }
+
+    #[cold]
+    fn leave_backward(&mut self) -> Result<()> {
+        let result = self.settle_backward();
+        self.settled(result)
+    }
+
     fn settled(&mut self, result: Result<()>) -> Result<()> {
         if result.is_err() {
             self.leaf = None;
         }
         result
     }
+}
+
+/// A value that is not in the leaf, perhaps read into `buffer`.
+#[cold]
+fn outside<'a>(
+    view: &View,
+    leaf: &'a CursorLeaf,
+    buffer: &'a mut Vec<u8>,
+    (page, len, checksum): (PageId, u32, u32),
+) -> Result<&'a [u8]> {
+    if let Source::Whole(state) = &leaf.source
+        && let Body::Whole { large, .. } = &state.body
+        && let Some(number) = pending_number(page)
+    {
+        let value = find_large(large, number).expect("beside its reference");
+        return Ok(&value.bytes);
+    }
+    let guard = crossbeam_epoch::pin();
+    let pager = &view.tree().pager;
+    pager.overflow(page, len, checksum, &guard, |bytes| {
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+    })?;
+    Ok(buffer)
 }
 
 fn last_child(node: Inner<'_>) -> usize {
@@ -448,29 +486,27 @@ impl Cursor for TreeCursor {
         })
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
-        let Some(leaf) = &mut self.leaf else {
-            return Ok(());
-        };
-        leaf.pass();
-        if leaf.stand_forward(self.view.map()) {
-            self.load();
-            return Ok(());
+        if let Some(leaf) = &mut self.leaf {
+            leaf.pass();
+            if leaf.stand_forward(self.view.map()) {
+                self.load();
+                return Ok(());
+            }
         }
-        let result = self.settle_forward();
-        self.settled(result)
+        self.leave_forward()
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
-        let Some(leaf) = &mut self.leaf else {
-            return Ok(());
-        };
-        if leaf.stand_backward(self.view.map()) {
+        if let Some(leaf) = &mut self.leaf
+            && leaf.stand_backward(self.view.map())
+        {
             self.load();
             return Ok(());
         }
-        let result = self.settle_backward();
-        self.settled(result)
+        self.leave_backward()
     }
 
     fn is_valid(&self) -> bool {
@@ -481,7 +517,31 @@ impl Cursor for TreeCursor {
         self.key.key()
     }
 
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+    fn entry(&mut self) -> Result<Entry<'_>> {
+        self.lend()
+    }
+
+    fn next_below(&mut self, end: Option<&[u8]>) -> Result<Option<Entry<'_>>> {
+        self.next()?;
+        if self.leaf.is_none() || end.is_some_and(|end| self.key.key() >= end) {
+            return Ok(None);
+        }
+        self.lend().map(Some)
+    }
+
+    fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.prev()?;
+        if self.leaf.is_none() || !is_from(self.key.key(), start) {
+            return Ok(None);
+        }
+        self.lend().map(Some)
+    }
+}
+
+impl TreeCursor {
+    /// As [`Cursor::entry`].
+    #[inline(always)]
+    fn lend(&mut self) -> Result<Entry<'_>> {
         let Some(leaf) = &self.leaf else {
             return Err(Error::invalid("the cursor stands nowhere"));
         };
@@ -496,23 +556,8 @@ impl Cursor for TreeCursor {
                 len,
                 checksum,
             } => {
-                if let Source::Whole(state) = &leaf.source
-                    && let Body::Whole { large, .. } = &state.body
-                    && let Some(number) = pending_number(page)
-                {
-                    let value = find_large(large, number).expect("beside its reference");
-                    return Ok((key, &value.bytes));
-                }
-                let guard = crossbeam_epoch::pin();
-                let value = &mut self.value;
-                self.view
-                    .tree()
-                    .pager
-                    .overflow(page, len, checksum, &guard, |bytes| {
-                        value.clear();
-                        value.extend_from_slice(bytes);
-                    })?;
-                Ok((key, &self.value))
+                let value = outside(&self.view, leaf, &mut self.value, (page, len, checksum))?;
+                Ok((key, value))
             }
         }
     }

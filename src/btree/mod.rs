@@ -12,7 +12,8 @@
 //! compact.rs    moving pages to the front and cutting the file
 //! verify.rs     checking everything
 //! slot.rs       references to nodes that change under readers' eyes (the unsafe module)
-//! mem.rs        nodes in memory; delta.rs, changes to a page that stays on disk
+//! mem.rs        nodes in memory; children.rs, what an inner one refers to
+//! delta.rs      changes to a page that stays on disk
 //! pager.rs      pages from the memory map or the cache, checked at first touch
 //! freespace.rs  free pages; meta.rs, the meta pages; node/, images of leaves and inner nodes
 //! ```
@@ -59,6 +60,7 @@
 //! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
 //!   [`compact`] joins them, when the deletes were recorded as changes.
 mod checkpoint;
+mod children;
 mod compact;
 mod cursor;
 mod delta;

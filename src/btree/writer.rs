@@ -315,18 +315,21 @@ impl<'g> Editor<'g, '_> {
     /// A root with one child gives way to it.
     fn collapse_root(&mut self) {
         while let ChildRef::Inner(inner) = self.tree.root.load(self.guard)
-            && let [only] = &*inner.get().slots
+            && inner.slots.len() == 1
         {
+            let only = inner.slots[0].load(self.guard).to_owned();
             self.writer.replaced(inner.generation, inner.size_bytes());
-            self.tree
-                .root
-                .store(only.load(self.guard).to_owned(), self.guard);
+            self.tree.root.store(only, self.guard);
         }
     }
 
     /// Puts a new inner node into `slot`.
     fn store_inner(&mut self, slot: &Slot, image: Arc<[u8]>, children: Vec<Child>) {
         let inner = MemInner::new(self.writer.generation, image, children);
+        self.put_inner(slot, inner);
+    }
+
+    fn put_inner(&mut self, slot: &Slot, inner: MemInner) {
         self.writer.made(inner.size_bytes());
         slot.store(Child::Inner(Arc::new(inner)), self.guard);
     }
@@ -403,11 +406,24 @@ impl<'g> Editor<'g, '_> {
         Ok(())
     }
 
-    /// Copies an inner node of an older generation (W1).
-    fn copy_inner(&mut self, slot: &Slot, old: &MemInner) {
+    /// Copies an inner node of which child `i` is of an older generation (W1).
+    fn copy_inner(&mut self, slot: &Slot, old: &MemInner, i: usize) {
+        let copy = old.copy_for(i, self.writer.generation, self.guard);
+        self.writer.replaced(old.generation, old.size_bytes());
+        self.put_inner(slot, copy);
+    }
+
+    /// The same for one that may be changed in many places.
+    fn copy_whole_inner(&mut self, slot: &Slot, old: &MemInner) {
         let children = self.owned_children(old);
         self.writer.replaced(old.generation, old.size_bytes());
         self.store_inner(slot, Arc::clone(&old.image), children);
+    }
+
+    /// Child `i` may be replaced.
+    fn is_own(&self, inner: &MemInner, i: usize) -> bool {
+        let generation = self.writer.generation;
+        inner.generation == generation && inner.slots.is_own(i, generation)
     }
 
     fn owned_children(&self, inner: &MemInner) -> Vec<Child> {
@@ -426,13 +442,14 @@ impl<'g> Editor<'g, '_> {
         loop {
             match slot.load(self.guard) {
                 ChildRef::Disk(page) => self.bring_in(slot, page, level, Some(key))?,
-                ChildRef::Inner(inner) if inner.generation != self.writer.generation => {
-                    self.copy_inner(slot, &inner);
-                }
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
                     let i = node.find_child(key);
+                    if !self.is_own(inner, i) {
+                        self.copy_inner(slot, inner, i);
+                        continue;
+                    }
                     let below = node.level().checked_sub(1);
                     self.check_child(inner, i)?;
                     return match self.edit(&inner.slots[i], below, key, op)? {
@@ -1048,8 +1065,8 @@ impl<'g> Editor<'g, '_> {
         loop {
             match slot.load(self.guard) {
                 ChildRef::Disk(page) => self.bring_in(slot, page, level, None)?,
-                ChildRef::Inner(inner) if inner.generation != self.writer.generation => {
-                    self.copy_inner(slot, &inner);
+                ChildRef::Inner(inner) if !inner.slots.are_own(self.writer.generation) => {
+                    self.copy_whole_inner(slot, &inner);
                 }
                 ChildRef::Inner(inner) => {
                     return self.cut_inner(slot, inner.get(), start, end, seams);
@@ -1169,7 +1186,7 @@ impl<'g> Editor<'g, '_> {
                 let inner = inner.get();
                 self.writer.replaced(inner.generation, inner.size_bytes());
                 let below = inner.node().level().checked_sub(1);
-                for slot in &inner.slots {
+                for slot in inner.slots.iter() {
                     self.drop_subtree(slot.load(self.guard), below)?;
                 }
             }
