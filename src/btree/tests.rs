@@ -1,5 +1,7 @@
 //! The engine against an ordered map, from seeds.
 
+mod views;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

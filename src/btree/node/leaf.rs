@@ -200,6 +200,12 @@ impl<'a> Leaf<'a> {
         self.suffix_at(self.frame().record_at(i))
     }
 
+    /// First four bytes of key `i` after the prefix, as a number.
+    #[inline]
+    pub(crate) fn head(self, i: usize) -> u32 {
+        u32::from_le_bytes(self.frame().heads()[i])
+    }
+
     /// Replaces `out` with key `i`.
     #[cfg(test)]
     pub(crate) fn write_key(self, i: usize, out: &mut Vec<u8>) {
