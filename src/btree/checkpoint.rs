@@ -219,7 +219,8 @@ impl Tree {
             return Ok(None);
         }
         writer.seal();
-        let _kept = self.take_latest(&mut writer);
+        // An idle one would keep pages from this checkpoint. Its root is the tree's too: nothing is freed here.
+        drop(self.take_latest(&mut writer));
         writer.checkpointing = true;
         writer.checkpoint_generation = writer.generation;
         writer.first_since_checkpoint = None;

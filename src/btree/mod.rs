@@ -25,7 +25,8 @@
 //! down without locks, under an epoch pin, and takes the leaf's lock for the moment of reading, or reads
 //! the page where it lies in the map. A checkpoint *seals* the tree (generation + 1), writes its
 //! changed nodes to free places while commits go on in copies, flips the meta pages, and turns the
-//! references to those nodes into references to their pages. A view is a sealed root.
+//! references to those nodes into references to their pages. A view is a sealed root; scans share it
+//! until something changes ([`latest`]).
 //!
 //! # Why changes, and not pages, are kept in memory
 //!
