@@ -136,3 +136,25 @@ fn views_of_one_moment_are_one_view_until_something_changes() {
     bench.engine.flush().unwrap();
     assert!(!Arc::ptr_eq(&other, &bench.engine.view().unwrap()));
 }
+
+/// A checkpoint lets go of the views that are kept when it ends. They may live on, and then the seal must not
+/// be taken back because a view that was taken after them has ended.
+#[test]
+fn views_let_go_by_a_checkpoint_keep_their_seal() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    for i in 0..100_u32 {
+        bench.put(&i.to_be_bytes(), b"before");
+    }
+    let mut held = None;
+    let flushed = bench.flush_meanwhile(|bench| {
+        bench.put(&50_u32.to_be_bytes(), b"meanwhile");
+        held = Some((bench.engine.view().unwrap(), bench.map.clone()));
+        Ok(())
+    });
+    flushed.unwrap();
+    drop(bench.engine.view().unwrap());
+    bench.put(&50_u32.to_be_bytes(), b"afterwards");
+    let (view, map) = held.unwrap();
+    check_scan(&view, &map);
+    bench.check_all();
+}
