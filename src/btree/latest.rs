@@ -69,10 +69,8 @@ impl Tree {
         if writer.kept != 0 && !planted("scan-of-an-older-tree") {
             let seal = writer.seal_of_views();
             // The root is the tree's too, so dropping them frees no nodes.
-            let views = self.take_latest(writer);
-            let all_ended = views
-                .into_iter()
-                .fold(true, |ended, view| Arc::into_inner(view).is_some() && ended);
+            let mut views = self.take_latest(writer).into_iter();
+            let all_ended = views.all(|view| Arc::into_inner(view).is_some());
             if let Some(seal) = seal
                 && (all_ended || planted("seal-taken-back-under-a-view"))
             {
