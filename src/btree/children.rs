@@ -9,6 +9,7 @@
 //! - **C1** The writer stores into a block's slots only while the block is of the tree's present generation, and
 //!   such a block is reached from one version of the tree. (A checkpoint's end may store into any block: it puts
 //!   the page of a node in the place of the node, which is the same to whoever looks at it.)
+//! - **C2** A node keeps its blocks. So what S3 in [`super::slot`] says of slots in a node holds for those in its blocks.
 
 use std::ops::Index;
 use std::sync::Arc;
