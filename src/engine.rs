@@ -30,6 +30,7 @@ use std::sync::Arc;
 use crate::cache::BlockCache;
 use crate::error::Result;
 use crate::fs::Fs;
+use crate::key::is_from;
 use crate::kv::Value;
 use crate::options::{KeyspaceOptions, MemtableKind};
 use crate::types::{KeyspaceId, SeqNo};
@@ -184,8 +185,30 @@ pub(crate) trait Cursor: Send {
     fn key(&self) -> &[u8];
     /// The key and the value of the entry. Only on a valid cursor. May read: a large
     /// value is loaded when it is asked for.
-    fn entry(&mut self) -> Result<(&[u8], &[u8])>;
+    fn entry(&mut self) -> Result<Entry<'_>>;
+
+    /// Goes to the next entry and lends it; `None` if there is none, or if its key is not below
+    /// `end`. All that a step of a scan takes, in one call.
+    fn next_below(&mut self, end: Option<&[u8]>) -> Result<Option<Entry<'_>>> {
+        self.next()?;
+        if !self.is_valid() || end.is_some_and(|end| self.key() >= end) {
+            return Ok(None);
+        }
+        self.entry().map(Some)
+    }
+
+    /// Goes to the previous entry and lends it; `None` if there is none, or if its key is below `start`.
+    fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.prev()?;
+        if !self.is_valid() || !is_from(self.key(), start) {
+            return Ok(None);
+        }
+        self.entry().map(Some)
+    }
 }
+
+/// A key and its value, lent.
+pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
 
 /// What an engine is given when it is opened.
 #[derive(Debug, Clone)]

@@ -69,6 +69,15 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+/// True if `key >= start`.
+///
+/// Where there is no bound nothing is compared: an empty vector points to no memory, and `memcmp` of no bytes there
+/// took 50 ns on a processor that loads them under a mask, and then has a fault to suppress.
+#[inline]
+pub(crate) fn is_from(key: &[u8], start: &[u8]) -> bool {
+    start.is_empty() || key >= start
+}
+
 /// Bounds of a scan or a range delete over keys.
 ///
 /// Implemented for every range syntax over anything that is a byte string, for

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::batch::Batch;
 use crate::engine::{Cursor, EngineStats, ReadView};
 use crate::error::Result;
-use crate::key::{KeyBounds, KeyRange};
+use crate::key::{KeyBounds, KeyRange, is_from};
 use crate::options::Durability;
 use crate::trace::ScanProbe;
 
@@ -319,7 +319,7 @@ impl Scan {
             return self.fail(error);
         }
         let inside = cursor.is_valid()
-            && cursor.key() >= self.range.start.as_slice()
+            && is_from(cursor.key(), &self.range.start)
             && match &self.front {
                 Some(front) if self.started => cursor.key() > front.key(),
                 _ => true,
@@ -345,16 +345,25 @@ impl Scan {
     /// # Ok::<(), hedgerow::Error>(())
     /// ```
     pub fn next_with<R>(&mut self, read: impl FnOnce(&[u8], &[u8]) -> R) -> Result<Option<R>> {
-        if !self.advance_front()? {
-            return Ok(None);
-        }
-        let entry = self.front.as_mut().expect("positioned").entry();
+        let entry = match &mut self.front {
+            Some(cursor) if self.started && !self.back_started => {
+                cursor.next_below(self.range.end.as_deref())
+            }
+            _ => match self.advance_front()? {
+                true => self.front.as_mut().expect("positioned").entry().map(Some),
+                false => Ok(None),
+            },
+        };
         match entry {
-            Ok((key, value)) => {
+            Ok(Some((key, value))) => {
                 if let Some(probe) = &mut self.probe {
                     probe.forward(key.len() + value.len());
                 }
                 Ok(Some(read(key, value)))
+            }
+            Ok(None) => {
+                self.finish();
+                Ok(None)
             }
             Err(error) => self.fail(error),
         }
@@ -362,16 +371,25 @@ impl Scan {
 
     /// Lends the next entry from the back to `read`; `None` at the end. Copies nothing.
     pub fn next_back_with<R>(&mut self, read: impl FnOnce(&[u8], &[u8]) -> R) -> Result<Option<R>> {
-        if !self.advance_back()? {
-            return Ok(None);
-        }
-        let entry = self.back.as_mut().expect("positioned").entry();
+        let entry = match &mut self.back {
+            Some(cursor) if self.back_started && !self.started => {
+                cursor.prev_from(&self.range.start)
+            }
+            _ => match self.advance_back()? {
+                true => self.back.as_mut().expect("positioned").entry().map(Some),
+                false => Ok(None),
+            },
+        };
         match entry {
-            Ok((key, value)) => {
+            Ok(Some((key, value))) => {
                 if let Some(probe) = &mut self.probe {
                     probe.backward(key.len() + value.len());
                 }
                 Ok(Some(read(key, value)))
+            }
+            Ok(None) => {
+                self.finish();
+                Ok(None)
             }
             Err(error) => self.fail(error),
         }

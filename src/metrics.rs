@@ -77,8 +77,8 @@ impl DbStats {
     }
 }
 
-/// Shards of a counter: a power of two. With more threads than this, some share a shard.
-const SHARDS: usize = 16;
+/// Shards of a counter, or of whatever threads should not share: a power of two. With more threads than this, some share a shard.
+pub(crate) const SHARDS: usize = 16;
 
 /// A counter for hot paths of many threads.
 ///
@@ -100,7 +100,7 @@ struct Shard(AtomicU64);
 
 /// The shard that the calling thread counts in. Threads take the shards in turn.
 #[inline]
-fn shard_of_thread() -> usize {
+pub(crate) fn shard_of_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };

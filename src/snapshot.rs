@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Cursor, ReadView};
+use crate::engine::{Cursor, Entry, ReadView};
 use crate::error::Result;
 use crate::key::{KeyBounds, KeyRange};
 use crate::keyspace::Keyspace;
@@ -207,8 +207,16 @@ impl Cursor for HoldingCursor {
         self.cursor.key()
     }
 
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+    fn entry(&mut self) -> Result<Entry<'_>> {
         self.cursor.entry()
+    }
+
+    fn next_below(&mut self, end: Option<&[u8]>) -> Result<Option<Entry<'_>>> {
+        self.cursor.next_below(end)
+    }
+
+    fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.cursor.prev_from(start)
     }
 }
 

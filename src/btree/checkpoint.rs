@@ -219,6 +219,8 @@ impl Tree {
             return Ok(None);
         }
         writer.seal();
+        // An idle one would keep pages from this checkpoint. Its root is the tree's too: nothing is freed here.
+        drop(self.take_latest(&mut writer));
         writer.checkpointing = true;
         writer.checkpoint_generation = writer.generation;
         writer.first_since_checkpoint = None;
@@ -413,7 +415,10 @@ impl Tree {
         self.disk_root.store(meta.root.bits(), Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
+        // They keep what this checkpoint freed.
+        let kept = self.take_latest(&mut writer);
         drop(writer);
+        drop(kept);
 
         // Views of the sealed tree read its pages from now on, and its nodes need no memory. The
         // generation that such a view registered keeps the pages.
@@ -725,7 +730,7 @@ impl Publication<'_> {
         match child {
             ChildRef::Inner(inner) => {
                 self.dirty_bytes += inner.size_bytes() as u64;
-                for slot in &inner.get().slots {
+                for slot in inner.get().slots.iter() {
                     self.convert(slot);
                 }
             }
@@ -748,7 +753,7 @@ impl Publication<'_> {
     /// Everything below an unchanged node is in the file's tree.
     fn forget(&mut self, child: &ChildRef<'_>) {
         if let ChildRef::Inner(inner) = child {
-            for slot in &inner.slots {
+            for slot in inner.slots.iter() {
                 let child = slot.load(self.guard);
                 if let Some(address) = child.address() {
                     self.nodes.remove(&address);

@@ -2,62 +2,39 @@
 //!
 //! It takes no lock that anybody waits for: it keeps a sealed leaf locked for reading while it stands
 //! in it, and the writer copies sealed leaves.
+//!
+//! It remembers no path. From a leaf it goes to its neighbour by going down from the root again, along the fence between
+//! the two, under a pin: that touches no counts of inner nodes, which all scans share, and makes a short scan
+//! no more than a descent and a walk over slots.
 
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
-use super::mem::{Body, Changes, LeafState, MemInner, find_large, pending_number};
+use super::mem::{Body, Changes, LeafState, find_large, pending_number};
 use super::merged::{Standing, Walk};
 use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue};
-use super::node::{self, NodeKind};
-use super::pager::OwnedPage;
-use super::slot::{Child, ChildRef};
-use super::tree::{BaseImage, Tree};
+use super::node::leaf::{Leaf, LeafValue, Record, Slots};
+use super::pager::{KeptPage, OwnedPage, PageMap};
+use super::tree::{BaseImage, FoundLeaf, Tree};
 use super::view::View;
-use crate::engine::Cursor;
+use crate::engine::{Cursor, Entry};
 use crate::error::{Error, Result};
-
-/// Room for the path of a tree of ordinary height, and for an ordinary key: made at once, because
-/// a short scan costs little more than its allocations.
-const PATH_LEN: usize = 4;
-const KEY_LEN_BYTES: usize = 48;
-
-/// An inner node on a cursor's path.
-enum PathNode {
-    Memory(Arc<MemInner>),
-    Page(OwnedPage),
-}
-
-impl PathNode {
-    fn node(&self) -> Inner<'_> {
-        match self {
-            Self::Memory(inner) => inner.node(),
-            Self::Page(page) => Inner::from_image(page),
-        }
-    }
-
-    fn child(&self, i: usize, guard: &Guard) -> Child {
-        match self {
-            Self::Memory(inner) => inner.slots[i].load(guard).to_owned(),
-            Self::Page(page) => Child::Disk(Inner::from_image(page).child(i)),
-        }
-    }
-}
+use crate::key::is_from;
+use crate::types::PageId;
 
 type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
 
 /// What a leaf's entries are read from.
 enum Source {
-    Page(OwnedPage),
+    Page(KeptPage),
     /// A whole leaf in memory.
     Whole(LeafGuard),
     /// Changes over a page.
     Merged {
         leaf: LeafGuard,
-        base: OwnedPage,
+        base: KeptPage,
     },
 }
 
@@ -65,37 +42,45 @@ enum Source {
 /// after the gap.
 struct CursorLeaf {
     source: Source,
+    /// Of the image.
+    slots: Slots,
     /// Entries before the gap, of an unchanged leaf.
     slot: usize,
     /// The gap in a leaf with changes.
     walk: Walk,
+    /// The entry on which it stands, if it is in the image.
+    record: Record,
 }
 
 impl CursorLeaf {
-    fn new(source: Source) -> Self {
-        Self {
+    fn new(source: Source, map: &PageMap) -> Self {
+        let mut leaf = Self {
             source,
+            slots: Slots::default(),
             slot: 0,
             walk: Walk::default(),
-        }
+            record: Record::default(),
+        };
+        leaf.slots = leaf.image(map).slots();
+        leaf
     }
 
-    /// The image of the leaf, or of the page that is changed.
-    #[inline]
-    fn image(&self) -> &[u8] {
-        match &self.source {
-            Source::Page(page) => page,
+    /// The leaf, or the page that is changed.
+    #[inline(always)]
+    fn image<'a>(&'a self, map: &'a PageMap) -> Leaf<'a> {
+        Leaf::from_image(match &self.source {
+            Source::Page(page) => page.image(map),
             Source::Whole(leaf) => match &leaf.body {
                 Body::Whole { image, .. } => image,
                 Body::Changes(_) => unreachable!("sealed leaves do not change"),
             },
-            Source::Merged { base, .. } => base,
-        }
+            Source::Merged { base, .. } => base.image(map),
+        })
     }
 
     /// Goes before the first entry with a key `>= key`.
-    fn seek(&mut self, key: &[u8]) {
-        let (Ok(slot) | Err(slot)) = Leaf::from_image(self.image()).search(key);
+    fn seek(&mut self, key: &[u8], map: &PageMap) {
+        let (Ok(slot) | Err(slot)) = self.image(map).search(key);
         match &self.source {
             Source::Merged { leaf, .. } => {
                 let (Ok(change) | Err(change)) = changes(leaf).delta.search(key);
@@ -107,7 +92,7 @@ impl CursorLeaf {
 
     /// Goes behind the last entry.
     fn seek_end(&mut self) {
-        let len = Leaf::from_image(self.image()).len();
+        let len = self.slots.len();
         match &self.source {
             Source::Merged { leaf, .. } => self.walk = Walk::at(len, changes(leaf).delta.len()),
             _ => self.slot = len,
@@ -115,23 +100,23 @@ impl CursorLeaf {
     }
 
     /// Stands on the entry after the gap; false if there is none.
-    #[inline]
-    fn stand_forward(&mut self) -> bool {
+    #[inline(always)]
+    fn stand_forward(&mut self, map: &PageMap) -> bool {
         match &self.source {
             Source::Merged { leaf, base } => self
                 .walk
-                .forward(Leaf::from_image(base), &changes(leaf).delta),
-            _ => self.slot < Leaf::from_image(self.image()).len(),
+                .forward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
+            _ => self.slot < self.slots.len(),
         }
     }
 
     /// Stands on the entry before the gap; false if there is none.
-    #[inline]
-    fn stand_backward(&mut self) -> bool {
+    #[inline(always)]
+    fn stand_backward(&mut self, map: &PageMap) -> bool {
         match &self.source {
             Source::Merged { leaf, base } => self
                 .walk
-                .backward(Leaf::from_image(base), &changes(leaf).delta),
+                .backward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
             _ => match self.slot.checked_sub(1) {
                 Some(slot) => {
                     self.slot = slot;
@@ -143,7 +128,7 @@ impl CursorLeaf {
     }
 
     /// Goes behind the entry on which it stands.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self) {
         match &self.source {
             Source::Merged { .. } => self.walk.pass(),
@@ -152,7 +137,7 @@ impl CursorLeaf {
     }
 
     /// Where the entry is.
-    #[inline]
+    #[inline(always)]
     fn standing(&self) -> Standing {
         match &self.source {
             Source::Merged { .. } => self.walk.standing(),
@@ -180,192 +165,197 @@ fn changes(leaf: &LeafGuard) -> &Changes {
 }
 
 /// What changes are made to, to keep.
-fn owned_base(tree: &Tree, changes: &Changes, guard: &Guard) -> Result<OwnedPage> {
-    match changes.base(guard) {
-        ChildRef::Disk(link) => {
-            let base = tree.pager.owned_node(link, guard)?;
+fn kept_base(tree: &Tree, changes: &Changes, map: &PageMap, guard: &Guard) -> Result<KeptPage> {
+    match tree.base_image(changes, guard)? {
+        BaseImage::Page(page) => {
             tree.pager.count_read(1);
-            tree.check_level(&base, link.page(), Some(0))?;
-            Ok(base)
+            Ok(tree.pager.keep(page, map, guard))
         }
         // A leaf that a checkpoint is writing: rare, and worth a copy.
-        _ => Ok(match tree.base_image(changes, guard)? {
-            BaseImage::Page(page) => OwnedPage::Cached((*page).into()),
-            BaseImage::Built(image) => OwnedPage::Cached(image.into()),
-        }),
+        BaseImage::Built(image) => Ok(KeptPage::Owned(OwnedPage::Cached(image.into()))),
     }
 }
 
-/// Where a descent goes.
-#[derive(Clone, Copy)]
-enum Towards<'k> {
-    First,
-    Last,
-    Key(&'k [u8]),
+/// Keys whose part after the prefix is no longer than this are copied as if it were this long: a move of a fixed
+/// length takes two instructions, and of any other a call.
+const SHORT_KEY_BYTES: usize = 16;
+
+/// The key of an entry: the prefix that all keys in a leaf share, and what follows it.
+struct KeyBuffer {
+    /// Has [`SHORT_KEY_BYTES`] behind the prefix.
+    bytes: Vec<u8>,
+    prefix_len: usize,
+    len: usize,
+}
+
+/// Room for an ordinary key, made at once: a short scan costs little more than its allocations.
+const KEY_LEN_BYTES: usize = 64;
+
+impl KeyBuffer {
+    fn new() -> Self {
+        Self {
+            bytes: Vec::with_capacity(KEY_LEN_BYTES),
+            prefix_len: 0,
+            len: 0,
+        }
+    }
+
+    fn set_prefix(&mut self, prefix: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(prefix);
+        self.bytes.resize(prefix.len() + SHORT_KEY_BYTES, 0);
+        self.prefix_len = prefix.len();
+        self.len = prefix.len();
+    }
+
+    #[inline(always)]
+    fn set_suffix_of(&mut self, leaf: Leaf<'_>, record: Record) {
+        let short = leaf.short_key_suffix_of::<SHORT_KEY_BYTES>(record);
+        let to = self.bytes.get_mut(self.prefix_len..);
+        if let Some((bytes, len)) = short
+            && let Some(to) = to.and_then(|to| to.first_chunk_mut())
+        {
+            *to = *bytes;
+            self.len = self.prefix_len + len;
+        } else {
+            self.set_suffix(leaf.key_suffix_of(record));
+        }
+    }
+
+    fn set_suffix(&mut self, suffix: &[u8]) {
+        self.len = self.prefix_len + suffix.len();
+        if self.bytes.len() < self.len {
+            self.bytes.resize(self.len, 0);
+        }
+        self.bytes[self.prefix_len..self.len].copy_from_slice(suffix);
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// A position in a view.
 pub(super) struct TreeCursor {
-    view: Arc<View>,
-    /// Inner nodes from the root to the leaf, and which child the path takes.
-    path: Vec<(PathNode, usize)>,
     /// `None` when the cursor stands nowhere.
     leaf: Option<CursorLeaf>,
-    /// Key of the entry; its first `prefix_len` bytes are those of every key in the leaf.
-    key: Vec<u8>,
-    prefix_len: usize,
+    /// Of the entry.
+    key: KeyBuffer,
     /// A large value that was asked for.
     value: Vec<u8>,
     /// The fence over which the cursor last went to another leaf.
     border: Vec<u8>,
+    /// Dropped last: as long as it lives, the writer copies the leaf.
+    view: Arc<View>,
 }
 
 impl TreeCursor {
     /// A cursor that stands nowhere.
     pub(super) fn new(view: Arc<View>) -> Self {
         Self {
-            view,
-            path: Vec::with_capacity(PATH_LEN),
             leaf: None,
-            key: Vec::with_capacity(KEY_LEN_BYTES),
-            prefix_len: 0,
+            key: KeyBuffer::new(),
             value: Vec::new(),
             border: Vec::new(),
+            view,
         }
     }
 
-    /// Goes down from `child` to a leaf and makes it the current one, at the gap before its
-    /// first entry.
-    fn descend(&mut self, mut child: Child, towards: Towards<'_>, guard: &Guard) -> Result<()> {
-        loop {
-            let level = match self.path.last() {
-                Some((node, _)) => node.node().level().checked_sub(1),
-                None => None,
-            };
-            let tree = self.view.tree();
-            let node = match child {
-                Child::Leaf(leaf) => {
-                    let leaf = leaf.read_arc();
-                    let base = match &leaf.body {
-                        Body::Whole { .. } => None,
-                        Body::Changes(changes) => Some(owned_base(tree, changes, guard)?),
-                    };
-                    self.enter(match base {
-                        None => Source::Whole(leaf),
-                        Some(base) => Source::Merged { leaf, base },
-                    });
-                    return Ok(());
-                }
-                Child::Inner(inner) => PathNode::Memory(inner),
-                Child::Disk(link) => {
-                    let image = tree.pager.owned_node(link, guard)?;
-                    tree.check_level(&image, link.page(), level)?;
-                    tree.pager.count_read(1);
-                    if node::kind(&image) == Some(NodeKind::Leaf) {
-                        self.enter(Source::Page(image));
-                        return Ok(());
-                    }
-                    PathNode::Page(image)
-                }
-            };
-            let i = match towards {
-                Towards::First => 0,
-                Towards::Last => node.node().child_count() - 1,
-                Towards::Key(key) => node.node().find_child(key),
-            };
-            child = node.child(i, guard);
-            self.path.push((node, i));
-        }
-    }
-
-    fn enter(&mut self, source: Source) {
-        let leaf = CursorLeaf::new(source);
-        self.key.clear();
-        self.key
-            .extend_from_slice(Leaf::from_image(leaf.image()).prefix());
-        self.prefix_len = self.key.len();
-        self.leaf = Some(leaf);
-    }
-
-    /// Goes down from the root.
-    fn restart(&mut self, towards: Towards<'_>) -> Result<()> {
-        self.view.check_usable()?;
-        self.path.clear();
+    /// Goes down from the root to the leaf to which `choose` leads, to the gap before its first entry.
+    fn descend(&mut self, choose: impl Fn(Inner<'_>) -> usize) -> Result<()> {
         self.leaf = None;
-        let root = self.view.root().clone();
-        self.descend(root, towards, &crossbeam_epoch::pin())
+        let (tree, map) = (self.view.tree(), self.view.map());
+        let guard = crossbeam_epoch::pin();
+        let (found, pages) = tree.descend(self.view.root().as_ref(), choose, &guard)?;
+        tree.pager.count_read(pages);
+        let source = match found {
+            FoundLeaf::Page(page) => Source::Page(tree.pager.keep(page, map, &guard)),
+            FoundLeaf::Memory(leaf) => {
+                let leaf = leaf.to_arc().read_arc();
+                match &leaf.body {
+                    Body::Whole { .. } => Source::Whole(leaf),
+                    Body::Changes(changes) => {
+                        let base = kept_base(tree, changes, map, &guard)?;
+                        Source::Merged { leaf, base }
+                    }
+                }
+            }
+        };
+        let leaf = CursorLeaf::new(source, map);
+        self.key.set_prefix(leaf.image(map).prefix());
+        self.leaf = Some(leaf);
+        Ok(())
     }
 
     /// Goes to the leaf after the current one, if there is one.
     fn next_leaf(&mut self) -> Result<()> {
-        self.border.clear();
-        if let Some(leaf) = &self.leaf {
-            Leaf::from_image(leaf.image()).write_upper_fence(&mut self.border);
-        }
-        self.leaf = None;
-        while let Some((node, i)) = self.path.last_mut() {
-            if *i + 1 < node.node().child_count() {
-                *i += 1;
-                let guard = crossbeam_epoch::pin();
-                let child = node.child(*i, &guard);
-                self.descend(child, Towards::First, &guard)?;
-                // An upper fence is never empty: without one there is no next leaf.
-                return self.expect_border(|leaf, border| {
-                    !border.is_empty() && leaf.lower_fence() == border
-                });
-            }
-            self.path.pop();
-        }
-        Ok(())
+        let Some(leaf) = &self.leaf else {
+            return Ok(());
+        };
+        let mut border = std::mem::take(&mut self.border);
+        let image = leaf.image(self.view.map());
+        let result = if image.write_upper_fence(&mut border) {
+            self.descend(|node| node.find_child(&border))
+                .and_then(|()| self.expect(|leaf| leaf.lower_fence() == border))
+        } else {
+            border.clear();
+            border.extend_from_slice(image.lower_fence());
+            self.descend(last_child)
+                .and_then(|()| self.expect(|leaf| leaf.lower_fence() == border))
+                .map(|()| self.leaf = None)
+        };
+        self.border = border;
+        result
     }
 
     /// Goes to the end of the leaf before the current one, if there is one.
     fn previous_leaf(&mut self) -> Result<()> {
-        self.border.clear();
-        if let Some(leaf) = &self.leaf {
-            let fence = Leaf::from_image(leaf.image()).lower_fence();
-            self.border.extend_from_slice(fence);
-        }
-        self.leaf = None;
-        while let Some((node, i)) = self.path.last_mut() {
-            if *i > 0 {
-                *i -= 1;
-                let guard = crossbeam_epoch::pin();
-                let child = node.child(*i, &guard);
-                self.descend(child, Towards::Last, &guard)?;
-                let mut upper = Vec::new();
-                self.expect_border(|leaf, border| {
-                    leaf.write_upper_fence(&mut upper) && upper == border
-                })?;
-                if let Some(leaf) = &mut self.leaf {
-                    leaf.seek_end();
-                }
-                return Ok(());
-            }
-            self.path.pop();
-        }
-        Ok(())
-    }
-
-    /// Neighbouring leaves meet at a fence. Each page is checked by itself only, and inner pages that all refer to
-    /// the same few leaves would keep a scan going round for ever.
-    fn expect_border(&self, meets: impl FnOnce(Leaf<'_>, &[u8]) -> bool) -> Result<()> {
         let Some(leaf) = &self.leaf else {
             return Ok(());
         };
-        if meets(Leaf::from_image(leaf.image()), &self.border) {
+        let mut border = std::mem::take(&mut self.border);
+        let image = leaf.image(self.view.map());
+        border.clear();
+        border.extend_from_slice(image.lower_fence());
+        let result = if border.is_empty() {
+            let bounded = image.write_upper_fence(&mut border);
+            self.descend(|_| 0)
+                .and_then(|()| {
+                    self.expect(|leaf| leaf.has_upper_fence(bounded.then_some(&*border)))
+                })
+                .map(|()| self.leaf = None)
+        } else {
+            self.descend(|node| node.find_child_before(&border))
+                .and_then(|()| self.expect(|leaf| leaf.has_upper_fence(Some(&border))))
+        };
+        self.border = border;
+        if let Some(leaf) = &mut self.leaf {
+            leaf.seek_end();
+        }
+        result
+    }
+
+    /// Neighbouring leaves meet at a fence, and a leaf without one is the first or the last. Each page is checked by
+    /// itself only, and inner pages that all refer to the same few leaves would keep a scan going round for ever, or
+    /// end it early.
+    fn expect(&self, meets: impl FnOnce(Leaf<'_>) -> bool) -> Result<()> {
+        let Some(leaf) = &self.leaf else {
+            return Ok(());
+        };
+        let image = leaf.image(self.view.map());
+        if meets(image) {
             return Ok(());
         }
         let what = "the leaf does not begin or end where its neighbour does";
-        let page = node::page_id(leaf.image());
-        Err(self.view.tree().pager.damaged(page, what))
+        Err(self.view.tree().pager.damaged(image.page_id(), what))
     }
 
     /// Stands on the first entry after the gap. Leaves may be empty.
     fn settle_forward(&mut self) -> Result<()> {
         while let Some(leaf) = &mut self.leaf {
-            if leaf.stand_forward() {
-                self.load_key();
+            if leaf.stand_forward(self.view.map()) {
+                self.load();
                 break;
             }
             self.next_leaf()?;
@@ -376,8 +366,8 @@ impl TreeCursor {
     /// Stands on the last entry before the gap.
     fn settle_backward(&mut self) -> Result<()> {
         while let Some(leaf) = &mut self.leaf {
-            if leaf.stand_backward() {
-                self.load_key();
+            if leaf.stand_backward(self.view.map()) {
+                self.load();
                 break;
             }
             self.previous_leaf()?;
@@ -385,76 +375,138 @@ impl TreeCursor {
         Ok(())
     }
 
-    #[inline]
-    fn load_key(&mut self) {
-        let Some(leaf) = &self.leaf else { return };
-        let suffix = match leaf.standing() {
-            Standing::Slot(slot) => Leaf::from_image(leaf.image()).key_suffix(slot),
-            Standing::Change(change) => &leaf.change(change).0[self.prefix_len..],
-        };
-        self.key.truncate(self.prefix_len);
-        self.key.extend_from_slice(suffix);
+    /// Finds the entry on which the cursor stands, and its key.
+    #[inline(always)]
+    fn load(&mut self) {
+        let Some(leaf) = &mut self.leaf else { return };
+        match leaf.standing() {
+            Standing::Slot(slot) => {
+                let image = leaf.image(self.view.map());
+                let record = image.record(leaf.slots, slot);
+                self.key.set_suffix_of(image, record);
+                leaf.record = record;
+            }
+            Standing::Change(change) => {
+                let key = leaf.change(change).0;
+                self.key.set_suffix(&key[self.key.prefix_len..]);
+            }
+        }
     }
 
-    /// After an error the cursor stands nowhere.
+    /// Seeks with `go`. After an error the cursor stands nowhere.
+    fn seek_with(&mut self, go: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.view.check_usable()?;
+        let result = go(self);
+        self.settled(result)
+    }
+
+    #[cold]
+    fn leave_forward(&mut self) -> Result<()> {
+        let result = self.settle_forward();
+        self.settled(result)
+    }
+
+    #[cold]
+    fn leave_backward(&mut self) -> Result<()> {
+        let result = self.settle_backward();
+        self.settled(result)
+    }
+
     fn settled(&mut self, result: Result<()>) -> Result<()> {
         if result.is_err() {
             self.leaf = None;
-            self.path.clear();
         }
         result
     }
 }
 
+/// A value that is not in the leaf, perhaps read into `buffer`.
+#[cold]
+fn outside<'a>(
+    view: &View,
+    leaf: &'a CursorLeaf,
+    buffer: &'a mut Vec<u8>,
+    (page, len, checksum): (PageId, u32, u32),
+) -> Result<&'a [u8]> {
+    if let Source::Whole(state) = &leaf.source
+        && let Body::Whole { large, .. } = &state.body
+        && let Some(number) = pending_number(page)
+    {
+        let value = find_large(large, number).expect("beside its reference");
+        return Ok(&value.bytes);
+    }
+    let guard = crossbeam_epoch::pin();
+    let pager = &view.tree().pager;
+    pager.overflow(page, len, checksum, &guard, |bytes| {
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+    })?;
+    Ok(buffer)
+}
+
+fn last_child(node: Inner<'_>) -> usize {
+    node.child_count() - 1
+}
+
 impl Cursor for TreeCursor {
     fn seek_first(&mut self) -> Result<()> {
-        let result = self
-            .restart(Towards::First)
-            .and_then(|()| self.settle_forward());
-        self.settled(result)
+        self.seek_with(|cursor| {
+            cursor.descend(|_| 0)?;
+            cursor.settle_forward()
+        })
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        let result = self.restart(Towards::Last).and_then(|()| {
-            if let Some(leaf) = &mut self.leaf {
+        self.seek_with(|cursor| {
+            cursor.descend(last_child)?;
+            if let Some(leaf) = &mut cursor.leaf {
                 leaf.seek_end();
             }
-            self.settle_backward()
-        });
-        self.settled(result)
+            cursor.settle_backward()
+        })
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        let result = self.restart(Towards::Key(key)).and_then(|()| {
-            if let Some(leaf) = &mut self.leaf {
-                leaf.seek(key);
+        self.seek_with(|cursor| {
+            cursor.descend(|node| node.find_child(key))?;
+            if let Some(leaf) = &mut cursor.leaf {
+                leaf.seek(key, cursor.view.map());
             }
-            self.settle_forward()
-        });
-        self.settled(result)
+            cursor.settle_forward()
+        })
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        let result = self.restart(Towards::Key(key)).and_then(|()| {
-            if let Some(leaf) = &mut self.leaf {
-                leaf.seek(key);
+        self.seek_with(|cursor| {
+            cursor.descend(|node| node.find_child_before(key))?;
+            if let Some(leaf) = &mut cursor.leaf {
+                leaf.seek(key, cursor.view.map());
             }
-            self.settle_backward()
-        });
-        self.settled(result)
+            cursor.settle_backward()
+        })
     }
 
+    #[inline]
     fn next(&mut self) -> Result<()> {
         if let Some(leaf) = &mut self.leaf {
             leaf.pass();
+            if leaf.stand_forward(self.view.map()) {
+                self.load();
+                return Ok(());
+            }
         }
-        let result = self.settle_forward();
-        self.settled(result)
+        self.leave_forward()
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
-        let result = self.settle_backward();
-        self.settled(result)
+        if let Some(leaf) = &mut self.leaf
+            && leaf.stand_backward(self.view.map())
+        {
+            self.load();
+            return Ok(());
+        }
+        self.leave_backward()
     }
 
     fn is_valid(&self) -> bool {
@@ -462,41 +514,50 @@ impl Cursor for TreeCursor {
     }
 
     fn key(&self) -> &[u8] {
-        &self.key
+        self.key.key()
     }
 
-    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+    fn entry(&mut self) -> Result<Entry<'_>> {
+        self.lend()
+    }
+
+    fn next_below(&mut self, end: Option<&[u8]>) -> Result<Option<Entry<'_>>> {
+        self.next()?;
+        if self.leaf.is_none() || end.is_some_and(|end| self.key.key() >= end) {
+            return Ok(None);
+        }
+        self.lend().map(Some)
+    }
+
+    fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.prev()?;
+        if self.leaf.is_none() || !is_from(self.key.key(), start) {
+            return Ok(None);
+        }
+        self.lend().map(Some)
+    }
+}
+
+impl TreeCursor {
+    /// As [`Cursor::entry`].
+    #[inline(always)]
+    fn lend(&mut self) -> Result<Entry<'_>> {
         let Some(leaf) = &self.leaf else {
             return Err(Error::invalid("the cursor stands nowhere"));
         };
-        let slot = match leaf.standing() {
-            Standing::Slot(slot) => slot,
-            Standing::Change(change) => return Ok((&self.key, leaf.change(change).1)),
-        };
-        match Leaf::from_image(leaf.image()).value(slot) {
-            LeafValue::Inline(bytes) => Ok((&self.key, bytes)),
+        let key = self.key.key();
+        if let Standing::Change(change) = leaf.standing() {
+            return Ok((key, leaf.change(change).1));
+        }
+        match leaf.image(self.view.map()).value_of(leaf.record) {
+            LeafValue::Inline(bytes) => Ok((key, bytes)),
             LeafValue::Overflow {
                 page,
                 len,
                 checksum,
             } => {
-                if let Source::Whole(state) = &leaf.source
-                    && let Body::Whole { large, .. } = &state.body
-                    && let Some(number) = pending_number(page)
-                {
-                    let value = find_large(large, number).expect("beside its reference");
-                    return Ok((&self.key, &value.bytes));
-                }
-                let guard = crossbeam_epoch::pin();
-                let value = &mut self.value;
-                self.view
-                    .tree()
-                    .pager
-                    .overflow(page, len, checksum, &guard, |bytes| {
-                        value.clear();
-                        value.extend_from_slice(bytes);
-                    })?;
-                Ok((&self.key, &self.value))
+                let value = outside(&self.view, leaf, &mut self.value, (page, len, checksum))?;
+                Ok((key, value))
             }
         }
     }

@@ -93,6 +93,12 @@ impl Delta {
         head64(key.get(self.prefix_len..).unwrap_or_default())
     }
 
+    /// First four bytes of key `i` after the prefix, as those of a leaf.
+    #[inline]
+    pub(super) fn head32(&self, i: usize) -> u32 {
+        (self.index[i].head >> 32) as u32
+    }
+
     fn record(&self, at: u32) -> (&[u8], Option<&[u8]>) {
         let at = at as usize;
         let key_len = get_u32(&self.heap, at) as usize;

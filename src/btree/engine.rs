@@ -11,7 +11,6 @@ use super::meta::{META_BYTES, META_PAGES, Meta};
 use super::node::{self, Link, leaf};
 use super::pager::Pager;
 use super::tree::{Tree, TreeParts};
-use super::view::View;
 use crate::checksum::{checksum, seed_of};
 use crate::engine::{
     Engine, EngineContext, EngineStats, LevelStats, Op, Pressure, ReadView, SequencedOp,
@@ -324,6 +323,12 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     Ok(free)
 }
 
+impl Drop for BTreeEngine {
+    fn drop(&mut self) {
+        self.tree.forget_latest();
+    }
+}
+
 impl Engine for BTreeEngine {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         let tree = &self.tree;
@@ -399,14 +404,14 @@ impl Engine for BTreeEngine {
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {
-        let view = View::seal(&self.tree);
+        let view = self.tree.latest_view();
         view.check_usable()?;
         self.tree.wait_published(view.seq())?;
-        Ok(Arc::new(view))
+        Ok(view)
     }
 
     fn snapshot_view(&self, _seq: SeqNo) -> Arc<dyn ReadView> {
-        Arc::new(View::seal(&self.tree))
+        self.tree.latest_view()
     }
 
     fn flush(&self) -> Result<()> {
@@ -501,7 +506,7 @@ impl Engine for BTreeEngine {
     }
 
     fn verify(&self) -> Result<VerifyReport> {
-        View::seal(&self.tree).check_usable()?;
+        self.tree.latest_view().check_usable()?;
         self.tree.verify()
     }
 }

@@ -1,7 +1,7 @@
 //! Nodes in memory: those that differ from the file.
 //!
-//! An inner node's separators never change; its child slots do, while its generation is the
-//! tree's current one. A leaf changes in place under its own lock while its generation is current.
+//! An inner node's separators never change; its child slots do, while its generation and that of
+//! their block ([`super::children`]) are the tree's current one. A leaf changes in place under its own lock while its generation is current.
 //! A node of an older generation is *sealed*: views and checkpoints share it, and the writer copies
 //! it before changing anything.
 
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 use parking_lot::RwLock;
 
+use super::children::Children;
 use super::delta::Delta;
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
 use super::node::{self, Full, Link, inner::Inner};
@@ -34,7 +35,7 @@ pub(super) struct MemInner {
     /// Separators and fences; the links to children in it mean nothing.
     pub(super) image: Arc<[u8]>,
     /// The children.
-    pub(super) slots: Box<[Slot]>,
+    pub(super) slots: Children,
 }
 
 impl MemInner {
@@ -43,7 +44,7 @@ impl MemInner {
         Self {
             generation,
             image,
-            slots: children.into_iter().map(Slot::new).collect(),
+            slots: Children::new(generation, children.into_iter()),
         }
     }
 
@@ -53,9 +54,19 @@ impl MemInner {
         Self {
             generation,
             image: image.into(),
-            slots: (0..inner.child_count())
-                .map(|i| Slot::new(Child::Disk(inner.child(i))))
-                .collect(),
+            slots: Children::new(
+                generation,
+                (0..inner.child_count()).map(|i| Child::Disk(inner.child(i))),
+            ),
+        }
+    }
+
+    /// The same node, for child `i` to be replaced in a newer generation.
+    pub(super) fn copy_for(&self, i: usize, generation: u64, guard: &Guard) -> Self {
+        Self {
+            generation,
+            image: Arc::clone(&self.image),
+            slots: self.slots.copy_for(i, generation, guard),
         }
     }
 
@@ -64,7 +75,7 @@ impl MemInner {
     }
 
     pub(super) fn size_bytes(&self) -> usize {
-        self.image.len() + self.slots.len() * size_of::<Slot>() + NODE_OVERHEAD_BYTES
+        self.image.len() + self.slots.size_bytes() + NODE_OVERHEAD_BYTES
     }
 }
 

@@ -1,8 +1,9 @@
 //! Walking over a page and the changes to it as over one sequence of entries.
 //!
 //! Nothing is merged in advance: a scan of ten entries looks at ten entries, not at the whole leaf.
-//! What a step needs to know is where in the page the next change belongs; that is found once for each
-//! change that is met, and entries of the page up to there are then passed without comparing keys.
+//! What a step needs to know is where in the page the next change belongs. As long as the heads of their keys tell the
+//! two apart, neither record is looked at; then the place is searched once, and entries of the page up to there are
+//! passed without comparing keys.
 
 use super::delta::Delta;
 use super::node::leaf::Leaf;
@@ -78,7 +79,13 @@ impl Walk {
             }
             let place = match self.ahead {
                 Some(place) => place,
-                None => *self.ahead.insert(Place::of(delta.get(self.change).0, page)),
+                None => {
+                    if self.slot < page.len() && page.head(self.slot) < delta.head32(self.change) {
+                        self.on_change = false;
+                        return true;
+                    }
+                    *self.ahead.insert(Place::of(delta.get(self.change).0, page))
+                }
             };
             if self.slot < place.slot {
                 self.on_change = false;
@@ -120,9 +127,18 @@ impl Walk {
             }
             let place = match self.behind {
                 Some(place) => place,
-                None => *self
-                    .behind
-                    .insert(Place::of(delta.get(self.change - 1).0, page)),
+                None => {
+                    if let Some(slot) = self.slot.checked_sub(1)
+                        && page.head(slot) > delta.head32(self.change - 1)
+                    {
+                        self.on_change = false;
+                        self.slot = slot;
+                        return true;
+                    }
+                    *self
+                        .behind
+                        .insert(Place::of(delta.get(self.change - 1).0, page))
+                }
             };
             if self.slot > place.end() {
                 self.on_change = false;

@@ -7,11 +7,13 @@
 //! tree.rs       what everybody shares: the root, point reads, who may see what
 //! writer.rs     applying operations: put, delete, range delete, splits and merges
 //! checkpoint.rs bringing a sealed tree into the file, and the flip of the meta pages
-//! view.rs       immutable views; cursor.rs, the cursor over one; merged.rs, changes over a page as one sequence
+//! view.rs       immutable views; latest.rs, those of the present tree, which scans share
+//! cursor.rs     the cursor over a view; merged.rs, changes over a page as one sequence
 //! compact.rs    moving pages to the front and cutting the file
 //! verify.rs     checking everything
 //! slot.rs       references to nodes that change under readers' eyes (the unsafe module)
-//! mem.rs        nodes in memory; delta.rs, changes to a page that stays on disk
+//! mem.rs        nodes in memory; children.rs, what an inner one refers to
+//! delta.rs      changes to a page that stays on disk
 //! pager.rs      pages from the memory map or the cache, checked at first touch
 //! freespace.rs  free pages; meta.rs, the meta pages; node/, images of leaves and inner nodes
 //! ```
@@ -23,7 +25,8 @@
 //! down without locks, under an epoch pin, and takes the leaf's lock for the moment of reading, or reads
 //! the page where it lies in the map. A checkpoint *seals* the tree (generation + 1), writes its
 //! changed nodes to free places while commits go on in copies, flips the meta pages, and turns the
-//! references to those nodes into references to their pages. A view is a sealed root.
+//! references to those nodes into references to their pages. A view is a sealed root; scans share it
+//! until something changes ([`latest`]).
 //!
 //! # Why changes, and not pages, are kept in memory
 //!
@@ -58,11 +61,13 @@
 //! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
 //!   [`compact`] joins them, when the deletes were recorded as changes.
 mod checkpoint;
+mod children;
 mod compact;
 mod cursor;
 mod delta;
 mod engine;
 mod freespace;
+mod latest;
 mod mem;
 mod merged;
 mod meta;

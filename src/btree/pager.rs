@@ -138,6 +138,28 @@ impl Deref for OwnedPage {
     }
 }
 
+/// A checked node image to keep, lent by whoever keeps the map that it is in. So a scan takes no count of
+/// the map, which all scans share.
+pub(super) enum KeptPage {
+    InMap { at: usize, len: usize },
+    Owned(OwnedPage),
+}
+
+impl KeptPage {
+    /// The image. `map` is the one that the page was taken with.
+    #[inline]
+    pub(super) fn image<'a>(&'a self, map: &'a PageMap) -> &'a [u8] {
+        match self {
+            Self::InMap { at, len } => map
+                .mapping
+                .as_ref()
+                .and_then(|mapping| mapping.bytes(*at, *len))
+                .expect("the range was read before"),
+            Self::Owned(page) => page,
+        }
+    }
+}
+
 impl Pager {
     /// Reads `file`, of which `pages` pages may be read now.
     pub(super) fn new(
@@ -182,7 +204,9 @@ impl Pager {
     /// A lookup or a scan looked at `pages` pages of nodes. Values outside are counted here.
     #[inline]
     pub(super) fn count_read(&self, pages: u64) {
-        self.pages_read.add(pages);
+        if pages > 0 {
+            self.pages_read.add(pages);
+        }
     }
 
     /// Memory that belongs to the file's map: what is known of its pages.
@@ -248,6 +272,30 @@ impl Pager {
                 len: bytes.len(),
             },
             PageRef::Cached(block) => OwnedPage::Cached(block),
+        })
+    }
+
+    /// The map that pages are read from now.
+    pub(super) fn map(&self, guard: &Guard) -> Arc<PageMap> {
+        self.map.load(guard).to_arc()
+    }
+
+    /// A node that was just read, to keep beside `map`.
+    pub(super) fn keep(&self, node: PageRef<'_>, map: &PageMap, guard: &Guard) -> KeptPage {
+        let bytes = match node {
+            PageRef::Mapped(bytes) => bytes,
+            PageRef::Cached(block) => return KeptPage::Owned(OwnedPage::Cached(block)),
+        };
+        let at = node::page_id(bytes).0 as usize * self.page_size;
+        let len = bytes.len();
+        let present = self.map.load(guard);
+        if std::ptr::eq(present.get(), map) {
+            return KeptPage::InMap { at, len };
+        }
+        KeptPage::Owned(OwnedPage::Mapped {
+            map: present.to_arc(),
+            at,
+            len,
         })
     }
 

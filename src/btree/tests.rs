@@ -4,6 +4,7 @@ mod older_pages;
 #[allow(dead_code)]
 #[path = "../../tests/store/repair/mod.rs"]
 mod repair;
+mod views;
 
 use std::io;
 use std::path::{Path, PathBuf};

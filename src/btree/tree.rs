@@ -10,6 +10,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::checkpoint::Checkpointer;
+use super::latest::Latest;
 use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
@@ -34,6 +35,7 @@ const COUNTED_PAGES_MAX: u32 = 4096;
 /// - `writer`: held by `apply`, and for moments by whoever seals or publishes. Never held over I/O.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
 ///   Locked before `writer`.
+/// - `latest`: its shards are locked for moments, after `writer` or alone.
 /// - Counters are atomics; each says who stores it.
 pub(super) struct Tree {
     pub(super) pager: Pager,
@@ -45,6 +47,7 @@ pub(super) struct Tree {
 
     pub(super) root: Slot,
     pub(super) writer: Mutex<Writer>,
+    pub(super) latest: Latest,
     pub(super) checkpointer: Mutex<Checkpointer>,
 
     /// Generation of the last checkpoint; stored with `writer` held.
@@ -212,6 +215,7 @@ impl Tree {
             read_only: parts.read_only,
             root: Slot::new(Child::Disk(meta.root)),
             writer: Mutex::new(Writer::new(meta.persisted_seq)),
+            latest: Latest::default(),
             checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
             disk_root: AtomicU64::new(meta.root.bits()),
@@ -355,6 +359,17 @@ impl Tree {
         key: &[u8],
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
+        self.descend(root, |node| node.find_child(key), guard)
+    }
+
+    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked at.
+    #[inline]
+    pub(super) fn descend<'g>(
+        &'g self,
+        root: ChildRef<'g>,
+        choose: impl Fn(Inner<'_>) -> usize,
+        guard: &'g Guard,
+    ) -> Result<(FoundLeaf<'g>, u64)> {
         let mut child = root;
         let mut level = None;
         let mut pages = 0;
@@ -365,7 +380,7 @@ impl Tree {
                     let inner = inner.get();
                     let node = inner.node();
                     level = node.level().checked_sub(1);
-                    child = inner.slots[node.find_child(key)].load(guard);
+                    child = inner.slots[choose(node)].load(guard);
                 }
                 ChildRef::Disk(link) => {
                     let image = self.disk_node(link, level, guard)?;
@@ -375,7 +390,7 @@ impl Tree {
                     }
                     let inner = Inner::from_image(&image);
                     level = inner.level().checked_sub(1);
-                    child = ChildRef::Disk(inner.child(inner.find_child(key)));
+                    child = ChildRef::Disk(inner.child(choose(inner)));
                 }
             }
         }

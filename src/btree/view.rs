@@ -7,8 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cursor::TreeCursor;
+use super::pager::PageMap;
 use super::slot::Child;
 use super::tree::{FoundLeaf, Tree, find_in_state};
+use super::writer::Writer;
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
@@ -20,6 +22,8 @@ pub(super) struct View {
     seq: SeqNo,
     /// Generation of the file whose pages the view may read.
     generation: u64,
+    /// The file's map when the view was taken, for the cursors to read from as long as it is the present one.
+    map: Arc<PageMap>,
     /// Why nothing can be read: part of a batch that failed is in the tree.
     failed: Option<Error>,
 }
@@ -40,16 +44,16 @@ impl Drop for View {
 }
 
 impl View {
-    /// Seals the tree between two batches.
-    pub(super) fn seal(tree: &Arc<Tree>) -> Self {
+    /// Seals the tree between two batches. Whoever calls it keeps the view ([`Tree::latest_view`]).
+    pub(super) fn seal(tree: &Arc<Tree>, writer: &mut Writer) -> Self {
         let guard = crossbeam_epoch::pin();
-        let mut writer = tree.writer.lock();
-        writer.seal();
+        writer.seal_for_view();
         Self {
             tree: Arc::clone(tree),
             root: tree.root.load(&guard).to_owned(),
             seq: writer.applied,
             generation: tree.register_view(),
+            map: tree.pager.map(&guard),
             failed: tree.apply_failed.get().cloned(),
         }
     }
@@ -65,6 +69,10 @@ impl View {
 
     pub(super) fn root(&self) -> &Child {
         &self.root
+    }
+
+    pub(super) fn map(&self) -> &PageMap {
+        &self.map
     }
 
     /// An error if part of a batch that failed is in the tree.

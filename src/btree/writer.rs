@@ -27,6 +27,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::freespace::Run;
+use super::latest::Kept;
 use super::mem::{
     Body, Changes, LargeValue, LargeValues, LeafState, MemInner, MemLeaf, find_large, has_overflow,
     is_single_page, large_values_of, pending_number, pending_ref,
@@ -38,6 +39,7 @@ use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::tree::Tree;
 use crate::engine::{Op, SequencedOp};
 use crate::error::Result;
+use crate::teeth::planted;
 use crate::types::{PageId, SeqNo};
 
 /// What the next checkpoint has to take off the books (W3).
@@ -70,18 +72,25 @@ impl Interval {
     }
 }
 
+/// The generation before a seal that can be taken back.
+pub(super) struct SealOfViews(u64);
+
 /// State of the one writer.
 #[derive(Debug)]
 pub(super) struct Writer {
     /// Nodes of this generation may be changed in place.
     pub(super) generation: u64,
     /// Something changed since the tree was last sealed.
-    pub(super) changed: bool,
+    changed: bool,
     /// Last operation applied.
     pub(super) applied: SeqNo,
     /// First operation applied since the last checkpoint began.
     pub(super) first_since_checkpoint: Option<SeqNo>,
     pub(super) interval: Interval,
+    /// The present tree was sealed for views only, and all of them were kept in [`Tree::latest`].
+    sealed_for_views: bool,
+    /// Shards of [`Tree::latest`] that keep a view.
+    pub(super) kept: Kept,
     /// A checkpoint is under way: sealed nodes stay in memory until it ends.
     pub(super) checkpointing: bool,
     /// Nodes of an older generation were there when the last checkpoint sealed the tree.
@@ -96,6 +105,8 @@ impl Writer {
         Self {
             generation: 1,
             changed: false,
+            sealed_for_views: false,
+            kept: 0,
             applied,
             first_since_checkpoint: None,
             interval: Interval::default(),
@@ -108,10 +119,40 @@ impl Writer {
 
     /// From now on the nodes of the present tree never change.
     pub(super) fn seal(&mut self) {
-        if self.changed && !crate::teeth::planted("snapshot-of-the-tree-not-sealed") {
+        self.seal_for_view();
+        self.keep_seal();
+    }
+
+    /// The same for a view that is about to be kept in [`Tree::latest`]: such a seal can be taken back.
+    pub(super) fn seal_for_view(&mut self) {
+        if self.changed && !planted("snapshot-of-the-tree-not-sealed") {
             self.generation += 1;
             self.changed = false;
+            self.sealed_for_views = true;
         }
+    }
+
+    /// The seal that only views rely on, all of which are kept.
+    pub(super) fn seal_of_views(&self) -> Option<SealOfViews> {
+        self.sealed_for_views
+            .then(|| SealOfViews(self.generation - 1))
+    }
+
+    /// Others may rely on the present seal, too.
+    pub(super) fn keep_seal(&mut self) {
+        self.sealed_for_views = false;
+    }
+
+    /// The views are gone, and nothing has changed since the seal: the nodes may be changed again.
+    pub(super) fn take_back(&mut self, seal: SealOfViews) {
+        debug_assert!(!self.changed && self.generation == seal.0 + 1);
+        self.generation = seal.0;
+    }
+
+    /// A change of the present tree begins ([`Tree::begin_change`]).
+    pub(super) fn begin_change(&mut self) {
+        self.changed = true;
+        self.keep_seal();
     }
 
     fn made(&mut self, bytes: usize) {
@@ -167,7 +208,7 @@ impl Tree {
                 .store(first.seq.0, Ordering::Release);
         }
         writer.first_since_checkpoint.get_or_insert(first.seq);
-        writer.changed = true;
+        self.begin_change(&mut writer);
         for op in ops {
             let guard = crossbeam_epoch::pin();
             let mut editor = Editor {
@@ -199,7 +240,7 @@ impl Tree {
     pub(super) fn move_leaf(&self, key: &[u8], limit: u64) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         let mut writer = self.writer.lock();
-        writer.changed = true;
+        self.begin_change(&mut writer);
         let seq = writer.applied;
         let mut editor = Editor {
             tree: self,
@@ -274,18 +315,21 @@ impl<'g> Editor<'g, '_> {
     /// A root with one child gives way to it.
     fn collapse_root(&mut self) {
         while let ChildRef::Inner(inner) = self.tree.root.load(self.guard)
-            && let [only] = &*inner.get().slots
+            && inner.slots.len() == 1
         {
+            let only = inner.slots[0].load(self.guard).to_owned();
             self.writer.replaced(inner.generation, inner.size_bytes());
-            self.tree
-                .root
-                .store(only.load(self.guard).to_owned(), self.guard);
+            self.tree.root.store(only, self.guard);
         }
     }
 
     /// Puts a new inner node into `slot`.
     fn store_inner(&mut self, slot: &Slot, image: Arc<[u8]>, children: Vec<Child>) {
         let inner = MemInner::new(self.writer.generation, image, children);
+        self.put_inner(slot, inner);
+    }
+
+    fn put_inner(&mut self, slot: &Slot, inner: MemInner) {
         self.writer.made(inner.size_bytes());
         slot.store(Child::Inner(Arc::new(inner)), self.guard);
     }
@@ -363,11 +407,24 @@ impl<'g> Editor<'g, '_> {
         Ok(())
     }
 
-    /// Copies an inner node of an older generation (W1).
-    fn copy_inner(&mut self, slot: &Slot, old: &MemInner) {
+    /// Copies an inner node of which child `i` is of an older generation (W1).
+    fn copy_inner(&mut self, slot: &Slot, old: &MemInner, i: usize) {
+        let copy = old.copy_for(i, self.writer.generation, self.guard);
+        self.writer.replaced(old.generation, old.size_bytes());
+        self.put_inner(slot, copy);
+    }
+
+    /// The same for one that may be changed in many places.
+    fn copy_whole_inner(&mut self, slot: &Slot, old: &MemInner) {
         let children = self.owned_children(old);
         self.writer.replaced(old.generation, old.size_bytes());
         self.store_inner(slot, Arc::clone(&old.image), children);
+    }
+
+    /// Child `i` may be replaced.
+    fn is_own(&self, inner: &MemInner, i: usize) -> bool {
+        let generation = self.writer.generation;
+        inner.generation == generation && inner.slots.is_own(i, generation)
     }
 
     fn owned_children(&self, inner: &MemInner) -> Vec<Child> {
@@ -386,13 +443,14 @@ impl<'g> Editor<'g, '_> {
         loop {
             match slot.load(self.guard) {
                 ChildRef::Disk(link) => self.bring_in(slot, link, level, Some(key))?,
-                ChildRef::Inner(inner) if inner.generation != self.writer.generation => {
-                    self.copy_inner(slot, &inner);
-                }
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
                     let i = node.find_child(key);
+                    if !self.is_own(inner, i) {
+                        self.copy_inner(slot, inner, i);
+                        continue;
+                    }
                     let below = node.level().checked_sub(1);
                     self.check_child(inner, i)?;
                     return match self.edit(&inner.slots[i], below, key, op)? {
@@ -1016,8 +1074,8 @@ impl<'g> Editor<'g, '_> {
         loop {
             match slot.load(self.guard) {
                 ChildRef::Disk(link) => self.bring_in(slot, link, level, None)?,
-                ChildRef::Inner(inner) if inner.generation != self.writer.generation => {
-                    self.copy_inner(slot, &inner);
+                ChildRef::Inner(inner) if !inner.slots.are_own(self.writer.generation) => {
+                    self.copy_whole_inner(slot, &inner);
                 }
                 ChildRef::Inner(inner) => {
                     return self.cut_inner(slot, inner.get(), start, end, seams);
@@ -1137,7 +1195,7 @@ impl<'g> Editor<'g, '_> {
                 let inner = inner.get();
                 self.writer.replaced(inner.generation, inner.size_bytes());
                 let below = inner.node().level().checked_sub(1);
-                for slot in &inner.slots {
+                for slot in inner.slots.iter() {
                     self.drop_subtree(slot.load(self.guard), below)?;
                 }
             }

@@ -59,20 +59,31 @@ impl<'a> Inner<'a> {
     /// Index of the child that covers `key`, which the node covers. Reads no links.
     #[inline]
     pub(crate) fn find_child(self, key: &[u8]) -> usize {
-        let frame = self.frame();
-        let prefix = frame.prefix();
-        let Some(suffix) = key.strip_prefix(prefix) else {
-            return if key < prefix { 0 } else { frame.count() };
-        };
-        let slots_at = frame.slots_at();
-        let found = search::find(frame.heads(), head32(suffix), suffix, |i| {
-            self.suffix_at(get_size(self.0, slots_at + 4 * i))
-        });
-        match found {
+        match self.search(key) {
             // A separator belongs to the child on its right.
             Ok(i) => i + 1,
             Err(i) => i,
         }
+    }
+
+    /// Index of the child that covers the keys right before `key`; the first if there are none.
+    #[inline]
+    pub(crate) fn find_child_before(self, key: &[u8]) -> usize {
+        self.search(key).unwrap_or_else(|i| i)
+    }
+
+    /// The separator that is `key`, or the one before which it would go.
+    #[inline]
+    fn search(self, key: &[u8]) -> Result<usize, usize> {
+        let frame = self.frame();
+        let prefix = frame.prefix();
+        let Some(suffix) = key.strip_prefix(prefix) else {
+            return Err(if key < prefix { 0 } else { frame.count() });
+        };
+        let slots_at = frame.slots_at();
+        search::find(frame.heads(), head32(suffix), suffix, |i| {
+            self.suffix_at(get_size(self.0, slots_at + 4 * i))
+        })
     }
 
     #[inline]

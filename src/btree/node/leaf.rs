@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::Full;
 use super::header::{
-    CAPACITY_AT, COUNT_AT, Frame, HEAP_LIVE_AT, HEAP_START_AT, SLOT_LEN, get_size, put_size,
-    put_u16, put_u32, put_u64,
+    CAPACITY_AT, COUNT_AT, Frame, HEAP_LIVE_AT, HEAP_START_AT, SLOT_LEN, get_size, page_id,
+    put_size, put_u16, put_u32, put_u64,
 };
 use super::search;
 use crate::coding::{get_u16, get_u32, get_u64};
@@ -88,6 +88,29 @@ pub(super) fn record_lens(image: &[u8], at: usize) -> (usize, usize) {
     (key_len, value_len)
 }
 
+/// Where the records of a leaf are that does not change: found once, for walking over them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Slots {
+    at: usize,
+    len: usize,
+}
+
+impl Slots {
+    /// Number of entries.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+}
+
+/// Where a record is in the image, and what kind of value it has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Record {
+    key_at: usize,
+    key_len: usize,
+    value_word: u32,
+}
+
 /// Reads a leaf.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaf<'a>(&'a [u8]);
@@ -131,6 +154,19 @@ impl<'a> Leaf<'a> {
         self.frame().write_upper(out)
     }
 
+    /// True if that is the upper fence, or there is none.
+    pub(crate) fn has_upper_fence(self, fence: Option<&[u8]>) -> bool {
+        match (self.frame().upper_suffix(), fence) {
+            (Some(upper), Some(fence)) => fence.strip_prefix(self.prefix()) == Some(upper),
+            (upper, fence) => upper.is_none() && fence.is_none(),
+        }
+    }
+
+    /// The page that the leaf was placed at.
+    pub(crate) fn page_id(self) -> PageId {
+        page_id(self.0)
+    }
+
     /// True if `key` is inside the fences.
     pub(crate) fn covers(self, key: &[u8]) -> bool {
         self.frame().covers(key)
@@ -164,6 +200,12 @@ impl<'a> Leaf<'a> {
         self.suffix_at(self.frame().record_at(i))
     }
 
+    /// First four bytes of key `i` after the prefix, as a number.
+    #[inline]
+    pub(crate) fn head(self, i: usize) -> u32 {
+        u32::from_le_bytes(self.frame().heads()[i])
+    }
+
     /// Replaces `out` with key `i`.
     #[cfg(test)]
     pub(crate) fn write_key(self, i: usize, out: &mut Vec<u8>) {
@@ -186,11 +228,56 @@ impl<'a> Leaf<'a> {
     /// Value `i`.
     #[inline]
     pub(crate) fn value(self, i: usize) -> LeafValue<'a> {
-        let record_at = self.frame().record_at(i);
-        let (key_len, value_len) = record_lens(self.0, record_at);
-        let at = record_at + RECORD_HEADER_LEN + key_len;
-        if get_u32(self.0, record_at + 2) & OVERFLOW_FLAG == 0 {
-            LeafValue::Inline(&self.0[at..at + value_len])
+        self.value_of(self.record_at(self.frame().record_at(i)))
+    }
+
+    /// Where the records are.
+    #[inline]
+    pub(crate) fn slots(self) -> Slots {
+        Slots {
+            at: self.frame().slots_at(),
+            len: self.len(),
+        }
+    }
+
+    /// Record `i` of a leaf with these slots.
+    #[inline]
+    pub(crate) fn record(self, slots: Slots, i: usize) -> Record {
+        self.record_at(get_size(self.0, slots.at + 4 * i))
+    }
+
+    #[inline]
+    fn record_at(self, at: usize) -> Record {
+        Record {
+            key_at: at + RECORD_HEADER_LEN,
+            key_len: usize::from(get_u16(self.0, at)),
+            value_word: get_u32(self.0, at + 2),
+        }
+    }
+
+    /// A record's key after the prefix.
+    #[inline]
+    pub(crate) fn key_suffix_of(self, record: Record) -> &'a [u8] {
+        &self.0[record.key_at..record.key_at + record.key_len]
+    }
+
+    /// A record's key after the prefix, and what follows it in the image up to `N` bytes; `None` if the key is
+    /// longer, or the image ends before.
+    #[inline]
+    pub(crate) fn short_key_suffix_of<const N: usize>(
+        self,
+        record: Record,
+    ) -> Option<(&'a [u8; N], usize)> {
+        let bytes = self.0.get(record.key_at..)?.first_chunk::<N>()?;
+        (record.key_len <= N).then_some((bytes, record.key_len))
+    }
+
+    /// A record's value.
+    #[inline]
+    pub(crate) fn value_of(self, record: Record) -> LeafValue<'a> {
+        let at = record.key_at + record.key_len;
+        if record.value_word & OVERFLOW_FLAG == 0 {
+            LeafValue::Inline(&self.0[at..at + record.value_word as usize])
         } else {
             LeafValue::Overflow {
                 page: PageId(get_u64(self.0, at)),

@@ -177,6 +177,12 @@ impl Leaves {
             assert_eq!(Some(leaf.lower_fence()), fence.as_deref());
             let mut upper = Vec::new();
             fence = leaf.write_upper_fence(&mut upper).then_some(upper);
+            assert!(leaf.has_upper_fence(fence.as_deref()));
+            let other = fence
+                .as_ref()
+                .map_or(vec![1], |fence| [fence, &[0][..]].concat());
+            assert!(!leaf.has_upper_fence(Some(&other)));
+            assert_eq!(leaf.has_upper_fence(None), fence.is_none());
             assert_eq!(leaf.free_bytes() + leaf.live_bytes(), image.len());
             for i in 0..leaf.len() {
                 leaf.write_key(i, &mut key);
@@ -353,7 +359,9 @@ impl Inners {
                 node.write_child_lower(i, &mut lower);
                 assert_eq!(expected.next(), Some((&lower, &node.child(i))));
                 assert_eq!(node.find_child(&lower), i);
+                assert_eq!(node.find_child_before(&lower), i.saturating_sub(1));
                 if node.write_child_upper(i, &mut upper) {
+                    assert_eq!(node.find_child_before(&upper), i);
                     let below = shortest_separator(&lower, &upper).to_vec();
                     if below < upper {
                         assert_eq!(node.find_child(&below), i);
