@@ -34,6 +34,8 @@ mod snapshot;
 mod store;
 mod sync;
 mod teeth;
+#[cfg(test)]
+mod testing;
 mod throttle;
 pub mod trace;
 mod types;
