@@ -126,7 +126,7 @@ fn a_value_is_read_through_the_pointer_of_its_record() {
 #[test]
 fn large_records_and_small_ones_share_the_arena() {
     let tree = Arc::new(BTreeIndex::default());
-    let total = much(200, 40);
+    let total = much(200, 24);
     let large = CHUNK_LEN_BYTES + 40_000.min(CHUNK_LEN_BYTES / 4);
     for n in 1..total {
         let len = if n % 7 == 0 { large } else { 50 };
@@ -146,7 +146,7 @@ fn readers_see_everything_that_was_inserted_before() {
     let inserted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     let key = |n: u64| format!("user{:016x}", crate::checksum::mix64(n)).into_bytes();
-    let total = much(60_000, 200);
+    let total = much(60_000, 120);
     thread::scope(|scope| {
         let _over = OverAtEnd(&over);
         for seed in 0..2 {
@@ -214,7 +214,7 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
         b"a hot key that is longer than a prefix and a head",
     ] {
         let tree = BTreeIndex::default();
-        let versions = much(50_000, 300);
+        let versions = much(50_000, 150);
         for seq in 1..=versions {
             tree.insert(hot, seq << 8 | 1, &seq.to_le_bytes());
             if seq % 100 == 0 {
@@ -226,7 +226,7 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
         let height = tree.root().height;
         assert!(height <= versions.ilog(SLOTS as u64 / 2), "{height}");
         let mut random = Random::new(1);
-        for _ in 0..much(2000, 50) {
+        for _ in 0..much(2000, 30) {
             let seq = 1 + random.below(versions);
             let word = seek_word(SeqNo(seq));
             let place = tree.at_or_after(hot, word);
