@@ -1,6 +1,8 @@
 //! What the unit tests of several parts share: random numbers, operations that own their bytes, and the front as an
 //! engine sees it.
 
+mod running;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -11,6 +13,8 @@ use crate::checksum::mix64;
 use crate::engine::{Front, Op};
 use crate::error::Result;
 use crate::types::SeqNo;
+
+pub(crate) use running::{OverAtEnd, alone, much};
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the seed as it is.
 pub(crate) struct Random(pub(crate) u64);

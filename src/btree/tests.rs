@@ -19,7 +19,7 @@ use crate::engine::{Cursor, Engine, EngineContext, Front, Pressure, ReadView, Se
 use crate::error::{Error, Result};
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
-use crate::testing::{FakeFront, Gate, Map, OwnedOp, Random};
+use crate::testing::{FakeFront, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::visibility::Visibility;
 
@@ -547,54 +547,64 @@ fn changes_made_during_a_checkpoint_are_kept_apart() {
 
 #[test]
 fn endless_overwriting_keeps_the_file_small() {
-    let (_, mut bench) = Bench::in_memory(1024);
-    let mut random = Random(9);
-    for round in 0..60 {
-        for _ in 0..10 {
-            let ops = (0..20)
-                .map(|_| OwnedOp::Put(some_key(&mut random, 90), vec![round; 100]))
-                .collect();
-            bench.apply(ops);
-        }
-        bench.engine.flush().unwrap();
-    }
-    bench.verify();
-    let stats = bench.engine.stats();
-    assert!(stats.disk_bytes < 120 << 10, "{stats:?}");
-    let everything = OwnedOp::DeleteRange(Vec::new(), None);
-    bench.apply(vec![everything]);
-    bench.engine.compact().unwrap();
-    assert!(
-        bench.engine.stats().disk_bytes < 12 << 10,
-        "{:?}",
-        bench.engine.stats()
+    alone(
+        "btree::tests::endless_overwriting_keeps_the_file_small",
+        || {
+            let (_, mut bench) = Bench::in_memory(1024);
+            let mut random = Random(9);
+            for round in 0..60 {
+                for _ in 0..10 {
+                    let ops = (0..20)
+                        .map(|_| OwnedOp::Put(some_key(&mut random, 90), vec![round; 100]))
+                        .collect();
+                    bench.apply(ops);
+                }
+                bench.engine.flush().unwrap();
+            }
+            bench.verify();
+            let stats = bench.engine.stats();
+            assert!(stats.disk_bytes < 120 << 10, "{stats:?}");
+            let everything = OwnedOp::DeleteRange(Vec::new(), None);
+            bench.apply(vec![everything]);
+            bench.engine.compact().unwrap();
+            assert!(
+                bench.engine.stats().disk_bytes < 12 << 10,
+                "{:?}",
+                bench.engine.stats()
+            );
+            bench.verify();
+        },
     );
-    bench.verify();
 }
 
 #[test]
 fn a_snapshot_holds_its_pages_and_no_more() {
-    let (_, mut bench) = Bench::in_memory(1024);
-    for i in 0..500_u32 {
-        bench.put(&i.to_be_bytes(), &[1; 50]);
-    }
-    bench.engine.flush().unwrap();
-    let view = bench.engine.snapshot_view(SeqNo(bench.seq));
-    let map = bench.map.clone();
-    for round in 0..20 {
-        for i in 0..500_u32 {
-            bench.put(&i.to_be_bytes(), &[round; 50]);
-        }
-        bench.engine.flush().unwrap();
-    }
-    check_scan(&view, &map);
-    bench.verify();
-    drop(view);
-    let held = bench.engine.stats().disk_bytes;
-    bench.engine.compact().unwrap();
-    bench.verify();
-    bench.check_all();
-    assert!(bench.engine.stats().disk_bytes < held / 2);
+    alone(
+        "btree::tests::a_snapshot_holds_its_pages_and_no_more",
+        || {
+            let (_, mut bench) = Bench::in_memory(1024);
+            for i in 0..500_u32 {
+                bench.put(&i.to_be_bytes(), &[1; 50]);
+            }
+            bench.engine.flush().unwrap();
+            let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+            let map = bench.map.clone();
+            for round in 0..20 {
+                for i in 0..500_u32 {
+                    bench.put(&i.to_be_bytes(), &[round; 50]);
+                }
+                bench.engine.flush().unwrap();
+            }
+            check_scan(&view, &map);
+            bench.verify();
+            drop(view);
+            let held = bench.engine.stats().disk_bytes;
+            bench.engine.compact().unwrap();
+            bench.verify();
+            bench.check_all();
+            assert!(bench.engine.stats().disk_bytes < held / 2);
+        },
+    );
 }
 
 #[test]
@@ -613,6 +623,7 @@ fn readers_and_scans_see_whole_batches_while_writing_and_checkpoints_go_on() {
     let stop = AtomicBool::new(false);
     let engine = Arc::clone(&bench.engine);
     std::thread::scope(|scope| {
+        let _over = OverAtEnd(&stop);
         scope.spawn(|| {
             let mut last = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -649,7 +660,6 @@ fn readers_and_scans_see_whole_batches_while_writing_and_checkpoints_go_on() {
         for round in 1..150 {
             write_all(&mut bench, round);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     bench.verify();
     bench.check_all();

@@ -135,3 +135,36 @@ impl fmt::Debug for MappingMut {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In memory without a file: Miri has no other maps.
+    #[test]
+    fn what_is_written_lands_in_its_place_and_nowhere_else() {
+        let map = memmap2::MmapOptions::new().len(10_000).map_anon().unwrap();
+        let mut mapping = MappingMut(map.into());
+        assert_eq!(mapping.len(), 10_000);
+        let mut expected = vec![0; mapping.len()];
+        for (bytes, offset) in [
+            (&b"first"[..], 0),
+            (b"", 10_000),
+            (b"middle", 4093),
+            (b"last", 9996),
+        ] {
+            mapping.write(bytes, offset);
+            expected[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        // SAFETY: all of the mapping, which lives on and is not written meanwhile.
+        let found = unsafe { std::slice::from_raw_parts(mapping.0.as_ptr(), mapping.len()) };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    #[should_panic(expected = "within the mapping")]
+    fn nothing_is_written_beyond_the_end() {
+        let map = memmap2::MmapOptions::new().len(100).map_anon().unwrap();
+        MappingMut(map.into()).write(b"four", 97);
+    }
+}

@@ -163,6 +163,8 @@ mod tests {
                     .collect(),
             );
             for bottom in [false, true] {
+                // What lies below the inputs, for them to hide.
+                let older = (!bottom).then_some((0, EntryKind::Put));
                 let mut retention = Retention::new(&boundaries, &index);
                 let mut kept = entries.clone();
                 kept.retain(|(seq, kind)| {
@@ -174,16 +176,18 @@ mod tests {
                     };
                     retention.keeps(&entry, |_| bottom)
                 });
+                // Nothing superfluous: at most one version for each stripe.
+                let below = kept.iter().filter(|(seq, _)| *seq <= published).count();
+                assert!(below <= boundaries.as_slice().len(), "seed {seed}");
+                let before: Vec<_> = entries.iter().copied().chain(older).collect();
+                kept.extend(older);
                 for seq in snapshots.iter().copied().chain(published..=25) {
                     assert_eq!(
                         visible(&kept, &covers, seq),
-                        visible(&entries, &covers, seq),
+                        visible(&before, &covers, seq),
                         "seed {seed} at {seq}"
                     );
                 }
-                // Nothing superfluous either: at most one version for each stripe.
-                let below = kept.iter().filter(|(seq, _)| *seq <= published).count();
-                assert!(below <= boundaries.as_slice().len(), "seed {seed}");
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::engine::Op;
 use crate::fs::{Fs, SimFs, StdFs};
 use crate::options::EngineKind;
 use crate::options::KeyspaceOptions;
-use crate::testing::{FakeFront, Map, OwnedOp, Random};
+use crate::testing::{FakeFront, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::KeyspaceId;
 use crate::visibility::Visibility;
 
@@ -407,6 +407,54 @@ fn random_lives_in_memory() {
     }
 }
 
+/// Two memtables wait: each flush takes the older one, and everything stays readable.
+#[test]
+fn one_flush_takes_one_memtable() {
+    let world = World::new(Arc::new(SimFs::new()), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut history = History::default();
+    for seq in 1..=2 {
+        history.push(OwnedOp::Put(vec![seq], b"value".to_vec()));
+        apply(&engine, &history, u64::from(seq) - 1);
+        engine.rotate(&engine.dead.recorder());
+    }
+    world.visibility.publish(SeqNo(2));
+    for flushed in 1..=2 {
+        assert!(engine.flush_oldest().unwrap());
+        assert_eq!(engine.persisted_seq(), SeqNo(flushed));
+        let label = format!("after flush {flushed}");
+        check_all(&engine.view().unwrap(), &history.at(2), &label);
+    }
+    assert!(!engine.flush_oldest().unwrap());
+}
+
+/// A delete that is compacted where an older version lies below goes on hiding it.
+#[test]
+fn a_delete_above_the_bottom_goes_on_hiding() {
+    let world = World::new(Arc::new(SimFs::new()), Path::new("/lsm"));
+    let engine = LsmEngine::create(world.context()).unwrap();
+    let mut history = History::default();
+    let key = b"key".to_vec();
+    history.push(OwnedOp::Put(key.clone(), b"value".to_vec()));
+    apply(&engine, &history, 0);
+    world.visibility.publish(SeqNo(1));
+    engine.compact().unwrap();
+    history.push(OwnedOp::Delete(key));
+    apply(&engine, &history, 1);
+    world.visibility.publish(SeqNo(2));
+    engine.flush().unwrap();
+    check_all(&engine.view().unwrap(), &history.at(2), "flushed");
+    assert_eq!(
+        engine
+            .stats()
+            .levels
+            .iter()
+            .map(|level| level.files)
+            .sum::<u64>(),
+        2
+    );
+}
+
 #[test]
 fn a_random_life_on_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -560,6 +608,7 @@ fn readers_run_beside_everything() {
     // the newer one on a prefix of the keys.
     let rounds = 40_u64;
     thread::scope(|scope| {
+        let _over = OverAtEnd(&over);
         for thread in 0..2 {
             let (engine, over, visibility) = (&engine, &over, &world.visibility);
             scope.spawn(move || {
@@ -635,7 +684,6 @@ fn readers_run_beside_everything() {
                 engine.compact().unwrap();
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert_eq!(engine.verify().unwrap().problems, [""; 0]);
 }

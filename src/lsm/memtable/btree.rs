@@ -43,16 +43,19 @@ use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::sync::{Mutex, hint, thread};
 use crate::types::SeqNo;
 
-/// Slots of a node. Heads and pointers of 64 slots are 16 cache lines.
-#[cfg(not(all(test, shuttle)))]
-const SLOTS: usize = 64;
-/// So few that a test with all interleavings of a few insertions splits nodes.
-#[cfg(all(test, shuttle))]
-const SLOTS: usize = 4;
+/// Slots of a node. Heads and pointers of 64 slots are 16 cache lines. Where every step is dear, there are so
+/// few that some insertions make a deep tree: with shuttle, which tries their interleavings, and under Miri.
+const SLOTS: usize = if cfg!(all(test, shuttle)) {
+    4
+} else if cfg!(miri) {
+    8
+} else {
+    64
+};
 /// Longest prefix that is left out of heads.
 const MAX_SKIP: usize = 16;
-/// Size of an arena's chunks, but for records that need more.
-const CHUNK_LEN_BYTES: usize = 256 << 10;
+/// Size of an arena's chunks, but for records that need more. Small under Miri, which looks at every byte.
+const CHUNK_LEN_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 256 << 10 };
 /// Alignment of everything in the arena: nodes begin on cache lines.
 const CHUNK_ALIGN: usize = 64;
 

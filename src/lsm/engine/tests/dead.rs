@@ -195,6 +195,7 @@ fn a_put_into_a_dead_stretch_is_seen_at_once() {
     thread::scope(|scope| {
         // Takes the first key that is its own and puts one at the end.
         scope.spawn(|| {
+            let _over = OverAtEnd(&is_over);
             for number in 0..TAKES {
                 let mut cursor = queue.cursor();
                 cursor.seek_first().unwrap();
@@ -206,7 +207,6 @@ fn a_put_into_a_dead_stretch_is_seen_at_once() {
                 queue.put(&name(number + 100));
                 head.store(number + 1, Ordering::Relaxed);
             }
-            is_over.store(true, Ordering::Relaxed);
         });
         // Puts a key among those that were taken, and looks for it from far below.
         scope.spawn(|| {

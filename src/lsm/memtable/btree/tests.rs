@@ -3,7 +3,7 @@ use std::thread;
 
 use super::super::SkipListIndex;
 use super::*;
-use crate::testing::Random;
+use crate::testing::{OverAtEnd, Random, much};
 
 /// Keys of several shapes: with long common prefixes, with and without differences in the head, empty.
 fn key(random: &mut Random, shape: u64) -> Vec<u8> {
@@ -24,11 +24,6 @@ fn key(random: &mut Random, shape: u64) -> Vec<u8> {
     }
 }
 
-/// How much of `n` is done: under Miri, which is some hundred times slower, a part.
-const fn much(n: u64, under_miri: u64) -> u64 {
-    if cfg!(miri) { under_miri } else { n }
-}
-
 fn same(a: &dyn EntryCursor, b: &dyn EntryCursor, label: &str) {
     assert_eq!(a.is_valid(), b.is_valid(), "{label}");
     if a.is_valid() {
@@ -44,7 +39,11 @@ fn it_agrees_with_the_skip_list() {
         let oracle = Arc::new(SkipListIndex::default());
         let mut ours = Arc::clone(&tree).cursor();
         let mut theirs = Arc::clone(&oracle).cursor();
-        for seq in 1..much(4000, 400) {
+        if cfg!(miri) {
+            // Never dropped: crossbeam's list frees its nodes through shared references, which Miri refuses.
+            std::mem::forget(Arc::clone(&oracle));
+        }
+        for seq in 1..much(4000, 80) {
             let key = match seed {
                 0..5 => seq.to_be_bytes().to_vec(),
                 5..8 => (u64::MAX - seq).to_be_bytes().to_vec(),
@@ -126,9 +125,10 @@ fn a_value_is_read_through_the_pointer_of_its_record() {
 #[test]
 fn large_records_and_small_ones_share_the_arena() {
     let tree = Arc::new(BTreeIndex::default());
-    let total = much(200, 16);
+    let total = much(200, 24);
+    let large = CHUNK_LEN_BYTES + 40_000.min(CHUNK_LEN_BYTES / 4);
     for n in 1..total {
-        let len = if n % 7 == 0 { 300_000 } else { 50 };
+        let len = if n % 7 == 0 { large } else { 50 };
         tree.insert(&n.to_be_bytes(), n << 8 | 1, &vec![n as u8; len]);
     }
     for n in 1..total {
@@ -136,7 +136,7 @@ fn large_records_and_small_ones_share_the_arena() {
             assert!(entry.value.iter().all(|byte| *byte == n as u8));
         }));
     }
-    assert!(tree.memory_bytes() as u64 > (total - 1) / 7 * 300_000);
+    assert!(tree.memory_bytes() as u64 > (total - 1) / 7 * large as u64);
 }
 
 #[test]
@@ -145,8 +145,9 @@ fn readers_see_everything_that_was_inserted_before() {
     let inserted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     let key = |n: u64| format!("user{:016x}", crate::checksum::mix64(n)).into_bytes();
-    let total = much(60_000, 1500);
+    let total = much(60_000, 120);
     thread::scope(|scope| {
+        let _over = OverAtEnd(&over);
         for seed in 0..2 {
             let (tree, inserted, over) = (&tree, &inserted, &over);
             scope.spawn(move || {
@@ -156,7 +157,7 @@ fn readers_see_everything_that_was_inserted_before() {
                     if upto == 0 {
                         continue;
                     }
-                    for _ in 0..50 {
+                    for _ in 0..much(50, 5) {
                         let n = 1 + random.below(upto);
                         assert!(tree.get(&key(n), u64::MAX, &mut |entry| {
                             assert_eq!(entry.value, n.to_le_bytes());
@@ -166,7 +167,7 @@ fn readers_see_everything_that_was_inserted_before() {
                     let mut cursor = Arc::clone(tree).cursor();
                     cursor.seek(&key(random.next()), SeqNo::MAX).unwrap();
                     let forward = seed == 0;
-                    for _ in 0..200 {
+                    for _ in 0..much(200, 20) {
                         if !cursor.is_valid() {
                             break;
                         }
@@ -193,7 +194,6 @@ fn readers_see_everything_that_was_inserted_before() {
             tree.insert(&key(n), n << 8 | 1, &n.to_le_bytes());
             inserted.store(n, Release);
         }
-        over.store(true, Relaxed);
     });
     let mut cursor = Arc::clone(&tree).cursor();
     cursor.seek_first().unwrap();
@@ -213,7 +213,7 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
         b"a hot key that is longer than a prefix and a head",
     ] {
         let tree = BTreeIndex::default();
-        let versions = much(50_000, 1000);
+        let versions = much(50_000, 150);
         for seq in 1..=versions {
             tree.insert(hot, seq << 8 | 1, &seq.to_le_bytes());
             if seq % 100 == 0 {
@@ -221,10 +221,11 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
                 tree.insert(cold.as_bytes(), seq << 8 | 1, b"");
             }
         }
-        // Half-full nodes of 64 slots: four levels hold a million entries.
-        assert!(tree.root().height < 4, "{}", tree.root().height);
+        // Nodes are half full at least: with 64 slots, four levels hold a million entries.
+        let height = tree.root().height;
+        assert!(height <= versions.ilog(SLOTS as u64 / 2), "{height}");
         let mut random = Random::new(1);
-        for _ in 0..much(2000, 100) {
+        for _ in 0..much(2000, 30) {
             let seq = 1 + random.below(versions);
             let word = seek_word(SeqNo(seq));
             let place = tree.at_or_after(hot, word);
