@@ -229,11 +229,11 @@ fn replay(
         .next();
     // Engines persist nothing that the log does not hold durably (law E3).
     let reached = keyspaces.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
-    let durable = match planted("end-of-the-log-ignored") {
+    let end = match planted("end-of-the-log-ignored") {
         true => SeqNo::ZERO,
-        false => reached.max(end),
+        false => end,
     };
-    recovery.replay(from, durable, &mut |first, last, payload| {
+    recovery.replay(from, reached.max(end), &mut |first, last, payload| {
         replay_record(first, last, payload, registry, catalog, log_dir)?;
         visibility.publish(last);
         Ok(())
