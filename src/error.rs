@@ -107,6 +107,18 @@ impl Error {
         }
     }
 
+    /// [`Error::UnsupportedFormat`] unless `file` has the version that this build reads.
+    pub(crate) fn check_version(file: &Path, found: u32, supported: u32) -> Result<()> {
+        if found == supported {
+            return Ok(());
+        }
+        Err(Self::UnsupportedFormat {
+            file: file.to_path_buf(),
+            found,
+            supported,
+        })
+    }
+
     /// A limit or usage violation.
     pub fn invalid(what: impl Into<String>) -> Self {
         Self::InvalidArgument { what: what.into() }

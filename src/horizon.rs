@@ -145,13 +145,7 @@ impl Horizon {
         }
         let version = get_u32(bytes, 8);
         // Before the checksum: another version may compute it in another way.
-        if version != VERSION {
-            return Err(Error::UnsupportedFormat {
-                file: path.to_path_buf(),
-                found: version,
-                supported: VERSION,
-            });
-        }
+        Error::check_version(path, version, VERSION)?;
         let owner = get_u64(bytes, 12);
         if owner != store_id {
             let what = format!("the horizon is of store {owner:016x}, this is {store_id:016x}");

@@ -558,7 +558,7 @@ impl Output<'_> {
         let page = PageId(self.free.allocate(pages));
         if self.free.file_pages > Link::PAGES_MAX {
             let what = "the file has as many pages as a B-tree can have";
-            return Err(Error::InvalidArgument { what: what.into() });
+            return Err(Error::invalid(what));
         }
         let guard = crossbeam_epoch::pin();
         self.tree.pager.reuse(page, pages, &guard);

@@ -109,13 +109,7 @@ impl Meta {
             ));
         }
         let version = get_u32(bytes, 8);
-        if version != VERSION {
-            return Err(Error::UnsupportedFormat {
-                file: file.to_path_buf(),
-                found: version,
-                supported: VERSION,
-            });
-        }
+        Error::check_version(file, version, VERSION)?;
         let meta = Self {
             page_size: get_u32(bytes, 12),
             generation: get_u64(bytes, 32),

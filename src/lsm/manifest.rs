@@ -478,13 +478,7 @@ fn decode_header(path: &Path, bytes: &[u8], expected: &Identity, number: u64) ->
     }
     let found = get_u32(bytes, 8);
     // The checksum's place may differ in another version, so the version comes first.
-    if found != VERSION {
-        return Err(Error::UnsupportedFormat {
-            file: path.to_path_buf(),
-            found,
-            supported: VERSION,
-        });
-    }
+    Error::check_version(path, found, VERSION)?;
     if get_u32(bytes, 44) != checksum(record_seed(expected, number), &bytes[..44]) {
         return damage(
             44,
@@ -534,13 +528,7 @@ fn read_current(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<u64> {
         return damage(0, "this is not a pointer to a manifest");
     }
     let found = get_u32(&bytes, 8);
-    if found != VERSION {
-        return Err(Error::UnsupportedFormat {
-            file: path.clone(),
-            found,
-            supported: VERSION,
-        });
-    }
+    Error::check_version(&path, found, VERSION)?;
     if get_u32(&bytes, 20) != checksum(current_seed(identity), &bytes[..20]) {
         return damage(
             20,

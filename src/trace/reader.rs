@@ -123,13 +123,7 @@ impl Reader {
             return damaged("it is not a trace");
         }
         let version = get_u32(&bytes, 8);
-        if version != format::VERSION {
-            return Err(Error::UnsupportedFormat {
-                file: file.path().to_path_buf(),
-                found: version,
-                supported: format::VERSION,
-            });
-        }
+        Error::check_version(file.path(), version, format::VERSION)?;
         let header = match Header::decode(&bytes) {
             Ok(header) => header,
             Err(what) => return damaged(what),

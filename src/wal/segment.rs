@@ -128,13 +128,7 @@ pub(super) fn decode_header(
         return Err(Error::corruption(path, 0, "this is not a log segment"));
     }
     let version = get_u32(bytes, 8);
-    if version != VERSION {
-        return Err(Error::UnsupportedFormat {
-            file: path.to_path_buf(),
-            found: version,
-            supported: VERSION,
-        });
-    }
+    Error::check_version(path, version, VERSION)?;
     if get_u32(bytes, 12) != header_checksum(bytes) {
         return Err(Error::corruption(path, 12, "wrong checksum of the header"));
     }

@@ -45,8 +45,9 @@ fn sample(seed: u64) -> Sample {
     shaped(seed, Shape::Mixed)
 }
 
-fn shaped(seed: u64, shape: Shape) -> Sample {
-    // Every commit is synced, and thereby witness that the one before it was durable.
+/// A store for a sample, and a keyspace of each engine. Every commit is synced, and thereby witness that the one before
+/// it was durable.
+fn sample_rig() -> (Rig, [Keyspace; 2]) {
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
         options
             .background_threads(0)
@@ -54,6 +55,20 @@ fn shaped(seed: u64, shape: Shape) -> Sample {
             .durability(Durability::Sync)
     });
     let keyspaces = EngineKind::ALL.map(|engine| rig.keyspace(engine.name(), engine));
+    (rig, keyspaces)
+}
+
+/// The sample that a store, closed by this, has become.
+fn sample_of(mut rig: Rig, keyspaces: [Keyspace; 2], states: Vec<State>) -> Sample {
+    rig.db().sync().unwrap();
+    drop(keyspaces);
+    rig.abandon();
+    let image = Image::of(&**rig.fs(), rig.path());
+    Sample { image, states }
+}
+
+fn shaped(seed: u64, shape: Shape) -> Sample {
+    let (mut rig, keyspaces) = sample_rig();
     if shape == Shape::ManyKeyspaces {
         for n in 0..9 {
             let name = format!("{n}{}", "name".repeat(60));
@@ -99,15 +114,11 @@ fn shaped(seed: u64, shape: Shape) -> Sample {
             rig.db().flush().unwrap();
         }
     }
-    rig.db().sync().unwrap();
     if shape == Shape::ShortLog {
         let first = rig.path().join("wal/0000000000000001.log");
         assert!(!rig.fs().exists(&first).unwrap(), "segments were let go");
     }
-    drop(keyspaces);
-    rig.abandon();
-    let image = Image::of(&**rig.fs(), rig.path());
-    Sample { image, states }
+    sample_of(rig, keyspaces, states)
 }
 
 /// A record that fills most of a log segment, and leaves nothing behind.

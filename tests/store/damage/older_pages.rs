@@ -8,13 +8,7 @@ use crate::rig::effort;
 /// the beginning and all values have one length, so that a tree keeps its shape and its nodes their fences.
 fn moments() -> (Sample, Vec<Image>) {
     const KEYS: u32 = 60;
-    let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
-        options
-            .background_threads(0)
-            .background_sync_ms(0)
-            .durability(Durability::Sync)
-    });
-    let keyspaces = EngineKind::ALL.map(|engine| rig.keyspace(engine.name(), engine));
+    let (mut rig, keyspaces) = sample_rig();
     let mut state = State::default();
     let mut states = vec![state.clone()];
     let mut random = Random::new(65);
@@ -34,11 +28,7 @@ fn moments() -> (Sample, Vec<Image>) {
             earlier.push(Image::of(&**rig.fs(), rig.path()));
         }
     }
-    rig.db().sync().unwrap();
-    drop(keyspaces);
-    rig.abandon();
-    let image = Image::of(&**rig.fs(), rig.path());
-    (Sample { image, states }, earlier)
+    (sample_of(rig, keyspaces, states), earlier)
 }
 
 /// One page of a tree as it was earlier: a write that the disk lost and reported as done. Where the tree refers to the

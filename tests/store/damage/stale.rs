@@ -113,13 +113,7 @@ fn sectors_swapped() {
 /// A store at two moments: files that are there at both, and differ. With `is_short` the log has let go of most of what
 /// happened in between.
 fn two_moments(is_short: bool) -> (Sample, Image) {
-    let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
-        options
-            .background_threads(0)
-            .background_sync_ms(0)
-            .durability(Durability::Sync)
-    });
-    let keyspaces = EngineKind::ALL.map(|engine| rig.keyspace(engine.name(), engine));
+    let (mut rig, keyspaces) = sample_rig();
     let mut state = State::default();
     let mut states = vec![state.clone()];
     let mut random = Random::new(65);
@@ -141,11 +135,10 @@ fn two_moments(is_short: bool) -> (Sample, Image) {
             earlier = Some(Image::of(&**rig.fs(), rig.path()));
         }
     }
-    rig.db().sync().unwrap();
-    drop(keyspaces);
-    rig.abandon();
-    let image = Image::of(&**rig.fs(), rig.path());
-    (Sample { image, states }, earlier.expect("the middle"))
+    (
+        sample_of(rig, keyspaces, states),
+        earlier.expect("the middle"),
+    )
 }
 
 /// One whole file as it was earlier. While the log holds what happened since, nothing is lost; when it has let go of

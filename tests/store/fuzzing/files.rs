@@ -34,34 +34,23 @@ pub fn catalog(input: &[u8]) {
         return;
     };
     let mut bytes = bytes.to_vec();
-    if flags.other() {
-        return horizon(bytes, flags);
+    let name = if flags.other() { "HORIZON" } else { "CATALOG" };
+    match (flags.repaired(), flags.other()) {
+        (true, true) => repair::horizon(&mut bytes, STORE),
+        (true, false) => repair::catalog(&mut bytes),
+        (false, _) => {}
     }
-    if flags.repaired() {
-        repair::catalog(&mut bytes);
-    }
-    let decoded = catalog_round_trip(&bytes);
+    let decoded = match flags.other() {
+        true => horizon_round_trip(&bytes),
+        false => catalog_round_trip(&bytes),
+    };
     if let Ok(again) = &decoded {
-        assert_eq!(*again, bytes, "another catalogue was encoded");
+        assert_eq!(*again, bytes, "another {name} was encoded");
     }
     let mut image = stores::small().clone();
-    image.files.insert("CATALOG".into(), bytes);
+    image.files.insert(name.into(), bytes);
     let opened = stores::open_and_use(&image);
-    assert!(!opened || decoded.is_ok(), "a bad catalogue was taken");
-}
-
-fn horizon(mut bytes: Vec<u8>, flags: Flags) {
-    if flags.repaired() {
-        repair::horizon(&mut bytes, STORE);
-    }
-    let decoded = horizon_round_trip(&bytes);
-    if let Ok(again) = &decoded {
-        assert_eq!(*again, bytes, "another horizon was encoded");
-    }
-    let mut image = stores::small().clone();
-    image.files.insert("HORIZON".into(), bytes);
-    let opened = stores::open_and_use(&image);
-    assert!(!opened || decoded.is_ok(), "a bad horizon was taken");
+    assert!(!opened || decoded.is_ok(), "a bad {name} was taken");
 }
 
 /// An edit of the manifest, and the manifest in a store.
