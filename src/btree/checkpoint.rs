@@ -32,16 +32,17 @@ use crossbeam_epoch::Guard;
 use super::freespace::{FreeSpace, Run, encode_runs};
 use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
 use super::meta::{META_BYTES, Meta};
-use super::node::inner::{self, Inner};
+use super::node;
+use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
-use super::node::{self, Link};
+use super::node::{Link, inner};
 use super::slot::{Child, ChildRef, Slot};
 use super::tree::Tree;
 use super::writer::Interval;
-use crate::checksum::checksum;
 use crate::error::{Error, Result};
-use crate::teeth::planted;
+use crate::format::checksum::checksum;
 use crate::types::{KeyspaceId, PageId, SeqNo};
+use crate::util::mutants::planted;
 
 /// Nodes are gathered into writes of this size where their places are contiguous.
 const WRITE_BYTES: usize = 1 << 20;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 use super::slot::{Child, Slot};
-use crate::teeth::planted;
+use crate::util::mutants::planted;
 
 /// Children of a block. A copy of a node with `n` children takes the counts of `n / 16` blocks and of 16 children.
 const BLOCK_LEN: usize = 16;

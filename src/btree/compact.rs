@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::checkpoint::Checkpointer;
+use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
-use super::node::{self, Link, NodeKind};
+use super::node::{Link, NodeKind};
 use super::tree::Tree;
 use crate::error::Result;
 use crate::types::SeqNo;

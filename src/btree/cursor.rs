@@ -21,8 +21,7 @@ use super::tree::{BaseImage, FoundLeaf, Tree};
 use super::view::View;
 use crate::engine::{Cursor, Entry};
 use crate::error::{Error, Result};
-use crate::key::is_from;
-use crate::types::PageId;
+use crate::types::{PageId, is_from};
 
 type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
 

@@ -12,8 +12,8 @@
 
 use std::cmp::Ordering;
 
-use crate::coding::get_u32;
-use crate::key::head64;
+use crate::format::coding::get_u32;
+use crate::util::key_prefix::head64;
 
 #[derive(Debug, Clone, Copy)]
 struct IndexEntry {
@@ -200,7 +200,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::checksum::mix64;
+    use crate::format::checksum::mix64;
 
     #[test]
     fn agrees_with_an_ordered_map() {

@@ -8,19 +8,18 @@ use parking_lot::Mutex;
 use super::checkpoint::Checkpointer;
 use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::meta::{META_BYTES, META_PAGES, Meta};
-use super::node::{self, Link, leaf};
+use super::node;
+use super::node::{Link, leaf};
 use super::pager::Pager;
 use super::tree::{Tree, TreeParts};
-use crate::checksum::{checksum, seed_of};
 use crate::engine::{
-    Engine, EngineContext, EngineStats, LevelStats, Op, Pressure, ReadView, SequencedOp,
-    VerifyReport, Work,
+    Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
 };
 use crate::error::{Error, Result};
+use crate::format::checksum::{checksum, seed_of};
 use crate::fs::{File, OpenMode};
-use crate::kv::Value;
-use crate::teeth::planted;
-use crate::types::{PageId, SeqNo};
+use crate::types::{Op, PageId, SeqNo, SequencedOp, Value};
+use crate::util::mutants::planted;
 
 /// Name of the page file in the keyspace's directory.
 pub(super) const FILE_NAME: &str = "tree.hdb";

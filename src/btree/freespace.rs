@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::coding::get_u64;
+use crate::format::coding::get_u64;
 
 /// Consecutive pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,7 +179,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::checksum::mix64;
+    use crate::format::checksum::mix64;
 
     #[test]
     fn agrees_with_a_set_of_pages() {

@@ -27,8 +27,8 @@ use parking_lot::Mutex;
 use super::tree::Tree;
 use super::view::View;
 use super::writer::Writer;
-use crate::metrics::{SHARDS, shard_of_thread};
-use crate::teeth::planted;
+use crate::util::mutants::planted;
+use crate::util::sharded::{SHARDS, shard_of_thread};
 
 /// The views that are kept, by shards of threads.
 #[derive(Default)]

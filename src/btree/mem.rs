@@ -13,8 +13,10 @@ use parking_lot::RwLock;
 
 use super::children::Children;
 use super::delta::Delta;
+use super::node;
+use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafMut, LeafValue};
-use super::node::{self, Full, Link, inner::Inner};
+use super::node::{Full, Link};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use crate::types::{PageId, SeqNo};
 

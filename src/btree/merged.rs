@@ -172,7 +172,7 @@ mod tests {
 
     use super::super::node::leaf::{LeafMut, LeafValue, new};
     use super::*;
-    use crate::checksum::mix64;
+    use crate::format::checksum::mix64;
 
     /// What a walk stands on.
     fn entry(walk: &Walk, page: Leaf<'_>, delta: &Delta) -> (Vec<u8>, Vec<u8>) {

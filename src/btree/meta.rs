@@ -11,11 +11,11 @@
 use std::path::Path;
 
 use super::node::Link;
-use crate::checksum::{checksum, seed_of};
-use crate::coding::{get_u32, get_u64};
 use crate::error::{Error, Result};
-use crate::teeth::planted;
+use crate::format::checksum::{checksum, seed_of};
+use crate::format::coding::{get_u32, get_u64};
 use crate::types::{KeyspaceId, PageId, SeqNo};
+use crate::util::mutants::planted;
 
 /// First eight bytes of a B-tree file.
 pub(super) const MAGIC: [u8; 8] = *b"HDGBTREE";

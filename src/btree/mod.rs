@@ -71,7 +71,7 @@ mod latest;
 mod mem;
 mod merged;
 mod meta;
-mod node;
+pub(crate) mod node;
 mod pager;
 mod slot;
 #[cfg(test)]
@@ -79,8 +79,6 @@ mod tests;
 mod tree;
 mod verify;
 mod view;
-#[cfg(feature = "internals")]
-pub(crate) mod window;
 mod writer;
 
 pub(crate) use engine::BTreeEngine;

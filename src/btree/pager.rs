@@ -24,15 +24,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 
 use super::meta::META_PAGES;
-use super::node::{self, Link};
+use super::node;
+use super::node::Link;
 use super::slot::EpochArc;
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
-use crate::checksum::{Checksum, checksum, seed_of};
 use crate::error::{Error, Result};
+use crate::format::checksum::{Checksum, checksum, seed_of};
 use crate::fs::{Advice, File, Mapping};
-use crate::metrics::ShardedCounter;
-use crate::teeth::planted;
 use crate::types::{KeyspaceId, PageId};
+use crate::util::mutants::planted;
+use crate::util::sharded::ShardedCounter;
 
 /// A mapping of the file and which of its pages have been checked.
 pub(super) struct PageMap {

@@ -14,14 +14,13 @@ use std::sync::mpsc::channel;
 
 use super::{BTreeEngine, node};
 use crate::cache::BlockCache;
-use crate::checksum::mix64;
-use crate::engine::{Cursor, Engine, EngineContext, Front, Pressure, ReadView, SequencedOp};
+use crate::engine::{Cursor, Engine, EngineContext, Front, Pressure, ReadView, Visibility};
 use crate::error::{Error, Result};
+use crate::format::checksum::mix64;
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
 use crate::testing::{FakeFront, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
-use crate::types::{KeyspaceId, SeqNo};
-use crate::visibility::Visibility;
+use crate::types::{KeyspaceId, SeqNo, SequencedOp};
 
 /// An engine on a file system of its own, and what it should hold.
 struct Bench {

@@ -12,16 +12,16 @@ use parking_lot::Mutex;
 use super::checkpoint::Checkpointer;
 use super::latest::Latest;
 use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
+use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
-use super::node::{self, Link, NodeKind};
+use super::node::{Link, NodeKind};
 use super::pager::{PageRef, Pager};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::writer::Writer;
-use crate::engine::{Front, LevelStats};
+use crate::engine::{Front, LevelStats, Visibility};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
-use crate::visibility::Visibility;
 
 /// Inner pages that are looked at for figures.
 const COUNTED_PAGES_MAX: u32 = 4096;

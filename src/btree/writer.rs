@@ -32,15 +32,15 @@ use super::mem::{
     Body, Changes, LargeValue, LargeValues, LeafState, MemInner, MemLeaf, find_large, has_overflow,
     is_single_page, large_values_of, pending_number, pending_ref,
 };
-use super::node::inner::{self, Inner};
-use super::node::leaf::{self, Leaf, LeafMut, LeafValue, Pending};
-use super::node::{self, Link, NodeKind, Rebuilt};
+use super::node;
+use super::node::inner::Inner;
+use super::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
+use super::node::{Link, NodeKind, Rebuilt, inner, leaf};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::tree::Tree;
-use crate::engine::{Op, SequencedOp};
 use crate::error::Result;
-use crate::teeth::planted;
-use crate::types::{PageId, SeqNo};
+use crate::types::{Op, PageId, SeqNo, SequencedOp};
+use crate::util::mutants::planted;
 
 /// What the next checkpoint has to take off the books (W3).
 #[derive(Debug, Default)]

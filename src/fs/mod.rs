@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::teeth::planted;
+use crate::util::mutants::planted;
 
 mod fault;
 mod map;

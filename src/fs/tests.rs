@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{File, Fs, OpenMode, SimFs, StdFs, read_all};
-use crate::checksum::mix64;
 use crate::error::{Error, Result};
+use crate::format::checksum::mix64;
 
 /// What an operation answered, without what may differ between file systems.
 fn answer<T: std::fmt::Debug>(result: Result<T>) -> String {

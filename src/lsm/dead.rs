@@ -35,8 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::engine::{Op, SequencedOp};
-use crate::types::SeqNo;
+use crate::types::{Op, SeqNo, SequencedOp};
 
 /// Dead keys in a row that are worth telling. Telling costs about as much as passing a dozen.
 pub(crate) const LEARN_AFTER: usize = 16;

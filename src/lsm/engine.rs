@@ -49,16 +49,14 @@ use super::retention::Boundaries;
 use super::table::{Table, TableContext, TableMeta, TableOptions};
 use super::version::{LEVELS, TableHandle, Version, VersionEdit};
 use super::view::{ScanView, SnapshotView, Superversion};
-use crate::checksum::seed_of;
 use crate::engine::{
-    Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, SequencedOp, VerifyReport,
-    Work,
+    Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
 };
 use crate::error::{Error, Result};
-use crate::kv::Value;
+use crate::format::checksum::seed_of;
 use crate::options::Compression;
-use crate::teeth::planted;
-use crate::types::{FileId, SeqNo};
+use crate::types::{FileId, SeqNo, SequencedOp, Value};
+use crate::util::mutants::planted;
 
 /// Tables in level 0 that make a compaction due.
 const LEVEL0_TRIGGER: usize = 4;

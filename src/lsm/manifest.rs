@@ -32,13 +32,13 @@ use std::sync::Arc;
 use super::files::{CURRENT, manifest_name};
 use super::table::TableMeta;
 use super::version::LEVELS;
-use crate::checksum::{checksum, seed_of};
-use crate::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
 use crate::error::{Error, Result};
+use crate::format::checksum::{checksum, seed_of};
+use crate::format::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
+use crate::format::framing::{RecordReader, Step, append_record};
 use crate::fs::{File, Fs, NotReplaced, OpenMode, read_all, replace_file};
-use crate::record::{RecordReader, Step, append_record};
-use crate::teeth::planted;
 use crate::types::{FileId, KeyspaceId, SeqNo};
+use crate::util::mutants::planted;
 
 /// First bytes of a manifest.
 const MAGIC: [u8; 8] = *b"hgrwMANI";
@@ -442,7 +442,7 @@ impl Manifest {
 
 /// Decodes an edit and encodes it again; `None` if it is malformed.
 #[cfg(feature = "internals")]
-pub(super) fn round_trip(payload: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn round_trip(payload: &[u8]) -> Option<Vec<u8>> {
     Edit::decode(payload).ok().map(|edit| edit.encode())
 }
 

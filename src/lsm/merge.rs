@@ -22,8 +22,8 @@ use std::cmp::Ordering;
 
 use super::entry::{Entry, EntryCursor};
 use crate::error::Result;
-use crate::key::head64;
 use crate::types::SeqNo;
+use crate::util::key_prefix::head64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {

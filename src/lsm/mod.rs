@@ -35,9 +35,9 @@ mod engine;
 pub(crate) mod entry;
 mod files;
 mod flush;
-mod manifest;
+pub(crate) mod manifest;
 pub(crate) mod memtable;
-mod merge;
+pub(crate) mod merge;
 mod output;
 mod retention;
 mod run;
@@ -45,7 +45,5 @@ pub(crate) mod table;
 mod tombstones;
 mod version;
 mod view;
-#[cfg(feature = "internals")]
-pub(crate) mod window;
 
 pub(crate) use engine::LsmEngine;

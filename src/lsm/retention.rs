@@ -16,9 +16,9 @@
 
 use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;
-use crate::teeth::planted;
+use crate::engine::LiveSnapshots;
 use crate::types::SeqNo;
-use crate::visibility::LiveSnapshots;
+use crate::util::mutants::planted;
 
 /// The numbers that reads use or may use, up to the published one: rising, never empty.
 #[derive(Debug, Clone)]

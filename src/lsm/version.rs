@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::files::Reaper;
 use super::table::{Table, TableMeta};
 use super::tombstones::TombstoneIndex;
-use crate::key::head64;
 use crate::types::{FileId, SeqNo};
+use crate::util::key_prefix::head64;
 
 /// Number of levels, level 0 included.
 pub(crate) const LEVELS: usize = 7;

@@ -32,8 +32,7 @@ use super::tombstones::TombstoneIndex;
 use super::version::{TableHandle, Version};
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
-use crate::kv::Value;
-use crate::types::SeqNo;
+use crate::types::{SeqNo, Value};
 
 /// Memtables and version of one moment. Immutable, but for the active memtable's growth.
 #[derive(Debug, Clone)]

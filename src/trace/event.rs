@@ -1,7 +1,7 @@
 //! What a trace tells: one [`Event`] for each operation.
 
-use crate::kv::Value;
 use crate::options::Durability;
+use crate::types::Value;
 
 /// An operation, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]

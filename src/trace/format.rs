@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::event::{Change, Event, Key, Lookup, Op};
 use super::{KeyMode, Sampling, TraceOptions, ValueMode};
-use crate::checksum::{checksum, mix64, seed_of};
-use crate::coding::{Reader, Truncated, get_u32, get_u64, put_bytes, put_varint};
-use crate::engine;
+use crate::format::checksum::{checksum, mix64, seed_of};
+use crate::format::coding::{Reader, Truncated, get_u32, get_u64, put_bytes, put_varint};
 use crate::options::{Durability, EngineKind};
+use crate::types;
 use crate::types::{MAX_KEY_LEN_BYTES, MAX_KEYSPACE_NAME_LEN_BYTES};
 
 pub(super) const MAGIC: [u8; 8] = *b"hdgrTRCE";
@@ -201,9 +201,9 @@ impl Coder {
         }
     }
 
-    pub(super) fn change(&self, out: &mut Vec<u8>, keyspace: u32, op: &engine::Op<'_>) {
+    pub(super) fn change(&self, out: &mut Vec<u8>, keyspace: u32, op: &types::Op<'_>) {
         match op {
-            engine::Op::Put { key, value } => {
+            types::Op::Put { key, value } => {
                 let content = self.contents && value.len() <= MAX_CONTENT_LEN_BYTES;
                 out.push(if content { PUT_CONTENT } else { PUT });
                 put_varint(out, u64::from(keyspace));
@@ -213,12 +213,12 @@ impl Coder {
                     out.extend_from_slice(value);
                 }
             }
-            engine::Op::Delete { key } => {
+            types::Op::Delete { key } => {
                 out.push(DELETE);
                 put_varint(out, u64::from(keyspace));
                 self.key(out, key);
             }
-            engine::Op::DeleteRange { start, end } => {
+            types::Op::DeleteRange { start, end } => {
                 out.push(if end.is_some() {
                     DELETE_RANGE
                 } else {

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::event::Event;
-use super::format::{self, BlockReader, HEADER_LEN_BYTES, Header, MAX_PAYLOAD_BYTES};
-use super::{KeyMode, Sampling, ValueMode};
-use crate::coding::{Reader as Bytewise, Truncated, get_u32};
+use super::format::{BlockReader, HEADER_LEN_BYTES, Header, MAX_PAYLOAD_BYTES};
+use super::{KeyMode, Sampling, ValueMode, format};
 use crate::error::{Error, Result};
+use crate::format::coding::{Reader as Bytewise, Truncated, get_u32};
+use crate::format::framing::{FRAME_HEADER_LEN_BYTES, frame_at};
 use crate::fs::{File, Fs, OpenMode, StdFs};
 use crate::options::EngineKind;
-use crate::record::{FRAME_HEADER_LEN_BYTES, frame_at};
 
 /// Events are given out at the latest when so many wait for a watermark. The recorder writes one
 /// every tenth of a second; only a file that it did not write lacks them.

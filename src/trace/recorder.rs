@@ -20,18 +20,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use super::format::{self, BLOCK_TARGET_BYTES, BlockHeading, Coder, EVENT_TARGET_BYTES, Header};
-use super::{Recording, RecordingStats, Sampling};
-use crate::coding::put_varint;
-use crate::engine::Op;
+use super::format::{BLOCK_TARGET_BYTES, BlockHeading, Coder, EVENT_TARGET_BYTES, Header};
+use super::{Recording, RecordingStats, Sampling, format};
+use crate::engine::EngineStats;
 use crate::error::{Error, Result};
+use crate::format::coding::put_varint;
+use crate::format::framing::{FRAME_HEADER_LEN_BYTES, append_record};
 use crate::fs::{File, Fs, OpenMode};
-use crate::key::KeyRange;
-use crate::kv::Value;
-use crate::options::Durability;
-use crate::record::{FRAME_HEADER_LEN_BYTES, append_record};
-use crate::registry::OpenKeyspace;
-use crate::types::KeyspaceId;
+use crate::kv::ScanObserver;
+use crate::options::{Durability, EngineKind};
+use crate::types::{KeyRange, KeyspaceId, Op, Value};
 
 /// Buffers of the recorder. Threads take them in turn, so up to this many never meet.
 const LANES: usize = 16;
@@ -224,16 +222,21 @@ impl Recorder {
     }
 
     /// Names a keyspace, before the first event on it.
-    pub(crate) fn declare(&self, keyspace: &OpenKeyspace) {
-        let stats = keyspace.engine.stats();
+    pub(crate) fn declare(
+        &self,
+        keyspace: KeyspaceId,
+        name: &str,
+        engine: EngineKind,
+        stats: &EngineStats,
+    ) {
         let mut payload = Vec::new();
         format::encode_keyspace(
             &mut payload,
-            keyspace.id.0,
-            keyspace.options.engine,
+            keyspace.0,
+            engine,
             stats.entries_estimate,
             stats.disk_bytes,
-            &keyspace.name,
+            name,
         );
         self.shared.declarations.lock().push_back(payload);
     }
@@ -492,7 +495,7 @@ impl Hook<'_> {
     }
 
     /// A scan begins; it is recorded when the probe is dropped. `None` if it is not sampled.
-    pub(crate) fn scan(&self, range: &KeyRange) -> Option<Box<ScanProbe>> {
+    pub(crate) fn scan(&self, range: &KeyRange) -> Option<Box<dyn ScanObserver>> {
         let shared = &*self.recorder.shared;
         if !shared.samples_key(&range.start) {
             return None;
@@ -513,7 +516,7 @@ impl Hook<'_> {
 
 /// Counts what a scan takes, and records it when the scan is dropped.
 #[derive(Debug)]
-pub(crate) struct ScanProbe {
+struct ScanProbe {
     recorder: Arc<Recorder>,
     tag: u8,
     keyspace: u32,
@@ -525,21 +528,18 @@ pub(crate) struct ScanProbe {
     seeks: u64,
 }
 
-impl ScanProbe {
-    /// An entry of `bytes` bytes was taken from the front.
-    pub(crate) fn forward(&mut self, bytes: usize) {
+impl ScanObserver for ScanProbe {
+    fn forward(&mut self, len_bytes: usize) {
         self.forward += 1;
-        self.bytes += bytes as u64;
+        self.bytes += len_bytes as u64;
     }
 
-    /// An entry of `bytes` bytes was taken from the back.
-    pub(crate) fn backward(&mut self, bytes: usize) {
+    fn backward(&mut self, len_bytes: usize) {
         self.backward += 1;
-        self.bytes += bytes as u64;
+        self.bytes += len_bytes as u64;
     }
 
-    /// The scan jumped ahead.
-    pub(crate) fn seek(&mut self) {
+    fn seek(&mut self) {
         self.seeks += 1;
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::batch::Batch;
 use crate::fs::{Fs, OpenMode, SimFs};
-use crate::kv::{Kv, KvRead, Value};
+use crate::kv::{Batch, Kv, KvRead};
 use crate::options::{Durability, EngineKind, Options};
+use crate::types::Value;
 use crate::{Db, Keyspace};
 
 const TRACE: &str = "/my.trace";
@@ -343,7 +343,7 @@ fn a_sampled_key_keeps_its_whole_history() {
     let mut random = 7u64;
     let mut done: BTreeMap<String, u64> = BTreeMap::new();
     for step in 0..20_000u64 {
-        random = crate::checksum::mix64(random.wrapping_add(step));
+        random = crate::format::checksum::mix64(random.wrapping_add(step));
         let key = format!("key {}", random % 500);
         *done.entry(key.clone()).or_default() += 1;
         match random >> 62 {
@@ -437,7 +437,8 @@ fn a_limit_ends_the_trace_and_not_the_store() {
     let rig = Rig::new(TraceOptions::new().limit_bytes(4096));
     let a = rig.keyspace("a");
     for n in 0..20_000u64 {
-        a.put(crate::checksum::mix64(n).to_le_bytes(), "v").unwrap();
+        a.put(crate::format::checksum::mix64(n).to_le_bytes(), "v")
+            .unwrap();
     }
     rig.db.close().unwrap();
     let stats = rig.db.recording().unwrap();
@@ -528,18 +529,18 @@ fn hostile_blocks_with_good_checksums_never_panic() {
         let mut bytes = header.encode().to_vec();
         let mut payload = vec![(1 + round % 5) as u8];
         for _ in 0..round % 60 {
-            random = crate::checksum::mix64(random.wrapping_add(round));
+            random = crate::format::checksum::mix64(random.wrapping_add(round));
             // Small numbers are more often valid.
             payload.push((random >> 8) as u8 & if random & 1 == 0 { 0x1F } else { 0xFF });
         }
         let at = bytes.len() as u64;
-        crate::record::append_record(&mut bytes, header.seed(), at, &payload);
+        crate::format::framing::append_record(&mut bytes, header.seed(), at, &payload);
         let _ = read_bytes(&bytes);
     }
     // A compressed block that claims to be enormous.
     let mut bytes = header.encode().to_vec();
     let payload = [format::FRAME_COMPRESSED, 0xFF, 0xFF, 0xFF, 0xFF, 0];
-    crate::record::append_record(&mut bytes, header.seed(), 64, &payload);
+    crate::format::framing::append_record(&mut bytes, header.seed(), 64, &payload);
     assert!(read_bytes(&bytes).unwrap_err().is_corruption());
 }
 
@@ -637,7 +638,7 @@ fn golden_bytes() {
     coder.change(
         &mut out,
         7,
-        &crate::engine::Op::Put {
+        &crate::types::Op::Put {
             key: b"k",
             value: b"abc",
         },

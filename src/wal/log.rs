@@ -12,10 +12,10 @@ use super::sink::{Sink, open_sink};
 use super::{WalConfig, discard_file, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::teeth::planted;
 use crate::types::SeqNo;
+use crate::util::mutants::planted;
+use crate::util::sync::Mutex;
+use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Unit of zero-writing. With larger ones the page cache uses large folios, and every sync of a few
 /// mapped stores writes back a whole folio.

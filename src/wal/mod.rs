@@ -45,10 +45,8 @@ use crate::error::{Error, Result};
 
 mod log;
 mod recovery;
-mod segment;
+pub(crate) mod segment;
 mod sink;
-#[cfg(feature = "internals")]
-pub(crate) mod window;
 mod writer;
 
 #[cfg(test)]

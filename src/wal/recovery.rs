@@ -13,8 +13,8 @@ use super::writer::Writer;
 use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
-use crate::teeth::planted;
 use crate::types::SeqNo;
+use crate::util::mutants::planted;
 
 /// Takes a record: its first and last sequence number and its payload.
 pub(crate) type Visit<'a> = dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()> + 'a;

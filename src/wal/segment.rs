@@ -2,56 +2,56 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checksum::{checksum, seed_of};
-use crate::coding::{get_u32, get_u64};
 use crate::error::{Error, Result};
-use crate::record::{FRAME_HEADER_LEN_BYTES, frame_at, frame_header, frame_len};
-use crate::teeth::planted;
+use crate::format::checksum::{checksum, seed_of};
+use crate::format::coding::{get_u32, get_u64};
+use crate::format::framing::{FRAME_HEADER_LEN_BYTES, frame_at, frame_header, frame_len};
 use crate::types::SeqNo;
+use crate::util::mutants::planted;
 
-pub(super) const MAGIC: [u8; 8] = *b"HEDGELOG";
-pub(super) const VERSION: u32 = 1;
+pub(crate) const MAGIC: [u8; 8] = *b"HEDGELOG";
+pub(crate) const VERSION: u32 = 1;
 
 /// Header and activation; records follow.
-pub(super) const HEADER_LEN_BYTES: usize = 128;
+pub(crate) const HEADER_LEN_BYTES: usize = 128;
 /// Where the activation stands. In the sector of the header, which is rewritten with the same bytes
 /// when the sector is, so that tearing it loses the activation at most.
-pub(super) const ACTIVATION_AT: usize = 64;
+pub(crate) const ACTIVATION_AT: usize = 64;
 /// Records begin at multiples of this, so that a search for them has few places to look.
-pub(super) const ALIGN_BYTES: usize = 8;
+pub(crate) const ALIGN_BYTES: usize = 8;
 /// First, last and synced sequence number, in front of the payload proper.
 const META_LEN_BYTES: usize = 24;
 /// What a record needs besides its payload.
-pub(super) const RECORD_HEADER_LEN_BYTES: usize = FRAME_HEADER_LEN_BYTES + META_LEN_BYTES;
+pub(crate) const RECORD_HEADER_LEN_BYTES: usize = FRAME_HEADER_LEN_BYTES + META_LEN_BYTES;
 
 /// See [`Header::opened_active`].
 const FLAG_OPENED_ACTIVE: u64 = 1;
 
 /// The part of a segment's header that is durable before the segment is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) number: u64,
+pub(crate) struct Header {
+    pub(crate) number: u64,
     /// Length of the file.
-    pub(super) len_bytes: u64,
+    pub(crate) len_bytes: u64,
     /// The segment came into being with its activation (recovery makes it so); a torn activation
     /// cannot be explained by a power loss then.
-    pub(super) opened_active: bool,
+    pub(crate) opened_active: bool,
 }
 
 /// Written when a segment becomes the active one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Activation {
+pub(crate) struct Activation {
     /// First sequence number in the segment; overrules records of older segments from there on.
-    pub(super) first: SeqNo,
+    pub(crate) first: SeqNo,
     /// Number of the segment before this one; zero at the start of a chain.
-    pub(super) previous: u64,
+    pub(crate) previous: u64,
     /// Everything up to here was durable.
-    pub(super) synced: SeqNo,
+    pub(crate) synced: SeqNo,
 }
 
 /// What the activation's place in a header holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ActivationState {
+pub(crate) enum ActivationState {
     /// Never activated, or the activation did not reach the disk.
     Blank,
     /// Something else than an activation.
@@ -60,7 +60,7 @@ pub(super) enum ActivationState {
 }
 
 /// Seed of all checksums in segment `number` of a store (W2).
-pub(super) fn segment_seed(store_id: u64, number: u64) -> u64 {
+pub(crate) fn segment_seed(store_id: u64, number: u64) -> u64 {
     if planted("log-records-unsalted") {
         return seed_of(&[store_id]);
     }
@@ -68,7 +68,7 @@ pub(super) fn segment_seed(store_id: u64, number: u64) -> u64 {
 }
 
 /// The header of a segment, with or without its activation.
-pub(super) fn encode_header(
+pub(crate) fn encode_header(
     store_id: u64,
     header: &Header,
     activation: Option<&Activation>,
@@ -103,7 +103,7 @@ fn header_checksum(bytes: &[u8]) -> u32 {
 }
 
 /// The second half of the header.
-pub(super) fn encode_activation(
+pub(crate) fn encode_activation(
     store_id: u64,
     number: u64,
     activation: &Activation,
@@ -119,7 +119,7 @@ pub(super) fn encode_activation(
 
 /// Decodes a header. A segment's name becomes durable after its header did, so under a segment's name
 /// nothing but a valid header is in order.
-pub(super) fn decode_header(
+pub(crate) fn decode_header(
     path: &Path,
     store_id: u64,
     bytes: &[u8; HEADER_LEN_BYTES],
@@ -178,7 +178,7 @@ fn decode_activation(store_id: u64, number: u64, bytes: &[u8]) -> ActivationStat
 }
 
 /// The bytes in front of a record's payload, which is `parts` joined.
-pub(super) fn encode_record_header(
+pub(crate) fn encode_record_header(
     seed: u64,
     offset: u64,
     first: SeqNo,
@@ -198,22 +198,22 @@ pub(super) fn encode_record_header(
 
 /// A record that was read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record<'a> {
-    pub(super) first: SeqNo,
-    pub(super) last: SeqNo,
-    pub(super) synced: SeqNo,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Record<'a> {
+    pub(crate) first: SeqNo,
+    pub(crate) last: SeqNo,
+    pub(crate) synced: SeqNo,
+    pub(crate) payload: &'a [u8],
     /// Where the next record would begin.
-    pub(super) next_at: usize,
+    pub(crate) next_at: usize,
 }
 
 /// The place of the record after one that ends at `end`.
-pub(super) fn align(end: usize) -> usize {
+pub(crate) fn align(end: usize) -> usize {
     end.next_multiple_of(ALIGN_BYTES)
 }
 
 /// The record at `at` of a segment's bytes, if there is an intact one.
-pub(super) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>> {
+pub(crate) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>> {
     // Cheap refusals first: most places hold no record.
     let record = claimed_record(bytes, at)?;
     if !planted("log-checksum-ignored") {
@@ -223,7 +223,7 @@ pub(super) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>
 }
 
 /// What the bytes at `at` claim to be, before the checksum is looked at.
-pub(super) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
+pub(crate) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     let len = frame_len(bytes, at)?;
     if len < META_LEN_BYTES {
         return None;
@@ -246,7 +246,7 @@ pub(super) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
 /// True if an intact record at or behind `from` says that `expected` was durable (W4). Records of the
 /// segment's earlier lives are older than `expected` and fall to the cheap test. The work is bounded, because hostile
 /// bytes could claim a long record everywhere; exhausting the bound counts as a witness.
-pub(super) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqNo) -> bool {
+pub(crate) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqNo) -> bool {
     let mut budget_bytes = 8 * bytes.len() + (1 << 20);
     let mut at = align(from);
     while at + RECORD_HEADER_LEN_BYTES <= bytes.len() {
@@ -266,14 +266,14 @@ pub(super) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqN
 
 /// What a file name in the log's directory means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name {
+pub(crate) enum Name {
     Segment(u64),
     /// A segment in the making, or one waiting to be used again.
     Temporary(u64),
 }
 
 /// Reads a file name; `None` for files that are not the log's.
-pub(super) fn parse_name(name: &str) -> Option<Name> {
+pub(crate) fn parse_name(name: &str) -> Option<Name> {
     let (digits, extension) = name.split_once('.')?;
     if digits.len() != 16
         || !digits
@@ -291,10 +291,10 @@ pub(super) fn parse_name(name: &str) -> Option<Name> {
     }
 }
 
-pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.log"))
 }
 
-pub(super) fn temporary_path(dir: &Path, number: u64) -> PathBuf {
+pub(crate) fn temporary_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.tmp"))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::segment::RECORD_HEADER_LEN_BYTES;
 use crate::error::Result;
 use crate::fs::{File, MappingMut};
-use crate::teeth::planted;
+use crate::util::mutants::planted;
 
 /// Puts bytes into one segment. What it has taken survives the end of the process; durable it
 /// becomes with `sync_data` of the file.

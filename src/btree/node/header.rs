@@ -3,36 +3,36 @@
 //! docs/format.md, section "B-tree: node", defines the bytes. [`Frame`] reads the
 //! part that both kinds have: header, fences, heads and slots.
 
-use crate::checksum::checksum;
-use crate::coding::{get_u32, get_u64};
-use crate::key::common_prefix_len;
-use crate::teeth::planted;
+use crate::format::checksum::checksum;
+use crate::format::coding::{get_u32, get_u64};
 use crate::types::{PageId, SeqNo};
+use crate::util::key_prefix::common_prefix_len;
+use crate::util::mutants::planted;
 
 /// Bytes before the fences.
-pub(super) const HEADER_LEN: usize = 56;
+pub(crate) const HEADER_LEN: usize = 56;
 /// Bytes that an entry takes in the head array and the slot array together.
-pub(super) const SLOT_LEN: usize = 8;
+pub(crate) const SLOT_LEN: usize = 8;
 /// Longest fence or separator: the immediate successor of the longest key.
-pub(super) const MAX_BOUND_LEN: usize = crate::types::MAX_KEY_LEN_BYTES + 1;
+pub(crate) const MAX_BOUND_LEN: usize = crate::types::MAX_KEY_LEN_BYTES + 1;
 /// The upper fence length that means "no upper fence".
-pub(super) const NO_UPPER: u32 = u32::MAX;
+pub(crate) const NO_UPPER: u32 = u32::MAX;
 
-pub(super) const KIND_LEAF: u8 = 1;
-pub(super) const KIND_INNER: u8 = 2;
+pub(crate) const KIND_LEAF: u8 = 1;
+pub(crate) const KIND_INNER: u8 = 2;
 
 const CHECKSUM_AT: usize = 0;
-pub(super) const KIND_AT: usize = 4;
-pub(super) const LEVEL_AT: usize = 5;
-pub(super) const RESERVED_AT: usize = 6;
-pub(super) const PAGES_AT: usize = 8;
-pub(super) const COUNT_AT: usize = 12;
-pub(super) const CAPACITY_AT: usize = 16;
-pub(super) const PREFIX_LEN_AT: usize = 20;
-pub(super) const LOWER_LEN_AT: usize = 24;
-pub(super) const UPPER_LEN_AT: usize = 28;
-pub(super) const HEAP_START_AT: usize = 32;
-pub(super) const HEAP_LIVE_AT: usize = 36;
+pub(crate) const KIND_AT: usize = 4;
+pub(crate) const LEVEL_AT: usize = 5;
+pub(crate) const RESERVED_AT: usize = 6;
+pub(crate) const PAGES_AT: usize = 8;
+pub(crate) const COUNT_AT: usize = 12;
+pub(crate) const CAPACITY_AT: usize = 16;
+pub(crate) const PREFIX_LEN_AT: usize = 20;
+pub(crate) const LOWER_LEN_AT: usize = 24;
+pub(crate) const UPPER_LEN_AT: usize = 28;
+pub(crate) const HEAP_START_AT: usize = 32;
+pub(crate) const HEAP_LIVE_AT: usize = 36;
 const LAST_SEQ_AT: usize = 40;
 const PAGE_ID_AT: usize = 48;
 
@@ -112,50 +112,50 @@ pub(crate) fn set_last_seq(image: &mut [u8], seq: SeqNo) {
     put_u64(image, LAST_SEQ_AT, seq.0);
 }
 
-pub(super) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
+pub(crate) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
+pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
 /// Stores a length or an offset. Images stay far below 4 GiB: a node has a bounded number
 /// of entries of bounded size before it is split.
-pub(super) fn put_size(bytes: &mut [u8], at: usize, size: usize) {
+pub(crate) fn put_size(bytes: &mut [u8], at: usize, size: usize) {
     let size = u32::try_from(size).expect("offsets in a node fit 32 bits");
     put_u32(bytes, at, size);
 }
 
-pub(super) fn get_size(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn get_size(bytes: &[u8], at: usize) -> usize {
     get_u32(bytes, at) as usize
 }
 
 /// Where the head array begins after fences of these stored lengths.
-pub(super) const fn heads_offset(lower_len: usize, upper_suffix_len: usize) -> usize {
+pub(crate) const fn heads_offset(lower_len: usize, upper_suffix_len: usize) -> usize {
     (HEADER_LEN + lower_len + upper_suffix_len).next_multiple_of(4)
 }
 
 /// Lower and upper fence of a node, and what follows from them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fences<'a> {
-    pub(super) lower: &'a [u8],
-    pub(super) upper: Option<&'a [u8]>,
+pub(crate) struct Fences<'a> {
+    pub(crate) lower: &'a [u8],
+    pub(crate) upper: Option<&'a [u8]>,
 }
 
 impl Fences<'_> {
     /// Length of what every key between the fences starts with.
-    pub(super) fn prefix_len(self) -> usize {
+    pub(crate) fn prefix_len(self) -> usize {
         self.upper
             .map_or(0, |upper| common_prefix_len(self.lower, upper))
     }
 
     /// Bytes of header and fences.
-    pub(super) fn heads_offset(self) -> usize {
+    pub(crate) fn heads_offset(self) -> usize {
         let upper_len = self
             .upper
             .map_or(0, |upper| upper.len() - self.prefix_len());
@@ -164,7 +164,7 @@ impl Fences<'_> {
 
     /// Bytes of header and fences, at most, of the two nodes that a separator of this length
     /// makes of one with a prefix of `prefix_len` bytes.
-    pub(super) fn cut_offsets(self, prefix_len: usize, separator_len: usize) -> (usize, usize) {
+    pub(crate) fn cut_offsets(self, prefix_len: usize, separator_len: usize) -> (usize, usize) {
         let upper_len = self.upper.map_or(0, |upper| upper.len() - prefix_len);
         let left = heads_offset(self.lower.len(), separator_len - prefix_len);
         let right = heads_offset(separator_len, upper_len);
@@ -172,7 +172,7 @@ impl Fences<'_> {
     }
 
     /// Writes the header of an empty node and its fences. The rest of `image` is zero.
-    pub(super) fn write(self, image: &mut [u8], kind: u8, level: u8, pages: usize) {
+    pub(crate) fn write(self, image: &mut [u8], kind: u8, level: u8, pages: usize) {
         let prefix_len = self.prefix_len();
         image[KIND_AT] = kind;
         image[LEVEL_AT] = level;
@@ -195,57 +195,57 @@ impl Fences<'_> {
 
 /// Reads what leaves and inner nodes have in common.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'a>(pub(super) &'a [u8]);
+pub(crate) struct Frame<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Frame<'a> {
     /// Entries of a leaf, separators of an inner node.
     #[inline]
-    pub(super) fn count(self) -> usize {
+    pub(crate) fn count(self) -> usize {
         get_size(self.0, COUNT_AT)
     }
 
     /// Entries that the head array has room for.
     #[inline]
-    pub(super) fn capacity(self) -> usize {
+    pub(crate) fn capacity(self) -> usize {
         get_size(self.0, CAPACITY_AT)
     }
 
     #[inline]
-    pub(super) fn prefix_len(self) -> usize {
+    pub(crate) fn prefix_len(self) -> usize {
         get_size(self.0, PREFIX_LEN_AT)
     }
 
     #[inline]
-    pub(super) fn lower_len(self) -> usize {
+    pub(crate) fn lower_len(self) -> usize {
         get_size(self.0, LOWER_LEN_AT)
     }
 
     /// What every key between the fences starts with.
     #[inline]
-    pub(super) fn prefix(self) -> &'a [u8] {
+    pub(crate) fn prefix(self) -> &'a [u8] {
         &self.0[HEADER_LEN..HEADER_LEN + self.prefix_len()]
     }
 
     /// The inclusive lower fence.
-    pub(super) fn lower(self) -> &'a [u8] {
+    pub(crate) fn lower(self) -> &'a [u8] {
         &self.0[HEADER_LEN..HEADER_LEN + self.lower_len()]
     }
 
     /// The exclusive upper fence after the prefix.
-    pub(super) fn upper_suffix(self) -> Option<&'a [u8]> {
+    pub(crate) fn upper_suffix(self) -> Option<&'a [u8]> {
         let len = get_u32(self.0, UPPER_LEN_AT);
         let at = HEADER_LEN + self.lower_len();
         (len != NO_UPPER).then(|| &self.0[at..at + len as usize])
     }
 
     /// The exclusive upper fence.
-    pub(super) fn upper(self) -> Option<Vec<u8>> {
+    pub(crate) fn upper(self) -> Option<Vec<u8>> {
         self.upper_suffix()
             .map(|suffix| [self.prefix(), suffix].concat())
     }
 
     /// Replaces `out` with the upper fence; false, and `out` empty, without one.
-    pub(super) fn write_upper(self, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn write_upper(self, out: &mut Vec<u8>) -> bool {
         out.clear();
         match self.upper_suffix() {
             None => false,
@@ -258,7 +258,7 @@ impl<'a> Frame<'a> {
     }
 
     /// True if `key` is inside the fences.
-    pub(super) fn covers(self, key: &[u8]) -> bool {
+    pub(crate) fn covers(self, key: &[u8]) -> bool {
         let prefix = self.prefix();
         match key.strip_prefix(prefix) {
             None => false,
@@ -270,7 +270,7 @@ impl<'a> Frame<'a> {
     }
 
     #[inline]
-    pub(super) fn heads_at(self) -> usize {
+    pub(crate) fn heads_at(self) -> usize {
         let upper_len = match get_u32(self.0, UPPER_LEN_AT) {
             NO_UPPER => 0,
             len => len as usize,
@@ -280,35 +280,35 @@ impl<'a> Frame<'a> {
 
     /// The heads in use.
     #[inline]
-    pub(super) fn heads(self) -> &'a [[u8; 4]] {
+    pub(crate) fn heads(self) -> &'a [[u8; 4]] {
         let at = self.heads_at();
         self.0[at..at + 4 * self.count()].as_chunks().0
     }
 
     #[inline]
-    pub(super) fn slots_at(self) -> usize {
+    pub(crate) fn slots_at(self) -> usize {
         self.heads_at() + 4 * self.capacity()
     }
 
     /// Offset of record `i`.
     #[inline]
-    pub(super) fn record_at(self, i: usize) -> usize {
+    pub(crate) fn record_at(self, i: usize) -> usize {
         get_size(self.0, self.slots_at() + 4 * i)
     }
 
     /// First byte after the slot array.
-    pub(super) fn slots_end(self) -> usize {
+    pub(crate) fn slots_end(self) -> usize {
         self.heads_at() + SLOT_LEN * self.capacity()
     }
 
     /// First byte of the heap of records.
     #[inline]
-    pub(super) fn heap_start(self) -> usize {
+    pub(crate) fn heap_start(self) -> usize {
         get_size(self.0, HEAP_START_AT)
     }
 
     /// Bytes of the heap that belong to records in use.
-    pub(super) fn heap_live(self) -> usize {
+    pub(crate) fn heap_live(self) -> usize {
         get_size(self.0, HEAP_LIVE_AT)
     }
 }

@@ -10,8 +10,8 @@ mod rebuild;
 use super::header::{Frame, SLOT_LEN, get_size, level, put_u64};
 use super::link::Link;
 use super::search;
-use crate::coding::get_u64;
-use crate::key::head32;
+use crate::format::coding::get_u64;
+use crate::util::key_prefix::head32;
 
 #[cfg(test)]
 pub(crate) use rebuild::with_fences;
@@ -19,9 +19,9 @@ pub(crate) use rebuild::{build, merge, with_split, without_children};
 
 /// Bytes of a record before its separator: the length (u32). A separator can be one byte
 /// longer than the longest key, too long for a u16.
-pub(super) const RECORD_HEADER_LEN: usize = 4;
+pub(crate) const RECORD_HEADER_LEN: usize = 4;
 /// Bytes of a child: the link to it.
-pub(super) const CHILD_LEN: usize = 8;
+pub(crate) const CHILD_LEN: usize = 8;
 
 /// Reads an inner node. Child `i` covers the keys in `[separator(i - 1), separator(i))`.
 #[derive(Debug, Clone, Copy)]

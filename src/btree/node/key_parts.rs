@@ -1,35 +1,35 @@
 //! A key in two pieces: a node's prefix and the suffix in a record.
 
-use crate::key::head32;
+use crate::util::key_prefix::head32;
 
 /// A key whose bytes lie in two places. Rebuilding a node moves the border
 /// between prefix and suffix, which this does without copying.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct KeyParts<'a> {
+pub(crate) struct KeyParts<'a> {
     prefix: &'a [u8],
     suffix: &'a [u8],
 }
 
 impl<'a> KeyParts<'a> {
-    pub(super) fn new(prefix: &'a [u8], suffix: &'a [u8]) -> Self {
+    pub(crate) fn new(prefix: &'a [u8], suffix: &'a [u8]) -> Self {
         Self { prefix, suffix }
     }
 
-    pub(super) fn whole(key: &'a [u8]) -> Self {
+    pub(crate) fn whole(key: &'a [u8]) -> Self {
         Self::new(&[], key)
     }
 
     /// What follows the prefix it was made with.
-    pub(super) fn suffix(self) -> &'a [u8] {
+    pub(crate) fn suffix(self) -> &'a [u8] {
         self.suffix
     }
 
-    pub(super) fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.prefix.len() + self.suffix.len()
     }
 
     /// Without its first `count` bytes.
-    pub(super) fn skip(self, count: usize) -> Self {
+    pub(crate) fn skip(self, count: usize) -> Self {
         let from_prefix = count.min(self.prefix.len());
         Self::new(
             &self.prefix[from_prefix..],
@@ -38,17 +38,17 @@ impl<'a> KeyParts<'a> {
     }
 
     /// Fills `out`, which has the key's length.
-    pub(super) fn copy_to(self, out: &mut [u8]) {
+    pub(crate) fn copy_to(self, out: &mut [u8]) {
         let (prefix, suffix) = out.split_at_mut(self.prefix.len());
         prefix.copy_from_slice(self.prefix);
         suffix.copy_from_slice(self.suffix);
     }
 
-    pub(super) fn to_vec(self) -> Vec<u8> {
+    pub(crate) fn to_vec(self) -> Vec<u8> {
         [self.prefix, self.suffix].concat()
     }
 
-    pub(super) fn head(self) -> u32 {
+    pub(crate) fn head(self) -> u32 {
         if self.prefix.is_empty() {
             return head32(self.suffix);
         }

@@ -7,24 +7,23 @@ mod rebuild;
 
 use std::ops::Range;
 
-use super::Full;
 use super::header::{
     CAPACITY_AT, COUNT_AT, Frame, HEAP_LIVE_AT, HEAP_START_AT, SLOT_LEN, get_size, page_id,
     put_size, put_u16, put_u32, put_u64,
 };
-use super::search;
-use crate::coding::{get_u16, get_u32, get_u64};
-use crate::key::head32;
+use super::{Full, search};
+use crate::format::coding::{get_u16, get_u32, get_u64};
 use crate::types::PageId;
+use crate::util::key_prefix::head32;
 
 pub(crate) use rebuild::{Pending, merge, new, split, with_fences};
 
 /// Bytes of a record before its key: key length (u16) and value word (u32).
-pub(super) const RECORD_HEADER_LEN: usize = 6;
+pub(crate) const RECORD_HEADER_LEN: usize = 6;
 /// In a value word: the value is in an overflow extent.
-pub(super) const OVERFLOW_FLAG: u32 = 1 << 31;
+pub(crate) const OVERFLOW_FLAG: u32 = 1 << 31;
 /// Bytes of a reference to an overflow extent: page (u64), length and checksum (u32).
-pub(super) const OVERFLOW_LEN: usize = 16;
+pub(crate) const OVERFLOW_LEN: usize = 16;
 
 /// A value as a leaf holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl LeafValue<'_> {
 
 /// Lengths of the key suffix and the stored value of the record at `at`.
 #[inline]
-pub(super) fn record_lens(image: &[u8], at: usize) -> (usize, usize) {
+pub(crate) fn record_lens(image: &[u8], at: usize) -> (usize, usize) {
     let key_len = usize::from(get_u16(image, at));
     let word = get_u32(image, at + 2);
     let value_len = if word & OVERFLOW_FLAG == 0 {

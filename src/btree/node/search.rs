@@ -14,7 +14,7 @@ const WINDOW: usize = 64;
 /// Finds `suffix`, whose head is `head`, among entries sorted by key. `suffix_of` gives
 /// the key of an entry after the node's prefix; it is called for entries with an equal head only.
 #[inline]
-pub(super) fn find<'a>(
+pub(crate) fn find<'a>(
     heads: &[[u8; 4]],
     head: u32,
     suffix: &[u8],

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::leaf::{Leaf, LeafMut, LeafValue, Pending};
 use super::*;
 use crate::btree::node::inner::Inner;
-use crate::key::shortest_separator;
 use crate::testing::Random;
 use crate::types::{PageId, SeqNo};
+use crate::util::key_prefix::shortest_separator;
 
 /// Kinds of keys that have something nasty about them.
 const KEY_SETS: [fn(&mut Random) -> Vec<u8>; 6] = [
@@ -559,8 +559,8 @@ fn overlapping_records_are_refused() {
     validate(&image).unwrap();
     // The third record, moved into the value of the first, whose bytes are made to fit.
     let slots_at = 56 + 4 * 4;
-    let first = crate::coding::get_u32(&image, slots_at) as usize;
-    let third = crate::coding::get_u32(&image, slots_at + 8) as usize;
+    let first = crate::format::coding::get_u32(&image, slots_at) as usize;
+    let third = crate::format::coding::get_u32(&image, slots_at + 8) as usize;
     let record = image[third..third + 7].to_vec();
     image[first + 7..first + 14].copy_from_slice(&record);
     image[slots_at + 8..slots_at + 12].copy_from_slice(&(first as u32 + 7).to_le_bytes());

@@ -5,9 +5,9 @@ use super::header::{
     heads_offset, kind, level, page_count,
 };
 use super::{NodeKind, inner, leaf};
-use crate::coding::{get_u16, get_u32};
-use crate::key::head32;
+use crate::format::coding::{get_u16, get_u32};
 use crate::types::MAX_KEY_LEN_BYTES;
+use crate::util::key_prefix::head32;
 
 /// Checks invariants N1 to N5 of the [module](super). Does not panic, whatever the bytes.
 pub(crate) fn validate(image: &[u8]) -> Result<(), String> {

@@ -10,7 +10,7 @@ use crate::btree::freespace::RUN_BYTES;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, NodeKind};
-use crate::coding::get_u64;
+use crate::format::coding::get_u64;
 
 const PAGE: usize = 1024;
 const KEYS: u32 = 900;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::checksum::mix64;
+use crate::format::checksum::mix64;
 
 /// Unit of sharing. A multiple of the sector.
 pub(super) const PAGE_LEN_BYTES: usize = 4096;

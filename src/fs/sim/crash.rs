@@ -11,7 +11,7 @@ use super::SimFs;
 use super::content::Content;
 use super::frame::{Frame, SECTOR_LEN_BYTES};
 use super::tree::{DataOp, Dir, Entry, FileState, Names, Node, ROOT, Tree};
-use crate::checksum::mix64;
+use crate::format::checksum::mix64;
 
 /// splitmix64: an image is a function of the seed and the history.
 struct Random(u64);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::content::Content;
 use super::tree::{DataOp, Dir, DirId, Entry, FileState, NameChange, Names, Node, ROOT, Tree};
-use crate::checksum::mix64;
+use crate::format::checksum::mix64;
 
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR_LEN_BYTES: u64 = 512;

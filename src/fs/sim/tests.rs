@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::checksum::mix64;
+use crate::format::checksum::mix64;
 
 fn create(fs: &SimFs, path: &str, bytes: &[u8]) -> Arc<dyn File> {
     let file = fs.open(path.as_ref(), OpenMode::CreateNew).unwrap();

@@ -14,7 +14,7 @@ use crate::lsm::run::RunCursor;
 use crate::lsm::table::TableMeta;
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
-use crate::teeth::planted;
+use crate::util::mutants::planted;
 
 /// An output may overlap this many times the table size in the level below its own, or compacting it
 /// later would be a big job.

@@ -7,13 +7,11 @@ use std::thread;
 
 use super::*;
 use crate::cache::BlockCache;
-use crate::engine::Op;
+use crate::engine::Visibility;
 use crate::fs::{Fs, SimFs, StdFs};
-use crate::options::EngineKind;
-use crate::options::KeyspaceOptions;
+use crate::options::{EngineKind, KeyspaceOptions};
 use crate::testing::{FakeFront, Map, OverAtEnd, OwnedOp, Random};
-use crate::types::KeyspaceId;
-use crate::visibility::Visibility;
+use crate::types::{KeyspaceId, Op};
 
 mod dead;
 
@@ -478,12 +476,12 @@ fn levels_fill_up() {
     let mut random = Random::new(1);
     let mut history = History::default();
     for n in 0..16_000_u64 {
-        let key = crate::checksum::mix64(random.below(1 << 40))
+        let key = crate::format::checksum::mix64(random.below(1 << 40))
             .to_be_bytes()
             .to_vec();
         history.push(OwnedOp::Put(
             key,
-            crate::checksum::mix64(n).to_be_bytes().repeat(12),
+            crate::format::checksum::mix64(n).to_be_bytes().repeat(12),
         ));
         apply(&engine, &history, n);
         world.visibility.publish(SeqNo(n + 1));

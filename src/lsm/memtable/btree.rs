@@ -36,12 +36,12 @@ use std::sync::Arc;
 
 use super::MemtableIndex;
 use crate::error::Result;
-use crate::key::{common_prefix_len, head64};
 use crate::lsm::entry::{Entry, EntryCursor, seek_word, split_word};
-use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
-use crate::sync::{Mutex, hint, thread};
 use crate::types::SeqNo;
+use crate::util::key_prefix::{common_prefix_len, head64};
+use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::util::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+use crate::util::sync::{Mutex, hint, thread};
 
 /// Slots of a node. Heads and pointers of 64 slots are 16 cache lines. Where every step is dear, there are so
 /// few that some insertions make a deep tree: with shuttle, which tries their interleavings, and under Miri.

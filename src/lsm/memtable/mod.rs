@@ -21,9 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
 use super::tombstones::GrowingTombstones;
-use crate::engine::Op;
 use crate::options::MemtableKind;
-use crate::types::SeqNo;
+use crate::types::{Op, SeqNo};
 
 mod btree;
 mod skiplist;

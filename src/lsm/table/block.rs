@@ -16,27 +16,27 @@
 
 use std::cmp::Ordering;
 
-use crate::coding::{Reader, get_u32, get_u64, put_varint, varint_len};
-use crate::key::{common_prefix_len, head32};
+use crate::format::coding::{Reader, get_u32, get_u64, put_varint, varint_len};
 use crate::lsm::entry::{Entry, split_word};
 use crate::types::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES, SeqNo};
+use crate::util::key_prefix::{common_prefix_len, head32};
 
 /// What is wrong with some bytes.
-pub(super) type Damage = &'static str;
+pub(crate) type Damage = &'static str;
 
 /// Bytes before the heads.
 const HEADER_LEN_BYTES: usize = 16;
 /// Largest body: one entry with the longest key and the longest value, and room for the
 /// arrays. A block of many entries is far smaller.
-pub(super) const MAX_BODY_LEN_BYTES: usize = MAX_VALUE_LEN_BYTES + MAX_KEY_LEN_BYTES + 4096;
+pub(crate) const MAX_BODY_LEN_BYTES: usize = MAX_VALUE_LEN_BYTES + MAX_KEY_LEN_BYTES + 4096;
 
 /// Largest body that is compressed. A body of one huge value stays as it is: 255 bytes can come of one,
 /// and a small file must not make a reader take memory without bound.
-pub(super) const MAX_PACKED_LEN_BYTES: usize = 32 << 20;
+pub(crate) const MAX_PACKED_LEN_BYTES: usize = 32 << 20;
 
 /// Collects the entries of one block.
 #[derive(Debug, Default)]
-pub(super) struct BlockBuilder {
+pub(crate) struct BlockBuilder {
     /// All keys, one after the other, whole.
     keys: Vec<u8>,
     /// All values, one after the other.
@@ -56,7 +56,7 @@ struct Row {
 }
 
 impl BlockBuilder {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
@@ -66,7 +66,7 @@ impl BlockBuilder {
     }
 
     /// Appends an entry, which must come after the last one.
-    pub(super) fn add(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn add(&mut self, entry: &Entry<'_>) {
         let word = entry.word();
         if self.rows.is_empty() {
             self.prefix_len = entry.key.len();
@@ -92,13 +92,13 @@ impl BlockBuilder {
     }
 
     /// About how long the body is.
-    pub(super) fn len_estimate(&self) -> usize {
+    pub(crate) fn len_estimate(&self) -> usize {
         let rows = self.rows.len();
         self.fixed_len(rows, self.prefix_len) + self.keys.len() + self.values.len()
     }
 
     /// About how long the body would be with one more entry.
-    pub(super) fn len_estimate_with(&self, entry: &Entry<'_>) -> usize {
+    pub(crate) fn len_estimate_with(&self, entry: &Entry<'_>) -> usize {
         if self.rows.is_empty() {
             return HEADER_LEN_BYTES + 16 + entry.key.len() + entry.value.len();
         }
@@ -117,7 +117,7 @@ impl BlockBuilder {
     }
 
     /// Appends the body to `out`. Only if there are entries.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let count = self.rows.len();
         let width = width_of(self.largest_word - self.smallest_word);
         let suffix_len = |row: &Row| row.key_len as usize - self.prefix_len;
@@ -169,7 +169,7 @@ impl BlockBuilder {
     }
 
     /// Forgets the entries but keeps the memory, unless a huge entry made it large.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         const KEEP_BYTES: usize = 1 << 20;
         self.rows.clear();
         for buffer in [&mut self.keys, &mut self.values] {
@@ -186,9 +186,9 @@ fn width_of(delta: u64) -> usize {
 
 /// Where things are in a body: its decoded header.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// Number of entries, at least one.
-    pub(super) count: u32,
+    pub(crate) count: u32,
     prefix_len: u16,
     word_width: u8,
     offset_width: u8,
@@ -200,7 +200,7 @@ pub(super) struct Layout {
 impl Layout {
     /// Reads and checks a header: the arrays and the prefix fit into the body.
     #[inline]
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Damage> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Damage> {
         let Some(header) = body.first_chunk::<HEADER_LEN_BYTES>() else {
             return Err("the block has no room for its header");
         };
@@ -233,17 +233,17 @@ impl Layout {
 
 /// One entry of a block, its key without the block's prefix.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record<'a> {
-    pub(super) word: u64,
-    pub(super) suffix: &'a [u8],
-    pub(super) value: &'a [u8],
+pub(crate) struct Record<'a> {
+    pub(crate) word: u64,
+    pub(crate) suffix: &'a [u8],
+    pub(crate) value: &'a [u8],
     /// Where the value is in the body.
-    pub(super) value_at: usize,
+    pub(crate) value_at: usize,
 }
 
 /// A body and its layout.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Block<'a> {
+pub(crate) struct Block<'a> {
     body: &'a [u8],
     layout: Layout,
 }
@@ -251,7 +251,7 @@ pub(super) struct Block<'a> {
 impl<'a> Block<'a> {
     /// Reads the header of `body`.
     #[inline]
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Damage> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Damage> {
         Ok(Self {
             body,
             layout: Layout::parse(body)?,
@@ -260,19 +260,19 @@ impl<'a> Block<'a> {
 
     /// The block of a header that was read before, from the same bytes.
     #[inline]
-    pub(super) fn new(body: &'a [u8], layout: Layout) -> Self {
+    pub(crate) fn new(body: &'a [u8], layout: Layout) -> Self {
         Self { body, layout }
     }
 
     /// Number of entries.
     #[inline]
-    pub(super) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> u32 {
         self.layout.count
     }
 
     /// What all keys begin with.
     #[inline]
-    pub(super) fn prefix(&self) -> &'a [u8] {
+    pub(crate) fn prefix(&self) -> &'a [u8] {
         let at = self.layout.prefix_at as usize;
         &self.body[at..at + usize::from(self.layout.prefix_len)]
     }
@@ -306,7 +306,7 @@ impl<'a> Block<'a> {
 
     /// Record `i < count`.
     #[inline]
-    pub(super) fn record(&self, i: u32) -> Result<Record<'a>, Damage> {
+    pub(crate) fn record(&self, i: u32) -> Result<Record<'a>, Damage> {
         let end = self.offset(i + 1);
         let Some(record) = self.body.get(self.offset(i)..end) else {
             return Err("a record lies outside its block");
@@ -350,7 +350,7 @@ impl<'a> Block<'a> {
     /// Index of the first entry at or after `(key, word)` in internal order; `count` if
     /// there is none.
     #[inline]
-    pub(super) fn lower_bound(&self, key: &[u8], word: u64) -> Result<u32, Damage> {
+    pub(crate) fn lower_bound(&self, key: &[u8], word: u64) -> Result<u32, Damage> {
         let prefix = self.prefix();
         let Some(suffix) = key.strip_prefix(prefix) else {
             return Ok(if key < prefix { 0 } else { self.layout.count });
@@ -380,7 +380,7 @@ impl<'a> Block<'a> {
     /// Checks everything that [`Block::record`] does not need: records fill the block without
     /// gaps, heads agree with keys, words have a kind, entries are in internal order. Returns the highest sequence
     /// number.
-    pub(super) fn check(&self) -> Result<SeqNo, Damage> {
+    pub(crate) fn check(&self) -> Result<SeqNo, Damage> {
         if self.offset(0) != self.records_at() {
             return Err("the first record is not where it should be");
         }

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone};
 use crate::options::Compression;
-use crate::teeth::planted;
 use crate::types::{FileId, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
+use crate::util::mutants::planted;
 
 /// Bytes are handed to the file in runs of at least this length: a write call costs about as
 /// much as encoding a block.

@@ -6,10 +6,10 @@
 //! About 1 % false positives at 10 bits a key.
 
 /// Bytes of a line: a cache line.
-pub(super) const LINE_LEN_BYTES: usize = 64;
+pub(crate) const LINE_LEN_BYTES: usize = 64;
 
 /// Most probes that a filter may ask for.
-pub(super) const MAX_PROBES: u8 = 30;
+pub(crate) const MAX_PROBES: u8 = 30;
 
 /// 2^32 divided by the golden ratio: moves every bit of the hash through the top nine.
 const PROBE_STEP: u32 = 0x9E37_79B9;
@@ -78,7 +78,7 @@ fn line_of(hash: u64, lines: usize) -> usize {
 
 /// False if no key with that hash went into the filter. `lines` are the filter's bytes.
 #[inline]
-pub(super) fn may_contain(lines: &[u8], probes: u8, hash: u64) -> bool {
+pub(crate) fn may_contain(lines: &[u8], probes: u8, hash: u64) -> bool {
     let (lines, _) = lines.as_chunks::<LINE_LEN_BYTES>();
     let Some(line) = lines.get(line_of(hash, lines.len())) else {
         return true; // No lines: nothing is known.
@@ -97,27 +97,27 @@ pub(super) fn may_contain(lines: &[u8], probes: u8, hash: u64) -> bool {
 /// Collects the keys of a filter. Eight bytes a key until the table is finished, since the
 /// size of the filter depends on their number.
 #[derive(Debug, Default)]
-pub(super) struct FilterBuilder {
+pub(crate) struct FilterBuilder {
     hashes: Vec<u64>,
 }
 
 impl FilterBuilder {
     /// Adds a key by its hash.
-    pub(super) fn add(&mut self, hash: u64) {
-        if crate::teeth::planted("filter-misses-some-keys") && hash.is_multiple_of(64) {
+    pub(crate) fn add(&mut self, hash: u64) {
+        if crate::util::mutants::planted("filter-misses-some-keys") && hash.is_multiple_of(64) {
             return;
         }
         self.hashes.push(hash);
     }
 
     /// Length of the filter if it were finished now.
-    pub(super) fn len_bytes(&self, bits_per_key: u32) -> u64 {
+    pub(crate) fn len_bytes(&self, bits_per_key: u32) -> u64 {
         (self.hashes.len() as u64 * u64::from(bits_per_key)).div_ceil(LINE_LEN_BYTES as u64 * 8)
             * LINE_LEN_BYTES as u64
     }
 
     /// The lines, and how many probes a key makes.
-    pub(super) fn finish(self, bits_per_key: u32) -> (Vec<u8>, u8) {
+    pub(crate) fn finish(self, bits_per_key: u32) -> (Vec<u8>, u8) {
         let probes = probes_for(bits_per_key);
         let mut bytes = vec![0; self.len_bytes(bits_per_key) as usize];
         let (lines, _) = bytes.as_chunks_mut::<LINE_LEN_BYTES>();

@@ -8,48 +8,47 @@
 //! and offset, then what it is. The frame comes first, so that a lookup in a block meets it in the
 //! cache line that it needs anyway.
 
-use super::TableMeta;
 use super::block::Damage;
-use super::filter;
 use super::meta::{Summary, read_seq};
-use crate::checksum::{checksum, seed_of};
-use crate::coding::{Reader, Truncated, get_u32, get_u64, put_bytes, put_varint};
+use super::{TableMeta, filter};
+use crate::format::checksum::{checksum, seed_of};
+use crate::format::coding::{Reader, Truncated, get_u32, get_u64, put_bytes, put_varint};
 use crate::lsm::entry::RangeTombstone;
-use crate::teeth::planted;
 use crate::types::{FileId, MAX_KEY_LEN_BYTES};
+use crate::util::mutants::planted;
 
 /// Bytes of a frame.
-pub(super) const FRAME_LEN_BYTES: usize = 8;
+pub(crate) const FRAME_LEN_BYTES: usize = 8;
 /// Bytes of the footer.
-pub(super) const FOOTER_LEN_BYTES: usize = 64;
+pub(crate) const FOOTER_LEN_BYTES: usize = 64;
 /// Version of the format.
-pub(super) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 /// The last bytes of a table.
 const MAGIC: [u8; 8] = *b"HEDGETBL";
 
 /// How the bytes after a frame are to be read. For a block, its encoding; for a filter, its
 /// kind; zero for the other sections.
-pub(super) mod tag {
+pub(crate) mod tag {
     /// A block as it is; a section of which there is one kind.
-    pub(in super::super) const PLAIN: u8 = 0;
+    pub(crate) const PLAIN: u8 = 0;
     /// A block compressed with LZ4, after its uncompressed length as a `u32`.
-    pub(in super::super) const LZ4: u8 = 1;
+    pub(crate) const LZ4: u8 = 1;
     /// There is no filter.
-    pub(in super::super) const NO_FILTER: u8 = 0;
+    pub(crate) const NO_FILTER: u8 = 0;
     /// A Bloom filter of 64-byte lines; the frame's parameter is the number of probes.
-    pub(in super::super) const BLOCKED_BLOOM: u8 = 1;
+    pub(crate) const BLOCKED_BLOOM: u8 = 1;
 }
 
 /// What a frame says besides the checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) tag: u8,
-    pub(super) parameter: u8,
+pub(crate) struct Frame {
+    pub(crate) tag: u8,
+    pub(crate) parameter: u8,
 }
 
 impl Frame {
     /// Fills in the frame at the start of `framed`, which will stand at `offset`.
-    pub(super) fn seal(self, framed: &mut [u8], table_seed: u64, offset: u64) {
+    pub(crate) fn seal(self, framed: &mut [u8], table_seed: u64, offset: u64) {
         framed[4] = self.tag;
         framed[5] = self.parameter;
         framed[6] = 0;
@@ -59,7 +58,7 @@ impl Frame {
     }
 
     /// Checks the checksum of `framed`, which stands at `offset`, and reads its frame.
-    pub(super) fn verify(framed: &[u8], table_seed: u64, offset: u64) -> Result<Self, Damage> {
+    pub(crate) fn verify(framed: &[u8], table_seed: u64, offset: u64) -> Result<Self, Damage> {
         let Some(frame) = framed.first_chunk::<FRAME_LEN_BYTES>() else {
             return Err("there is no room for a frame");
         };
@@ -78,29 +77,29 @@ impl Frame {
 }
 
 /// Seed of all checksums of a table: which store and keyspace, and which file.
-pub(super) fn table_seed(seed: u64, id: FileId) -> u64 {
+pub(crate) fn table_seed(seed: u64, id: FileId) -> u64 {
     seed_of(&[seed, id.0])
 }
 
 /// Where the filter's frame stands when the blocks end at `blocks_end`: so that its lines, which
 /// follow the frame, are aligned to cache lines in the map.
-pub(super) fn filter_at(blocks_end: u64) -> u64 {
+pub(crate) fn filter_at(blocks_end: u64) -> u64 {
     let line = filter::LINE_LEN_BYTES as u64;
     (blocks_end + FRAME_LEN_BYTES as u64).next_multiple_of(line) - FRAME_LEN_BYTES as u64
 }
 
 /// The fixed end of a table: where the sections are. Each ends where the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Footer {
-    pub(super) id: FileId,
-    pub(super) blocks_end: u64,
-    pub(super) index_at: u64,
-    pub(super) tombstones_at: u64,
-    pub(super) properties_at: u64,
+pub(crate) struct Footer {
+    pub(crate) id: FileId,
+    pub(crate) blocks_end: u64,
+    pub(crate) index_at: u64,
+    pub(crate) tombstones_at: u64,
+    pub(crate) properties_at: u64,
 }
 
 impl Footer {
-    pub(super) fn encode(&self, table_seed: u64, footer_at: u64) -> [u8; FOOTER_LEN_BYTES] {
+    pub(crate) fn encode(&self, table_seed: u64, footer_at: u64) -> [u8; FOOTER_LEN_BYTES] {
         let mut out = [0; FOOTER_LEN_BYTES];
         let fields = [
             self.id.0,
@@ -121,7 +120,7 @@ impl Footer {
     }
 
     /// Reads the footer at `footer_at`, which is the length of everything before it.
-    pub(super) fn decode(
+    pub(crate) fn decode(
         bytes: &[u8; FOOTER_LEN_BYTES],
         table_seed: u64,
         footer_at: u64,
@@ -145,7 +144,7 @@ impl Footer {
     }
 
     /// Reads the fields and checks that the sections fill the file.
-    pub(super) fn parse(bytes: &[u8; FOOTER_LEN_BYTES], footer_at: u64) -> Result<Self, Damage> {
+    pub(crate) fn parse(bytes: &[u8; FOOTER_LEN_BYTES], footer_at: u64) -> Result<Self, Damage> {
         let footer = Self {
             id: FileId(get_u64(bytes, 0)),
             blocks_end: get_u64(bytes, 8),
@@ -170,7 +169,7 @@ impl Footer {
 
 /// Why a footer was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FooterDamage {
+pub(crate) enum FooterDamage {
     Damaged(Damage),
     /// A version that this build does not read.
     Version(u32),
@@ -178,16 +177,16 @@ pub(super) enum FooterDamage {
 
 /// What a table says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Properties {
-    pub(super) meta: TableMeta,
-    pub(super) blocks: u64,
+pub(crate) struct Properties {
+    pub(crate) meta: TableMeta,
+    pub(crate) blocks: u64,
     /// How many of the blocks are compressed.
-    pub(super) compressed_blocks: u64,
+    pub(crate) compressed_blocks: u64,
 }
 
 impl Properties {
     /// Stands in until the properties of table `id` have been read.
-    pub(super) fn unread(id: FileId) -> Self {
+    pub(crate) fn unread(id: FileId) -> Self {
         Self {
             meta: Summary::default().finish(id, 0),
             blocks: 0,
@@ -195,13 +194,13 @@ impl Properties {
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         self.meta.encode(out);
         put_varint(out, self.blocks);
         put_varint(out, self.compressed_blocks);
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
         let mut reader = Reader::new(bytes);
         let mut read = || {
             let properties = Self {
@@ -220,7 +219,7 @@ impl Properties {
 }
 
 /// Appends range tombstones.
-pub(super) fn encode_tombstones(tombstones: &[RangeTombstone], out: &mut Vec<u8>) {
+pub(crate) fn encode_tombstones(tombstones: &[RangeTombstone], out: &mut Vec<u8>) {
     put_varint(out, tombstones.len() as u64);
     for tombstone in tombstones {
         put_varint(out, tombstone.seq.0);
@@ -236,7 +235,7 @@ pub(super) fn encode_tombstones(tombstones: &[RangeTombstone], out: &mut Vec<u8>
 }
 
 /// Reads range tombstones.
-pub(super) fn decode_tombstones(bytes: &[u8]) -> Result<Vec<RangeTombstone>, Damage> {
+pub(crate) fn decode_tombstones(bytes: &[u8]) -> Result<Vec<RangeTombstone>, Damage> {
     // Ends of ranges can be one byte longer than keys.
     const MAX_BOUND_LEN_BYTES: usize = MAX_KEY_LEN_BYTES + 1;
     let mut reader = Reader::new(bytes);

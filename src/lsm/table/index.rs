@@ -22,8 +22,8 @@
 use std::cmp::Ordering;
 
 use super::block::Damage;
-use crate::coding::{get_u32, get_u64};
-use crate::key::{common_prefix_len, head64, shortest_separator};
+use crate::format::coding::{get_u32, get_u64};
+use crate::util::key_prefix::{common_prefix_len, head64, shortest_separator};
 
 /// Bytes before the heads.
 const HEADER_LEN_BYTES: usize = 8;
@@ -34,7 +34,7 @@ const HAS_WORD: u32 = 1 << 31;
 
 /// Collects separators.
 #[derive(Debug, Default)]
-pub(super) struct IndexBuilder {
+pub(crate) struct IndexBuilder {
     /// All separators, one after the other, whole.
     keys: Vec<u8>,
     rows: Vec<Row>,
@@ -50,7 +50,7 @@ struct Row {
 impl IndexBuilder {
     /// Adds the block at `block_at` whose first entry is `(key, word)`. `last_key` is the key of
     /// the last entry before it, if any.
-    pub(super) fn add(&mut self, block_at: u64, last_key: Option<&[u8]>, key: &[u8], word: u64) {
+    pub(crate) fn add(&mut self, block_at: u64, last_key: Option<&[u8]>, key: &[u8], word: u64) {
         let (separator, word) = match last_key {
             None => (key, None),
             Some(last_key) if last_key == key => (key, Some(word)),
@@ -65,18 +65,18 @@ impl IndexBuilder {
     }
 
     /// Number of blocks.
-    pub(super) fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.rows.len()
     }
 
     /// About how long the index is.
-    pub(super) fn len_estimate(&self) -> usize {
+    pub(crate) fn len_estimate(&self) -> usize {
         HEADER_LEN_BYTES + self.rows.len() * ROW_LEN_BYTES + self.keys.len()
     }
 
     /// The index of a table whose blocks end at `blocks_end`. `None` if it would exceed
     /// what its fields can say, 2 GiB of separators.
-    pub(super) fn encode(&self, blocks_end: u64) -> Option<Vec<u8>> {
+    pub(crate) fn encode(&self, blocks_end: u64) -> Option<Vec<u8>> {
         let separators = || {
             let mut keys = self.keys.as_slice();
             self.rows.iter().map(move |row| {
@@ -124,8 +124,8 @@ impl IndexBuilder {
 
 /// Where things are in an index.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Layout {
-    pub(super) blocks: u32,
+pub(crate) struct Layout {
+    pub(crate) blocks: u32,
     blocks_at: usize,
     suffixes_at: usize,
     prefix_at: usize,
@@ -134,7 +134,7 @@ pub(super) struct Layout {
 
 /// The bytes of an index and their layout.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Index<'a> {
+pub(crate) struct Index<'a> {
     bytes: &'a [u8],
     layout: Layout,
 }
@@ -143,7 +143,7 @@ impl<'a> Index<'a> {
     /// Reads an index and checks everything that the accessors rely on. The blocks of
     /// the table must lie in `0..blocks_end` without gaps, each longer than
     /// `min_block_len` bytes.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         bytes: &'a [u8],
         blocks_end: u64,
         min_block_len: u64,
@@ -194,17 +194,17 @@ impl<'a> Index<'a> {
 
     /// The index of a layout that was parsed before, from the same bytes.
     #[inline]
-    pub(super) fn new(bytes: &'a [u8], layout: Layout) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], layout: Layout) -> Self {
         Self { bytes, layout }
     }
 
-    pub(super) fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
 
     /// Where block `no <= blocks` starts, and block `no - 1` ends.
     #[inline]
-    pub(super) fn block_at(&self, no: u32) -> u64 {
+    pub(crate) fn block_at(&self, no: u32) -> u64 {
         get_u64(self.bytes, self.layout.blocks_at + no as usize * 8)
     }
 
@@ -243,13 +243,13 @@ impl<'a> Index<'a> {
 
     /// Separator `no`: its key, and its word, which is `u64::MAX` if it stands before all
     /// versions of the key.
-    pub(super) fn separator(&self, no: u32) -> (Vec<u8>, u64) {
+    pub(crate) fn separator(&self, no: u32) -> (Vec<u8>, u64) {
         let (suffix, word) = self.suffix(no);
         ([self.prefix(), suffix].concat(), word)
     }
 
     /// Where separator `no` stands to the entry `(key, word)`, in internal order.
-    pub(super) fn compare_separator(&self, no: u32, key: &[u8], word: u64) -> Ordering {
+    pub(crate) fn compare_separator(&self, no: u32, key: &[u8], word: u64) -> Ordering {
         let prefix = self.prefix();
         let Some(rest) = key.strip_prefix(prefix) else {
             return prefix.cmp(key);
@@ -260,14 +260,14 @@ impl<'a> Index<'a> {
 
     /// True if `key` is the key of separator `no`.
     #[inline]
-    pub(super) fn separator_is(&self, no: u32, key: &[u8]) -> bool {
+    pub(crate) fn separator_is(&self, no: u32, key: &[u8]) -> bool {
         key.strip_prefix(self.prefix()) == Some(self.suffix(no).0)
     }
 
     /// Number of separators at or before `(key, word)`. The entry looked for, if there is one, is
     /// in the block before that number, or the first of the next.
     #[inline]
-    pub(super) fn separators_up_to(&self, key: &[u8], word: u64) -> u32 {
+    pub(crate) fn separators_up_to(&self, key: &[u8], word: u64) -> u32 {
         let prefix = self.prefix();
         let Some(suffix) = key.strip_prefix(prefix) else {
             return if key < prefix { 0 } else { self.layout.blocks };
@@ -296,7 +296,7 @@ impl<'a> Index<'a> {
 
     /// Checks what lookups do not need: heads agree with separators, separators are in
     /// internal order.
-    pub(super) fn check(&self) -> Result<(), Damage> {
+    pub(crate) fn check(&self) -> Result<(), Damage> {
         let mut previous: Option<(&[u8], u64)> = None;
         for (no, head) in self.heads().iter().enumerate() {
             let (suffix, word) = self.suffix(no as u32);

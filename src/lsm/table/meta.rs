@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use crate::coding::{Reader, Truncated, put_bytes, put_varint};
+use crate::format::coding::{Reader, Truncated, put_bytes, put_varint};
 use crate::lsm::entry::{Entry, EntryKind, RangeTombstone};
 use crate::types::{FileId, SeqNo};
 
@@ -122,7 +122,7 @@ impl TableMeta {
 }
 
 /// Reads a sequence number, which has 56 bits.
-pub(super) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Truncated> {
+pub(crate) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Truncated> {
     let seq = SeqNo(reader.varint()?);
     if seq > SeqNo::MAX {
         return Err(Truncated);
@@ -133,7 +133,7 @@ pub(super) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Truncated> {
 /// Sums up entries and range tombstones into a [`TableMeta`]. The builder and the verifier
 /// both do it, so that they cannot disagree on what the fields mean.
 #[derive(Debug, Default)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     smallest_key: Option<Vec<u8>>,
     largest_entry: Option<Vec<u8>>,
     tombstones_end: Option<Bound<Vec<u8>>>,
@@ -147,18 +147,18 @@ pub(super) struct Summary {
 
 impl Summary {
     /// True if nothing has been added.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries == 0 && self.range_tombstones == 0
     }
 
     /// Number of entries added.
-    pub(super) fn entries(&self) -> u64 {
+    pub(crate) fn entries(&self) -> u64 {
         self.entries
     }
 
     /// Adds an entry. The largest key is left to [`Summary::end_entries`], since copying every
     /// key would cost more than the rest.
-    pub(super) fn add_entry(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn add_entry(&mut self, entry: &Entry<'_>) {
         if self.entries == 0 {
             self.start_at(entry.key);
         }
@@ -170,12 +170,12 @@ impl Summary {
     }
 
     /// Names the key of the last entry.
-    pub(super) fn end_entries(&mut self, last_key: &[u8]) {
+    pub(crate) fn end_entries(&mut self, last_key: &[u8]) {
         self.largest_entry = Some(last_key.to_vec());
     }
 
     /// Adds a range tombstone, which must not be empty.
-    pub(super) fn add_tombstone(&mut self, tombstone: &RangeTombstone) {
+    pub(crate) fn add_tombstone(&mut self, tombstone: &RangeTombstone) {
         self.start_at(&tombstone.start);
         self.add_seq(tombstone.seq);
         self.range_tombstones += 1;
@@ -204,7 +204,7 @@ impl Summary {
     }
 
     /// The meta of a file of that number and length.
-    pub(super) fn finish(self, id: FileId, size_bytes: u64) -> TableMeta {
+    pub(crate) fn finish(self, id: FileId, size_bytes: u64) -> TableMeta {
         let largest_key = match (self.largest_entry, self.tombstones_end) {
             (Some(key), Some(Bound::Excluded(end))) if end <= key => Bound::Included(key),
             (_, Some(end)) => end,

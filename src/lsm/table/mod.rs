@@ -41,19 +41,17 @@
 //! A second level of index: the heads of a 64 MiB table take 128 KiB. A hash index and
 //! values in files of their own: the filter's frame and the entry kinds leave room for them.
 
-mod block;
+pub(crate) mod block;
 mod builder;
 mod cursor;
-mod filter;
-mod footer;
-mod index;
-mod meta;
-mod reader;
+pub(crate) mod filter;
+pub(crate) mod footer;
+pub(crate) mod index;
+pub(crate) mod meta;
+pub(crate) mod reader;
 #[cfg(test)]
 mod tests;
 mod verify;
-#[cfg(feature = "internals")]
-pub(crate) mod window;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
 pub(crate) use cursor::TableCursor;

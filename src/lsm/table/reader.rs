@@ -11,17 +11,17 @@ use super::footer::{
     FOOTER_LEN_BYTES, FRAME_LEN_BYTES, Footer, FooterDamage, Frame, Properties, VERSION,
     decode_tombstones, filter_at, table_seed, tag,
 };
-use super::index::{self, Index};
-use super::{TableCursor, TableMeta, filter, verify};
+use super::index::Index;
+use super::{TableCursor, TableMeta, filter, index, verify};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
-use crate::coding::get_u32;
 use crate::engine::VerifyReport;
 use crate::error::{Error, Result};
+use crate::format::coding::get_u32;
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
-use crate::metrics::ShardedCounter;
-use crate::teeth::planted;
 use crate::types::SeqNo;
+use crate::util::mutants::planted;
+use crate::util::sharded::ShardedCounter;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
 /// push everything else out.
@@ -29,7 +29,7 @@ const MAX_CACHED_LEN_BYTES: usize = 4 << 20;
 
 /// Of a tree that may stay in memory as a whole, this much around a block is read with it: what the kernel
 /// reads around a page fault by default.
-pub(super) const READ_AROUND_BYTES: u64 = 128 << 10;
+pub(crate) const READ_AROUND_BYTES: u64 = 128 << 10;
 
 /// A page of memory, or a part of one where they are larger.
 const PAGE_BYTES: u64 = 4 << 10;
@@ -101,7 +101,7 @@ fn first_time(bits: &[AtomicU64], at: u64) -> bool {
 
 /// The bytes of a block with its frame, uncompressed, verified.
 #[derive(Debug, Clone)]
-pub(super) enum BlockBytes {
+pub(crate) enum BlockBytes {
     /// Where in the map.
     Mapped(Range<usize>),
     Shared(CachedBlock),
@@ -260,21 +260,21 @@ impl Table {
     }
 
     #[inline]
-    pub(super) fn index(&self) -> Index<'_> {
+    pub(crate) fn index(&self) -> Index<'_> {
         Index::new(self.tail(&self.index), self.index_layout)
     }
 
-    pub(super) fn footer(&self) -> &Footer {
+    pub(crate) fn footer(&self) -> &Footer {
         &self.footer
     }
 
-    pub(super) fn properties(&self) -> &Properties {
+    pub(crate) fn properties(&self) -> &Properties {
         &self.properties
     }
 
     /// Number of blocks.
     #[inline]
-    pub(super) fn blocks(&self) -> u32 {
+    pub(crate) fn blocks(&self) -> u32 {
         self.index_layout.blocks
     }
 
@@ -384,20 +384,20 @@ impl Table {
 
     /// Damage of this file at byte `at`.
     #[cold]
-    pub(super) fn corruption(&self, at: u64, what: Damage) -> Error {
+    pub(crate) fn corruption(&self, at: u64, what: Damage) -> Error {
         Error::corruption(self.path(), at, what)
     }
 
     /// Where block `no` is in the file.
     #[inline]
-    pub(super) fn block_range(&self, no: u32) -> Range<u64> {
+    pub(crate) fn block_range(&self, no: u32) -> Range<u64> {
         let index = self.index();
         index.block_at(no)..index.block_at(no + 1)
     }
 
     /// The body of a loaded block.
     #[inline]
-    pub(super) fn body<'a>(&'a self, bytes: &'a BlockBytes) -> &'a [u8] {
+    pub(crate) fn body<'a>(&'a self, bytes: &'a BlockBytes) -> &'a [u8] {
         let framed = match (bytes, &self.map) {
             (BlockBytes::Mapped(range), Some(map)) => &map[range.clone()],
             (BlockBytes::Mapped(_), None) => unreachable!("only a mapped table has mapped blocks"),
@@ -408,13 +408,13 @@ impl Table {
 
     /// Takes note that a reader touches a block.
     #[inline]
-    pub(super) fn count_read(&self) {
+    pub(crate) fn count_read(&self) {
         self.blocks_read.add(1);
     }
 
     /// Finds block `no` in map, cache or file, and verifies it if that has not been done.
     #[inline]
-    pub(super) fn load(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+    pub(crate) fn load(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
@@ -429,7 +429,7 @@ impl Table {
     }
 
     /// As [`Table::load`], for who has asked for the block's bytes [already](Table::will_need).
-    pub(super) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+    pub(crate) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
@@ -451,7 +451,7 @@ impl Table {
     /// as possible. Otherwise only a block that lies on two pages of memory is asked for, as a whole, since it
     /// would cost two faults, one after the other. Each is asked for once: the question costs as much as
     /// half a lookup, and is mostly void when memory has what the cache has not.
-    pub(super) fn read_around(&self, no: u32, block: &Range<u64>) -> Option<Range<u64>> {
+    pub(crate) fn read_around(&self, no: u32, block: &Range<u64>) -> Option<Range<u64>> {
         let asked = self.asked.as_ref()?;
         if asked.tree_bytes.load(Ordering::Relaxed) > self.cache.capacity_bytes() {
             let pages = block.start / PAGE_BYTES..block.end.div_ceil(PAGE_BYTES);
@@ -468,7 +468,7 @@ impl Table {
 
     /// The block at `range`, if it is in the cache.
     #[inline]
-    pub(super) fn cached(&self, range: &Range<u64>) -> Option<CachedBlock> {
+    pub(crate) fn cached(&self, range: &Range<u64>) -> Option<CachedBlock> {
         // Blocks that lie in the map as they are never enter the cache.
         if self.map.is_some() && self.properties.compressed_blocks == 0 {
             return None;
@@ -477,7 +477,7 @@ impl Table {
     }
 
     /// Verifies and decompresses the block `no` that is stored as `stored` at `range`.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         no: u32,
         range: &Range<u64>,
@@ -538,7 +538,7 @@ impl Table {
     }
 
     /// Bytes of the file as they are stored.
-    pub(super) fn read_stored(&self, range: &Range<u64>) -> Result<Cow<'_, [u8]>> {
+    pub(crate) fn read_stored(&self, range: &Range<u64>) -> Result<Cow<'_, [u8]>> {
         match &self.map {
             Some(map) => Ok(Cow::Borrowed(
                 &map[range.start as usize..range.end as usize],
@@ -554,19 +554,19 @@ impl Table {
 
     /// True if the file is mapped.
     #[inline]
-    pub(super) fn is_mapped(&self) -> bool {
+    pub(crate) fn is_mapped(&self) -> bool {
         self.map.is_some()
     }
 
     /// Tells the operating system that `range` will be read soon, if the file is mapped.
-    pub(super) fn will_need(&self, range: Range<u64>) {
+    pub(crate) fn will_need(&self, range: Range<u64>) {
         if let Some(map) = &self.map {
             let (start, end) = (range.start as usize, range.end as usize);
             map.advise(Advice::WillNeed, start, end - start);
         }
     }
 
-    pub(super) fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 
@@ -599,11 +599,11 @@ fn expect_plain(frame: Frame) -> Result<(), Damage> {
 }
 
 /// What a record of an unknown kind is reported as.
-pub(super) const UNKNOWN_KIND: Damage = "an entry is of an unknown kind";
+pub(crate) const UNKNOWN_KIND: Damage = "an entry is of an unknown kind";
 
 /// The uncompressed form of a stored block whose checksum was verified: a frame's length of
 /// bytes without meaning, then the body.
-pub(super) fn unpack(frame: Frame, stored: &[u8]) -> Result<CachedBlock, Damage> {
+pub(crate) fn unpack(frame: Frame, stored: &[u8]) -> Result<CachedBlock, Damage> {
     let payload = &stored[FRAME_LEN_BYTES..];
     match frame.tag {
         _ if frame.parameter != 0 => Err("the block has an unknown parameter"),
@@ -614,7 +614,7 @@ pub(super) fn unpack(frame: Frame, stored: &[u8]) -> Result<CachedBlock, Damage>
 }
 
 /// Decompresses the bytes after the frame of a compressed block.
-pub(super) fn decompress(payload: &[u8]) -> Result<CachedBlock, Damage> {
+pub(crate) fn decompress(payload: &[u8]) -> Result<CachedBlock, Damage> {
     let Some((length, compressed)) = payload.split_first_chunk::<4>() else {
         return Err("the compressed block is too short");
     };

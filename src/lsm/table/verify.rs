@@ -1,11 +1,10 @@
 //! Checking everything that the readers of a table rely on.
 
-use super::Table;
 use super::block::{Block, Damage};
-use super::filter_hash;
 use super::footer::{FOOTER_LEN_BYTES, Footer, Frame, filter_at};
 use super::meta::Summary;
 use super::reader::{UNKNOWN_KIND, unpack};
+use super::{Table, filter_hash};
 use crate::engine::VerifyReport;
 use crate::error::Result;
 use crate::lsm::entry::{Entry, split_word};

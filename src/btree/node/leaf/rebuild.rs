@@ -7,8 +7,8 @@ use crate::btree::node::header::{
 };
 use crate::btree::node::key_parts::KeyParts;
 use crate::btree::node::{Cut, Rebuilt, choose_cut};
-use crate::key::shortest_separator;
 use crate::types::SeqNo;
+use crate::util::key_prefix::shortest_separator;
 
 /// The entry that did not fit.
 #[derive(Debug, Clone, Copy)]

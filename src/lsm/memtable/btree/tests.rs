@@ -144,7 +144,7 @@ fn readers_see_everything_that_was_inserted_before() {
     let tree = Arc::new(BTreeIndex::default());
     let inserted = AtomicU64::new(0);
     let over = AtomicBool::new(false);
-    let key = |n: u64| format!("user{:016x}", crate::checksum::mix64(n)).into_bytes();
+    let key = |n: u64| format!("user{:016x}", crate::format::checksum::mix64(n)).into_bytes();
     let total = much(60_000, 120);
     thread::scope(|scope| {
         let _over = OverAtEnd(&over);

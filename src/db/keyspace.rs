@@ -1,0 +1,225 @@
+//! A keyspace: [`Kv`] over one engine of a store.
+
+use std::sync::Arc;
+
+use super::keyspace_snapshot::KeyspaceSnapshot;
+use super::pinned_views::PinnedViews;
+use crate::engine::{EngineStats, Front, VerifyReport};
+use crate::error::Result;
+use crate::kv::{Batch, Kv, KvRead, Scan, check_op, read_once};
+use crate::options::{Durability, EngineKind};
+use crate::store::{Change, OpenKeyspace, Store};
+use crate::trace::Hook;
+use crate::types::{KeyBounds, KeyRange, Op, Value};
+
+/// An ordered map of byte strings in a store, on the engine that it was created with.
+///
+/// A handle is cheap to clone and may be used from any thread; it keeps the store open. Made by
+/// [`Db::keyspace`](crate::Db::keyspace); used through [`KvRead`] and [`Kv`].
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    store: Arc<Store>,
+    open: Arc<OpenKeyspace>,
+    durability: Durability,
+}
+
+impl Keyspace {
+    pub(crate) fn new(store: Arc<Store>, open: Arc<OpenKeyspace>) -> Self {
+        let durability = store.parts.options.durability;
+        Self {
+            store,
+            open,
+            durability,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.open.name
+    }
+
+    /// Its number; never used twice within a store.
+    pub fn id(&self) -> u32 {
+        self.open.id.0
+    }
+
+    /// Its engine.
+    pub fn engine(&self) -> EngineKind {
+        self.open.options.engine
+    }
+
+    /// A handle whose single operations (put, delete, range delete) commit with `durability`.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Self {
+        Self {
+            durability,
+            ..self.clone()
+        }
+    }
+
+    /// Brings the files into their best shape, on the calling thread: an LSM is merged into its
+    /// bottom level, a B-tree gives free pages back to the file system.
+    pub fn compact(&self) -> Result<()> {
+        self.check_use()?;
+        self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.compact(Some(self.open.id));
+        }
+        self.open.engine.compact()?;
+        self.store.parts.hub.progressed();
+        Ok(())
+    }
+
+    /// Reads everything in the keyspace and checks every structural invariant. An `Err` is trouble
+    /// with reading; damage is reported in the list.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.check_use()?;
+        self.open.engine.verify()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(crate) fn open(&self) -> &Arc<OpenKeyspace> {
+        &self.open
+    }
+
+    #[inline]
+    fn check_use(&self) -> Result<()> {
+        self.store.parts.check_open()?;
+        self.open.check_alive()
+    }
+
+    /// What reads are recorded with, if they are.
+    #[inline]
+    fn hook(&self) -> Option<Hook<'_>> {
+        let recorder = self.store.parts.recorder.as_ref()?;
+        Some(recorder.hook(self.open.id, false))
+    }
+
+    fn commit_one(&self, op: Op<'_>) -> Result<()> {
+        check_op(&op)?;
+        self.store.parts.commit(
+            Change::One {
+                keyspace: &self.open,
+                op,
+            },
+            self.durability,
+        )
+    }
+
+    fn scan(&self, range: KeyRange) -> Scan {
+        let observer = self.hook().and_then(|hook| hook.scan(&range));
+        let view = self.check_use().and_then(|()| self.open.engine.view());
+        Scan::new(view, range).observed_by(observer)
+    }
+}
+
+impl KvRead for Keyspace {
+    fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check_use()?;
+        let key = key.as_ref();
+        let value = self.open.engine.get_value(key)?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, value.as_ref().map(|value| value.len()));
+        }
+        Ok(value)
+    }
+
+    fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check_use()?;
+        let key = key.as_ref();
+        let found = read_once(read, |visit| self.open.engine.get(key, visit))?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
+        }
+        Ok(found.map(|(result, _)| result))
+    }
+
+    fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check_use()?;
+        let key = key.as_ref();
+        let found = self.open.engine.get(key, &mut |_| ())?;
+        if let Some(hook) = self.hook() {
+            hook.contains(key, found);
+        }
+        Ok(found)
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.check_use()?;
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let values = self.open.engine.multi_get(&keys)?;
+        if let Some(hook) = self.hook() {
+            hook.multi_get(&keys, &values);
+        }
+        Ok(values)
+    }
+
+    fn range(&self, bounds: impl KeyBounds) -> Scan {
+        self.scan(KeyRange::new(&bounds))
+    }
+
+    fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.scan(KeyRange::prefix(prefix.as_ref()))
+    }
+}
+
+impl Kv for Keyspace {
+    type Snapshot = KeyspaceSnapshot;
+
+    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.commit_one(Op::Put {
+            key: key.as_ref(),
+            value: value.as_ref(),
+        })
+    }
+
+    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.commit_one(Op::Delete { key: key.as_ref() })
+    }
+
+    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
+        let range = KeyRange::new(&bounds);
+        if range.is_empty() {
+            return self.check_use();
+        }
+        self.commit_one(Op::DeleteRange {
+            start: &range.start,
+            end: range.end.as_deref(),
+        })
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
+        let parts = vec![(Arc::clone(&self.open), batch)];
+        self.store.parts.commit(Change::Many(parts), durability)
+    }
+
+    fn snapshot(&self) -> KeyspaceSnapshot {
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.snapshot(Some(self.open.id));
+        }
+        let views = PinnedViews::of_one(&self.store, &self.open);
+        KeyspaceSnapshot::new(views, self.open.id)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.check_use()?;
+        self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.flush(Some(self.open.id));
+        }
+        self.open.engine.flush()?;
+        self.store.parts.hub.progressed();
+        Ok(())
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.open.engine.stats()
+    }
+}

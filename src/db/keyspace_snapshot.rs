@@ -1,0 +1,223 @@
+//! Snapshots of one keyspace.
+
+use std::sync::Arc;
+
+use super::pinned_views::PinnedViews;
+use crate::engine::{Cursor, Entry, ReadView};
+use crate::error::Result;
+use crate::kv::{KvRead, Scan, read_once};
+use crate::trace::Hook;
+use crate::types::{KeyBounds, KeyRange, KeyspaceId, Value};
+
+/// A [`Snapshot`](crate::Snapshot) of one keyspace: [`KvRead`] as of its moment.
+#[derive(Debug, Clone)]
+pub struct KeyspaceSnapshot {
+    /// `None` for a keyspace that did not exist yet: it is empty.
+    view: Option<Arc<dyn ReadView>>,
+    id: KeyspaceId,
+    views: PinnedViews,
+}
+
+impl KeyspaceSnapshot {
+    /// The view of one keyspace among `views`.
+    pub(crate) fn new(views: PinnedViews, keyspace: KeyspaceId) -> Self {
+        Self {
+            view: views.view(keyspace).cloned(),
+            id: keyspace,
+            views,
+        }
+    }
+
+    fn scan(&self, range: KeyRange) -> Scan {
+        let observer = self.hook().and_then(|hook| hook.scan(&range));
+        let view: Arc<dyn ReadView> = Arc::new(self.clone());
+        Scan::new(Ok(view), range).observed_by(observer)
+    }
+
+    fn value(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.view
+            .as_ref()
+            .map_or(Ok(None), |view| view.get_value(key))
+    }
+
+    /// What reads are recorded with, if they are.
+    #[inline]
+    fn hook(&self) -> Option<Hook<'_>> {
+        Some(
+            self.views
+                .store()
+                .parts
+                .recorder
+                .as_ref()?
+                .hook(self.id, true),
+        )
+    }
+}
+
+/// A scan over a snapshot keeps the snapshot registered: it holds this view, not the engine's.
+impl ReadView for KeyspaceSnapshot {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.view
+            .as_ref()
+            .map_or(Ok(false), |view| view.get(key, read))
+    }
+
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+        match &self.view {
+            Some(view) => {
+                let cursor = Arc::clone(view).cursor();
+                Box::new(HoldingCursor {
+                    cursor,
+                    _views: self.views.clone(),
+                })
+            }
+            None => Box::new(NoEntries),
+        }
+    }
+}
+
+/// A cursor that keeps its snapshot registered.
+struct HoldingCursor {
+    cursor: Box<dyn Cursor>,
+    _views: PinnedViews,
+}
+
+impl Cursor for HoldingCursor {
+    fn seek_first(&mut self) -> Result<()> {
+        self.cursor.seek_first()
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        self.cursor.seek_last()
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.cursor.seek(key)
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.cursor.seek_before(key)
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.cursor.next()
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        self.cursor.prev()
+    }
+
+    fn is_valid(&self) -> bool {
+        self.cursor.is_valid()
+    }
+
+    fn key(&self) -> &[u8] {
+        self.cursor.key()
+    }
+
+    fn entry(&mut self) -> Result<Entry<'_>> {
+        self.cursor.entry()
+    }
+
+    fn next_below(&mut self, end: Option<&[u8]>) -> Result<Option<Entry<'_>>> {
+        self.cursor.next_below(end)
+    }
+
+    fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.cursor.prev_from(start)
+    }
+}
+
+/// The cursor of an empty keyspace.
+struct NoEntries;
+
+impl Cursor for NoEntries {
+    fn seek_first(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn seek(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn seek_before(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_valid(&self) -> bool {
+        false
+    }
+
+    fn key(&self) -> &[u8] {
+        &[]
+    }
+
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        Ok((&[], &[]))
+    }
+}
+
+impl KvRead for KeyspaceSnapshot {
+    fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let key = key.as_ref();
+        let value = self.value(key)?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, value.as_ref().map(|value| value.len()));
+        }
+        Ok(value)
+    }
+
+    fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let key = key.as_ref();
+        let found = read_once(read, |visit| ReadView::get(self, key, visit))?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
+        }
+        Ok(found.map(|(result, _)| result))
+    }
+
+    fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        let found = ReadView::get(self, key, &mut |_| ())?;
+        if let Some(hook) = self.hook() {
+            hook.contains(key, found);
+        }
+        Ok(found)
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let values: Vec<_> = keys
+            .iter()
+            .map(|key| self.value(key))
+            .collect::<Result<_>>()?;
+        if let Some(hook) = self.hook() {
+            hook.multi_get(&keys, &values);
+        }
+        Ok(values)
+    }
+
+    fn range(&self, bounds: impl KeyBounds) -> Scan {
+        self.scan(KeyRange::new(&bounds))
+    }
+
+    fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.scan(KeyRange::prefix(prefix.as_ref()))
+    }
+}

@@ -1,0 +1,323 @@
+//! The store: a thin handle that owns the parts.
+
+mod keyspace;
+mod keyspace_snapshot;
+mod pinned_views;
+mod snapshot;
+mod write_batch;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::{Front, VerifyReport};
+use crate::error::{Error, Result};
+use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
+use crate::store;
+use crate::store::{CatalogEntry, Change, DbStats, Store, check_name, make_keyspace};
+use crate::trace::RecordingStats;
+use crate::types::{KeyspaceId, MAX_KEYSPACES};
+use crate::util::mutants::planted;
+
+pub use keyspace::Keyspace;
+pub use keyspace_snapshot::KeyspaceSnapshot;
+pub use snapshot::Snapshot;
+pub use write_batch::WriteBatch;
+
+/// A store: a directory with a log and any number of keyspaces, each on the engine of its choice.
+///
+/// A handle is cheap to clone and may be used from any thread. The store closes when the last
+/// handle (of the store, a keyspace or a snapshot) is dropped; nothing that was committed is lost
+/// then, whatever its durability. [`Db::close`] does the same and reports errors.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("my.db");
+/// use hedgerow::{Db, Durability, EngineKind, Kv, KvRead};
+///
+/// let db = Db::open(&path)?;
+/// let users = db.keyspace("users", EngineKind::BTree)?;
+/// let events = db.keyspace("events", EngineKind::Lsm)?;
+///
+/// users.put(b"ada", b"1815")?;
+/// assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+///
+/// // One atomic commit across both engines.
+/// let mut batch = db.batch();
+/// batch.put(&users, b"bob", b"1970");
+/// batch.delete_range(&events, "2020"..);
+/// db.write(batch, Durability::Sync)?;
+///
+/// // Consistent over all keyspaces.
+/// let snapshot = db.snapshot();
+/// for item in snapshot.range(&users, "a".."c") {
+///     let (key, value) = item?;
+///     println!("{key:?} = {value:?}");
+/// }
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Db {
+    store: Arc<Store>,
+}
+
+/// A keyspace as listed by [`Db::keyspaces`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyspaceInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number; never used twice within a store.
+    pub id: u32,
+    /// Its engine.
+    pub engine: EngineKind,
+}
+
+impl Options {
+    /// Opens the store in directory `path` with these options.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("my.db");
+    /// use hedgerow::{Durability, Options};
+    /// let db = Options::new().durability(Durability::Buffered).open(&path)?;
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        Db::open_with(path, self)
+    }
+}
+
+impl Db {
+    /// Opens the store in directory `path`, creating it if there is none, with default
+    /// [`Options`].
+    ///
+    /// Recovers what was committed before a crash; there is no separate repair.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if the store is open elsewhere, [`Error::Corruption`] if a file is
+    /// damaged, [`Error::UnsupportedFormat`] if it is of another format version,
+    /// [`Error::InvalidArgument`] if the directory holds something else.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Options::default())
+    }
+
+    /// Opens the store in directory `path` with `options`. See [`Db::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        Ok(Self {
+            store: store::open(path.as_ref(), options)?,
+        })
+    }
+
+    /// The keyspace `name`, created on `engine` with default options if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if it exists on the other engine, or the name is empty, longer
+    /// than 255 bytes, or holds control characters.
+    pub fn keyspace(&self, name: &str, engine: EngineKind) -> Result<Keyspace> {
+        self.keyspace_with(name, KeyspaceOptions::new(engine))
+    }
+
+    /// The keyspace `name`, created with `options` if there is none. An existing keyspace keeps
+    /// the options it was created with; only its engine is compared.
+    pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        check_name(name)?;
+        options.check()?;
+        let parts = &self.store.parts;
+        parts.check_open()?;
+        let mut catalog = parts.catalog.lock();
+        if let Some(open) = parts.registry.by_name(name) {
+            if open.options.engine != options.engine {
+                return Err(Error::invalid(format!(
+                    "keyspace {name:?} exists with engine {}, not {}",
+                    open.options.engine, options.engine
+                )));
+            }
+            return Ok(Keyspace::new(Arc::clone(&self.store), open));
+        }
+        parts.writable()?;
+        parts.hub.check_writable()?;
+        if catalog.entries.len() >= MAX_KEYSPACES {
+            return Err(Error::invalid(format!(
+                "a store has at most {MAX_KEYSPACES} keyspaces"
+            )));
+        }
+        let id = KeyspaceId(catalog.next_id);
+        let entry = CatalogEntry {
+            id,
+            name: name.to_owned(),
+            options,
+        };
+        let made = make_keyspace(parts, &mut catalog, entry)?;
+        Ok(Keyspace::new(Arc::clone(&self.store), made))
+    }
+
+    /// The keyspace `name`, if there is one.
+    pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
+        self.store.parts.check_open()?;
+        let open = self.store.parts.registry.by_name(name);
+        Ok(open.map(|open| Keyspace::new(Arc::clone(&self.store), open)))
+    }
+
+    /// All keyspaces, in the order of their creation.
+    pub fn keyspaces(&self) -> Vec<KeyspaceInfo> {
+        let all = self.store.parts.registry.all();
+        all.iter()
+            .map(|open| KeyspaceInfo {
+                name: open.name.clone(),
+                id: open.id.0,
+                engine: open.options.engine,
+            })
+            .collect()
+    }
+
+    /// Removes the keyspace `name` with everything in it. Its files go when the last
+    /// handle, scan or snapshot that uses it does; handles of it fail with
+    /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
+    ///
+    /// After an error the keyspace is there as before. If even putting the old catalogue back failed,
+    /// it is unknown until the store is reopened whether the keyspace is gone, and the store takes no
+    /// more writes, as after a failed sync of the log.
+    pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        let parts = &self.store.parts;
+        parts.writable()?;
+        parts.hub.check_writable()?;
+        let mut catalog = parts.catalog.lock();
+        let Some(open) = parts.registry.by_name(name) else {
+            return Err(Error::NoSuchKeyspace {
+                name: name.to_owned(),
+            });
+        };
+        let mut listed = catalog.clone();
+        listed.entries.retain(|entry| entry.id != open.id);
+        if planted("keyspace-removed-before-it-is-unlisted") {
+            open.mark_dropped();
+            parts.registry.remove(open.id);
+            drop(open);
+            listed.store(&*parts.options.fs, &parts.dir)?;
+            *catalog = listed;
+            return Ok(());
+        }
+        catalog.replace(listed, &*parts.options.fs, &parts.dir, |error| {
+            parts.hub.fail(error);
+        })?;
+        open.mark_dropped();
+        parts.registry.remove(open.id);
+        parts.hub.progressed();
+        Ok(())
+    }
+
+    /// An empty batch for [`Db::write`].
+    pub fn batch(&self) -> WriteBatch {
+        WriteBatch::new()
+    }
+
+    /// Commits all operations of `batch`, or none, whatever the engines of its keyspaces.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if a limit was exceeded or a keyspace belongs to another store;
+    /// nothing is written then.
+    pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
+        let parts = batch.into_parts(&self.store)?;
+        self.store.parts.commit(Change::Many(parts), durability)
+    }
+
+    /// An immutable view of all keyspaces at this moment, consistent across them.
+    pub fn snapshot(&self) -> Snapshot {
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.snapshot(None);
+        }
+        Snapshot::new(&self.store)
+    }
+
+    /// Returns when every commit so far would survive a power loss.
+    pub fn sync(&self) -> Result<()> {
+        self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.sync();
+        }
+        self.store.parts.hub.sync_log()
+    }
+
+    /// Brings everything committed so far into the engines' own files, durably: memtables into
+    /// tables, dirty pages into the page file. Makes the next open faster; nothing needs it.
+    pub fn flush(&self) -> Result<()> {
+        self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.flush(None);
+        }
+        for open in self.store.parts.registry.all().iter() {
+            open.engine.flush()?;
+        }
+        self.store.parts.hub.progressed();
+        Ok(())
+    }
+
+    /// Brings all files into their best shape. See [`Keyspace::compact`].
+    pub fn compact(&self) -> Result<()> {
+        self.store.parts.writable()?;
+        if let Some(recorder) = &self.store.parts.recorder {
+            recorder.compact(None);
+        }
+        for open in self.store.parts.registry.all().iter() {
+            open.engine.compact()?;
+        }
+        self.store.parts.hub.progressed();
+        Ok(())
+    }
+
+    /// Returns when no flush, checkpoint or compaction is due or running: when the store has
+    /// paid its debts.
+    pub fn wait_idle(&self) -> Result<()> {
+        self.store.parts.writable()?;
+        self.store.parts.wait_idle()
+    }
+
+    /// Does one unit of background work on the calling thread; false if none is due. For stores
+    /// opened with [`Options::background_threads`] 0, where nobody else does it.
+    pub fn run_background_once(&self) -> Result<bool> {
+        self.store.parts.writable()?;
+        self.store.parts.run_background_once()
+    }
+
+    /// Reads everything and checks every structural invariant. An `Err` is trouble with
+    /// reading; damage is reported in the list.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.store.parts.check_open()?;
+        let mut report = VerifyReport::default();
+        for open in self.store.parts.registry.all().iter() {
+            let mut part = open.engine.verify()?;
+            for problem in &mut part.problems {
+                *problem = format!("keyspace {:?}: {problem}", open.name);
+            }
+            report.merge(part);
+        }
+        self.store.parts.verify_own_files(&mut report)?;
+        Ok(report)
+    }
+
+    /// Figures about the store and its keyspaces, now.
+    pub fn stats(&self) -> DbStats {
+        self.store.parts.stats()
+    }
+
+    /// Figures about the trace that is being recorded; `None` in a store that records none.
+    pub fn recording(&self) -> Option<RecordingStats> {
+        let recorder = self.store.parts.recorder.as_ref()?;
+        Some(recorder.stats())
+    }
+
+    /// The directory of the store.
+    pub fn path(&self) -> &Path {
+        &self.store.parts.dir
+    }
+
+    /// Closes the store for all handles: stops background work, makes every commit durable,
+    /// releases the lock. Later use of any handle fails with [`Error::Closed`]; scans and snapshots
+    /// that were taken before can still be read.
+    pub fn close(&self) -> Result<()> {
+        self.store.close()
+    }
+}

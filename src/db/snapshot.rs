@@ -1,0 +1,59 @@
+//! Snapshots: immutable views, consistent over keyspaces and engines.
+
+use std::sync::Arc;
+
+use super::keyspace::Keyspace;
+use super::keyspace_snapshot::KeyspaceSnapshot;
+use super::pinned_views::PinnedViews;
+use crate::error::Result;
+use crate::kv::{KvRead, Scan};
+use crate::store::Store;
+use crate::types::{KeyBounds, SeqNo, Value};
+
+/// An immutable view of all keyspaces of a store at one moment.
+///
+/// Cheap to take and to clone, and may be used from any thread. While it lives, the engines keep
+/// the old versions, files and pages that it can see; drop it when it is no longer needed
+/// ([`DbStats::oldest_snapshot_age_ops`](crate::DbStats) shows forgotten ones).
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    views: PinnedViews,
+}
+
+impl Snapshot {
+    pub(crate) fn new(store: &Arc<Store>) -> Self {
+        Self {
+            views: PinnedViews::of_all(store),
+        }
+    }
+
+    /// The moment: everything up to this sequence number is visible.
+    pub fn seq(&self) -> SeqNo {
+        self.views.seq()
+    }
+
+    /// This snapshot's view of `keyspace`. A keyspace that was created later is empty.
+    pub fn keyspace(&self, keyspace: &Keyspace) -> KeyspaceSnapshot {
+        KeyspaceSnapshot::new(self.views.clone(), keyspace.open().id)
+    }
+
+    /// As [`KvRead::get`] on a keyspace of the snapshot.
+    pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        KvRead::get(&self.keyspace(keyspace), key)
+    }
+
+    /// As [`KvRead::range`] on a keyspace of the snapshot.
+    pub fn range(&self, keyspace: &Keyspace, bounds: impl KeyBounds) -> Scan {
+        self.keyspace(keyspace).range(bounds)
+    }
+
+    /// As [`KvRead::prefix`] on a keyspace of the snapshot.
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Scan {
+        self.keyspace(keyspace).prefix(prefix)
+    }
+
+    /// As [`KvRead::iter`] on a keyspace of the snapshot.
+    pub fn iter(&self, keyspace: &Keyspace) -> Scan {
+        self.keyspace(keyspace).iter()
+    }
+}

@@ -1,0 +1,81 @@
+//! Batches over several keyspaces.
+
+use std::sync::Arc;
+
+use super::keyspace::Keyspace;
+use crate::error::{Error, Result};
+use crate::kv::Batch;
+use crate::store::{OpenKeyspace, Store};
+use crate::types::KeyBounds;
+
+/// Operations on any number of keyspaces, of either engine, that are committed together by
+/// [`Db::write`](crate::Db::write).
+///
+/// Later operations on a keyspace win over earlier ones. Limits are checked as operations are
+/// added and reported when the batch is written; nothing is written then.
+#[derive(Debug, Clone, Default)]
+pub struct WriteBatch {
+    /// One part for each keyspace, in the order of their first use.
+    parts: Vec<(Keyspace, Batch)>,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to `value` in `keyspace`.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.part(keyspace).put(key, value);
+    }
+
+    /// Removes `key`, which may be absent, from `keyspace`.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.part(keyspace).delete(key);
+    }
+
+    /// Removes every key in `bounds` from `keyspace`. Empty or inverted bounds remove nothing.
+    pub fn delete_range(&mut self, keyspace: &Keyspace, bounds: impl KeyBounds) {
+        self.part(keyspace).delete_range(bounds);
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|(_, batch)| batch.len()).sum()
+    }
+
+    /// True if there are no operations.
+    pub fn is_empty(&self) -> bool {
+        self.parts.iter().all(|(_, batch)| batch.is_empty())
+    }
+
+    /// Encoded length, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.parts.iter().map(|(_, batch)| batch.len_bytes()).sum()
+    }
+
+    fn part(&mut self, keyspace: &Keyspace) -> &mut Batch {
+        // Batches touch few keyspaces, and mostly the same one again.
+        let same = |(other, _): &(Keyspace, Batch)| Arc::ptr_eq(other.open(), keyspace.open());
+        let at = self.parts.iter().rposition(same).unwrap_or_else(|| {
+            self.parts.push((keyspace.clone(), Batch::new()));
+            self.parts.len() - 1
+        });
+        &mut self.parts[at].1
+    }
+
+    /// The parts, if all keyspaces belong to `store`.
+    pub(crate) fn into_parts(self, store: &Arc<Store>) -> Result<Vec<(Arc<OpenKeyspace>, Batch)>> {
+        let part = |(keyspace, batch): (Keyspace, Batch)| {
+            if !Arc::ptr_eq(keyspace.store(), store) {
+                return Err(Error::invalid(format!(
+                    "keyspace {:?} belongs to another store",
+                    keyspace.name()
+                )));
+            }
+            Ok((Arc::clone(keyspace.open()), batch))
+        };
+        self.parts.into_iter().map(part).collect()
+    }
+}

@@ -1,0 +1,72 @@
+//! Views and cursors: how an engine is read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::types::{Value, is_from};
+
+/// An immutable view of one keyspace. Holding one keeps the files it needs.
+pub(crate) trait ReadView: fmt::Debug + Send + Sync {
+    /// As [`Engine::get`].
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool>;
+
+    /// As [`Engine::get_value`].
+    fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        let mut value = None;
+        self.get(key, &mut |bytes| value = Some(Value::copy_from(bytes)))?;
+        Ok(value)
+    }
+
+    /// A cursor over the view, positioned nowhere.
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor>;
+}
+
+/// A position in a [`ReadView`].
+///
+/// A cursor stands on an entry or nowhere ([`Cursor::is_valid`]). After an
+/// error it stands nowhere. `next` and `prev` may be mixed freely, and are only
+/// called on a valid cursor.
+pub(crate) trait Cursor: Send {
+    /// Goes to the first entry.
+    fn seek_first(&mut self) -> Result<()>;
+    /// Goes to the last entry.
+    fn seek_last(&mut self) -> Result<()>;
+    /// Goes to the first entry whose key is `>= key`.
+    fn seek(&mut self, key: &[u8]) -> Result<()>;
+    /// Goes to the last entry whose key is `< key`.
+    fn seek_before(&mut self, key: &[u8]) -> Result<()>;
+    /// Goes to the next entry in key order.
+    fn next(&mut self) -> Result<()>;
+    /// Goes to the previous entry in key order.
+    fn prev(&mut self) -> Result<()>;
+    /// True if the cursor stands on an entry.
+    fn is_valid(&self) -> bool;
+    /// The key of the entry. Only on a valid cursor.
+    fn key(&self) -> &[u8];
+    /// The key and the value of the entry. Only on a valid cursor. May read: a large
+    /// value is loaded when it is asked for.
+    fn entry(&mut self) -> Result<Entry<'_>>;
+
+    /// Goes to the next entry and lends it; `None` if there is none, or if its key is not below
+    /// `end`. All that a step of a scan takes, in one call.
+    fn next_below(&mut self, end: Option<&[u8]>) -> Result<Option<Entry<'_>>> {
+        self.next()?;
+        if !self.is_valid() || end.is_some_and(|end| self.key() >= end) {
+            return Ok(None);
+        }
+        self.entry().map(Some)
+    }
+
+    /// Goes to the previous entry and lends it; `None` if there is none, or if its key is below `start`.
+    fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.prev()?;
+        if !self.is_valid() || !is_from(self.key(), start) {
+            return Ok(None);
+        }
+        self.entry().map(Some)
+    }
+}
+
+/// A key and its value, lent.
+pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);

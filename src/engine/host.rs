@@ -1,0 +1,57 @@
+//! What an engine is given, and what it may ask of its host.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::snapshot_tracker::Visibility;
+use crate::cache::BlockCache;
+use crate::error::Result;
+use crate::fs::Fs;
+use crate::options::{KeyspaceOptions, MemtableKind};
+use crate::types::{KeyspaceId, SeqNo};
+
+/// What an engine is given when it is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineContext {
+    /// The file system.
+    pub(crate) fs: Arc<dyn Fs>,
+    /// The keyspace's own directory. It exists, and nobody else writes to it.
+    pub(crate) dir: PathBuf,
+    /// Random number of the store; seeds every checksum, so that files of
+    /// another store are told apart.
+    pub(crate) store_id: u64,
+    /// Number of the keyspace; seeds every checksum too.
+    pub(crate) keyspace: KeyspaceId,
+    /// What is published, and which snapshots live.
+    pub(crate) visibility: Arc<Visibility>,
+    /// The store's one cache of blocks and pages.
+    pub(crate) cache: Arc<BlockCache>,
+    /// How the keyspace was configured.
+    pub(crate) options: KeyspaceOptions,
+    /// Index of an LSM's memtables.
+    pub(crate) memtable: MemtableKind,
+    /// Use memory maps for reading where the file system has them.
+    pub(crate) use_mmap: bool,
+    /// No file may be created, changed or removed; `apply` still works, in memory.
+    pub(crate) read_only: bool,
+    /// What the keyspace must have persisted: the log may lack operations up to here. An engine that finds less
+    /// in its files has lost something, and says so before it changes anything.
+    pub(crate) floor: SeqNo,
+    /// What the engine may ask of the front.
+    pub(crate) front: Arc<dyn Front>,
+}
+
+/// What an engine may ask of the front.
+pub(crate) trait Front: fmt::Debug + Send + Sync {
+    /// Returns once every operation up to `seq` would survive a power loss (E3).
+    fn make_durable(&self, seq: SeqNo) -> Result<()>;
+
+    /// Background work has become due. Must be cheap: it is called on the
+    /// write path.
+    fn wake(&self);
+
+    /// `persisted_seq` has risen or pressure has fallen: log segments may be
+    /// let go and waiting writers may go on.
+    fn progressed(&self);
+}

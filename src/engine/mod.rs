@@ -1,0 +1,128 @@
+//! The contract that both engines keep, and nothing more.
+//!
+//! An engine is an ordered map that is fed operations in commit order and
+//! persists them in its own time. It never sees the log: the front sequences a
+//! batch, logs it, calls [`Engine::apply`], and publishes. Recovery calls the
+//! same `apply`.
+//!
+//! # Laws
+//!
+//! - **E1 order.** `apply` is called by one thread at a time, with rising
+//!   sequence numbers.
+//! - **E2 prefix.** An engine persists a prefix of what it was given: after a
+//!   crash it holds exactly the operations up to [`Engine::persisted_seq`].
+//! - **E3 log first.** Before an engine makes operations up to `s` durable, it calls
+//!   [`EngineContext::make_durable`]`(s)`. Otherwise a power loss could keep an
+//!   operation here and lose an earlier one, of another keyspace, from the log.
+//! - **E4 visibility.** A read sees all operations up to some published sequence
+//!   number, and none above it. Reads without a snapshot see at least everything that was
+//!   published when they began.
+//! - **E5 no waiting.** Taking a view or reading from memory never waits for I/O
+//!   done by another thread.
+//! - **E6 apply needs no disk** in the usual case: [`Engine::prepare`] runs first,
+//!   outside every lock, and brings in what `apply` will touch. An error from
+//!   `apply` is fatal to writing: the front turns the store read-only.
+
+mod cursor;
+mod host;
+mod snapshot_tracker;
+mod stats;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::types::{SeqNo, SequencedOp, Value};
+
+pub(crate) use cursor::{Cursor, Entry, ReadView};
+pub(crate) use host::{EngineContext, Front};
+pub(crate) use snapshot_tracker::{LiveSnapshots, Visibility};
+pub use stats::{EngineStats, LevelStats, VerifyReport};
+
+/// Kinds of background work, in order of urgency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Work {
+    /// Persist what is in memory: a memtable flush or a checkpoint.
+    Flush,
+    /// Rewrite what is on disk: a compaction, giving back free pages.
+    Compact,
+}
+
+/// How far behind the background work is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pressure {
+    /// Not behind.
+    None,
+    /// Behind: writers should be slowed, the more the closer to 1.
+    Slow(f64),
+    /// Out of room: writers must wait until background work catches up. That work
+    /// never needs another write to make progress.
+    Stop,
+}
+
+/// An ordered map that persists a prefix of the operations it is given.
+pub(crate) trait Engine: fmt::Debug + Send + Sync {
+    /// Brings into memory what applying `ops` will touch, and reports damage or I/O
+    /// errors while nothing has been logged yet. Called without locks, by any
+    /// thread, concurrently with everything.
+    fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
+
+    /// Applies the operations of one batch (E1). Not visible to reads until the
+    /// front publishes the batch's last sequence number (E4).
+    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
+
+    /// Everything up to here is durable in the engine's own files (E2).
+    fn persisted_seq(&self) -> SeqNo;
+
+    /// The first applied operation that is not durable in the engine's own
+    /// files; `None` if there is none, so an idle keyspace pins no log.
+    fn oldest_unpersisted(&self) -> Option<SeqNo>;
+
+    /// Calls `read` with the value of `key` and returns true, or returns false.
+    /// `read` is called at most once.
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool>;
+
+    /// The value of `key`.
+    fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        let mut value = None;
+        self.get(key, &mut |bytes| value = Some(Value::copy_from(bytes)))?;
+        Ok(value)
+    }
+
+    /// The values of `keys`, in their order. All from one moment.
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>>;
+
+    /// An immutable view of everything published, for a scan.
+    fn view(&self) -> Result<Arc<dyn ReadView>>;
+
+    /// An immutable view at `seq`, which is the sequence number published at
+    /// this moment. Called while no `apply` runs and after `seq` was registered
+    /// with [`Visibility`]; the registration ends after the view is dropped.
+    /// Must not wait for I/O.
+    fn snapshot_view(&self, seq: SeqNo) -> Arc<dyn ReadView>;
+
+    /// Makes everything applied so far durable in the engine's own files. Runs on the
+    /// calling thread; background work for the same thing waits or is waited for.
+    fn flush(&self) -> Result<()>;
+
+    /// The most urgent background work that is due, if any.
+    fn work_due(&self) -> Option<Work>;
+
+    /// Does one unit of background work of that kind, if due; returns whether there was
+    /// anything to do. Safe to call from several threads.
+    fn run_once(&self, work: Work) -> Result<bool>;
+
+    /// Brings the files into their best shape: everything flushed, an LSM compacted
+    /// to its bottom level, a B-tree's free pages given back to the file system.
+    fn compact(&self) -> Result<()>;
+
+    /// How far background work is behind. Cheap: called for every commit.
+    fn pressure(&self) -> Pressure;
+
+    /// Figures about the engine, now.
+    fn stats(&self) -> EngineStats;
+
+    /// Checks every structural invariant of what is on disk and in memory, reading
+    /// everything. An `Err` is I/O trouble; damage is reported in the list.
+    fn verify(&self) -> Result<VerifyReport>;
+}

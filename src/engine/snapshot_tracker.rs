@@ -1,0 +1,119 @@
+//! Which operations can be seen, and by whom.
+//!
+//! The front *publishes* a sequence number when every operation up to it has
+//! been applied; a read without a snapshot sees what was published when it
+//! began. A snapshot registers the number that it reads at, so that engines
+//! keep what it can see.
+//!
+//! A snapshot's number is taken and registered in one critical section, and [`Visibility::live`]
+//! answers from the same one. Hence: any snapshot that is missing from an
+//! answer will have a number at or above the `published` in that answer.
+
+use std::collections::BTreeMap;
+
+use crate::types::SeqNo;
+use crate::util::sync::Mutex;
+use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Published sequence number and live snapshots of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Visibility {
+    published: CacheLine<AtomicU64>,
+    /// What was applied above `published` will never be published.
+    abandoned: AtomicBool,
+    /// Live snapshots: sequence number and how many read at it.
+    snapshots: Mutex<BTreeMap<SeqNo, usize>>,
+}
+
+/// Keeps the word that every reader loads away from words that writers change.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct CacheLine<T>(T);
+
+/// The sequence numbers that reads may use, now and later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveSnapshots {
+    /// Numbers of live snapshots, rising, without repetition.
+    pub(crate) snapshots: Vec<SeqNo>,
+    /// Published at the moment of asking; later snapshots have this number or a higher one.
+    pub(crate) published: SeqNo,
+}
+
+impl Visibility {
+    /// Everything up to `seq` has been applied. Called in commit order only.
+    pub(crate) fn publish(&self, seq: SeqNo) {
+        self.published.0.store(seq.0, Ordering::Release);
+    }
+
+    /// The last published sequence number.
+    #[inline]
+    pub(crate) fn published(&self) -> SeqNo {
+        SeqNo(self.published.0.load(Ordering::Acquire))
+    }
+
+    /// A change was applied in part and will never be published: nobody may wait for it.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// True after [`Visibility::abandon`].
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Registers a snapshot at the published sequence number and returns it. The caller
+    /// must keep commits from publishing meanwhile if views are taken with it.
+    pub(crate) fn register(&self) -> SeqNo {
+        let mut snapshots = self.snapshots.lock();
+        let seq = self.published();
+        *snapshots.entry(seq).or_insert(0) += 1;
+        seq
+    }
+
+    /// Ends a registration.
+    pub(crate) fn unregister(&self, seq: SeqNo) {
+        let mut snapshots = self.snapshots.lock();
+        match snapshots.get_mut(&seq) {
+            Some(1) => {
+                snapshots.remove(&seq);
+            }
+            Some(count) => *count -= 1,
+            None => debug_assert!(false, "snapshot {seq} was not registered"),
+        }
+    }
+
+    /// Everything that reads may still use.
+    pub(crate) fn live(&self) -> LiveSnapshots {
+        let snapshots = self.snapshots.lock();
+        LiveSnapshots {
+            snapshots: snapshots.keys().copied().collect(),
+            published: self.published(),
+        }
+    }
+
+    /// The oldest live snapshot, if any, and how many live.
+    pub(crate) fn oldest(&self) -> (Option<SeqNo>, usize) {
+        let snapshots = self.snapshots.lock();
+        (snapshots.keys().next().copied(), snapshots.values().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_counted() {
+        let visibility = Visibility::default();
+        visibility.publish(SeqNo(5));
+        let a = visibility.register();
+        let b = visibility.register();
+        visibility.publish(SeqNo(9));
+        let c = visibility.register();
+        assert_eq!((a, b, c), (SeqNo(5), SeqNo(5), SeqNo(9)));
+        visibility.unregister(a);
+        assert_eq!(visibility.live().snapshots, [SeqNo(5), SeqNo(9)]);
+        visibility.unregister(b);
+        assert_eq!(visibility.oldest(), (Some(SeqNo(9)), 1));
+    }
+}

@@ -1,0 +1,73 @@
+//! Figures about an engine, and what a verification found.
+
+/// Figures about one keyspace.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Bytes of the keyspace's files.
+    pub disk_bytes: u64,
+    /// Bytes of file space that holds nothing and will be reused.
+    pub free_bytes: u64,
+    /// Bytes of memory in memtables or dirty pages.
+    pub write_buffer_bytes: u64,
+    /// Bytes of memory pinned by indexes, filters and inner pages.
+    pub pinned_bytes: u64,
+    /// Approximate number of entries; exact after `compact`.
+    pub entries_estimate: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Bytes written by flushes or checkpoints since open.
+    pub flush_bytes_written: u64,
+    /// Bytes written by compactions since open.
+    pub compaction_bytes_written: u64,
+    /// Flushes or checkpoints done since open.
+    pub flushes: u64,
+    /// Compactions done since open.
+    pub compactions: u64,
+    /// Blocks or pages read by lookups and scans since open, from map, cache or file.
+    pub blocks_read: u64,
+    /// LSM: tables per level, from level 0. B-tree: pages per level, from the root;
+    /// empty while unknown.
+    pub levels: Vec<LevelStats>,
+    /// B-tree: height of the tree in pages; 0 for an LSM.
+    pub height: u32,
+}
+
+/// Figures about one level of an LSM tree or a B-tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LevelStats {
+    /// Tables or pages.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a verification saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Files read.
+    pub files: u64,
+    /// Blocks or pages whose checksum and structure were checked.
+    pub blocks: u64,
+    /// Entries seen.
+    pub entries: u64,
+    /// What is wrong, one line each, with file and offset; empty if all is well.
+    pub problems: Vec<String>,
+}
+
+impl VerifyReport {
+    /// True if nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Adds the figures and problems of another report.
+    pub fn merge(&mut self, other: Self) {
+        self.files += other.files;
+        self.blocks += other.blocks;
+        self.entries += other.entries;
+        self.problems.extend(other.problems);
+    }
+}

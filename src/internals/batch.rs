@@ -1,0 +1,89 @@
+//! Windows into batches, the catalogue and the horizon.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::store::{catalog, wal_manifest};
+use crate::types::KeyspaceId;
+use crate::{kv, types};
+
+/// An operation of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op<'a> {
+    /// Sets a key.
+    Put {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Removes `[start, end)`, or everything from `start` on.
+    DeleteRange {
+        /// The first key that goes.
+        start: &'a [u8],
+        /// The first key that stays.
+        end: Option<&'a [u8]>,
+    },
+}
+
+impl<'a> From<types::Op<'a>> for Op<'a> {
+    fn from(op: types::Op<'a>) -> Self {
+        match op {
+            types::Op::Put { key, value } => Self::Put { key, value },
+            types::Op::Delete { key } => Self::Delete { key },
+            types::Op::DeleteRange { start, end } => Self::DeleteRange { start, end },
+        }
+    }
+}
+
+impl<'a> From<Op<'a>> for types::Op<'a> {
+    fn from(op: Op<'a>) -> Self {
+        match op {
+            Op::Put { key, value } => Self::Put { key, value },
+            Op::Delete { key } => Self::Delete { key },
+            Op::DeleteRange { start, end } => Self::DeleteRange { start, end },
+        }
+    }
+}
+
+/// The operations of a payload of the log, each with the number of its keyspace; or the offset at
+/// which the payload is malformed.
+pub fn decode_batch(payload: &[u8]) -> Result<Vec<(u32, Op<'_>)>, usize> {
+    let mut ops = Vec::new();
+    kv::decode_payload(payload, |keyspace, op| {
+        ops.push((keyspace.0, op.into()));
+        Ok(())
+    })
+    .expect("the visitor never fails")
+    .map(|()| ops)
+}
+
+/// The payload of those operations, with a heading before the first of every stretch on one
+/// keyspace.
+pub fn encode_batch(ops: &[(u32, Op<'_>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut current = None;
+    for (keyspace, op) in ops {
+        if current != Some(*keyspace) {
+            kv::encode_keyspace(&mut out, KeyspaceId(*keyspace));
+            current = Some(*keyspace);
+        }
+        kv::encode_op(&mut out, &(*op).into());
+    }
+    out
+}
+
+/// Decodes a horizon and encodes it again.
+pub fn horizon_round_trip(bytes: &[u8]) -> Result<Vec<u8>> {
+    wal_manifest::round_trip(bytes, Path::new("HORIZON"))
+}
+
+/// Decodes a catalogue and encodes it again.
+pub fn catalog_round_trip(bytes: &[u8]) -> Result<Vec<u8>> {
+    catalog::round_trip(bytes, Path::new("CATALOG"))
+}

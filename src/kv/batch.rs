@@ -1,0 +1,467 @@
+//! Batches: operations that become visible and durable together.
+//!
+//! A batch is encoded as it is filled, in the form that the log stores
+//! (docs/format.md, "Batch"), so committing copies nothing:
+//!
+//! ```text
+//! payload := group*
+//! group   := 0x00 keyspace:varint  op*
+//! op      := 0x01 key_len:varint value_len:varint key value     put
+//!          | 0x02 key_len:varint key                            delete
+//!          | 0x03 start_len:varint end_len:varint start end     delete [start, end)
+//!          | 0x04 start_len:varint start                        delete [start, ..)
+//! ```
+//!
+//! A [`Batch`] holds the operations of one group, without its heading, which is put in front
+//! when the batch is committed.
+
+use crate::error::{Error, Result};
+use crate::format::coding::{MAX_VARINT_LEN_BYTES, Reader, Truncated, encode_varint, put_varint};
+use crate::types::{
+    KeyBounds, KeyRange, KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES,
+    Op,
+};
+
+/// Tag of a group heading.
+const TAG_KEYSPACE: u8 = 0;
+/// Tag of a put.
+const TAG_PUT: u8 = 1;
+/// Tag of a delete.
+const TAG_DELETE: u8 = 2;
+/// Tag of a range delete with an end.
+const TAG_DELETE_RANGE: u8 = 3;
+/// Tag of a range delete without an end.
+const TAG_DELETE_FROM: u8 = 4;
+
+/// A bound can be one byte longer than a key: see [`KeyRange`].
+const MAX_BOUND_LEN_BYTES: usize = MAX_KEY_LEN_BYTES + 1;
+
+/// Operations on one keyspace that are committed together.
+///
+/// Later operations win over earlier ones. A batch may be committed to any
+/// [`Kv`](crate::Kv); for one commit over several keyspaces, of either engine, see
+/// [`WriteBatch`](crate::WriteBatch).
+///
+/// Limits (key, value and batch length) are checked as operations are added and
+/// reported when the batch is written; nothing is written then.
+///
+/// ```
+/// use hedgerow::{Batch, Durability, Kv, KvRead, Model};
+/// let kv = Model::new();
+/// let mut batch = Batch::new();
+/// batch.put(b"ada", b"1815");
+/// batch.delete(b"bob");
+/// batch.delete_range("x"..);
+/// kv.write(batch, Durability::Sync)?;
+/// assert!(kv.contains(b"ada")?);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ops: u64,
+    violation: Option<Error>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch with room for `bytes` encoded bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.push(&Op::Put {
+            key: key.as_ref(),
+            value: value.as_ref(),
+        });
+    }
+
+    /// Removes `key`, which may be absent.
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) {
+        self.push(&Op::Delete { key: key.as_ref() });
+    }
+
+    /// Removes every key in `bounds`. Empty or inverted bounds remove nothing.
+    pub fn delete_range(&mut self, bounds: impl KeyBounds) {
+        let range = KeyRange::new(&bounds);
+        if !range.is_empty() {
+            self.push(&Op::DeleteRange {
+                start: &range.start,
+                end: range.end.as_deref(),
+            });
+        }
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.ops as usize
+    }
+
+    /// True if there are no operations.
+    pub fn is_empty(&self) -> bool {
+        self.ops == 0
+    }
+
+    /// Encoded length, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Removes all operations, keeping the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ops = 0;
+        self.violation = None;
+    }
+
+    pub(crate) fn push(&mut self, op: &Op<'_>) {
+        if self.violation.is_some() {
+            return;
+        }
+        if let Err(violation) = check_op(op).and_then(|()| check_batch_len(self.bytes.len(), op)) {
+            self.violation = Some(violation);
+            return;
+        }
+        encode_op(&mut self.bytes, op);
+        self.ops += 1;
+    }
+
+    /// The first limit that an operation exceeded, if any.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.violation {
+            Some(violation) => Err(violation.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// The encoded operations, without a group heading.
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The operations in the order they were added.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Op<'_>> {
+        let mut reader = Reader::new(&self.bytes);
+        std::iter::from_fn(move || {
+            if reader.is_empty() {
+                return None;
+            }
+            let tag = reader.u8().expect("encoded by push");
+            Some(decode_op(&mut reader, tag).expect("encoded by push"))
+        })
+    }
+}
+
+/// Refuses operations beyond the limits of keys and values.
+pub(crate) fn check_op(op: &Op<'_>) -> Result<()> {
+    let check_key = |key: &[u8]| {
+        if key.len() > MAX_KEY_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "a key of {} bytes is longer than {MAX_KEY_LEN_BYTES}",
+                key.len()
+            )));
+        }
+        Ok(())
+    };
+    let check_bound = |bound: &[u8]| {
+        if bound.len() > MAX_BOUND_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "a range bound of {} bytes is longer than {MAX_KEY_LEN_BYTES}",
+                bound.len()
+            )));
+        }
+        Ok(())
+    };
+    match op {
+        Op::Put { key, value } => {
+            check_key(key)?;
+            if value.len() > MAX_VALUE_LEN_BYTES {
+                return Err(Error::invalid(format!(
+                    "a value of {} bytes is longer than {MAX_VALUE_LEN_BYTES}",
+                    value.len()
+                )));
+            }
+            Ok(())
+        }
+        Op::Delete { key } => check_key(key),
+        Op::DeleteRange { start, end } => {
+            check_bound(start)?;
+            end.map_or(Ok(()), check_bound)
+        }
+    }
+}
+
+/// Refuses an operation that would make the batch too long.
+pub(crate) fn check_batch_len(len: usize, op: &Op<'_>) -> Result<()> {
+    let op_len = match op {
+        Op::Put { key, value } => key.len() + value.len(),
+        Op::Delete { key } => key.len(),
+        Op::DeleteRange { start, end } => start.len() + end.map_or(0, <[u8]>::len),
+    };
+    // 32 bytes cover a group heading, the tag and two lengths.
+    if len + op_len + 32 > MAX_BATCH_LEN_BYTES {
+        return Err(Error::invalid(format!(
+            "a batch is longer than {MAX_BATCH_LEN_BYTES} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// Appends a group heading. Commits write it in parts of their own, and are compared with this.
+#[cfg(any(test, feature = "internals"))]
+pub(crate) fn encode_keyspace(out: &mut Vec<u8>, keyspace: KeyspaceId) {
+    out.push(TAG_KEYSPACE);
+    put_varint(out, u64::from(keyspace.0));
+}
+
+/// Appends an operation.
+pub(crate) fn encode_op(out: &mut Vec<u8>, op: &Op<'_>) {
+    match op {
+        Op::Put { key, value } => {
+            out.push(TAG_PUT);
+            put_varint(out, key.len() as u64);
+            put_varint(out, value.len() as u64);
+            out.extend_from_slice(key);
+            out.extend_from_slice(value);
+        }
+        Op::Delete { key } => {
+            out.push(TAG_DELETE);
+            put_varint(out, key.len() as u64);
+            out.extend_from_slice(key);
+        }
+        Op::DeleteRange {
+            start,
+            end: Some(end),
+        } => {
+            out.push(TAG_DELETE_RANGE);
+            put_varint(out, start.len() as u64);
+            put_varint(out, end.len() as u64);
+            out.extend_from_slice(start);
+            out.extend_from_slice(end);
+        }
+        Op::DeleteRange { start, end: None } => {
+            out.push(TAG_DELETE_FROM);
+            put_varint(out, start.len() as u64);
+            out.extend_from_slice(start);
+        }
+    }
+}
+
+/// The encoded bytes before an operation's key, on the stack.
+pub(crate) struct OpHeading {
+    bytes: [u8; 1 + 5 + 1 + 2 * MAX_VARINT_LEN_BYTES],
+    len: usize,
+}
+
+impl OpHeading {
+    /// The heading of a group.
+    pub(crate) fn group(keyspace: KeyspaceId) -> Self {
+        let mut heading = Self {
+            bytes: [0; _],
+            len: 0,
+        };
+        heading.byte(TAG_KEYSPACE);
+        heading.varint(u64::from(keyspace.0));
+        heading
+    }
+
+    /// The heading of a group and of its one operation: with the two slices of [`op_payload`]
+    /// behind it, the payload that [`Batch`] would have made.
+    pub(crate) fn new(keyspace: KeyspaceId, op: &Op<'_>) -> Self {
+        let mut heading = Self::group(keyspace);
+        heading.byte(match op {
+            Op::Put { .. } => TAG_PUT,
+            Op::Delete { .. } => TAG_DELETE,
+            Op::DeleteRange { end: Some(_), .. } => TAG_DELETE_RANGE,
+            Op::DeleteRange { end: None, .. } => TAG_DELETE_FROM,
+        });
+        let (a, b) = op_payload(op);
+        heading.varint(a.len() as u64);
+        if matches!(op, Op::Put { .. } | Op::DeleteRange { end: Some(_), .. }) {
+            heading.varint(b.len() as u64);
+        }
+        heading
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn varint(&mut self, value: u64) {
+        let mut encoded = [0; MAX_VARINT_LEN_BYTES];
+        let len = encode_varint(&mut encoded, value);
+        self.bytes[self.len..self.len + len].copy_from_slice(&encoded[..len]);
+        self.len += len;
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The byte strings of an operation, in the order of its encoding.
+pub(crate) fn op_payload<'a>(op: &Op<'a>) -> (&'a [u8], &'a [u8]) {
+    match *op {
+        Op::Put { key, value } => (key, value),
+        Op::Delete { key } => (key, &[]),
+        Op::DeleteRange { start, end } => (start, end.unwrap_or(&[])),
+    }
+}
+
+/// Decodes the operation that `tag` begins.
+fn decode_op<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Op<'a>, Truncated> {
+    match tag {
+        TAG_PUT => {
+            let key_len = reader.len(MAX_KEY_LEN_BYTES)?;
+            let value_len = reader.len(MAX_VALUE_LEN_BYTES)?;
+            Ok(Op::Put {
+                key: reader.take(key_len)?,
+                value: reader.take(value_len)?,
+            })
+        }
+        TAG_DELETE => {
+            let key_len = reader.len(MAX_KEY_LEN_BYTES)?;
+            Ok(Op::Delete {
+                key: reader.take(key_len)?,
+            })
+        }
+        TAG_DELETE_RANGE => {
+            let start_len = reader.len(MAX_BOUND_LEN_BYTES)?;
+            let end_len = reader.len(MAX_BOUND_LEN_BYTES)?;
+            Ok(Op::DeleteRange {
+                start: reader.take(start_len)?,
+                end: Some(reader.take(end_len)?),
+            })
+        }
+        TAG_DELETE_FROM => {
+            let start_len = reader.len(MAX_BOUND_LEN_BYTES)?;
+            Ok(Op::DeleteRange {
+                start: reader.take(start_len)?,
+                end: None,
+            })
+        }
+        _ => Err(Truncated),
+    }
+}
+
+/// Decodes a log payload: every operation with its keyspace, in order.
+///
+/// `Err` holds the byte offset within the payload at which it is malformed.
+pub(crate) fn decode_payload<'a>(
+    payload: &'a [u8],
+    mut visit: impl FnMut(KeyspaceId, Op<'a>) -> Result<()>,
+) -> Result<Result<(), usize>> {
+    let mut reader = Reader::new(payload);
+    let mut keyspace = None;
+    while !reader.is_empty() {
+        let at = reader.position();
+        let Ok(tag) = reader.u8() else {
+            return Ok(Err(at));
+        };
+        if tag == TAG_KEYSPACE {
+            match reader.varint().ok().and_then(|id| u32::try_from(id).ok()) {
+                Some(id) => keyspace = Some(KeyspaceId(id)),
+                None => return Ok(Err(at)),
+            }
+        } else {
+            match (keyspace, decode_op(&mut reader, tag)) {
+                (Some(keyspace), Ok(op)) => visit(keyspace, op)?,
+                _ => return Ok(Err(at)),
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_round_trip() {
+        let mut batch = Batch::new();
+        batch.put(b"", b"");
+        batch.put(b"key", vec![7; 300]);
+        batch.delete(b"gone");
+        batch.delete_range("a".."b");
+        batch.delete_range("z"..);
+        batch.delete_range("b".."a");
+        assert_eq!(batch.len(), 5);
+
+        let mut payload = Vec::new();
+        encode_keyspace(&mut payload, KeyspaceId(300));
+        payload.extend_from_slice(batch.encoded());
+        let mut seen = Vec::new();
+        decode_payload(&payload, |keyspace, op| {
+            assert_eq!(keyspace, KeyspaceId(300));
+            seen.push(op);
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
+        assert_eq!(seen, batch.iter().collect::<Vec<_>>());
+
+        for cut in 0..payload.len() {
+            let mut ops = 0;
+            let _ = decode_payload(&payload[..cut], |_, _| {
+                ops += 1;
+                Ok(())
+            });
+            assert!(ops < 5);
+        }
+    }
+
+    #[test]
+    fn limits_are_kept_and_reported() {
+        let mut batch = Batch::new();
+        batch.put(vec![0; MAX_KEY_LEN_BYTES], b"");
+        assert!(batch.check().is_ok());
+        batch.put(vec![0; MAX_KEY_LEN_BYTES + 1], b"");
+        assert!(batch.check().is_err());
+        batch.clear();
+        assert!(batch.check().is_ok());
+        batch.delete_range(..=vec![0xFF; MAX_KEY_LEN_BYTES]);
+        assert!(batch.check().is_ok());
+    }
+
+    #[test]
+    fn one_operation_is_encoded_like_a_batch_of_one() {
+        let ops = [
+            Op::Put {
+                key: b"key",
+                value: &[7; 200],
+            },
+            Op::Put {
+                key: b"",
+                value: b"",
+            },
+            Op::Delete { key: b"key" },
+            Op::DeleteRange {
+                start: b"a",
+                end: Some(b"b"),
+            },
+            Op::DeleteRange {
+                start: b"a",
+                end: None,
+            },
+        ];
+        for op in ops {
+            let mut expected = Vec::new();
+            encode_keyspace(&mut expected, KeyspaceId(70_000));
+            encode_op(&mut expected, &op);
+            let (a, b) = op_payload(&op);
+            let heading = OpHeading::new(KeyspaceId(70_000), &op);
+            assert_eq!([heading.as_bytes(), a, b].concat(), expected);
+        }
+    }
+}

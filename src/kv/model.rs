@@ -1,0 +1,274 @@
+//! An ordered map in memory that keeps the same contract as a keyspace.
+//!
+//! It is the oracle of the tests, and handy in the tests of code that is generic over
+//! [`Kv`]. A copy-on-write `BTreeMap`: a snapshot shares the map, and the next write
+//! copies it, so taking many snapshots of a large model is slow.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::engine::{Cursor, EngineStats, ReadView};
+use crate::error::Result;
+use crate::kv::{Batch, Kv, KvRead, Scan, check_op};
+use crate::options::Durability;
+use crate::types::{KeyBounds, KeyRange, Op, Value};
+
+type Map = BTreeMap<Vec<u8>, Value>;
+
+/// An in-memory [`Kv`]. Clones share their contents.
+///
+/// ```
+/// use hedgerow::{Kv, KvRead, Model};
+/// let kv = Model::new();
+/// kv.put(b"ada", b"1815")?;
+/// assert_eq!(kv.get(b"ada")?.unwrap(), b"1815");
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    map: Arc<RwLock<Arc<Map>>>,
+}
+
+/// A snapshot of a [`Model`].
+#[derive(Debug, Clone)]
+pub struct ModelSnapshot {
+    map: Arc<Map>,
+}
+
+impl Model {
+    /// An empty map.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn apply<'a>(&self, ops: impl Iterator<Item = Op<'a>>) {
+        let mut guard = self.map.write();
+        let map = Arc::make_mut(&mut guard);
+        for op in ops {
+            match op {
+                Op::Put { key, value } => {
+                    map.insert(key.to_vec(), Value::copy_from(value));
+                }
+                Op::Delete { key } => {
+                    map.remove(key);
+                }
+                Op::DeleteRange { start, end } => {
+                    if end.is_some_and(|end| end <= start) {
+                        continue;
+                    }
+                    let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+                    let doomed: Vec<_> = map
+                        .range::<[u8], _>((Bound::Included(start), end))
+                        .map(|(key, _)| key.clone())
+                        .collect();
+                    for key in doomed {
+                        map.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl KvRead for ModelSnapshot {
+    fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        Ok(self.map.get(key.as_ref()).cloned())
+    }
+
+    fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        Ok(self.map.get(key.as_ref()).map(|value| read(value)))
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    fn range(&self, bounds: impl KeyBounds) -> Scan {
+        self.scan(KeyRange::new(&bounds))
+    }
+
+    fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.scan(KeyRange::prefix(prefix.as_ref()))
+    }
+}
+
+impl ModelSnapshot {
+    fn scan(&self, range: KeyRange) -> Scan {
+        Scan::new(Ok(Arc::new(MapView(Arc::clone(&self.map)))), range)
+    }
+}
+
+impl KvRead for Model {
+    fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.snapshot().get(key)
+    }
+
+    fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.snapshot().get_with(key, read)
+    }
+
+    fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.snapshot().multi_get(keys)
+    }
+
+    fn range(&self, bounds: impl KeyBounds) -> Scan {
+        self.snapshot().range(bounds)
+    }
+
+    fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.snapshot().prefix(prefix)
+    }
+}
+
+impl Kv for Model {
+    type Snapshot = ModelSnapshot;
+
+    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let op = Op::Put {
+            key: key.as_ref(),
+            value: value.as_ref(),
+        };
+        check_op(&op)?;
+        self.apply(std::iter::once(op));
+        Ok(())
+    }
+
+    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        let op = Op::Delete { key: key.as_ref() };
+        check_op(&op)?;
+        self.apply(std::iter::once(op));
+        Ok(())
+    }
+
+    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
+        let range = KeyRange::new(&bounds);
+        let op = Op::DeleteRange {
+            start: &range.start,
+            end: range.end.as_deref(),
+        };
+        check_op(&op)?;
+        self.apply(std::iter::once(op));
+        Ok(())
+    }
+
+    fn write(&self, batch: Batch, _durability: Durability) -> Result<()> {
+        batch.check()?;
+        self.apply(batch.iter());
+        Ok(())
+    }
+
+    fn snapshot(&self) -> ModelSnapshot {
+        ModelSnapshot {
+            map: Arc::clone(&self.map.read()),
+        }
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            entries_estimate: self.map.read().len() as u64,
+            ..EngineStats::default()
+        }
+    }
+}
+
+/// A [`ReadView`] of a map, so that the model's scans are the same type as the engines'.
+#[derive(Debug)]
+struct MapView(Arc<Map>);
+
+impl ReadView for MapView {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.0.get(key);
+        if let Some(value) = value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+        Box::new(MapCursor {
+            map: Arc::clone(&self.0),
+            at: None,
+        })
+    }
+}
+
+/// Finds its place anew for each step: simple, and an oracle may be slow.
+struct MapCursor {
+    map: Arc<Map>,
+    at: Option<(Vec<u8>, Value)>,
+}
+
+impl MapCursor {
+    fn stand_on(&mut self, entry: Option<(Vec<u8>, Value)>) -> Result<()> {
+        self.at = entry;
+        Ok(())
+    }
+}
+
+fn owned((key, value): (&Vec<u8>, &Value)) -> (Vec<u8>, Value) {
+    (key.clone(), value.clone())
+}
+
+impl Cursor for MapCursor {
+    fn seek_first(&mut self) -> Result<()> {
+        let entry = self.map.first_key_value().map(owned);
+        self.stand_on(entry)
+    }
+
+    fn seek_last(&mut self) -> Result<()> {
+        let entry = self.map.last_key_value().map(owned);
+        self.stand_on(entry)
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        let from = (Bound::Included(key), Bound::Unbounded);
+        let entry = self.map.range::<[u8], _>(from).next().map(owned);
+        self.stand_on(entry)
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        let to = (Bound::Unbounded, Bound::Excluded(key));
+        let entry = self.map.range::<[u8], _>(to).next_back().map(owned);
+        self.stand_on(entry)
+    }
+
+    fn next(&mut self) -> Result<()> {
+        let from = (Bound::Excluded(self.key()), Bound::Unbounded);
+        let entry = self.map.range::<[u8], _>(from).next().map(owned);
+        self.stand_on(entry)
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        let to = (Bound::Unbounded, Bound::Excluded(self.key()));
+        let entry = self.map.range::<[u8], _>(to).next_back().map(owned);
+        self.stand_on(entry)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.at.is_some()
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.at.as_ref().expect("a valid cursor").0
+    }
+
+    fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        let (key, value) = self.at.as_ref().expect("a valid cursor");
+        Ok((key, value))
+    }
+}

@@ -1,0 +1,225 @@
+//! How a store and its keyspaces are configured.
+
+mod keyspace;
+mod setters;
+mod trace;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::fs::{Fs, StdFs};
+use setters::setters;
+
+pub use keyspace::KeyspaceOptions;
+pub use trace::{KeyMode, Recording, Sampling, TraceOptions, ValueMode};
+
+/// Which engine stores a keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EngineKind {
+    /// A log-structured merge tree: cheap writes, compression, small on disk;
+    /// reads merge several sorted runs.
+    Lsm,
+    /// A page-oriented B+tree: one place per key, fast reads and scans, even latency;
+    /// writes rewrite whole pages.
+    BTree,
+}
+
+impl EngineKind {
+    /// Both engines.
+    pub const ALL: [Self; 2] = [Self::Lsm, Self::BTree];
+
+    /// `"lsm"` or `"btree"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lsm => "lsm",
+            Self::BTree => "btree",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "lsm" => Ok(Self::Lsm),
+            "btree" => Ok(Self::BTree),
+            _ => Err(Error::invalid(format!(
+                "unknown engine {name:?}: use lsm or btree"
+            ))),
+        }
+    }
+}
+
+/// What a commit survives once it has returned.
+///
+/// After any crash the store holds a prefix of commit order, whatever the mix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// Power loss. The commit returns after the log reached the device;
+    /// concurrent commits share one flush.
+    #[default]
+    Sync,
+    /// The end of the process, in any way. The operating system holds the bytes; a
+    /// background sync bounds what a power loss can take
+    /// ([`Options::background_sync_ms`]).
+    Buffered,
+}
+
+/// Compression of table blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// Blocks are stored as they are.
+    None,
+    /// LZ4 block format; a block that does not shrink is stored as it is.
+    #[default]
+    Lz4,
+}
+
+/// The ordered index of an LSM keyspace's memtables. Only memory is concerned: a store may be
+/// opened with another one each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MemtableKind {
+    /// A B+tree in an arena, with the heads of keys beside each other: the faster one.
+    #[default]
+    BTree,
+    /// crossbeam's lock-free skip list: the plain one, and the oracle of the other.
+    SkipList,
+}
+
+/// How a store is opened. `Options::default()` suits a machine with a few GiB of
+/// memory; every field may be changed from one open to the next.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Create the store if the directory does not hold one. Default: true.
+    pub create_if_missing: bool,
+    /// Open without changing any file. Several processes may have a store
+    /// open read-only while none has it open for writing. Default: false.
+    pub read_only: bool,
+    /// Durability of commits that do not name one. Default: [`Durability::Sync`].
+    pub durability: Durability,
+    /// How often, in milliseconds, buffered commits are synced in the background; 0 for
+    /// never. Default: 1000.
+    pub background_sync_ms: u64,
+    /// Budget of the cache of blocks and pages, in bytes, for all keyspaces.
+    /// Default: 256 MiB.
+    pub cache_bytes: u64,
+    /// Budget of memtables and dirty pages, in bytes, for each keyspace that does not set
+    /// its own. Writers are slowed when background work cannot keep to it. Default: 64 MiB.
+    pub write_buffer_bytes: u64,
+    /// Index of the memtables of LSM keyspaces. Default: [`MemtableKind::BTree`].
+    pub memtable: MemtableKind,
+    /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
+    pub log_segment_bytes: u64,
+    /// When the log holds more than this, the keyspace that needs its oldest segment is
+    /// flushed. Bounds recovery time. Default: 128 MiB.
+    pub log_limit_bytes: u64,
+    /// Read files through memory maps where the platform has them. Default: true.
+    pub mmap_reads: bool,
+    /// Append to the log through a memory map where the platform has it.
+    /// Default: true.
+    pub mmap_log: bool,
+    /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
+    /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.
+    pub background_threads: usize,
+    /// Where to record a trace of all operations, and how. Default: nowhere.
+    pub recording: Option<Recording>,
+    /// The file system. Default: [`StdFs`].
+    pub fs: Arc<dyn Fs>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create_if_missing: true,
+            read_only: false,
+            durability: Durability::Sync,
+            background_sync_ms: 1000,
+            cache_bytes: 256 << 20,
+            write_buffer_bytes: 64 << 20,
+            memtable: MemtableKind::BTree,
+            log_segment_bytes: 64 << 20,
+            log_limit_bytes: 128 << 20,
+            mmap_reads: true,
+            mmap_log: true,
+            background_threads: 2,
+            recording: None,
+            fs: Arc::new(StdFs::new()),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets [`Options::create_if_missing`](#structfield.create_if_missing).
+        create_if_missing: bool,
+        /// Sets [`Options::read_only`](#structfield.read_only).
+        read_only: bool,
+        /// Sets [`Options::durability`](#structfield.durability).
+        durability: Durability,
+        /// Sets [`Options::background_sync_ms`](#structfield.background_sync_ms).
+        background_sync_ms: u64,
+        /// Sets [`Options::cache_bytes`](#structfield.cache_bytes).
+        cache_bytes: u64,
+        /// Sets [`Options::write_buffer_bytes`](#structfield.write_buffer_bytes).
+        write_buffer_bytes: u64,
+        /// Sets [`Options::memtable`](#structfield.memtable).
+        memtable: MemtableKind,
+        /// Sets [`Options::log_segment_bytes`](#structfield.log_segment_bytes).
+        log_segment_bytes: u64,
+        /// Sets [`Options::log_limit_bytes`](#structfield.log_limit_bytes).
+        log_limit_bytes: u64,
+        /// Sets [`Options::mmap_reads`](#structfield.mmap_reads).
+        mmap_reads: bool,
+        /// Sets [`Options::mmap_log`](#structfield.mmap_log).
+        mmap_log: bool,
+        /// Sets [`Options::background_threads`](#structfield.background_threads).
+        background_threads: usize,
+        /// Sets [`Options::fs`](#structfield.fs).
+        fs: Arc<dyn Fs>,
+    }
+
+    /// Records every operation on the store, from opening to closing, to the file `path`, which
+    /// must not exist yet and must not lie in the directory of the store. See
+    /// [`trace`](crate::trace).
+    #[must_use]
+    pub fn record_to(mut self, path: impl Into<PathBuf>, options: TraceOptions) -> Self {
+        self.recording = Some(Recording {
+            path: path.into(),
+            options,
+        });
+        self
+    }
+
+    /// Refuses impossible values.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(recording) = &self.recording {
+            recording.options.check()?;
+        }
+        if !(64 << 10..=1 << 30).contains(&self.log_segment_bytes) {
+            return Err(Error::invalid("log_segment_bytes must be 64 KiB to 1 GiB"));
+        }
+        if self.write_buffer_bytes < 16 << 10 {
+            return Err(Error::invalid("write_buffer_bytes must be at least 16 KiB"));
+        }
+        if self.background_threads > 64 {
+            return Err(Error::invalid("background_threads must be at most 64"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! The commit pipeline: sequence, log, (sync,) apply, publish.
+//!
+//! ```text
+//!   throttle -> prepare -> [log lock: sequence, append] -> (sync) -> [apply lock: apply, publish]
+//! ```
+//!
+//! - The **log lock** orders commits: numbers are given and records appended under it. An append is a
+//!   copy into a preallocated segment, not I/O.
+//! - The **apply lock** is taken before the log lock is let go, so commits are applied in the order
+//!   in which they were logged, while the next one is already being logged. Only memory is
+//!   touched under it. Snapshots take it, and nothing else, to stand between two commits.
+//! - A lone **buffered** commit runs through on its own thread: two uncontended locks, no queue, no
+//!   hand-over.
+//! - A **sync** commit joins the queue of logged but unapplied commits. The first to find no leader
+//!   leads: it syncs without holding a lock, applies everything that its sync covered, wakes the
+//!   owners, and passes the lead to the first commit that came meanwhile. A lone writer always
+//!   leads, so it never waits for another thread. Buffered commits behind a queued
+//!   sync commit join the queue too.
+//!
+//! Invariants:
+//! - P1: commits are applied and published in the order of their sequence numbers, without a gap.
+//! - P2: a `Sync` commit is applied only after its record is durable: nobody sees what a power
+//!   loss could take back together with its acknowledgement.
+//! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged.
+
+use std::sync::Arc;
+
+use super::coordinator::Hub;
+use super::keyspaces::OpenKeyspace;
+use crate::engine::Visibility;
+use crate::error::{Error, Result};
+use crate::kv::{Batch, OpHeading, op_payload};
+use crate::options::Durability;
+use crate::types::{MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
+use crate::util::mutants::planted;
+use crate::util::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::util::sync::thread::Thread;
+use crate::util::sync::{Mutex, MutexGuard, thread};
+use crate::wal::{Log, Writer};
+
+/// What one commit changes.
+#[derive(Debug)]
+pub(crate) enum Change<'a> {
+    /// One operation: the path without allocation.
+    One {
+        keyspace: &'a Arc<OpenKeyspace>,
+        op: Op<'a>,
+    },
+    /// A batch for each of several keyspaces. No keyspace appears twice, so each engine
+    /// is handed its share in one call.
+    Many(Vec<(Arc<OpenKeyspace>, Batch)>),
+}
+
+/// Figures about commits since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct CommitCounters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) ops: AtomicU64,
+    pub(crate) groups: AtomicU64,
+}
+
+/// The commit pipeline of one store.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    log: Mutex<Sequencer>,
+    apply: Mutex<()>,
+    shared_log: Arc<Log>,
+    hub: Arc<Hub>,
+    visibility: Arc<Visibility>,
+    pub(crate) counters: CommitCounters,
+}
+
+/// Guarded by the log lock.
+#[derive(Debug)]
+struct Sequencer {
+    writer: Writer,
+    next: SeqNo,
+    /// Logged, not applied, in order. Empty unless a sync commit is on its way.
+    queue: Vec<Arc<Queued>>,
+    /// Somebody is syncing and will empty the queue, or has been told to.
+    led: bool,
+}
+
+/// A commit that waits for the log to be synced.
+#[derive(Debug)]
+struct Queued {
+    parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+    first: SeqNo,
+    last: SeqNo,
+    owner: Thread,
+    state: AtomicU8,
+    error: Mutex<Option<Error>>,
+}
+
+const WAITING: u8 = 0;
+const LEADS: u8 = 1;
+const DONE: u8 = 2;
+
+impl Queued {
+    fn tell(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        self.owner.unpark();
+    }
+
+    fn finish(&self, error: Option<Error>) {
+        *self.error.lock() = error;
+        self.tell(DONE);
+    }
+
+    fn result(&self) -> Result<()> {
+        self.error.lock().take().map_or(Ok(()), Err)
+    }
+}
+
+impl Pipeline {
+    /// A pipeline whose next commit follows `last`.
+    pub(crate) fn new(
+        writer: Writer,
+        shared_log: Arc<Log>,
+        last: SeqNo,
+        hub: Arc<Hub>,
+        visibility: Arc<Visibility>,
+    ) -> Self {
+        let sequencer = Sequencer {
+            writer,
+            next: last.next(),
+            queue: Vec::new(),
+            led: false,
+        };
+        Self {
+            log: Mutex::new(sequencer),
+            apply: Mutex::new(()),
+            shared_log,
+            hub,
+            visibility,
+            counters: CommitCounters::default(),
+        }
+    }
+
+    /// Keeps commits from being applied while `f` runs: every engine stands at the published
+    /// sequence number. `f` must not wait for I/O.
+    pub(crate) fn between_commits<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _apply = self.apply.lock();
+        f()
+    }
+
+    /// Commits `change`: all of it, or on an error none of it.
+    ///
+    /// An error after the record was logged (a failed sync) leaves open whether the change is
+    /// there after reopening; until then it is not visible.
+    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<()> {
+        match change {
+            Change::One { keyspace, op } => self.commit_one(keyspace, op, durability),
+            Change::Many(parts) => self.commit_many(parts, durability),
+        }
+    }
+
+    fn commit_one(
+        &self,
+        keyspace: &Arc<OpenKeyspace>,
+        op: Op<'_>,
+        durability: Durability,
+    ) -> Result<()> {
+        keyspace.check_alive()?;
+        let mut ops = [SequencedOp {
+            seq: SeqNo::ZERO,
+            op,
+        }];
+        keyspace.engine.prepare(&ops)?;
+        let heading = OpHeading::new(keyspace.id, &op);
+        let (a, b) = op_payload(&op);
+        let parts = [heading.as_bytes(), a, b];
+
+        let mut log = self.log.lock();
+        self.hub.check_writable()?;
+        let seq = log.append(1, &parts)?;
+        if durability == Durability::Sync || log.led {
+            let mut batch = Batch::new();
+            batch.push(&op);
+            return self.join_queue(log, vec![(Arc::clone(keyspace), batch)], seq, seq);
+        }
+        // Taking the second lock before letting go of the first keeps the order (P1).
+        let apply = self.apply.lock();
+        drop(log);
+        ops[0].seq = seq;
+        let applied = keyspace.engine.apply(&ops);
+        self.publish(seq, seq, applied)?;
+        drop(apply);
+        self.after_commit();
+        Ok(())
+    }
+
+    fn commit_many(
+        &self,
+        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        durability: Durability,
+    ) -> Result<()> {
+        let mut count = 0;
+        let mut bytes = 0;
+        for (keyspace, batch) in &parts {
+            keyspace.check_alive()?;
+            batch.check()?;
+            count += batch.len() as u64;
+            bytes += batch.len_bytes() + 16;
+        }
+        if bytes > MAX_BATCH_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "a batch is longer than {MAX_BATCH_LEN_BYTES} bytes"
+            )));
+        }
+        if count == 0 {
+            // Nothing to log, but a promise to keep: what came before is durable.
+            return match durability {
+                Durability::Sync => self.hub.sync_log(),
+                Durability::Buffered => Ok(()),
+            };
+        }
+        for (keyspace, batch) in &parts {
+            keyspace.engine.prepare(&sequenced(batch, SeqNo::ZERO))?;
+        }
+        let headings: Vec<_> = parts
+            .iter()
+            .map(|(ks, _)| OpHeading::group(ks.id))
+            .collect();
+        let mut payload = Vec::with_capacity(2 * parts.len());
+        for (heading, (_, batch)) in headings.iter().zip(&parts) {
+            payload.push(heading.as_bytes());
+            payload.push(batch.encoded());
+        }
+
+        let mut log = self.log.lock();
+        self.hub.check_writable()?;
+        let first = log.append(count, &payload)?;
+        let last = SeqNo(first.0 + count - 1);
+        if durability == Durability::Sync || log.led {
+            drop(payload);
+            return self.join_queue(log, parts, first, last);
+        }
+        let apply = self.apply.lock();
+        drop(log);
+        if planted("published-before-applied") {
+            self.visibility.publish(last);
+        }
+        let applied = apply_parts(&parts, first);
+        self.publish(first, last, applied)?;
+        drop(apply);
+        self.after_commit();
+        Ok(())
+    }
+
+    /// Called with the apply lock held. An engine that could not apply a logged change has a
+    /// state that nobody may build on: the store stops writing (P3).
+    fn publish(&self, first: SeqNo, last: SeqNo, applied: Result<()>) -> Result<()> {
+        if let Err(error) = applied {
+            self.hub.fail(&error);
+            self.visibility.abandon();
+            return Err(error);
+        }
+        self.visibility.publish(last);
+        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .ops
+            .fetch_add(last.0 - first.0 + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn after_commit(&self) {
+        if self.shared_log.claim_prepare() {
+            use crate::engine::Front;
+            self.hub.wake();
+        }
+    }
+
+    /// Waits until the log is synced up to this commit and the commit is applied, doing it if
+    /// nobody else is.
+    fn join_queue(
+        &self,
+        mut log: MutexGuard<'_, Sequencer>,
+        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        first: SeqNo,
+        last: SeqNo,
+    ) -> Result<()> {
+        let queued = Arc::new(Queued {
+            parts,
+            first,
+            last,
+            owner: thread::current(),
+            state: AtomicU8::new(WAITING),
+            error: Mutex::new(None),
+        });
+        log.queue.push(Arc::clone(&queued));
+        if log.led {
+            drop(log);
+            loop {
+                match queued.state.load(Ordering::Acquire) {
+                    WAITING => thread::park(),
+                    LEADS => break self.lead(),
+                    _ => break,
+                }
+            }
+        } else {
+            log.led = true;
+            drop(log);
+            self.lead();
+        }
+        self.after_commit();
+        queued.result()
+    }
+
+    /// One round of leading: sync, take what the sync covered, pass the lead on, apply, wake.
+    /// The leader's own commit is covered by the first round.
+    fn lead(&self) {
+        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        let upto = self.log.lock().next.prev();
+        let synced = match self.hub.check_writable() {
+            Ok(()) if planted("acknowledged-before-sync") => Ok(upto),
+            Ok(()) => self.shared_log.sync(),
+            Err(error) => Err(error),
+        };
+        let mut log = self.log.lock();
+        if let Err(error) = synced {
+            if !planted("writes-go-on-after-a-failed-sync") {
+                self.hub.fail(&error);
+            }
+            // Everything queued shares the fate of the sync, later arrivals included.
+            let doomed = std::mem::take(&mut log.queue);
+            log.led = false;
+            drop(log);
+            for queued in doomed {
+                queued.finish(Some(error.clone()));
+            }
+            return;
+        }
+        let covered = log.queue.partition_point(|queued| queued.last <= upto);
+        let later = log.queue.split_off(covered);
+        let covered = std::mem::replace(&mut log.queue, later);
+        match log.queue.first() {
+            Some(next) => next.tell(LEADS),
+            None => log.led = false,
+        }
+        let apply = self.apply.lock();
+        drop(log);
+        let mut failed = None;
+        for queued in &covered {
+            // After one failure the rest must not be applied: that would leave a gap (P1).
+            if failed.is_none() {
+                let applied = apply_parts(&queued.parts, queued.first);
+                failed = self.publish(queued.first, queued.last, applied).err();
+            }
+            if let Some(error) = &failed {
+                *queued.error.lock() = Some(error.clone());
+            }
+        }
+        drop(apply);
+        for queued in covered {
+            queued.tell(DONE);
+        }
+    }
+}
+
+impl Sequencer {
+    /// Appends a record of `count` operations and returns the first one's number.
+    fn append(&mut self, count: u64, parts: &[&[u8]]) -> Result<SeqNo> {
+        let first = self.next;
+        let last = SeqNo(first.0 + count - 1);
+        if last > SeqNo::MAX {
+            return Err(Error::invalid(
+                "the store has used all of its sequence numbers",
+            ));
+        }
+        self.writer.append(first, last, parts)?;
+        self.next = last.next();
+        Ok(first)
+    }
+}
+
+/// The operations of a batch, numbered from `first`.
+fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
+    let mut ops = Vec::with_capacity(batch.len());
+    ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
+        seq: if planted("sequence-number-reused") {
+            first
+        } else {
+            SeqNo(seq)
+        },
+        op,
+    }));
+    ops
+}
+
+fn apply_parts(parts: &[(Arc<OpenKeyspace>, Batch)], first: SeqNo) -> Result<()> {
+    let mut next = first;
+    for (keyspace, batch) in parts {
+        if !batch.is_empty() {
+            keyspace.engine.apply(&sequenced(batch, next))?;
+        }
+        next = next.plus(batch.len() as u64);
+    }
+    Ok(())
+}

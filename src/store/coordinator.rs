@@ -1,0 +1,176 @@
+//! What engines, writers and background threads tell each other.
+//!
+//! The hub outlives none of them and owns none of them: engines hold it as their
+//! [`Front`], so that they can ask for durability and announce work without knowing the log
+//! or the store.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::engine::Front;
+use crate::error::{Error, Result};
+use crate::types::SeqNo;
+use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::util::sync::{Condvar, Mutex};
+use crate::wal::Log;
+
+/// Signals of one store.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    /// Set once recovery has finished and the log takes records. Never in a read-only store.
+    log: OnceLock<Arc<Log>>,
+    /// Why the store takes no more writes, once it does not.
+    failure: OnceLock<Error>,
+    /// The last error of background work, until such work succeeds again.
+    background_error: Mutex<Option<Error>>,
+    has_background_error: AtomicBool,
+    /// Counts announcements of work; sleeping threads compare it.
+    work: Signal,
+    /// Counts progress of background work; stalled writers compare it.
+    progress: Signal,
+}
+
+/// A counter that threads can wait on.
+#[derive(Debug, Default)]
+struct Signal {
+    count: AtomicU64,
+    sleepers: AtomicU64,
+    lock: Mutex<()>,
+    condvar: Condvar,
+}
+
+impl Signal {
+    fn now(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Cheap when nobody sleeps: one atomic addition and one load.
+    fn notify(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            // Taking the lock orders this notification after the sleeper's last look.
+            drop(self.lock.lock());
+            self.condvar.notify_all();
+        }
+    }
+
+    /// Sleeps until the count differs from `seen`, or for `timeout`.
+    fn wait(&self, seen: u64, timeout: Duration) {
+        let mut guard = self.lock.lock();
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        if self.now() == seen {
+            self.condvar.wait_for(&mut guard, timeout);
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Hub {
+    /// From now on durability is the business of `log`.
+    pub(crate) fn attach_log(&self, log: Arc<Log>) {
+        let attached = self.log.set(log);
+        debug_assert!(attached.is_ok(), "a store has one log");
+    }
+
+    /// The log, in a store that takes writes.
+    pub(crate) fn log(&self) -> Option<&Arc<Log>> {
+        self.log.get()
+    }
+
+    /// The store takes no more writes. The first reason stays.
+    pub(crate) fn fail(&self, error: &Error) {
+        let _ = self.failure.set(Error::ReadOnly {
+            reason: format!("a write failed and the store must be reopened: {error}"),
+        });
+        self.progress.notify();
+        self.work.notify();
+    }
+
+    /// An error if the store takes no more writes.
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.failure.get() {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    /// Notes how a unit of background work ended.
+    pub(crate) fn note_background(&self, outcome: Result<(), Error>) {
+        match outcome {
+            Ok(()) if !self.has_background_error.load(Ordering::Relaxed) => {}
+            outcome => {
+                let error = outcome.err();
+                self.has_background_error
+                    .store(error.is_some(), Ordering::Relaxed);
+                *self.background_error.lock() = error;
+                self.progress.notify();
+            }
+        }
+    }
+
+    /// The last error of background work, unless such work has succeeded since.
+    pub(crate) fn background_error(&self) -> Option<Error> {
+        if !self.has_background_error.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.background_error.lock().clone()
+    }
+
+    /// How often work was announced so far.
+    pub(crate) fn work_count(&self) -> u64 {
+        self.work.now()
+    }
+
+    /// Sleeps until more work was announced than `seen`, or for `timeout`.
+    pub(crate) fn wait_for_work(&self, seen: u64, timeout: Duration) {
+        self.work.wait(seen, timeout);
+    }
+
+    /// How often progress was announced so far.
+    pub(crate) fn progress_count(&self) -> u64 {
+        self.progress.now()
+    }
+
+    /// Sleeps until more progress was announced than `seen`, or for `timeout`.
+    pub(crate) fn wait_for_progress(&self, seen: u64, timeout: Duration) {
+        self.progress.wait(seen, timeout);
+    }
+
+    /// Syncs the log. A failure is final: it is never retried.
+    pub(crate) fn sync_log(&self) -> Result<()> {
+        let Some(log) = self.log() else { return Ok(()) };
+        self.check_writable()?;
+        match log.sync() {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.fail(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Front for Hub {
+    fn make_durable(&self, seq: SeqNo) -> Result<()> {
+        match self.log() {
+            // Nothing is logged in a read-only store, and engines persist nothing there. During
+            // recovery engines must not persist either: threads start later.
+            None => Err(Error::ReadOnly {
+                reason: "the log is not open for writing".into(),
+            }),
+            Some(log) if log.synced_seq() >= seq => Ok(()),
+            Some(_) => self.sync_log(),
+        }
+    }
+
+    fn wake(&self) {
+        self.work.notify();
+    }
+
+    fn progressed(&self) {
+        self.progress.notify();
+        // Log segments may be let go, which is background work.
+        self.work.notify();
+    }
+}

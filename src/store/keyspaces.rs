@@ -1,0 +1,133 @@
+//! The keyspaces that are open, and the one place that looks them up.
+//!
+//! Readers and writers take the whole list with one atomic load; making and dropping keyspaces
+//! replaces it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::options::KeyspaceOptions;
+use crate::trace::Recorder;
+use crate::types::KeyspaceId;
+
+/// An open keyspace: a name, a number and an engine.
+#[derive(Debug)]
+pub(crate) struct OpenKeyspace {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) options: KeyspaceOptions,
+    pub(crate) engine: Arc<dyn Engine>,
+    dropped: AtomicBool,
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+}
+
+impl OpenKeyspace {
+    pub(crate) fn new(
+        id: KeyspaceId,
+        name: String,
+        options: KeyspaceOptions,
+        engine: Arc<dyn Engine>,
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            options,
+            engine,
+            dropped: AtomicBool::new(false),
+            fs,
+            dir,
+        }
+    }
+
+    /// Names the keyspace in a trace.
+    pub(crate) fn declare_to(&self, recorder: &Recorder) {
+        let stats = self.engine.stats();
+        recorder.declare(self.id, &self.name, self.options.engine, &stats);
+    }
+
+    /// Refuses use after the keyspace was dropped.
+    #[inline]
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.dropped.load(Ordering::Relaxed) {
+            return Err(Error::NoSuchKeyspace {
+                name: self.name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The catalogue no longer lists the keyspace: its files go when the last user does.
+    pub(crate) fn mark_dropped(&self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenKeyspace {
+    fn drop(&mut self) {
+        if self.dropped.load(Ordering::Relaxed) {
+            // Best effort: what cannot be removed now is removed at the next open.
+            let _ = remove_tree(&*self.fs, &self.dir);
+        }
+    }
+}
+
+/// Removes the directory of a dropped keyspace with the files in it.
+pub(crate) fn remove_tree(fs: &dyn Fs, dir: &std::path::Path) -> Result<()> {
+    for name in fs.read_dir(dir)? {
+        fs.remove_file(&dir.join(name))?;
+    }
+    fs.remove_dir(dir)
+}
+
+/// All open keyspaces of a store, ordered by number.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    keyspaces: ArcSwap<Vec<Arc<OpenKeyspace>>>,
+}
+
+impl Registry {
+    /// The keyspaces at this moment.
+    pub(crate) fn all(&self) -> Arc<Vec<Arc<OpenKeyspace>>> {
+        self.keyspaces.load_full()
+    }
+
+    /// The keyspace with that name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<OpenKeyspace>> {
+        self.keyspaces
+            .load()
+            .iter()
+            .find(|keyspace| keyspace.name == name)
+            .cloned()
+    }
+
+    /// The keyspace with that number.
+    pub(crate) fn by_id(&self, id: KeyspaceId) -> Option<Arc<OpenKeyspace>> {
+        let all = self.keyspaces.load();
+        let at = all.binary_search_by_key(&id, |keyspace| keyspace.id).ok()?;
+        Some(Arc::clone(&all[at]))
+    }
+
+    /// Adds a keyspace. Callers exclude each other.
+    pub(crate) fn add(&self, keyspace: Arc<OpenKeyspace>) {
+        let mut all = self.keyspaces.load().as_ref().clone();
+        let at = all.partition_point(|other| other.id < keyspace.id);
+        all.insert(at, keyspace);
+        self.keyspaces.store(Arc::new(all));
+    }
+
+    /// Takes a keyspace out. Callers exclude each other.
+    pub(crate) fn remove(&self, id: KeyspaceId) {
+        let mut all = self.keyspaces.load().as_ref().clone();
+        all.retain(|keyspace| keyspace.id != id);
+        self.keyspaces.store(Arc::new(all));
+    }
+}

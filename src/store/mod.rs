@@ -1,0 +1,132 @@
+//! The parts of an open store, joined.
+//!
+//! [`Store`] is what handles share; its last owner stops the threads. [`Parts`] is what the threads
+//! share with it. The threads are thin loops around plain functions
+//! ([`Parts::run_engines_once`], [`Parts::run_log_once`]), so tests and simulators call the same
+//! functions without threads.
+
+mod admission;
+mod background;
+mod backpressure;
+pub(crate) mod catalog;
+mod commit;
+mod coordinator;
+mod engines;
+mod keyspaces;
+mod log_retention;
+mod recovery;
+mod shared;
+mod stats;
+mod verify;
+pub(crate) mod wal_manifest;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::engine::{Front, Work};
+use crate::error::{Error, Result};
+use crate::fs::FsLock;
+use shared::Parts;
+
+pub(crate) use catalog::{CatalogEntry, check_name};
+pub(crate) use commit::Change;
+pub(crate) use engines::make_keyspace;
+pub(crate) use keyspaces::OpenKeyspace;
+pub(crate) use recovery::open;
+pub use stats::{DbStats, KeyspaceStats};
+
+/// Longest sleep of an idle thread. Work is announced; this only bounds the harm of a lost one.
+const IDLE_WAIT: Duration = Duration::from_secs(5);
+
+/// What handles share. Stops the threads and syncs the log when the last handle goes.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) parts: Arc<Parts>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Released after everything else has stopped.
+    lock: Mutex<Option<Box<dyn FsLock>>>,
+}
+
+impl Store {
+    /// Starts the threads of a recovered store.
+    pub(crate) fn start(parts: Parts, lock: Option<Box<dyn FsLock>>) -> Result<Arc<Self>> {
+        let parts = Arc::new(parts);
+        let store = Arc::new(Self {
+            parts: Arc::clone(&parts),
+            threads: Mutex::new(Vec::new()),
+            lock: Mutex::new(lock),
+        });
+        if parts.pipeline.is_some() && parts.options.background_threads > 0 {
+            let log_wait = match parts.options.background_sync_ms {
+                0 => IDLE_WAIT,
+                interval_ms => Duration::from_millis(interval_ms).min(IDLE_WAIT),
+            };
+            store.spawn("hedgerow-log", move |parts| {
+                parts.run_thread(log_wait, Parts::run_log_once);
+            })?;
+            for index in 0..parts.options.background_threads {
+                // The first thread flushes and does nothing else if it has a helper, so that a
+                // long compaction never holds up a flush.
+                let kinds: &'static [Work] = if index == 0 && parts.options.background_threads > 1 {
+                    &[Work::Flush]
+                } else if index == 0 {
+                    &[Work::Flush, Work::Compact]
+                } else {
+                    &[Work::Compact]
+                };
+                store.spawn("hedgerow-work", move |parts| {
+                    parts.run_thread(IDLE_WAIT, |parts| parts.run_engines_once(kinds));
+                })?;
+            }
+        }
+        Ok(store)
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce(&Parts) + Send + 'static) -> Result<()> {
+        let parts = Arc::clone(&self.parts);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || body(&parts))
+            .map_err(|e| Error::io("start a thread for", &self.parts.dir, e))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Stops the threads, syncs the log, releases the lock. The second call does nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.parts.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.parts.stop.store(true, Ordering::SeqCst);
+        self.parts.hub.progressed();
+        for thread in self.threads.lock().drain(..) {
+            // A panic in a background thread has been printed; there is nothing to add.
+            let _ = thread.join();
+        }
+        let synced = match &self.parts.pipeline {
+            // A commit that is under way finishes first: it holds the log lock.
+            Some(_) => self.parts.hub.sync_log(),
+            None => Ok(()),
+        };
+        if synced.is_ok() {
+            // Best effort: everything is durable, only a witness is missing.
+            let _ = self.parts.note_end();
+        }
+        if let Some(recorder) = &self.parts.recorder {
+            recorder.finish();
+        }
+        *self.lock.lock() = None;
+        synced
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Errors have nowhere to go here; `Db::close` reports them.
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,297 @@
+//! Opening a store: lock, catalogue, horizon, engines, log, ready.
+//!
+//! Recovery is part of every open; there is no other. Each engine comes back with what it had
+//! persisted, and the log's records above that are fed to it through the same
+//! [`Engine::apply`](crate::engine::Engine::apply) that commits use. Nothing is written by the replay itself, so a crash inside
+//! recovery leaves what recovery found.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Store;
+use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_dir};
+use super::commit::Pipeline;
+use super::coordinator::Hub;
+use super::engines::EngineMaker;
+use super::keyspaces::{OpenKeyspace, Registry, remove_tree};
+use super::shared::Parts;
+use super::wal_manifest::{HORIZON_TEMPORARY, Horizon};
+use crate::cache::BlockCache;
+use crate::engine::Visibility;
+use crate::error::{Error, Result};
+use crate::fs::{Fs, FsLock, LockMode};
+use crate::kv::decode_payload;
+use crate::options::Options;
+use crate::trace::Recorder;
+use crate::types::{KeyspaceId, SeqNo, SequencedOp};
+use crate::util::mutants::planted;
+use crate::wal::WalConfig;
+use crate::{trace, wal};
+
+const LOCK_FILE: &str = "LOCK";
+const LOG_DIR: &str = "wal";
+
+/// Opens, recovers and starts the store in `dir`.
+pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
+    options.check()?;
+    if let Some(recording) = &options.recording {
+        trace::check_path(&recording.path, dir)?;
+    }
+    let fs = Arc::clone(&options.fs);
+    let lock = take_lock(&*fs, dir, &options)?;
+    let catalog = match Catalog::load(&*fs, dir)? {
+        Some(catalog) => catalog,
+        None => create(&*fs, dir, &options)?,
+    };
+    let log_dir = dir.join(LOG_DIR);
+    let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
+    let horizon = Horizon::load(&*fs, dir, catalog.store_id)?;
+    if !planted("horizon-ignored") {
+        horizon.check_log(dir, &log_dir, recovery.first_seq())?;
+    }
+    if !options.read_only {
+        remove_leftovers(&*fs, dir, &catalog)?;
+    }
+
+    let hub = Arc::new(Hub::default());
+    let visibility = Arc::new(Visibility::default());
+    let cache = Arc::new(BlockCache::new(options.cache_bytes));
+    let registry = Registry::default();
+    let maker = EngineMaker {
+        options: &options,
+        dir,
+        store_id: catalog.store_id,
+        horizon: &horizon,
+    };
+    for entry in &catalog.entries {
+        let context = maker.context(entry, &cache, &visibility, &hub);
+        registry.add(Arc::new(maker.open(entry, context)?));
+    }
+
+    let last = replay(
+        &mut recovery,
+        &log_dir,
+        &registry,
+        &catalog,
+        &visibility,
+        horizon.end,
+    )?;
+    visibility.publish(last);
+    let pipeline = if options.read_only {
+        None
+    } else {
+        let config = WalConfig {
+            segment_bytes: options.log_segment_bytes,
+            use_mmap: options.mmap_log,
+        };
+        let (writer, log) = recovery.into_log(config, last)?;
+        hub.attach_log(Arc::clone(&log));
+        Some(Pipeline::new(
+            writer,
+            log,
+            last,
+            Arc::clone(&hub),
+            Arc::clone(&visibility),
+        ))
+    };
+    // Last, so that an open that fails leaves no trace behind.
+    let recorder = match &options.recording {
+        Some(recording) => Some(Recorder::start(&fs, recording)?),
+        None => None,
+    };
+    if let Some(recorder) = &recorder {
+        for keyspace in registry.all().iter() {
+            keyspace.declare_to(recorder);
+        }
+    }
+    let parts = Parts::new(
+        options,
+        dir.to_path_buf(),
+        hub,
+        visibility,
+        cache,
+        registry,
+        catalog,
+        horizon,
+        pipeline,
+        recorder,
+    );
+    Store::start(parts, lock)
+}
+
+/// Locks the directory, making it first if that is wanted.
+fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dyn FsLock>>> {
+    let missing = || {
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
+        Err(Error::io("open", dir, error))
+    };
+    if !fs.exists(&dir.join(CATALOG_FILE))? {
+        if options.read_only || !options.create_if_missing {
+            return missing();
+        }
+        fs.create_dir_all(dir)?;
+        // A directory with somebody else's files in it is probably a mistyped path.
+        let ours = [LOCK_FILE, LOG_DIR, CATALOG_TEMPORARY, CATALOG_FILE];
+        if let Some(name) = fs
+            .read_dir(dir)?
+            .iter()
+            .find(|name| !ours.contains(&name.as_str()))
+        {
+            return Err(Error::invalid(format!(
+                "{} is neither empty nor a store: it holds {name:?}",
+                dir.display()
+            )));
+        }
+    }
+    let path = dir.join(LOCK_FILE);
+    if options.read_only {
+        // A store on a read-only medium may have no lock file, and nobody can write to it.
+        return if fs.exists(&path)? {
+            fs.lock(&path, LockMode::Shared).map(Some)
+        } else {
+            Ok(None)
+        };
+    }
+    fs.lock(&path, LockMode::Exclusive).map(Some)
+}
+
+/// Makes an empty store. The catalogue comes last: with it the directory is a store.
+fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
+    debug_assert!(!options.read_only, "take_lock refuses a missing store");
+    fs.create_dir_all(&dir.join(LOG_DIR))?;
+    fs.sync_dir(dir)?;
+    sync_above(fs, dir)?;
+    // RandomState is seeded by the operating system; no other randomness is needed.
+    let store_id = RandomState::new().build_hasher().finish();
+    let catalog = Catalog::new(store_id);
+    catalog.store(fs, dir)?;
+    Ok(catalog)
+}
+
+/// Makes the names on the way to `dir` durable: any of them may be new.
+fn sync_above(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    for (distance, above) in dir.ancestors().skip(1).enumerate() {
+        let is_here = above.as_os_str().is_empty();
+        match fs.sync_dir(if is_here { Path::new(".") } else { above }) {
+            // A directory that may not even be listed is none that we have made something in.
+            Err(Error::Io { source, .. })
+                if distance > 0 && source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                break;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and
+/// a catalogue or a horizon that was being written.
+fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
+    for name in fs.read_dir(dir)? {
+        if name == CATALOG_TEMPORARY || name == HORIZON_TEMPORARY {
+            let _ = fs.remove_file(&dir.join(name));
+            continue;
+        }
+        let Some(id) = parse_keyspace_dir(&name) else {
+            continue;
+        };
+        if catalog.entries.iter().all(|entry| entry.id != id) {
+            // The catalogue that was read may not be durable, after a kill; and the one that is may
+            // list what is removed here.
+            fs.sync_dir(dir)?;
+            // Best effort: space is lost if it fails, nothing else, and the next open tries again.
+            let _ = remove_tree(fs, &dir.join(name));
+        }
+    }
+    Ok(())
+}
+
+/// Feeds the log's records to the engines that lack them; returns the last sequence number. The log must reach `end`.
+fn replay(
+    recovery: &mut wal::Recovery,
+    log_dir: &Path,
+    registry: &Registry,
+    catalog: &Catalog,
+    visibility: &Visibility,
+    end: SeqNo,
+) -> Result<SeqNo> {
+    let keyspaces = registry.all();
+    let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
+    let from = keyspaces
+        .iter()
+        .map(persisted)
+        .min()
+        .unwrap_or(SeqNo::ZERO)
+        .next();
+    // Engines persist nothing that the log does not hold durably (law E3).
+    let reached = keyspaces.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
+    let end = match planted("end-of-the-log-ignored") {
+        true => SeqNo::ZERO,
+        false => end,
+    };
+    recovery.replay(from, reached.max(end), &mut |first, last, payload| {
+        replay_record(first, last, payload, registry, catalog, log_dir)?;
+        visibility.publish(last);
+        Ok(())
+    })
+}
+
+fn replay_record(
+    first: SeqNo,
+    last: SeqNo,
+    payload: &[u8],
+    registry: &Registry,
+    catalog: &Catalog,
+    log_dir: &Path,
+) -> Result<()> {
+    let malformed = |what: String| {
+        Err(Error::corruption(
+            log_dir,
+            0,
+            format!("the record of operation {first}: {what}"),
+        ))
+    };
+    let mut next = first;
+    let mut shares: Vec<(KeyspaceId, Vec<SequencedOp<'_>>)> = Vec::new();
+    let decoded = decode_payload(payload, |id, op| {
+        match shares.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, ops)) => ops.push(SequencedOp { seq: next, op }),
+            None => shares.push((id, vec![SequencedOp { seq: next, op }])),
+        }
+        next = next.next();
+        Ok(())
+    })?;
+    if let Err(at) = decoded {
+        return malformed(format!("malformed at byte {at} of the payload"));
+    }
+    if next.prev() != last {
+        return malformed(format!(
+            "it should end with operation {last}, not {}",
+            next.prev()
+        ));
+    }
+    if planted("batch-recovered-in-part") {
+        shares.truncate(1);
+    }
+    for (id, mut ops) in shares {
+        let Some(keyspace) = registry.by_id(id) else {
+            if id.0 >= catalog.next_id {
+                return malformed(format!("keyspace {id} never existed"));
+            }
+            // It has been dropped (C1).
+            continue;
+        };
+        let persisted = match keyspace.engine.persisted_seq() {
+            persisted if planted("replay-skips-one-operation") => persisted.next(),
+            persisted => persisted,
+        };
+        ops.retain(|op| op.seq > persisted);
+        if !ops.is_empty() {
+            keyspace.engine.prepare(&ops)?;
+            keyspace.engine.apply(&ops)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What the threads and the handles of a store share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::backpressure::Throttle;
+use super::catalog::Catalog;
+use super::commit::{Change, Pipeline};
+use super::coordinator::Hub;
+use super::keyspaces::Registry;
+use super::wal_manifest::Horizon;
+use crate::cache::BlockCache;
+use crate::engine::Visibility;
+use crate::error::{Error, Result};
+use crate::options::{Durability, Options};
+use crate::trace::Recorder;
+
+/// What threads and handles share.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) options: Options,
+    pub(crate) dir: PathBuf,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) visibility: Arc<Visibility>,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) registry: Registry,
+    /// The catalogue as it is on disk. Guards making and dropping keyspaces, over I/O: neither
+    /// readers nor writers take it.
+    pub(crate) catalog: Mutex<Catalog>,
+    /// The horizon as it is on disk. Guards letting go of log segments, over I/O.
+    pub(super) horizon: Mutex<Horizon>,
+    pub(super) store_id: u64,
+    /// None in a read-only store.
+    pub(crate) pipeline: Option<Pipeline>,
+    pub(crate) throttle: Throttle,
+    /// Records every operation, if that was asked for.
+    pub(crate) recorder: Option<Arc<Recorder>>,
+    pub(crate) closed: AtomicBool,
+    pub(super) stop: AtomicBool,
+    /// Units of background work that are running.
+    pub(super) busy: AtomicUsize,
+    pub(super) last_background_sync_ms: AtomicU64,
+    pub(super) opened: Instant,
+}
+
+impl Parts {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, by recovery, which made each part"
+    )]
+    pub(crate) fn new(
+        options: Options,
+        dir: PathBuf,
+        hub: Arc<Hub>,
+        visibility: Arc<Visibility>,
+        cache: Arc<BlockCache>,
+        registry: Registry,
+        catalog: Catalog,
+        horizon: Horizon,
+        pipeline: Option<Pipeline>,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Self {
+        Self {
+            options,
+            dir,
+            hub,
+            visibility,
+            cache,
+            registry,
+            store_id: catalog.store_id,
+            catalog: Mutex::new(catalog),
+            horizon: Mutex::new(horizon),
+            pipeline,
+            throttle: Throttle::new(),
+            recorder,
+            closed: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
+            last_background_sync_ms: AtomicU64::new(0),
+            opened: Instant::now(),
+        }
+    }
+
+    /// Refuses use after the store was closed.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The pipeline, in a store that takes writes.
+    pub(crate) fn writable(&self) -> Result<&Pipeline> {
+        self.check_open()?;
+        let Some(pipeline) = &self.pipeline else {
+            return Err(Error::ReadOnly {
+                reason: "it was opened read-only".into(),
+            });
+        };
+        Ok(pipeline)
+    }
+
+    /// Commits `change` once background work has room for it.
+    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<()> {
+        let pipeline = self.writable()?;
+        if let Some(recorder) = &self.recorder {
+            record_commit(recorder, &change, durability);
+        }
+        match &change {
+            Change::One { keyspace, op } => {
+                let bytes = match op {
+                    crate::types::Op::Put { key, value } => key.len() + value.len(),
+                    crate::types::Op::Delete { key } => key.len(),
+                    crate::types::Op::DeleteRange { .. } => 0,
+                };
+                self.make_room(keyspace, bytes as u64)?;
+            }
+            Change::Many(parts) => {
+                for (keyspace, batch) in parts {
+                    self.make_room(keyspace, batch.len_bytes() as u64)?;
+                }
+            }
+        }
+        pipeline.commit(change, durability)
+    }
+}
+
+/// Records a commit that begins. One that is refused for its limits has no place in a trace.
+#[cold]
+fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durability) {
+    match change {
+        Change::One { keyspace, op } => recorder.write_one(keyspace.id, op, durability),
+        Change::Many(parts) if parts.iter().all(|(_, batch)| batch.check().is_ok()) => {
+            let ops = parts
+                .iter()
+                .flat_map(|(keyspace, batch)| batch.iter().map(|op| (keyspace.id, op)));
+            recorder.write_batch(ops, durability);
+        }
+        Change::Many(_) => {}
+    }
+}

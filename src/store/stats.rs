@@ -1,0 +1,116 @@
+//! Figures about a whole store, and a counter that is cheap to count with.
+
+use super::shared::Parts;
+use crate::engine::EngineStats;
+use crate::options::EngineKind;
+
+/// Figures about a store, now. Counters run since the store was opened.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct DbStats {
+    /// Commits.
+    pub commits: u64,
+    /// Operations in them.
+    pub ops: u64,
+    /// Groups of sync commits that shared a flush of the device.
+    pub commit_groups: u64,
+    /// Bytes appended to the log, headers included.
+    pub log_bytes_written: u64,
+    /// Flushes of the log.
+    pub log_syncs: u64,
+    /// Bytes of log that a recovery would have to read.
+    pub log_live_bytes: u64,
+    /// Bytes of the log's files, prepared segments included.
+    pub log_disk_bytes: u64,
+    /// Bytes in the cache of blocks and pages.
+    pub cache_used_bytes: u64,
+    /// Lookups in the cache that found their block.
+    pub cache_hits: u64,
+    /// Lookups in the cache that did not.
+    pub cache_misses: u64,
+    /// Milliseconds that writers were slowed because background work was behind, added up.
+    pub slowed_ms: u64,
+    /// Milliseconds that writers were stopped for the same reason, added up.
+    pub stopped_ms: u64,
+    /// Live snapshots.
+    pub snapshots: u64,
+    /// How many operations were committed since the oldest live snapshot. A large number means
+    /// that a forgotten snapshot keeps old data.
+    pub oldest_snapshot_age_ops: u64,
+    /// The last error of background work, until such work succeeds again.
+    pub background_error: Option<String>,
+    /// The keyspaces, ordered by their creation.
+    pub keyspaces: Vec<KeyspaceStats>,
+}
+
+/// Figures about one keyspace of a store.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct KeyspaceStats {
+    /// Its name.
+    pub name: String,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// Its figures.
+    pub stats: EngineStats,
+}
+
+impl DbStats {
+    /// Bytes written to files since the store was opened: log, flushes, checkpoints and
+    /// compactions.
+    pub fn bytes_written(&self) -> u64 {
+        let engines = self.keyspaces.iter().map(|keyspace| {
+            keyspace.stats.flush_bytes_written + keyspace.stats.compaction_bytes_written
+        });
+        self.log_bytes_written + engines.sum::<u64>()
+    }
+
+    /// Bytes of all files of the store.
+    pub fn disk_bytes(&self) -> u64 {
+        let engines = self
+            .keyspaces
+            .iter()
+            .map(|keyspace| keyspace.stats.disk_bytes);
+        self.log_disk_bytes + engines.sum::<u64>()
+    }
+}
+
+impl Parts {
+    /// Figures about the store and its keyspaces, now.
+    pub(crate) fn stats(&self) -> DbStats {
+        use std::sync::atomic::Ordering::Relaxed;
+        let parts = self;
+        let mut stats = DbStats::default();
+        if let Some(pipeline) = &parts.pipeline {
+            stats.commits = pipeline.counters.commits.load(Relaxed);
+            stats.ops = pipeline.counters.ops.load(Relaxed);
+            stats.commit_groups = pipeline.counters.groups.load(Relaxed);
+        }
+        if let Some(log) = parts.hub.log() {
+            let figures = log.stats();
+            stats.log_bytes_written = figures.bytes_appended;
+            stats.log_syncs = figures.syncs;
+            stats.log_live_bytes = log.live_bytes();
+            stats.log_disk_bytes = figures.disk_bytes;
+        }
+        stats.cache_used_bytes = parts.cache.used_bytes();
+        (stats.cache_hits, stats.cache_misses) = parts.cache.hits_and_misses();
+        (stats.slowed_ms, stats.stopped_ms) = parts.throttle.waited_ms();
+        let (oldest, count) = parts.visibility.oldest();
+        stats.snapshots = count as u64;
+        stats.oldest_snapshot_age_ops =
+            oldest.map_or(0, |oldest| parts.visibility.published().0 - oldest.0);
+        stats.background_error = parts.hub.background_error().map(|error| error.to_string());
+        stats.keyspaces = parts
+            .registry
+            .all()
+            .iter()
+            .map(|open| KeyspaceStats {
+                name: open.name.clone(),
+                engine: open.options.engine,
+                stats: open.engine.stats(),
+            })
+            .collect();
+        stats
+    }
+}

@@ -1,0 +1,37 @@
+//! Verification of the store's own files.
+
+use super::catalog::{CATALOG_FILE, Catalog};
+use super::shared::Parts;
+use super::wal_manifest::{HORIZON_FILE, Horizon};
+use crate::engine::VerifyReport;
+use crate::error::Result;
+
+impl Parts {
+    /// Compares catalogue and horizon with what is on the disk.
+    pub(crate) fn verify_own_files(&self, report: &mut VerifyReport) -> Result<()> {
+        let fs = &*self.options.fs;
+        let mut judge = |same: Result<bool>, name: &str| {
+            report.files += 1;
+            match same {
+                Ok(true) => {}
+                Ok(false) => {
+                    let path = self.dir.join(name);
+                    let problem = format!("{}: the file is not the one in use", path.display());
+                    report.problems.push(problem);
+                }
+                Err(error) if error.is_corruption() => report.problems.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        };
+        let catalog = self.catalog.lock();
+        let is_same = |stored: Option<Catalog>| stored.is_some_and(|s| s.is_stored_like(&catalog));
+        judge(Catalog::load(fs, &self.dir).map(is_same), CATALOG_FILE)?;
+        drop(catalog);
+        let horizon = self.horizon.lock();
+        let stored = Horizon::load(fs, &self.dir, self.store_id);
+        // A replacement that reported an error may have worked, and is true as well (H1).
+        let fits = |stored: Horizon| stored == *horizon || stored.first > horizon.first;
+        judge(stored.map(fits), HORIZON_FILE)
+    }
+}

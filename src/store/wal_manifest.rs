@@ -1,0 +1,312 @@
+//! The horizon: what the log reaches from and to, and what keyspaces had persisted when the rest was let go.
+//!
+//! One small file, `HORIZON`, replaced as a whole before segments of the log are let go, and when the store is closed
+//! (docs/format.md, "Horizon").
+//!
+//! It is the witness of what no other file can tell. A keyspace's own files say up to where they hold its operations. Intact files of an earlier moment say less; while
+//! the log goes back so far, replay makes up for it. The horizon tells when it no longer does: the file of
+//! an idle keyspace may lag behind the log by any number of operations of other keyspaces, so its number
+//! alone proves nothing. And the last records of the log are followed by none that would say that they
+//! were durable: when they are damaged, they look like writes that a power loss cut short.
+//!
+//! Invariants:
+//! - H1: what is in the file is true of the disk: a keyspace's floor was durable in its own files before it was written
+//!   here, and never falls.
+//! - H2: a segment is let go only after a horizon is durable that says so. So every operation that the log lacks
+//!   is at or below the floor of its keyspace, and a keyspace that says less than its floor has lost something.
+//! - H3: a store without the file has a log that goes back to the first operation.
+//! - H4: everything up to the end was durable in the log before it was written here.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::format::checksum::{checksum, seed_of};
+use crate::format::coding::{Reader, Truncated, get_u32, get_u64};
+use crate::fs;
+use crate::fs::{Fs, OpenMode};
+use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
+use crate::util::mutants::planted;
+
+/// Name of the file.
+pub(crate) const HORIZON_FILE: &str = "HORIZON";
+/// Name of the file while it is written.
+pub(crate) const HORIZON_TEMPORARY: &str = "HORIZON.tmp";
+const MAGIC: &[u8; 8] = b"hdgrHRZN";
+const VERSION: u32 = 1;
+/// Magic, version, store id, first, end, count, checksum.
+const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4 + 4;
+/// Keyspace and floor.
+const FLOOR_LEN_BYTES: usize = 4 + 8;
+
+/// The content of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Horizon {
+    /// The log holds every operation from here on.
+    pub(crate) first: SeqNo,
+    /// The log was durable up to here.
+    pub(crate) end: SeqNo,
+    /// What each keyspace had persisted, rising by keyspace.
+    pub(crate) floors: Vec<(KeyspaceId, SeqNo)>,
+}
+
+impl Default for Horizon {
+    fn default() -> Self {
+        Self {
+            first: SeqNo::ZERO.next(),
+            end: SeqNo::ZERO,
+            floors: Vec::new(),
+        }
+    }
+}
+
+impl Horizon {
+    /// Reads the horizon of store `store_id` in `dir`.
+    pub(crate) fn load(fs: &dyn Fs, dir: &Path, store_id: u64) -> Result<Self> {
+        let path = dir.join(HORIZON_FILE);
+        if !fs.exists(&path)? {
+            return Ok(Self::default());
+        }
+        let file = fs.open(&path, OpenMode::Read)?;
+        let limit = FIXED_LEN_BYTES + MAX_KEYSPACES * FLOOR_LEN_BYTES;
+        Self::decode(&fs::read_all(&*file, limit as u64)?, &path, store_id)
+    }
+
+    /// Replaces the horizon of store `store_id` in `dir`, durably.
+    pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path, store_id: u64) -> Result<()> {
+        // After a failure it is unknown which of them is there. Both are true (H1).
+        Ok(fs::replace_file(
+            fs,
+            dir,
+            HORIZON_FILE,
+            &self.encode(store_id),
+        )?)
+    }
+
+    /// What `keyspace` must have persisted.
+    pub(crate) fn floor(&self, keyspace: KeyspaceId) -> SeqNo {
+        let at = self.floors.binary_search_by_key(&keyspace, |(id, _)| *id);
+        at.map_or(SeqNo::ZERO, |at| self.floors[at].1)
+    }
+
+    /// Compares with `log_first`, the first operation of the log in `log_dir`, if that has any segment.
+    pub(crate) fn check_log(
+        &self,
+        dir: &Path,
+        log_dir: &Path,
+        log_first: Option<SeqNo>,
+    ) -> Result<()> {
+        if log_first.is_some_and(|first| first <= self.first) {
+            return Ok(());
+        }
+        let starts = match log_first {
+            Some(first) => format!("begins with operation {first}"),
+            None if *self == Self::default() => return Ok(()),
+            None => "has no segment".into(),
+        };
+        if *self == Self::default() {
+            return Err(Error::corruption(
+                &dir.join(HORIZON_FILE),
+                0,
+                format!("the file is missing, but the log {starts}"),
+            ));
+        }
+        Err(Error::corruption(
+            log_dir,
+            0,
+            format!(
+                "the log {starts}, but operation {} was kept: its oldest segments are missing",
+                self.first
+            ),
+        ))
+    }
+
+    fn encode(&self, store_id: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(FIXED_LEN_BYTES + self.floors.len() * FLOOR_LEN_BYTES);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&store_id.to_le_bytes());
+        out.extend_from_slice(&self.first.0.to_le_bytes());
+        out.extend_from_slice(&self.end.0.to_le_bytes());
+        out.extend_from_slice(&(self.floors.len() as u32).to_le_bytes());
+        for (keyspace, floor) in &self.floors {
+            out.extend_from_slice(&keyspace.0.to_le_bytes());
+            out.extend_from_slice(&floor.0.to_le_bytes());
+        }
+        out.extend_from_slice(&checksum(seed(store_id), &out).to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8], path: &Path, store_id: u64) -> Result<Self> {
+        let damaged = |at: usize, what: &str| Error::corruption(path, at as u64, what);
+        if bytes.len() < FIXED_LEN_BYTES {
+            return Err(damaged(bytes.len(), "the horizon is too short"));
+        }
+        if &bytes[..8] != MAGIC {
+            return Err(damaged(0, "this is not a horizon"));
+        }
+        let version = get_u32(bytes, 8);
+        // Before the checksum: another version may compute it in another way.
+        Error::check_version(path, version, VERSION)?;
+        let owner = get_u64(bytes, 12);
+        if owner != store_id {
+            let what = format!("the horizon is of store {owner:016x}, this is {store_id:016x}");
+            return Err(damaged(12, &what));
+        }
+        let (body, sum) = bytes.split_at(bytes.len() - 4);
+        let is_intact = checksum(seed(store_id), body) == get_u32(sum, 0);
+        if !is_intact && !planted("horizon-checksum-ignored") {
+            return Err(damaged(0, "the checksum of the horizon does not match"));
+        }
+        let mut reader = Reader::new(body);
+        let _ = reader.take(20);
+        Self::decode_body(&mut reader)
+            .map_err(|Truncated| damaged(reader.position(), "the horizon is malformed"))
+    }
+
+    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Truncated> {
+        let seq = |reader: &mut Reader<'_>| match SeqNo(reader.u64()?) {
+            seq if seq <= SeqNo::MAX => Ok(seq),
+            _ => Err(Truncated),
+        };
+        let first = seq(reader)?;
+        let end = seq(reader)?;
+        let count = reader.u32()?;
+        let mut floors: Vec<(KeyspaceId, SeqNo)> = Vec::new();
+        for _ in 0..count {
+            let keyspace = KeyspaceId(reader.u32()?);
+            if floors.last().is_some_and(|(last, _)| *last >= keyspace) {
+                return Err(Truncated);
+            }
+            floors.push((keyspace, seq(reader)?));
+        }
+        if !reader.is_empty() || first < Self::default().first {
+            return Err(Truncated);
+        }
+        Ok(Self { first, end, floors })
+    }
+}
+
+/// Decodes a horizon and encodes it again.
+#[cfg(feature = "internals")]
+pub(crate) fn round_trip(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
+    let store_id = Reader::new(bytes.get(12..).unwrap_or_default())
+        .u64()
+        .unwrap_or_default();
+    Horizon::decode(bytes, path, store_id).map(|horizon| horizon.encode(store_id))
+}
+
+fn seed(store_id: u64) -> u64 {
+    seed_of(&[u64::from_le_bytes(*MAGIC), store_id])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: u64 = 0x0102_0304_0506_0708;
+
+    fn sample() -> Horizon {
+        Horizon {
+            first: SeqNo(300),
+            end: SeqNo(500),
+            floors: vec![(KeyspaceId(1), SeqNo(299)), (KeyspaceId(4), SeqNo(7))],
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Horizon> {
+        Horizon::decode(bytes, Path::new(HORIZON_FILE), STORE)
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = sample().encode(STORE);
+        let expected: &[u8] =
+            b"hdgrHRZN\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x2c\x01\0\0\0\0\0\0\
+            \xf4\x01\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x2b\x01\0\0\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0";
+        assert_eq!(&bytes[..bytes.len() - 4], expected);
+        let sum = checksum(seed(STORE), expected);
+        assert_eq!(get_u32(&bytes, bytes.len() - 4), sum);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let bytes = sample().encode(STORE);
+        assert_eq!(decode(&bytes).unwrap(), sample());
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&damaged).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn malformed_contents_are_refused() {
+        let first = SeqNo(2);
+        let floors = |floors: &[(u32, u64)]| {
+            let floors = floors
+                .iter()
+                .map(|(id, seq)| (KeyspaceId(*id), SeqNo(*seq)));
+            floors.collect::<Vec<_>>()
+        };
+        let refused = [
+            (SeqNo::ZERO, floors(&[])),
+            (SeqNo(u64::MAX), floors(&[])),
+            (first, floors(&[(1, u64::MAX)])),
+            (first, floors(&[(2, 5), (1, 5)])),
+            (first, floors(&[(2, 5), (2, 5)])),
+        ];
+        for (first, floors) in refused {
+            let end = first;
+            let bytes = Horizon { first, end, floors }.encode(STORE);
+            assert!(decode(&bytes).unwrap_err().is_corruption(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn other_versions_are_refused_by_name() {
+        let mut bytes = sample().encode(STORE);
+        bytes[8] = 9;
+        let refused = decode(&bytes).unwrap_err();
+        assert!(matches!(
+            refused,
+            Error::UnsupportedFormat {
+                found: 9,
+                supported: 1,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn floors_of_keyspaces_that_are_not_listed_are_zero() {
+        let horizon = sample();
+        let floors = [0, 1, 2, 4, 5].map(|id| horizon.floor(KeyspaceId(id)).0);
+        assert_eq!(floors, [0, 299, 0, 7, 0]);
+    }
+
+    #[test]
+    fn a_log_that_lacks_its_front_is_told_from_one_whose_horizon_is_missing() {
+        let (dir, log) = (Path::new("d"), Path::new("d/wal"));
+        let blamed = |horizon: &Horizon, first: Option<u64>| match horizon.check_log(
+            dir,
+            log,
+            first.map(SeqNo),
+        ) {
+            Ok(()) => None,
+            Err(Error::Corruption { file, .. }) => Some(file),
+            Err(other) => panic!("{other}"),
+        };
+        let none = Horizon::default();
+        assert_eq!(blamed(&none, None), None);
+        assert_eq!(blamed(&none, Some(1)), None);
+        assert_eq!(blamed(&none, Some(2)), Some(dir.join(HORIZON_FILE)));
+        let some = sample();
+        assert_eq!(blamed(&some, Some(300)), None);
+        assert_eq!(blamed(&some, Some(12)), None);
+        assert_eq!(blamed(&some, Some(301)), Some(log.to_path_buf()));
+        assert_eq!(blamed(&some, None), Some(log.to_path_buf()));
+    }
+}

@@ -1,0 +1,119 @@
+//! What the unit tests of several parts share: random numbers, operations that own their bytes, and the front as an
+//! engine sees it.
+
+mod running;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use parking_lot::Mutex;
+
+use crate::engine::Front;
+use crate::error::Result;
+use crate::format::checksum::mix64;
+use crate::types::{Op, SeqNo};
+
+pub(crate) use running::{OverAtEnd, alone, much};
+
+/// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the seed as it is.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// From a mixed seed: neighbouring seeds would otherwise give one and the same sequence, shifted by a step.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(mix64(seed ^ 0x5EED))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix64(self.0)
+    }
+
+    /// Below `limit`, which is not zero.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// The same for lengths and places.
+    pub(crate) fn index(&mut self, limit: usize) -> usize {
+        self.below(limit as u64) as usize
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// What a sorted map holds.
+pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// An operation that owns its bytes.
+#[derive(Debug, Clone)]
+pub(crate) enum OwnedOp {
+    Put(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Option<Vec<u8>>),
+}
+
+impl OwnedOp {
+    pub(crate) fn borrow(&self) -> Op<'_> {
+        match self {
+            Self::Put(key, value) => Op::Put { key, value },
+            Self::Delete(key) => Op::Delete { key },
+            Self::DeleteRange(start, end) => Op::DeleteRange {
+                start,
+                end: end.as_deref(),
+            },
+        }
+    }
+
+    pub(crate) fn apply(&self, map: &mut Map) {
+        match self {
+            Self::Put(key, value) => {
+                map.insert(key.clone(), value.clone());
+            }
+            Self::Delete(key) => {
+                map.remove(key);
+            }
+            Self::DeleteRange(start, end) => {
+                map.retain(|key, _| key < start || end.as_ref().is_some_and(|end| key >= end))
+            }
+        }
+    }
+}
+
+/// A front whose log is durable as soon as it is asked to be. Remembers up to where it was asked.
+#[derive(Debug, Default)]
+pub(crate) struct FakeFront {
+    pub(crate) durable: AtomicU64,
+    pub(crate) gate: Mutex<Option<Gate>>,
+}
+
+/// Stops whoever next asks for a durable log: one checkpoint or flush, between its writing and its end.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) reached: Sender<()>,
+    /// What then becomes of it.
+    pub(crate) outcome: Receiver<Result<()>>,
+}
+
+impl Front for FakeFront {
+    fn make_durable(&self, seq: SeqNo) -> Result<()> {
+        let gate = self.gate.lock().take();
+        if let Some(gate) = gate {
+            gate.reached.send(()).unwrap();
+            gate.outcome.recv().unwrap()?;
+        }
+        self.durable.fetch_max(seq.0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn wake(&self) {}
+
+    fn progressed(&self) {}
+}

@@ -1,0 +1,483 @@
+//! Schedules: the parts that hand work from thread to thread, and the memtable that is read while
+//! it changes, run under many interleavings that shuttle chooses.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg shuttle" cargo test --lib schedules
+//! ```
+//!
+//! What is run is the code itself, on the primitives of src/sync.rs: the commit pipeline with a
+//! real log (in memory) and an engine that notes what it is given, the hub's signals, snapshot
+//! registration, and the memtable's B+tree with nodes of four slots. shuttle makes every atomic
+//! sequentially consistent, so this finds wrong interleavings, not wrong orderings; those are
+//! what Miri and the stress tests are for.
+//!
+//! A failure prints a schedule; `shuttle::replay` with it in place of `check` repeats the run.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+
+use crate::engine::{Engine, EngineStats, Front, Pressure, ReadView, VerifyReport, Visibility, Work};
+use crate::error::Result;
+use crate::fs::{Fs, SimFs};
+use crate::kv::Batch;
+use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
+use crate::options::{Durability, EngineKind, KeyspaceOptions};
+use crate::store::commit::{Change, Pipeline};
+use crate::store::coordinator::Hub;
+use crate::store::keyspaces::OpenKeyspace;
+use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp, Value};
+use crate::util::sync::{Mutex, thread};
+use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::wal::{Log, Recovery, WalConfig};
+
+/// Schedules of a test (`HEDGEROW_EFFORT` times as many): half of them random, half of them with few switches at random places (Burckhardt
+/// and others, "A randomized scheduler with probabilistic guarantees of finding bugs", 2010).
+fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
+    let effort = std::env::var("HEDGEROW_EFFORT").map(|effort| effort.parse());
+    let schedules = schedules * effort.map_or(1, |effort| effort.expect("a number"));
+    let mut config = shuttle::Config::new();
+    // Opening a log takes more than the default; orderings are not what is tested here.
+    config.stack_size = 1 << 20;
+    config.silence_warnings = true;
+    let test = Arc::new(test);
+    let again = Arc::clone(&test);
+    let random = RandomScheduler::new(schedules / 2);
+    shuttle::Runner::new(random, config.clone()).run(move || test());
+    let few_switches = PctScheduler::new(3, schedules / 2);
+    shuttle::Runner::new(few_switches, config).run(move || again());
+}
+
+/// Notes what it is given, and checks that it may be given it.
+#[derive(Debug)]
+struct Witness {
+    hub: Arc<Hub>,
+    applied: Mutex<Vec<SeqNo>>,
+    busy: AtomicBool,
+}
+
+/// The value of an operation that was committed with `Sync`.
+const SYNC: &[u8] = b"sync";
+
+impl Engine for Witness {
+    fn prepare(&self, _: &[SequencedOp<'_>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        assert!(!self.busy.swap(true, Ordering::SeqCst), "two at a time");
+        for op in ops {
+            let mut applied = self.applied.lock();
+            let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
+            assert_eq!(op.seq, last.next(), "P1: out of order, or a gap");
+            applied.push(op.seq);
+            if matches!(op.op, Op::Put { value: SYNC, .. }) {
+                let synced = self.hub.log().expect("attached").synced_seq();
+                assert!(synced >= op.seq, "P2: applied before it was durable");
+            }
+        }
+        self.busy.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn persisted_seq(&self) -> SeqNo {
+        SeqNo::ZERO
+    }
+
+    fn oldest_unpersisted(&self) -> Option<SeqNo> {
+        None
+    }
+
+    fn get(&self, _: &[u8], _: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn multi_get(&self, _: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        Ok(Vec::new())
+    }
+
+    fn view(&self) -> Result<Arc<dyn ReadView>> {
+        unimplemented!("nobody reads")
+    }
+
+    fn snapshot_view(&self, _: SeqNo) -> Arc<dyn ReadView> {
+        unimplemented!("nobody reads")
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn work_due(&self) -> Option<Work> {
+        None
+    }
+
+    fn run_once(&self, _: Work) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn pressure(&self) -> Pressure {
+        Pressure::None
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats::default()
+    }
+
+    fn verify(&self) -> Result<VerifyReport> {
+        Ok(VerifyReport::default())
+    }
+}
+
+/// A commit pipeline without a store around it.
+struct Rig {
+    fs: SimFs,
+    pipeline: Pipeline,
+    log: Arc<Log>,
+    visibility: Arc<Visibility>,
+    witness: Arc<Witness>,
+    keyspace: Arc<OpenKeyspace>,
+}
+
+const DIR: &str = "/wal";
+const STORE: u64 = 1;
+
+impl Rig {
+    fn new() -> Self {
+        let fs = SimFs::new();
+        fs.create_dir_all(Path::new(DIR)).unwrap();
+        let shared: Arc<dyn Fs> = Arc::new(fs.clone());
+        let mut recovery = Recovery::open(Arc::clone(&shared), Path::new(DIR), STORE).unwrap();
+        recovery
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .unwrap();
+        let config = WalConfig {
+            segment_bytes: 512,
+            use_mmap: false,
+        };
+        let (writer, log) = recovery.into_log(config, SeqNo::ZERO).unwrap();
+        let hub = Arc::new(Hub::default());
+        hub.attach_log(Arc::clone(&log));
+        let visibility = Arc::new(Visibility::default());
+        let witness = Arc::new(Witness {
+            hub: Arc::clone(&hub),
+            applied: Mutex::new(Vec::new()),
+            busy: AtomicBool::new(false),
+        });
+        let engine: Arc<dyn Engine> = Arc::<Witness>::clone(&witness);
+        let keyspace = OpenKeyspace::new(
+            KeyspaceId(1),
+            "only".into(),
+            KeyspaceOptions::new(EngineKind::Lsm),
+            engine,
+            shared,
+            "/ks".into(),
+        );
+        let pipeline = Pipeline::new(
+            writer,
+            Arc::clone(&log),
+            SeqNo::ZERO,
+            hub,
+            Arc::clone(&visibility),
+        );
+        Self {
+            fs,
+            pipeline,
+            log,
+            visibility,
+            witness,
+            keyspace: Arc::new(keyspace),
+        }
+    }
+
+    fn commit(&self, durability: Durability) -> Result<()> {
+        let value = match durability {
+            Durability::Sync => SYNC,
+            Durability::Buffered => &[7; 60],
+        };
+        let change = Change::One {
+            keyspace: &self.keyspace,
+            op: Op::Put { key: b"key", value },
+        };
+        self.pipeline.commit(change, durability)
+    }
+
+    /// Two operations in one commit.
+    fn commit_batch(&self) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.put(b"one", b"buffered");
+        batch.put(b"two", b"buffered");
+        let change = Change::Many(vec![(Arc::clone(&self.keyspace), batch)]);
+        self.pipeline.commit(change, Durability::Buffered)
+    }
+
+    /// What is published has been applied, at any moment.
+    fn check_published(&self) {
+        let published = self.visibility.published();
+        let applied = self.witness.applied.lock().last().copied();
+        let applied = applied.unwrap_or(SeqNo::ZERO);
+        assert!(applied >= published, "published before it was applied");
+    }
+
+    /// Every commit that was applied, and nothing else, is published.
+    fn check_between_commits(&self) {
+        self.pipeline.between_commits(|| {
+            let applied = self.witness.applied.lock();
+            let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
+            assert_eq!(self.visibility.published(), last);
+        });
+    }
+
+    /// The records that a recovery finds.
+    fn recovered(&self) -> SeqNo {
+        let shared: Arc<dyn Fs> = Arc::new(self.fs.crash());
+        let mut recovery = Recovery::open(shared, Path::new(DIR), STORE).unwrap();
+        recovery
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .unwrap()
+    }
+}
+
+fn spawn_all(tasks: Vec<Box<dyn FnOnce() + Send>>) {
+    let threads: Vec<_> = tasks.into_iter().map(thread::spawn).collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn commits_are_handed_over() {
+    check(1500, || {
+        let front = Arc::new(Rig::new());
+        let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        for durabilities in [
+            [Durability::Sync, Durability::Buffered],
+            [Durability::Sync, Durability::Sync],
+            [Durability::Buffered, Durability::Sync],
+        ] {
+            let front = Arc::clone(&front);
+            tasks.push(Box::new(move || {
+                for durability in durabilities {
+                    let before = front.visibility.published();
+                    front.commit(durability).unwrap();
+                    let after = front.visibility.published();
+                    assert!(after > before, "acknowledged and not visible");
+                    if durability == Durability::Sync {
+                        let synced = front.log.synced_seq();
+                        assert!(synced > before, "acknowledged and not durable");
+                    }
+                }
+            }));
+        }
+        let maintained = Arc::clone(&front);
+        tasks.push(Box::new(move || {
+            maintained.log.prepare().unwrap();
+            maintained.check_between_commits();
+        }));
+        let batched = Arc::clone(&front);
+        tasks.push(Box::new(move || batched.commit_batch().unwrap()));
+        let watched = Arc::clone(&front);
+        tasks.push(Box::new(move || {
+            (0..6).for_each(|_| watched.check_published());
+        }));
+        spawn_all(tasks);
+        assert_eq!(front.visibility.published(), SeqNo(8));
+        front.check_between_commits();
+        assert!(front.recovered() >= front.log.synced_seq());
+    });
+}
+
+#[test]
+fn a_failed_sync_fails_all_that_wait_for_it() {
+    check(1500, || {
+        let front = Arc::new(Rig::new());
+        front.commit(Durability::Sync).unwrap();
+        front.fs.fail_after(2, ErrorKind::Other);
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let tasks = (0..3).map(|n| {
+            let (front, acknowledged) = (Arc::clone(&front), Arc::clone(&acknowledged));
+            let task: Box<dyn FnOnce() + Send> = Box::new(move || {
+                for durability in [Durability::Sync, Durability::Buffered] {
+                    let durability = if n == 2 { Durability::Sync } else { durability };
+                    if front.commit(durability).is_ok() && durability == Durability::Sync {
+                        acknowledged.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+            task
+        });
+        spawn_all(tasks.collect());
+        front.check_between_commits();
+        // Nobody is left waiting, or this would not be reached. What was acknowledged is there.
+        let survived = front.recovered();
+        let acknowledged = acknowledged.load(Ordering::SeqCst);
+        assert!(survived.0 > acknowledged, "an acknowledged commit is lost");
+        assert!(front.commit(Durability::Sync).is_err(), "P3: it goes on");
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    check(3000, || {
+        let hub = Arc::new(Hub::default());
+        let done = Arc::new(AtomicU64::new(0));
+        let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        for waits_for_work in [true, false, false] {
+            let (hub, done) = (Arc::clone(&hub), Arc::clone(&done));
+            tasks.push(Box::new(move || {
+                loop {
+                    // As the store's threads do: count, look, sleep.
+                    let seen = if waits_for_work {
+                        hub.work_count()
+                    } else {
+                        hub.progress_count()
+                    };
+                    if done.load(Ordering::SeqCst) == 2 {
+                        break;
+                    }
+                    if waits_for_work {
+                        hub.wait_for_work(seen, Duration::MAX);
+                    } else {
+                        hub.wait_for_progress(seen, Duration::MAX);
+                    }
+                }
+            }));
+        }
+        for _ in 0..2 {
+            let (hub, done) = (Arc::clone(&hub), Arc::clone(&done));
+            tasks.push(Box::new(move || {
+                done.fetch_add(1, Ordering::SeqCst);
+                hub.progressed();
+            }));
+        }
+        spawn_all(tasks);
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_missed_is_a_later_one() {
+    check(3000, || {
+        let visibility = Arc::new(Visibility::default());
+        let registered = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        {
+            let visibility = Arc::clone(&visibility);
+            tasks.push(Box::new(move || {
+                (1..=4).for_each(|seq| visibility.publish(SeqNo(seq)));
+            }));
+        }
+        for _ in 0..2 {
+            let (visibility, registered) = (Arc::clone(&visibility), Arc::clone(&registered));
+            tasks.push(Box::new(move || {
+                let gone = visibility.register();
+                let seq = visibility.register();
+                registered.lock().push(seq);
+                visibility.unregister(gone);
+            }));
+        }
+        {
+            let (visibility, answers) = (Arc::clone(&visibility), Arc::clone(&answers));
+            tasks.push(Box::new(move || {
+                for _ in 0..3 {
+                    let live = visibility.live();
+                    answers.lock().push(live);
+                }
+            }));
+        }
+        spawn_all(tasks);
+        let registered = registered.lock();
+        for live in answers.lock().iter() {
+            for seq in registered.iter() {
+                assert!(
+                    live.snapshots.contains(seq) || *seq >= live.published,
+                    "a snapshot at {seq} was missed by {live:?}"
+                );
+            }
+        }
+        let mut expected = registered.clone();
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(visibility.live().snapshots, expected);
+    });
+}
+
+/// Keys of a memtable in the order in which they are inserted.
+const KEYS: [&str; 13] = [
+    "m", "c", "x", "a", "p", "e", "z", "d", "b", "n", "o", "y", "f",
+];
+
+#[test]
+fn the_memtable_is_read_while_it_changes() {
+    check(1200, || {
+        let index = Arc::new(BTreeIndex::default());
+        // How many of the keys are there at least.
+        let inserted = Arc::new(AtomicU64::new(0));
+        let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        {
+            let (index, inserted) = (Arc::clone(&index), Arc::clone(&inserted));
+            tasks.push(Box::new(move || {
+                for (seq, key) in (1u64..).zip(KEYS) {
+                    index.insert(key.as_bytes(), seq << 8 | 1, &seq.to_le_bytes());
+                    inserted.store(seq, Ordering::SeqCst);
+                }
+            }));
+        }
+        for reader in 0..2 {
+            let (index, inserted) = (Arc::clone(&index), Arc::clone(&inserted));
+            tasks.push(Box::new(move || {
+                for _ in 0..2 {
+                    let known = inserted.load(Ordering::SeqCst) as usize;
+                    for key in &KEYS[..known] {
+                        let found = index.get(key.as_bytes(), u64::MAX, &mut |entry| {
+                            assert_eq!(entry.value, entry.seq.0.to_le_bytes());
+                        });
+                        assert!(found, "{key} was inserted and is not found");
+                    }
+                    scan(&index, &KEYS[..known], reader == 1);
+                }
+            }));
+        }
+        spawn_all(tasks);
+        scan(&index, &KEYS, false);
+        scan(&index, &KEYS, true);
+    });
+}
+
+/// A scan is in order, repeats nothing, and finds all keys that were there when it began.
+fn scan(index: &Arc<BTreeIndex>, known: &[&str], backwards: bool) {
+    let mut cursor = Arc::clone(index).cursor();
+    let mut found = BTreeMap::new();
+    let mut last: Option<Vec<u8>> = None;
+    if backwards {
+        cursor.seek_last().unwrap();
+    } else {
+        cursor.seek_first().unwrap();
+    }
+    while cursor.is_valid() {
+        let entry = cursor.entry();
+        let key = entry.key.to_vec();
+        assert_eq!(entry.value, entry.seq.0.to_le_bytes());
+        if let Some(last) = &last {
+            assert!((key < *last) == backwards && key != *last, "out of order");
+        }
+        found.insert(key.clone(), entry.seq);
+        last = Some(key);
+        if backwards {
+            cursor.prev().unwrap();
+        } else {
+            cursor.next().unwrap();
+        }
+    }
+    for key in known {
+        assert!(found.contains_key(key.as_bytes()), "a scan missed {key}");
+    }
+}

@@ -1,0 +1,24 @@
+//! Operations: what a commit consists of.
+
+use super::SeqNo;
+
+/// One operation, borrowed from a batch or a log record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op<'a> {
+    /// Sets `key` to `value`.
+    Put { key: &'a [u8], value: &'a [u8] },
+    /// Removes `key`.
+    Delete { key: &'a [u8] },
+    /// Removes every key in `[start, end)`, or from `start` on. May be empty.
+    DeleteRange {
+        start: &'a [u8],
+        end: Option<&'a [u8]>,
+    },
+}
+
+/// An operation and its place in commit order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SequencedOp<'a> {
+    pub(crate) seq: SeqNo,
+    pub(crate) op: Op<'a>,
+}

@@ -1,0 +1,6 @@
+//! Small tools that know nothing of a store.
+
+pub(crate) mod key_prefix;
+pub(crate) mod mutants;
+pub(crate) mod sharded;
+pub(crate) mod sync;
