@@ -42,7 +42,7 @@ use super::writer::Interval;
 use crate::error::{Error, Result};
 use crate::format::checksum::checksum;
 use crate::types::{KeyspaceId, PageId, SeqNo};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Nodes are gathered into writes of this size where their places are contiguous.
 const WRITE_BYTES: usize = 1 << 20;
@@ -123,7 +123,7 @@ impl Checkpointer {
         let bytes = meta.encode(self.store_id, self.keyspace);
         let file = tree.pager.file();
         file.write_all_at(&bytes, page * tree.page_size() as u64)?;
-        if planted("meta-page-not-synced") {
+        if mutated!("meta-page-not-synced") {
             return Ok(());
         }
         file.sync_data()
@@ -192,7 +192,7 @@ impl Tree {
                 self.publish(checkpointer, &sealed, written);
                 // Dropping the sealed tree may free many nodes; nobody waits for that.
                 drop(sealed);
-                self.front.progressed();
+                self.host.progressed();
                 Ok(true)
             }
             Err(error) => {
@@ -247,7 +247,7 @@ impl Tree {
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
-        free.release(match planted("page-reused-under-a-view") {
+        free.release(match mutated!("page-reused-under-a-view") {
             true => u64::MAX,
             false => self.reusable_generation(),
         });
@@ -255,7 +255,7 @@ impl Tree {
         let interval = &sealed.interval;
         let mut freed = interval.freed.clone();
         let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed)?;
-        if planted("free-page-reused-too-early") {
+        if mutated!("free-page-reused-too-early") {
             for run in freed.drain(..) {
                 free.give(run);
             }
@@ -287,7 +287,7 @@ impl Tree {
                 len: self.pager.pages_for(bytes),
             });
         }
-        if planted("freed-pages-forgotten") {
+        if mutated!("freed-pages-forgotten") {
             freed.clear();
         }
         output.free.hold(generation, freed);
@@ -358,10 +358,10 @@ impl Tree {
         written: Written,
         seq: SeqNo,
     ) -> Result<Written> {
-        if !planted("checkpoint-before-its-log-is-durable") {
-            self.front.make_durable(seq)?;
+        if !mutated!("checkpoint-before-its-log-is-durable") {
+            self.host.make_durable(seq)?;
         }
-        let synced = match planted("checkpoint-meta-written-before-its-pages") {
+        let synced = match mutated!("checkpoint-meta-written-before-its-pages") {
             true => Ok(()),
             false => self.pager.file().sync_data(),
         };

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 use super::slot::{Child, Slot};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Children of a block. A copy of a node with `n` children takes the counts of `n / 16` blocks and of 16 children.
 const BLOCK_LEN: usize = 16;
@@ -67,7 +67,7 @@ impl Children {
     #[inline]
     pub(super) fn is_own(&self, i: usize, generation: u64) -> bool {
         self.blocks[i / BLOCK_LEN].generation == generation
-            || planted("children-changed-in-a-shared-block")
+            || mutated!("children-changed-in-a-shared-block")
     }
 
     /// True if any child may be.

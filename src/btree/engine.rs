@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::fs::{File, OpenMode};
 use crate::types::{Op, PageId, SeqNo, SequencedOp, Value};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Name of the page file in the keyspace's directory.
 pub(super) const FILE_NAME: &str = "tree.hdb";
@@ -180,8 +180,8 @@ impl BTreeEngine {
         Ok(Arc::new(Self {
             tree: Arc::new(Tree::new(TreeParts {
                 pager,
-                visibility: context.visibility,
-                front: context.front,
+                snapshot_tracker: context.snapshot_tracker,
+                host: context.host,
                 budget_bytes,
                 read_only: context.read_only,
                 checkpointer,
@@ -263,13 +263,15 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
             });
         }
     };
-    if meta.persisted_seq < context.floor && !planted("meta-below-its-floor-accepted") {
+    if meta.persisted_seq < context.persisted_watermark
+        && !mutated!("meta-below-its-watermark-accepted")
+    {
         return Err(Error::corruption(
             file.path(),
             stale.map_or(0, |page| (1 - page) * page_size),
             format!(
                 "the tree ends with operation {}, but operation {} was persisted",
-                meta.persisted_seq, context.floor
+                meta.persisted_seq, context.persisted_watermark
             ),
         ));
     }
@@ -383,7 +385,7 @@ impl Engine for BTreeEngine {
         'attempts: for _ in 0..MULTI_GET_ATTEMPTS {
             values.clear();
             // A leaf whose latest change is not after `moment` is as it was at that moment.
-            let moment = self.tree.visibility.published();
+            let moment = self.tree.snapshot_tracker.published();
             for key in keys {
                 let guard = crossbeam_epoch::pin();
                 let mut value = None;
@@ -446,7 +448,7 @@ impl Engine for BTreeEngine {
                 let result = self.compact_until(quiet.then_some(SeqNo(applied)));
                 // A checkpoint that became due meanwhile could not begin, and is not announced again.
                 if self.tree.flush_is_due() {
-                    self.tree.front.wake();
+                    self.tree.host.wake();
                 }
                 result.map(|()| true)
             }

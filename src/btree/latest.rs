@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use super::tree::Tree;
 use super::view::View;
 use super::writer::Writer;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 use crate::util::sharded::{SHARDS, shard_of_thread};
 
 /// The views that are kept, by shards of threads.
@@ -66,13 +66,13 @@ impl Tree {
     /// The tree is about to be changed: lets go of the views that are kept, and takes the seal back if nobody
     /// else has one (V2).
     pub(super) fn begin_change(&self, writer: &mut Writer) {
-        if writer.kept != 0 && !planted("scan-of-an-older-tree") {
+        if writer.kept != 0 && !mutated!("scan-of-an-older-tree") {
             let seal = writer.seal_of_views();
             // The root is the tree's too, so dropping them frees no nodes.
             let mut views = self.take_latest(writer).into_iter();
             let all_ended = views.all(|view| Arc::into_inner(view).is_some());
             if let Some(seal) = seal
-                && (all_ended || planted("seal-taken-back-under-a-view"))
+                && (all_ended || mutated!("seal-taken-back-under-a-view"))
             {
                 writer.take_back(seal);
             }
@@ -83,7 +83,7 @@ impl Tree {
     /// Takes out the views that are kept; the seal can no longer be taken back, because some of them may live
     /// on. The caller drops them when it holds no lock, if that may free many nodes.
     pub(super) fn take_latest(&self, writer: &mut Writer) -> Vec<Arc<View>> {
-        if !planted("views-let-go-and-forgotten") {
+        if !mutated!("views-let-go-and-forgotten") {
             writer.keep_seal();
         }
         let kept = std::mem::take(&mut writer.kept);

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{Checksum, checksum, seed_of};
 use crate::fs::{Advice, File, Mapping};
 use crate::types::{KeyspaceId, PageId};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 use crate::util::sharded::ShardedCounter;
 
 /// A mapping of the file and which of its pages have been checked.
@@ -341,7 +341,7 @@ impl Pager {
     /// The node in `image`, which is intact, is the one that `link` means.
     #[inline]
     pub(super) fn check_meant(&self, image: &[u8], link: Link) -> Result<()> {
-        if link.means(image) || planted("child-fingerprint-ignored") {
+        if link.means(image) || mutated!("child-fingerprint-ignored") {
             return Ok(());
         }
         Err(self.not_meant(image, link))
@@ -405,7 +405,7 @@ impl Pager {
         self.pages_read.add(self.pages_for(len));
         let check = |bytes: &[u8]| {
             let computed = checksum(self.seed_of_page(page), bytes);
-            if computed == sum || planted("overflow-checksum-ignored") {
+            if computed == sum || mutated!("overflow-checksum-ignored") {
                 Ok(())
             } else {
                 Err(self.damaged(page, "the checksum of an overflow value does not match"))

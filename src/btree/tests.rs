@@ -14,12 +14,14 @@ use std::sync::mpsc::channel;
 
 use super::{BTreeEngine, node};
 use crate::cache::BlockCache;
-use crate::engine::{Cursor, Engine, EngineContext, Front, Pressure, ReadView, Visibility};
+use crate::engine::{
+    Cursor, Engine, EngineContext, EngineHost, Pressure, ReadView, SnapshotTracker,
+};
 use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
-use crate::testing::{FakeFront, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
+use crate::testing::{FakeHost, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
 
 /// An engine on a file system of its own, and what it should hold.
@@ -28,8 +30,8 @@ struct Bench {
     dir: PathBuf,
     options: KeyspaceOptions,
     use_mmap: bool,
-    visibility: Arc<Visibility>,
-    front: Arc<FakeFront>,
+    snapshot_tracker: Arc<SnapshotTracker>,
+    host: Arc<FakeHost>,
     engine: Arc<dyn Engine>,
     seq: u64,
     map: Map,
@@ -45,17 +47,17 @@ impl Bench {
         let options = KeyspaceOptions::new(EngineKind::BTree)
             .page_size_bytes(page_size)
             .write_buffer_bytes(64 << 10);
-        let visibility = Arc::new(Visibility::default());
-        let front = Arc::new(FakeFront::default());
-        let context = context(&fs, dir, &options, &visibility, &front, use_mmap);
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
+        let host = Arc::new(FakeHost::default());
+        let context = context(&fs, dir, &options, &snapshot_tracker, &host, use_mmap);
         let engine = BTreeEngine::create(context).unwrap();
         Self {
             fs,
             dir: dir.to_path_buf(),
             options,
             use_mmap,
-            visibility,
-            front,
+            snapshot_tracker,
+            host,
             engine,
             seq: 0,
             map: Map::new(),
@@ -81,7 +83,7 @@ impl Bench {
         self.engine.prepare(&sequenced).unwrap();
         self.engine.apply(&sequenced).unwrap();
         self.seq += ops.len() as u64;
-        self.visibility.publish(SeqNo(self.seq));
+        self.snapshot_tracker.publish(SeqNo(self.seq));
         for op in &ops {
             op.apply(&mut self.map);
         }
@@ -92,11 +94,11 @@ impl Bench {
     fn flush_meanwhile(&mut self, meanwhile: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let (reached, gate_reached) = channel();
         let (decide, outcome) = channel();
-        *self.front.gate.lock() = Some(Gate { reached, outcome });
-        let (engine, front) = (Arc::clone(&self.engine), Arc::clone(&self.front));
+        *self.host.gate.lock() = Some(Gate { reached, outcome });
+        let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
         let flush = std::thread::spawn(move || {
             let result = engine.flush();
-            front.gate.lock().take();
+            host.gate.lock().take();
             result
         });
         // An error if there was nothing to write.
@@ -121,28 +123,28 @@ impl Bench {
 
     /// Opens what `fs` holds in a new engine, which must hold exactly the operations that it says.
     fn recover(&self, fs: Arc<dyn Fs>) -> Self {
-        let visibility = Arc::new(Visibility::default());
-        visibility.publish(SeqNo(self.seq));
-        let front = Arc::new(FakeFront::default());
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
+        snapshot_tracker.publish(SeqNo(self.seq));
+        let host = Arc::new(FakeHost::default());
         let context = context(
             &fs,
             &self.dir,
             &self.options,
-            &visibility,
-            &front,
+            &snapshot_tracker,
+            &host,
             self.use_mmap,
         );
         let engine = BTreeEngine::open(context).unwrap();
         let seq = engine.persisted_seq();
-        assert!(seq.0 <= self.front.durable.load(Ordering::SeqCst), "E3");
-        front.durable.store(seq.0, Ordering::SeqCst);
+        assert!(seq.0 <= self.host.durable.load(Ordering::SeqCst), "E3");
+        host.durable.store(seq.0, Ordering::SeqCst);
         let recovered = Self {
             fs,
             dir: self.dir.clone(),
             options: self.options.clone(),
             use_mmap: self.use_mmap,
-            visibility,
-            front,
+            snapshot_tracker,
+            host,
             engine,
             seq: seq.0,
             map: self.map_at(seq),
@@ -177,8 +179,8 @@ fn context(
     fs: &Arc<dyn Fs>,
     dir: &Path,
     options: &KeyspaceOptions,
-    visibility: &Arc<Visibility>,
-    front: &Arc<FakeFront>,
+    snapshot_tracker: &Arc<SnapshotTracker>,
+    host: &Arc<FakeHost>,
     use_mmap: bool,
 ) -> EngineContext {
     EngineContext {
@@ -186,14 +188,14 @@ fn context(
         dir: dir.to_path_buf(),
         store_id: 77,
         keyspace: KeyspaceId(5),
-        visibility: Arc::clone(visibility),
+        snapshot_tracker: Arc::clone(snapshot_tracker),
         cache: Arc::new(BlockCache::new(1 << 20)),
         options: options.clone(),
         memtable: crate::options::MemtableKind::default(),
         use_mmap,
         read_only: false,
-        floor: SeqNo::ZERO,
-        front: Arc::clone(front) as Arc<dyn Front>,
+        persisted_watermark: SeqNo::ZERO,
+        host: Arc::clone(host) as Arc<dyn EngineHost>,
     }
 }
 
@@ -682,10 +684,17 @@ fn damage_is_reported() {
         byte[0] ^= 0x10;
         file.write_all_at(&byte, page * 1024 + 90).unwrap();
         let fs: Arc<dyn Fs> = Arc::new(image);
-        let front = Arc::new(FakeFront::default());
-        let visibility = Arc::new(Visibility::default());
-        visibility.publish(SeqNo(bench.seq));
-        let context = context(&fs, &bench.dir, &bench.options, &visibility, &front, false);
+        let host = Arc::new(FakeHost::default());
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
+        snapshot_tracker.publish(SeqNo(bench.seq));
+        let context = context(
+            &fs,
+            &bench.dir,
+            &bench.options,
+            &snapshot_tracker,
+            &host,
+            false,
+        );
         match BTreeEngine::open(context) {
             Err(error) => assert!(error.is_corruption(), "{error}"),
             Ok(engine) => {
@@ -721,13 +730,13 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
         after.put(b"b", b"2");
         after.engine.flush().unwrap();
         spoil(&image, 1 - page);
-        let visibility = &after.visibility;
+        let snapshot_tracker = &after.snapshot_tracker;
         let again = context(
             &after.fs,
             &after.dir,
             &after.options,
-            visibility,
-            &after.front,
+            snapshot_tracker,
+            &after.host,
             false,
         );
         let again = BTreeEngine::open(again).unwrap();
@@ -741,8 +750,8 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
         &fs,
         &bench.dir,
         &bench.options,
-        &bench.visibility,
-        &bench.front,
+        &bench.snapshot_tracker,
+        &bench.host,
         false,
     );
     assert!(BTreeEngine::open(context).unwrap_err().is_corruption());
@@ -773,8 +782,8 @@ fn a_tree_that_is_open_read_only_replays_in_memory() {
             &shared,
             &bench.dir,
             &bench.options,
-            &bench.visibility,
-            &bench.front,
+            &bench.snapshot_tracker,
+            &bench.host,
             false,
         )
     };
@@ -840,10 +849,17 @@ fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
         repair::tree(&mut bytes, owner, 1024);
         file.write_all_at(&bytes, 0).unwrap();
         let fs: Arc<dyn Fs> = Arc::new(image);
-        let visibility = Arc::new(Visibility::default());
-        visibility.publish(SeqNo(bench.seq));
-        let front = Arc::new(FakeFront::default());
-        let context = context(&fs, &bench.dir, &bench.options, &visibility, &front, false);
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
+        snapshot_tracker.publish(SeqNo(bench.seq));
+        let host = Arc::new(FakeHost::default());
+        let context = context(
+            &fs,
+            &bench.dir,
+            &bench.options,
+            &snapshot_tracker,
+            &host,
+            false,
+        );
         let engine = match BTreeEngine::open(context) {
             Ok(engine) => engine,
             Err(error) => return assert!(error.is_corruption(), "{error}"),
@@ -878,7 +894,7 @@ fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
                 op: op.borrow(),
             }];
             let applied = engine.prepare(&ops).and_then(|()| engine.apply(&ops));
-            visibility.publish(seq);
+            snapshot_tracker.publish(seq);
             if applied.is_err() {
                 return harmless(applied);
             }

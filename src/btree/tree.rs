@@ -19,7 +19,7 @@ use super::node::{Link, NodeKind};
 use super::pager::{PageRef, Pager};
 use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::writer::Writer;
-use crate::engine::{Front, LevelStats, Visibility};
+use crate::engine::{EngineHost, LevelStats, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 
@@ -39,8 +39,8 @@ const COUNTED_PAGES_MAX: u32 = 4096;
 /// - Counters are atomics; each says who stores it.
 pub(super) struct Tree {
     pub(super) pager: Pager,
-    pub(super) visibility: Arc<Visibility>,
-    pub(super) front: Arc<dyn Front>,
+    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(super) host: Arc<dyn EngineHost>,
     /// Size that memory for changes should not exceed.
     pub(super) budget_bytes: u64,
     pub(super) read_only: bool,
@@ -96,8 +96,8 @@ impl fmt::Debug for Tree {
 /// Everything that opening a file finds out.
 pub(super) struct TreeParts {
     pub(super) pager: Pager,
-    pub(super) visibility: Arc<Visibility>,
-    pub(super) front: Arc<dyn Front>,
+    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(super) host: Arc<dyn EngineHost>,
     pub(super) budget_bytes: u64,
     pub(super) read_only: bool,
     pub(super) checkpointer: Checkpointer,
@@ -209,8 +209,8 @@ impl Tree {
             .store(parts.checkpointer.free_pages(), Ordering::Relaxed);
         Self {
             pager: parts.pager,
-            visibility: parts.visibility,
-            front: parts.front,
+            snapshot_tracker: parts.snapshot_tracker,
+            host: parts.host,
             budget_bytes: parts.budget_bytes,
             read_only: parts.read_only,
             root: Slot::new(Child::Disk(meta.root)),
@@ -324,7 +324,7 @@ impl Tree {
     /// True if every operation up to `seq` may be seen.
     #[inline]
     pub(super) fn is_published(&self, seq: SeqNo) -> bool {
-        seq <= self.visibility.published()
+        seq <= self.snapshot_tracker.published()
     }
 
     /// Waits until every operation up to `seq` may be seen (E4). The gap between applying and
@@ -336,7 +336,7 @@ impl Tree {
             if let Some(error) = self.apply_failed.get() {
                 return Err(error.clone());
             }
-            if self.visibility.is_abandoned() {
+            if self.snapshot_tracker.is_abandoned() {
                 return Err(Error::ReadOnly {
                     reason: "a commit was applied in part; reopen the store".into(),
                 });
@@ -436,7 +436,7 @@ impl Tree {
         match found {
             FoundLeaf::Memory(leaf) => {
                 let state = leaf.read();
-                let seen = published.unwrap_or_else(|| self.visibility.published());
+                let seen = published.unwrap_or_else(|| self.snapshot_tracker.published());
                 if state.last_seq > seen {
                     return Ok(Err(state.last_seq));
                 }
@@ -447,7 +447,7 @@ impl Tree {
             FoundLeaf::Page(image) => {
                 // After the reference was loaded: `disk_seq` was stored before the reference.
                 let disk_seq = SeqNo(self.disk_seq.load(Ordering::Acquire));
-                let seen = published.unwrap_or_else(|| self.visibility.published());
+                let seen = published.unwrap_or_else(|| self.snapshot_tracker.published());
                 if disk_seq > seen {
                     return Ok(Err(disk_seq));
                 }

@@ -40,7 +40,7 @@ use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::tree::Tree;
 use crate::error::Result;
 use crate::types::{Op, PageId, SeqNo, SequencedOp};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// What the next checkpoint has to take off the books (W3).
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ impl Writer {
 
     /// The same for a view that is about to be kept in [`Tree::latest`]: such a seal can be taken back.
     pub(super) fn seal_for_view(&mut self) {
-        if self.changed && !planted("snapshot-of-the-tree-not-sealed") {
+        if self.changed && !mutated!("snapshot-of-the-tree-not-sealed") {
             self.generation += 1;
             self.changed = false;
             self.sealed_for_views = true;
@@ -228,7 +228,7 @@ impl Tree {
             .store(writer.dirty_bytes, Ordering::Relaxed);
         drop(writer);
         if self.flush_is_due() && !self.counters.woken.swap(true, Ordering::AcqRel) {
-            self.front.wake();
+            self.host.wake();
         }
         Ok(())
     }

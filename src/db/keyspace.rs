@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::keyspace_snapshot::KeyspaceSnapshot;
 use super::pinned_views::PinnedViews;
-use crate::engine::{EngineStats, Front, VerifyReport};
+use crate::engine::{EngineHost, EngineStats, VerifyReport};
 use crate::error::Result;
 use crate::kv::{Batch, Kv, KvRead, Scan, check_op, read_once};
 use crate::options::{Durability, EngineKind};
@@ -25,7 +25,7 @@ pub struct Keyspace {
 
 impl Keyspace {
     pub(crate) fn new(store: Arc<Store>, open: Arc<OpenKeyspace>) -> Self {
-        let durability = store.parts.options.durability;
+        let durability = store.shared.options.durability;
         Self {
             store,
             open,
@@ -61,12 +61,12 @@ impl Keyspace {
     /// bottom level, a B-tree gives free pages back to the file system.
     pub fn compact(&self) -> Result<()> {
         self.check_use()?;
-        self.store.parts.writable()?;
-        if let Some(recorder) = &self.store.parts.recorder {
+        self.store.shared.writable()?;
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.compact(Some(self.open.id));
         }
         self.open.engine.compact()?;
-        self.store.parts.hub.progressed();
+        self.store.shared.coordinator.progressed();
         Ok(())
     }
 
@@ -87,20 +87,20 @@ impl Keyspace {
 
     #[inline]
     fn check_use(&self) -> Result<()> {
-        self.store.parts.check_open()?;
+        self.store.shared.check_open()?;
         self.open.check_alive()
     }
 
     /// What reads are recorded with, if they are.
     #[inline]
     fn hook(&self) -> Option<Hook<'_>> {
-        let recorder = self.store.parts.recorder.as_ref()?;
+        let recorder = self.store.shared.recorder.as_ref()?;
         Some(recorder.hook(self.open.id, false))
     }
 
     fn commit_one(&self, op: Op<'_>) -> Result<()> {
         check_op(&op)?;
-        self.store.parts.commit(
+        self.store.shared.commit(
             Change::One {
                 keyspace: &self.open,
                 op,
@@ -196,12 +196,12 @@ impl Kv for Keyspace {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
-        let parts = vec![(Arc::clone(&self.open), batch)];
-        self.store.parts.commit(Change::Many(parts), durability)
+        let shared = vec![(Arc::clone(&self.open), batch)];
+        self.store.shared.commit(Change::Many(shared), durability)
     }
 
     fn snapshot(&self) -> KeyspaceSnapshot {
-        if let Some(recorder) = &self.store.parts.recorder {
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.snapshot(Some(self.open.id));
         }
         let views = PinnedViews::of_one(&self.store, &self.open);
@@ -210,12 +210,12 @@ impl Kv for Keyspace {
 
     fn flush(&self) -> Result<()> {
         self.check_use()?;
-        self.store.parts.writable()?;
-        if let Some(recorder) = &self.store.parts.recorder {
+        self.store.shared.writable()?;
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.flush(Some(self.open.id));
         }
         self.open.engine.flush()?;
-        self.store.parts.hub.progressed();
+        self.store.shared.coordinator.progressed();
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl KeyspaceSnapshot {
         Some(
             self.views
                 .store()
-                .parts
+                .shared
                 .recorder
                 .as_ref()?
                 .hook(self.id, true),

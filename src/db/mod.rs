@@ -1,4 +1,4 @@
-//! The store: a thin handle that owns the parts.
+//! The store: a thin handle that owns the shared.
 
 mod keyspace;
 mod keyspace_snapshot;
@@ -9,14 +9,14 @@ mod write_batch;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Front, VerifyReport};
+use crate::engine::{EngineHost, VerifyReport};
 use crate::error::{Error, Result};
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
 use crate::store::{CatalogEntry, Change, DbStats, Store, check_name, make_keyspace};
 use crate::trace::RecordingStats;
 use crate::types::{KeyspaceId, MAX_KEYSPACES};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 pub use keyspace::Keyspace;
 pub use keyspace_snapshot::KeyspaceSnapshot;
@@ -124,10 +124,10 @@ impl Db {
     pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         check_name(name)?;
         options.check()?;
-        let parts = &self.store.parts;
-        parts.check_open()?;
-        let mut catalog = parts.catalog.lock();
-        if let Some(open) = parts.registry.by_name(name) {
+        let shared = &self.store.shared;
+        shared.check_open()?;
+        let mut catalog = shared.catalog.lock();
+        if let Some(open) = shared.keyspaces.by_name(name) {
             if open.options.engine != options.engine {
                 return Err(Error::invalid(format!(
                     "keyspace {name:?} exists with engine {}, not {}",
@@ -136,8 +136,8 @@ impl Db {
             }
             return Ok(Keyspace::new(Arc::clone(&self.store), open));
         }
-        parts.writable()?;
-        parts.hub.check_writable()?;
+        shared.writable()?;
+        shared.coordinator.check_writable()?;
         if catalog.entries.len() >= MAX_KEYSPACES {
             return Err(Error::invalid(format!(
                 "a store has at most {MAX_KEYSPACES} keyspaces"
@@ -149,20 +149,20 @@ impl Db {
             name: name.to_owned(),
             options,
         };
-        let made = make_keyspace(parts, &mut catalog, entry)?;
+        let made = make_keyspace(shared, &mut catalog, entry)?;
         Ok(Keyspace::new(Arc::clone(&self.store), made))
     }
 
     /// The keyspace `name`, if there is one.
     pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
-        self.store.parts.check_open()?;
-        let open = self.store.parts.registry.by_name(name);
+        self.store.shared.check_open()?;
+        let open = self.store.shared.keyspaces.by_name(name);
         Ok(open.map(|open| Keyspace::new(Arc::clone(&self.store), open)))
     }
 
     /// All keyspaces, in the order of their creation.
     pub fn keyspaces(&self) -> Vec<KeyspaceInfo> {
-        let all = self.store.parts.registry.all();
+        let all = self.store.shared.keyspaces.all();
         all.iter()
             .map(|open| KeyspaceInfo {
                 name: open.name.clone(),
@@ -180,31 +180,31 @@ impl Db {
     /// it is unknown until the store is reopened whether the keyspace is gone, and the store takes no
     /// more writes, as after a failed sync of the log.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
-        let parts = &self.store.parts;
-        parts.writable()?;
-        parts.hub.check_writable()?;
-        let mut catalog = parts.catalog.lock();
-        let Some(open) = parts.registry.by_name(name) else {
+        let shared = &self.store.shared;
+        shared.writable()?;
+        shared.coordinator.check_writable()?;
+        let mut catalog = shared.catalog.lock();
+        let Some(open) = shared.keyspaces.by_name(name) else {
             return Err(Error::NoSuchKeyspace {
                 name: name.to_owned(),
             });
         };
         let mut listed = catalog.clone();
         listed.entries.retain(|entry| entry.id != open.id);
-        if planted("keyspace-removed-before-it-is-unlisted") {
+        if mutated!("keyspace-removed-before-it-is-unlisted") {
             open.mark_dropped();
-            parts.registry.remove(open.id);
+            shared.keyspaces.remove(open.id);
             drop(open);
-            listed.store(&*parts.options.fs, &parts.dir)?;
+            listed.store(&*shared.options.fs, &shared.dir)?;
             *catalog = listed;
             return Ok(());
         }
-        catalog.replace(listed, &*parts.options.fs, &parts.dir, |error| {
-            parts.hub.fail(error);
+        catalog.replace(listed, &*shared.options.fs, &shared.dir, |error| {
+            shared.coordinator.fail(error);
         })?;
         open.mark_dropped();
-        parts.registry.remove(open.id);
-        parts.hub.progressed();
+        shared.keyspaces.remove(open.id);
+        shared.coordinator.progressed();
         Ok(())
     }
 
@@ -220,13 +220,13 @@ impl Db {
     /// [`Error::InvalidArgument`] if a limit was exceeded or a keyspace belongs to another store;
     /// nothing is written then.
     pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
-        let parts = batch.into_parts(&self.store)?;
-        self.store.parts.commit(Change::Many(parts), durability)
+        let shared = batch.into_parts(&self.store)?;
+        self.store.shared.commit(Change::Many(shared), durability)
     }
 
     /// An immutable view of all keyspaces at this moment, consistent across them.
     pub fn snapshot(&self) -> Snapshot {
-        if let Some(recorder) = &self.store.parts.recorder {
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.snapshot(None);
         }
         Snapshot::new(&self.store)
@@ -234,84 +234,84 @@ impl Db {
 
     /// Returns when every commit so far would survive a power loss.
     pub fn sync(&self) -> Result<()> {
-        self.store.parts.writable()?;
-        if let Some(recorder) = &self.store.parts.recorder {
+        self.store.shared.writable()?;
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.sync();
         }
-        self.store.parts.hub.sync_log()
+        self.store.shared.coordinator.sync_log()
     }
 
     /// Brings everything committed so far into the engines' own files, durably: memtables into
     /// tables, dirty pages into the page file. Makes the next open faster; nothing needs it.
     pub fn flush(&self) -> Result<()> {
-        self.store.parts.writable()?;
-        if let Some(recorder) = &self.store.parts.recorder {
+        self.store.shared.writable()?;
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.flush(None);
         }
-        for open in self.store.parts.registry.all().iter() {
+        for open in self.store.shared.keyspaces.all().iter() {
             open.engine.flush()?;
         }
-        self.store.parts.hub.progressed();
+        self.store.shared.coordinator.progressed();
         Ok(())
     }
 
     /// Brings all files into their best shape. See [`Keyspace::compact`].
     pub fn compact(&self) -> Result<()> {
-        self.store.parts.writable()?;
-        if let Some(recorder) = &self.store.parts.recorder {
+        self.store.shared.writable()?;
+        if let Some(recorder) = &self.store.shared.recorder {
             recorder.compact(None);
         }
-        for open in self.store.parts.registry.all().iter() {
+        for open in self.store.shared.keyspaces.all().iter() {
             open.engine.compact()?;
         }
-        self.store.parts.hub.progressed();
+        self.store.shared.coordinator.progressed();
         Ok(())
     }
 
     /// Returns when no flush, checkpoint or compaction is due or running: when the store has
     /// paid its debts.
     pub fn wait_idle(&self) -> Result<()> {
-        self.store.parts.writable()?;
-        self.store.parts.wait_idle()
+        self.store.shared.writable()?;
+        self.store.shared.wait_idle()
     }
 
     /// Does one unit of background work on the calling thread; false if none is due. For stores
     /// opened with [`Options::background_threads`] 0, where nobody else does it.
     pub fn run_background_once(&self) -> Result<bool> {
-        self.store.parts.writable()?;
-        self.store.parts.run_background_once()
+        self.store.shared.writable()?;
+        self.store.shared.run_background_once()
     }
 
     /// Reads everything and checks every structural invariant. An `Err` is trouble with
     /// reading; damage is reported in the list.
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.store.parts.check_open()?;
+        self.store.shared.check_open()?;
         let mut report = VerifyReport::default();
-        for open in self.store.parts.registry.all().iter() {
+        for open in self.store.shared.keyspaces.all().iter() {
             let mut part = open.engine.verify()?;
             for problem in &mut part.problems {
                 *problem = format!("keyspace {:?}: {problem}", open.name);
             }
             report.merge(part);
         }
-        self.store.parts.verify_own_files(&mut report)?;
+        self.store.shared.verify_own_files(&mut report)?;
         Ok(report)
     }
 
     /// Figures about the store and its keyspaces, now.
     pub fn stats(&self) -> DbStats {
-        self.store.parts.stats()
+        self.store.shared.stats()
     }
 
     /// Figures about the trace that is being recorded; `None` in a store that records none.
     pub fn recording(&self) -> Option<RecordingStats> {
-        let recorder = self.store.parts.recorder.as_ref()?;
+        let recorder = self.store.shared.recorder.as_ref()?;
         Some(recorder.stats())
     }
 
     /// The directory of the store.
     pub fn path(&self) -> &Path {
-        &self.store.parts.dir
+        &self.store.shared.dir
     }
 
     /// Closes the store for all handles: stops background work, makes every commit durable,

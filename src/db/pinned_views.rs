@@ -27,14 +27,14 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.store.parts.visibility.unregister(self.seq);
+        self.store.shared.snapshot_tracker.unregister(self.seq);
     }
 }
 
 impl PinnedViews {
     /// Views of every keyspace.
     pub(crate) fn of_all(store: &Arc<Store>) -> Self {
-        Self::take(store, &store.parts.registry.all())
+        Self::take(store, &store.shared.keyspaces.all())
     }
 
     /// A view of one keyspace.
@@ -43,9 +43,9 @@ impl PinnedViews {
     }
 
     fn take(store: &Arc<Store>, keyspaces: &[Arc<OpenKeyspace>]) -> Self {
-        let parts = &store.parts;
+        let shared = &store.shared;
         let take = || {
-            let seq = parts.visibility.register();
+            let seq = shared.snapshot_tracker.register();
             let registration = Registration {
                 seq,
                 store: Arc::clone(store),
@@ -56,7 +56,7 @@ impl PinnedViews {
                 registration,
             }
         };
-        let inner = match &parts.pipeline {
+        let inner = match &shared.pipeline {
             // Between two commits every engine stands at the same sequence number.
             Some(pipeline) => pipeline.between_commits(take),
             None => take(),

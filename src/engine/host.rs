@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::snapshot_tracker::Visibility;
+use super::snapshot_tracker::SnapshotTracker;
 use crate::cache::BlockCache;
 use crate::error::Result;
 use crate::fs::Fs;
@@ -24,7 +24,7 @@ pub(crate) struct EngineContext {
     /// Number of the keyspace; seeds every checksum too.
     pub(crate) keyspace: KeyspaceId,
     /// What is published, and which snapshots live.
-    pub(crate) visibility: Arc<Visibility>,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     /// The store's one cache of blocks and pages.
     pub(crate) cache: Arc<BlockCache>,
     /// How the keyspace was configured.
@@ -37,13 +37,13 @@ pub(crate) struct EngineContext {
     pub(crate) read_only: bool,
     /// What the keyspace must have persisted: the log may lack operations up to here. An engine that finds less
     /// in its files has lost something, and says so before it changes anything.
-    pub(crate) floor: SeqNo,
+    pub(crate) persisted_watermark: SeqNo,
     /// What the engine may ask of the front.
-    pub(crate) front: Arc<dyn Front>,
+    pub(crate) host: Arc<dyn EngineHost>,
 }
 
 /// What an engine may ask of the front.
-pub(crate) trait Front: fmt::Debug + Send + Sync {
+pub(crate) trait EngineHost: fmt::Debug + Send + Sync {
     /// Returns once every operation up to `seq` would survive a power loss (E3).
     fn make_durable(&self, seq: SeqNo) -> Result<()>;
 

@@ -35,8 +35,8 @@ use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 
 pub(crate) use cursor::{Cursor, Entry, ReadView};
-pub(crate) use host::{EngineContext, Front};
-pub(crate) use snapshot_tracker::{LiveSnapshots, Visibility};
+pub(crate) use host::{EngineContext, EngineHost};
+pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
 pub use stats::{EngineStats, LevelStats, VerifyReport};
 
 /// Kinds of background work, in order of urgency.
@@ -97,7 +97,7 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     /// An immutable view at `seq`, which is the sequence number published at
     /// this moment. Called while no `apply` runs and after `seq` was registered
-    /// with [`Visibility`]; the registration ends after the view is dropped.
+    /// with [`SnapshotTracker`]; the registration ends after the view is dropped.
     /// Must not wait for I/O.
     fn snapshot_view(&self, seq: SeqNo) -> Arc<dyn ReadView>;
 

@@ -5,7 +5,7 @@
 //! began. A snapshot registers the number that it reads at, so that engines
 //! keep what it can see.
 //!
-//! A snapshot's number is taken and registered in one critical section, and [`Visibility::live`]
+//! A snapshot's number is taken and registered in one critical section, and [`SnapshotTracker::live`]
 //! answers from the same one. Hence: any snapshot that is missing from an
 //! answer will have a number at or above the `published` in that answer.
 
@@ -17,7 +17,7 @@ use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Published sequence number and live snapshots of one store.
 #[derive(Debug, Default)]
-pub(crate) struct Visibility {
+pub(crate) struct SnapshotTracker {
     published: CacheLine<AtomicU64>,
     /// What was applied above `published` will never be published.
     abandoned: AtomicBool,
@@ -39,7 +39,7 @@ pub(crate) struct LiveSnapshots {
     pub(crate) published: SeqNo,
 }
 
-impl Visibility {
+impl SnapshotTracker {
     /// Everything up to `seq` has been applied. Called in commit order only.
     pub(crate) fn publish(&self, seq: SeqNo) {
         self.published.0.store(seq.0, Ordering::Release);
@@ -56,7 +56,7 @@ impl Visibility {
         self.abandoned.store(true, Ordering::Release);
     }
 
-    /// True after [`Visibility::abandon`].
+    /// True after [`SnapshotTracker::abandon`].
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
     }
@@ -104,16 +104,16 @@ mod tests {
 
     #[test]
     fn snapshots_are_counted() {
-        let visibility = Visibility::default();
-        visibility.publish(SeqNo(5));
-        let a = visibility.register();
-        let b = visibility.register();
-        visibility.publish(SeqNo(9));
-        let c = visibility.register();
+        let snapshot_tracker = SnapshotTracker::default();
+        snapshot_tracker.publish(SeqNo(5));
+        let a = snapshot_tracker.register();
+        let b = snapshot_tracker.register();
+        snapshot_tracker.publish(SeqNo(9));
+        let c = snapshot_tracker.register();
         assert_eq!((a, b, c), (SeqNo(5), SeqNo(5), SeqNo(9)));
-        visibility.unregister(a);
-        assert_eq!(visibility.live().snapshots, [SeqNo(5), SeqNo(9)]);
-        visibility.unregister(b);
-        assert_eq!(visibility.oldest(), (Some(SeqNo(9)), 1));
+        snapshot_tracker.unregister(a);
+        assert_eq!(snapshot_tracker.live().snapshots, [SeqNo(5), SeqNo(9)]);
+        snapshot_tracker.unregister(b);
+        assert_eq!(snapshot_tracker.oldest(), (Some(SeqNo(9)), 1));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// The bytes ended early or an integer was malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Truncated;
+pub(crate) struct Malformed;
 
 /// Reads encoded values from the front of a byte slice.
 #[derive(Debug, Clone)]
@@ -69,9 +69,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `len` bytes.
-    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Truncated> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         if len > self.remaining() {
-            return Err(Truncated);
+            return Err(Malformed);
         }
         let taken = &self.bytes[self.at..self.at + len];
         self.at += len;
@@ -79,47 +79,47 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte.
-    pub(crate) fn u8(&mut self) -> Result<u8, Truncated> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(self.take(1)?[0])
     }
 
     /// The next little-endian `u32`.
-    pub(crate) fn u32(&mut self) -> Result<u32, Truncated> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(get_u32(self.take(4)?, 0))
     }
 
     /// The next little-endian `u64`.
-    pub(crate) fn u64(&mut self) -> Result<u64, Truncated> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(get_u64(self.take(8)?, 0))
     }
 
     /// The next varint. Overlong encodings are malformed.
-    pub(crate) fn varint(&mut self) -> Result<u64, Truncated> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
             let bits = u64::from(byte & 0x7F);
             if shift == 63 && bits > 1 || shift > 0 && byte == 0 {
-                return Err(Truncated);
+                return Err(Malformed);
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
         }
-        Err(Truncated)
+        Err(Malformed)
     }
 
     /// The next varint, as a length that must not exceed `limit`.
-    pub(crate) fn len(&mut self, limit: usize) -> Result<usize, Truncated> {
+    pub(crate) fn len(&mut self, limit: usize) -> Result<usize, Malformed> {
         match usize::try_from(self.varint()?) {
             Ok(len) if len <= limit => Ok(len),
-            _ => Err(Truncated),
+            _ => Err(Malformed),
         }
     }
 
     /// The next length-prefixed byte string.
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Truncated> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.len(self.remaining())?;
         self.take(len)
     }
@@ -154,17 +154,17 @@ mod tests {
                 let mut reader = Reader::new(&out);
                 assert_eq!(reader.varint(), Ok(value));
                 assert!(reader.is_empty());
-                assert_eq!(Reader::new(&out[..out.len() - 1]).varint(), Err(Truncated));
+                assert_eq!(Reader::new(&out[..out.len() - 1]).varint(), Err(Malformed));
             }
         }
     }
 
     #[test]
     fn malformed_varints_are_refused() {
-        assert_eq!(Reader::new(&[0x80, 0x00]).varint(), Err(Truncated));
-        assert_eq!(Reader::new(&[0xFF; 11]).varint(), Err(Truncated));
+        assert_eq!(Reader::new(&[0x80, 0x00]).varint(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xFF; 11]).varint(), Err(Malformed));
         let mut too_big = [0xFF; 10];
         too_big[9] = 2;
-        assert_eq!(Reader::new(&too_big).varint(), Err(Truncated));
+        assert_eq!(Reader::new(&too_big).varint(), Err(Malformed));
     }
 }

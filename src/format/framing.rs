@@ -15,7 +15,7 @@
 
 use crate::format::checksum::{Checksum, seed_of};
 use crate::format::coding::get_u32;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Bytes in front of a payload.
 pub(crate) const FRAME_HEADER_LEN_BYTES: usize = 8;
@@ -62,7 +62,7 @@ pub(crate) fn frame_at(bytes: &[u8], at: usize, seed: u64, offset: u64) -> Optio
     let mut sum = Checksum::seeded(seed_of(&[seed, offset]));
     sum.update(&bytes[at + 4..payload_at]);
     sum.update(payload);
-    (sum.finish() == get_u32(bytes, at) || planted("record-checksum-ignored")).then_some(payload)
+    (sum.finish() == get_u32(bytes, at) || mutated!("record-checksum-ignored")).then_some(payload)
 }
 
 /// Appends a record to `out`. `offset` is where in the file the record will stand, `seed` whatever

@@ -15,7 +15,7 @@ pub enum Advice {
     Normal,
     /// Scattered points: no read-ahead.
     Random,
-    /// Front to back: aggressive read-ahead.
+    /// EngineHost to back: aggressive read-ahead.
     Sequential,
     /// Soon: start reading now.
     WillNeed,

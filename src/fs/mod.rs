@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 mod fault;
 mod map;
@@ -189,7 +189,7 @@ pub(crate) fn replace_file(
             // A failed operation may have happened (law 4).
             is_unknown: !matches!(fs.exists(&temporary), Ok(true)),
         })?;
-    if planted("directory-not-synced") {
+    if mutated!("directory-not-synced") {
         return Ok(());
     }
     fs.sync_dir(dir).map_err(|error| NotReplaced {
@@ -204,7 +204,7 @@ fn write_temporary(fs: &dyn Fs, temporary: &Path, bytes: &[u8]) -> Result<()> {
     }
     let file = fs.open(temporary, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    if planted("renamed-before-sync") {
+    if mutated!("renamed-before-sync") {
         return Ok(());
     }
     file.sync_data()

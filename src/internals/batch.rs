@@ -1,4 +1,4 @@
-//! Windows into batches, the catalogue and the horizon.
+//! Windows into batches, the catalogue and the WAL manifest.
 
 use std::path::Path;
 
@@ -78,9 +78,9 @@ pub fn encode_batch(ops: &[(u32, Op<'_>)]) -> Vec<u8> {
     out
 }
 
-/// Decodes a horizon and encodes it again.
-pub fn horizon_round_trip(bytes: &[u8]) -> Result<Vec<u8>> {
-    wal_manifest::round_trip(bytes, Path::new("HORIZON"))
+/// Decodes a WAL manifest and encodes it again.
+pub fn wal_manifest_round_trip(bytes: &[u8]) -> Result<Vec<u8>> {
+    wal_manifest::round_trip(bytes, Path::new("WAL-MANIFEST"))
 }
 
 /// Decodes a catalogue and encodes it again.

@@ -11,8 +11,8 @@ mod primitives;
 pub mod table;
 pub mod wal;
 
-/// Batches as the log has them, the catalogue, and the horizon.
-pub use batch::{Op, catalog_round_trip, decode_batch, encode_batch, horizon_round_trip};
+/// Batches as the log has them, the catalogue, and the WAL manifest.
+pub use batch::{Op, catalog_round_trip, decode_batch, encode_batch, wal_manifest_round_trip};
 /// Checksums, keys and framed records.
 pub use primitives::{
     RecordsEnd, append_record, checksum, common_prefix_len, frame_header, head32, head64,

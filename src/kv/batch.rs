@@ -16,7 +16,7 @@
 //! when the batch is committed.
 
 use crate::error::{Error, Result};
-use crate::format::coding::{MAX_VARINT_LEN_BYTES, Reader, Truncated, encode_varint, put_varint};
+use crate::format::coding::{MAX_VARINT_LEN_BYTES, Malformed, Reader, encode_varint, put_varint};
 use crate::types::{
     KeyBounds, KeyRange, KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES,
     Op,
@@ -319,7 +319,7 @@ pub(crate) fn op_payload<'a>(op: &Op<'a>) -> (&'a [u8], &'a [u8]) {
 }
 
 /// Decodes the operation that `tag` begins.
-fn decode_op<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Op<'a>, Truncated> {
+fn decode_op<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Op<'a>, Malformed> {
     match tag {
         TAG_PUT => {
             let key_len = reader.len(MAX_KEY_LEN_BYTES)?;
@@ -350,7 +350,7 @@ fn decode_op<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Op<'a>, Truncated> 
                 end: None,
             })
         }
-        _ => Err(Truncated),
+        _ => Err(Malformed),
     }
 }
 

@@ -56,7 +56,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
 use crate::options::Compression;
 use crate::types::{FileId, SeqNo, SequencedOp, Value};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Tables in level 0 that make a compaction due.
 const LEVEL0_TRIGGER: usize = 4;
@@ -143,7 +143,7 @@ impl LsmEngine {
             Arc::clone(&ctx.fs),
             &ctx.dir,
             identity(&ctx),
-            ctx.floor,
+            ctx.persisted_watermark,
             ctx.read_only,
         )?;
         Self::with_manifest(ctx, manifest, contents)
@@ -154,7 +154,7 @@ impl LsmEngine {
         manifest: Manifest,
         contents: Contents,
     ) -> Result<Arc<Self>> {
-        let reaper = Reaper::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.front));
+        let reaper = Reaper::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.host));
         let reaper = Arc::new(reaper);
         let table_ctx = TableContext {
             fs: Arc::clone(&ctx.fs),
@@ -274,7 +274,7 @@ impl LsmEngine {
         let opened = if metas.is_empty() {
             Ok(Vec::new())
         } else {
-            let synced = match planted("table-name-not-synced") {
+            let synced = match mutated!("table-name-not-synced") {
                 true => Ok(()),
                 false => self.ctx.fs.sync_dir(&self.ctx.dir),
             };
@@ -329,7 +329,7 @@ impl LsmEngine {
             let _switch = self.switch.lock();
             let old = self.current.load_full();
             let mut immutable = old.immutable.clone();
-            if planted("all-memtables-dropped-by-one-flush") && flushed.is_some() {
+            if mutated!("all-memtables-dropped-by-one-flush") && flushed.is_some() {
                 immutable.truncate(1);
             }
             if let Some(flushed) = flushed {
@@ -396,16 +396,16 @@ impl LsmEngine {
         let Some(memtable) = self.current.load().immutable.last().cloned() else {
             return Ok(false);
         };
-        let boundaries = Boundaries::new(self.ctx.visibility.live());
+        let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
         let next_id = || self.take_file_id();
         // Uncompressed: the table is rewritten soon, and the newest data is read most.
         let output = self.output_context(Compression::None, &next_id);
         let meta = write_table(&memtable, &boundaries, output)?;
         let added = self.open_outputs(meta.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
-        let durable = match planted("table-installed-before-its-log-is-durable") {
+        let durable = match mutated!("table-installed-before-its-log-is-durable") {
             true => Ok(()),
-            false => self.ctx.front.make_durable(memtable.last_seq()),
+            false => self.ctx.host.make_durable(memtable.last_seq()),
         };
         if let Err(error) = durable {
             self.remove_outputs(added);
@@ -422,7 +422,7 @@ impl LsmEngine {
             .flush_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        self.ctx.front.progressed();
+        self.ctx.host.progressed();
         Ok(true)
     }
 
@@ -476,7 +476,7 @@ impl LsmEngine {
                 (*level, Arc::clone(table.expect("picked from this version")))
             })
             .collect();
-        let boundaries = Boundaries::new(self.ctx.visibility.live());
+        let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
         self.run_job(
             &version,
             &inputs,
@@ -526,7 +526,7 @@ impl LsmEngine {
                 .collect(),
             persisted_seq: None,
         };
-        if planted("inputs-removed-before-the-edit") && !is_move {
+        if mutated!("inputs-removed-before-the-edit") && !is_move {
             for (_, table) in inputs {
                 let name = table_name(table.id());
                 let _ = self.ctx.fs.remove_file(&self.ctx.dir.join(name));
@@ -534,7 +534,7 @@ impl LsmEngine {
         }
         let installed = self.install(&edit, None)?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
-        self.ctx.front.progressed();
+        self.ctx.host.progressed();
         Ok(installed)
     }
 
@@ -607,7 +607,7 @@ impl Drop for Exclusive<'_> {
         self.0.compactions.lock().is_exclusive = false;
         self.0.compaction_due.store(true, Ordering::Release);
         self.0.job_ended.notify_all();
-        self.0.ctx.front.wake();
+        self.0.ctx.host.wake();
     }
 }
 
@@ -682,7 +682,7 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
             Some(FileName::CurrentTemporary) => true,
             Some(FileName::Current) | None => false,
         };
-        if is_orphan && !ctx.read_only && !planted("orphans-stay") {
+        if is_orphan && !ctx.read_only && !mutated!("orphans-stay") {
             ctx.fs.remove_file(&ctx.dir.join(&name))?;
         }
     }
@@ -708,7 +708,7 @@ impl Engine for LsmEngine {
         if size_bytes >= memtable_bytes(self.write_buffer_bytes) && !self.ctx.read_only {
             self.rotate(&recorder);
             drop(recorder);
-            self.ctx.front.wake();
+            self.ctx.host.wake();
         }
         Ok(())
     }
@@ -729,18 +729,18 @@ impl Engine for LsmEngine {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         // The view first, the number second: see `view`.
         let superversion = self.current.load();
-        superversion.get(key, self.ctx.visibility.published(), read)
+        superversion.get(key, self.ctx.snapshot_tracker.published(), read)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         let superversion = self.superversion();
-        let seq = self.ctx.visibility.published();
+        let seq = self.ctx.snapshot_tracker.published();
         superversion.multi_get(keys, seq)
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {
         let superversion = self.superversion();
-        let seq = self.ctx.visibility.published();
+        let seq = self.ctx.snapshot_tracker.published();
         Ok(Arc::new(ScanView { superversion, seq }))
     }
 
@@ -804,7 +804,7 @@ impl Engine for LsmEngine {
             .map(|(level, table)| (level, Arc::clone(table)))
             .collect();
         if !inputs.is_empty() {
-            let boundaries = Boundaries::new(self.ctx.visibility.live());
+            let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
             let newest = inputs.iter().map(|(_, table)| table.meta().largest_seq);
             // All entries were in one stripe, so one version of each key was kept, and no delete.
             let is_one_stripe = boundaries.as_slice().len() == 1
@@ -920,7 +920,13 @@ impl LsmEngine {
             ..identity(&self.ctx)
         };
         report.files += 1;
-        let mut stored = match Manifest::open(fs, &self.ctx.dir, identity, self.ctx.floor, true) {
+        let mut stored = match Manifest::open(
+            fs,
+            &self.ctx.dir,
+            identity,
+            self.ctx.persisted_watermark,
+            true,
+        ) {
             Ok((_, stored)) => stored,
             Err(error) if error.is_corruption() => {
                 report.problems.push(error.to_string());

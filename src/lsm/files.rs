@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::engine::Front;
+use crate::engine::EngineHost;
 use crate::fs::Fs;
 use crate::types::FileId;
 
@@ -65,18 +65,18 @@ pub(crate) fn parse_name(name: &str) -> Option<FileName> {
 pub(crate) struct Reaper {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    front: Arc<dyn Front>,
+    host: Arc<dyn EngineHost>,
     doomed: Mutex<Vec<FileId>>,
     waiting: AtomicUsize,
 }
 
 impl Reaper {
     /// A reaper of files in `dir`.
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, front: Arc<dyn Front>) -> Self {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, host: Arc<dyn EngineHost>) -> Self {
         Self {
             fs,
             dir: dir.to_path_buf(),
-            front,
+            host,
             doomed: Mutex::new(Vec::new()),
             waiting: AtomicUsize::new(0),
         }
@@ -87,7 +87,7 @@ impl Reaper {
     pub(crate) fn doom(&self, id: FileId) {
         self.doomed.lock().push(id);
         self.waiting.fetch_add(1, Ordering::Release);
-        self.front.wake();
+        self.host.wake();
     }
 
     /// True if there are files to remove.

@@ -34,11 +34,11 @@ use super::table::TableMeta;
 use super::version::LEVELS;
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
-use crate::format::coding::{Reader, Truncated, get_u32, get_u64, put_varint};
+use crate::format::coding::{Malformed, Reader, get_u32, get_u64, put_varint};
 use crate::format::framing::{RecordReader, Step, append_record};
 use crate::fs::{File, Fs, NotReplaced, OpenMode, read_all, replace_file};
 use crate::types::{FileId, KeyspaceId, SeqNo};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// First bytes of a manifest.
 const MAGIC: [u8; 8] = *b"hgrwMANI";
@@ -138,12 +138,12 @@ impl Edit {
         out
     }
 
-    fn decode(payload: &[u8]) -> Result<Self, Truncated> {
+    fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         let mut edit = Self::default();
         let mut reader = Reader::new(payload);
         let level = |reader: &mut Reader<'_>| match usize::from(reader.u8()?) {
             level if level < LEVELS => Ok(level),
-            _ => Err(Truncated),
+            _ => Err(Malformed),
         };
         while !reader.is_empty() {
             match reader.u8()? {
@@ -157,7 +157,7 @@ impl Edit {
                     edit.added
                         .push((level(&mut reader)?, TableMeta::decode(&mut reader)?));
                 }
-                _ => return Err(Truncated),
+                _ => return Err(Malformed),
             }
         }
         Ok(edit)
@@ -246,13 +246,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest that counts, which must say that everything up to `floor` is persisted.
+    /// Reads the manifest that counts, which must say that everything up to `watermark` is persisted.
     /// `identity.block_size_bytes` is taken from the file.
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
         identity: Identity,
-        floor: SeqNo,
+        watermark: SeqNo,
         read_only: bool,
     ) -> Result<(Self, Contents)> {
         let number = read_current(&*fs, dir, &identity)?;
@@ -291,7 +291,7 @@ impl Manifest {
                 Step::Record { offset, payload } => {
                     is_acknowledged = false;
                     let applied = Edit::decode(payload)
-                        .map_err(|Truncated| "an edit is malformed".to_owned())
+                        .map_err(|Malformed| "an edit is malformed".to_owned())
                         .and_then(|edit| contents.apply(edit));
                     if let Err(what) = applied {
                         return damage(offset, &what);
@@ -308,11 +308,12 @@ impl Manifest {
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
         }
-        if contents.persisted_seq < floor && !planted("manifest-below-its-floor-accepted") {
+        if contents.persisted_seq < watermark && !mutated!("manifest-below-its-watermark-accepted")
+        {
             // It was cut, or is of an earlier moment: the edits that are missing were acknowledged.
             let persisted = contents.persisted_seq;
             let what = format!(
-                "the manifest ends with operation {persisted}, but operation {floor} was persisted"
+                "the manifest ends with operation {persisted}, but operation {watermark} was persisted"
             );
             return damage(reader.offset(), &what);
         }
@@ -364,7 +365,7 @@ impl Manifest {
         let seed = record_seed(&self.identity, self.number);
         append_record(&mut record, seed, self.len_bytes, &edit.encode());
         file.write_all_at(&record, self.len_bytes)?;
-        if !planted("manifest-edit-not-synced") {
+        if !mutated!("manifest-edit-not-synced") {
             file.sync_data()?;
         }
         self.len_bytes += record.len() as u64;

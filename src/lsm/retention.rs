@@ -18,7 +18,7 @@ use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;
 use crate::engine::LiveSnapshots;
 use crate::types::SeqNo;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// The numbers that reads use or may use, up to the published one: rising, never empty.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ impl Boundaries {
     /// The boundaries of this moment.
     pub(crate) fn new(live: LiveSnapshots) -> Self {
         let mut numbers = live.snapshots;
-        if planted("version-dropped-under-a-snapshot") {
+        if mutated!("version-dropped-under-a-snapshot") {
             numbers.clear();
         }
         numbers.push(live.published);
@@ -112,10 +112,10 @@ impl<'a> Retention<'a> {
             }
         }
         let is_oldest =
-            stripe == self.boundaries.oldest() || planted("tombstone-dropped-under-a-snapshot");
+            stripe == self.boundaries.oldest() || mutated!("tombstone-dropped-under-a-snapshot");
         !(entry.kind == EntryKind::Delete
             && is_oldest
-            && (is_bottom(entry.key) || planted("tombstone-dropped-above-the-bottom")))
+            && (is_bottom(entry.key) || mutated!("tombstone-dropped-above-the-bottom")))
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::background::RETRY_AFTER_ERROR;
 use super::keyspaces::OpenKeyspace;
-use super::shared::Parts;
-use crate::engine::{Front, Pressure, Work};
+use super::shared::Shared;
+use crate::engine::{EngineHost, Pressure, Work};
 use crate::error::Result;
 
-impl Parts {
+impl Shared {
     /// Waits, without any lock, as long as the keyspace's background work asks for.
     pub(super) fn make_room(&self, keyspace: &OpenKeyspace, bytes: u64) -> Result<()> {
         match keyspace.engine.pressure() {
@@ -28,14 +28,17 @@ impl Parts {
     fn wait_for_room(&self, keyspace: &OpenKeyspace) -> Result<()> {
         let began = Instant::now();
         let outcome = loop {
-            let seen = self.hub.progress_count();
+            let seen = self.coordinator.progress_count();
             if keyspace.engine.pressure() != Pressure::Stop {
                 break Ok(());
             }
-            if let Err(error) = self.check_open().and_then(|()| self.hub.check_writable()) {
+            if let Err(error) = self
+                .check_open()
+                .and_then(|()| self.coordinator.check_writable())
+            {
                 break Err(error);
             }
-            if let Some(error) = self.hub.background_error() {
+            if let Some(error) = self.coordinator.background_error() {
                 break Err(error);
             }
             if self.options.background_threads == 0 {
@@ -45,8 +48,8 @@ impl Parts {
                     Err(error) => break Err(error),
                 }
             } else {
-                self.hub.wake();
-                self.hub.wait_for_progress(seen, RETRY_AFTER_ERROR);
+                self.coordinator.wake();
+                self.coordinator.wait_for_progress(seen, RETRY_AFTER_ERROR);
             }
         };
         self.throttle.note(Pressure::Stop, began.elapsed());

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::shared::Parts;
-use crate::engine::{Front, Work};
+use super::shared::Shared;
+use crate::engine::{EngineHost, Work};
 use crate::error::Result;
 
 /// How long a thread waits before it tries again what failed: a full disk, say.
 pub(super) const RETRY_AFTER_ERROR: Duration = Duration::from_millis(200);
 
-impl Parts {
+impl Shared {
     /// Does one unit of engine work of the first kind that is due; false if none is.
     pub(crate) fn run_engines_once(&self, kinds: &[Work]) -> Result<bool> {
         let _busy = Busy::begin(&self.busy);
@@ -18,7 +18,7 @@ impl Parts {
             return Ok(true);
         }
         for kind in kinds {
-            for keyspace in self.registry.all().iter() {
+            for keyspace in self.keyspaces.all().iter() {
                 if keyspace.check_alive().is_ok() && keyspace.engine.run_once(*kind)? {
                     return Ok(true);
                 }
@@ -30,10 +30,10 @@ impl Parts {
     /// Does one unit of work on the log: prepares the next segment, lets old ones go, or syncs
     /// buffered commits that have waited long enough. False if nothing was due.
     pub(crate) fn run_log_once(&self) -> Result<bool> {
-        let Some(log) = self.hub.log() else {
+        let Some(log) = self.coordinator.log() else {
             return Ok(false);
         };
-        self.hub.check_writable()?;
+        self.coordinator.check_writable()?;
         if log.prepare()? {
             return Ok(true);
         }
@@ -45,7 +45,7 @@ impl Parts {
             self.last_background_sync_ms
                 .store(now_ms, Ordering::Relaxed);
             if log.synced_seq() < log.appended_seq() {
-                self.hub.sync_log()?;
+                self.coordinator.sync_log()?;
                 worked = true;
             }
         }
@@ -61,10 +61,10 @@ impl Parts {
     /// Returns when no background work is due or running.
     pub(crate) fn wait_idle(&self) -> Result<()> {
         loop {
-            let seen = self.hub.progress_count();
+            let seen = self.coordinator.progress_count();
             self.check_open()?;
-            self.hub.check_writable()?;
-            if let Some(error) = self.hub.background_error() {
+            self.coordinator.check_writable()?;
+            if let Some(error) = self.coordinator.background_error() {
                 return Err(error);
             }
             if self.options.background_threads == 0 {
@@ -74,15 +74,16 @@ impl Parts {
                 continue;
             }
             let due = self
-                .registry
+                .keyspaces
                 .all()
                 .iter()
                 .any(|ks| ks.engine.work_due().is_some());
             if !due && self.busy.load(Ordering::SeqCst) == 0 {
                 return Ok(());
             }
-            self.hub.wake();
-            self.hub.wait_for_progress(seen, Duration::from_millis(10));
+            self.coordinator.wake();
+            self.coordinator
+                .wait_for_progress(seen, Duration::from_millis(10));
         }
     }
 
@@ -90,22 +91,22 @@ impl Parts {
     pub(super) fn run_thread(&self, idle_wait: Duration, step: impl Fn(&Self) -> Result<bool>) {
         let mut has_failed = false;
         while !self.stop.load(Ordering::SeqCst) {
-            let seen = self.hub.work_count();
+            let seen = self.coordinator.work_count();
             let outcome = step(self);
             // What failed may have been done by somebody else meanwhile, a caller of `flush` perhaps: then
             // nothing is due, and the error is over as well.
             if matches!(outcome, Ok(worked) if worked || has_failed) {
-                self.hub.note_background(Ok(()));
+                self.coordinator.note_background(Ok(()));
                 has_failed = false;
             }
             match outcome {
-                Ok(true) => self.hub.progressed(),
-                Ok(false) => self.hub.wait_for_work(seen, idle_wait),
+                Ok(true) => self.coordinator.progressed(),
+                Ok(false) => self.coordinator.wait_for_work(seen, idle_wait),
                 Err(error) => {
                     has_failed = true;
-                    self.hub.note_background(Err(error));
-                    self.hub
-                        .wait_for_work(self.hub.work_count(), RETRY_AFTER_ERROR);
+                    self.coordinator.note_background(Err(error));
+                    self.coordinator
+                        .wait_for_work(self.coordinator.work_count(), RETRY_AFTER_ERROR);
                 }
             }
         }

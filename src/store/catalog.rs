@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
-use crate::format::coding::{Reader, Truncated, get_u32, put_bytes};
+use crate::format::coding::{Malformed, Reader, get_u32, put_bytes};
 use crate::fs;
 use crate::fs::{Fs, NotReplaced, OpenMode};
 use crate::options::{Compression, EngineKind, KeyspaceOptions};
 use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Name of the file.
 pub(crate) const CATALOG_FILE: &str = "CATALOG";
@@ -140,21 +140,21 @@ impl Catalog {
         // Before the checksum: another version may compute it in another way.
         Error::check_version(path, version, VERSION)?;
         let is_intact = checksum(catalog_seed(), body) == get_u32(sum, 0);
-        if !is_intact && !planted("catalogue-checksum-ignored") {
+        if !is_intact && !mutated!("catalogue-checksum-ignored") {
             return Err(damaged(0, "the checksum of the catalogue does not match"));
         }
         let mut reader = Reader::new(body);
         let _ = reader.take(12);
         Self::decode_body(&mut reader)
-            .map_err(|Truncated| damaged(reader.position(), "the catalogue is malformed"))
+            .map_err(|Malformed| damaged(reader.position(), "the catalogue is malformed"))
     }
 
-    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Truncated> {
+    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let store_id = reader.u64()?;
         let next_id = reader.u32()?;
         let count = reader.u32()? as usize;
         if count > MAX_KEYSPACES {
-            return Err(Truncated);
+            return Err(Malformed);
         }
         let mut entries: Vec<CatalogEntry> = Vec::new();
         for _ in 0..count {
@@ -162,23 +162,23 @@ impl Catalog {
             let engine = match reader.u8()? {
                 0 => EngineKind::Lsm,
                 1 => EngineKind::BTree,
-                _ => return Err(Truncated),
+                _ => return Err(Malformed),
             };
             let mut options = KeyspaceOptions::new(engine);
             options.compression = match reader.u8()? {
                 0 => Compression::None,
                 1 => Compression::Lz4,
-                _ => return Err(Truncated),
+                _ => return Err(Malformed),
             };
             options.block_size_bytes = reader.u32()?;
             options.table_size_bytes = reader.u64()?;
             options.page_size_bytes = reader.u32()?;
-            let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Truncated)?;
+            let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;
             let known = entries
                 .iter()
                 .any(|other| other.id == id || other.name == name);
             if known || id.0 >= next_id || options.check().is_err() {
-                return Err(Truncated);
+                return Err(Malformed);
             }
             entries.push(CatalogEntry {
                 id,
@@ -187,7 +187,7 @@ impl Catalog {
             });
         }
         if !reader.is_empty() {
-            return Err(Truncated);
+            return Err(Malformed);
         }
         Ok(Self {
             store_id,

@@ -25,14 +25,14 @@
 
 use std::sync::Arc;
 
-use super::coordinator::Hub;
+use super::coordinator::Coordinator;
 use super::keyspaces::OpenKeyspace;
-use crate::engine::Visibility;
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
 use crate::types::{MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 use crate::util::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::util::sync::thread::Thread;
 use crate::util::sync::{Mutex, MutexGuard, thread};
@@ -65,8 +65,8 @@ pub(crate) struct Pipeline {
     log: Mutex<Sequencer>,
     apply: Mutex<()>,
     shared_log: Arc<Log>,
-    hub: Arc<Hub>,
-    visibility: Arc<Visibility>,
+    coordinator: Arc<Coordinator>,
+    snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) counters: CommitCounters,
 }
 
@@ -118,8 +118,8 @@ impl Pipeline {
         writer: Writer,
         shared_log: Arc<Log>,
         last: SeqNo,
-        hub: Arc<Hub>,
-        visibility: Arc<Visibility>,
+        coordinator: Arc<Coordinator>,
+        snapshot_tracker: Arc<SnapshotTracker>,
     ) -> Self {
         let sequencer = Sequencer {
             writer,
@@ -131,8 +131,8 @@ impl Pipeline {
             log: Mutex::new(sequencer),
             apply: Mutex::new(()),
             shared_log,
-            hub,
-            visibility,
+            coordinator,
+            snapshot_tracker,
             counters: CommitCounters::default(),
         }
     }
@@ -172,7 +172,7 @@ impl Pipeline {
         let parts = [heading.as_bytes(), a, b];
 
         let mut log = self.log.lock();
-        self.hub.check_writable()?;
+        self.coordinator.check_writable()?;
         let seq = log.append(1, &parts)?;
         if durability == Durability::Sync || log.led {
             let mut batch = Batch::new();
@@ -211,7 +211,7 @@ impl Pipeline {
         if count == 0 {
             // Nothing to log, but a promise to keep: what came before is durable.
             return match durability {
-                Durability::Sync => self.hub.sync_log(),
+                Durability::Sync => self.coordinator.sync_log(),
                 Durability::Buffered => Ok(()),
             };
         }
@@ -229,7 +229,7 @@ impl Pipeline {
         }
 
         let mut log = self.log.lock();
-        self.hub.check_writable()?;
+        self.coordinator.check_writable()?;
         let first = log.append(count, &payload)?;
         let last = SeqNo(first.0 + count - 1);
         if durability == Durability::Sync || log.led {
@@ -238,8 +238,8 @@ impl Pipeline {
         }
         let apply = self.apply.lock();
         drop(log);
-        if planted("published-before-applied") {
-            self.visibility.publish(last);
+        if mutated!("published-before-applied") {
+            self.snapshot_tracker.publish(last);
         }
         let applied = apply_parts(&parts, first);
         self.publish(first, last, applied)?;
@@ -252,11 +252,11 @@ impl Pipeline {
     /// state that nobody may build on: the store stops writing (P3).
     fn publish(&self, first: SeqNo, last: SeqNo, applied: Result<()>) -> Result<()> {
         if let Err(error) = applied {
-            self.hub.fail(&error);
-            self.visibility.abandon();
+            self.coordinator.fail(&error);
+            self.snapshot_tracker.abandon();
             return Err(error);
         }
-        self.visibility.publish(last);
+        self.snapshot_tracker.publish(last);
         self.counters.commits.fetch_add(1, Ordering::Relaxed);
         self.counters
             .ops
@@ -266,8 +266,8 @@ impl Pipeline {
 
     fn after_commit(&self) {
         if self.shared_log.claim_prepare() {
-            use crate::engine::Front;
-            self.hub.wake();
+            use crate::engine::EngineHost;
+            self.coordinator.wake();
         }
     }
 
@@ -312,15 +312,15 @@ impl Pipeline {
     fn lead(&self) {
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         let upto = self.log.lock().next.prev();
-        let synced = match self.hub.check_writable() {
-            Ok(()) if planted("acknowledged-before-sync") => Ok(upto),
+        let synced = match self.coordinator.check_writable() {
+            Ok(()) if mutated!("acknowledged-before-sync") => Ok(upto),
             Ok(()) => self.shared_log.sync(),
             Err(error) => Err(error),
         };
         let mut log = self.log.lock();
         if let Err(error) = synced {
-            if !planted("writes-go-on-after-a-failed-sync") {
-                self.hub.fail(&error);
+            if !mutated!("writes-go-on-after-a-failed-sync") {
+                self.coordinator.fail(&error);
             }
             // Everything queued shares the fate of the sync, later arrivals included.
             let doomed = std::mem::take(&mut log.queue);
@@ -378,7 +378,7 @@ impl Sequencer {
 fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
     let mut ops = Vec::with_capacity(batch.len());
     ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
-        seq: if planted("sequence-number-reused") {
+        seq: if mutated!("sequence-number-reused") {
             first
         } else {
             SeqNo(seq)

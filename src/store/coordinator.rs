@@ -1,13 +1,13 @@
 //! What engines, writers and background threads tell each other.
 //!
-//! The hub outlives none of them and owns none of them: engines hold it as their
-//! [`Front`], so that they can ask for durability and announce work without knowing the log
+//! The coordinator outlives none of them and owns none of them: engines hold it as their
+//! [`EngineHost`], so that they can ask for durability and announce work without knowing the log
 //! or the store.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::engine::Front;
+use crate::engine::EngineHost;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::wal::Log;
 
 /// Signals of one store.
 #[derive(Debug, Default)]
-pub(crate) struct Hub {
+pub(crate) struct Coordinator {
     /// Set once recovery has finished and the log takes records. Never in a read-only store.
     log: OnceLock<Arc<Log>>,
     /// Why the store takes no more writes, once it does not.
@@ -65,7 +65,7 @@ impl Signal {
     }
 }
 
-impl Hub {
+impl Coordinator {
     /// From now on durability is the business of `log`.
     pub(crate) fn attach_log(&self, log: Arc<Log>) {
         let attached = self.log.set(log);
@@ -151,7 +151,7 @@ impl Hub {
     }
 }
 
-impl Front for Hub {
+impl EngineHost for Coordinator {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {
         match self.log() {
             // Nothing is logged in a read-only store, and engines persist nothing there. During

@@ -4,24 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::catalog::{Catalog, CatalogEntry, keyspace_dir};
-use super::coordinator::Hub;
+use super::coordinator::Coordinator;
 use super::keyspaces::{OpenKeyspace, remove_tree};
-use super::shared::Parts;
-use super::wal_manifest::Horizon;
+use super::shared::Shared;
+use super::wal_manifest::WalManifest;
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
-use crate::engine::{Engine, EngineContext, Visibility};
+use crate::engine::{Engine, EngineContext, SnapshotTracker};
 use crate::error::Result;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, Options};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
-/// Opens and makes engines, for recovery and for [`Parts::make_keyspace`].
+/// Opens and makes engines, for recovery and for [`Shared::make_keyspace`].
 pub(super) struct EngineMaker<'a> {
     pub(super) options: &'a Options,
     pub(super) dir: &'a Path,
     pub(super) store_id: u64,
-    pub(super) horizon: &'a Horizon,
+    pub(super) wal_manifest: &'a WalManifest,
 }
 
 impl EngineMaker<'_> {
@@ -29,8 +29,8 @@ impl EngineMaker<'_> {
         &self,
         entry: &CatalogEntry,
         cache: &Arc<BlockCache>,
-        visibility: &Arc<Visibility>,
-        hub: &Arc<Hub>,
+        snapshot_tracker: &Arc<SnapshotTracker>,
+        coordinator: &Arc<Coordinator>,
     ) -> EngineContext {
         let mut options = entry.options.clone();
         if options.write_buffer_bytes == 0 {
@@ -41,14 +41,14 @@ impl EngineMaker<'_> {
             dir: keyspace_dir(self.dir, entry.id),
             store_id: self.store_id,
             keyspace: entry.id,
-            visibility: Arc::clone(visibility),
+            snapshot_tracker: Arc::clone(snapshot_tracker),
             cache: Arc::clone(cache),
             options,
             memtable: self.options.memtable,
             use_mmap: self.options.mmap_reads,
             read_only: self.options.read_only,
-            floor: self.horizon.floor(entry.id),
-            front: Arc::clone(hub) as _,
+            persisted_watermark: self.wal_manifest.persisted_watermark(entry.id),
+            host: Arc::clone(coordinator) as _,
         }
     }
 
@@ -86,36 +86,43 @@ impl EngineMaker<'_> {
 
 /// Makes the keyspace of `entry`, durably, and lists it in `catalog` (C2).
 pub(crate) fn make_keyspace(
-    parts: &Parts,
+    shared: &Shared,
     catalog: &mut Catalog,
     entry: CatalogEntry,
 ) -> Result<Arc<OpenKeyspace>> {
-    let fs = &*parts.options.fs;
+    let fs = &*shared.options.fs;
     let maker = EngineMaker {
-        options: &parts.options,
-        dir: &parts.dir,
+        options: &shared.options,
+        dir: &shared.dir,
         store_id: catalog.store_id,
-        // The number is new, so it has no floor.
-        horizon: &Horizon::default(),
+        // The number is new, so it has no watermark.
+        wal_manifest: &WalManifest::default(),
     };
-    let dir = keyspace_dir(&parts.dir, entry.id);
+    let dir = keyspace_dir(&shared.dir, entry.id);
     if fs.exists(&dir)? {
         // A failed attempt in this process: its number was not used up.
         remove_tree(fs, &dir)?;
     }
     fs.create_dir_all(&dir)?;
-    let context = maker.context(&entry, &parts.cache, &parts.visibility, &parts.hub);
+    let context = maker.context(
+        &entry,
+        &shared.cache,
+        &shared.snapshot_tracker,
+        &shared.coordinator,
+    );
     let keyspace = Arc::new(maker.create(&entry, context)?);
-    if !planted("keyspace-directory-not-synced") {
-        fs.sync_dir(&parts.dir)?;
+    if !mutated!("keyspace-directory-not-synced") {
+        fs.sync_dir(&shared.dir)?;
     }
     let mut listed = catalog.clone();
     listed.next_id = entry.id.0 + 1;
     listed.entries.push(entry);
-    catalog.replace(listed, fs, &parts.dir, |error| parts.hub.fail(error))?;
-    if let Some(recorder) = &parts.recorder {
+    catalog.replace(listed, fs, &shared.dir, |error| {
+        shared.coordinator.fail(error)
+    })?;
+    if let Some(recorder) = &shared.recorder {
         keyspace.declare_to(recorder);
     }
-    parts.registry.add(Arc::clone(&keyspace));
+    shared.keyspaces.add(Arc::clone(&keyspace));
     Ok(keyspace)
 }

@@ -90,11 +90,11 @@ pub(crate) fn remove_tree(fs: &dyn Fs, dir: &std::path::Path) -> Result<()> {
 
 /// All open keyspaces of a store, ordered by number.
 #[derive(Debug, Default)]
-pub(crate) struct Registry {
+pub(crate) struct Keyspaces {
     keyspaces: ArcSwap<Vec<Arc<OpenKeyspace>>>,
 }
 
-impl Registry {
+impl Keyspaces {
     /// The keyspaces at this moment.
     pub(crate) fn all(&self) -> Arc<Vec<Arc<OpenKeyspace>>> {
         self.keyspaces.load_full()

@@ -3,32 +3,32 @@
 use std::sync::Arc;
 
 use super::keyspaces::OpenKeyspace;
-use super::shared::Parts;
-use super::wal_manifest::Horizon;
-use crate::engine::Front;
+use super::shared::Shared;
+use super::wal_manifest::WalManifest;
+use crate::engine::EngineHost;
 use crate::error::Result;
 use crate::types::SeqNo;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
-impl Parts {
+impl Shared {
     /// Flushes the keyspace that needs the oldest segment, if the log is too long.
     pub(super) fn flush_for_log_limit(&self) -> Result<bool> {
         let Some(keyspace) = self.log_limit_debtor() else {
             return Ok(false);
         };
         keyspace.engine.flush()?;
-        self.hub.progressed();
+        self.coordinator.progressed();
         Ok(true)
     }
 
     /// The keyspace that needs the oldest segment, if the log is too long and flushing it would
     /// let a segment go.
     fn log_limit_debtor(&self) -> Option<Arc<OpenKeyspace>> {
-        let log = self.hub.log()?;
+        let log = self.coordinator.log()?;
         if log.live_bytes() <= self.options.log_limit_bytes {
             return None;
         }
-        let all = self.registry.all();
+        let all = self.keyspaces.all();
         let (seq, keyspace) = all
             .iter()
             .filter_map(|keyspace| Some((keyspace.engine.oldest_unpersisted()?, keyspace)))
@@ -36,51 +36,51 @@ impl Parts {
         log.would_retire_after(seq).then(|| Arc::clone(keyspace))
     }
 
-    /// Lets go of the segments that no keyspace needs, once a horizon says so (H2).
+    /// Lets go of the segments that no keyspace needs, once a WAL manifest says so (H2).
     pub(super) fn retire_log(&self) -> Result<()> {
-        let Some(log) = self.hub.log() else {
+        let Some(log) = self.coordinator.log() else {
             return Ok(());
         };
-        let mut horizon = self.horizon.lock();
+        let mut wal_manifest = self.wal_manifest.lock();
         let needed = self.oldest_needed();
         let first = log.first_after_retiring(needed);
-        if first > horizon.first {
+        if first > wal_manifest.first {
             // Taken after `needed`: what a keyspace has persisted only rises.
-            let floor =
+            let watermark =
                 |keyspace: &Arc<OpenKeyspace>| (keyspace.id, keyspace.engine.persisted_seq());
-            let new = Horizon {
+            let new = WalManifest {
                 first,
                 end: log.synced_seq(),
-                floors: self.registry.all().iter().map(floor).collect(),
+                watermarks: self.keyspaces.all().iter().map(watermark).collect(),
             };
-            if planted("log-let-go-before-its-horizon") {
+            if mutated!("log-let-go-before-its-wal-manifest") {
                 log.retire(Some(first))?;
             }
-            if !planted("horizon-not-written") {
+            if !mutated!("wal-manifest-not-written") {
                 new.store(&*self.options.fs, &self.dir, self.store_id)?;
             }
-            *horizon = new;
+            *wal_manifest = new;
         }
-        // Not `needed`: segments that began meanwhile are not in the horizon.
-        let beyond = planted("more-let-go-than-the-horizon-says");
+        // Not `needed`: segments that began meanwhile are not in the WAL manifest.
+        let beyond = mutated!("more-let-go-than-the-wal-manifest-says");
         log.retire(Some(if beyond { needed } else { first }))
     }
 
     /// Says how far the log is durable, so that damage of its last records can be told from a torn tail. The store is
     /// being closed.
     pub(super) fn note_end(&self) -> Result<()> {
-        let Some(log) = self.hub.log() else {
+        let Some(log) = self.coordinator.log() else {
             return Ok(());
         };
-        let mut horizon = self.horizon.lock();
+        let mut wal_manifest = self.wal_manifest.lock();
         let end = log.synced_seq();
-        if end > horizon.end {
-            let new = Horizon {
+        if end > wal_manifest.end {
+            let new = WalManifest {
                 end,
-                ..horizon.clone()
+                ..wal_manifest.clone()
             };
             new.store(&*self.options.fs, &self.dir, self.store_id)?;
-            *horizon = new;
+            *wal_manifest = new;
         }
         Ok(())
     }
@@ -89,11 +89,11 @@ impl Parts {
     fn oldest_needed(&self) -> SeqNo {
         // Published is read first: what is at or below it has been applied, so the engines
         // know whether they need it; what is above it is needed in any case.
-        let published = self.visibility.published();
-        if planted("log-segment-unlinked-early") {
+        let published = self.snapshot_tracker.published();
+        if mutated!("log-segment-unlinked-early") {
             return published.next();
         }
-        let all = self.registry.all();
+        let all = self.keyspaces.all();
         all.iter()
             .filter_map(|keyspace| keyspace.engine.oldest_unpersisted())
             .fold(published.next(), SeqNo::min)

@@ -1,8 +1,8 @@
 //! The parts of an open store, joined.
 //!
-//! [`Store`] is what handles share; its last owner stops the threads. [`Parts`] is what the threads
+//! [`Store`] is what handles share; its last owner stops the threads. [`Shared`] is what the threads
 //! share with it. The threads are thin loops around plain functions
-//! ([`Parts::run_engines_once`], [`Parts::run_log_once`]), so tests and simulators call the same
+//! ([`Shared::run_engines_once`], [`Shared::run_log_once`]), so tests and simulators call the same
 //! functions without threads.
 
 mod admission;
@@ -27,10 +27,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::engine::{Front, Work};
+use crate::engine::{EngineHost, Work};
 use crate::error::{Error, Result};
 use crate::fs::FsLock;
-use shared::Parts;
+use shared::Shared;
 
 pub(crate) use catalog::{CatalogEntry, check_name};
 pub(crate) use commit::Change;
@@ -45,7 +45,7 @@ const IDLE_WAIT: Duration = Duration::from_secs(5);
 /// What handles share. Stops the threads and syncs the log when the last handle goes.
 #[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) parts: Arc<Parts>,
+    pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Released after everything else has stopped.
     lock: Mutex<Option<Box<dyn FsLock>>>,
@@ -53,70 +53,71 @@ pub(crate) struct Store {
 
 impl Store {
     /// Starts the threads of a recovered store.
-    pub(crate) fn start(parts: Parts, lock: Option<Box<dyn FsLock>>) -> Result<Arc<Self>> {
-        let parts = Arc::new(parts);
+    pub(crate) fn start(shared: Shared, lock: Option<Box<dyn FsLock>>) -> Result<Arc<Self>> {
+        let shared = Arc::new(shared);
         let store = Arc::new(Self {
-            parts: Arc::clone(&parts),
+            shared: Arc::clone(&shared),
             threads: Mutex::new(Vec::new()),
             lock: Mutex::new(lock),
         });
-        if parts.pipeline.is_some() && parts.options.background_threads > 0 {
-            let log_wait = match parts.options.background_sync_ms {
+        if shared.pipeline.is_some() && shared.options.background_threads > 0 {
+            let log_wait = match shared.options.background_sync_ms {
                 0 => IDLE_WAIT,
                 interval_ms => Duration::from_millis(interval_ms).min(IDLE_WAIT),
             };
-            store.spawn("hedgerow-log", move |parts| {
-                parts.run_thread(log_wait, Parts::run_log_once);
+            store.spawn("hedgerow-log", move |shared| {
+                shared.run_thread(log_wait, Shared::run_log_once);
             })?;
-            for index in 0..parts.options.background_threads {
+            for index in 0..shared.options.background_threads {
                 // The first thread flushes and does nothing else if it has a helper, so that a
                 // long compaction never holds up a flush.
-                let kinds: &'static [Work] = if index == 0 && parts.options.background_threads > 1 {
+                let kinds: &'static [Work] = if index == 0 && shared.options.background_threads > 1
+                {
                     &[Work::Flush]
                 } else if index == 0 {
                     &[Work::Flush, Work::Compact]
                 } else {
                     &[Work::Compact]
                 };
-                store.spawn("hedgerow-work", move |parts| {
-                    parts.run_thread(IDLE_WAIT, |parts| parts.run_engines_once(kinds));
+                store.spawn("hedgerow-work", move |shared| {
+                    shared.run_thread(IDLE_WAIT, |shared| shared.run_engines_once(kinds));
                 })?;
             }
         }
         Ok(store)
     }
 
-    fn spawn(&self, name: &str, body: impl FnOnce(&Parts) + Send + 'static) -> Result<()> {
-        let parts = Arc::clone(&self.parts);
+    fn spawn(&self, name: &str, body: impl FnOnce(&Shared) + Send + 'static) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || body(&parts))
-            .map_err(|e| Error::io("start a thread for", &self.parts.dir, e))?;
+            .spawn(move || body(&shared))
+            .map_err(|e| Error::io("start a thread for", &self.shared.dir, e))?;
         self.threads.lock().push(thread);
         Ok(())
     }
 
     /// Stops the threads, syncs the log, releases the lock. The second call does nothing.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.parts.closed.swap(true, Ordering::SeqCst) {
+        if self.shared.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        self.parts.stop.store(true, Ordering::SeqCst);
-        self.parts.hub.progressed();
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.coordinator.progressed();
         for thread in self.threads.lock().drain(..) {
             // A panic in a background thread has been printed; there is nothing to add.
             let _ = thread.join();
         }
-        let synced = match &self.parts.pipeline {
+        let synced = match &self.shared.pipeline {
             // A commit that is under way finishes first: it holds the log lock.
-            Some(_) => self.parts.hub.sync_log(),
+            Some(_) => self.shared.coordinator.sync_log(),
             None => Ok(()),
         };
         if synced.is_ok() {
             // Best effort: everything is durable, only a witness is missing.
-            let _ = self.parts.note_end();
+            let _ = self.shared.note_end();
         }
-        if let Some(recorder) = &self.parts.recorder {
+        if let Some(recorder) = &self.shared.recorder {
             recorder.finish();
         }
         *self.lock.lock() = None;

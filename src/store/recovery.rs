@@ -1,4 +1,4 @@
-//! Opening a store: lock, catalogue, horizon, engines, log, ready.
+//! Opening a store: lock, catalogue, WAL manifest, engines, log, ready.
 //!
 //! Recovery is part of every open; there is no other. Each engine comes back with what it had
 //! persisted, and the log's records above that are fed to it through the same
@@ -12,20 +12,20 @@ use std::sync::Arc;
 use super::Store;
 use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_dir};
 use super::commit::Pipeline;
-use super::coordinator::Hub;
+use super::coordinator::Coordinator;
 use super::engines::EngineMaker;
-use super::keyspaces::{OpenKeyspace, Registry, remove_tree};
-use super::shared::Parts;
-use super::wal_manifest::{HORIZON_TEMPORARY, Horizon};
+use super::keyspaces::{Keyspaces, OpenKeyspace, remove_tree};
+use super::shared::Shared;
+use super::wal_manifest::{WAL_MANIFEST_TEMPORARY, WalManifest};
 use crate::cache::BlockCache;
-use crate::engine::Visibility;
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, FsLock, LockMode};
 use crate::kv::decode_payload;
 use crate::options::Options;
 use crate::trace::Recorder;
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 use crate::wal::WalConfig;
 use crate::{trace, wal};
 
@@ -46,38 +46,38 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     };
     let log_dir = dir.join(LOG_DIR);
     let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
-    let horizon = Horizon::load(&*fs, dir, catalog.store_id)?;
-    if !planted("horizon-ignored") {
-        horizon.check_log(dir, &log_dir, recovery.first_seq())?;
+    let wal_manifest = WalManifest::load(&*fs, dir, catalog.store_id)?;
+    if !mutated!("wal-manifest-ignored") {
+        wal_manifest.check_log(dir, &log_dir, recovery.first_seq())?;
     }
     if !options.read_only {
         remove_leftovers(&*fs, dir, &catalog)?;
     }
 
-    let hub = Arc::new(Hub::default());
-    let visibility = Arc::new(Visibility::default());
+    let coordinator = Arc::new(Coordinator::default());
+    let snapshot_tracker = Arc::new(SnapshotTracker::default());
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
-    let registry = Registry::default();
+    let keyspaces = Keyspaces::default();
     let maker = EngineMaker {
         options: &options,
         dir,
         store_id: catalog.store_id,
-        horizon: &horizon,
+        wal_manifest: &wal_manifest,
     };
     for entry in &catalog.entries {
-        let context = maker.context(entry, &cache, &visibility, &hub);
-        registry.add(Arc::new(maker.open(entry, context)?));
+        let context = maker.context(entry, &cache, &snapshot_tracker, &coordinator);
+        keyspaces.add(Arc::new(maker.open(entry, context)?));
     }
 
     let last = replay(
         &mut recovery,
         &log_dir,
-        &registry,
+        &keyspaces,
         &catalog,
-        &visibility,
-        horizon.end,
+        &snapshot_tracker,
+        wal_manifest.end,
     )?;
-    visibility.publish(last);
+    snapshot_tracker.publish(last);
     let pipeline = if options.read_only {
         None
     } else {
@@ -86,13 +86,13 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
             use_mmap: options.mmap_log,
         };
         let (writer, log) = recovery.into_log(config, last)?;
-        hub.attach_log(Arc::clone(&log));
+        coordinator.attach_log(Arc::clone(&log));
         Some(Pipeline::new(
             writer,
             log,
             last,
-            Arc::clone(&hub),
-            Arc::clone(&visibility),
+            Arc::clone(&coordinator),
+            Arc::clone(&snapshot_tracker),
         ))
     };
     // Last, so that an open that fails leaves no trace behind.
@@ -101,23 +101,23 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         None => None,
     };
     if let Some(recorder) = &recorder {
-        for keyspace in registry.all().iter() {
+        for keyspace in keyspaces.all().iter() {
             keyspace.declare_to(recorder);
         }
     }
-    let parts = Parts::new(
+    let shared = Shared::new(
         options,
         dir.to_path_buf(),
-        hub,
-        visibility,
+        coordinator,
+        snapshot_tracker,
         cache,
-        registry,
+        keyspaces,
         catalog,
-        horizon,
+        wal_manifest,
         pipeline,
         recorder,
     );
-    Store::start(parts, lock)
+    Store::start(shared, lock)
 }
 
 /// Locks the directory, making it first if that is wanted.
@@ -187,10 +187,10 @@ fn sync_above(fs: &dyn Fs, dir: &Path) -> Result<()> {
 }
 
 /// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and
-/// a catalogue or a horizon that was being written.
+/// a catalogue or a WAL manifest that was being written.
 fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
     for name in fs.read_dir(dir)? {
-        if name == CATALOG_TEMPORARY || name == HORIZON_TEMPORARY {
+        if name == CATALOG_TEMPORARY || name == WAL_MANIFEST_TEMPORARY {
             let _ = fs.remove_file(&dir.join(name));
             continue;
         }
@@ -212,28 +212,25 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
 fn replay(
     recovery: &mut wal::Recovery,
     log_dir: &Path,
-    registry: &Registry,
+    keyspaces: &Keyspaces,
     catalog: &Catalog,
-    visibility: &Visibility,
+    snapshot_tracker: &SnapshotTracker,
     end: SeqNo,
 ) -> Result<SeqNo> {
-    let keyspaces = registry.all();
+    let all = keyspaces.all();
     let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
-    let from = keyspaces
+    let from = all
         .iter()
         .map(persisted)
         .min()
         .unwrap_or(SeqNo::ZERO)
         .next();
     // Engines persist nothing that the log does not hold durably (law E3).
-    let reached = keyspaces.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
-    let end = match planted("end-of-the-log-ignored") {
-        true => SeqNo::ZERO,
-        false => end,
-    };
+    let reached = all.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
+    let end = mutated!("end-of-the-log-ignored", SeqNo::ZERO, end);
     recovery.replay(from, reached.max(end), &mut |first, last, payload| {
-        replay_record(first, last, payload, registry, catalog, log_dir)?;
-        visibility.publish(last);
+        replay_record(first, last, payload, keyspaces, catalog, log_dir)?;
+        snapshot_tracker.publish(last);
         Ok(())
     })
 }
@@ -242,7 +239,7 @@ fn replay_record(
     first: SeqNo,
     last: SeqNo,
     payload: &[u8],
-    registry: &Registry,
+    keyspaces: &Keyspaces,
     catalog: &Catalog,
     log_dir: &Path,
 ) -> Result<()> {
@@ -272,11 +269,11 @@ fn replay_record(
             next.prev()
         ));
     }
-    if planted("batch-recovered-in-part") {
+    if mutated!("batch-recovered-in-part") {
         shares.truncate(1);
     }
     for (id, mut ops) in shares {
-        let Some(keyspace) = registry.by_id(id) else {
+        let Some(keyspace) = keyspaces.by_id(id) else {
             if id.0 >= catalog.next_id {
                 return malformed(format!("keyspace {id} never existed"));
             }
@@ -284,7 +281,7 @@ fn replay_record(
             continue;
         };
         let persisted = match keyspace.engine.persisted_seq() {
-            persisted if planted("replay-skips-one-operation") => persisted.next(),
+            persisted if mutated!("replay-skips-one-operation") => persisted.next(),
             persisted => persisted,
         };
         ops.retain(|op| op.seq > persisted);

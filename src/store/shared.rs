@@ -10,29 +10,29 @@ use parking_lot::Mutex;
 use super::backpressure::Throttle;
 use super::catalog::Catalog;
 use super::commit::{Change, Pipeline};
-use super::coordinator::Hub;
-use super::keyspaces::Registry;
-use super::wal_manifest::Horizon;
+use super::coordinator::Coordinator;
+use super::keyspaces::Keyspaces;
+use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
-use crate::engine::Visibility;
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
 
 /// What threads and handles share.
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) dir: PathBuf,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) visibility: Arc<Visibility>,
+    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) cache: Arc<BlockCache>,
-    pub(crate) registry: Registry,
+    pub(crate) keyspaces: Keyspaces,
     /// The catalogue as it is on disk. Guards making and dropping keyspaces, over I/O: neither
     /// readers nor writers take it.
     pub(crate) catalog: Mutex<Catalog>,
-    /// The horizon as it is on disk. Guards letting go of log segments, over I/O.
-    pub(super) horizon: Mutex<Horizon>,
+    /// The WAL manifest as it is on disk. Guards letting go of log segments, over I/O.
+    pub(super) wal_manifest: Mutex<WalManifest>,
     pub(super) store_id: u64,
     /// None in a read-only store.
     pub(crate) pipeline: Option<Pipeline>,
@@ -47,7 +47,7 @@ pub(crate) struct Parts {
     pub(super) opened: Instant,
 }
 
-impl Parts {
+impl Shared {
     #[expect(
         clippy::too_many_arguments,
         reason = "called once, by recovery, which made each part"
@@ -55,25 +55,25 @@ impl Parts {
     pub(crate) fn new(
         options: Options,
         dir: PathBuf,
-        hub: Arc<Hub>,
-        visibility: Arc<Visibility>,
+        coordinator: Arc<Coordinator>,
+        snapshot_tracker: Arc<SnapshotTracker>,
         cache: Arc<BlockCache>,
-        registry: Registry,
+        keyspaces: Keyspaces,
         catalog: Catalog,
-        horizon: Horizon,
+        wal_manifest: WalManifest,
         pipeline: Option<Pipeline>,
         recorder: Option<Arc<Recorder>>,
     ) -> Self {
         Self {
             options,
             dir,
-            hub,
-            visibility,
+            coordinator,
+            snapshot_tracker,
             cache,
-            registry,
+            keyspaces,
             store_id: catalog.store_id,
             catalog: Mutex::new(catalog),
-            horizon: Mutex::new(horizon),
+            wal_manifest: Mutex::new(wal_manifest),
             pipeline,
             throttle: Throttle::new(),
             recorder,

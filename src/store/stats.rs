@@ -1,6 +1,6 @@
 //! Figures about a whole store, and a counter that is cheap to count with.
 
-use super::shared::Parts;
+use super::shared::Shared;
 use crate::engine::EngineStats;
 use crate::options::EngineKind;
 
@@ -75,34 +75,36 @@ impl DbStats {
     }
 }
 
-impl Parts {
+impl Shared {
     /// Figures about the store and its keyspaces, now.
     pub(crate) fn stats(&self) -> DbStats {
         use std::sync::atomic::Ordering::Relaxed;
-        let parts = self;
         let mut stats = DbStats::default();
-        if let Some(pipeline) = &parts.pipeline {
+        if let Some(pipeline) = &self.pipeline {
             stats.commits = pipeline.counters.commits.load(Relaxed);
             stats.ops = pipeline.counters.ops.load(Relaxed);
             stats.commit_groups = pipeline.counters.groups.load(Relaxed);
         }
-        if let Some(log) = parts.hub.log() {
+        if let Some(log) = self.coordinator.log() {
             let figures = log.stats();
             stats.log_bytes_written = figures.bytes_appended;
             stats.log_syncs = figures.syncs;
             stats.log_live_bytes = log.live_bytes();
             stats.log_disk_bytes = figures.disk_bytes;
         }
-        stats.cache_used_bytes = parts.cache.used_bytes();
-        (stats.cache_hits, stats.cache_misses) = parts.cache.hits_and_misses();
-        (stats.slowed_ms, stats.stopped_ms) = parts.throttle.waited_ms();
-        let (oldest, count) = parts.visibility.oldest();
+        stats.cache_used_bytes = self.cache.used_bytes();
+        (stats.cache_hits, stats.cache_misses) = self.cache.hits_and_misses();
+        (stats.slowed_ms, stats.stopped_ms) = self.throttle.waited_ms();
+        let (oldest, count) = self.snapshot_tracker.oldest();
         stats.snapshots = count as u64;
         stats.oldest_snapshot_age_ops =
-            oldest.map_or(0, |oldest| parts.visibility.published().0 - oldest.0);
-        stats.background_error = parts.hub.background_error().map(|error| error.to_string());
-        stats.keyspaces = parts
-            .registry
+            oldest.map_or(0, |oldest| self.snapshot_tracker.published().0 - oldest.0);
+        stats.background_error = self
+            .coordinator
+            .background_error()
+            .map(|error| error.to_string());
+        stats.keyspaces = self
+            .keyspaces
             .all()
             .iter()
             .map(|open| KeyspaceStats {

@@ -1,13 +1,13 @@
 //! Verification of the store's own files.
 
 use super::catalog::{CATALOG_FILE, Catalog};
-use super::shared::Parts;
-use super::wal_manifest::{HORIZON_FILE, Horizon};
+use super::shared::Shared;
+use super::wal_manifest::{WAL_MANIFEST_FILE, WalManifest};
 use crate::engine::VerifyReport;
 use crate::error::Result;
 
-impl Parts {
-    /// Compares catalogue and horizon with what is on the disk.
+impl Shared {
+    /// Compares catalogue and WAL manifest with what is on the disk.
     pub(crate) fn verify_own_files(&self, report: &mut VerifyReport) -> Result<()> {
         let fs = &*self.options.fs;
         let mut judge = |same: Result<bool>, name: &str| {
@@ -28,10 +28,11 @@ impl Parts {
         let is_same = |stored: Option<Catalog>| stored.is_some_and(|s| s.is_stored_like(&catalog));
         judge(Catalog::load(fs, &self.dir).map(is_same), CATALOG_FILE)?;
         drop(catalog);
-        let horizon = self.horizon.lock();
-        let stored = Horizon::load(fs, &self.dir, self.store_id);
+        let wal_manifest = self.wal_manifest.lock();
+        let stored = WalManifest::load(fs, &self.dir, self.store_id);
         // A replacement that reported an error may have worked, and is true as well (H1).
-        let fits = |stored: Horizon| stored == *horizon || stored.first > horizon.first;
-        judge(stored.map(fits), HORIZON_FILE)
+        let fits =
+            |stored: WalManifest| stored == *wal_manifest || stored.first > wal_manifest.first;
+        judge(stored.map(fits), WAL_MANIFEST_FILE)
     }
 }

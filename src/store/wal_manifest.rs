@@ -1,19 +1,19 @@
-//! The horizon: what the log reaches from and to, and what keyspaces had persisted when the rest was let go.
+//! The WAL manifest: what the log reaches from and to, and what keyspaces had persisted when the rest was let go.
 //!
-//! One small file, `HORIZON`, replaced as a whole before segments of the log are let go, and when the store is closed
-//! (docs/format.md, "Horizon").
+//! One small file, `WAL-MANIFEST`, replaced as a whole before segments of the log are let go, and when the store is closed
+//! (docs/format.md, "WalManifest").
 //!
 //! It is the witness of what no other file can tell. A keyspace's own files say up to where they hold its operations. Intact files of an earlier moment say less; while
-//! the log goes back so far, replay makes up for it. The horizon tells when it no longer does: the file of
+//! the log goes back so far, replay makes up for it. The WAL manifest tells when it no longer does: the file of
 //! an idle keyspace may lag behind the log by any number of operations of other keyspaces, so its number
 //! alone proves nothing. And the last records of the log are followed by none that would say that they
 //! were durable: when they are damaged, they look like writes that a power loss cut short.
 //!
 //! Invariants:
-//! - H1: what is in the file is true of the disk: a keyspace's floor was durable in its own files before it was written
+//! - H1: what is in the file is true of the disk: a keyspace's watermark was durable in its own files before it was written
 //!   here, and never falls.
-//! - H2: a segment is let go only after a horizon is durable that says so. So every operation that the log lacks
-//!   is at or below the floor of its keyspace, and a keyspace that says less than its floor has lost something.
+//! - H2: a segment is let go only after a WAL manifest is durable that says so. So every operation that the log lacks
+//!   is at or below the watermark of its keyspace, and a keyspace that says less than its watermark has lost something.
 //! - H3: a store without the file has a log that goes back to the first operation.
 //! - H4: everything up to the end was durable in the log before it was written here.
 
@@ -21,71 +21,73 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
-use crate::format::coding::{Reader, Truncated, get_u32, get_u64};
+use crate::format::coding::{Malformed, Reader, get_u32, get_u64};
 use crate::fs;
 use crate::fs::{Fs, OpenMode};
 use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Name of the file.
-pub(crate) const HORIZON_FILE: &str = "HORIZON";
+pub(crate) const WAL_MANIFEST_FILE: &str = "WAL-MANIFEST";
 /// Name of the file while it is written.
-pub(crate) const HORIZON_TEMPORARY: &str = "HORIZON.tmp";
-const MAGIC: &[u8; 8] = b"hdgrHRZN";
+pub(crate) const WAL_MANIFEST_TEMPORARY: &str = "WAL-MANIFEST.tmp";
+const MAGIC: &[u8; 8] = b"hdgrWALM";
 const VERSION: u32 = 1;
 /// Magic, version, store id, first, end, count, checksum.
 const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4 + 4;
-/// Keyspace and floor.
-const FLOOR_LEN_BYTES: usize = 4 + 8;
+/// Keyspace and watermark.
+const WATERMARK_LEN_BYTES: usize = 4 + 8;
 
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Horizon {
+pub(crate) struct WalManifest {
     /// The log holds every operation from here on.
     pub(crate) first: SeqNo,
     /// The log was durable up to here.
     pub(crate) end: SeqNo,
     /// What each keyspace had persisted, rising by keyspace.
-    pub(crate) floors: Vec<(KeyspaceId, SeqNo)>,
+    pub(crate) watermarks: Vec<(KeyspaceId, SeqNo)>,
 }
 
-impl Default for Horizon {
+impl Default for WalManifest {
     fn default() -> Self {
         Self {
             first: SeqNo::ZERO.next(),
             end: SeqNo::ZERO,
-            floors: Vec::new(),
+            watermarks: Vec::new(),
         }
     }
 }
 
-impl Horizon {
-    /// Reads the horizon of store `store_id` in `dir`.
+impl WalManifest {
+    /// Reads the WAL manifest of store `store_id` in `dir`.
     pub(crate) fn load(fs: &dyn Fs, dir: &Path, store_id: u64) -> Result<Self> {
-        let path = dir.join(HORIZON_FILE);
+        let path = dir.join(WAL_MANIFEST_FILE);
         if !fs.exists(&path)? {
             return Ok(Self::default());
         }
         let file = fs.open(&path, OpenMode::Read)?;
-        let limit = FIXED_LEN_BYTES + MAX_KEYSPACES * FLOOR_LEN_BYTES;
+        let limit = FIXED_LEN_BYTES + MAX_KEYSPACES * WATERMARK_LEN_BYTES;
         Self::decode(&fs::read_all(&*file, limit as u64)?, &path, store_id)
     }
 
-    /// Replaces the horizon of store `store_id` in `dir`, durably.
+    /// Replaces the WAL manifest of store `store_id` in `dir`, durably.
     pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path, store_id: u64) -> Result<()> {
         // After a failure it is unknown which of them is there. Both are true (H1).
         Ok(fs::replace_file(
             fs,
             dir,
-            HORIZON_FILE,
+            WAL_MANIFEST_FILE,
             &self.encode(store_id),
         )?)
     }
 
     /// What `keyspace` must have persisted.
-    pub(crate) fn floor(&self, keyspace: KeyspaceId) -> SeqNo {
-        let at = self.floors.binary_search_by_key(&keyspace, |(id, _)| *id);
-        at.map_or(SeqNo::ZERO, |at| self.floors[at].1)
+    pub(crate) fn persisted_watermark(&self, keyspace: KeyspaceId) -> SeqNo {
+        let at = self
+            .watermarks
+            .binary_search_by_key(&keyspace, |(id, _)| *id);
+        at.map_or(SeqNo::ZERO, |at| self.watermarks[at].1)
     }
 
     /// Compares with `log_first`, the first operation of the log in `log_dir`, if that has any segment.
@@ -105,7 +107,7 @@ impl Horizon {
         };
         if *self == Self::default() {
             return Err(Error::corruption(
-                &dir.join(HORIZON_FILE),
+                &dir.join(WAL_MANIFEST_FILE),
                 0,
                 format!("the file is missing, but the log {starts}"),
             ));
@@ -121,16 +123,17 @@ impl Horizon {
     }
 
     fn encode(&self, store_id: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(FIXED_LEN_BYTES + self.floors.len() * FLOOR_LEN_BYTES);
+        let mut out =
+            Vec::with_capacity(FIXED_LEN_BYTES + self.watermarks.len() * WATERMARK_LEN_BYTES);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&store_id.to_le_bytes());
         out.extend_from_slice(&self.first.0.to_le_bytes());
         out.extend_from_slice(&self.end.0.to_le_bytes());
-        out.extend_from_slice(&(self.floors.len() as u32).to_le_bytes());
-        for (keyspace, floor) in &self.floors {
+        out.extend_from_slice(&(self.watermarks.len() as u32).to_le_bytes());
+        for (keyspace, watermark) in &self.watermarks {
             out.extend_from_slice(&keyspace.0.to_le_bytes());
-            out.extend_from_slice(&floor.0.to_le_bytes());
+            out.extend_from_slice(&watermark.0.to_le_bytes());
         }
         out.extend_from_slice(&checksum(seed(store_id), &out).to_le_bytes());
         out
@@ -139,60 +142,68 @@ impl Horizon {
     fn decode(bytes: &[u8], path: &Path, store_id: u64) -> Result<Self> {
         let damaged = |at: usize, what: &str| Error::corruption(path, at as u64, what);
         if bytes.len() < FIXED_LEN_BYTES {
-            return Err(damaged(bytes.len(), "the horizon is too short"));
+            return Err(damaged(bytes.len(), "the wal_manifest is too short"));
         }
         if &bytes[..8] != MAGIC {
-            return Err(damaged(0, "this is not a horizon"));
+            return Err(damaged(0, "this is not a wal_manifest"));
         }
         let version = get_u32(bytes, 8);
         // Before the checksum: another version may compute it in another way.
         Error::check_version(path, version, VERSION)?;
         let owner = get_u64(bytes, 12);
         if owner != store_id {
-            let what = format!("the horizon is of store {owner:016x}, this is {store_id:016x}");
+            let what =
+                format!("the wal_manifest is of store {owner:016x}, this is {store_id:016x}");
             return Err(damaged(12, &what));
         }
         let (body, sum) = bytes.split_at(bytes.len() - 4);
         let is_intact = checksum(seed(store_id), body) == get_u32(sum, 0);
-        if !is_intact && !planted("horizon-checksum-ignored") {
-            return Err(damaged(0, "the checksum of the horizon does not match"));
+        if !is_intact && !mutated!("wal-manifest-checksum-ignored") {
+            return Err(damaged(
+                0,
+                "the checksum of the wal_manifest does not match",
+            ));
         }
         let mut reader = Reader::new(body);
         let _ = reader.take(20);
         Self::decode_body(&mut reader)
-            .map_err(|Truncated| damaged(reader.position(), "the horizon is malformed"))
+            .map_err(|Malformed| damaged(reader.position(), "the wal_manifest is malformed"))
     }
 
-    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Truncated> {
+    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let seq = |reader: &mut Reader<'_>| match SeqNo(reader.u64()?) {
             seq if seq <= SeqNo::MAX => Ok(seq),
-            _ => Err(Truncated),
+            _ => Err(Malformed),
         };
         let first = seq(reader)?;
         let end = seq(reader)?;
         let count = reader.u32()?;
-        let mut floors: Vec<(KeyspaceId, SeqNo)> = Vec::new();
+        let mut watermarks: Vec<(KeyspaceId, SeqNo)> = Vec::new();
         for _ in 0..count {
             let keyspace = KeyspaceId(reader.u32()?);
-            if floors.last().is_some_and(|(last, _)| *last >= keyspace) {
-                return Err(Truncated);
+            if watermarks.last().is_some_and(|(last, _)| *last >= keyspace) {
+                return Err(Malformed);
             }
-            floors.push((keyspace, seq(reader)?));
+            watermarks.push((keyspace, seq(reader)?));
         }
         if !reader.is_empty() || first < Self::default().first {
-            return Err(Truncated);
+            return Err(Malformed);
         }
-        Ok(Self { first, end, floors })
+        Ok(Self {
+            first,
+            end,
+            watermarks,
+        })
     }
 }
 
-/// Decodes a horizon and encodes it again.
+/// Decodes a WAL manifest and encodes it again.
 #[cfg(feature = "internals")]
 pub(crate) fn round_trip(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
     let store_id = Reader::new(bytes.get(12..).unwrap_or_default())
         .u64()
         .unwrap_or_default();
-    Horizon::decode(bytes, path, store_id).map(|horizon| horizon.encode(store_id))
+    WalManifest::decode(bytes, path, store_id).map(|wal_manifest| wal_manifest.encode(store_id))
 }
 
 fn seed(store_id: u64) -> u64 {
@@ -205,23 +216,23 @@ mod tests {
 
     const STORE: u64 = 0x0102_0304_0506_0708;
 
-    fn sample() -> Horizon {
-        Horizon {
+    fn sample() -> WalManifest {
+        WalManifest {
             first: SeqNo(300),
             end: SeqNo(500),
-            floors: vec![(KeyspaceId(1), SeqNo(299)), (KeyspaceId(4), SeqNo(7))],
+            watermarks: vec![(KeyspaceId(1), SeqNo(299)), (KeyspaceId(4), SeqNo(7))],
         }
     }
 
-    fn decode(bytes: &[u8]) -> Result<Horizon> {
-        Horizon::decode(bytes, Path::new(HORIZON_FILE), STORE)
+    fn decode(bytes: &[u8]) -> Result<WalManifest> {
+        WalManifest::decode(bytes, Path::new(WAL_MANIFEST_FILE), STORE)
     }
 
     #[test]
     fn golden_bytes() {
         let bytes = sample().encode(STORE);
         let expected: &[u8] =
-            b"hdgrHRZN\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x2c\x01\0\0\0\0\0\0\
+            b"hdgrWALM\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x2c\x01\0\0\0\0\0\0\
             \xf4\x01\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x2b\x01\0\0\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
         let sum = checksum(seed(STORE), expected);
@@ -245,22 +256,27 @@ mod tests {
     #[test]
     fn malformed_contents_are_refused() {
         let first = SeqNo(2);
-        let floors = |floors: &[(u32, u64)]| {
-            let floors = floors
+        let watermarks = |watermarks: &[(u32, u64)]| {
+            let watermarks = watermarks
                 .iter()
                 .map(|(id, seq)| (KeyspaceId(*id), SeqNo(*seq)));
-            floors.collect::<Vec<_>>()
+            watermarks.collect::<Vec<_>>()
         };
         let refused = [
-            (SeqNo::ZERO, floors(&[])),
-            (SeqNo(u64::MAX), floors(&[])),
-            (first, floors(&[(1, u64::MAX)])),
-            (first, floors(&[(2, 5), (1, 5)])),
-            (first, floors(&[(2, 5), (2, 5)])),
+            (SeqNo::ZERO, watermarks(&[])),
+            (SeqNo(u64::MAX), watermarks(&[])),
+            (first, watermarks(&[(1, u64::MAX)])),
+            (first, watermarks(&[(2, 5), (1, 5)])),
+            (first, watermarks(&[(2, 5), (2, 5)])),
         ];
-        for (first, floors) in refused {
+        for (first, watermarks) in refused {
             let end = first;
-            let bytes = Horizon { first, end, floors }.encode(STORE);
+            let bytes = WalManifest {
+                first,
+                end,
+                watermarks,
+            }
+            .encode(STORE);
             assert!(decode(&bytes).unwrap_err().is_corruption(), "{bytes:x?}");
         }
     }
@@ -282,15 +298,16 @@ mod tests {
 
     #[test]
     fn floors_of_keyspaces_that_are_not_listed_are_zero() {
-        let horizon = sample();
-        let floors = [0, 1, 2, 4, 5].map(|id| horizon.floor(KeyspaceId(id)).0);
-        assert_eq!(floors, [0, 299, 0, 7, 0]);
+        let wal_manifest = sample();
+        let watermarks =
+            [0, 1, 2, 4, 5].map(|id| wal_manifest.persisted_watermark(KeyspaceId(id)).0);
+        assert_eq!(watermarks, [0, 299, 0, 7, 0]);
     }
 
     #[test]
     fn a_log_that_lacks_its_front_is_told_from_one_whose_horizon_is_missing() {
         let (dir, log) = (Path::new("d"), Path::new("d/wal"));
-        let blamed = |horizon: &Horizon, first: Option<u64>| match horizon.check_log(
+        let blamed = |wal_manifest: &WalManifest, first: Option<u64>| match wal_manifest.check_log(
             dir,
             log,
             first.map(SeqNo),
@@ -299,10 +316,10 @@ mod tests {
             Err(Error::Corruption { file, .. }) => Some(file),
             Err(other) => panic!("{other}"),
         };
-        let none = Horizon::default();
+        let none = WalManifest::default();
         assert_eq!(blamed(&none, None), None);
         assert_eq!(blamed(&none, Some(1)), None);
-        assert_eq!(blamed(&none, Some(2)), Some(dir.join(HORIZON_FILE)));
+        assert_eq!(blamed(&none, Some(2)), Some(dir.join(WAL_MANIFEST_FILE)));
         let some = sample();
         assert_eq!(blamed(&some, Some(300)), None);
         assert_eq!(blamed(&some, Some(12)), None);

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use parking_lot::Mutex;
 
-use crate::engine::Front;
+use crate::engine::EngineHost;
 use crate::error::Result;
 use crate::format::checksum::mix64;
 use crate::types::{Op, SeqNo};
@@ -89,7 +89,7 @@ impl OwnedOp {
 
 /// A front whose log is durable as soon as it is asked to be. Remembers up to where it was asked.
 #[derive(Debug, Default)]
-pub(crate) struct FakeFront {
+pub(crate) struct FakeHost {
     pub(crate) durable: AtomicU64,
     pub(crate) gate: Mutex<Option<Gate>>,
 }
@@ -102,7 +102,7 @@ pub(crate) struct Gate {
     pub(crate) outcome: Receiver<Result<()>>,
 }
 
-impl Front for FakeFront {
+impl EngineHost for FakeHost {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {
         let gate = self.gate.lock().take();
         if let Some(gate) = gate {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What is run is the code itself, on the primitives of src/sync.rs: the commit pipeline with a
-//! real log (in memory) and an engine that notes what it is given, the hub's signals, snapshot
+//! real log (in memory) and an engine that notes what it is given, the coordinator's signals, snapshot
 //! registration, and the memtable's B+tree with nodes of four slots. shuttle makes every atomic
 //! sequentially consistent, so this finds wrong interleavings, not wrong orderings; those are
 //! what Miri and the stress tests are for.
@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use crate::engine::{Engine, EngineStats, Front, Pressure, ReadView, VerifyReport, Visibility, Work};
+use crate::engine::{Engine, EngineStats, EngineHost, Pressure, ReadView, VerifyReport, SnapshotTracker, Work};
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::kv::Batch;
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::commit::{Change, Pipeline};
-use crate::store::coordinator::Hub;
+use crate::store::coordinator::Coordinator;
 use crate::store::keyspaces::OpenKeyspace;
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp, Value};
 use crate::util::sync::{Mutex, thread};
@@ -55,7 +55,7 @@ fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
 /// Notes what it is given, and checks that it may be given it.
 #[derive(Debug)]
 struct Witness {
-    hub: Arc<Hub>,
+    coordinator: Arc<Coordinator>,
     applied: Mutex<Vec<SeqNo>>,
     busy: AtomicBool,
 }
@@ -76,7 +76,7 @@ impl Engine for Witness {
             assert_eq!(op.seq, last.next(), "P1: out of order, or a gap");
             applied.push(op.seq);
             if matches!(op.op, Op::Put { value: SYNC, .. }) {
-                let synced = self.hub.log().expect("attached").synced_seq();
+                let synced = self.coordinator.log().expect("attached").synced_seq();
                 assert!(synced >= op.seq, "P2: applied before it was durable");
             }
         }
@@ -142,7 +142,7 @@ struct Rig {
     fs: SimFs,
     pipeline: Pipeline,
     log: Arc<Log>,
-    visibility: Arc<Visibility>,
+    snapshot_tracker: Arc<SnapshotTracker>,
     witness: Arc<Witness>,
     keyspace: Arc<OpenKeyspace>,
 }
@@ -164,11 +164,11 @@ impl Rig {
             use_mmap: false,
         };
         let (writer, log) = recovery.into_log(config, SeqNo::ZERO).unwrap();
-        let hub = Arc::new(Hub::default());
-        hub.attach_log(Arc::clone(&log));
-        let visibility = Arc::new(Visibility::default());
+        let coordinator = Arc::new(Coordinator::default());
+        coordinator.attach_log(Arc::clone(&log));
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
         let witness = Arc::new(Witness {
-            hub: Arc::clone(&hub),
+            coordinator: Arc::clone(&coordinator),
             applied: Mutex::new(Vec::new()),
             busy: AtomicBool::new(false),
         });
@@ -185,14 +185,14 @@ impl Rig {
             writer,
             Arc::clone(&log),
             SeqNo::ZERO,
-            hub,
-            Arc::clone(&visibility),
+            coordinator,
+            Arc::clone(&snapshot_tracker),
         );
         Self {
             fs,
             pipeline,
             log,
-            visibility,
+            snapshot_tracker,
             witness,
             keyspace: Arc::new(keyspace),
         }
@@ -221,7 +221,7 @@ impl Rig {
 
     /// What is published has been applied, at any moment.
     fn check_published(&self) {
-        let published = self.visibility.published();
+        let published = self.snapshot_tracker.published();
         let applied = self.witness.applied.lock().last().copied();
         let applied = applied.unwrap_or(SeqNo::ZERO);
         assert!(applied >= published, "published before it was applied");
@@ -232,7 +232,7 @@ impl Rig {
         self.pipeline.between_commits(|| {
             let applied = self.witness.applied.lock();
             let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
-            assert_eq!(self.visibility.published(), last);
+            assert_eq!(self.snapshot_tracker.published(), last);
         });
     }
 
@@ -256,58 +256,58 @@ fn spawn_all(tasks: Vec<Box<dyn FnOnce() + Send>>) {
 #[test]
 fn commits_are_handed_over() {
     check(1500, || {
-        let front = Arc::new(Rig::new());
+        let host = Arc::new(Rig::new());
         let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         for durabilities in [
             [Durability::Sync, Durability::Buffered],
             [Durability::Sync, Durability::Sync],
             [Durability::Buffered, Durability::Sync],
         ] {
-            let front = Arc::clone(&front);
+            let host = Arc::clone(&host);
             tasks.push(Box::new(move || {
                 for durability in durabilities {
-                    let before = front.visibility.published();
-                    front.commit(durability).unwrap();
-                    let after = front.visibility.published();
+                    let before = host.snapshot_tracker.published();
+                    host.commit(durability).unwrap();
+                    let after = host.snapshot_tracker.published();
                     assert!(after > before, "acknowledged and not visible");
                     if durability == Durability::Sync {
-                        let synced = front.log.synced_seq();
+                        let synced = host.log.synced_seq();
                         assert!(synced > before, "acknowledged and not durable");
                     }
                 }
             }));
         }
-        let maintained = Arc::clone(&front);
+        let maintained = Arc::clone(&host);
         tasks.push(Box::new(move || {
             maintained.log.prepare().unwrap();
             maintained.check_between_commits();
         }));
-        let batched = Arc::clone(&front);
+        let batched = Arc::clone(&host);
         tasks.push(Box::new(move || batched.commit_batch().unwrap()));
-        let watched = Arc::clone(&front);
+        let watched = Arc::clone(&host);
         tasks.push(Box::new(move || {
             (0..6).for_each(|_| watched.check_published());
         }));
         spawn_all(tasks);
-        assert_eq!(front.visibility.published(), SeqNo(8));
-        front.check_between_commits();
-        assert!(front.recovered() >= front.log.synced_seq());
+        assert_eq!(host.snapshot_tracker.published(), SeqNo(8));
+        host.check_between_commits();
+        assert!(host.recovered() >= host.log.synced_seq());
     });
 }
 
 #[test]
 fn a_failed_sync_fails_all_that_wait_for_it() {
     check(1500, || {
-        let front = Arc::new(Rig::new());
-        front.commit(Durability::Sync).unwrap();
-        front.fs.fail_after(2, ErrorKind::Other);
+        let host = Arc::new(Rig::new());
+        host.commit(Durability::Sync).unwrap();
+        host.fs.fail_after(2, ErrorKind::Other);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let tasks = (0..3).map(|n| {
-            let (front, acknowledged) = (Arc::clone(&front), Arc::clone(&acknowledged));
+            let (host, acknowledged) = (Arc::clone(&host), Arc::clone(&acknowledged));
             let task: Box<dyn FnOnce() + Send> = Box::new(move || {
                 for durability in [Durability::Sync, Durability::Buffered] {
                     let durability = if n == 2 { Durability::Sync } else { durability };
-                    if front.commit(durability).is_ok() && durability == Durability::Sync {
+                    if host.commit(durability).is_ok() && durability == Durability::Sync {
                         acknowledged.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -315,47 +315,47 @@ fn a_failed_sync_fails_all_that_wait_for_it() {
             task
         });
         spawn_all(tasks.collect());
-        front.check_between_commits();
+        host.check_between_commits();
         // Nobody is left waiting, or this would not be reached. What was acknowledged is there.
-        let survived = front.recovered();
+        let survived = host.recovered();
         let acknowledged = acknowledged.load(Ordering::SeqCst);
         assert!(survived.0 > acknowledged, "an acknowledged commit is lost");
-        assert!(front.commit(Durability::Sync).is_err(), "P3: it goes on");
+        assert!(host.commit(Durability::Sync).is_err(), "P3: it goes on");
     });
 }
 
 #[test]
 fn no_wake_up_is_lost() {
     check(3000, || {
-        let hub = Arc::new(Hub::default());
+        let coordinator = Arc::new(Coordinator::default());
         let done = Arc::new(AtomicU64::new(0));
         let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         for waits_for_work in [true, false, false] {
-            let (hub, done) = (Arc::clone(&hub), Arc::clone(&done));
+            let (coordinator, done) = (Arc::clone(&coordinator), Arc::clone(&done));
             tasks.push(Box::new(move || {
                 loop {
                     // As the store's threads do: count, look, sleep.
                     let seen = if waits_for_work {
-                        hub.work_count()
+                        coordinator.work_count()
                     } else {
-                        hub.progress_count()
+                        coordinator.progress_count()
                     };
                     if done.load(Ordering::SeqCst) == 2 {
                         break;
                     }
                     if waits_for_work {
-                        hub.wait_for_work(seen, Duration::MAX);
+                        coordinator.wait_for_work(seen, Duration::MAX);
                     } else {
-                        hub.wait_for_progress(seen, Duration::MAX);
+                        coordinator.wait_for_progress(seen, Duration::MAX);
                     }
                 }
             }));
         }
         for _ in 0..2 {
-            let (hub, done) = (Arc::clone(&hub), Arc::clone(&done));
+            let (coordinator, done) = (Arc::clone(&coordinator), Arc::clone(&done));
             tasks.push(Box::new(move || {
                 done.fetch_add(1, Ordering::SeqCst);
-                hub.progressed();
+                coordinator.progressed();
             }));
         }
         spawn_all(tasks);
@@ -365,30 +365,30 @@ fn no_wake_up_is_lost() {
 #[test]
 fn a_snapshot_that_is_missed_is_a_later_one() {
     check(3000, || {
-        let visibility = Arc::new(Visibility::default());
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
         let registered = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(Vec::new()));
         let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
         {
-            let visibility = Arc::clone(&visibility);
+            let snapshot_tracker = Arc::clone(&snapshot_tracker);
             tasks.push(Box::new(move || {
-                (1..=4).for_each(|seq| visibility.publish(SeqNo(seq)));
+                (1..=4).for_each(|seq| snapshot_tracker.publish(SeqNo(seq)));
             }));
         }
         for _ in 0..2 {
-            let (visibility, registered) = (Arc::clone(&visibility), Arc::clone(&registered));
+            let (snapshot_tracker, registered) = (Arc::clone(&snapshot_tracker), Arc::clone(&registered));
             tasks.push(Box::new(move || {
-                let gone = visibility.register();
-                let seq = visibility.register();
+                let gone = snapshot_tracker.register();
+                let seq = snapshot_tracker.register();
                 registered.lock().push(seq);
-                visibility.unregister(gone);
+                snapshot_tracker.unregister(gone);
             }));
         }
         {
-            let (visibility, answers) = (Arc::clone(&visibility), Arc::clone(&answers));
+            let (snapshot_tracker, answers) = (Arc::clone(&snapshot_tracker), Arc::clone(&answers));
             tasks.push(Box::new(move || {
                 for _ in 0..3 {
-                    let live = visibility.live();
+                    let live = snapshot_tracker.live();
                     answers.lock().push(live);
                 }
             }));
@@ -406,7 +406,7 @@ fn a_snapshot_that_is_missed_is_a_later_one() {
         let mut expected = registered.clone();
         expected.sort_unstable();
         expected.dedup();
-        assert_eq!(visibility.live().snapshots, expected);
+        assert_eq!(snapshot_tracker.live().snapshots, expected);
     });
 }
 

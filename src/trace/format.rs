@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::event::{Change, Event, Key, Lookup, Op};
 use super::{KeyMode, Sampling, TraceOptions, ValueMode};
 use crate::format::checksum::{checksum, mix64, seed_of};
-use crate::format::coding::{Reader, Truncated, get_u32, get_u64, put_bytes, put_varint};
+use crate::format::coding::{Malformed, Reader, get_u32, get_u64, put_bytes, put_varint};
 use crate::options::{Durability, EngineKind};
 use crate::types;
 use crate::types::{MAX_KEY_LEN_BYTES, MAX_KEYSPACE_NAME_LEN_BYTES};
@@ -275,9 +275,9 @@ impl BlockHeading {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Truncated> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
-            lane: u16::try_from(reader.varint()?).map_err(|_| Truncated)?,
+            lane: u16::try_from(reader.varint()?).map_err(|_| Malformed)?,
             number: reader.varint()?,
             dropped: reader.varint()?,
             base_us: reader.varint()?,
@@ -305,24 +305,24 @@ pub(super) fn encode_keyspace(
 /// A keyspace as declared: number, engine, entries, bytes on disk, name.
 pub(super) fn decode_keyspace(
     reader: &mut Reader<'_>,
-) -> Result<(u32, EngineKind, u64, u64, String), Truncated> {
+) -> Result<(u32, EngineKind, u64, u64, String), Malformed> {
     let id = decode_id(reader)?;
     let engine = match reader.u8()? {
         0 => EngineKind::Lsm,
         1 => EngineKind::BTree,
-        _ => return Err(Truncated),
+        _ => return Err(Malformed),
     };
     let (entries, disk_bytes) = (reader.varint()?, reader.varint()?);
     let name = reader.bytes()?;
     if name.len() > MAX_KEYSPACE_NAME_LEN_BYTES {
-        return Err(Truncated);
+        return Err(Malformed);
     }
-    let name = std::str::from_utf8(name).map_err(|_| Truncated)?;
+    let name = std::str::from_utf8(name).map_err(|_| Malformed)?;
     Ok((id, engine, entries, disk_bytes, name.to_owned()))
 }
 
-fn decode_id(reader: &mut Reader<'_>) -> Result<u32, Truncated> {
-    u32::try_from(reader.varint()?).map_err(|_| Truncated)
+fn decode_id(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
+    u32::try_from(reader.varint()?).map_err(|_| Malformed)
 }
 
 /// Decodes the events of an uncompressed block, the byte of its kind included.
@@ -338,10 +338,10 @@ pub(super) struct BlockReader<'a> {
 }
 
 impl<'a> BlockReader<'a> {
-    pub(super) fn new(block: &'a Bytes, keys: KeyMode) -> Result<Self, Truncated> {
+    pub(super) fn new(block: &'a Bytes, keys: KeyMode) -> Result<Self, Malformed> {
         let mut reader = Reader::new(block);
         if reader.u8()? != FRAME_EVENTS {
-            return Err(Truncated);
+            return Err(Malformed);
         }
         let heading = BlockHeading::decode(&mut reader)?;
         Ok(Self {
@@ -355,18 +355,18 @@ impl<'a> BlockReader<'a> {
     }
 
     /// The next event; `None` at the end of the block.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, Truncated> {
+    pub(super) fn next(&mut self) -> Result<Option<Event>, Malformed> {
         if self.left == 0 {
             return if self.reader.is_empty() {
                 Ok(None)
             } else {
-                Err(Truncated)
+                Err(Malformed)
             };
         }
         self.left -= 1;
         let tag = self.reader.u8()?;
         let delta_us = self.reader.varint()?;
-        self.time_us = self.time_us.checked_add(delta_us).ok_or(Truncated)?;
+        self.time_us = self.time_us.checked_add(delta_us).ok_or(Malformed)?;
         Ok(Some(Event {
             time_us: self.time_us,
             lane: self.heading.lane,
@@ -374,7 +374,7 @@ impl<'a> BlockReader<'a> {
         }))
     }
 
-    fn op(&mut self, tag: u8) -> Result<Op, Truncated> {
+    fn op(&mut self, tag: u8) -> Result<Op, Malformed> {
         let flag = |bit: u8| tag & bit != 0;
         let snapshot = flag(OF_SNAPSHOT);
         Ok(match tag & 0x0F {
@@ -414,7 +414,7 @@ impl<'a> BlockReader<'a> {
                         LIST_CONTINUED => break true,
                         FOUND => true,
                         ABSENT => false,
-                        _ => return Err(Truncated),
+                        _ => return Err(Malformed),
                     };
                     let key = self.key()?;
                     let value_len_bytes = match found {
@@ -483,11 +483,11 @@ impl<'a> BlockReader<'a> {
                 }
             }
             SYNC => Op::Sync,
-            _ => return Err(Truncated),
+            _ => return Err(Malformed),
         })
     }
 
-    fn change(&mut self, kind: u8) -> Result<Change, Truncated> {
+    fn change(&mut self, kind: u8) -> Result<Change, Malformed> {
         let keyspace = decode_id(&mut self.reader)?;
         let key = self.key()?;
         Ok(match kind {
@@ -513,11 +513,11 @@ impl<'a> BlockReader<'a> {
                     _ => None,
                 },
             },
-            _ => return Err(Truncated),
+            _ => return Err(Malformed),
         })
     }
 
-    fn key(&mut self) -> Result<Key, Truncated> {
+    fn key(&mut self) -> Result<Key, Malformed> {
         match self.keys {
             KeyMode::Contents => {
                 let len = self.reader.len(MAX_BOUND_LEN_BYTES)?;
@@ -531,8 +531,8 @@ impl<'a> BlockReader<'a> {
     }
 
     /// The next `len` bytes, shared with the block.
-    fn bytes(&mut self, len: u64) -> Result<Bytes, Truncated> {
-        let len = usize::try_from(len).map_err(|_| Truncated)?;
+    fn bytes(&mut self, len: u64) -> Result<Bytes, Malformed> {
+        let len = usize::try_from(len).map_err(|_| Malformed)?;
         let at = self.reader.position();
         self.reader.take(len)?;
         Ok(self.block.slice(at..at + len))

@@ -12,7 +12,7 @@ use super::event::Event;
 use super::format::{BlockReader, HEADER_LEN_BYTES, Header, MAX_PAYLOAD_BYTES};
 use super::{KeyMode, Sampling, ValueMode, format};
 use crate::error::{Error, Result};
-use crate::format::coding::{Reader as Bytewise, Truncated, get_u32};
+use crate::format::coding::{Malformed, Reader as Bytewise, get_u32};
 use crate::format::framing::{FRAME_HEADER_LEN_BYTES, frame_at};
 use crate::fs::{File, Fs, OpenMode, StdFs};
 use crate::options::EngineKind;
@@ -193,7 +193,7 @@ impl Reader {
         while self.ready.is_empty() && self.end.is_none() {
             let offset = self.offset;
             match self.read_frame()? {
-                Some(payload) => self.take_frame(payload).map_err(|Truncated| {
+                Some(payload) => self.take_frame(payload).map_err(|Malformed| {
                     let what = "an intact block of the trace makes no sense";
                     Error::corruption(self.file.path(), offset, what)
                 })?,
@@ -233,20 +233,20 @@ impl Reader {
         Ok(Some(Bytes::from(frame).slice(FRAME_HEADER_LEN_BYTES..)))
     }
 
-    fn take_frame(&mut self, payload: Bytes) -> Result<(), Truncated> {
+    fn take_frame(&mut self, payload: Bytes) -> Result<(), Malformed> {
         let mut reader = Bytewise::new(&payload);
         match reader.u8()? {
             format::FRAME_EVENTS => self.take_block(&payload),
             format::FRAME_COMPRESSED => {
                 let len = reader.u32()? as usize;
                 if len > MAX_PAYLOAD_BYTES {
-                    return Err(Truncated);
+                    return Err(Malformed);
                 }
                 let packed = reader.take(reader.remaining())?;
                 let mut block = vec![0; len];
                 match lz4_flex::block::decompress_into(packed, &mut block) {
                     Ok(found) if found == len => self.take_block(&block.into()),
-                    _ => Err(Truncated),
+                    _ => Err(Malformed),
                 }
             }
             format::FRAME_KEYSPACE => {
@@ -270,17 +270,17 @@ impl Reader {
                 self.end = Some(match reader.u8()? {
                     format::END_CLOSED => TraceEnd::Closed,
                     format::END_LIMIT => TraceEnd::Limit,
-                    _ => return Err(Truncated),
+                    _ => return Err(Malformed),
                 });
                 let (_time_us, _events) = (reader.varint()?, reader.varint()?);
                 self.dropped = self.dropped.max(reader.varint()?);
                 Ok(())
             }
-            _ => Err(Truncated),
+            _ => Err(Malformed),
         }
     }
 
-    fn take_block(&mut self, block: &Bytes) -> Result<(), Truncated> {
+    fn take_block(&mut self, block: &Bytes) -> Result<(), Malformed> {
         let mut reader = BlockReader::new(block, self.header.keys)?;
         let heading = reader.heading;
         self.dropped = self.dropped.saturating_add(heading.dropped);

@@ -13,7 +13,7 @@ use super::{WalConfig, discard_file, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
 use crate::types::SeqNo;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -415,11 +415,11 @@ impl Log {
         };
         for segment in &list {
             let is_active = Some(segment.number) == list.last().map(|last| last.number);
-            if planted("older-segment-not-synced") && !is_active {
+            if mutated!("older-segment-not-synced") && !is_active {
                 continue;
             }
             if let Err(e) = segment.file.sync_data() {
-                if !planted("writes-go-on-after-a-failed-sync") {
+                if !mutated!("writes-go-on-after-a-failed-sync") {
                     let _ = self.failure.set(e.clone());
                     self.has_failed.store(true, Ordering::Release);
                 }
@@ -475,7 +475,7 @@ impl Log {
                 });
                 (segment, temporary, next_is_anchored)
             };
-            if !next_is_anchored && !planted("segment-unlinked-before-the-next-is-durable") {
+            if !next_is_anchored && !mutated!("segment-unlinked-before-the-next-is-durable") {
                 // Without the next activation nothing would tell where
                 // numbers go on.
                 self.check_not_failed()?;
@@ -591,12 +591,12 @@ impl Log {
         }
         .and_then(|file| {
             file.write_all_at(&encode_header(self.store_id, &header, activation), 0)?;
-            if !planted("segment-renamed-before-sync") {
+            if !mutated!("segment-renamed-before-sync") {
                 file.sync_data()?;
             }
             drop(file);
             self.fs.rename(&temporary, &path)?;
-            if !planted("segment-name-not-synced") {
+            if !mutated!("segment-name-not-synced") {
                 self.fs.sync_dir(&self.dir)?;
             }
             let file = self.fs.open(&path, OpenMode::ReadWrite)?;
@@ -628,7 +628,7 @@ impl Log {
     /// segment's name with another one's header.
     fn reuse(&self, source: &Path, temporary: &Path) -> Result<Arc<dyn File>> {
         self.fs.rename(source, temporary)?;
-        if !planted("old-name-of-a-recycled-segment-not-synced") {
+        if !mutated!("old-name-of-a-recycled-segment-not-synced") {
             self.fs.sync_dir(&self.dir)?;
         }
         self.fs.open(temporary, OpenMode::ReadWrite)

@@ -14,7 +14,7 @@ use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
 use crate::types::SeqNo;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Takes a record: its first and last sequence number and its payload.
 pub(crate) type Visit<'a> = dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()> + 'a;
@@ -257,7 +257,7 @@ impl Recovery {
             let is_damaged = next <= durable
                 || bears_witness(&bytes, at, seed, next)
                 || self.later_witness(index + 1, next)?;
-            if is_damaged && !planted("damage-taken-for-a-torn-tail") {
+            if is_damaged && !mutated!("damage-taken-for-a-torn-tail") {
                 return Err(Error::corruption(
                     &segment.path,
                     at as u64,
@@ -413,7 +413,7 @@ impl Recovery {
     /// only; after a failed sync the operating system may even hold it for clean and never write it. So what
     /// nothing proves to be durable is written again, unchanged, before it is synced.
     fn make_durable(&self) -> Result<()> {
-        if planted("recovered-tail-not-synced") {
+        if mutated!("recovered-tail-not-synced") {
             return Ok(());
         }
         for (index, segment) in self.chain.iter().enumerate() {
@@ -421,7 +421,7 @@ impl Recovery {
             let replayed = self.replayed.iter().find(|(at, _)| *at == index);
             if let Some((_, end)) = replayed
                 && let Some(start) = self.first_unproven(segment, *end)?
-                && !planted("recovered-tail-not-rewritten")
+                && !mutated!("recovered-tail-not-rewritten")
             {
                 rewrite(&*file, 0, HEADER_LEN_BYTES)?;
                 rewrite(&*file, start, *end)?;

@@ -7,7 +7,7 @@ use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{get_u32, get_u64};
 use crate::format::framing::{FRAME_HEADER_LEN_BYTES, frame_at, frame_header, frame_len};
 use crate::types::SeqNo;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 pub(crate) const MAGIC: [u8; 8] = *b"HEDGELOG";
 pub(crate) const VERSION: u32 = 1;
@@ -61,7 +61,7 @@ pub(crate) enum ActivationState {
 
 /// Seed of all checksums in segment `number` of a store (W2).
 pub(crate) fn segment_seed(store_id: u64, number: u64) -> u64 {
-    if planted("log-records-unsalted") {
+    if mutated!("log-records-unsalted") {
         return seed_of(&[store_id]);
     }
     seed_of(&[store_id, number])
@@ -216,7 +216,7 @@ pub(crate) fn align(end: usize) -> usize {
 pub(crate) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>> {
     // Cheap refusals first: most places hold no record.
     let record = claimed_record(bytes, at)?;
-    if !planted("log-checksum-ignored") {
+    if !mutated!("log-checksum-ignored") {
         frame_at(bytes, at, seed, at as u64)?;
     }
     Some(record)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::segment::RECORD_HEADER_LEN_BYTES;
 use crate::error::Result;
 use crate::fs::{File, MappingMut};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Puts bytes into one segment. What it has taken survives the end of the process; durable it
 /// becomes with `sync_data` of the file.
@@ -89,7 +89,7 @@ impl Sink for FileSink {
             self.buffer.extend_from_slice(part);
         }
         let outcome = self.file.write_all_at(&self.buffer, at);
-        if outcome.is_err() && !planted("failed-record-stays") {
+        if outcome.is_err() && !mutated!("failed-record-stays") {
             // The whole record may have arrived all the same. It must not be replayed, since its
             // commit failed; should this fail too, the next append overwrites it.
             let _ = self.file.write_all_at(&[0; RECORD_HEADER_LEN_BYTES], at);

@@ -59,7 +59,7 @@ fn a_segment_that_begins_while_the_horizon_is_written_is_not_the_oldest() {
         let (keyspace, images) = (keyspace.clone(), Arc::clone(&images));
         let (began, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         move |fs, operation| {
-            let replaces = operation.op == "rename" && operation.path.ends_with("HORIZON.tmp");
+            let replaces = operation.op == "rename" && operation.path.ends_with("WAL-MANIFEST.tmp");
             if replaces && !began.swap(true, Ordering::Relaxed) {
                 keyspace.put([4], vec![4; 40_000]).unwrap();
                 ended.store(true, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use crate::format::checksum::checksum;
 use crate::format::coding::{get_u32, get_u64};
 use crate::types::{PageId, SeqNo};
 use crate::util::key_prefix::common_prefix_len;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Bytes before the fences.
 pub(crate) const HEADER_LEN: usize = 56;
@@ -64,7 +64,7 @@ pub(crate) fn check(image: &[u8], seed: u64) -> Result<(), String> {
     }
     let stored = checksum_of(image);
     let computed = checksum(seed, &image[KIND_AT..]);
-    if stored != computed && !planted("page-checksum-ignored") {
+    if stored != computed && !mutated!("page-checksum-ignored") {
         return Err(format!(
             "node checksum is {stored:#010x} and should be {computed:#010x}"
         ));

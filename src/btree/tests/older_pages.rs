@@ -62,12 +62,19 @@ impl Aged {
         file.write_all_at(bytes, 0).unwrap();
         let Bench {
             options,
-            visibility,
-            front,
+            snapshot_tracker,
+            host,
             use_mmap,
             ..
         } = &self.bench;
-        BTreeEngine::open(context(&fs, dir, options, visibility, front, *use_mmap))
+        BTreeEngine::open(context(
+            &fs,
+            dir,
+            options,
+            snapshot_tracker,
+            host,
+            *use_mmap,
+        ))
     }
 
     /// Other versions of a page that is `now` a node, which are nodes of the same level and fences.

@@ -14,7 +14,7 @@ use crate::lsm::run::RunCursor;
 use crate::lsm::table::TableMeta;
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// An output may overlap this many times the table size in the level below its own, or compacting it
 /// later would be a big job.
@@ -106,7 +106,7 @@ impl Job<'_> {
     }
 
     fn tombstones_to_pass_on(&self, tombstones: &[RangeTombstone]) -> Vec<RangeTombstone> {
-        if planted("range-tombstone-dropped-above-the-bottom") {
+        if mutated!("range-tombstone-dropped-above-the-bottom") {
             return Vec::new();
         }
         let mut condensed = condense(tombstones, self.boundaries.as_slice());

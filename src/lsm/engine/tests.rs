@@ -7,10 +7,10 @@ use std::thread;
 
 use super::*;
 use crate::cache::BlockCache;
-use crate::engine::Visibility;
+use crate::engine::SnapshotTracker;
 use crate::fs::{Fs, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions};
-use crate::testing::{FakeFront, Map, OverAtEnd, OwnedOp, Random};
+use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::{KeyspaceId, Op};
 
 mod dead;
@@ -71,7 +71,7 @@ impl History {
 struct World {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    visibility: Arc<Visibility>,
+    snapshot_tracker: Arc<SnapshotTracker>,
     options: KeyspaceOptions,
     read_only: bool,
 }
@@ -84,7 +84,7 @@ impl World {
         Self {
             fs,
             dir: dir.to_path_buf(),
-            visibility: Arc::default(),
+            snapshot_tracker: Arc::default(),
             options: KeyspaceOptions::new(EngineKind::Lsm)
                 .write_buffer_bytes(16 << 10)
                 .block_size_bytes(256)
@@ -99,14 +99,14 @@ impl World {
             dir: self.dir.clone(),
             store_id: 7,
             keyspace: KeyspaceId(3),
-            visibility: Arc::clone(&self.visibility),
+            snapshot_tracker: Arc::clone(&self.snapshot_tracker),
             cache: Arc::new(BlockCache::new(1 << 20)),
             options: self.options.clone(),
             memtable: crate::options::MemtableKind::default(),
             use_mmap: true,
             read_only: self.read_only,
-            floor: SeqNo::ZERO,
-            front: Arc::new(FakeFront::default()),
+            persisted_watermark: SeqNo::ZERO,
+            host: Arc::new(FakeHost::default()),
         }
     }
 
@@ -296,7 +296,9 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                     let before = history.at(first as u64);
                     check_steps(&mut random, &engine.view().unwrap(), &before, &label);
                 }
-                world.visibility.publish(SeqNo(history.ops.len() as u64));
+                world
+                    .snapshot_tracker
+                    .publish(SeqNo(history.ops.len() as u64));
             }
             940..970 => {
                 if let Some(work) = engine.work_due() {
@@ -314,7 +316,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                 assert_eq!(engine.oldest_unpersisted(), None);
             }
             976..982 => {
-                let seq = world.visibility.register();
+                let seq = world.snapshot_tracker.register();
                 snapshots.push((seq, engine.snapshot_view(seq)));
             }
             982..988 if !snapshots.is_empty() => {
@@ -323,13 +325,13 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                 let expected = history.at(seq.0);
                 check_all(&view, &expected, &label);
                 drop(view);
-                world.visibility.unregister(seq);
+                world.snapshot_tracker.unregister(seq);
             }
             988..990 => {
                 // Reopen, or lose power; snapshots end with the process.
                 for (seq, view) in snapshots.drain(..) {
                     drop(view);
-                    world.visibility.unregister(seq);
+                    world.snapshot_tracker.unregister(seq);
                 }
                 let persisted = engine.persisted_seq();
                 drop(engine);
@@ -374,7 +376,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
             &format!("seed {seed} at the end"),
         );
         drop(view);
-        world.visibility.unregister(seq);
+        world.snapshot_tracker.unregister(seq);
     }
     while let Some(work) = engine.work_due() {
         engine.run_once(work).unwrap();
@@ -416,7 +418,7 @@ fn one_flush_takes_one_memtable() {
         apply(&engine, &history, u64::from(seq) - 1);
         engine.rotate(&engine.dead.recorder());
     }
-    world.visibility.publish(SeqNo(2));
+    world.snapshot_tracker.publish(SeqNo(2));
     for flushed in 1..=2 {
         assert!(engine.flush_oldest().unwrap());
         assert_eq!(engine.persisted_seq(), SeqNo(flushed));
@@ -435,11 +437,11 @@ fn a_delete_above_the_bottom_goes_on_hiding() {
     let key = b"key".to_vec();
     history.push(OwnedOp::Put(key.clone(), b"value".to_vec()));
     apply(&engine, &history, 0);
-    world.visibility.publish(SeqNo(1));
+    world.snapshot_tracker.publish(SeqNo(1));
     engine.compact().unwrap();
     history.push(OwnedOp::Delete(key));
     apply(&engine, &history, 1);
-    world.visibility.publish(SeqNo(2));
+    world.snapshot_tracker.publish(SeqNo(2));
     engine.flush().unwrap();
     check_all(&engine.view().unwrap(), &history.at(2), "flushed");
     assert_eq!(
@@ -484,7 +486,7 @@ fn levels_fill_up() {
             crate::format::checksum::mix64(n).to_be_bytes().repeat(12),
         ));
         apply(&engine, &history, n);
-        world.visibility.publish(SeqNo(n + 1));
+        world.snapshot_tracker.publish(SeqNo(n + 1));
         while let Some(work) = engine.work_due() {
             engine.run_once(work).unwrap();
         }
@@ -515,7 +517,7 @@ fn a_crash_at_any_sync_recovers_what_was_persisted() {
         for n in 0..1500 {
             history.push(random_op(&mut random));
             apply(&engine, &history, n);
-            world.visibility.publish(SeqNo(n + 1));
+            world.snapshot_tracker.publish(SeqNo(n + 1));
             if n % 20 == 0
                 && let Some(work) = engine.work_due()
                 && engine.run_once(work).is_err()
@@ -567,7 +569,7 @@ fn work_goes_on_after_a_failure_in_the_same_process() {
         for n in 0..600 {
             history.push(random_op(&mut random));
             apply(&engine, &history, n);
-            world.visibility.publish(SeqNo(n + 1));
+            world.snapshot_tracker.publish(SeqNo(n + 1));
             if let Some(work) = engine.work_due() {
                 let _ = engine.run_once(work);
             }
@@ -608,12 +610,12 @@ fn readers_run_beside_everything() {
     thread::scope(|scope| {
         let _over = OverAtEnd(&over);
         for thread in 0..2 {
-            let (engine, over, visibility) = (&engine, &over, &world.visibility);
+            let (engine, over, snapshot_tracker) = (&engine, &over, &world.snapshot_tracker);
             scope.spawn(move || {
                 let mut random = Random::new(thread);
                 while !over.load(Ordering::Relaxed) {
-                    let published = visibility.published().0;
-                    let snapshot = (thread == 0).then(|| visibility.register());
+                    let published = snapshot_tracker.published().0;
+                    let snapshot = (thread == 0).then(|| snapshot_tracker.register());
                     let view = match snapshot {
                         Some(seq) => engine.snapshot_view(seq),
                         None => engine.view().unwrap(),
@@ -647,7 +649,7 @@ fn readers_run_beside_everything() {
                     }
                     drop((cursor, view));
                     if let Some(seq) = snapshot {
-                        visibility.unregister(seq);
+                        snapshot_tracker.unregister(seq);
                     }
                 }
             });
@@ -676,7 +678,7 @@ fn readers_run_beside_everything() {
                         op,
                     }])
                     .unwrap();
-                world.visibility.publish(SeqNo(seq));
+                world.snapshot_tracker.publish(SeqNo(seq));
             }
             if round == rounds / 2 {
                 engine.compact().unwrap();
@@ -700,7 +702,7 @@ fn a_hot_key_costs_one_entry_on_disk() {
     apply(&engine, &history, 0);
     // A reader in the middle of the versions, in both directions.
     for published in [1, 100, 502] {
-        world.visibility.publish(SeqNo(published));
+        world.snapshot_tracker.publish(SeqNo(published));
         let expected = history.at(published);
         check_all(&engine.view().unwrap(), &expected, "hot key");
     }
@@ -721,7 +723,9 @@ fn compacting_what_is_compact_writes_nothing() {
         let from = history.ops.len() as u64;
         (0..400).for_each(|_| history.push(random_op(random)));
         apply(&engine, history, from);
-        world.visibility.publish(SeqNo(history.ops.len() as u64));
+        world
+            .snapshot_tracker
+            .publish(SeqNo(history.ops.len() as u64));
     };
     let compact = || {
         let before = engine.stats().compactions;
@@ -737,11 +741,11 @@ fn compacting_what_is_compact_writes_nothing() {
     grow(&mut history, &mut random);
     assert_eq!(compact(), 1, "there is more");
     // What a snapshot kept is dropped when it has gone, so the next time is not for nothing.
-    let snapshot = world.visibility.register();
+    let snapshot = world.snapshot_tracker.register();
     grow(&mut history, &mut random);
     assert_eq!(compact(), 1);
     assert_eq!(compact(), 1, "old versions may have become droppable");
-    world.visibility.unregister(snapshot);
+    world.snapshot_tracker.unregister(snapshot);
     assert_eq!(compact(), 1);
     assert_eq!(compact(), 0);
     let expected = history.at(1200);
@@ -758,7 +762,7 @@ fn read_only_changes_no_file() {
     let mut random = Random::new(3);
     (0..300).for_each(|_| history.push(random_op(&mut random)));
     apply(&engine, &history, 0);
-    world.visibility.publish(SeqNo(300));
+    world.snapshot_tracker.publish(SeqNo(300));
     engine.flush().unwrap();
     drop(engine);
     // An orphan, which only a writer may remove; and a foreign file, which nobody may.
@@ -771,7 +775,7 @@ fn read_only_changes_no_file() {
     let engine = LsmEngine::open(world.context()).unwrap();
     (0..3000).for_each(|_| history.push(random_op(&mut random)));
     apply(&engine, &history, engine.persisted_seq().0);
-    world.visibility.publish(SeqNo(3300));
+    world.snapshot_tracker.publish(SeqNo(3300));
     assert_eq!(engine.work_due(), None);
     assert_eq!(engine.pressure(), Pressure::None);
     assert!(matches!(engine.flush(), Err(Error::ReadOnly { .. })));
@@ -797,7 +801,9 @@ fn pressure_rises_and_falls_without_writes() {
     while engine.pressure() != Pressure::Stop {
         history.push(random_op(&mut random));
         apply(&engine, &history, history.ops.len() as u64 - 1);
-        world.visibility.publish(SeqNo(history.ops.len() as u64));
+        world
+            .snapshot_tracker
+            .publish(SeqNo(history.ops.len() as u64));
         if let Pressure::Slow(by) = engine.pressure() {
             seen.push(by);
         }

@@ -201,8 +201,8 @@ fn edits_that_do_not_fit_are_damage() {
         ..Edit::default()
     };
     assert!(Contents::default().apply(twice).is_err());
-    assert_eq!(Edit::decode(b"\x03\x07"), Err(Truncated));
-    assert_eq!(Edit::decode(b"\x09"), Err(Truncated));
+    assert_eq!(Edit::decode(b"\x03\x07"), Err(Malformed));
+    assert_eq!(Edit::decode(b"\x09"), Err(Malformed));
 }
 
 /// Every attempt to begin a manifest on a full disk left a file, with what had found room, until the next opening.

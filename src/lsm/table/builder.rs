@@ -20,7 +20,7 @@ use crate::fs::{File, Fs, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone};
 use crate::options::Compression;
 use crate::types::{FileId, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Bytes are handed to the file in runs of at least this length: a write call costs about as
 /// much as encoding a block.
@@ -264,7 +264,7 @@ impl TableBuilder {
         self.pending
             .extend_from_slice(&footer.encode(self.seed, footer_at));
         self.write_pending()?;
-        if !planted("table-not-synced") {
+        if !mutated!("table-not-synced") {
             self.file.sync_data()?;
         }
         Ok(properties.meta)

@@ -104,7 +104,7 @@ pub(crate) struct FilterBuilder {
 impl FilterBuilder {
     /// Adds a key by its hash.
     pub(crate) fn add(&mut self, hash: u64) {
-        if crate::util::mutants::planted("filter-misses-some-keys") && hash.is_multiple_of(64) {
+        if crate::util::mutants::mutated!("filter-misses-some-keys") && hash.is_multiple_of(64) {
             return;
         }
         self.hashes.push(hash);

@@ -12,10 +12,10 @@ use super::block::Damage;
 use super::meta::{Summary, read_seq};
 use super::{TableMeta, filter};
 use crate::format::checksum::{checksum, seed_of};
-use crate::format::coding::{Reader, Truncated, get_u32, get_u64, put_bytes, put_varint};
+use crate::format::coding::{Malformed, Reader, get_u32, get_u64, put_bytes, put_varint};
 use crate::lsm::entry::RangeTombstone;
 use crate::types::{FileId, MAX_KEY_LEN_BYTES};
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 
 /// Bytes of a frame.
 pub(crate) const FRAME_LEN_BYTES: usize = 8;
@@ -63,7 +63,7 @@ impl Frame {
             return Err("there is no room for a frame");
         };
         let sum = checksum(seed_of(&[table_seed, offset]), &framed[4..]);
-        if get_u32(frame, 0) != sum && !planted("block-checksum-ignored") {
+        if get_u32(frame, 0) != sum && !mutated!("block-checksum-ignored") {
             return Err("the checksum does not match");
         }
         if frame[6..] != [0, 0] {
@@ -211,10 +211,10 @@ impl Properties {
             if reader.is_empty() {
                 Ok(properties)
             } else {
-                Err(Truncated)
+                Err(Malformed)
             }
         };
-        read().map_err(|Truncated| "the properties are malformed")
+        read().map_err(|Malformed| "the properties are malformed")
     }
 }
 
@@ -249,12 +249,12 @@ pub(crate) fn decode_tombstones(bytes: &[u8]) -> Result<Vec<RangeTombstone>, Dam
             let end = match reader.u8()? {
                 0 => None,
                 1 => Some(reader.bytes()?),
-                _ => return Err(Truncated),
+                _ => return Err(Malformed),
             };
             if start.len().max(end.map_or(0, <[u8]>::len)) > MAX_BOUND_LEN_BYTES
                 || end.is_some_and(|end| end <= start)
             {
-                return Err(Truncated);
+                return Err(Malformed);
             }
             tombstones.push(RangeTombstone {
                 start: start.to_vec(),
@@ -265,8 +265,8 @@ pub(crate) fn decode_tombstones(bytes: &[u8]) -> Result<Vec<RangeTombstone>, Dam
         if reader.is_empty() {
             Ok(tombstones)
         } else {
-            Err(Truncated)
+            Err(Malformed)
         }
     };
-    read().map_err(|Truncated| "the range tombstones are malformed")
+    read().map_err(|Malformed| "the range tombstones are malformed")
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use crate::format::coding::{Reader, Truncated, put_bytes, put_varint};
+use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::lsm::entry::{Entry, EntryKind, RangeTombstone};
 use crate::types::{FileId, SeqNo};
 
@@ -73,7 +73,7 @@ impl TableMeta {
     }
 
     /// Reads what [`TableMeta::encode`] wrote.
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Truncated> {
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let id = FileId(reader.u64()?);
         let size_bytes = reader.u64()?;
         let smallest_key = reader.bytes()?.to_vec();
@@ -81,7 +81,7 @@ impl TableMeta {
             UPPER_UNBOUNDED => Bound::Unbounded,
             UPPER_INCLUDED => Bound::Included(reader.bytes()?.to_vec()),
             UPPER_EXCLUDED => Bound::Excluded(reader.bytes()?.to_vec()),
-            _ => return Err(Truncated),
+            _ => return Err(Malformed),
         };
         Ok(Self {
             id,
@@ -122,10 +122,10 @@ impl TableMeta {
 }
 
 /// Reads a sequence number, which has 56 bits.
-pub(crate) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Truncated> {
+pub(crate) fn read_seq(reader: &mut Reader<'_>) -> Result<SeqNo, Malformed> {
     let seq = SeqNo(reader.varint()?);
     if seq > SeqNo::MAX {
-        return Err(Truncated);
+        return Err(Malformed);
     }
     Ok(seq)
 }

@@ -20,7 +20,7 @@ use crate::format::coding::get_u32;
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
 use crate::types::SeqNo;
-use crate::util::mutants::planted;
+use crate::util::mutants::mutated;
 use crate::util::sharded::ShardedCounter;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
@@ -317,7 +317,7 @@ impl Table {
         loop {
             self.count_read();
             let bytes = match self.load(no, true) {
-                Err(_) if planted("read-error-is-not-found") => return Ok(false),
+                Err(_) if mutated!("read-error-is-not-found") => return Ok(false),
                 loaded => loaded?,
             };
             let body = self.body(&bytes);

@@ -438,7 +438,7 @@ fn write_on(db: &Db) -> hedgerow::Result<()> {
 fn check_files(fs: &SimFs, db: &Db) -> Result<(), String> {
     let list = |dir: &Path| fs.read_dir(dir).map_err(|e| e.to_string());
     let root = Path::new(STORE);
-    let mut needed: HashSet<String> = ["CATALOG", "HORIZON", "LOCK", "wal"]
+    let mut needed: HashSet<String> = ["CATALOG", "WAL-MANIFEST", "LOCK", "wal"]
         .map(String::from)
         .into();
     for info in db.keyspaces() {

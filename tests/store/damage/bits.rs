@@ -36,7 +36,7 @@ fn kind_of(path: &Path) -> &'static str {
         .unwrap_or_default();
     match name {
         "CATALOG" => "catalogue",
-        "HORIZON" => "horizon",
+        "WAL-MANIFEST" => "horizon",
         "CURRENT" => "CURRENT",
         "tree.hdb" => "B-tree file",
         _ if name.starts_with("MANIFEST-") => "manifest",

@@ -227,7 +227,7 @@ fn the_beginning_of_the_log_is_missing() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .collect();
     assert!(segments.len() >= 2 && !segments[0].ends_with("0000000000000001.log"));
-    for gone in [segments[0].as_path(), Path::new("HORIZON")] {
+    for gone in [segments[0].as_path(), Path::new("WAL-MANIFEST")] {
         let mut image = image.clone();
         image.files.remove(gone).expect("a file");
         let fs = SimFs::new();

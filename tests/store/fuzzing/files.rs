@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, OpenMode, SimFs};
-use hedgerow::internals::{append_record, catalog_round_trip, horizon_round_trip, lsm, table, wal};
+use hedgerow::internals::{
+    append_record, catalog_round_trip, lsm, table, wal, wal_manifest_round_trip,
+};
 use hedgerow::trace::Reader;
 
 use super::stores::{self, PAGE, STORE};
@@ -34,14 +36,18 @@ pub fn catalog(input: &[u8]) {
         return;
     };
     let mut bytes = bytes.to_vec();
-    let name = if flags.other() { "HORIZON" } else { "CATALOG" };
+    let name = if flags.other() {
+        "WAL-MANIFEST"
+    } else {
+        "CATALOG"
+    };
     match (flags.repaired(), flags.other()) {
         (true, true) => repair::horizon(&mut bytes, STORE),
         (true, false) => repair::catalog(&mut bytes),
         (false, _) => {}
     }
     let decoded = match flags.other() {
-        true => horizon_round_trip(&bytes),
+        true => wal_manifest_round_trip(&bytes),
         false => catalog_round_trip(&bytes),
     };
     if let Ok(again) = &decoded {

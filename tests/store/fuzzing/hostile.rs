@@ -15,8 +15,8 @@ const MAX_CHANGES: u32 = 24;
 const NAMES: &[&str] = &[
     "CATALOG",
     "CATALOG.tmp",
-    "HORIZON",
-    "HORIZON.tmp",
+    "WAL-MANIFEST",
+    "WAL-MANIFEST.tmp",
     "LOCK",
     "CURRENT",
     "CURRENT.tmp",

@@ -26,7 +26,7 @@ pub fn rebind(image: &mut Image, store: u64, page_size: usize) {
     for (path, bytes) in &mut image.files {
         let name = path.file_name().and_then(|name| name.to_str());
         match name.unwrap_or_default() {
-            "CATALOG" | "HORIZON" => put(bytes, 12),
+            "CATALOG" | "WAL-MANIFEST" => put(bytes, 12),
             "tree.hdb" => {
                 put(bytes, 16);
                 put(bytes, page_size + 16);

@@ -58,7 +58,7 @@ fn raw_and_repaired(bytes: &[u8]) -> Seeds {
 fn catalog() -> Seeds {
     let mut seeds = raw_and_repaired(stores::file(stores::small(), "CATALOG"));
     for (name, floor) in [("horizon", stores::SMALL_OPS / 2), ("horizon-above", 1000)] {
-        let mut bytes = b"hdgrHRZN\x01\0\0\0".to_vec();
+        let mut bytes = b"hdgrWALM\x01\0\0\0".to_vec();
         bytes.extend_from_slice(&STORE.to_le_bytes());
         // The log goes back to the first operation, and its end has no witness.
         bytes.extend_from_slice(&1u64.to_le_bytes());

@@ -98,7 +98,7 @@ pub fn file(path: &Path, bytes: &mut [u8], store: u64, page_size: usize) {
     });
     match (names.next().unwrap_or_default(), names.next()) {
         ("CATALOG", None) => catalog(bytes),
-        ("HORIZON", None) => horizon(bytes, store),
+        ("WAL-MANIFEST", None) => horizon(bytes, store),
         ("wal", Some(name)) => {
             if let Some(number) = number_in(name, "", ".log") {
                 segment(bytes, store, number);
@@ -130,10 +130,10 @@ pub fn catalog(bytes: &mut [u8]) {
     }
 }
 
-/// `HORIZON`.
+/// `WAL-MANIFEST`.
 pub fn horizon(bytes: &mut [u8], store: u64) {
     if let Some(end) = bytes.len().checked_sub(4) {
-        seal(bytes, end, seed_of(&[word(b"hdgrHRZN"), store]), 0, end);
+        seal(bytes, end, seed_of(&[word(b"hdgrWALM"), store]), 0, end);
     }
 }
 

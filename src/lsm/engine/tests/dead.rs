@@ -6,7 +6,7 @@ use crate::engine::Cursor;
 /// An engine with the numbers that its operations get, publishing each.
 struct Counted {
     engine: Arc<LsmEngine>,
-    visibility: Arc<Visibility>,
+    snapshot_tracker: Arc<SnapshotTracker>,
     last: AtomicU64,
     order: Mutex<()>,
 }
@@ -15,7 +15,7 @@ impl Counted {
     fn new(world: &World) -> Self {
         Self {
             engine: LsmEngine::create(world.context()).unwrap(),
-            visibility: Arc::clone(&world.visibility),
+            snapshot_tracker: Arc::clone(&world.snapshot_tracker),
             last: AtomicU64::new(0),
             order: Mutex::default(),
         }
@@ -25,7 +25,7 @@ impl Counted {
         let _order = self.order.lock();
         let seq = SeqNo(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         self.engine.apply(&[SequencedOp { seq, op }]).unwrap();
-        self.visibility.publish(seq);
+        self.snapshot_tracker.publish(seq);
     }
 
     fn put(&self, key: &str) {
@@ -244,7 +244,7 @@ fn a_put_into_a_dead_stretch_is_seen_at_once() {
 #[test]
 fn an_old_snapshot_walks_through_what_is_dead_by_now() {
     let tree = filled(|_| {});
-    let seq = tree.visibility.register();
+    let seq = tree.snapshot_tracker.register();
     let view = tree.engine.snapshot_view(seq);
     tree.delete_range(&name(100), &name(19_900));
     for number in 0..100 {
@@ -273,5 +273,5 @@ fn an_old_snapshot_walks_through_what_is_dead_by_now() {
         tree.engine.compact().unwrap();
     }
     drop(view);
-    tree.visibility.unregister(seq);
+    tree.snapshot_tracker.unregister(seq);
 }
