@@ -2,8 +2,6 @@
 #![deny(unsafe_code)]
 
 mod batch;
-#[cfg(feature = "bench")]
-pub mod bench;
 mod btree;
 mod cache;
 mod catalog;

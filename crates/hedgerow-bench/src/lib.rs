@@ -1,0 +1,73 @@
+//! The benchmark suite: workloads, generators, measurement.
+//!
+//! `hedgerow bench` runs it on both engines, and the crate in `benches/peers` on other stores beside
+//! them. The method is described in `docs/benchmarks.md`.
+//!
+//! ```text
+//! Workload + Params ──▶ run ──▶ Outcome ──▶ JSON, CSV, tables, reports
+//!                        │
+//!        Keys, Values, Chooser, Permutation       what to do
+//!                        │
+//!                      Target                     HedgerowTarget, ModelTarget, peers
+//! ```
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `rng`, `permutation`, `distribution` | which record an operation is about |
+//! | `data`, `dataset` | keys and values, made from a record's number and checkable without a list; which of them a store holds |
+//! | `workload` | the named workloads, and the figures that scale them |
+//! | `targets` | what is measured |
+//! | `runner` | threads, clocks, checks |
+//! | `histogram`, `machine`, `outcome` | what came out |
+//! | [`cities`] | real data: the cities of the world |
+//!
+//! A workload in memory, to see the parts together:
+//!
+//! ```
+//! use hedgerow_bench::{DataSet, ModelTarget, Params, TargetOptions, parse_workloads, run};
+//!
+//! let params = Params { records: 1000, ..Params::default() };
+//! let dir = tempfile::tempdir()?;
+//! let target = ModelTarget::open(dir.path(), &TargetOptions::default())?;
+//! let mut data = DataSet::new(&params)?;
+//! for workload in parse_workloads("fillrandom,readrandom@2,ycsb-a:zipfian")? {
+//!     let outcome = run(&*target, dir.path(), &workload, &mut data)?;
+//!     println!("{workload}: {:.0} ops/s", outcome.ops_per_s());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What it lacks on purpose: it opens no store by itself and removes no files; the programs on top
+//! of it do.
+
+#![deny(unsafe_code)]
+
+pub mod cities;
+mod data;
+mod dataset;
+mod distribution;
+mod error;
+mod histogram;
+mod machine;
+mod outcome;
+mod permutation;
+mod rng;
+mod runner;
+mod targets;
+mod workload;
+
+pub use data::{KeyShape, Keys, ValueSize, Values, is_value_of};
+pub use dataset::DataSet;
+pub use distribution::{
+    Chooser, Distribution, SCRAMBLED_ITEMS, SCRAMBLED_ZETA, THETA, Zipf, fnv1a64, zeta,
+};
+pub use error::{Error, Result};
+pub use histogram::Histogram;
+pub use machine::{Machine, Memory, Usage, disk_bytes};
+pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};
+pub use permutation::Permutation;
+pub use rng::{Rng, mix64, splitmix64};
+pub use runner::run;
+pub use targets::hedgerow::{HedgerowTarget, ModelTarget};
+pub use targets::{Direction, OpenTarget, Target, TargetOptions};
+pub use workload::{Nexts, OpKind, Order, Params, WORKLOADS, Workload, parse_workloads};

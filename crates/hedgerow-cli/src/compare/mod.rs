@@ -1,0 +1,171 @@
+//! `compare`: the same real data and the same work on both engines, every answer checked.
+//!
+//! Each engine gets a store of its own, though one store could hold both: then the log, its syncs,
+//! the cache and the background threads are that engine's alone, and bytes written, reopening and
+//! memory can be told apart. It is also what somebody who picks one engine would run. Rounds
+//! alternate between the engines, each in a fresh store, so that whatever else the machine does
+//! hits both; the table has medians.
+//!
+//! [`data`] prepares records and draws, [`workload`] does the work on any `Kv`, [`measure`] makes
+//! a round of it, [`report`] renders.
+
+mod data;
+mod measure;
+mod report;
+mod workload;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use hedgerow::EngineKind;
+use serde_json::json;
+
+use crate::failure::{Failure, Result};
+use crate::interrupt;
+use crate::output::{Output, byte_progress, bytes, counted, step_progress};
+use crate::records::{self, Shape};
+use crate::scratch;
+use crate::store::DurabilityArg;
+use data::{Data, Record};
+use hedgerow_bench::cities;
+use measure::Round;
+use report::Report;
+
+/// Compare both engines on real data
+///
+/// Loads the records of FILE into each engine, reads, scans, overwrites and reopens them, checks
+/// every answer against the file, and prints what each engine did, and which was better. Without
+/// FILE it takes 135,233 cities of GeoNames that are built in.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Records to compare with [default: the built-in cities]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    shape: Shape,
+    /// At most this many records, spread evenly [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    records: Option<u64>,
+    /// Where to make the temporary stores [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Durability of loads and overwrites
+    #[arg(long, value_enum, default_value = "buffered")]
+    durability: DurabilityArg,
+    /// Rounds per engine; medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3,
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
+impl Compare {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let (source, records) = self.read(out.json)?;
+        let limit = self
+            .records
+            .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let data = Data::new(records, limit)?;
+        interrupt::install();
+        let home = scratch::directory("hedgerow-compare-", self.dir.as_deref())?;
+
+        if !out.json {
+            out.line(format!(
+                "{}, {}, from {source}; {}; loads and overwrites {}; in {}",
+                counted(data.records.len() as u64, "record"),
+                bytes(data.user_bytes),
+                counted(self.rounds.into(), "round"),
+                self.durability.name(),
+                home.path().display(),
+            ))?;
+            out.line("")?;
+            out.flush()?;
+        }
+        let outcome = self.measure(&data, home.path(), out.json);
+        // Removed whatever happened; an error of the comparison comes first.
+        let removed = home.close().map_err(Failure::from);
+        let report = outcome?;
+        removed?;
+
+        if out.json {
+            return out.value(&json!({
+                "source": source,
+                "records": data.records.len(),
+                "user_bytes": data.user_bytes,
+                "rounds": self.rounds,
+                "durability": self.durability.name(),
+                "version": env!("CARGO_PKG_VERSION"),
+                "os": std::env::consts::OS,
+                "arch": std::env::consts::ARCH,
+                "cpus": std::thread::available_parallelism().map_or(0, usize::from),
+                "all_answers_checked": true,
+                "measures": report.to_json(),
+            }));
+        }
+        out.line(report.to_table())?;
+        out.line("")?;
+        out.line("Medians of the rounds. A ~ marks a verdict that some rounds would overturn.")?;
+        out.line("Every answer was checked against the source, and both stores verified clean.")?;
+        out.line("Size on disk is the keyspace's files; the log, alike for both, is not in it.")
+    }
+
+    /// The records and where they come from.
+    fn read(&self, json: bool) -> Result<(String, Vec<Record>)> {
+        let Some(path) = &self.file else {
+            if !self.shape.is_default() {
+                return Err(Failure::usage("options about columns need a FILE"));
+            }
+            let records = cities::cities()
+                .into_iter()
+                .map(|city| Record {
+                    key: city.key,
+                    value: city.value,
+                })
+                .collect();
+            return Ok((
+                "the built-in cities of GeoNames (CC BY 4.0)".to_owned(),
+                records,
+            ));
+        };
+        self.shape.check(path)?;
+        let progress = byte_progress(json);
+        let input = records::open_records(path, &progress)?;
+        let mut records = Vec::new();
+        records::for_each(path, input, &self.shape, |_, key, value| {
+            records.push(Record {
+                key: key.to_vec(),
+                value: value.to_vec(),
+            });
+            Ok(())
+        })?;
+        progress.finish_and_clear();
+        Ok((path.display().to_string(), records))
+    }
+
+    fn measure(&self, data: &Data, home: &Path, json: bool) -> Result<Report> {
+        let engines = EngineKind::ALL;
+        let steps = u64::from(self.rounds) * engines.len() as u64 * measure::STEPS;
+        let progress = step_progress(json, steps);
+        let mut report = Report::default();
+        for round in 1..=self.rounds {
+            for engine in engines {
+                let dir = home.join(format!("{engine}-{round}"));
+                let announce = |what: &str| {
+                    progress.inc(1);
+                    progress.set_message(format!("round {round}, {engine}: {what}"));
+                };
+                Round {
+                    engine,
+                    dir: &dir,
+                    data,
+                    durability: self.durability.into(),
+                    announce: &announce,
+                }
+                .run(report.of(engine))?;
+                std::fs::remove_dir_all(&dir)
+                    .map_err(|source| Failure::io("removing", &dir, source))?;
+            }
+        }
+        progress.finish_and_clear();
+        Ok(report)
+    }
+}
