@@ -47,12 +47,14 @@ mod data;
 mod dataset;
 mod distribution;
 mod error;
+pub mod format;
 mod histogram;
 mod machine;
 mod outcome;
 mod permutation;
 mod rng;
 mod runner;
+pub mod stop;
 mod targets;
 mod workload;
 
@@ -61,7 +63,7 @@ pub use dataset::DataSet;
 pub use distribution::{
     Chooser, Distribution, SCRAMBLED_ITEMS, SCRAMBLED_ZETA, THETA, Zipf, fnv1a64, zeta,
 };
-pub use error::{Error, Result};
+pub use error::{Error, Result, with_causes};
 pub use histogram::Histogram;
 pub use machine::{Machine, Memory, Usage, disk_bytes};
 pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};

@@ -138,6 +138,26 @@ impl From<hedgerow::Error> for Failure {
     }
 }
 
+impl From<hedgerow_bench::Error> for Failure {
+    fn from(error: hedgerow_bench::Error) -> Self {
+        use hedgerow_bench::Error;
+        let exit = match error.root() {
+            Error::Usage(_) => Exit::Usage,
+            Error::Interrupted => Exit::Interrupted,
+            _ => Exit::Error,
+        };
+        let io = match error.root() {
+            Error::Store(source) => source.downcast_ref::<io::Error>(),
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        };
+        let mut failure = Self::silent(exit);
+        failure.broken_pipe = io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe);
+        failure.source = Some(Box::new(error));
+        failure
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let mut failure = Self::silent(Exit::Error);
@@ -161,6 +181,19 @@ mod tests {
             "opening the store: open of /x failed: no such file"
         );
         assert_eq!(failure.exit, Exit::Error);
+    }
+
+    #[test]
+    fn errors_of_a_benchmark_have_their_exit_codes() {
+        let exit = |error: hedgerow_bench::Error| Failure::from(error.during("round 1")).exit;
+        assert_eq!(exit(hedgerow_bench::Error::usage("no")), Exit::Usage);
+        assert_eq!(exit(hedgerow_bench::Error::wrong("no")), Exit::Error);
+        assert_eq!(exit(hedgerow_bench::Error::Interrupted), Exit::Interrupted);
+        let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
+        let failure = Failure::from(hedgerow_bench::Error::from(pipe).during("round 1"));
+        assert!(failure.is_broken_pipe());
+        let failure = Failure::from(hedgerow_bench::Error::wrong("lost").during("round 1"));
+        assert_eq!(failure.to_string(), "round 1: WRONG RESULT: lost");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use hedgerow::EngineKind;
 use serde_json::{Value, json};
 
 use super::results::Results;
-use crate::failure::{Failure, Result};
-use crate::output::table;
 use crate::verdict::{median, times};
+use hedgerow_bench::format::table;
+use hedgerow_bench::{Error, Result};
 
 /// The medians of an earlier run.
 #[derive(Debug, Clone)]
@@ -42,9 +42,9 @@ impl Baseline {
     /// Reads what `--json` wrote.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
-            .map_err(|source| Failure::io("reading the baseline", path, source))?;
+            .map_err(|source| Error::io("reading the baseline", path, source))?;
         let refuse = || {
-            Failure::usage(format!(
+            Error::usage(format!(
                 "{} holds no results of `hedgerow bench --json`",
                 path.display()
             ))

@@ -2,9 +2,9 @@
 //!
 //! A process for each engine and round makes memory and CPU time that engine's alone, gives every
 //! round a fresh heap, and lets an interrupt end a workload at once: the parent removes the files.
-//! Results are lines of JSON on standard output; so is a failure, which the parent reports.
+//! Results are lines of JSON on standard output; so is an error, which the parent reports.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use hedgerow::{Durability, EngineKind};
@@ -13,20 +13,26 @@ use hedgerow_bench::{
 };
 use serde_json::{Value, json};
 
-use super::failure_of;
 use super::plan::{Plan, Step, Work};
 use super::{control_group, space};
-use crate::failure::{Failure, Result};
-use crate::output::Output;
+use hedgerow_bench::with_causes;
+use hedgerow_bench::{Error, Result};
 
-/// Runs the steps on `engine` in `dir`, an empty directory, as a member of the control group
-/// `group`.
+/// Runs the steps of `plan` on `engine` in `dir`, an empty directory, as a member of the control
+/// group `group`, and writes the results to `out`, a line of JSON each.
+///
+/// For a process of its own: it ends the process, with exit code 1, when standard input is closed,
+/// which the parent holds open as long as it lives.
+///
+/// # Errors
+///
+/// Only those of writing to `out`; what fails before is a line of the output.
 pub fn run(
     plan: &Plan,
     engine: EngineKind,
     dir: &Path,
     group: Option<&Path>,
-    out: &mut Output,
+    out: &mut dyn Write,
 ) -> Result<()> {
     end_with_parent();
     let mut suite = Suite {
@@ -36,12 +42,12 @@ pub fn run(
         loaded: None,
     };
     let joined = group.map_or(Ok(()), control_group::join);
-    joined.and_then(|()| suite.run(out)).or_else(|failure| {
+    joined.and_then(|()| suite.run(out)).or_else(|error| {
         say(
             out,
             &json!({
-                "failure": failure.to_string(),
-                "exit_code": failure.exit as u8,
+                "error": with_causes(&error),
+                "usage": matches!(error.root(), Error::Usage(_)),
             }),
         )
     })
@@ -57,9 +63,9 @@ fn end_with_parent() {
 }
 
 /// Prints a line for the parent.
-fn say(out: &mut Output, line: &Value) -> Result<()> {
-    out.value(line)?;
-    out.flush()
+fn say(out: &mut dyn Write, line: &Value) -> Result<()> {
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
 }
 
 struct Suite<'a> {
@@ -78,12 +84,12 @@ struct Loaded {
 }
 
 impl Suite<'_> {
-    fn run(&mut self, out: &mut Output) -> Result<()> {
+    fn run(&mut self, out: &mut dyn Write) -> Result<()> {
         for (number, step) in self.plan.steps.iter().enumerate() {
             say(out, &json!({ "begin": number }))?;
             let result = self
                 .step(number, step)
-                .map_err(|failure| failure.context(step.label.clone()))?;
+                .map_err(|error| error.during(step.label.clone()))?;
             say(out, &json!({ "step": number, "result": result }))?;
         }
         self.discard()
@@ -127,18 +133,17 @@ impl Suite<'_> {
         };
         space::settle_disk(self.dir);
         let before = loaded.target.db().stats();
-        let outcome = run_workload(&loaded.target, &loaded.dir, workload, &mut loaded.data)
-            .map_err(failure_of)?;
+        let outcome = run_workload(&loaded.target, &loaded.dir, workload, &mut loaded.data)?;
         let after = loaded.target.db().stats();
         if workload.fills && workload.ops_divisor == 1 {
             // From here on at the rate that was asked for; see `create`.
-            loaded.data = DataSet::filled(&self.plan.params).map_err(failure_of)?;
+            loaded.data = DataSet::filled(&self.plan.params)?;
         }
         let trees = after.keyspaces.iter();
         let tree_bytes: u64 = trees.map(|keyspace| keyspace.stats.disk_bytes).sum();
         self.loaded = Some(loaded);
         let mut result: Value = serde_json::from_str(&outcome.to_json())
-            .map_err(|error| Failure::error(format!("an outcome is not JSON: {error}")))?;
+            .map_err(|error| Error::failed(format!("an outcome is not JSON: {error}")))?;
         result["tree_bytes"] = json!(tree_bytes);
         result["writers_slowed_ms"] = json!(after.slowed_ms - before.slowed_ms);
         result["writers_stopped_ms"] = json!(after.stopped_ms - before.stopped_ms);
@@ -153,9 +158,9 @@ impl Suite<'_> {
             params.rate_per_s = None;
         }
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.engine, options).map_err(failure_of)?,
+            target: HedgerowTarget::open(&dir, self.engine, options)?,
             dir,
-            data: DataSet::new(&params).map_err(failure_of)?,
+            data: DataSet::new(&params)?,
             durability: options.durability,
         })
     }
@@ -170,7 +175,7 @@ impl Suite<'_> {
         } = loaded;
         drop(target);
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.engine, options).map_err(failure_of)?,
+            target: HedgerowTarget::open(&dir, self.engine, options)?,
             dir,
             data,
             durability: options.durability,
@@ -182,16 +187,16 @@ impl Suite<'_> {
         let Some(Loaded { target, dir, .. }) = self.loaded.take() else {
             return Ok(());
         };
-        target.wait_idle().map_err(failure_of)?;
+        target.wait_idle()?;
         drop(target);
         remove(&dir)
     }
 }
 
 fn make(dir: &Path) -> Result<()> {
-    std::fs::create_dir(dir).map_err(|source| Failure::io("making", dir, source))
+    std::fs::create_dir(dir).map_err(|source| Error::io("making", dir, source))
 }
 
 fn remove(dir: &Path) -> Result<()> {
-    std::fs::remove_dir_all(dir).map_err(|source| Failure::io("removing", dir, source))
+    std::fs::remove_dir_all(dir).map_err(|source| Error::io("removing", dir, source))
 }

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::failure::{Failure, Result};
-use crate::output::bytes;
+use hedgerow_bench::format::bytes;
+use hedgerow_bench::{Error, Result};
 
 /// Which version of control groups, and so the names of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Group {
     /// Makes a group whose processes may use `limit_bytes` of memory together.
     pub fn with_limit(limit_bytes: u64) -> Result<Self> {
         let refuse = |why: &dyn Display| {
-            Failure::error(format!(
+            Error::failed(format!(
                 "a memory limit needs a control group of Linux, which cannot be made here: {why}; run \
                  it as root, or without --memory-limit-mib under `systemd-run --scope -p \
                  MemoryMax={limit_bytes} -p MemorySwapMax=0`"
@@ -217,7 +217,7 @@ fn kills_in(text: &str) -> Option<u64> {
 pub fn join(dir: &Path) -> Result<()> {
     let file = dir.join("cgroup.procs");
     fs::write(&file, std::process::id().to_string())
-        .map_err(|source| Failure::io("joining the control group", &file, source))
+        .map_err(|source| Error::io("joining the control group", &file, source))
 }
 
 #[cfg(test)]

@@ -27,21 +27,25 @@ mod trial;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
-use hedgerow_bench::{Distribution, Error, KeyShape, Machine, TargetOptions, ValueSize};
+use hedgerow_bench::format::{bytes, counted, thousands};
+use hedgerow_bench::{Distribution, KeyShape, Machine, TargetOptions, ValueSize};
 use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{JSON_TO_STDOUT, Output, bytes, counted, thousands};
+use crate::output::{JSON_TO_STDOUT, Output, step_progress};
 use crate::scratch;
 use crate::store::DurabilityArg;
 use baseline::Baseline;
 use control_group::Group;
 use plan::{Plan, Preset, Wishes};
 use results::{Results, Setting};
+use rounds::{Progress, Setup, Task};
 
 /// Compare the engines in benchmarks
 ///
@@ -52,7 +56,7 @@ use results::{Results, Setting};
 pub struct Bench {
     /// How much to run
     #[arg(long, value_enum, default_value = "quick")]
-    preset: Preset,
+    preset: PresetArg,
     /// Workloads in order, as name[:argument][@threads], and trade-off runs, separated by commas
     /// [default: the preset's]
     #[arg(long, value_name = "LIST")]
@@ -146,6 +150,27 @@ const CRATES: &str = env!("HEDGEROW_CRATES");
 /// The largest budget: 1 TiB.
 const MAX_MIB: u64 = 1 << 20;
 
+/// [`Preset`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PresetArg {
+    /// A first look: about a minute for both engines on two cores
+    Quick,
+    /// 2,000,000 records, every workload: about an hour (estimated)
+    Standard,
+    /// Twice as much data as there is memory: hours
+    Large,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(arg: PresetArg) -> Self {
+        match arg {
+            PresetArg::Quick => Self::Quick,
+            PresetArg::Standard => Self::Standard,
+            PresetArg::Large => Self::Large,
+        }
+    }
+}
+
 /// Which engines to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Engines {
@@ -160,9 +185,10 @@ enum Engines {
 impl Bench {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
-        let plan = Plan::new(self.preset, &self.wishes(), self.target_options())?;
+        let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
         if let (Some(engine), Some(dir)) = (self.child_engine, &self.child_dir) {
-            return child::run(&plan, engine, dir, self.child_group.as_deref(), out);
+            let group = self.child_group.as_deref();
+            return Ok(child::run(&plan, engine, dir, group, out.writer())?);
         }
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
@@ -185,7 +211,7 @@ impl Bench {
             out.line("")?;
             out.flush()?;
         }
-        let outcome = rounds::run(
+        let outcome = measure(
             &plan,
             engines,
             home.path(),
@@ -239,8 +265,8 @@ impl Bench {
         // `quick` has a tenth of the data of `standard`, and buffers to match: otherwise all of it
         // would stay in a memtable, and nothing that distinguishes the engines would be seen.
         let (cache_mib, write_buffer_mib) = match self.preset {
-            Preset::Quick => (16, 4),
-            Preset::Standard | Preset::Large => (256, 64),
+            PresetArg::Quick => (16, 4),
+            PresetArg::Standard | PresetArg::Large => (256, 64),
         };
         TargetOptions {
             durability: self.durability.into(),
@@ -332,6 +358,51 @@ impl Bench {
     }
 }
 
+/// Runs the rounds, with a progress bar.
+fn measure(
+    plan: &Plan,
+    engines: &[EngineKind],
+    home: &Path,
+    group: Option<&Group>,
+    json: bool,
+    results: &mut Results,
+) -> Result<()> {
+    let steps = plan.steps.len() * engines.len() * plan.rounds as usize;
+    let bar = step_progress(json, steps as u64);
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
+    let setup = Setup {
+        home,
+        group,
+        command: &child_command,
+        progress: &|progress| match progress {
+            Progress::Begins {
+                round,
+                engine,
+                step,
+            } => bar.set_message(format!("round {round}/{} {engine} {step}", plan.rounds)),
+            Progress::Done => bar.inc(1),
+        },
+    };
+    rounds::run(plan, engines, &setup, results)?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// This program again, with the same arguments, as the process that measures.
+fn child_command(task: &Task<'_>) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(std::env::args_os().skip(1))
+        .args(["--child-engine", task.engine.name(), "--child-dir"])
+        .arg(task.dir);
+    if let Some(group) = task.group {
+        command.arg("--child-group").arg(group);
+    }
+    Ok(command)
+}
+
 /// Prints the tables.
 fn print(results: &Results, out: &mut Output) -> Result<()> {
     out.line(text::verdicts(results))?;
@@ -363,29 +434,6 @@ fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
         }
     });
     quoted.collect::<Vec<_>>().join(" ")
-}
-
-/// An error of the benchmark library: a mistake in the request, or one of a store.
-fn failure_of(error: Error) -> Failure {
-    match error {
-        Error::Usage(what) => Failure::usage(what),
-        Error::WrongResult(what) => Failure::error(format!("WRONG RESULT: {what}")),
-        other => Failure::error(with_causes(&other)),
-    }
-}
-
-/// An error and what caused it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        next = cause.source();
-    }
-    line
 }
 
 /// The files to write results to. They are made before the first round, under other names, so that

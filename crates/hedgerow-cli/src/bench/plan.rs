@@ -11,17 +11,17 @@ use hedgerow_bench::{
 
 use super::trial::Trial;
 use super::{control_group, space};
-use crate::failure::{Failure, Result};
-use crate::output::bytes;
+use hedgerow_bench::format::bytes;
+use hedgerow_bench::{Error, Result};
 
 /// A size of the whole comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// A first look: about a minute for both engines on two cores
+    /// A first look: about a minute for both engines on two cores.
     Quick,
-    /// 2,000,000 records, every workload: about an hour (estimated)
+    /// 2,000,000 records, every workload: about an hour (estimated).
     Standard,
-    /// Twice as much data as there is memory: hours
+    /// Twice as much data as there is memory: hours.
     Large,
 }
 
@@ -83,7 +83,7 @@ impl Work {
 }
 
 impl FromStr for Work {
-    type Err = Failure;
+    type Err = Error;
 
     fn from_str(request: &str) -> Result<Self> {
         if let Some(trial) = Trial::parse(request)? {
@@ -91,7 +91,7 @@ impl FromStr for Work {
         }
         let workload = request.parse().map_err(|error| {
             let names = Trial::NAMES.join(", ");
-            Failure::usage(format!("{error}; or a trade-off run: {names}"))
+            Error::usage(format!("{error}; or a trade-off run: {names}"))
         })?;
         Ok(Self::Workload(workload))
     }
@@ -164,7 +164,7 @@ impl Plan {
         let defaults = Params::default();
         let seconds = wishes.duration_s.unwrap_or(seconds);
         if !(seconds > 0.0 && seconds <= 1e6) {
-            return Err(Failure::usage("the duration must be above 0 seconds"));
+            return Err(Error::usage("the duration must be above 0 seconds"));
         }
         let mut params = Params {
             ops: wishes.ops,
@@ -187,7 +187,7 @@ impl Plan {
             Preset::Standard => 2_000_000,
             Preset::Large => records_for(&params, memory_bytes, LARGE_DATA_PER_MEMORY),
         });
-        params.check().map_err(super::failure_of)?;
+        params.check()?;
         if let Some(limit) = wishes.memory_limit_bytes {
             check_memory(&target, limit)?;
         }
@@ -215,7 +215,7 @@ impl Plan {
         };
         let needed = self.peak_bytes();
         if needed > free {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "the largest store of this run needs about {} for a while, and {} has {} free: use \
                  fewer --records, a smaller --value-size, or another --dir",
                 bytes(needed),
@@ -260,7 +260,7 @@ fn check_memory(target: &TargetOptions, limit_bytes: u64) -> Result<()> {
         .saturating_add(buffers)
         .saturating_add(REST_BYTES);
     if needed > limit_bytes {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "a memory limit of {} is too low: cache and write buffers alone may take {}; lower \
              --cache-mib and --write-buffer-mib, or raise it",
             bytes(limit_bytes),
@@ -310,13 +310,13 @@ fn steps(list: &str, distribution: Option<Distribution>) -> Result<Vec<Step>> {
         works.push(work);
     }
     if works.is_empty() {
-        return Err(Failure::usage("no workload was named"));
+        return Err(Error::usage("no workload was named"));
     }
     Ok(labelled(works))
 }
 
 fn parse(request: &str) -> Result<Workload> {
-    request.parse().map_err(super::failure_of)
+    request.parse()
 }
 
 /// The workload with its keys drawn from `distribution`, unless the request names another, or the
@@ -330,9 +330,7 @@ fn redrawn(workload: Workload, request: &str, distribution: Distribution) -> Res
     if !draws_freely || whole_scan || workload.batch > 1 || request.contains(':') {
         return Ok(workload);
     }
-    workload
-        .with_distribution(distribution)
-        .map_err(super::failure_of)
+    workload.with_distribution(distribution)
 }
 
 /// Names steps by their request; where that comes a second time, as `readrandom` does after an
@@ -453,8 +451,8 @@ mod tests {
             "memratio:-1",
             "queue:3",
         ] {
-            let failure = steps(list, None).unwrap_err();
-            assert_eq!(failure.exit, crate::failure::Exit::Usage, "{list}");
+            let error = steps(list, None).unwrap_err();
+            assert!(matches!(error, Error::Usage(_)), "{list}");
         }
         let message = steps("readall", None).unwrap_err().to_string();
         assert!(
@@ -507,9 +505,9 @@ mod tests {
         let live = trial.params(&plan.params, plan.memory_bytes).live_bytes();
         assert!(live.abs_diff(2 * limit) < 1000, "{live}");
 
-        let failure = Plan::new(Preset::Quick, &wishes(40 << 20, "queue"), target).unwrap_err();
-        assert_eq!(failure.exit, crate::failure::Exit::Usage);
-        assert!(failure.to_string().contains("too low"), "{failure}");
+        let error = Plan::new(Preset::Quick, &wishes(40 << 20, "queue"), target).unwrap_err();
+        assert!(matches!(error, Error::Usage(_)), "{error}");
+        assert!(error.to_string().contains("too low"), "{error}");
     }
 
     #[test]
@@ -521,9 +519,9 @@ mod tests {
         };
         let plan = Plan::new(Preset::Quick, &wishes, TargetOptions::default()).unwrap();
         if space::free_bytes(&std::env::temp_dir()).is_some() {
-            let failure = plan.check_space(&std::env::temp_dir()).unwrap_err();
-            assert_eq!(failure.exit, crate::failure::Exit::Usage);
-            assert!(failure.to_string().contains("free"), "{failure}");
+            let error = plan.check_space(&std::env::temp_dir()).unwrap_err();
+            assert!(matches!(error, Error::Usage(_)), "{error}");
+            assert!(error.to_string().contains("free"), "{error}");
         }
     }
 }

@@ -118,7 +118,7 @@ impl Cost {
             Self::Micros if figure >= 9995.0 => format!("{:.0} ms", figure / 1e3),
             Self::Micros if figure >= 999.5 => format!("{:.1} ms", figure / 1e3),
             Self::Micros => format!("{} us", short(figure)),
-            Self::Bytes => crate::output::bytes(figure as u64),
+            Self::Bytes => hedgerow_bench::format::bytes(figure as u64),
             Self::Plain => short(figure),
         }
     }

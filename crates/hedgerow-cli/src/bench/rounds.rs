@@ -1,6 +1,6 @@
 //! Runs the rounds, each engine in turn and in a process of its own, and collects what they print.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,95 +12,127 @@ use serde_json::Value;
 use super::control_group::Group;
 use super::plan::Plan;
 use super::results::{Results, Sample};
-use crate::failure::{Exit, Failure, Result};
-use crate::interrupt;
-use crate::output::step_progress;
+use hedgerow_bench::stop;
+use hedgerow_bench::{Error, Result};
 
 /// How often a signal is looked for while a child works.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Runs all rounds of `plan` on `engines` in stores under `home`, in processes of `group`, and puts
-/// the samples in `results`.
+/// What a process of its own measures.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The engine.
+    pub engine: EngineKind,
+    /// An empty directory for its stores.
+    pub dir: &'a Path,
+    /// The control group that it enters.
+    pub group: Option<&'a Path>,
+}
+
+/// How far the rounds are.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// A step begins.
+    Begins {
+        /// The round, from 1.
+        round: u32,
+        /// The engine.
+        engine: EngineKind,
+        /// The step's label.
+        step: &'a str,
+    },
+    /// A step is done.
+    Done,
+}
+
+/// Where and how rounds are run.
+pub struct Setup<'a> {
+    /// A directory for the stores.
+    pub home: &'a Path,
+    /// The control group of the processes that measure.
+    pub group: Option<&'a Group>,
+    /// The command that starts a process which does a task, by [`child::run`](super::child::run).
+    pub command: &'a dyn Fn(&Task<'_>) -> io::Result<Command>,
+    /// Called as each step begins and ends.
+    pub progress: &'a dyn Fn(Progress<'_>),
+}
+
+/// Runs all rounds of `plan` on `engines`, and puts the samples in `results`.
+///
+/// # Errors
+///
+/// That of the first step that failed; [`Error::Interrupted`] if the process was asked to stop. The
+/// process that measures has ended by then.
 pub fn run(
     plan: &Plan,
     engines: &[EngineKind],
-    home: &Path,
-    group: Option<&Group>,
-    json: bool,
+    setup: &Setup<'_>,
     results: &mut Results,
 ) -> Result<()> {
-    let steps = plan.steps.len() * engines.len() * plan.rounds as usize;
-    let progress = step_progress(json, steps as u64);
-    if !progress.is_hidden() {
-        progress.enable_steady_tick(POLL);
-    }
     for round in 1..=plan.rounds {
-        // Whoever goes second finds the disk and the processor warm: they take turns at that.
+        // The engine that goes second finds the disk and the processor warm: they take turns at
+        // that.
         let mut order = engines.to_vec();
         if round % 2 == 0 {
             order.reverse();
         }
         for engine in order {
-            let dir = home.join(format!("{engine}-{round}"));
-            std::fs::create_dir(&dir).map_err(|source| Failure::io("making", &dir, source))?;
+            let dir = setup.home.join(format!("{engine}-{round}"));
+            std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
             let mut take = |line: Value| -> Result<()> {
                 let number = |name: &str| line[name].as_u64().map(|number| number as usize);
                 if let Some(step) = number("begin").and_then(|at| plan.steps.get(at)) {
-                    let rounds = plan.rounds;
-                    progress.set_message(format!("round {round}/{rounds} {engine} {}", step.label));
+                    let step = &step.label;
+                    (setup.progress)(Progress::Begins {
+                        round,
+                        engine,
+                        step,
+                    });
                 } else if let Some(step) = number("step") {
-                    progress.inc(1);
+                    (setup.progress)(Progress::Done);
                     results.add(step, engine, Sample::new(line["result"].clone()));
                 } else {
-                    return Err(failure_in(&line));
+                    return Err(error_in(&line));
                 }
                 Ok(())
             };
-            measure(engine, &dir, group, &mut take)
-                .map_err(|failure| failure.context(format!("round {round}, {engine}")))?;
-            std::fs::remove_dir_all(&dir)
-                .map_err(|source| Failure::io("removing", &dir, source))?;
+            measure(setup, engine, &dir, &mut take)
+                .map_err(|error| error.during(format!("round {round}, {engine}")))?;
+            std::fs::remove_dir_all(&dir).map_err(|source| Error::io("removing", &dir, source))?;
         }
     }
-    progress.finish_and_clear();
     Ok(())
 }
 
-/// A failure that a child reports.
-fn failure_in(line: &Value) -> Failure {
-    let exit = match line["exit_code"].as_u64() {
-        Some(2) => Exit::Usage,
-        _ => Exit::Error,
-    };
-    Failure::new(
-        exit,
-        line["failure"]
-            .as_str()
-            .unwrap_or("the measuring process failed"),
-    )
+/// An error that a child reports.
+fn error_in(line: &Value) -> Error {
+    let what = line["error"]
+        .as_str()
+        .unwrap_or("the measuring process failed");
+    match line["usage"].as_bool() {
+        Some(true) => Error::usage(what),
+        _ => Error::failed(what),
+    }
 }
 
-/// Starts this program again, with the same arguments, as the child that measures `engine`, and
-/// hands what it prints to `take`.
+/// Starts the child that measures `engine`, and hands what it prints to `take`.
 fn measure(
+    setup: &Setup<'_>,
     engine: EngineKind,
     dir: &Path,
-    group: Option<&Group>,
     take: &mut dyn FnMut(Value) -> Result<()>,
 ) -> Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(std::env::args_os().skip(1))
-        .args(["--child-engine", engine.name(), "--child-dir"])
-        .arg(dir);
-    if let Some(group) = group {
-        command.arg("--child-group").arg(group.dir());
-    }
+    let group = setup.group;
+    let mut command = (setup.command)(&Task {
+        engine,
+        dir,
+        group: group.map(Group::dir),
+    })?;
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|source| Failure::from(source).context("starting the measuring process"))?;
+        .map_err(|source| Error::from(source).during("starting the measuring process"))?;
     let lines = lines_of(&mut child);
     let followed = follow(&lines, take);
     if followed.is_err() {
@@ -129,14 +161,12 @@ fn lines_of(child: &mut Child) -> Receiver<String> {
 
 fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
     loop {
-        interrupt::check()?;
+        stop::check()?;
         match lines.recv_timeout(POLL) {
             Ok(line) => match serde_json::from_str(&line) {
                 Ok(value) => take(value)?,
                 Err(_) => {
-                    return Err(Failure::error(format!(
-                        "the measuring process said: {line}"
-                    )));
+                    return Err(Error::failed(format!("the measuring process said: {line}")));
                 }
             },
             Err(RecvTimeoutError::Timeout) => {}
@@ -151,9 +181,9 @@ fn check(status: ExitStatus, group: Option<&Group>) -> Result<()> {
     }
     // A signal from the terminal goes to both processes, and the child may be the quicker one.
     std::thread::sleep(POLL);
-    interrupt::check()?;
+    stop::check()?;
     let why = group.and_then(Group::killed_for);
-    Err(Failure::error(match why {
+    Err(Error::failed(match why {
         Some(why) => format!("the measuring process was killed: {why}"),
         None => format!("the measuring process ended with {status}"),
     }))

@@ -3,7 +3,7 @@
 use hedgerow::EngineKind;
 
 use super::results::{COSTS, Results};
-use crate::output::table;
+use hedgerow_bench::format::table;
 
 /// Which engine is better at what: one line for each workload and each figure of a trade-off run.
 pub fn verdicts(results: &Results) -> String {

@@ -11,11 +11,10 @@ use hedgerow_bench::{
     Workload, run as run_workload,
 };
 
-use super::failure_of;
 use super::plan::records_for;
 use super::space;
-use crate::failure::{Failure, Result};
 use crate::verdict::Unit;
+use hedgerow_bench::{Error, Result};
 
 /// A trade-off run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,7 +82,7 @@ impl Trial {
                     return Ok(Some(Self::ValueSize(bytes)));
                 }
                 _ => {
-                    return Err(Failure::usage(format!(
+                    return Err(Error::usage(format!(
                         "{request:?} needs a size in bytes, as valuesize:1000, of at most {}",
                         hedgerow::MAX_VALUE_LEN_BYTES
                     )));
@@ -94,7 +93,7 @@ impl Trial {
                     return Ok(Some(Self::MemoryRatio(ratio)));
                 }
                 _ => {
-                    return Err(Failure::usage(format!(
+                    return Err(Error::usage(format!(
                         "{request:?} needs how many times the memory, as memratio:0.5"
                     )));
                 }
@@ -103,7 +102,7 @@ impl Trial {
         };
         match argument {
             None => Ok(Some(trial)),
-            Some(_) => Err(Failure::usage(format!("{name} takes no argument"))),
+            Some(_) => Err(Error::usage(format!("{name} takes no argument"))),
         }
     }
 
@@ -219,14 +218,14 @@ impl Run<'_> {
     fn open(&self, name: &str) -> Result<Store> {
         let dir = self.dir.join(name);
         if !dir.is_dir() {
-            std::fs::create_dir(&dir).map_err(|source| Failure::io("making", &dir, source))?;
+            std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
         }
-        let target = HedgerowTarget::open(&dir, self.engine, &self.options).map_err(failure_of)?;
+        let target = HedgerowTarget::open(&dir, self.engine, &self.options)?;
         let keyspace = match target.db().keyspaces().first() {
             Some(info) => target.db().existing_keyspace(&info.name)?,
             None => None,
         };
-        let keyspace = keyspace.ok_or_else(|| Failure::error("the store has no keyspace"))?;
+        let keyspace = keyspace.ok_or_else(|| Error::failed("the store has no keyspace"))?;
         Ok(Store {
             target,
             keyspace,
@@ -236,16 +235,16 @@ impl Run<'_> {
 
     /// Writes all records in random order, in batches, and settles.
     fn load(&self, store: &Store) -> Result<DataSet> {
-        let mut data = DataSet::new(&self.params).map_err(failure_of)?;
+        let mut data = DataSet::new(&self.params)?;
         let fill = workload("fillbatch")?;
-        run_workload(&store.target, &store.dir, &fill, &mut data).map_err(failure_of)?;
+        run_workload(&store.target, &store.dir, &fill, &mut data)?;
         store.settle()?;
         Ok(data)
     }
 
     fn queue(&self) -> Result<Vec<Figure>> {
         let store = self.open("queue")?;
-        let data = DataSet::new(&self.params).map_err(failure_of)?;
+        let data = DataSet::new(&self.params)?;
         let mut rng = Rng::new(self.params.seed);
         let (mut key, mut value) = (data.keys().buffer(), Vec::new());
         let mut takes = Histogram::new();
@@ -264,12 +263,12 @@ impl Run<'_> {
             }
             let taken = Instant::now();
             let first = store.keyspace.iter().next_key()?;
-            let first = first.ok_or_else(|| Failure::error("WRONG RESULT: the queue is empty"))?;
+            let first = first.ok_or_else(|| Error::wrong("the queue is empty"))?;
             store.keyspace.delete(&first)?;
             takes.record(taken.elapsed().as_nanos() as u64);
             data.keys().write(number - QUEUE_LENGTH, &mut key);
             if first != key[..] {
-                return Err(Failure::error("WRONG RESULT: the queue is out of order"));
+                return Err(Error::wrong("the queue is out of order"));
             }
             turns += 1;
         }
@@ -371,8 +370,7 @@ impl Run<'_> {
         let mut data = self.load(&store)?;
         let full = store.tree_bytes();
         let overwrite = workload("overwrite")?;
-        let mut run =
-            || run_workload(&store.target, &store.dir, &overwrite, &mut data).map_err(failure_of);
+        let mut run = || run_workload(&store.target, &store.dir, &overwrite, &mut data);
         let free = run()?.settled_ops_per_s();
         let snapshot = store.keyspace.snapshot();
         let held = run()?.settled_ops_per_s();
@@ -424,7 +422,7 @@ impl Run<'_> {
         store.db().compact()?;
         store.db().wait_idle()?;
         drop(store);
-        space::evict(self.dir).map_err(Failure::from)?;
+        space::evict(self.dir)?;
 
         let order = Permutation::new(self.params.records, self.params.seed);
         let mut key = data.keys().buffer();
@@ -518,10 +516,10 @@ impl Run<'_> {
 
     fn value_size(&self) -> Result<Vec<Figure>> {
         let store = self.open("values")?;
-        let mut data = DataSet::new(&self.params).map_err(failure_of)?;
+        let mut data = DataSet::new(&self.params)?;
         let mut run = |name: &str| {
             space::settle_disk(&store.dir);
-            run_workload(&store.target, &store.dir, &workload(name)?, &mut data).map_err(failure_of)
+            run_workload(&store.target, &store.dir, &workload(name)?, &mut data)
         };
         let fill = run("fillrandom")?;
         let read = run("readrandom")?;
@@ -564,10 +562,10 @@ impl Run<'_> {
     fn memory_ratio(&self) -> Result<Vec<Figure>> {
         let store = self.open("memory")?;
         // In order: the random fill of a store larger than memory has no end; see `overwrite`.
-        let mut data = DataSet::new(&self.params).map_err(failure_of)?;
+        let mut data = DataSet::new(&self.params)?;
         let mut run = |name: &str| {
             space::settle_disk(&store.dir);
-            run_workload(&store.target, &store.dir, &workload(name)?, &mut data).map_err(failure_of)
+            run_workload(&store.target, &store.dir, &workload(name)?, &mut data)
         };
         let fill = run("fillseq")?;
         let read = run("readrandom")?;
@@ -627,7 +625,7 @@ fn figure(id: &'static str, label: &'static str, unit: Unit, value: f64) -> Figu
 }
 
 fn workload(request: &str) -> Result<Workload> {
-    request.parse().map_err(failure_of)
+    request.parse()
 }
 
 fn milliseconds(began: Instant) -> f64 {
@@ -639,8 +637,8 @@ fn read(store: &Store, key: &[u8]) -> Result<()> {
     let right = |value: &[u8]| hedgerow_bench::is_value_of(key, value);
     match store.keyspace.get_with(key, right)? {
         Some(true) => Ok(()),
-        _ => Err(Failure::error(format!(
-            "WRONG RESULT: key {} is lost, or has a value never written",
+        _ => Err(Error::wrong(format!(
+            "key {} is lost, or has a value never written",
             key.escape_ascii()
         ))),
     }
@@ -657,8 +655,8 @@ fn count(view: &impl KvRead, expected: u64) -> Result<u64> {
         entries += 1;
     }
     if entries != expected {
-        return Err(Failure::error(format!(
-            "WRONG RESULT: a snapshot shows {entries} records of {expected}"
+        return Err(Error::wrong(format!(
+            "a snapshot shows {entries} records of {expected}"
         )));
     }
     Ok(entries)
@@ -681,5 +679,5 @@ fn copy_dir(from: &Path, to: &Path) -> Result<()> {
         }
         Ok(())
     };
-    copy().map_err(|source| Failure::io("copying the store to", to, source))
+    copy().map_err(|source| Error::io("copying the store to", to, source))
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use clap::Args;
 use hedgerow::{EngineStats, KeyspaceStats};
+use hedgerow_bench::format::{bytes, table, thousands};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
-use crate::output::{Output, bytes, table, thousands};
+use crate::output::Output;
 use crate::store::{Access, KeyspaceArg, StoreArg, missing, open};
 
 /// List the keyspaces of a store

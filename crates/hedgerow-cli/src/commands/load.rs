@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use clap::Args;
 use hedgerow::{Batch, Durability, Kv};
+use hedgerow_bench::format::{bytes, counted, thousands};
+use hedgerow_bench::stop;
 use serde_json::json;
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{Output, byte_progress, bytes, counted, thousands};
+use crate::output::{Output, byte_progress};
 use crate::records::{self, Shape};
 use crate::store::{
     Access, DurabilityArg, EngineArg, KeyspaceArg, StoreArg, existing_or_new, open,
@@ -85,7 +87,7 @@ impl<'a, K: Kv> Loader<'a, K> {
         self.batch_bytes += key.len() + value.len();
         if self.batch.len() as u64 >= self.records_max || self.batch_bytes >= BATCH_BYTES_MAX {
             self.commit()?;
-            interrupt::check()?;
+            stop::check()?;
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use hedgerow::{Db, Error, VerifyReport};
+use hedgerow_bench::format::{bytes, counted};
 use serde_json::json;
 
 use crate::failure::{Exit, Failure, Result};
-use crate::output::{Output, bytes, counted, spinner};
+use crate::output::{Output, spinner};
 use crate::store::{Access, KeyspaceArg, StoreArg, existing, missing, open, open_reporting};
 
 /// Check everything in a store that can be checked

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hedgerow_bench::Rng;
 
-use crate::failure::{Failure, Result};
+use hedgerow_bench::{Error, Result};
 
 /// Records in a short scan.
 pub const SHORT_SCAN: usize = 10;
@@ -92,7 +92,7 @@ impl Data {
             });
         }
         if records.is_empty() {
-            return Err(Failure::error("there are no records to compare with"));
+            return Err(Error::failed("there are no records to compare with"));
         }
 
         let mut random = Rng::new(SEED);

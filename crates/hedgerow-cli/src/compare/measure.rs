@@ -13,8 +13,8 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
 use super::data::{Data, Version};
 use super::workload::Workload;
-use crate::failure::{Exit, Failure, Result};
 use crate::verdict::Unit;
+use hedgerow_bench::{Error, Result};
 
 /// Name of the keyspace that is measured.
 const KEYSPACE: &str = "compare";
@@ -88,7 +88,7 @@ pub struct Round<'a> {
     pub data: &'a Data,
     /// Durability of loads and overwrites.
     pub durability: Durability,
-    /// Told what begins.
+    /// Called with what begins.
     pub announce: &'a dyn Fn(&str),
 }
 
@@ -103,7 +103,7 @@ impl Round<'_> {
     /// Runs the round and adds its figures to `samples`.
     pub fn run(&self, samples: &mut Samples) -> Result<()> {
         self.measure(samples)
-            .map_err(|failure| failure.context(format!("engine {}", self.engine)))
+            .map_err(|error| error.during(format!("engine {}", self.engine)))
     }
 
     fn measure(&self, samples: &mut Samples) -> Result<()> {
@@ -170,7 +170,7 @@ impl Round<'_> {
         let report = db.verify()?;
         note(VERIFY, milliseconds(began));
         if let Some(problem) = report.problems.first() {
-            return Err(Failure::new(Exit::Error, format!("DAMAGE: {problem}")));
+            return Err(Error::failed(format!("DAMAGE: {problem}")));
         }
         (self.announce)(DISK_COMPACTED.label);
         db.compact()?;
@@ -198,9 +198,7 @@ impl Round<'_> {
         let record = &self.data.records[self.data.read_order[0]];
         match keyspace.get_with(&record.key, |found| record.is(version, found))? {
             Some(true) => Ok(()),
-            _ => Err(Failure::error(
-                "WRONG RESULT: a record was lost by reopening",
-            )),
+            _ => Err(Error::wrong("a record was lost by reopening")),
         }
     }
 }

@@ -18,11 +18,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hedgerow::EngineKind;
+use hedgerow_bench::format::{bytes, counted};
 use serde_json::json;
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{Output, byte_progress, bytes, counted, step_progress};
+use crate::output::{Output, byte_progress, step_progress};
 use crate::records::{self, Shape};
 use crate::scratch;
 use crate::store::DurabilityArg;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use hedgerow::{Batch, Durability, Kv};
 
 use super::data::{Data, Record, SHORT_SCAN, Version};
-use crate::failure::{Failure, Result};
-use crate::interrupt;
+use hedgerow_bench::stop;
+use hedgerow_bench::{Error, Result};
 
 /// Operations between two looks at the interrupt flag.
 const CHECK_EVERY: usize = 1024;
@@ -59,7 +59,7 @@ impl Workload {
 /// Looks at the interrupt flag now and then.
 fn tick(operation: usize) -> Result<()> {
     if operation.is_multiple_of(CHECK_EVERY) {
-        interrupt::check()
+        stop::check()
     } else {
         Ok(())
     }
@@ -67,11 +67,8 @@ fn tick(operation: usize) -> Result<()> {
 
 /// The answer was wrong.
 #[cold]
-fn wrong(what: &str, key: &[u8]) -> Failure {
-    Failure::error(format!(
-        "WRONG RESULT: {what} at key {}",
-        crate::bytes::escape(key)
-    ))
+fn wrong(what: &str, key: &[u8]) -> Error {
+    Error::wrong(format!("{what} at key {}", key.escape_ascii()))
 }
 
 fn put_all(kv: &impl Kv, data: &Data, version: Version) -> Result<u64> {
@@ -157,7 +154,7 @@ fn reverse_scan(kv: &impl Kv, data: &Data, version: Version) -> Result<u64> {
 fn prefix_scan(kv: &impl Kv, data: &Data, version: Version) -> Result<u64> {
     let mut records = 0;
     for (prefix, range) in &data.prefixes {
-        interrupt::check()?;
+        stop::check()?;
         let mut scan = kv.prefix(prefix);
         for record in &data.records[range.clone()] {
             expect(
@@ -178,7 +175,7 @@ fn durable_commit(kv: &impl Kv, data: &Data, version: Version) -> Result<u64> {
     let mut commits = 0;
     let mut value = Vec::new();
     for &at in data.write_order.iter().take(DURABLE_COMMITS_MAX) {
-        interrupt::check()?;
+        stop::check()?;
         let record = &data.records[at];
         record.write(version, &mut value);
         let mut batch = Batch::new();

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
 use hedgerow::trace::{Change, Event, Op};
+use hedgerow_bench::format::{bytes, table, thousands};
+use hedgerow_bench::stop;
 use serde_json::{Map, Value, json};
 
 use super::decide::{Advice, Certainty, Criterion, Goal, Rounds, decide};
@@ -16,7 +18,7 @@ use super::run::{Measured, Settings, run};
 use super::{Bench, open, shortcomings};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{Output, bytes, spinner, table, thousands};
+use crate::output::{Output, spinner};
 
 /// Budgets that are scaled down with a sample stay above this.
 const BUDGET_MIN_BYTES: u64 = 1 << 20;
@@ -32,7 +34,7 @@ pub struct Advise {
     trace: PathBuf,
     /// What matters most
     #[arg(long, value_enum, default_value = "balanced")]
-    goal: Goal,
+    goal: GoalArg,
     /// Only this keyspace
     #[arg(long, short = 'k', value_name = "NAME")]
     keyspace: Option<String>,
@@ -54,6 +56,33 @@ pub struct Advise {
     records_preload: Option<u64>,
     #[command(flatten)]
     bench: Bench,
+}
+
+/// [`Goal`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GoalArg {
+    /// A bit of everything
+    Balanced,
+    /// Operations a second
+    Throughput,
+    /// Short and even waiting times
+    Latency,
+    /// Size on disk
+    Space,
+    /// Few bytes written: flash that lasts
+    WriteWear,
+}
+
+impl From<GoalArg> for Goal {
+    fn from(arg: GoalArg) -> Self {
+        match arg {
+            GoalArg::Balanced => Self::Balanced,
+            GoalArg::Throughput => Self::Throughput,
+            GoalArg::Latency => Self::Latency,
+            GoalArg::Space => Self::Space,
+            GoalArg::WriteWear => Self::WriteWear,
+        }
+    }
 }
 
 /// A keyspace of the trace.
@@ -85,7 +114,8 @@ impl Advise {
             for note in &notes {
                 out.line(format!("note: {note}"))?;
             }
-            out.line(format!("goal {}: {}", self.goal.name(), weights(self.goal)))?;
+            let goal = Goal::from(self.goal);
+            out.line(format!("goal {}: {}", goal.name(), weights(goal)))?;
         }
         for (id, subject) in &subjects {
             if !out.json {
@@ -119,7 +149,7 @@ impl Advise {
             let event = event?;
             seen += 1;
             if seen.is_multiple_of(65_536) {
-                interrupt::check()?;
+                stop::check()?;
             }
             for id in keyspaces_of(&event) {
                 profiles.entry(id).or_default().add(id, &event);
@@ -216,7 +246,7 @@ impl Advise {
             }
             round += 1;
         }
-        let advice = decide(&subject.profile, &rounds[0], &rounds[1], self.goal);
+        let advice = decide(&subject.profile, &rounds[0], &rounds[1], self.goal.into());
         Ok(Finding {
             one_in,
             ops,

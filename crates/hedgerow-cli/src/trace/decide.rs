@@ -4,23 +4,22 @@
 //! geometric mean: twice as good at one thing makes up for half as good at another of the same
 //! weight. The profile of the workload decides nothing; it explains.
 
-use clap::ValueEnum;
 use hedgerow::EngineKind;
 
 use super::profile::Profile;
 
 /// What matters most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// A bit of everything
+    /// A bit of everything.
     Balanced,
-    /// Operations a second
+    /// Operations a second.
     Throughput,
-    /// Short and even waiting times
+    /// Short and even waiting times.
     Latency,
-    /// Size on disk
+    /// Size on disk.
     Space,
-    /// Few bytes written: flash that lasts
+    /// Few bytes written: flash that lasts.
     WriteWear,
 }
 
@@ -94,9 +93,9 @@ impl Criterion {
     /// A figure with its unit.
     pub fn show(self, figure: f64) -> String {
         match self {
-            Self::Throughput => crate::output::thousands(figure as u64),
+            Self::Throughput => hedgerow_bench::format::thousands(figure as u64),
             Self::Latency | Self::Cpu => format!("{figure:.1}"),
-            Self::Space | Self::Wear | Self::Memory => crate::output::bytes(figure as u64),
+            Self::Space | Self::Wear | Self::Memory => hedgerow_bench::format::bytes(figure as u64),
         }
     }
 

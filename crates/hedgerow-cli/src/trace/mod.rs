@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hedgerow::trace::{Reader, TraceEnd};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::scratch;
 
 pub use advise::Advise;
@@ -56,8 +56,9 @@ impl Bench {
 }
 
 /// Opens a trace.
-fn open(path: &Path) -> Result<Reader> {
-    Reader::open(path).map_err(|error| Failure::from(error).context("reading the trace"))
+fn open(path: &Path) -> hedgerow_bench::Result<Reader> {
+    let opened = Reader::open(path).map_err(hedgerow_bench::Error::from);
+    opened.map_err(|error| error.during("reading the trace"))
 }
 
 /// What a reader should know about how complete a trace is; empty if it is.

@@ -14,8 +14,8 @@ use hedgerow::trace::{Change, Event, Key, Lookup, Op, TraceKeyspace};
 use hedgerow_bench::Rng;
 
 use super::shortcomings;
-use crate::failure::{Failure, Result};
-use crate::interrupt;
+use hedgerow_bench::stop;
+use hedgerow_bench::{Error, Result};
 
 /// Made-up records at most, in all: a trace may tell of scans over more than fits here.
 const MADE_UP_MAX: u64 = 2_000_000;
@@ -57,7 +57,7 @@ impl Plan {
         let mut notes = Vec::new();
         for event in reader.by_ref() {
             if taken % 65_536 == 0 {
-                interrupt::check()?;
+                stop::check()?;
             }
             if let Some(event) = choose(event?, &choice) {
                 if choice.limit.is_some_and(|limit| taken >= limit) {
@@ -100,7 +100,7 @@ impl Plan {
         let lens = plan.preload.iter().map(|(_, _, len)| *len);
         plan.value_len_max = puts.map(|(_, _, len)| len).chain(lens).max().unwrap_or(0);
         if plan.value_len_max > hedgerow::MAX_VALUE_LEN_BYTES as u64 {
-            return Err(Failure::error("the trace has a value beyond the limit"));
+            return Err(Error::failed("the trace has a value beyond the limit"));
         }
         plan.events = events;
         Ok(plan)

@@ -234,7 +234,7 @@ impl Profile {
 
     /// Lines of figures, each with a name.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
-        use crate::output::{bytes, thousands};
+        use hedgerow_bench::format::{bytes, thousands};
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let lens = |lens: &Histogram| {
             format!(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
+use hedgerow_bench::format::{bytes, table, thousands};
 use serde_json::{Map, Value, json};
 
 use super::Bench;
@@ -11,7 +12,7 @@ use super::plan::{Choice, Plan};
 use super::run::{Measured, Settings, run};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
-use crate::output::{Output, bytes, spinner, table, thousands};
+use crate::output::{Output, spinner};
 
 /// Which engines to replay on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

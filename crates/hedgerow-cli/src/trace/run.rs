@@ -17,8 +17,8 @@ use hedgerow::{
 use hedgerow_bench::{Histogram, Rng, Usage, ValueSize, Values};
 
 use super::plan::{Plan, ops_of};
-use crate::failure::{Failure, Result};
-use crate::interrupt;
+use hedgerow_bench::stop;
+use hedgerow_bench::{Error, Result};
 
 /// Values are cut from a pool of at least this length.
 const POOL_BYTES: usize = 1 << 20;
@@ -111,7 +111,7 @@ pub fn run(plan: &Plan, engine: EngineKind, dir: &Path, settings: &Settings) -> 
     let replayer = Replayer::new(plan, engine, &db)?;
     let measured = replayer.measure(plan, engine, &db, settings);
     db.close()?;
-    measured.map_err(|failure| failure.context(format!("replaying on {engine}")))
+    measured.map_err(|error| error.during(format!("replaying on {engine}")))
 }
 
 struct Replayer {
@@ -132,8 +132,7 @@ impl Replayer {
             keyspaces.insert(*id, db.keyspace(&name, engine)?);
         }
         let len = (POOL_BYTES + plan.value_len_max as usize).min(MAX_VALUE_LEN_BYTES);
-        let values = Values::new(ValueSize::fixed(len), COMPRESSED_FRACTION, 1)
-            .map_err(|error| Failure::error(error.to_string()))?;
+        let values = Values::new(ValueSize::fixed(len), COMPRESSED_FRACTION, 1)?;
         let mut pool = Vec::new();
         values.write(b"", &mut Rng::new(1), &mut pool);
         Ok(Self { keyspaces, pool })
@@ -142,7 +141,7 @@ impl Replayer {
     fn keyspace(&self, id: u32) -> Result<&Keyspace> {
         self.keyspaces
             .get(&id)
-            .ok_or_else(|| Failure::error(format!("keyspace #{id} is not in the trace")))
+            .ok_or_else(|| Error::failed(format!("keyspace #{id} is not in the trace")))
     }
 
     /// The value number `n`, of `len` bytes.
@@ -217,7 +216,7 @@ impl Replayer {
             order.swap(at, rng.below(at as u64 + 1) as usize);
         }
         for (part, chunk) in order.chunks(LOAD_BATCH).enumerate() {
-            interrupt::check()?;
+            stop::check()?;
             let mut batch = db.batch();
             for (at, (id, key, len)) in chunk.iter().enumerate() {
                 let n = (part * LOAD_BATCH + at) as u64;
@@ -245,7 +244,7 @@ impl Replayer {
         let mut last = began;
         for (at, event) in plan.events.iter().enumerate().take(limit) {
             if at % 1024 == 0 {
-                interrupt::check()?;
+                stop::check()?;
                 if settings.limit.is_some_and(|limit| began.elapsed() >= limit) {
                     measured.cut = true;
                     break;
@@ -376,7 +375,7 @@ impl Replayer {
                 db.sync()?;
                 "sync"
             }
-            other => return Err(Failure::error(format!("cannot replay {other:?}"))),
+            other => return Err(Error::failed(format!("cannot replay {other:?}"))),
         })
     }
 
