@@ -7,9 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hedgerow::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
+
 use crate::error::{Error, Result};
 use crate::rng::{Rng, mix64};
-use hedgerow::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
 
 /// Random bytes that values are cut from, like db_bench's generator.
 const POOL_BYTES: usize = 1 << 20;

@@ -43,6 +43,7 @@
 #![deny(unsafe_code)]
 
 pub mod cities;
+pub mod compare;
 mod data;
 mod dataset;
 mod distribution;
@@ -52,10 +53,14 @@ mod histogram;
 mod machine;
 mod outcome;
 mod permutation;
+pub mod replay;
+pub mod report;
 mod rng;
 mod runner;
 pub mod stop;
+pub mod suite;
 mod targets;
+pub mod verdict;
 mod workload;
 
 pub use data::{KeyShape, Keys, ValueSize, Values, is_value_of};

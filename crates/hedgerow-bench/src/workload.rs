@@ -8,10 +8,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hedgerow::Durability;
+
 use crate::data::{KeyShape, Keys, ValueSize};
 use crate::distribution::Distribution;
 use crate::error::{Error, Result};
-use hedgerow::Durability;
 
 /// One kind of operation. Latencies are kept per kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,24 +5,20 @@
 //! errors and progress go to standard error. Exit codes are in [`failure::Exit`]. docs/cli.md
 //! describes every subcommand.
 
-mod bench;
 mod bytes;
 mod commands;
-mod compare;
 mod failure;
 mod interrupt;
 mod output;
 mod records;
 mod scratch;
 mod store;
-mod trace;
-mod verdict;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{dump, inspect, load, maintain, point, scan};
+use commands::{advise, bench, compare, dump, inspect, load, maintain, point, replay, scan};
 use failure::{Failure, Result};
 use output::Output;
 
@@ -53,8 +49,8 @@ enum Command {
     Verify(maintain::Verify),
     Compact(maintain::Compact),
     Compare(compare::Compare),
-    Replay(trace::Replay),
-    Advise(trace::Advise),
+    Replay(replay::Replay),
+    Advise(advise::Advise),
     Bench(Box<bench::Bench>),
 }
 

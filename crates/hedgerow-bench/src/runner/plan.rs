@@ -5,6 +5,8 @@ use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hedgerow::Durability;
+
 use super::worker::Worker;
 use crate::data::{Keys, Values};
 use crate::dataset::{DataSet, Presence};
@@ -16,7 +18,6 @@ use crate::outcome::Interval;
 use crate::permutation::Permutation;
 use crate::targets::Target;
 use crate::workload::{Nexts, OpKind, Order, Workload};
-use hedgerow::Durability;
 
 /// How often a full scan is repeated: one alone is over too soon to be measured.
 pub(super) const SCAN_PASSES: u64 = 3;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use hedgerow::{Batch, Durability, Kv};
 
 use super::data::{Data, Record, SHORT_SCAN, Version};
-use hedgerow_bench::stop;
-use hedgerow_bench::{Error, Result};
+use crate::error::{Error, Result};
+use crate::stop;
 
 /// Operations between two looks at the interrupt flag.
 const CHECK_EVERY: usize = 1024;

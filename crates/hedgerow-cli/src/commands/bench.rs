@@ -1,28 +1,8 @@
 //! `bench`: the workloads of db_bench and YCSB and the trade-offs of the textbooks, on either engine
 //! or both, with tables, JSON, CSV and a page to read.
 //!
-//! ```text
-//! arguments ──▶ Plan ──▶ rounds ──▶ Results ──▶ text, JSON, CSV, page
-//!                          │  ▲
-//!                          ▼  │ lines of JSON
-//!                    a child for each round and engine
-//! ```
-//!
-//! Where [`compare`](crate::compare) is the short form on real data, this is the whole comparison on
-//! made data. [`plan`] says what to run, [`rounds`] starts this program again as a [`child`] for each
-//! round and engine in turn, [`trial`] has the runs that are no workload of the library,
-//! [`results`] has medians and verdicts, [`text`] and [`page`] show them.
-
-mod baseline;
-mod child;
-mod control_group;
-mod page;
-mod plan;
-mod results;
-mod rounds;
-mod space;
-mod text;
-mod trial;
+//! The suite itself is [`hedgerow_bench::suite`]; here are its arguments, the processes that measure,
+//! which are this program again, and the files that results go to.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -33,6 +13,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
 use hedgerow_bench::format::{bytes, counted, thousands};
+use hedgerow_bench::report::{html, text};
+use hedgerow_bench::suite::baseline::Baseline;
+use hedgerow_bench::suite::cgroup::Group;
+use hedgerow_bench::suite::child;
+use hedgerow_bench::suite::plan::{Plan, Preset, Wishes};
+use hedgerow_bench::suite::results::{Results, Setting};
+use hedgerow_bench::suite::rounds::{self, Progress, Setup, Task};
 use hedgerow_bench::{Distribution, KeyShape, Machine, TargetOptions, ValueSize};
 use tempfile::NamedTempFile;
 
@@ -41,11 +28,6 @@ use crate::interrupt;
 use crate::output::{JSON_TO_STDOUT, Output, step_progress};
 use crate::scratch;
 use crate::store::DurabilityArg;
-use baseline::Baseline;
-use control_group::Group;
-use plan::{Plan, Preset, Wishes};
-use results::{Results, Setting};
-use rounds::{Progress, Setup, Task};
 
 /// Compare the engines in benchmarks
 ///
@@ -478,7 +460,7 @@ impl Files {
             file.finish(&csv)?;
         }
         if let Some(file) = self.report {
-            file.finish(page::render(results).as_bytes())?;
+            file.finish(html::render(results).as_bytes())?;
         }
         Ok(())
     }

@@ -11,11 +11,11 @@ use std::path::Path;
 
 use hedgerow::Value;
 use hedgerow::trace::{Change, Event, Key, Lookup, Op, TraceKeyspace};
-use hedgerow_bench::Rng;
 
 use super::shortcomings;
-use hedgerow_bench::stop;
-use hedgerow_bench::{Error, Result};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+use crate::stop;
 
 /// Made-up records at most, in all: a trace may tell of scans over more than fits here.
 const MADE_UP_MAX: u64 = 2_000_000;

@@ -8,9 +8,9 @@ use hedgerow::EngineKind;
 use serde_json::{Value, json};
 
 use super::results::Results;
+use crate::error::{Error, Result};
+use crate::format::table;
 use crate::verdict::{median, times};
-use hedgerow_bench::format::table;
-use hedgerow_bench::{Error, Result};
 
 /// The medians of an earlier run.
 #[derive(Debug, Clone)]

@@ -8,14 +8,15 @@ use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
 use hedgerow::trace::{Change, Event, Op};
 use hedgerow_bench::format::{bytes, table, thousands};
+use hedgerow_bench::replay::decide::{Advice, Certainty, Criterion, Goal, Rounds, decide};
+use hedgerow_bench::replay::plan::{Choice, Plan};
+use hedgerow_bench::replay::profile::Profile;
+use hedgerow_bench::replay::run::{Measured, Settings, run};
+use hedgerow_bench::replay::{open, shortcomings};
 use hedgerow_bench::stop;
 use serde_json::{Map, Value, json};
 
-use super::decide::{Advice, Certainty, Criterion, Goal, Rounds, decide};
-use super::plan::{Choice, Plan};
-use super::profile::Profile;
-use super::run::{Measured, Settings, run};
-use super::{Bench, open, shortcomings};
+use super::trace_args::{Bench, MAX_PRELOAD};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::{Output, spinner};
@@ -52,7 +53,7 @@ pub struct Advise {
     rounds: u32,
     /// Load made-up records too, until every keyspace begins with this many
     #[arg(long, value_name = "N",
-        value_parser = clap::value_parser!(u64).range(..=super::MAX_PRELOAD))]
+        value_parser = clap::value_parser!(u64).range(..=MAX_PRELOAD))]
     records_preload: Option<u64>,
     #[command(flatten)]
     bench: Bench,

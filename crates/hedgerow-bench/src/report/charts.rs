@@ -3,7 +3,7 @@
 use hedgerow::EngineKind;
 
 use super::svg::{Axis, Chart, Line, diverging_bar, escape, triangles};
-use crate::bench::results::{Contest, Cost, Results, Row};
+use crate::suite::results::{Contest, Cost, Results, Row};
 use crate::verdict::{median, times};
 
 /// Points of a line of throughput: more than a chart has room for are averaged.

@@ -6,15 +6,21 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hedgerow::{Db, EngineKind, Keyspace, Kv, KvRead};
-use hedgerow_bench::{
-    DataSet, HedgerowTarget, Histogram, Params, Permutation, Rng, TargetOptions, Usage, ValueSize,
-    Workload, run as run_workload,
-};
 
+use super::disk_space;
 use super::plan::records_for;
-use super::space;
+use crate::data::ValueSize;
+use crate::dataset::DataSet;
+use crate::error::{Error, Result};
+use crate::histogram::Histogram;
+use crate::machine::Usage;
+use crate::permutation::Permutation;
+use crate::rng::Rng;
+use crate::runner::run as run_workload;
+use crate::targets::TargetOptions;
+use crate::targets::hedgerow::HedgerowTarget;
 use crate::verdict::Unit;
-use hedgerow_bench::{Error, Result};
+use crate::workload::{Params, Workload};
 
 /// A trade-off run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -316,7 +322,7 @@ impl Run<'_> {
         let mut key = data.keys().buffer();
         // Of hashed keys the numbers are no range, but the first byte is spread evenly.
         let (mut first, mut last) = (Vec::new(), Vec::new());
-        if self.params.key_shape == hedgerow_bench::KeyShape::Hashed {
+        if self.params.key_shape == crate::data::KeyShape::Hashed {
             last = vec![230];
         } else {
             data.keys().write(0, &mut key);
@@ -422,7 +428,7 @@ impl Run<'_> {
         store.db().compact()?;
         store.db().wait_idle()?;
         drop(store);
-        space::evict(self.dir)?;
+        disk_space::evict(self.dir)?;
 
         let order = Permutation::new(self.params.records, self.params.seed);
         let mut key = data.keys().buffer();
@@ -518,7 +524,7 @@ impl Run<'_> {
         let store = self.open("values")?;
         let mut data = DataSet::new(&self.params)?;
         let mut run = |name: &str| {
-            space::settle_disk(&store.dir);
+            disk_space::settle_disk(&store.dir);
             run_workload(&store.target, &store.dir, &workload(name)?, &mut data)
         };
         let fill = run("fillrandom")?;
@@ -564,7 +570,7 @@ impl Run<'_> {
         // In order: the random fill of a store larger than memory has no end; see `overwrite`.
         let mut data = DataSet::new(&self.params)?;
         let mut run = |name: &str| {
-            space::settle_disk(&store.dir);
+            disk_space::settle_disk(&store.dir);
             run_workload(&store.target, &store.dir, &workload(name)?, &mut data)
         };
         let fill = run("fillseq")?;
@@ -634,7 +640,7 @@ fn milliseconds(began: Instant) -> f64 {
 
 /// Reads a key that must be there, with the right value.
 fn read(store: &Store, key: &[u8]) -> Result<()> {
-    let right = |value: &[u8]| hedgerow_bench::is_value_of(key, value);
+    let right = |value: &[u8]| crate::data::is_value_of(key, value);
     match store.keyspace.get_with(key, right)? {
         Some(true) => Ok(()),
         _ => Err(Error::wrong(format!(

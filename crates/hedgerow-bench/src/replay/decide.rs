@@ -93,9 +93,9 @@ impl Criterion {
     /// A figure with its unit.
     pub fn show(self, figure: f64) -> String {
         match self {
-            Self::Throughput => hedgerow_bench::format::thousands(figure as u64),
+            Self::Throughput => crate::format::thousands(figure as u64),
             Self::Latency | Self::Cpu => format!("{figure:.1}"),
-            Self::Space | Self::Wear | Self::Memory => hedgerow_bench::format::bytes(figure as u64),
+            Self::Space | Self::Wear | Self::Memory => crate::format::bytes(figure as u64),
         }
     }
 

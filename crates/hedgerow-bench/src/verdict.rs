@@ -2,7 +2,7 @@
 
 use hedgerow::EngineKind;
 
-use hedgerow_bench::format::bytes;
+use crate::format::bytes;
 
 /// Two medians closer than this are called even: rounds differ by as much.
 const EVEN_WITHIN: f64 = 1.05;

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use hedgerow_bench::Rng;
-
-use hedgerow_bench::{Error, Result};
+use crate::error::{Error, Result};
+use crate::rng::Rng;
 
 /// Records in a short scan.
 pub const SHORT_SCAN: usize = 10;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use hedgerow::EngineKind;
-use hedgerow_bench::Machine;
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Work};
+use crate::machine::Machine;
 use crate::verdict::{self, Unit, Verdict, judge, median};
 
 /// What one step gave in one round on one engine: the object that the child printed.
@@ -118,7 +118,7 @@ impl Cost {
             Self::Micros if figure >= 9995.0 => format!("{:.0} ms", figure / 1e3),
             Self::Micros if figure >= 999.5 => format!("{:.1} ms", figure / 1e3),
             Self::Micros => format!("{} us", short(figure)),
-            Self::Bytes => hedgerow_bench::format::bytes(figure as u64),
+            Self::Bytes => crate::format::bytes(figure as u64),
             Self::Plain => short(figure),
         }
     }
@@ -623,7 +623,7 @@ mod tests {
         let csv = String::from_utf8(results.to_csv().unwrap()).unwrap();
         let line = "readrandom,btree,2,read_amplification,5\n";
         assert!(csv.contains(line), "{csv}");
-        let text = crate::bench::text::costs(&results);
+        let text = crate::report::text::costs(&results);
         assert!(text.contains("read amp") && text.contains("4.38"), "{text}");
     }
 

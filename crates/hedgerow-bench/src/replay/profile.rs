@@ -6,8 +6,9 @@ use std::hash::{Hash, Hasher};
 
 use hedgerow::Durability;
 use hedgerow::trace::{Change, Event, Key, Op};
-use hedgerow_bench::Histogram;
 use serde_json::{Value, json};
+
+use crate::histogram::Histogram;
 
 /// Collects figures, event by event.
 #[derive(Debug, Default)]
@@ -234,7 +235,7 @@ impl Profile {
 
     /// Lines of figures, each with a name.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
-        use hedgerow_bench::format::{bytes, thousands};
+        use crate::format::{bytes, thousands};
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let lens = |lens: &Histogram| {
             format!(

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use hedgerow_bench::{
-    Distribution, KeyShape, Machine, OpKind, Params, TargetOptions, ValueSize, Workload,
-};
-
-use super::trial::Trial;
-use super::{control_group, space};
-use hedgerow_bench::format::bytes;
-use hedgerow_bench::{Error, Result};
+use super::scenarios::Trial;
+use super::{cgroup, disk_space};
+use crate::data::{KeyShape, ValueSize};
+use crate::distribution::Distribution;
+use crate::error::{Error, Result};
+use crate::format::bytes;
+use crate::machine::Machine;
+use crate::targets::TargetOptions;
+use crate::workload::{OpKind, Params, Workload};
 
 /// A size of the whole comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +211,7 @@ impl Plan {
 
     /// Refuses what the disk under `dir` cannot hold.
     pub fn check_space(&self, dir: &Path) -> Result<()> {
-        let Some(free) = space::free_bytes(dir) else {
+        let Some(free) = disk_space::free_bytes(dir) else {
             return Ok(());
         };
         let needed = self.peak_bytes();
@@ -273,7 +274,7 @@ fn check_memory(target: &TargetOptions, limit_bytes: u64) -> Result<()> {
 /// The memory that this process may use.
 fn memory_here() -> u64 {
     let memory = Machine::this().memory_bytes.max(1 << 30);
-    control_group::limit_bytes().map_or(memory, |limit| limit.min(memory))
+    cgroup::limit_bytes().map_or(memory, |limit| limit.min(memory))
 }
 
 /// How many records of `params` make `ratio` bytes of data for each byte of memory.
@@ -326,7 +327,7 @@ fn redrawn(workload: Workload, request: &str, distribution: Distribution) -> Res
         workload.distribution(),
         Some(Distribution::Uniform | Distribution::Scrambled)
     );
-    let whole_scan = workload.nexts == hedgerow_bench::Nexts::All;
+    let whole_scan = workload.nexts == crate::workload::Nexts::All;
     if !draws_freely || whole_scan || workload.batch > 1 || request.contains(':') {
         return Ok(workload);
     }
@@ -518,7 +519,7 @@ mod tests {
             ..Wishes::default()
         };
         let plan = Plan::new(Preset::Quick, &wishes, TargetOptions::default()).unwrap();
-        if space::free_bytes(&std::env::temp_dir()).is_some() {
+        if disk_space::free_bytes(&std::env::temp_dir()).is_some() {
             let error = plan.check_space(&std::env::temp_dir()).unwrap_err();
             assert!(matches!(error, Error::Usage(_)), "{error}");
             assert!(error.to_string().contains("free"), "{error}");

@@ -14,11 +14,15 @@ use hedgerow::trace::{Change, Event, Key, Op};
 use hedgerow::{
     Db, Durability, EngineKind, Keyspace, Kv, KvRead, MAX_VALUE_LEN_BYTES, Options, Value,
 };
-use hedgerow_bench::{Histogram, Rng, Usage, ValueSize, Values};
+use serde_json::{Map, Value as Json, json};
 
 use super::plan::{Plan, ops_of};
-use hedgerow_bench::stop;
-use hedgerow_bench::{Error, Result};
+use crate::data::{ValueSize, Values};
+use crate::error::{Error, Result};
+use crate::histogram::Histogram;
+use crate::machine::Usage;
+use crate::rng::Rng;
+use crate::stop;
 
 /// Values are cut from a pool of at least this length.
 const POOL_BYTES: usize = 1 << 20;
@@ -98,6 +102,39 @@ impl Measured {
             log * histogram.count() as f64
         });
         (logs.sum::<f64>() / count.max(1) as f64).exp()
+    }
+
+    /// The figures for programs.
+    pub fn to_json(&self) -> Json {
+        let latencies: Map<String, Json> = self
+            .latencies
+            .iter()
+            .map(|(kind, histogram)| {
+                let figures = json!({
+                    "count": histogram.count(),
+                    "p50_ns": histogram.percentile(50.0),
+                    "p99_ns": histogram.percentile(99.0),
+                    "p999_ns": histogram.percentile(99.9),
+                    "max_ns": histogram.max(),
+                });
+                ((*kind).to_owned(), figures)
+            })
+            .collect();
+        json!({
+            "ops": self.ops,
+            "ops_per_s": self.rate(),
+            "ops_per_s_until_idle": self.settled_rate(),
+            "cpu_s": self.cpu.map(|cpu| cpu.as_secs_f64()),
+            "memory_bytes": self.memory_bytes,
+            "user_bytes": self.user_bytes,
+            "bytes_written": self.written_bytes,
+            "write_amplification": self.write_amplification(),
+            "disk_bytes": self.disk_bytes,
+            "live_bytes": self.live_bytes,
+            "space_amplification": self.space_amplification(),
+            "stalled_ms": self.stalled_ms,
+            "latencies": latencies,
+        })
     }
 }
 

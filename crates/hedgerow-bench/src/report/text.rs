@@ -2,8 +2,8 @@
 
 use hedgerow::EngineKind;
 
-use super::results::{COSTS, Results};
-use hedgerow_bench::format::table;
+use crate::format::table;
+use crate::suite::results::{COSTS, Results};
 
 /// Which engine is better at what: one line for each workload and each figure of a trade-off run.
 pub fn verdicts(results: &Results) -> String {

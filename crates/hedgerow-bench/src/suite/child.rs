@@ -8,15 +8,17 @@ use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use hedgerow::{Durability, EngineKind};
-use hedgerow_bench::{
-    DataSet, HedgerowTarget, Target as _, TargetOptions, Workload, run as run_workload,
-};
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Step, Work};
-use super::{control_group, space};
-use hedgerow_bench::with_causes;
-use hedgerow_bench::{Error, Result};
+use super::{cgroup, disk_space};
+use crate::dataset::DataSet;
+use crate::error::with_causes;
+use crate::error::{Error, Result};
+use crate::runner::run as run_workload;
+use crate::targets::hedgerow::HedgerowTarget;
+use crate::targets::{Target as _, TargetOptions};
+use crate::workload::Workload;
 
 /// Runs the steps of `plan` on `engine` in `dir`, an empty directory, as a member of the control
 /// group `group`, and writes the results to `out`, a line of JSON each.
@@ -41,7 +43,7 @@ pub fn run(
         dir,
         loaded: None,
     };
-    let joined = group.map_or(Ok(()), control_group::join);
+    let joined = group.map_or(Ok(()), cgroup::join);
     joined.and_then(|()| suite.run(out)).or_else(|error| {
         say(
             out,
@@ -131,7 +133,7 @@ impl Suite<'_> {
             Some(loaded) => self.with_durability(loaded, &options)?,
             None => self.create(dir, workload, &options)?,
         };
-        space::settle_disk(self.dir);
+        disk_space::settle_disk(self.dir);
         let before = loaded.target.db().stats();
         let outcome = run_workload(&loaded.target, &loaded.dir, workload, &mut loaded.data)?;
         let after = loaded.target.db().stats();

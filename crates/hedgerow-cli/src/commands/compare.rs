@@ -1,23 +1,15 @@
 //! `compare`: the same real data and the same work on both engines, every answer checked.
 //!
-//! Each engine gets a store of its own, though one store could hold both: then the log, its syncs,
-//! the cache and the background threads are that engine's alone, and bytes written, reopening and
-//! memory can be told apart. It is also what somebody who picks one engine would run. Rounds
-//! alternate between the engines, each in a fresh store, so that whatever else the machine does
-//! hits both; the table has medians.
-//!
-//! [`data`] prepares records and draws, [`workload`] does the work on any `Kv`, [`measure`] makes
-//! a round of it, [`report`] renders.
-
-mod data;
-mod measure;
-mod report;
-mod workload;
+//! The comparison itself is [`hedgerow_bench::compare`].
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hedgerow::EngineKind;
+use hedgerow_bench::cities;
+use hedgerow_bench::compare::data::{Data, Record};
+use hedgerow_bench::compare::measure::{self, Round};
+use hedgerow_bench::compare::report::Report;
 use hedgerow_bench::format::{bytes, counted};
 use serde_json::json;
 
@@ -27,10 +19,6 @@ use crate::output::{Output, byte_progress, step_progress};
 use crate::records::{self, Shape};
 use crate::scratch;
 use crate::store::DurabilityArg;
-use data::{Data, Record};
-use hedgerow_bench::cities;
-use measure::Round;
-use report::Report;
 
 /// Compare both engines on real data
 ///

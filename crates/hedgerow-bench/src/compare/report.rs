@@ -4,8 +4,8 @@ use hedgerow::EngineKind;
 use serde_json::{Value, json};
 
 use super::measure::{MEASURES, Samples};
+use crate::format::table;
 use crate::verdict::{judge, median};
-use hedgerow_bench::format::table;
 
 /// The figures of a comparison.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hedgerow_bench::format::bytes;
-use hedgerow_bench::{Error, Result};
+use crate::error::{Error, Result};
+use crate::format::bytes;
 
 /// Which version of control groups, and so the names of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

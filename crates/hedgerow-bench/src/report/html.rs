@@ -3,16 +3,13 @@
 //! It answers in the order that a reader asks: which engine is better at what and by how much, how
 //! steady that is over time and for the slowest operations, what it costs, and how it was measured.
 
-mod charts;
-mod svg;
-
 use hedgerow::EngineKind;
 
-use super::results::{COSTS, Contest, Results, Row};
-use super::text;
+use super::charts::name;
+use super::svg::escape;
+use super::{charts, text};
+use crate::suite::results::{COSTS, Contest, Results, Row};
 use crate::verdict::times;
-use charts::name;
-use svg::escape;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -207,7 +204,7 @@ fn amplification_section(results: &Results) -> String {
     {
         rows += &format!("<tr><td>{label}: {what}</td>");
         for amplification in &amplifications {
-            let figure = super::results::Cost::Plain.show(amplification.figures[at]);
+            let figure = crate::suite::results::Cost::Plain.show(amplification.figures[at]);
             rows += &format!("<td>{}</td>", escape(&figure));
         }
         rows += "</tr>\n";
@@ -215,7 +212,7 @@ fn amplification_section(results: &Results) -> String {
     if amplifications.iter().any(|each| each.touched.is_some()) {
         rows += "<tr><td>blocks or pages touched per lookup</td>";
         for amplification in &amplifications {
-            let figure = super::results::Cost::Plain.show(amplification.touched);
+            let figure = crate::suite::results::Cost::Plain.show(amplification.touched);
             rows += &format!("<td>{}</td>", escape(&figure));
         }
         rows += "</tr>\n";
@@ -365,7 +362,7 @@ fn date(unix_time_s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::results::testing;
+    use crate::suite::results::testing;
 
     #[test]
     fn every_workload_appears() {

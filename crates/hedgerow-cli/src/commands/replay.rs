@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
 use hedgerow_bench::format::{bytes, table, thousands};
+use hedgerow_bench::replay::plan::{Choice, Plan};
+use hedgerow_bench::replay::run::{Measured, Settings, run};
 use serde_json::{Map, Value, json};
 
-use super::Bench;
-use super::plan::{Choice, Plan};
-use super::run::{Measured, Settings, run};
+use super::trace_args::{Bench, MAX_PRELOAD};
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::{Output, spinner};
@@ -49,7 +49,7 @@ pub struct Replay {
     ops: Option<u64>,
     /// Load made-up records too, until every keyspace begins with this many
     #[arg(long, value_name = "N",
-        value_parser = clap::value_parser!(u64).range(..=super::MAX_PRELOAD))]
+        value_parser = clap::value_parser!(u64).range(..=MAX_PRELOAD))]
     records_preload: Option<u64>,
     #[command(flatten)]
     bench: Bench,
@@ -178,39 +178,4 @@ fn latency_rows(all: &[Measured]) -> Vec<Vec<String>> {
         }
     }
     rows
-}
-
-impl Measured {
-    /// The figures for programs.
-    pub fn to_json(&self) -> Value {
-        let latencies: Map<String, Value> = self
-            .latencies
-            .iter()
-            .map(|(kind, histogram)| {
-                let figures = json!({
-                    "count": histogram.count(),
-                    "p50_ns": histogram.percentile(50.0),
-                    "p99_ns": histogram.percentile(99.0),
-                    "p999_ns": histogram.percentile(99.9),
-                    "max_ns": histogram.max(),
-                });
-                ((*kind).to_owned(), figures)
-            })
-            .collect();
-        json!({
-            "ops": self.ops,
-            "ops_per_s": self.rate(),
-            "ops_per_s_until_idle": self.settled_rate(),
-            "cpu_s": self.cpu.map(|cpu| cpu.as_secs_f64()),
-            "memory_bytes": self.memory_bytes,
-            "user_bytes": self.user_bytes,
-            "bytes_written": self.written_bytes,
-            "write_amplification": self.write_amplification(),
-            "disk_bytes": self.disk_bytes,
-            "live_bytes": self.live_bytes,
-            "space_amplification": self.space_amplification(),
-            "stalled_ms": self.stalled_ms,
-            "latencies": latencies,
-        })
-    }
 }

@@ -13,8 +13,8 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 
 use super::data::{Data, Version};
 use super::workload::Workload;
+use crate::error::{Error, Result};
 use crate::verdict::Unit;
-use hedgerow_bench::{Error, Result};
 
 /// Name of the keyspace that is measured.
 const KEYSPACE: &str = "compare";

@@ -9,11 +9,11 @@ use std::time::Duration;
 use hedgerow::EngineKind;
 use serde_json::Value;
 
-use super::control_group::Group;
+use super::cgroup::Group;
 use super::plan::Plan;
 use super::results::{Results, Sample};
-use hedgerow_bench::stop;
-use hedgerow_bench::{Error, Result};
+use crate::error::{Error, Result};
+use crate::stop;
 
 /// How often a signal is looked for while a child works.
 const POLL: Duration = Duration::from_millis(100);
