@@ -557,7 +557,17 @@ impl Params {
 
     /// Bytes of keys and values of the records.
     pub fn live_bytes(&self) -> u64 {
-        (self.records as f64 * (self.key_len_bytes as f64 + self.values.mean_bytes())) as u64
+        (self.records as f64 * self.record_bytes()) as u64
+    }
+
+    /// How many records of this size have `bytes` bytes of keys and values; at least one.
+    pub fn records_in(&self, bytes: f64) -> u64 {
+        ((bytes / self.record_bytes().max(1.0)) as u64).max(1)
+    }
+
+    /// Bytes of a key and a value, on average.
+    fn record_bytes(&self) -> f64 {
+        self.key_len_bytes as f64 + self.values.mean_bytes()
     }
 }
 
@@ -713,6 +723,8 @@ mod tests {
         assert_eq!(params.ops_of(&parse("readrandom")), 50);
         assert_eq!(params.ops_of(&parse("fill100K")), 1);
         assert_eq!(params.live_bytes(), 232_000_000);
+        assert_eq!(params.records_in(232_000_000.0), 2_000_000);
+        assert_eq!(params.records_in(0.0), 1);
     }
 
     #[test]

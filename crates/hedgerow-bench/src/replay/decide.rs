@@ -59,11 +59,17 @@ impl Goal {
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Criterion {
+    /// Operations a second, until the store is idle.
     Throughput,
+    /// Median and 99th percentile of the latency, in microseconds.
     Latency,
+    /// Bytes on disk.
     Space,
+    /// Bytes written to files.
     Wear,
+    /// CPU microseconds an operation.
     Cpu,
+    /// Bytes of buffers and cache.
     Memory,
 }
 
@@ -119,28 +125,36 @@ pub enum Certainty {
 /// A criterion with its outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
+    /// What is compared.
     pub criterion: Criterion,
-    /// Medians.
+    /// The median of the LSM tree.
     pub lsm: f64,
+    /// The median of the B-tree.
     pub btree: f64,
     /// How many times better the LSM tree is; below 1 the B-tree is better.
     pub lsm_advantage: f64,
+    /// The weight that the goal gives it.
     pub weight: f64,
 }
 
 /// The advice for one keyspace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advice {
+    /// What matters most.
     pub goal: Goal,
+    /// The engine that fits better.
     pub engine: EngineKind,
     /// How many times better it is by the goal's weights; at least 1.
     pub score: f64,
+    /// How sure that is.
     pub certainty: Certainty,
+    /// Every criterion.
     pub verdicts: Vec<Verdict>,
     /// Goals, with who wins by how much.
     pub by_goal: Vec<(Goal, EngineKind, f64)>,
-    /// What speaks for the engine, and what against it; the weightiest first.
+    /// What speaks for the engine, the weightiest first.
     pub reasons: Vec<String>,
+    /// What speaks against it, the weightiest first.
     pub against: Vec<String>,
 }
 

@@ -13,17 +13,24 @@ use crate::histogram::Histogram;
 /// Collects figures, event by event.
 #[derive(Debug, Default)]
 pub struct Profile {
-    /// Operations: lookups, changes and scans.
+    /// Lookups.
     pub gets: u64,
+    /// Lookups that found something.
     pub get_hits: u64,
+    /// Puts.
     pub puts: u64,
+    /// Deletes of one key.
     pub deletes: u64,
+    /// Range deletes.
     pub range_deletes: u64,
+    /// Scans.
     pub scans: u64,
+    /// Entries that scans took.
     pub scan_entries: u64,
     reverse_entries: u64,
-    /// Commits, and those with durability `Sync`; changes in batches.
+    /// Commits.
     pub commits: u64,
+    /// Commits with durability `Sync`.
     pub sync_commits: u64,
     batched_changes: u64,
     /// Puts of a key that an earlier event of the trace wrote or found.
@@ -31,8 +38,11 @@ pub struct Profile {
     /// Puts of a key greater than that of the put before.
     ascending_puts: u64,
     last_put: Option<Key>,
+    /// Lengths of the keys named, in bytes.
     pub key_len: Histogram,
+    /// Lengths of the values read and written, in bytes.
     pub value_len: Histogram,
+    /// Entries of each scan.
     pub scan_len: Histogram,
     keys: HashMap<u64, Touched>,
     first_us: Option<u64>,
@@ -51,8 +61,11 @@ struct Touched {
 /// The mix of operations, as shares of all.
 #[derive(Debug, Clone, Copy)]
 pub struct Mix {
+    /// Lookups.
     pub reads: f64,
+    /// Puts, deletes and range deletes.
     pub writes: f64,
+    /// Scans.
     pub scans: f64,
 }
 
@@ -336,7 +349,7 @@ impl Profile {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use hedgerow::trace::Lookup;
 

@@ -36,7 +36,9 @@ const LOAD_BATCH: usize = 1000;
 pub struct Settings {
     /// Wait for the recorded time of each event; otherwise go as fast as possible.
     pub recorded_speed: bool,
+    /// Budget of the cache of blocks and pages, in bytes.
     pub cache_bytes: u64,
+    /// Budget of memtables and dirty pages, in bytes.
     pub write_buffer_bytes: u64,
     /// Stop after this time.
     pub limit: Option<Duration>,
@@ -47,27 +49,33 @@ pub struct Settings {
 /// What a replay cost.
 #[derive(Debug)]
 pub struct Measured {
+    /// The engine.
     pub engine: EngineKind,
-    /// Operations done, and the events they came in.
+    /// Operations done.
     pub ops: u64,
+    /// The events they came in.
     pub events: usize,
     /// True if a limit of time came before the end.
     pub cut: bool,
-    /// Until the last operation, and until all background work was done.
+    /// Time until the last operation.
     pub busy: Duration,
+    /// Time until all background work was done.
     pub settled: Duration,
     /// Latencies in nanoseconds per kind of operation.
     pub latencies: BTreeMap<&'static str, Histogram>,
-    /// Bytes of keys and values that the operations wrote, and bytes written to files for them.
+    /// Bytes of keys and values that the operations wrote.
     pub user_bytes: u64,
+    /// Bytes written to files for them.
     pub written_bytes: u64,
-    /// Bytes of the keyspaces' files, and of the keys and values in them.
+    /// Bytes of the keyspaces' files.
     pub disk_bytes: u64,
+    /// Bytes of the keys and values in them.
     pub live_bytes: u64,
+    /// CPU time, until all background work was done.
     pub cpu: Option<Duration>,
     /// Buffers, cache and pinned indexes after the last operation.
     pub memory_bytes: u64,
-    /// How long writers were slowed or stopped.
+    /// How long writers were slowed or stopped, in milliseconds.
     pub stalled_ms: u64,
 }
 

@@ -62,3 +62,15 @@ pub fn score(results: &Results) -> String {
         won(None),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::results::testing;
+
+    #[test]
+    fn blocks_touched_are_among_the_costs() {
+        let text = costs(&testing::results(&["readrandom"]));
+        assert!(text.contains("read amp") && text.contains("4.38"), "{text}");
+    }
+}

@@ -120,20 +120,35 @@ impl fmt::Display for Work {
 /// What the user may set; what is absent comes from the preset.
 #[derive(Debug, Clone, Default)]
 pub struct Wishes {
+    /// The workloads and trade-off runs, in order, separated by commas.
     pub workloads: Option<String>,
+    /// Records that a fill writes.
     pub records: Option<u64>,
+    /// Operations of other workloads.
     pub ops: Option<u64>,
+    /// Rounds for each engine.
     pub rounds: Option<u32>,
+    /// Seconds after which a workload that is not a fill stops.
     pub duration_s: Option<f64>,
+    /// Operations offered each second.
     pub rate_per_s: Option<f64>,
+    /// Threads of workloads that do not name them.
     pub threads: Option<usize>,
+    /// Bytes of a key.
     pub key_size_bytes: Option<usize>,
+    /// What keys look like.
     pub key_shape: Option<KeyShape>,
+    /// Bytes of a value.
     pub value_size: Option<ValueSize>,
+    /// The fraction that values compress to.
     pub compress_fraction: Option<f64>,
+    /// How keys are drawn where the workload leaves it open.
     pub distribution: Option<Distribution>,
+    /// The latency of one operation in so many is measured.
     pub latency_every: Option<u64>,
+    /// The memory that measuring processes may use, page cache included.
     pub memory_limit_bytes: Option<u64>,
+    /// Seed of keys, orders and values.
     pub seed: Option<u64>,
 }
 
@@ -186,7 +201,7 @@ impl Plan {
         params.records = wishes.records.unwrap_or_else(|| match preset {
             Preset::Quick => 150_000,
             Preset::Standard => 2_000_000,
-            Preset::Large => records_for(&params, memory_bytes, LARGE_DATA_PER_MEMORY),
+            Preset::Large => params.records_in(memory_bytes as f64 * LARGE_DATA_PER_MEMORY),
         });
         params.check()?;
         if let Some(limit) = wishes.memory_limit_bytes {
@@ -275,13 +290,6 @@ fn check_memory(target: &TargetOptions, limit_bytes: u64) -> Result<()> {
 fn memory_here() -> u64 {
     let memory = Machine::this().memory_bytes.max(1 << 30);
     cgroup::limit_bytes().map_or(memory, |limit| limit.min(memory))
-}
-
-/// How many records of `params` make `ratio` bytes of data for each byte of memory.
-pub fn records_for(params: &Params, memory_bytes: u64, ratio: f64) -> u64 {
-    let memory = memory_bytes;
-    let each = params.key_len_bytes as f64 + params.values.mean_bytes();
-    ((memory as f64 * ratio / each.max(1.0)) as u64).max(1)
 }
 
 /// Parses the list of steps, and puts a fill before whatever needs records and would find none.

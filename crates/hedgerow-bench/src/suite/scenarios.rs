@@ -8,7 +8,6 @@ use std::time::Instant;
 use hedgerow::{Db, EngineKind, Keyspace, Kv, KvRead};
 
 use super::disk_space;
-use super::plan::records_for;
 use crate::data::ValueSize;
 use crate::dataset::DataSet;
 use crate::error::{Error, Result};
@@ -141,7 +140,9 @@ impl Trial {
                 let each = (own.key_len_bytes + bytes).max(1) as u64;
                 own.records = (total / each).max(100);
             }
-            Self::MemoryRatio(ratio) => own.records = records_for(params, memory_bytes, ratio),
+            Self::MemoryRatio(ratio) => {
+                own.records = params.records_in(memory_bytes as f64 * ratio)
+            }
             _ => {}
         }
         own

@@ -5,12 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use hedgerow::EngineKind;
-use hedgerow_bench::cities;
 use hedgerow_bench::compare::data::{Data, Record};
-use hedgerow_bench::compare::measure::{self, Round};
 use hedgerow_bench::compare::report::Report;
 use hedgerow_bench::format::{bytes, counted};
+use hedgerow_bench::{cities, compare};
 use serde_json::json;
 
 use crate::failure::{Failure, Result};
@@ -131,29 +129,13 @@ impl Compare {
     }
 
     fn measure(&self, data: &Data, home: &Path, json: bool) -> Result<Report> {
-        let engines = EngineKind::ALL;
-        let steps = u64::from(self.rounds) * engines.len() as u64 * measure::STEPS;
-        let progress = step_progress(json, steps);
-        let mut report = Report::default();
-        for round in 1..=self.rounds {
-            for engine in engines {
-                let dir = home.join(format!("{engine}-{round}"));
-                let announce = |what: &str| {
-                    progress.inc(1);
-                    progress.set_message(format!("round {round}, {engine}: {what}"));
-                };
-                Round {
-                    engine,
-                    dir: &dir,
-                    data,
-                    durability: self.durability.into(),
-                    announce: &announce,
-                }
-                .run(report.of(engine))?;
-                std::fs::remove_dir_all(&dir)
-                    .map_err(|source| Failure::io("removing", &dir, source))?;
-            }
-        }
+        let progress = step_progress(json, compare::steps(self.rounds));
+        let announce = |what: &str| {
+            progress.inc(1);
+            progress.set_message(what.to_owned());
+        };
+        let durability = self.durability.into();
+        let report = compare::run(data, self.rounds, durability, home, &announce)?;
         progress.finish_and_clear();
         Ok(report)
     }
