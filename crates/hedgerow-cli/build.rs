@@ -44,8 +44,8 @@ fn main() {
 }
 
 /// The lock file of the workspace that `package` is built in: beside the nearest manifest, upwards
-/// from it, that has a table `workspace`. The lock file of a published package is not it: a build of
-/// that package need not keep to it.
+/// from it, that has a table `workspace`. The lock file of a published package is not it: a build
+/// of that package need not keep to it.
 fn workspace_lock(package: &Path) -> Option<PathBuf> {
     let root = package.ancestors().find(|dir| {
         let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! The benchmark suite: workloads, generators, measurement.
+//! What measures hedgerow: workloads, the comparison of its engines, the replay of recorded
+//! workloads, and reports.
 //!
-//! `hedgerow bench` runs it on both engines, and the crate in `benches/peers` on other stores beside
-//! them. The method is described in `docs/benchmarks.md`.
+//! The program `hedgerow` (package hedgerow-cli) is a command line over it; `benches/peers` runs
+//! its workloads on other stores. The method is described in `docs/benchmarks.md`.
 //!
 //! ```text
 //! Workload + Params ──▶ run ──▶ Outcome ──▶ JSON, CSV, tables, reports
@@ -14,11 +15,18 @@
 //! | module | subject |
 //! | --- | --- |
 //! | `rng`, `permutation`, `distribution` | which record an operation is about |
-//! | `data`, `dataset` | keys and values, made from a record's number and checkable without a list; which of them a store holds |
+//! | `data` | keys and values, made from a record's number and checkable without a list |
+//! | `dataset` | which records a store holds |
 //! | `workload` | the named workloads, and the figures that scale them |
 //! | `targets` | what is measured |
 //! | `runner` | threads, clocks, checks |
 //! | `histogram`, `machine`, `outcome` | what came out |
+//! | [`suite`] | all workloads on both engines in rounds, each in a process of its own |
+//! | [`compare`] | both engines on real data |
+//! | [`replay`] | recorded workloads, and which engine fits them |
+//! | [`verdict`], [`report`] | which engine is better; tables, and a page with charts |
+//! | [`format`](mod@format) | numbers and tables for people |
+//! | [`stop`] | the request to stop, for runs that take long |
 //! | [`cities`] | real data: the cities of the world |
 //!
 //! A workload in memory, to see the parts together:
@@ -37,8 +45,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it lacks on purpose: it opens no store by itself and removes no files; the programs on top
-//! of it do.
+//! What it lacks on purpose: arguments, exit codes, progress bars and temporary directories are the
+//! business of the program on top of it.
 
 #![deny(unsafe_code)]
 

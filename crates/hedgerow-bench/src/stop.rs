@@ -2,7 +2,7 @@
 //!
 //! A program that measures is asked to stop by a signal, which concerns the whole process: so the
 //! request is one flag of the process, and what runs long looks at it every few milliseconds, as a
-//! rule every thousand operations. Who installs a signal handler sets it there.
+//! rule every thousand operations. The library installs no signal handler; the program does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Asks everything that runs to stop as soon as it can. Returns true if that was asked before: then
-/// the user has waited long enough. Only sets a flag, so it may be called in a signal handler.
+/// the user has no patience left. Only sets a flag, so it may be called in a signal handler.
 pub fn request() -> bool {
     REQUESTED.swap(true, Ordering::Relaxed)
 }

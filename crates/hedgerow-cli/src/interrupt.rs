@@ -1,8 +1,8 @@
 //! Ctrl-C and termination, for the commands that have something to put in order: `load` says how
 //! much was committed, `compare` removes its stores.
 //!
-//! The first signal asks their loops to stop (`hedgerow_bench::stop`); the second ends the process at
-//! once. Every other command just ends: no store is harmed by that.
+//! The first signal asks their loops to stop (`hedgerow_bench::stop`); the second ends the process
+//! at once. Every other command just ends: no store is harmed by that.
 
 use hedgerow_bench::stop;
 

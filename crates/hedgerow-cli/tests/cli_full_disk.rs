@@ -1,5 +1,5 @@
-//! The command-line tool on a disk that is full, or becomes full while it runs: a clear error, no files left
-//! behind, and of a report the whole new one or the old one.
+//! The command-line tool on a disk that is full, or becomes full while it runs: a clear error, no
+//! files left behind, and of a report the whole new one or the old one.
 
 #[path = "../../../tests/store/tmpfs.rs"]
 mod tmpfs;

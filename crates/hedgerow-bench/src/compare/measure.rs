@@ -1,7 +1,8 @@
 //! What is measured, and one round of it on one engine.
 //!
 //! A round is the life of a store: load, settle, read, overwrite, commit durably, close, reopen
-//! with everything overwritten still in the log only, check, settle, verify, compact, close, reopen.
+//! with everything overwritten still in the log only, check, settle, verify, compact, close,
+//! reopen.
 //! *Settle* means: flush, then wait until no background work is due, because compaction debt and
 //! dirty pages are work that a load leaves for later.
 

@@ -1,8 +1,8 @@
 //! Line charts, bars and triangles as inline SVG: no script, no font, no colour of their own.
 //!
 //! Colours and sizes of text come from the page's style sheet through classes, so that one picture
-//! serves light and dark. A chart is drawn at the size of a phone's column and put side by side with
-//! others on a wide screen, so its text is as large as the page's wherever it is seen.
+//! serves light and dark. A chart is drawn at the size of a phone's column and put side by side
+//! with others on a wide screen, so its text is as large as the page's wherever it is seen.
 
 use std::fmt::Write as _;
 

@@ -3,8 +3,8 @@
 //!
 //! Data that is larger than memory is where engines differ most, and a machine's whole memory
 //! takes hours to exceed. A group with a limit shows the same in minutes, because the page cache
-//! counts towards the limit. Both versions of control groups are understood; making a group takes the
-//! rights of root, or a part of the tree that was delegated to the user.
+//! counts towards the limit. Both versions of control groups are understood; making a group takes
+//! the rights of root, or a part of the tree that was delegated to the user.
 
 use std::fmt::Display;
 use std::fs;
@@ -70,7 +70,8 @@ fn places(mounts: &str, groups: &str) -> Vec<Place> {
             let mut fields = mount.split(' ').skip(3);
             is_it.then_some((fields.next()?, fields.next()?))
         })?;
-        // In a container the mount may show a part of the tree, while the path may count from its top.
+        // In a container the mount may show a part of the tree, while the path may count from its
+        // top.
         let below = Path::new(path).strip_prefix(root);
         let below = below.or_else(|_| Path::new(path).strip_prefix("/"));
         Some(Place {
@@ -152,7 +153,7 @@ impl Group {
         let file = group.dir.join(place.kind.limit_file());
         fs::write(&file, limit_bytes.to_string())
             .map_err(|error| failed("writing", &file, error))?;
-        // Memory that is swapped out would not count. Where there is no swap, there is no such file.
+        // Memory that is swapped out would not count. Without swap there is no such file.
         let _ = match place.kind {
             Kind::V1 => fs::write(group.dir.join("memory.swappiness"), "0"),
             Kind::V2 => fs::write(group.dir.join("memory.swap.max"), "0"),

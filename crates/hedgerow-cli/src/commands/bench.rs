@@ -1,8 +1,8 @@
-//! `bench`: the workloads of db_bench and YCSB and the trade-offs of the textbooks, on either engine
-//! or both, with tables, JSON, CSV and a page to read.
+//! `bench`: the workloads of db_bench and YCSB and the trade-offs of the textbooks, on either
+//! engine or both, with tables, JSON, CSV and a page to read.
 //!
-//! The suite itself is [`hedgerow_bench::suite`]; here are its arguments, the processes that measure,
-//! which are this program again, and the files that results go to.
+//! The suite itself is [`hedgerow_bench::suite`]; here are its arguments, the processes that
+//! measure, which are this program again, and the files that results go to.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -419,8 +419,8 @@ fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
 }
 
 /// The files to write results to. They are made before the first round, under other names, so that
-/// a mistake in a path costs no hour of work, and a run that fails leaves neither half a file nor an
-/// empty one.
+/// a mistake in a path costs no hour of work, and a run that fails leaves neither half a file nor
+/// an empty one.
 struct Files {
     json: Option<Pending>,
     csv: Option<Pending>,
