@@ -1,8 +1,8 @@
 //! The parts of the store, one at a time: what a change to one of them costs or gains shows here
 //! first, and not through the noise of everything else.
 //!
-//! `cargo bench --features internals --bench parts` takes about three minutes; add `-- memtable` to run one
-//! group, `-- --test` to run everything once without measuring. `engines` has both engines as a whole.
+//! `cargo bench --bench parts` takes about three minutes; add `-- memtable` to run one group,
+//! `-- --test` to run everything once without measuring. `engines` has both engines as a whole.
 //!
 //! Keys have 16 bytes and values 100, as in `engines`. Reads of a part go over all of its
 //! keys in a scattered order, so that the processor's caches hold what they would in use.

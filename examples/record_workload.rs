@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo run --release --example record_workload -- writes /tmp/writes.trace
 //! cargo run --release --example record_workload -- reads /tmp/reads.trace
-//! cargo run --release --features cli -- advise /tmp/writes.trace
+//! cargo run --release -- advise /tmp/writes.trace
 //! ```
 //!
 //! `writes` puts values of 1 KiB under random keys, eight times the write buffer, and reads a few;

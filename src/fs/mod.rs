@@ -26,8 +26,6 @@ use crate::util::mutants::mutated;
 
 mod fault;
 mod map;
-#[cfg(feature = "bench")]
-pub(crate) mod process;
 mod sim;
 mod std_fs;
 #[cfg(test)]

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead};
+use hedgerow_bench::cities;
 
 use crate::rig::{Place, Rig, Sizes, report};
-
-#[path = "../../data/cities.rs"]
-mod cities;
 
 #[test]
 fn loads_and_comes_back_on_both_engines() {

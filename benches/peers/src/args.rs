@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use hedgerow::bench::{Error, KeyShape, Params, Result, TargetOptions, ValueSize, Workload};
+use hedgerow_bench::{Error, KeyShape, Params, Result, TargetOptions, ValueSize, Workload};
 
 use crate::stores::{self, STORES, Store};
 
@@ -155,7 +155,7 @@ impl Args {
 
     /// The workloads, in order.
     pub fn workloads(&self) -> Result<Vec<Workload>> {
-        let workloads = hedgerow::bench::parse_workloads(&self.workloads)?;
+        let workloads = hedgerow_bench::parse_workloads(&self.workloads)?;
         if workloads.first().is_some_and(Workload::needs_records) {
             return Err(Error::Usage(
                 "the first workload must be a fill: fillseq, fillrandom or fillbatch".into(),

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hedgerow::Durability;
-use hedgerow::bench::{
+use hedgerow_bench::{
     DataSet, Error, Params, Permutation, Result, Rng, Target, TargetOptions, Workload, is_value_of,
     run as run_workload,
 };
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn repeated_workloads_are_told_apart() {
         let workloads =
-            hedgerow::bench::parse_workloads("fillseq,readseq,overwrite,readseq").unwrap();
+            hedgerow_bench::parse_workloads("fillseq,readseq,overwrite,readseq").unwrap();
         assert_eq!(
             row_labels(&workloads),
             [

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child as Process, Command, Stdio};
 use std::time::Instant;
 
-use hedgerow::bench::{Error, Result};
+use hedgerow_bench::{Error, Result};
 use serde_json::Value;
 
 use crate::args::{Args, Child};

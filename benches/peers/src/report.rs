@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hedgerow::bench::{Machine, json_string};
+use hedgerow_bench::{Machine, json_string};
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -20,7 +20,7 @@ pub struct Entry {
     pub round: usize,
     /// The number of the workload; `None` for the reopening.
     pub row: Option<usize>,
-    /// Its figures, by the names of `hedgerow::bench::FIGURES`.
+    /// Its figures, by the names of `hedgerow_bench::FIGURES`.
     pub figures: Value,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use canopydb::{Database, DbOptions, EnvOptions};
 use hedgerow::Durability;
-use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 
 const TREE: &[u8] = b"bench";
 

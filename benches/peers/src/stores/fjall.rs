@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use hedgerow::{Compression, Durability};
 
 use super::wait_until_idle;

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use hedgerow::Durability;
-use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, WithTls};
 

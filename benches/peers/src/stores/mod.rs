@@ -16,7 +16,7 @@ mod rocksdb;
 #[cfg(feature = "sled")]
 mod sled;
 
-use hedgerow::bench::{Error, HedgerowTarget, OpenTarget, Result};
+use hedgerow_bench::{Error, HedgerowTarget, OpenTarget, Result};
 
 /// A store that this program was built with.
 #[derive(Debug, Clone, Copy)]

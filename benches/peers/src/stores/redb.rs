@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use hedgerow::{Compression, Durability};
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Options, ReadOptions, WriteBatch, WriteOptions,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use hedgerow::Durability;
-use hedgerow::bench::{Direction, Error, Result, Target, TargetOptions};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use sled::{Batch, Db, Mode};
 
 /// A sled database with its default tree.

@@ -1,0 +1,190 @@
+//! Runs the rounds, each engine in turn and in a process of its own, and collects what they print.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use hedgerow::EngineKind;
+use serde_json::Value;
+
+use super::cgroup::Group;
+use super::plan::Plan;
+use super::results::{Results, Sample};
+use crate::error::{Error, Result};
+use crate::stop;
+
+/// How often a signal is looked for while a child works.
+const POLL: Duration = Duration::from_millis(100);
+
+/// What a process of its own measures.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The engine.
+    pub engine: EngineKind,
+    /// An empty directory for its stores.
+    pub dir: &'a Path,
+    /// The control group that it enters.
+    pub group: Option<&'a Path>,
+}
+
+/// How far the rounds are.
+#[derive(Debug, Clone, Copy)]
+pub enum Progress<'a> {
+    /// A step begins.
+    Begins {
+        /// The round, from 1.
+        round: u32,
+        /// The engine.
+        engine: EngineKind,
+        /// The step's label.
+        step: &'a str,
+    },
+    /// A step is done.
+    Done,
+}
+
+/// Where and how rounds are run.
+pub struct Setup<'a> {
+    /// A directory for the stores.
+    pub home: &'a Path,
+    /// The control group of the processes that measure.
+    pub group: Option<&'a Group>,
+    /// The command that starts a process which does a task, by [`child::run`](super::child::run).
+    pub command: &'a dyn Fn(&Task<'_>) -> io::Result<Command>,
+    /// Called as each step begins and ends.
+    pub progress: &'a dyn Fn(Progress<'_>),
+}
+
+/// Runs all rounds of `plan` on `engines`, and puts the samples in `results`.
+///
+/// # Errors
+///
+/// That of the first step that failed; [`Error::Interrupted`] if the process was asked to stop. The
+/// process that measures has ended by then.
+pub fn run(
+    plan: &Plan,
+    engines: &[EngineKind],
+    setup: &Setup<'_>,
+    results: &mut Results,
+) -> Result<()> {
+    for round in 1..=plan.rounds {
+        // The engine that goes second finds the disk and the processor warm: they take turns at
+        // that.
+        let mut order = engines.to_vec();
+        if round % 2 == 0 {
+            order.reverse();
+        }
+        for engine in order {
+            let dir = setup.home.join(format!("{engine}-{round}"));
+            std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
+            let mut take = |line: Value| -> Result<()> {
+                let number = |name: &str| line[name].as_u64().map(|number| number as usize);
+                if let Some(step) = number("begin").and_then(|at| plan.steps.get(at)) {
+                    let step = &step.label;
+                    (setup.progress)(Progress::Begins {
+                        round,
+                        engine,
+                        step,
+                    });
+                } else if let Some(step) = number("step") {
+                    (setup.progress)(Progress::Done);
+                    results.add(step, engine, Sample::new(line["result"].clone()));
+                } else {
+                    return Err(error_in(&line));
+                }
+                Ok(())
+            };
+            measure(setup, engine, &dir, &mut take)
+                .map_err(|error| error.during(format!("round {round}, {engine}")))?;
+            std::fs::remove_dir_all(&dir).map_err(|source| Error::io("removing", &dir, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// An error that a child reports.
+fn error_in(line: &Value) -> Error {
+    let what = line["error"]
+        .as_str()
+        .unwrap_or("the measuring process failed");
+    match line["usage"].as_bool() {
+        Some(true) => Error::usage(what),
+        _ => Error::failed(what),
+    }
+}
+
+/// Starts the child that measures `engine`, and hands what it prints to `take`.
+fn measure(
+    setup: &Setup<'_>,
+    engine: EngineKind,
+    dir: &Path,
+    take: &mut dyn FnMut(Value) -> Result<()>,
+) -> Result<()> {
+    let group = setup.group;
+    let mut command = (setup.command)(&Task {
+        engine,
+        dir,
+        group: group.map(Group::dir),
+    })?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|source| Error::from(source).during("starting the measuring process"))?;
+    let lines = lines_of(&mut child);
+    let followed = follow(&lines, take);
+    if followed.is_err() {
+        // Gone already, if that is what failed.
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    followed?;
+    check(status, group)
+}
+
+/// The child's lines, read on a thread of their own so that waiting for one can be broken off.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    if let Some(out) = child.stdout.take() {
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+    loop {
+        stop::check()?;
+        match lines.recv_timeout(POLL) {
+            Ok(line) => match serde_json::from_str(&line) {
+                Ok(value) => take(value)?,
+                Err(_) => {
+                    return Err(Error::failed(format!("the measuring process said: {line}")));
+                }
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+fn check(status: ExitStatus, group: Option<&Group>) -> Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    // A signal from the terminal goes to both processes, and the child may be the quicker one.
+    std::thread::sleep(POLL);
+    stop::check()?;
+    let why = group.and_then(Group::killed_for);
+    Err(Error::failed(match why {
+        Some(why) => format!("the measuring process was killed: {why}"),
+        None => format!("the measuring process ended with {status}"),
+    }))
+}

@@ -1,0 +1,153 @@
+//! `verify`, `compact` and `drop`.
+
+use clap::Args;
+use hedgerow::{Db, Error, VerifyReport};
+use hedgerow_bench::format::{bytes, counted};
+use serde_json::json;
+
+use crate::failure::{Exit, Failure, Result};
+use crate::output::{Output, spinner};
+use crate::store::{Access, KeyspaceArg, StoreArg, existing, missing, open, open_reporting};
+
+/// Check everything in a store that can be checked
+///
+/// Reads every file and checks checksums, order and structure. Changes nothing. Exits with 4 if
+/// something is damaged, with a line for each problem.
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    store: StoreArg,
+    #[command(flatten)]
+    keyspace: KeyspaceArg,
+}
+
+impl Verify {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let progress = spinner(out.json, "verifying");
+        let report = self.verify();
+        progress.finish_and_clear();
+        let report = report?;
+        if out.json {
+            out.value(&json!({
+                "clean": report.is_clean(),
+                "files": report.files,
+                "blocks": report.blocks,
+                "entries": report.entries,
+                "problems": report.problems,
+            }))?;
+        } else {
+            for problem in &report.problems {
+                out.line(problem)?;
+            }
+            let verdict = match report.problems.len() as u64 {
+                0 => "no damage".to_owned(),
+                problems => counted(problems, "problem"),
+            };
+            out.line(format!(
+                "{verdict} in {}, {}, {}",
+                counted(report.files, "file"),
+                counted(report.blocks, "block"),
+                counted(report.entries, "entry"),
+            ))?;
+        }
+        if report.is_clean() {
+            Ok(())
+        } else {
+            Err(Failure::silent(Exit::Damage))
+        }
+    }
+
+    fn verify(&self) -> Result<VerifyReport> {
+        // Damage can be so bad that the store does not open. That is a finding, too.
+        let db = match open_reporting(&self.store, Access::Read)? {
+            Ok(db) => db,
+            Err(error) => return Ok(finding(&error)),
+        };
+        let verified = match &self.keyspace.keyspace {
+            Some(_) => existing(&db, &self.keyspace)?.verify(),
+            None => db.verify(),
+        };
+        match verified {
+            Err(error) if error.is_corruption() => Ok(finding(&error)),
+            verified => Ok(verified?),
+        }
+    }
+}
+
+/// A report of nothing but one error.
+fn finding(error: &Error) -> VerifyReport {
+    let mut report = VerifyReport::default();
+    report.problems.push(error.to_string());
+    report
+}
+
+/// Rewrite a store so that it is as small and as fast to read as it can be
+#[derive(Debug, Args)]
+pub struct Compact {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Only this keyspace [default: all of them]
+    #[arg(long, short = 'k', value_name = "NAME")]
+    keyspace: Option<String>,
+}
+
+impl Compact {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let db = open(&self.store, Access::Write)?;
+        let before = keyspace_bytes(&db);
+        let progress = spinner(out.json, "compacting");
+        let outcome = match &self.keyspace {
+            Some(name) => match db.existing_keyspace(name)? {
+                Some(keyspace) => keyspace.compact(),
+                None => return Err(missing(&db, name)),
+            },
+            None => db.compact(),
+        };
+        let outcome = outcome.and_then(|()| db.wait_idle());
+        progress.finish_and_clear();
+        outcome?;
+        let after = keyspace_bytes(&db);
+        db.close()?;
+        out.either(
+            &json!({ "disk_bytes_before": before, "disk_bytes_after": after }),
+            format!("{} before, {} after", bytes(before), bytes(after)),
+        )
+    }
+}
+
+/// Bytes of the files of all keyspaces. The log's are left out: what is in them is there twice or
+/// about to be let go.
+fn keyspace_bytes(db: &Db) -> u64 {
+    let keyspaces = db.stats().keyspaces;
+    keyspaces
+        .iter()
+        .map(|keyspace| keyspace.stats.disk_bytes)
+        .sum()
+}
+
+/// Remove a keyspace and everything in it
+#[derive(Debug, Args)]
+pub struct Drop {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Name of the keyspace
+    name: String,
+}
+
+impl Drop {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let db = open(&self.store, Access::Write)?;
+        if db.existing_keyspace(&self.name)?.is_none() {
+            return Err(missing(&db, &self.name));
+        }
+        db.drop_keyspace(&self.name)?;
+        db.close()?;
+        if out.json {
+            out.value(&json!({ "dropped": self.name }))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! One file for each group of subcommands.
+//!
+//! A subcommand is an `Args` struct, whose documentation is the help text, and a `run` function
+//! that opens the store itself, so that each says in its first lines whether it writes.
+
+pub mod advise;
+pub mod bench;
+pub mod compare;
+pub mod dump;
+pub mod inspect;
+pub mod load;
+pub mod maintain;
+pub mod point;
+pub mod replay;
+pub mod scan;
+pub mod trace_args;

@@ -1,0 +1,838 @@
+//! The command-line tool from outside: what it prints, what it stores, how it exits.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hedgerow_bench::cities;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A directory for one test, with the tool run inside it.
+struct Bench {
+    dir: TempDir,
+}
+
+/// What a run of the tool left behind.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.run_with_input(args, b"")
+    }
+
+    fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hedgerow"))
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The tool may end before it has read everything; that is for the test to judge.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code().expect("not killed"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs what must succeed, and returns what it printed.
+    fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}: {ran:?}");
+        ran.out
+    }
+
+    /// Runs what must fail with `code` and one line on standard error that contains `what`.
+    fn fails(&self, code: i32, what: &str, args: &[&str]) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        assert!(ran.err.contains(what), "{args:?}: {ran:?}");
+        if code != 2 {
+            assert_eq!(ran.err.lines().count(), 1, "{args:?}: {ran:?}");
+        }
+        ran
+    }
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+const ENGINES: [&str; 2] = ["lsm", "btree"];
+
+#[test]
+fn put_get_delete() {
+    for engine in ENGINES {
+        let b = Bench::new();
+        assert_eq!(b.ok(&["put", "db", "ada", "1815", "--engine", engine]), "");
+        assert_eq!(b.ok(&["get", "db", "ada"]), "1815\n");
+        assert_eq!(b.ok(&["get", "db", "ada", "--raw"]), "1815");
+        assert_eq!(
+            parse(&b.ok(&["get", "db", "ada", "--json"])),
+            json!({"key": "ada", "value": "1815"})
+        );
+        assert_eq!(b.ok(&["keyspaces", "db"]), format!("{engine:5}  default\n"));
+        assert_eq!(b.ok(&["delete", "db", "ada"]), "");
+        b.fails(3, "no such key: ada", &["get", "db", "ada"]);
+        b.ok(&["delete", "db", "ada"]);
+    }
+}
+
+#[test]
+fn empty_and_binary_keys_and_values() {
+    for engine in ENGINES {
+        let b = Bench::new();
+        b.ok(&["put", "db", "", "", "--engine", engine]);
+        assert_eq!(b.ok(&["get", "db", ""]), "\n");
+        b.ok(&["put", "db", "00ff", "0a0d80", "--hex"]);
+        assert_eq!(b.ok(&["get", "db", "00FF", "--hex"]), "0a0d80\n");
+        assert_eq!(b.ok(&["scan", "db"]), "\t\n\\x00\\xff\t\\n\\r\\x80\n");
+        assert_eq!(
+            b.ok(&["scan", "db", "--hex", "--from", "00"]),
+            "00ff\t0a0d80\n"
+        );
+        let lines = b.ok(&["scan", "db", "--json", "--reverse", "--limit", "1"]);
+        assert_eq!(
+            parse(&lines),
+            json!({"key": {"hex": "00ff"}, "value": {"hex": "0a0d80"}})
+        );
+        b.fails(2, "0g", &["get", "db", "0g", "--hex"]);
+
+        b.file("value", [0, 159, 146, 150]);
+        b.ok(&["put", "db", "file", "--file", "value"]);
+        assert_eq!(
+            b.ok(&["scan", "db", "--hex", "--prefix", "66"]),
+            "66696c65\t009f9296\n"
+        );
+        assert_eq!(
+            b.run_with_input(&["put", "db", "in", "--file", "-"], b"piped")
+                .code,
+            0
+        );
+        assert_eq!(b.ok(&["get", "db", "in"]), "piped\n");
+    }
+}
+
+#[test]
+fn scans_keep_their_bounds() {
+    for engine in ENGINES {
+        let b = Bench::new();
+        b.file("in.tsv", "a\t1\nab\t2\nabc\t3\nb\t4\nc\t5\n");
+        b.ok(&[
+            "load", "db", "in.tsv", "--key", "1", "--value", "2", "--engine", engine,
+        ]);
+        let keys = |args: &[&str]| {
+            let mut all = vec!["scan", "db", "--keys-only"];
+            all.extend(args);
+            b.ok(&all).split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(keys(&[]), "a ab abc b c");
+        assert_eq!(keys(&["--reverse"]), "c b abc ab a");
+        assert_eq!(keys(&["--from", "ab"]), "ab abc b c");
+        assert_eq!(keys(&["--to", "b"]), "a ab abc");
+        assert_eq!(keys(&["--from", "aa", "--to", "b", "--reverse"]), "abc ab");
+        assert_eq!(keys(&["--prefix", "ab"]), "ab abc");
+        assert_eq!(
+            keys(&["--prefix", "ab", "--reverse", "--limit", "1"]),
+            "abc"
+        );
+        assert_eq!(keys(&["--limit", "2"]), "a ab");
+        assert_eq!(keys(&["--limit", "0"]), "");
+        assert_eq!(keys(&["--from", "c", "--to", "a"]), "");
+
+        b.ok(&["delete", "db", "--prefix", "ab"]);
+        assert_eq!(keys(&[]), "a b c");
+        b.ok(&["delete", "db", "--from", "b", "--to", "c"]);
+        assert_eq!(keys(&[]), "a c");
+        b.ok(&["delete", "db", "--all"]);
+        assert_eq!(keys(&[]), "");
+    }
+}
+
+#[test]
+fn dumps_load_back_in_each_format() {
+    let b = Bench::new();
+    b.ok(&["put", "db", "", "empty key"]);
+    b.ok(&["put", "db", "00ff80", "0a5c09", "--hex"]);
+    b.ok(&["put", "db", "Zürich\\n", "tab\there, \"quoted\"\r\n"]);
+    b.ok(&["put", "db", "empty value", ""]);
+    let all = b.ok(&["scan", "db", "--hex"]);
+    assert_eq!(all.lines().count(), 4);
+    for format in ["tsv", "jsonl"] {
+        for engine in ENGINES {
+            let dump = b.ok(&["dump", "db", "--format", format]);
+            assert_eq!(dump.lines().count(), 4);
+            let file = format!("dump.{format}");
+            b.file(&file, dump);
+            let copy = format!("{format}-{engine}");
+            let load = [
+                "load", &copy, &file, "--dumped", "--engine", engine, "--json",
+            ];
+            assert_eq!(parse(&b.ok(&load))["records"], 4);
+            assert_eq!(b.ok(&["scan", &copy, "--hex"]), all, "{format}, {engine}");
+        }
+    }
+    assert_eq!(
+        b.ok(&["dump", "db", "--json"]),
+        b.ok(&["dump", "db", "--format", "jsonl"])
+    );
+}
+
+#[test]
+fn each_format_loads() {
+    let b = Bench::new();
+    let stdin = |args: &[&str], input: &str| {
+        let ran = b.run_with_input(args, input.as_bytes());
+        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
+        ran.out
+    };
+    b.file("a.csv", "name,born\n\"Lovelace, Ada\",1815\nHopper,1906\n");
+    let printed = b.ok(&[
+        "load", "db", "a.csv", "-k", "csv", "--key", "name", "--value", "born",
+    ]);
+    assert!(printed.starts_with("2 records, "), "{printed}");
+    assert_eq!(
+        b.ok(&["scan", "db", "-k", "csv"]),
+        "Hopper\t1906\nLovelace, Ada\t1815\n"
+    );
+
+    let args = [
+        "load", "db", "-", "-k", "json", "--format", "jsonl", "--key", "a,b",
+    ];
+    stdin(&args, "{\"a\":1,\"b\":\"x\"}\n\n{\"a\":2,\"b\":\"y\"}\n");
+    assert_eq!(
+        b.ok(&["scan", "db", "-k", "json", "--keys-only"]),
+        "1/x\n2/y\n"
+    );
+    assert_eq!(
+        b.ok(&["get", "db", "1/x", "-k", "json"]),
+        "{\"a\":1,\"b\":\"x\"}\n"
+    );
+
+    let args = [
+        "load", "db", "-", "-k", "tsv", "--format", "tsv", "--header", "--key", "2,1",
+    ];
+    stdin(
+        &[&args[..], &["--join", ":", "--batch", "1"]].concat(),
+        "x\ty\n1\t2\n3\t4\n",
+    );
+    assert_eq!(
+        b.ok(&["scan", "db", "-k", "tsv"]),
+        "2:1\t1\\t2\n4:3\t3\\t4\n"
+    );
+}
+
+#[test]
+fn the_cities_load_from_their_file() {
+    let b = Bench::new();
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../hedgerow-bench/data/cities.tsv.lz4"
+    );
+    let load = [
+        "load",
+        "db",
+        file,
+        "--key",
+        "country,admin,name,id",
+        "--engine",
+        "btree",
+        "--json",
+    ];
+    let report = parse(&b.ok(&load));
+    assert_eq!(report["records"], json!(cities::CITIES));
+    assert_eq!(report["engine"], "btree");
+    let city = &cities::cities()[77_777];
+    let key = String::from_utf8(city.key.clone()).unwrap();
+    assert_eq!(b.ok(&["get", "db", &key, "--raw"]).as_bytes(), city.value);
+    assert!(b.ok(&["scan", "db", "--prefix", "AD/"]).lines().count() > 5);
+}
+
+#[test]
+fn bad_lines_say_where_and_how_much_was_committed() {
+    let b = Bench::new();
+    b.file(
+        "bad.jsonl",
+        "{\"k\":1}\n{\"k\":2}\n{\"k\":3}\nnot json\n{\"k\":5}\n",
+    );
+    let load = ["load", "db", "bad.jsonl", "--key", "k", "--batch", "2"];
+    let ran = b.fails(1, "bad.jsonl: line 4: not JSON", &load);
+    assert!(
+        ran.err
+            .contains("stopped after 2 records had been committed"),
+        "{ran:?}"
+    );
+    assert_eq!(b.ok(&["scan", "db", "--keys-only"]), "1\n2\n");
+
+    let ran = b.fails(1, "line 4", &[&load[..], &["--json"]].concat());
+    let error = parse(&ran.err);
+    assert_eq!(
+        (&error["committed"], &error["line"]),
+        (&json!(2), &json!(4))
+    );
+    assert_eq!(error["exit_code"], 1);
+
+    b.file("long.tsv", format!("{}\tx\n", "k".repeat(65_536)));
+    b.fails(
+        1,
+        "line 1: a key of 65536 bytes is too long",
+        &["load", "db", "long.tsv", "--key", "1"],
+    );
+    b.file("short.tsv", "a\tb\nc\n");
+    b.fails(
+        1,
+        "line 2: no column 2",
+        &["load", "db", "short.tsv", "--key", "2"],
+    );
+}
+
+#[test]
+fn a_mistake_creates_nothing() {
+    let b = Bench::new();
+    for args in [
+        &["get", "typo", "k"][..],
+        &["scan", "typo"],
+        &["dump", "typo"],
+        &["stats", "typo"],
+        &["keyspaces", "typo"],
+        &["verify", "typo"],
+        &["compact", "typo"],
+        &["drop", "typo", "k"],
+        &["delete", "typo", "k"],
+    ] {
+        b.fails(1, "no store at typo: it does not exist", args);
+    }
+    b.fails(
+        1,
+        "missing.tsv",
+        &["load", "typo", "missing.tsv", "--key", "1"],
+    );
+    b.fails(
+        2,
+        "which column is the key",
+        &["load", "typo", "missing.tsv"],
+    );
+    b.fails(
+        2,
+        "cannot tell the format",
+        &["load", "typo", "missing", "--key", "1"],
+    );
+    assert!(!b.path("typo").exists());
+
+    // A directory that is not a store stays as it is.
+    fs::create_dir(b.path("empty")).unwrap();
+    b.fails(1, "empty", &["get", "empty", "k"]);
+    assert_eq!(fs::read_dir(b.path("empty")).unwrap().count(), 0);
+
+    b.ok(&["put", "db", "k", "v", "-k", "one"]);
+    let before = b.ok(&["keyspaces", "db"]);
+    b.fails(
+        1,
+        "there is no keyspace \"two\": the store has one",
+        &["scan", "db", "-k", "two"],
+    );
+    b.fails(1, "there is no keyspace", &["drop", "db", "two"]);
+    b.fails(
+        2,
+        "exists with engine lsm",
+        &["put", "db", "k", "v", "--engine", "btree"],
+    );
+    assert_eq!(b.ok(&["keyspaces", "db"]), before);
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let b = Bench::new();
+    for args in [
+        &[][..],
+        &["fly"],
+        &["get", "db"],
+        &["delete", "db"],
+        &["delete", "db", "k", "--prefix", "p"],
+        &["scan", "db", "--prefix", "a", "--from", "b"],
+        &["put", "db", "k"],
+        &["load", "db", "f.tsv", "--key", "1", "--batch", "0"],
+        &["load", "db", "f.tsv", "--key", "1", "--dumped"],
+        &["compare", "--records", "0"],
+        &["compare", "--key", "1"],
+    ] {
+        b.fails(2, "", args);
+    }
+    assert!(b.ok(&["--version"]).starts_with("hedgerow "));
+    assert!(b.ok(&["--help"]).contains("compare"));
+}
+
+#[test]
+fn stats_verify_compact_drop() {
+    for engine in ENGINES {
+        let b = Bench::new();
+        let lines: String = (0..5000).map(|n| format!("{n:05}\tvalue {n}\n")).collect();
+        b.file("in.tsv", lines);
+        b.ok(&[
+            "load", "db", "in.tsv", "--key", "1", "-k", "a", "--engine", engine,
+        ]);
+        b.ok(&["put", "db", "k", "v", "-k", "b"]);
+
+        let compacted = parse(&b.ok(&["compact", "db", "--json"]));
+        assert!(compacted["disk_bytes_after"].as_u64().unwrap() > 0);
+        let stats = parse(&b.ok(&["stats", "db", "--json"]));
+        let keyspaces = stats["keyspaces"].as_array().unwrap();
+        let names: Vec<_> = keyspaces
+            .iter()
+            .map(|ks| ks["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(keyspaces[0]["engine"], engine);
+        assert!(
+            keyspaces[0]["disk_bytes"].as_u64().unwrap() > 10_000,
+            "{stats}"
+        );
+        assert!(b.ok(&["stats", "db", "-k", "b"]).contains("keyspace"));
+
+        let report = parse(&b.ok(&["verify", "db", "--json"]));
+        assert_eq!(report["clean"], true);
+        assert!(report["entries"].as_u64().unwrap() >= 5001, "{report}");
+        assert!(
+            b.ok(&["verify", "db", "-k", "a"])
+                .starts_with("no damage in ")
+        );
+
+        b.ok(&["drop", "db", "a"]);
+        assert_eq!(b.ok(&["keyspaces", "db"]), "lsm    b\n");
+        assert_eq!(b.ok(&["get", "db", "k"]), "v\n");
+    }
+}
+
+/// The largest file below a directory: after a load and a compaction, the data.
+fn largest_file(dir: &Path) -> (u64, PathBuf) {
+    let mut largest = (0, PathBuf::new());
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let found = if path.is_dir() {
+            largest_file(&path)
+        } else {
+            (fs::metadata(&path).unwrap().len(), path)
+        };
+        if found > largest {
+            largest = found;
+        }
+    }
+    largest
+}
+
+#[test]
+fn verify_finds_damage() {
+    for engine in ENGINES {
+        let b = Bench::new();
+        let lines: String = (0..20_000)
+            .map(|n| format!("{n:05}\tvalue {n}\n"))
+            .collect();
+        b.file("in.tsv", lines);
+        b.ok(&["load", "db", "in.tsv", "--key", "1", "--engine", engine]);
+        b.ok(&["compact", "db"]);
+        // Not the log's: its segments are prepared in advance, larger than the data.
+        let keyspace = fs::read_dir(b.path("db"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let keyspace = keyspace.filter(|path| path.is_dir() && !path.ends_with("wal"));
+        let (len, path) = keyspace.map(|dir| largest_file(&dir)).max().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        // In several places, because a B-tree file has pages that hold nothing.
+        for at in (1..16).map(|sixteenth| len as usize * sixteenth / 16) {
+            bytes[at] ^= 0x10;
+        }
+        fs::write(&path, bytes).unwrap();
+        let ran = b.run(&["verify", "db", "--json"]);
+        assert_eq!(ran.code, 4, "{engine}: {ran:?}");
+        let report = parse(&ran.out);
+        assert_eq!(report["clean"], false);
+        assert!(!report["problems"].as_array().unwrap().is_empty());
+        let ran = b.run(&["verify", "db"]);
+        assert_eq!(ran.code, 4);
+        assert!(ran.out.contains("problem"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_store_in_use_is_refused() {
+    let b = Bench::new();
+    let db = hedgerow::Db::open(b.path("db")).unwrap();
+    b.fails(1, "open elsewhere", &["put", "db", "k", "v"]);
+    b.fails(1, "open elsewhere", &["scan", "db"]);
+    db.close().unwrap();
+    b.ok(&["put", "db", "k", "v"]);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let b = Bench::new();
+    let lines: String = (0..50_000).map(|n| format!("{n}\tvalue {n}\n")).collect();
+    b.file("in.tsv", lines);
+    b.ok(&["load", "db", "in.tsv", "--key", "1"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hedgerow"))
+        .args(["scan", "db"])
+        .current_dir(b.dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), output.stderr.as_slice()),
+        (Some(0), &b""[..])
+    );
+}
+
+#[test]
+fn compare_checks_and_reports() {
+    let b = Bench::new();
+    fs::create_dir(b.path("tmp")).unwrap();
+    let small = [
+        "compare",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--dir",
+        "tmp",
+    ];
+    let report = parse(&b.ok(&[&small[..], &["--json"]].concat()));
+    assert_eq!(report["records"], 2000);
+    assert_eq!(report["all_answers_checked"], true);
+    let measures = report["measures"].as_array().unwrap();
+    assert!(measures.len() >= 15);
+    for measure in measures {
+        for engine in ENGINES {
+            assert_eq!(
+                measure[engine]["samples"].as_array().unwrap().len(),
+                1,
+                "{measure}"
+            );
+            assert!(
+                measure[engine]["median"].as_f64().unwrap() >= 0.0,
+                "{measure}"
+            );
+        }
+        assert!(measure["factor"].as_f64().unwrap() >= 1.0, "{measure}");
+    }
+    let text = b.ok(&small);
+    assert!(text.contains("point reads, hit") && text.contains("Every answer was checked"));
+    let left: Vec<_> = fs::read_dir(b.path("tmp")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn compare_tidies_up_when_interrupted() {
+    let b = Bench::new();
+    fs::create_dir(b.path("tmp")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hedgerow"))
+        .args([
+            "compare",
+            "--records",
+            "20000",
+            "--rounds",
+            "1000",
+            "--dir",
+            "tmp",
+        ])
+        .current_dir(b.dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let files = || fs::read_dir(b.path("tmp")).unwrap().count();
+    while files() == 0 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let signalled = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signalled.success());
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert!(err.contains("interrupted"), "{err}");
+    assert_eq!(files(), 0);
+}
+
+#[test]
+fn compare_takes_a_file() {
+    let b = Bench::new();
+    let lines: String = (0..1000)
+        .map(|n| format!("{{\"id\": {}, \"n\": {n}}}\n", n % 900))
+        .collect();
+    b.file("in.jsonl", lines);
+    let args = [
+        "compare", "in.jsonl", "--key", "id", "--rounds", "1", "--dir", ".", "--json",
+    ];
+    let report = parse(&b.ok(&args));
+    assert_eq!(
+        (&report["records"], &report["source"]),
+        (&json!(900), &json!("in.jsonl"))
+    );
+    b.fails(1, "nowhere", &["compare", "--dir", "nowhere"]);
+}
+
+/// Names of what is in a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn bench_measures_both_engines_and_leaves_nothing_behind() {
+    let b = Bench::new();
+    fs::create_dir(b.path("stores")).unwrap();
+    let workloads = "fillrandom,readrandom,ycsb-a,deleterandom,queue,recovery";
+    let out = b.ok(&[
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "2",
+        "--duration",
+        "0.2",
+        "--dir",
+        "stores",
+        "--workloads",
+        workloads,
+        "--json",
+        "out.json",
+        "--csv",
+        "out.csv",
+        "--report",
+        "out.html",
+    ]);
+    assert!(
+        out.contains("ycsb-a (scrambled)") && out.contains("better"),
+        "{out}"
+    );
+    assert_eq!(names(&b.path("stores")), [""; 0]);
+    assert_eq!(
+        names(b.dir.path()),
+        ["out.csv", "out.html", "out.json", "stores"]
+    );
+
+    let json = parse(&fs::read_to_string(b.path("out.json")).unwrap());
+    let rows = json["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        assert!(!row["compared"].as_array().unwrap().is_empty(), "{row}");
+        for engine in ENGINES {
+            assert_eq!(row["rounds"][engine].as_array().unwrap().len(), 2, "{row}");
+        }
+    }
+    assert_eq!(rows[0]["rounds"]["lsm"][0]["ops"], 2000);
+    assert!(json["command"].as_str().unwrap().contains("--records 2000"));
+    let parameters = &json["parameters"];
+    for (name, part) in [
+        ("compiler", "rustc "),
+        ("crates", "lz4_flex "),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let text = parameters[name].as_str().unwrap();
+        assert!(text.contains(part) && out.contains(text), "{name}: {text}");
+    }
+    let page = fs::read_to_string(b.path("out.html")).unwrap();
+    let csv = fs::read_to_string(b.path("out.csv")).unwrap();
+    for label in ["fillrandom", "ycsb-a (scrambled)", "queue"] {
+        assert!(page.contains(label) && csv.contains(label), "{label}");
+    }
+}
+
+#[test]
+fn bench_prints_json_and_runs_one_engine() {
+    let b = Bench::new();
+    let out = b.ok(&[
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--engine",
+        "btree",
+        "--json",
+        "--workloads",
+        "fillrandom,readrandom",
+    ]);
+    let json = parse(&out);
+    assert_eq!(json["engines"], json!(["btree"]));
+    assert_eq!(json["rows"][1]["label"], "readrandom");
+    assert_eq!(json["rows"][1]["rounds"]["lsm"], Value::Null);
+    assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
+#[test]
+fn bench_shows_how_many_blocks_a_lookup_touches() {
+    let b = Bench::new();
+    // Several times what the write buffer holds, so that most records are in files.
+    let out = b.ok(&[
+        "bench",
+        "--records",
+        "20000",
+        "--rounds",
+        "1",
+        "--write-buffer-mib",
+        "1",
+        "--workloads",
+        "fillrandom,readrandom",
+        "--json",
+        "out.json",
+        "--csv",
+        "out.csv",
+        "--report",
+        "out.html",
+    ]);
+    assert!(out.contains("read amp"), "{out}");
+    let json = parse(&fs::read_to_string(b.path("out.json")).unwrap());
+    let csv = fs::read_to_string(b.path("out.csv")).unwrap();
+    for engine in ENGINES {
+        let sample = &json["rows"][1]["rounds"][engine][0];
+        let figure = |name: &str| sample[name].as_f64().unwrap();
+        let touched = figure("read_amplification");
+        assert_eq!(touched, figure("blocks_read") / figure("ops"));
+        assert!((0.3..10.0).contains(&touched), "{engine}: {touched}");
+        let line = format!("readrandom,{engine},1,read_amplification,{touched}\n");
+        assert!(csv.contains(&line), "{csv}");
+    }
+    let page = fs::read_to_string(b.path("out.html")).unwrap();
+    assert!(page.contains("touched per lookup") && page.contains("<th>read amp</th>"));
+}
+
+#[test]
+fn bench_compares_with_a_baseline() {
+    let b = Bench::new();
+    let args = [
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--workloads",
+        "fillrandom,queue",
+        "--json",
+    ];
+    b.ok(&[&args[..], &["old.json"]].concat());
+    let out = b.ok(&[&args[..], &["new.json", "--baseline", "old.json"]].concat());
+    assert!(out.contains("Times better than in old.json"), "{out}");
+    let new = parse(&fs::read_to_string(b.path("new.json")).unwrap());
+    let old = parse(&fs::read_to_string(b.path("old.json")).unwrap());
+    assert_eq!(new["baseline"]["command"], old["command"]);
+    let ratios = new["baseline"]["ratios"].as_array().unwrap();
+    // A workload has one figure, the queue four; of each engine.
+    assert_eq!(ratios.len(), 2 * 5, "{ratios:?}");
+    let first = &ratios[0];
+    let figure = |name: &str| first[name].as_f64().unwrap();
+    // The last digit may be another: each was rounded by itself.
+    let error = figure("better") / (figure("now") / figure("before")) - 1.0;
+    assert!(error.abs() < 1e-9, "{first:?}");
+
+    b.file("other.json", "[1, 2]");
+    let refused = ["bench", "--baseline", "other.json"];
+    b.fails(2, "holds no results", &refused);
+    assert_eq!(names(b.dir.path()), ["new.json", "old.json", "other.json"]);
+}
+
+/// Where this process may make control groups, the limit holds; where not, that is said.
+#[test]
+fn bench_limits_memory_or_says_why_not() {
+    let b = Bench::new();
+    let ran = b.run(&[
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--duration",
+        "0.1",
+        "--memory-limit-mib",
+        "64",
+        "--workloads",
+        "memratio:0.1",
+        "--json",
+    ]);
+    if ran.code == 0 {
+        let json = parse(&ran.out);
+        let memory = json["parameters"]["memory"].as_str().unwrap();
+        assert!(memory.contains("64"), "{memory}");
+        // What the limit is worth is for the workload to say: a tenth of it, not of the machine.
+        let seen = &json["rows"][0]["rounds"]["lsm"][0]["figures"];
+        assert!(!seen.as_array().unwrap().is_empty(), "{json}");
+    } else {
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.err.contains("control group"), "{ran:?}");
+    }
+    assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
+#[test]
+fn bench_refuses_nonsense_and_leaves_nothing_behind() {
+    let b = Bench::new();
+    for (code, what, args) in [
+        (2, "unknown workload", &["--workloads", "readall"][..]),
+        (2, "needs a size", &["--workloads", "valuesize:x"]),
+        (2, "takes no argument", &["--workloads", "queue:3"]),
+        (2, "records", &["--records", "0"]),
+        (2, "duration", &["--duration", "0"]),
+        (2, "rate", &["--rate", "0"]),
+        (2, "a value has at most", &["--value-size", "999999999999"]),
+        (2, "keys must have", &["--key-size", "3"]),
+        (
+            2,
+            "free",
+            &["--records", "999999999", "--value-size", "1000000"],
+        ),
+        (2, "unknown key shape", &["--key-shape", "round"]),
+        (1, "no/such", &["--report", "no/such/page.html"]),
+        (1, "no/such", &["--dir", "no/such", "--csv", "out.csv"]),
+        (2, "is a directory", &["--csv", "."]),
+        (2, "invalid value", &["--rounds", "0"]),
+        (2, "ops must be at least 1", &["--ops", "0"]),
+        (2, "threads", &["--threads", "0"]),
+        (2, "latency_every", &["--latency-every", "0"]),
+        (2, "fraction", &["--compress-fraction", "1.5"]),
+        (2, "unknown distribution", &["--distribution", "normal"]),
+        (2, "as memratio:0.5", &["--workloads", "memratio:0"]),
+        (2, "no workload", &["--workloads", ","]),
+        (2, "thread", &["--workloads", "readrandom@0"]),
+        (2, "invalid value", &["--cache-mib", "99999999999"]),
+        (2, "too low", &["--memory-limit-mib", "20"]),
+        (1, "no/such", &["--baseline", "no/such.json"]),
+    ] {
+        let ran = b.fails(code, what, &[&["bench"], args].concat());
+        assert_eq!(ran.out, "", "{args:?}");
+        assert_eq!(names(b.dir.path()), [""; 0], "{args:?}");
+    }
+}
