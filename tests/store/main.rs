@@ -1,6 +1,5 @@
 //! The integration tests of hedgerow, in one binary. docs/testing.md is the guide.
 
-mod architecture;
 mod concurrency;
 mod conformance;
 mod corpus;
