@@ -6,16 +6,12 @@
 //! with `Buffered`. Everything fits in memory: these benches watch the cost of the code, and
 //! whether a change moved it. `hedgerow compare` puts the engines side by side.
 
-#[path = "shared/order.rs"]
-mod order;
-
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use support::order::Order;
 use tempfile::TempDir;
-
-use order::Order;
 
 /// Keys in the store that is read from.
 const KEYS: u64 = 200_000;

@@ -1,14 +1,11 @@
 //! The parts of the store, one at a time: what a change to one of them costs or gains shows here
 //! first, and not through the noise of everything else.
 //!
-//! `cargo bench --features internals --bench parts` takes about three minutes; add `-- memtable` to run one
+//! `cargo bench --bench parts` takes about three minutes; add `-- memtable` to run one
 //! group, `-- --test` to run everything once without measuring. `engines` has both engines as a whole.
 //!
 //! Keys have 16 bytes and values 100, as in `engines`. Reads of a part go over all of its
 //! keys in a scattered order, so that the processor's caches hold what they would in use.
-
-#[path = "shared/order.rs"]
-mod order;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -28,8 +25,7 @@ use hedgerow::internals::table::{
 use hedgerow::internals::wal::Writer;
 use hedgerow::internals::{Op, checksum, decode_batch, encode_batch, seed_of};
 use parking_lot::Mutex;
-
-use order::Order;
+use support::order::Order;
 
 const VALUE: [u8; 100] = [b'v'; 100];
 

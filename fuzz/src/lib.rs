@@ -1,28 +1,13 @@
-//! The fuzz targets' shared part. What they do is in tests/store/fuzzing, so that the ordinary
-//! tests can replay their corpora on the stable tool chain; here is what only a fuzzer needs.
+//! The fuzz targets' shared part. What they do is in the crate of tests/support, so that the
+//! ordinary tests can replay their corpora on the stable tool chain; here is what only a fuzzer
+//! needs.
 //!
 //! Every allocation passes through an allocator that refuses single ones above 64 MiB: hostile
 //! bytes must not be able to ask for more.
 
-// Of the shared modules the targets use a part.
-#![allow(dead_code)]
-
-#[path = "../../tests/store/fuzzing/mod.rs"]
-mod fuzzing;
-#[path = "../../tests/store/image.rs"]
-mod image;
-#[path = "../../tests/store/lockstep.rs"]
-mod lockstep;
-#[path = "../../tests/store/random.rs"]
-mod random;
-#[path = "../../tests/store/repair/mod.rs"]
-mod repair;
-#[path = "../../tests/store/sizes.rs"]
-mod sizes;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 
-pub use fuzzing::{crashes, decoders, files, hostile, keys, operations, pages};
+pub use support::fuzzing::{crashes, decoders, files, hostile, keys, operations, pages};
 
 /// The largest single allocation that hostile bytes may bring about.
 const MAX_ALLOCATION_BYTES: usize = 64 << 20;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hedgerow::KvRead;
 use hedgerow::fs::SimFs;
+use support::forge::{self, Block, Table, Value, body, inner, leaf, manifest_of};
+use support::image::Image;
+use support::repair::{self, Owner};
 
-use super::forge::{self, Block, Table, Value, body, inner, leaf, manifest_of};
-use super::image::Image;
-use super::repair::{self, Owner};
 use super::{alone, options, suffer, template};
 
 fn owner_of(keyspace: u64) -> Owner {

@@ -7,23 +7,7 @@
 //!
 //! A binary of its own, because it counts every allocation of its process; so it runs one test at a time.
 
-mod alloc;
-mod forge;
 mod forged;
-#[path = "../store/image.rs"]
-mod image;
-#[allow(dead_code)]
-#[path = "../store/random.rs"]
-mod random;
-#[allow(dead_code)]
-#[path = "../store/repair/mod.rs"]
-mod repair;
-#[allow(dead_code)]
-#[path = "../store/rig.rs"]
-mod rig;
-#[allow(dead_code)]
-#[path = "../store/sizes.rs"]
-mod sizes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -31,12 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use hedgerow::fs::{FaultFs, Fs, OpKind, SimFs, StdFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, Kv, KvRead, Options, Scan};
+use support::alloc::{Counting, Taken, measure};
+use support::image::Image;
+use support::random::{Random, Source};
+use support::rig::{self, effort, figure};
+use support::sizes::{Sizes, keyspace_options, tiny};
+use support::{forge, repair};
 
-use alloc::{Taken, measure};
-use image::Image;
-use random::{Random, Source};
-use rig::{effort, figure};
-use sizes::{Sizes, keyspace_options, tiny};
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// What a store may take for hostile files.
 const LIMIT_BYTES: usize = 64 << 20;

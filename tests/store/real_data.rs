@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead};
-
-use crate::rig::{Place, Rig, Sizes, report};
+use support::rig::{Place, Rig, Sizes, report};
 
 #[path = "../../data/cities.rs"]
 mod cities;

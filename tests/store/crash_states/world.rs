@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::SimFs;
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, Options};
+use support::random::{Random, Source};
+use support::sizes::{Sizes, keyspace_options, tiny};
 
 use super::oracle::{Map, Truth};
-use crate::random::{Random, Source};
-use crate::sizes::{Sizes, keyspace_options, tiny};
 
 /// The directory of the store.
 pub const STORE: &str = "/store";

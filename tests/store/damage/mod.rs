@@ -12,11 +12,10 @@ use std::sync::Arc;
 
 use hedgerow::fs::{Fs, SimFs, StdFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Kv, KvRead};
-
-use crate::image::Image;
-use crate::random::{Random, Source};
-use crate::repair;
-use crate::rig::{Place, Rig, Sizes, from_env, report, tiny};
+use support::image::Image;
+use support::random::{Random, Source};
+use support::repair;
+use support::rig::{Place, Rig, Sizes, from_env, report, tiny};
 
 type State = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
 

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
 use hedgerow::{Db, EngineKind, Error, Keyspace, Options, Result};
+use support::rig::tiny;
 
-use crate::rig::tiny;
 use history::{Commit, Incarnation, Map, State, apply};
 pub use history::{Edit, key_of};
 

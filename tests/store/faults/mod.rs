@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{Fault, FaultFs, OpKind, SimFs};
 use hedgerow::{Durability, EngineKind, Options};
+use support::rig::{effort, figure, report, tiny};
 
-use crate::rig::{effort, figure, report, tiny};
 use driver::{Driver, Position};
 use workloads::Workload;
 

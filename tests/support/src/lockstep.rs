@@ -2,7 +2,7 @@
 //! [`Model`](hedgerow::Model) of each, crashes included.
 //!
 //! [`draw`] makes an operation out of a source of decisions: a seed
-//! (tests/store/random_operations.rs) or the bytes of a fuzzer (fuzz/fuzz_targets/operations.rs).
+//! (tests/store/random_operations.rs) or the bytes of a fuzzer (fuzzing/operations.rs).
 //! [`Run`] performs it on the store and on the models and compares every answer.
 //!
 //! # What holds after a crash

@@ -1,5 +1,5 @@
 //! Makes the seed corpora: small valid inputs of every kind, so that a fuzzer begins behind the
-//! first checks. `cargo test --features internals --test store write_seeds -- --ignored` writes
+//! first checks. `cargo test --test store write_seeds -- --ignored` writes
 //! them to fuzz/corpus, after a format or the encoding of an input has changed.
 
 use std::path::Path;

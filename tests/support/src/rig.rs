@@ -128,14 +128,12 @@ pub fn report(line: std::fmt::Arguments<'_>) {
 
 /// How much the long suites do: `HEDGEROW_EFFORT`, 1 by default. `.ci/figures` runs them with 10,
 /// at which the promised figures of docs/testing.md are reached; `.ci/soak` with more.
-#[allow(dead_code)]
 pub fn effort() -> u64 {
     from_env("HEDGEROW_EFFORT").unwrap_or(1).max(1)
 }
 
 /// Prints a figure of a suite on a line of its own, `figure NAME = VALUE`, for `.ci/figures` to
 /// gather and to hold against what is promised.
-#[allow(dead_code)]
 pub fn figure(name: &str, value: u64) {
     report(format_args!("figure {name} = {value}"));
 }

@@ -36,7 +36,6 @@ impl Tmpfs {
     }
 
     /// Gives or takes room. False, and nothing changes, if more than `kib` KiB are in use.
-    #[allow(dead_code, reason = "each suite uses a part")]
     pub fn resize(&self, kib: u64) -> bool {
         Command::new("mount")
             .args(["-o", &format!("remount,size={kib}k")])
@@ -48,7 +47,6 @@ impl Tmpfs {
 
     /// Takes all the room there is (to 64 KiB or so), as another program would that wrote a large file, but
     /// without the memory for one.
-    #[allow(dead_code, reason = "each suite uses a part")]
     pub fn fill_up(&self) {
         let used_kib = || -> u64 {
             let lens = self.files().into_iter().map(|path| path.metadata());
@@ -59,7 +57,6 @@ impl Tmpfs {
     }
 
     /// All files below.
-    #[allow(dead_code, reason = "each suite uses a part")]
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut todo = vec![self.path().to_path_buf()];

@@ -1,6 +1,4 @@
 //! A whole store as bytes, to change and put back.
-// Shared with the fuzz targets, which use a part.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
