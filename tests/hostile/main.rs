@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use hedgerow::fs::{FaultFs, Fs, OpKind, SimFs, StdFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, Kv, KvRead, Options, Scan};
 use support::alloc::{Counting, Taken, measure};
+use support::forge::tree::PAGE;
 use support::image::Image;
 use support::random::{Random, Source};
+use support::repair;
 use support::rig::{self, effort, figure};
 use support::sizes::{Sizes, keyspace_options, tiny};
-use support::{forge, repair};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -236,7 +237,7 @@ fn fields_at_their_extremes() {
             for _ in 0..1 + random.below(3) {
                 story = format!("{story} {};", mutate(bytes, &mut random));
             }
-            repair::file(path, bytes, store, forge::PAGE);
+            repair::file(path, bytes, store, PAGE);
             let taken = suffer(&story, &image, n % 16 == 15);
             worst.peak = worst.peak.max(taken.peak);
             worst.largest = worst.largest.max(taken.largest);
@@ -254,7 +255,7 @@ fn a_repair_of_an_intact_file_changes_nothing() {
     let store = repair::store_id(&template().files[Path::new("CATALOG")]).unwrap();
     for (path, bytes) in template().data_files() {
         let mut repaired = bytes.clone();
-        repair::file(path, &mut repaired, store, forge::PAGE);
+        repair::file(path, &mut repaired, store, PAGE);
         assert!(repaired == *bytes, "{}", path.display());
         if repaired.len() > 130 {
             // And one that was changed reads differently, not as damaged by its checksum.

@@ -11,8 +11,8 @@
 //! - An input always does the same: stores are in memory, without threads, and their random
 //!   numbers are replaced (`stores.rs`).
 //! - Where there are checksums, the first byte of the input says whether the harness makes them
-//!   right (`crate::repair`) before the store sees the bytes. Without that no fuzzer gets past them;
-//!   with that only, nobody would know what happens to those that are wrong.
+//!   right (`crate::repair`) before the store sees the bytes. Without that no fuzzer gets past
+//!   them; with that only, nobody would know what happens to those that are wrong.
 
 pub mod assemble;
 pub mod decoders;
@@ -124,6 +124,7 @@ impl Flags {
         Some((Self(*flags), rest))
     }
 
+    /// Whether the harness makes the checksums right.
     pub fn repaired(self) -> bool {
         self.0 & Self::REPAIRED != 0
     }
@@ -133,6 +134,7 @@ impl Flags {
         self.0 & Self::ASSEMBLED != 0
     }
 
+    /// Whether the input has the target's second meaning.
     pub fn other(self) -> bool {
         self.0 & Self::OTHER != 0
     }
