@@ -2,7 +2,7 @@
 //!
 //! Checksums are no tamper protection, so decoders must take whatever they are given: opening, reading,
 //! scanning, verifying and maintaining such a store may fail, and must not panic, hang, or take memory
-//! without bound. A store must not need more than [`LIMIT_BYTES`] for files of a few hundred kilobytes, neither in
+//! without bound. A store must not need more than [`HOSTILE_LIMIT_BYTES`] for files of a few hundred kilobytes, neither in
 //! one allocation nor in all; and a scan gives keys in order and comes to an end.
 //!
 //! A binary of its own, because it counts every allocation of its process; so it runs one test at a time.
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use hedgerow::fs::{FaultFs, Fs, OpKind, SimFs, StdFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, Kv, KvRead, Options, Scan};
-use support::alloc::{Counting, Taken, measure};
+use support::alloc::{Counting, HOSTILE_LIMIT_BYTES, Taken, Watched, measure};
 use support::forge::tree::PAGE;
 use support::image::Image;
 use support::random::{Random, Source};
@@ -24,10 +24,8 @@ use support::rig::{self, effort, figure};
 use support::sizes::{Sizes, keyspace_options, tiny};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Watched<Counting> = Watched(Counting);
 
-/// What a store may take for hostile files.
-const LIMIT_BYTES: usize = 64 << 20;
 /// More keys than any of the hostile stores can hold.
 const KEYS_MAX: usize = 400_000;
 /// More reads than any use of one of the small stores needs.
@@ -177,7 +175,7 @@ fn suffer(story: &str, image: &Image, mapped: bool) -> Taken {
         panic!("{story}: {}", text.unwrap_or_default());
     }
     assert!(
-        taken.largest <= LIMIT_BYTES && taken.peak <= LIMIT_BYTES,
+        taken.largest <= HOSTILE_LIMIT_BYTES && taken.peak <= HOSTILE_LIMIT_BYTES,
         "{story}: {taken:?}"
     );
     let reads = counting.count(OpKind::Read);
