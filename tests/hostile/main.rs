@@ -21,7 +21,7 @@ use support::image::Image;
 use support::random::{Random, Source};
 use support::repair;
 use support::rig::{self, effort, figure};
-use support::sizes::{Sizes, keyspace_options, tiny};
+use support::sizes::{Sizes, keyspace_options, single_threaded};
 
 #[global_allocator]
 static ALLOCATOR: Watched<Counting> = Watched(Counting);
@@ -38,11 +38,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn options(fs: Arc<dyn Fs>) -> Options {
-    tiny(Options::new())
-        .fs(fs)
-        .background_threads(0)
-        .background_sync_ms(0)
-        .durability(Durability::Buffered)
+    single_threaded(fs).durability(Durability::Buffered)
 }
 
 /// A small store with files of every kind: both engines, blocks compressed and not.
