@@ -24,7 +24,9 @@ pub struct Rig {
     fs: Arc<dyn Fs>,
     mem: Option<SimFs>,
     path: PathBuf,
+    /// Options of the opens to come.
     pub options: Options,
+    /// How large things are.
     pub sizes: Sizes,
     db: Option<Db>,
     _dir: Option<TempDir>,

@@ -31,6 +31,7 @@ impl Tmpfs {
         Some(Self { dir })
     }
 
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -45,8 +46,8 @@ impl Tmpfs {
             .is_ok_and(|status| status.success())
     }
 
-    /// Takes all the room there is (to 64 KiB or so), as another program would that wrote a large file, but
-    /// without the memory for one.
+    /// Takes all the room there is (to 64 KiB or so), as another program would that wrote a large
+    /// file, but without the memory for one.
     pub fn fill_up(&self) {
         let used_kib = || -> u64 {
             let lens = self.files().into_iter().map(|path| path.metadata());
