@@ -6,16 +6,12 @@
 //! with `Buffered`. Everything fits in memory: these benches watch the cost of the code, and
 //! whether a change moved it. `hedgerow compare` puts the engines side by side.
 
-#[path = "shared/order.rs"]
-mod order;
-
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use support::order::Order;
 use tempfile::TempDir;
-
-use order::Order;
 
 /// Keys in the store that is read from.
 const KEYS: u64 = 200_000;
@@ -51,7 +47,7 @@ impl Store {
         for _ in 0..KEYS {
             store
                 .keyspace
-                .put(key(2 * order.next()), value.next())
+                .put(key(2 * order.step()), value.next())
                 .expect("a put");
         }
         store.keyspace.compact().expect("compaction");
@@ -124,7 +120,7 @@ fn writes(criterion: &mut Criterion, engine: EngineKind) {
     group.bench_function("fillrandom", |bencher| {
         bencher.iter_custom(|rounds| {
             let mut order = Order::new(FILL);
-            fill(rounds, engine, |_| order.next())
+            fill(rounds, engine, |_| order.step())
         });
     });
     group.finish();
@@ -139,20 +135,20 @@ fn reads(criterion: &mut Criterion, engine: EngineKind) {
     let mut order = Order::new(KEYS);
     group.bench_function("readrandom", |bencher| {
         bencher.iter(|| {
-            let found = keyspace.get_with(key(2 * order.next()), |value| value.len());
+            let found = keyspace.get_with(key(2 * order.step()), |value| value.len());
             assert_eq!(found.expect("a read"), Some(VALUE_LEN_BYTES));
         });
     });
     group.bench_function("readmissing", |bencher| {
         bencher.iter(|| {
-            let found = keyspace.contains(key(2 * order.next() + 1));
+            let found = keyspace.contains(key(2 * order.step() + 1));
             assert!(!found.expect("a read"));
         });
     });
     group.throughput(Throughput::Elements(16));
     group.bench_function("multiget16", |bencher| {
         bencher.iter(|| {
-            let keys: [_; 16] = std::array::from_fn(|_| key(2 * order.next()));
+            let keys: [_; 16] = std::array::from_fn(|_| key(2 * order.step()));
             let found = keyspace.multi_get(&keys).expect("a read");
             assert!(found.iter().all(Option::is_some));
         });
@@ -160,7 +156,7 @@ fn reads(criterion: &mut Criterion, engine: EngineKind) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("seek10", |bencher| {
         bencher.iter(|| {
-            let mut scan = keyspace.range(key(2 * order.next())..);
+            let mut scan = keyspace.range(key(2 * order.step())..);
             let mut bytes = 0;
             for _ in 0..10 {
                 match scan.next_with(|_, value| value.len()).expect("a scan") {
@@ -202,7 +198,7 @@ fn reads(criterion: &mut Criterion, engine: EngineKind) {
             for _ in 0..rounds {
                 for _ in 0..FILL {
                     keyspace
-                        .put(key(2 * order.next()), value.next())
+                        .put(key(2 * order.step()), value.next())
                         .expect("a put");
                 }
                 store.db.wait_idle().expect("background work");

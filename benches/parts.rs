@@ -7,9 +7,6 @@
 //! Keys have 16 bytes and values 100, as in `engines`. Reads of a part go over all of its
 //! keys in a scattered order, so that the processor's caches hold what they would in use.
 
-#[path = "shared/order.rs"]
-mod order;
-
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +25,7 @@ use hedgerow::internals::table::{
 use hedgerow::internals::wal::Writer;
 use hedgerow::internals::{Op, checksum, decode_batch, encode_batch, seed_of};
 use parking_lot::Mutex;
-
-use order::Order;
+use support::order::Order;
 
 const VALUE: [u8; 100] = [b'v'; 100];
 
@@ -73,7 +69,7 @@ fn memtable(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("insert-random", name), |bencher| {
             bencher.iter_with_large_drop(|| {
                 let mut order = Order::new(MEMTABLE_ENTRIES);
-                filled(kind, MEMTABLE_ENTRIES, |_| order.next())
+                filled(kind, MEMTABLE_ENTRIES, |_| order.step())
             });
         });
         let full = filled(kind, MEMTABLE_ENTRIES, |n| n * 7919 % MEMTABLE_ENTRIES);
@@ -82,7 +78,7 @@ fn memtable(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("get", name), |bencher| {
             bencher.iter(|| {
                 let mut len = 0;
-                let found = full.get(&key(order.next()), u64::MAX >> 8, |entry| {
+                let found = full.get(&key(order.step()), u64::MAX >> 8, |entry| {
                     len = entry.value.map_or(0, <[u8]>::len);
                 });
                 assert!(found && len == VALUE.len());
@@ -214,7 +210,7 @@ fn block(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("search", |bencher| {
         bencher.iter(|| {
-            let number = order.next();
+            let number = order.step();
             let block = Block::parse(&out).expect("a block");
             let found = block.lower_bound(&key(number * 3), u64::MAX >> 8);
             assert_eq!(found, Ok(number as u32));
@@ -244,13 +240,13 @@ fn filter(criterion: &mut Criterion) {
     let mut order = Order::new(KEYS);
     group.bench_function("query-present", |bencher| {
         bencher.iter(|| {
-            let hash = filter_hash(&key(2 * order.next()));
+            let hash = filter_hash(&key(2 * order.step()));
             assert!(filter_may_contain(&lines, probes, hash));
         });
     });
     group.bench_function("query-absent", |bencher| {
         bencher.iter(|| {
-            let hash = filter_hash(&key(2 * order.next() + 1));
+            let hash = filter_hash(&key(2 * order.step() + 1));
             black_box(filter_may_contain(&lines, probes, hash))
         });
     });
@@ -277,7 +273,7 @@ fn page(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("search", |bencher| {
         bencher.iter(|| {
-            let number = order.next();
+            let number = order.step();
             let leaf = Leaf::from_image(&image);
             let at = leaf.search(&key(2 * number)).expect("it is there");
             match leaf.value(at) {
@@ -288,7 +284,7 @@ fn page(criterion: &mut Criterion) {
     });
     group.bench_function("insert", |bencher| {
         bencher.iter_batched_ref(
-            || (image.clone(), key(2 * order.next() + 1)),
+            || (image.clone(), key(2 * order.step() + 1)),
             |(image, key)| {
                 let at = Leaf::from_image(image).search(key).expect_err("it is new");
                 assert!(LeafMut::from_image(image).insert(at, key, &VALUE));
@@ -299,7 +295,7 @@ fn page(criterion: &mut Criterion) {
     group.bench_function("replace", |bencher| {
         let mut image = image.clone();
         bencher.iter(|| {
-            let key = key(2 * order.next());
+            let key = key(2 * order.step());
             let at = Leaf::from_image(&image).search(&key).expect("it is there");
             assert!(LeafMut::from_image(&mut image).set_value(at, &VALUE));
         });
@@ -310,7 +306,7 @@ fn page(criterion: &mut Criterion) {
     let mut order = Order::new(20_000);
     group.bench_function("find-child", |bencher| {
         bencher.iter(|| {
-            let number = order.next();
+            let number = order.step();
             let child = inner_find_child(&inner, &key(number));
             assert_eq!(child, number as usize / 100 + 1);
         });
@@ -349,7 +345,7 @@ fn merged(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("seek", runs), |bencher| {
             bencher.iter(|| {
-                all.seek(&key(order.next()), u64::MAX >> 8).expect("memory");
+                all.seek(&key(order.step()), u64::MAX >> 8).expect("memory");
                 black_box(all.is_valid())
             });
         });

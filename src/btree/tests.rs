@@ -1,9 +1,6 @@
 //! The engine against an ordered map, from seeds.
 
 mod older_pages;
-#[allow(dead_code)]
-#[path = "../../tests/store/repair/mod.rs"]
-mod repair;
 mod views;
 
 use std::io;
@@ -11,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+
+use support::repair;
 
 use super::{BTreeEngine, node};
 use crate::cache::BlockCache;

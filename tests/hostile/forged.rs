@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use hedgerow::KvRead;
 use hedgerow::fs::SimFs;
+use support::forge::manifest::manifest_of;
+use support::forge::table::{Block, Table, add_tombstone, block_body};
+use support::forge::tree::{Value, inner, leaf, tree};
+use support::image::Image;
+use support::repair::{self, Owner};
 
-use super::forge::{self, Block, Table, Value, body, inner, leaf, manifest_of};
-use super::image::Image;
-use super::repair::{self, Owner};
 use super::{alone, options, suffer, template};
 
 fn owner_of(keyspace: u64) -> Owner {
@@ -60,7 +62,7 @@ fn plain(separator: u32, entries: &[(Vec<u8>, u64, Vec<u8>)]) -> Block {
     Block {
         separator: key(separator),
         tag: 0,
-        bytes: body(entries),
+        bytes: block_body(entries),
     }
 }
 
@@ -68,11 +70,10 @@ fn table(blocks: Vec<Block>, smallest: u32, largest: u32, entries: u64) -> Table
     Table {
         blocks,
         smallest: key(smallest),
-        largest: key(largest),
+        largest: Some(key(largest)),
         seqs: (1, 40),
         entries,
-        tombstones: vec![0],
-        range_tombstones: 0,
+        ..Table::default()
     }
 }
 
@@ -114,7 +115,7 @@ fn forged_files_without_tricks_are_read() {
     ];
     // An upper fence shares its prefix with the lower one only where that is not empty.
     let root = inner(1, 2, (b"", None), &[key(50)], &[3, 4]);
-    let image = with_tree(forge::tree(
+    let image = with_tree(tree(
         owner,
         50,
         2,
@@ -239,14 +240,11 @@ fn very_many_range_tombstones() {
     let _alone = alone();
     let mut tombstones = Vec::new();
     let number = 100_000;
-    forge::varint(&mut tombstones, number);
     for n in 0..number as u32 {
-        tombstones.push(9);
-        tombstones.push(4);
-        tombstones.extend_from_slice(&n.to_be_bytes());
-        tombstones.push(0);
+        add_tombstone(&mut tombstones, 9, &key(n), None);
     }
     let table = Table {
+        largest: None,
         tombstones,
         range_tombstones: number,
         ..table(vec![plain(0, &entries(0..10, 5))], 0, 9, 10)
@@ -301,7 +299,7 @@ fn a_circle_of_right_fingerprints_ends_at_a_wrong_level() {
     ];
     let itself = [inner(1, 2, (b"", None), &separators, &[2; 20])];
     for (height, pages) in [(3, &circle[..]), (2, &itself)] {
-        let image = with_tree(forge::tree(owner_of(2), 50, height, 2, pages));
+        let image = with_tree(tree(owner_of(2), 50, height, 2, pages));
         let fs = SimFs::new();
         image.write(&fs, Path::new("/store"));
         // Replaying the log is the first descent.
@@ -329,19 +327,16 @@ fn pages_that_refer_to_each_other() {
         pages.push(bottom);
         stories.push((
             format!("one {name} leaf a billion times"),
-            forge::tree(owner, 50, 9, 2, &pages),
+            tree(owner, 50, 9, 2, &pages),
         ));
     }
     let cycle = [
         inner(2, 2, (b"", None), &separators, &[3; 20]),
         inner(1, 3, (b"", None), &separators, &[2; 20]),
     ];
-    stories.push(("a cycle".into(), forge::tree(owner, 50, 3, 2, &cycle)));
+    stories.push(("a cycle".into(), tree(owner, 50, 3, 2, &cycle)));
     let itself = [inner(1, 2, (b"", None), &separators, &[2; 20])];
-    stories.push((
-        "a node in itself".into(),
-        forge::tree(owner, 50, 2, 2, &itself),
-    ));
+    stories.push(("a node in itself".into(), tree(owner, 50, 2, 2, &itself)));
     let mut chain: Vec<_> = (0..255u8)
         .map(|n| {
             inner(
@@ -354,10 +349,7 @@ fn pages_that_refer_to_each_other() {
         })
         .collect();
     chain.push(full(257));
-    stories.push((
-        "as deep as can be".into(),
-        forge::tree(owner, 50, 256, 2, &chain),
-    ));
+    stories.push(("as deep as can be".into(), tree(owner, 50, 256, 2, &chain)));
     let outside = [leaf(
         2,
         (b"", None),
@@ -365,7 +357,7 @@ fn pages_that_refer_to_each_other() {
     )];
     stories.push((
         "a value outside the file".into(),
-        forge::tree(owner, 50, 1, 2, &outside),
+        tree(owner, 50, 1, 2, &outside),
     ));
     let long = [leaf(
         2,
@@ -374,7 +366,7 @@ fn pages_that_refer_to_each_other() {
     )];
     stories.push((
         "a value of two gigabytes".into(),
-        forge::tree(owner, 50, 1, 2, &long),
+        tree(owner, 50, 1, 2, &long),
     ));
     let neighbours = [
         inner(1, 2, (b"", None), &[key(50)], &[4, 3]),
@@ -387,7 +379,7 @@ fn pages_that_refer_to_each_other() {
     ];
     stories.push((
         "children swapped".into(),
-        forge::tree(owner, 50, 2, 2, &neighbours),
+        tree(owner, 50, 2, 2, &neighbours),
     ));
     for (story, bytes) in stories {
         on_both_paths(&story, &with_tree(bytes));

@@ -2,28 +2,12 @@
 //!
 //! Checksums are no tamper protection, so decoders must take whatever they are given: opening, reading,
 //! scanning, verifying and maintaining such a store may fail, and must not panic, hang, or take memory
-//! without bound. A store must not need more than [`LIMIT_BYTES`] for files of a few hundred kilobytes, neither in
+//! without bound. A store must not need more than [`HOSTILE_LIMIT_BYTES`] for files of a few hundred kilobytes, neither in
 //! one allocation nor in all; and a scan gives keys in order and comes to an end.
 //!
 //! A binary of its own, because it counts every allocation of its process; so it runs one test at a time.
 
-mod alloc;
-mod forge;
 mod forged;
-#[path = "../store/image.rs"]
-mod image;
-#[allow(dead_code)]
-#[path = "../store/random.rs"]
-mod random;
-#[allow(dead_code)]
-#[path = "../store/repair/mod.rs"]
-mod repair;
-#[allow(dead_code)]
-#[path = "../store/rig.rs"]
-mod rig;
-#[allow(dead_code)]
-#[path = "../store/sizes.rs"]
-mod sizes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -31,15 +15,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use hedgerow::fs::{FaultFs, Fs, OpKind, SimFs, StdFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, Kv, KvRead, Options, Scan};
+use support::alloc::{Counting, HOSTILE_LIMIT_BYTES, Taken, Watched, measure};
+use support::forge::tree::PAGE;
+use support::image::Image;
+use support::random::{Random, Source};
+use support::repair;
+use support::rig::{self, effort, figure};
+use support::sizes::{Sizes, keyspace_options, single_threaded};
 
-use alloc::{Taken, measure};
-use image::Image;
-use random::{Random, Source};
-use rig::{effort, figure};
-use sizes::{Sizes, keyspace_options, tiny};
+#[global_allocator]
+static ALLOCATOR: Watched<Counting> = Watched(Counting);
 
-/// What a store may take for hostile files.
-const LIMIT_BYTES: usize = 64 << 20;
 /// More keys than any of the hostile stores can hold.
 const KEYS_MAX: usize = 400_000;
 /// More reads than any use of one of the small stores needs.
@@ -52,11 +38,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn options(fs: Arc<dyn Fs>) -> Options {
-    tiny(Options::new())
-        .fs(fs)
-        .background_threads(0)
-        .background_sync_ms(0)
-        .durability(Durability::Buffered)
+    single_threaded(fs).durability(Durability::Buffered)
 }
 
 /// A small store with files of every kind: both engines, blocks compressed and not.
@@ -189,7 +171,7 @@ fn suffer(story: &str, image: &Image, mapped: bool) -> Taken {
         panic!("{story}: {}", text.unwrap_or_default());
     }
     assert!(
-        taken.largest <= LIMIT_BYTES && taken.peak <= LIMIT_BYTES,
+        taken.largest <= HOSTILE_LIMIT_BYTES && taken.peak <= HOSTILE_LIMIT_BYTES,
         "{story}: {taken:?}"
     );
     let reads = counting.count(OpKind::Read);
@@ -249,7 +231,7 @@ fn fields_at_their_extremes() {
             for _ in 0..1 + random.below(3) {
                 story = format!("{story} {};", mutate(bytes, &mut random));
             }
-            repair::file(path, bytes, store, forge::PAGE);
+            repair::file(path, bytes, store, PAGE);
             let taken = suffer(&story, &image, n % 16 == 15);
             worst.peak = worst.peak.max(taken.peak);
             worst.largest = worst.largest.max(taken.largest);
@@ -267,7 +249,7 @@ fn a_repair_of_an_intact_file_changes_nothing() {
     let store = repair::store_id(&template().files[Path::new("CATALOG")]).unwrap();
     for (path, bytes) in template().data_files() {
         let mut repaired = bytes.clone();
-        repair::file(path, &mut repaired, store, forge::PAGE);
+        repair::file(path, &mut repaired, store, PAGE);
         assert!(repaired == *bytes, "{}", path.display());
         if repaired.len() > 130 {
             // And one that was changed reads differently, not as damaged by its checksum.

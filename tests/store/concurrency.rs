@@ -11,9 +11,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead};
-
-use crate::random::{Random, Source};
-use crate::rig::{Place, Rig, Sizes, from_env, report};
+use support::random::{Random, Source};
+use support::rig::{Place, Rig, Sizes, from_env, report};
 
 const WRITERS: u64 = 3;
 /// Commits of each writer; `HEDGEROW_CASES` multiplies it.

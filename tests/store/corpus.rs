@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::fuzzing::TARGETS;
-use crate::rig::report;
+use support::fuzzing::TARGETS;
+use support::rig::report;
 
 fn fuzz_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -26,7 +26,7 @@ fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     inputs
 }
 
-fn replay(targets: impl Iterator<Item = &'static crate::fuzzing::Target>) {
+fn replay(targets: impl Iterator<Item = &'static support::fuzzing::Target>) {
     for (target, run) in targets {
         let inputs = inputs(target);
         for (path, bytes) in &inputs {
@@ -46,7 +46,6 @@ fn of_operations() {
     replay(TARGETS.iter().filter(|(name, _)| is_lockstep(name)));
 }
 
-#[cfg(feature = "internals")]
 #[test]
 fn of_decoders_and_files() {
     replay(TARGETS.iter().filter(|(name, _)| !is_lockstep(name)));
@@ -57,7 +56,6 @@ fn is_lockstep(name: &str) -> bool {
 }
 
 /// A target that cargo-fuzz does not know is never run; one without a corpus is never replayed.
-#[cfg(feature = "internals")]
 #[test]
 fn every_target_is_known_everywhere() {
     let listed = |dir: &str| {
@@ -82,11 +80,10 @@ fn every_target_is_known_everywhere() {
     }
 }
 
-#[cfg(feature = "internals")]
 mod harness {
     use std::path::Path;
 
-    use crate::fuzzing::{files, images, pages, seeds, stores};
+    use support::fuzzing::{files, images, pages, seeds, stores};
 
     /// If the harness did not find all checksums, the targets with repaired ones would test that
     /// checksums are verified, and nothing else.
@@ -158,7 +155,7 @@ mod harness {
     fn packing_a_page_loses_nothing() {
         for page in stores::file(stores::varied(), "tree.hdb").chunks(stores::PAGE) {
             let packed = pages::pack(page);
-            let mut source = crate::fuzzing::Bytes(&packed);
+            let mut source = support::fuzzing::Bytes(&packed);
             assert_eq!(pages::unpack(&mut source, stores::PAGE), page);
             assert!(source.is_empty());
         }
@@ -197,7 +194,7 @@ mod harness {
     }
 
     /// Everything in a store; `None` if it does not open or a read fails.
-    fn contents(image: &crate::image::Image) -> Option<Vec<(hedgerow::Value, hedgerow::Value)>> {
+    fn contents(image: &support::image::Image) -> Option<Vec<(hedgerow::Value, hedgerow::Value)>> {
         let fs = hedgerow::fs::SimFs::new();
         image.write(&fs, Path::new(stores::PATH));
         let opened = stores::options(&fs, true).open(stores::PATH);

@@ -9,13 +9,13 @@ use hedgerow::{
     Batch, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead,
     MAX_VALUE_LEN_BYTES, Options,
 };
+use support::image::Image;
+use support::random::{Random, Source};
+use support::rig::{Place, Rig, Sizes, keyspace_options};
 
 use crate::conformance::helpers::{
     Map, assert_holds, assert_invalid, contents, forward, load_mixed, with_values,
 };
-use crate::image::Image;
-use crate::random::{Random, Source};
-use crate::rig::{Place, Rig, Sizes, keyspace_options};
 
 /// Each case runs with the sizes and in the places that differ in what they exercise.
 macro_rules! database_cases {
@@ -940,7 +940,7 @@ fn every_position_of_a_failing_write() {
             }
         }
     }
-    crate::rig::report(format_args!("failing writes: {positions} positions"));
+    support::rig::report(format_args!("failing writes: {positions} positions"));
 }
 
 #[test]

@@ -12,10 +12,9 @@ use std::time::Duration;
 use hedgerow::{
     Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead, Options, Result,
 };
-
-use crate::random::{Random, Source};
-use crate::rig::{Sizes, keyspace_options, report};
-use crate::tmpfs::Tmpfs;
+use support::random::{Random, Source};
+use support::rig::{Sizes, keyspace_options, report};
+use support::tmpfs::Tmpfs;
 
 const DISK_KIB: u64 = 12 << 10;
 /// Room that is left to be made: for a table or a checkpoint on its way, and a log segment.

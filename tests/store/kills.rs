@@ -13,9 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
-
-use crate::random::{Random, Source};
-use crate::rig::{Sizes, effort, figure, from_env, keyspace_options, report, tiny};
+use support::random::{Random, Source};
+use support::rig::{Sizes, effort, figure, from_env, keyspace_options, report, tiny};
 
 /// Kills of each kind in the ordinary run.
 const KILLS: u64 = 8;

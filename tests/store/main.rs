@@ -9,18 +9,9 @@ mod damage;
 mod database;
 mod faults;
 mod full_disk;
-mod fuzzing;
 mod history;
-mod image;
 mod kills;
-mod lockstep;
-mod random;
 mod random_operations;
 mod real_data;
 mod regressions;
-#[allow(dead_code)]
-mod repair;
-mod rig;
 mod same_operations;
-mod sizes;
-mod tmpfs;

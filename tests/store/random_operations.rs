@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hedgerow::fs::SimFs;
+use support::lockstep::{Coverage, Op, Outcome, Run, Setting, draw};
+use support::random::{Random, Source};
+use support::rig::{effort, figure, from_env, report};
 
-use crate::lockstep::{Coverage, Op, Outcome, Run, Setting, draw};
-use crate::random::{Random, Source};
 use crate::regressions::SEEDS;
-use crate::rig::{effort, figure, from_env, report};
 
 /// Cases of the ordinary run.
 const CASES: u64 = 140;

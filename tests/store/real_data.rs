@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead};
 use hedgerow_bench::cities;
-
-use crate::rig::{Place, Rig, Sizes, report};
+use support::rig::{Place, Rig, Sizes, report};
 
 #[test]
 fn loads_and_comes_back_on_both_engines() {

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hedgerow::{Durability, EngineKind, Kv, KvRead, Options};
+use support::random::Random;
+use support::rig::{Place, Rig, Sizes, tiny};
 
 use crate::conformance::helpers::{Map, assert_holds};
-use crate::random::Random;
-use crate::rig::{Place, Rig, Sizes, tiny};
 
 /// Seeds of random operations that failed once. They run before all others. A seed means what it meant
 /// only as long as nothing about the drawing of operations changes, so each fault has a

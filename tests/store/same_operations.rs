@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode, SimFs, StdFs};
 use hedgerow::{Error, Result};
-
-use crate::image::Image;
-use crate::lockstep::{Run, Setting, draw};
-use crate::random::Random;
+use support::image::Image;
+use support::lockstep::{Run, Setting, draw};
+use support::random::Random;
 
 /// Writes down every operation below a directory, with its answer.
 #[derive(Debug, Clone)]

@@ -1,16 +1,13 @@
 //! The command-line tool on a disk that is full, or becomes full while it runs: a clear error, no
 //! files left behind, and of a report the whole new one or the old one.
 
-#[path = "../../../tests/store/tmpfs.rs"]
-mod tmpfs;
-
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use tmpfs::Tmpfs;
+use support::tmpfs::Tmpfs;
 
 /// Whatever takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -1,9 +1,9 @@
 //! Batches: order inside, atomic effect.
 
 use hedgerow::{Batch, Durability, Kv};
+use support::random::{Random, Source};
 
 use super::helpers::{Map, assert_holds, keys, with_values};
-use crate::random::{Random, Source};
 
 pub fn an_empty_batch_changes_nothing(kv: &impl Kv) {
     kv.put(b"a", b"1").unwrap();

@@ -2,9 +2,9 @@
 //! is refused before anything is written.
 
 use hedgerow::{Batch, Durability, Kv, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES};
+use support::random::Random;
 
 use super::helpers::{Map, assert_holds, assert_invalid};
-use crate::random::Random;
 
 pub fn keys_of_the_longest_length(kv: &impl Kv) {
     let mut entries = Map::new();

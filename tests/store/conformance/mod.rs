@@ -6,8 +6,7 @@
 //! again everything is still there, and again after compaction.
 
 use hedgerow::{EngineKind, Keyspace, Kv, KvRead, MemtableKind, Model};
-
-use crate::rig::{Place, Rig, Sizes};
+use support::rig::{Place, Rig, Sizes};
 
 mod batches;
 pub mod helpers;

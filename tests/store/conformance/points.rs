@@ -1,9 +1,9 @@
 //! Single keys: get, put, delete, contains, `get_with`, `multi_get`.
 
 use hedgerow::{Kv, MAX_KEY_LEN_BYTES};
+use support::random::{Random, Source};
 
 use super::helpers::{assert_holds, awkward_keys, load_mixed, with_values};
-use crate::random::{Random, Source};
 
 pub fn an_empty_store_has_nothing(kv: &impl Kv) {
     assert_eq!(kv.get(b"a").unwrap(), None);

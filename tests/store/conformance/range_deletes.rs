@@ -3,9 +3,9 @@
 use std::ops::Bound;
 
 use hedgerow::Kv;
+use support::random::{Random, Source};
 
 use super::helpers::{Map, assert_holds, awkward_keys, keys, load_mixed, with_values};
-use crate::random::{Random, Source};
 
 fn letters(kv: &impl Kv) {
     for key in ["a", "b", "c", "d", "e", "f"] {

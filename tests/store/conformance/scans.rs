@@ -3,9 +3,9 @@
 use std::ops::Bound;
 
 use hedgerow::Kv;
+use support::random::{Random, Source};
 
 use super::helpers::{Entry, Map, awkward_keys, backward, forward, keys, load_mixed, with_values};
-use crate::random::{Random, Source};
 
 /// What a map says about bounds, inverted ones included.
 fn select(map: &Map, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Vec<Entry> {

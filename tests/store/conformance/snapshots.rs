@@ -1,11 +1,11 @@
 //! Snapshots: what was committed before stays, what comes later is not seen.
 
 use hedgerow::{Batch, Durability, Kv, KvRead};
+use support::random::{Random, Source};
 
 use super::helpers::{
     Entry, Map, assert_holds, backward, contents, forward, load_mixed, with_values,
 };
-use crate::random::{Random, Source};
 
 #[track_caller]
 fn assert_snapshot(snapshot: &impl KvRead, expected: &Map) {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{CrashPolicy, Fs, OpenMode, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead};
+use support::random::Random;
+use support::sizes::{Sizes, keyspace_options};
 
 use super::world::{STORE, options};
-use crate::random::Random;
-use crate::sizes::{Sizes, keyspace_options};
 
 fn open(fs: &SimFs) -> Db {
     options(fs).open(STORE).expect("the store opens")

@@ -26,10 +26,10 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{CrashPolicy, CrashState, Fs, OpenMode, Operation, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Kv, KvRead};
+use support::random::{Random, Source};
+use support::rig::{effort, figure, from_env, report};
+use support::sizes::{Sizes, keyspace_options};
 
-use crate::random::{Random, Source};
-use crate::rig::{effort, figure, from_env, report};
-use crate::sizes::{Sizes, keyspace_options};
 use oracle::{Bounds, Found, Truth, read_all};
 use workloads::Workload;
 use world::{STORE, World, options};

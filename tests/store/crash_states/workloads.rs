@@ -3,9 +3,9 @@
 
 use hedgerow::Durability::{Buffered, Sync};
 use hedgerow::KvRead;
+use support::random::Source;
 
 use super::world::{Edit, World, key_of, other};
-use crate::random::Source;
 
 /// A name and what to do.
 pub type Workload = (&'static str, fn(&mut World));

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::SimFs;
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, Options};
+use support::random::{Random, Source};
+use support::sizes::{Sizes, keyspace_options, single_threaded};
 
 use super::oracle::{Map, Truth};
-use crate::random::{Random, Source};
-use crate::sizes::{Sizes, keyspace_options, tiny};
 
 /// The directory of the store.
 pub const STORE: &str = "/store";
@@ -38,11 +38,7 @@ pub struct World {
 
 /// Options of every store here: one thread, the smallest sizes.
 pub fn options(fs: &SimFs) -> Options {
-    tiny(Options::new())
-        .log_limit_bytes(128 << 10)
-        .background_threads(0)
-        .background_sync_ms(0)
-        .fs(Arc::new(fs.clone()))
+    single_threaded(Arc::new(fs.clone())).log_limit_bytes(128 << 10)
 }
 
 /// The other one.

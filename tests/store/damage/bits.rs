@@ -11,8 +11,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use support::rig::{effort, figure};
+
 use super::*;
-use crate::rig::{effort, figure};
 
 const THREADS: usize = 2;
 /// One change in so many is tried at effort 1.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use hedgerow::fs::{Fs, SimFs, StdFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Kv, KvRead};
-
-use crate::image::Image;
-use crate::random::{Random, Source};
-use crate::repair;
-use crate::rig::{Place, Rig, Sizes, from_env, report, tiny};
+use support::image::Image;
+use support::random::{Random, Source};
+use support::repair;
+use support::rig::{Place, Rig, Sizes, from_env, report};
+use support::sizes::{single_threaded, tiny};
 
 type State = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
 
@@ -230,10 +230,7 @@ fn is_some_value(sample: &Sample, engine: EngineKind, key: &[u8], value: &[u8]) 
 /// Opens the damaged image, reads everything, verifies. `Err` says which law was broken.
 fn suffer(sample: &Sample, image: &Image, fs: Arc<dyn Fs>, root: &Path) -> Result<Fate, String> {
     image.write(&*fs, root);
-    let options = tiny(hedgerow::Options::new())
-        .fs(fs)
-        .background_threads(0)
-        .background_sync_ms(0);
+    let options = single_threaded(fs);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let db = match options.open(root) {
             Ok(db) => db,

@@ -1,8 +1,9 @@
 //! Pages of a B-tree from an earlier moment, intact and in their places: writes that the disk reported as done and lost.
 
+use support::rig::effort;
+
 use super::stale::{PAGE, trees};
 use super::*;
-use crate::rig::effort;
 
 /// A store, and images of it at earlier moments: with the same files and other bytes in them. Every key is there from
 /// the beginning and all values have one length, so that a tree keeps its shape and its nodes their fences.

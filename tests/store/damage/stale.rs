@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use support::rig::{effort, figure};
+
 use super::*;
-use crate::rig::{effort, figure};
 
 /// What a B-tree's pages are long in the samples.
 pub const PAGE: usize = 1024;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
 use hedgerow::{Db, EngineKind, Error, Keyspace, Options, Result};
+use support::sizes::single_threaded;
 
-use crate::rig::tiny;
 use history::{Commit, Incarnation, Map, State, apply};
 pub use history::{Edit, key_of};
 
@@ -97,12 +97,8 @@ impl Driver {
     pub fn new(engine: EngineKind, position: Option<Position>) -> Self {
         let mem = SimFs::new();
         let fs = FaultFs::new(Arc::new(mem.clone()));
-        let options = tiny(Options::new())
-            .fs(Arc::new(fs.clone()))
-            // Nothing leaves the cache, or chance would decide what is read.
-            .cache_bytes(8 << 20)
-            .background_threads(0)
-            .background_sync_ms(0);
+        // Nothing leaves the cache, or chance would decide what is read.
+        let options = single_threaded(Arc::new(fs.clone())).cache_bytes(8 << 20);
         if let Some(position) = &position {
             fs.plan(position.plan());
         }

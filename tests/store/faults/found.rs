@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use hedgerow::fs::{Fault, FaultPlan, OpKind};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use support::rig::{Sizes, keyspace_options};
 
 use super::disk;
-use crate::rig::{Sizes, keyspace_options};
 
 fn open(options: &Options) -> Db {
     options.clone().open("/store").expect("the store opens")

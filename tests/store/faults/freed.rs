@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, SimFs};
 use hedgerow::{Db, EngineKind, Error, Keyspace, Kv, KvRead, Options, Result};
+use support::rig::{Sizes, figure, keyspace_options};
 
 use super::disk;
 use super::driver::ends_checkpoints;
-use crate::rig::{Sizes, figure, keyspace_options};
 
 const ROOT: &str = "/store";
 /// Attempts while the disk is full: what each leaves behind adds up.

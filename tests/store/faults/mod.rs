@@ -22,8 +22,9 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{Fault, FaultFs, OpKind, SimFs};
 use hedgerow::{Durability, EngineKind, Options};
+use support::rig::{effort, figure, report};
+use support::sizes::single_threaded;
 
-use crate::rig::{effort, figure, report, tiny};
 use driver::{Driver, Position};
 use workloads::Workload;
 
@@ -58,11 +59,7 @@ const CHANGES: &[OpKind] = &[
 fn disk() -> (FaultFs, SimFs, Options) {
     let mem = SimFs::new();
     let fs = FaultFs::new(Arc::new(mem.clone()));
-    let options = tiny(Options::new())
-        .fs(Arc::new(fs.clone()))
-        .durability(Durability::Sync)
-        .background_threads(0)
-        .background_sync_ms(0);
+    let options = single_threaded(Arc::new(fs.clone())).durability(Durability::Sync);
     (fs, mem, options)
 }
 

@@ -2,9 +2,9 @@
 //! store does with its files.
 
 use hedgerow::{Durability, EngineKind};
+use support::random::{Random, Source};
 
 use super::driver::{Driver, Edit, key_of};
-use crate::random::{Random, Source};
 
 use Durability::{Buffered, Sync};
 

@@ -181,8 +181,9 @@ fn explain(calls: &[Call], furthest: &Configuration) -> String {
 }
 
 mod tests {
+    use support::random::{Random, Source};
+
     use super::*;
-    use crate::random::{Random, Source};
 
     fn call(thread: usize, from: u64, to: u64, effect: Effect) -> Call {
         Call {

@@ -14,10 +14,10 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, MemtableKind, Snapshot};
+use support::random::{Random, Source};
+use support::rig::{Place, Rig, Sizes, effort, figure};
 
 use self::checker::{Call, Cells, Effect, KEYS, State, linearize};
-use crate::random::{Random, Source};
-use crate::rig::{Place, Rig, Sizes, effort, figure};
 
 const THREADS: usize = 5;
 /// Calls of a thread in a round: all threads together stay below what the checker takes.

@@ -1,9 +1,9 @@
 //! Opening and closing the store, and making and dropping its keyspaces.
 
 use hedgerow::{EngineKind, Error};
+use support::rig::{Sizes, keyspace_options};
 
 use super::{Driver, Map, Presence, ROOT, Slot};
-use crate::rig::{Sizes, keyspace_options};
 
 /// How often something is tried that may fail once.
 const TRIES: usize = 2;

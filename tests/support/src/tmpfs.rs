@@ -31,12 +31,12 @@ impl Tmpfs {
         Some(Self { dir })
     }
 
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Gives or takes room. False, and nothing changes, if more than `kib` KiB are in use.
-    #[allow(dead_code, reason = "each suite uses a part")]
     pub fn resize(&self, kib: u64) -> bool {
         Command::new("mount")
             .args(["-o", &format!("remount,size={kib}k")])
@@ -46,9 +46,8 @@ impl Tmpfs {
             .is_ok_and(|status| status.success())
     }
 
-    /// Takes all the room there is (to 64 KiB or so), as another program would that wrote a large file, but
-    /// without the memory for one.
-    #[allow(dead_code, reason = "each suite uses a part")]
+    /// Takes all the room there is (to 64 KiB or so), as another program would that wrote a large
+    /// file, but without the memory for one.
     pub fn fill_up(&self) {
         let used_kib = || -> u64 {
             let lens = self.files().into_iter().map(|path| path.metadata());
@@ -59,7 +58,6 @@ impl Tmpfs {
     }
 
     /// All files below.
-    #[allow(dead_code, reason = "each suite uses a part")]
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut todo = vec![self.path().to_path_buf()];

@@ -1,10 +1,11 @@
-//! The file of a B-tree: whatever its meta pages lead to gets its checksum, and every link the fingerprint of
-//! what it leads to.
+//! The file of a B-tree: whatever its meta pages lead to gets its checksum, and every link the
+//! fingerprint of what it leads to.
 //!
-//! A node's checksum covers the fingerprints of its children, so children come first. Hostile nodes may refer to
-//! each other in a circle, where no order is right: somebody up the path is referred to before its checksum is known.
-//! Its fingerprint is then promised, and its checksum made to fit by four bytes that the node does not use; a
-//! checksum is no signature. Each node is visited once, so the work is bounded by the length of the file.
+//! A node's checksum covers the fingerprints of its children, so children come first. Hostile nodes
+//! may refer to each other in a circle, where no order is right: somebody up the path is referred
+//! to before its checksum is known. Its fingerprint is then promised, and its checksum made to fit
+//! by four bytes that the node does not use; a checksum is no signature. Each node is visited once,
+//! so the work is bounded by the length of the file.
 
 use super::{Owner, checksum, put, seal, seed_of, u32_at, u64_at, word};
 
@@ -12,6 +13,7 @@ use super::{Owner, checksum, put, seal, seed_of, u32_at, u64_at, word};
 const PAGE_BITS: u32 = 40;
 const FINGERPRINT_BITS: usize = 24;
 
+/// The file of a B-tree whose pages have `page_size` bytes.
 pub fn tree(bytes: &mut [u8], owner: Owner, page_size: usize) {
     let pages = bytes.len() / page_size;
     let mut nodes = Nodes {
@@ -26,7 +28,8 @@ pub fn tree(bytes: &mut [u8], owner: Owner, page_size: usize) {
             nodes.seal_below(root);
         }
     }
-    // Nodes that nothing refers to any more, so that a store given another number has nothing left of the old one.
+    // Nodes that nothing refers to any more, so that a store given another number has nothing left
+    // of the old one.
     for page in 2..pages {
         if u64_at(nodes.bytes, page * page_size + 48) == Some(page as u64) {
             nodes.seal_below(page as u64);
@@ -199,8 +202,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// Changes four unused bytes of the node, so that its checksum gets the fingerprint that it was said to have. Nothing
-    /// happens if it has none to spare.
+    /// Changes four unused bytes of the node, so that its checksum gets the fingerprint that it was
+    /// said to have. Nothing happens if it has none to spare.
     fn keep_promise(&mut self, node: &Open, seed: u64) {
         let layout = self.layout(node.at);
         let free = layout.slots_end + 8 * node.links.len();
@@ -213,8 +216,9 @@ impl Nodes<'_> {
             checksum(seed, &self.bytes[node.at + 4..node.end]) << (32 - FINGERPRINT_BITS)
         };
         let empty = low_with(0);
-        // Each bit of the filling flips the same bits of the checksum whatever the others are, so this is a
-        // system of linear equations. By bit: what flips it and no higher one, and the filling that does.
+        // Each bit of the filling flips the same bits of the checksum whatever the others are, so
+        // this is a system of linear equations. By bit: what flips it and no higher one, and the
+        // filling that does.
         let mut known = [(0_u32, 0_u32); 32];
         for bit in 0..32 {
             let flips = (low_with(1 << bit) ^ empty, 1 << bit);

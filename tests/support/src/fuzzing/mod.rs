@@ -11,27 +11,18 @@
 //! - An input always does the same: stores are in memory, without threads, and their random
 //!   numbers are replaced (`stores.rs`).
 //! - Where there are checksums, the first byte of the input says whether the harness makes them
-//!   right (`crate::repair`) before the store sees the bytes. Without that no fuzzer gets past them;
-//!   with that only, nobody would know what happens to those that are wrong.
+//!   right (`crate::repair`) before the store sees the bytes. Without that no fuzzer gets past
+//!   them; with that only, nobody would know what happens to those that are wrong.
 
-#[cfg(feature = "internals")]
 pub mod assemble;
-#[cfg(feature = "internals")]
 pub mod decoders;
-#[cfg(feature = "internals")]
 pub mod files;
-#[cfg(feature = "internals")]
 pub mod hostile;
-#[cfg(feature = "internals")]
 pub mod images;
-#[cfg(feature = "internals")]
 pub mod keys;
 pub mod operations;
-#[cfg(feature = "internals")]
 pub mod pages;
-#[cfg(feature = "internals")]
 pub mod seeds;
-#[cfg(feature = "internals")]
 pub mod stores;
 
 pub use operations::{crashes, operations};
@@ -41,39 +32,24 @@ use crate::random::Source;
 /// A fuzz target: its name, which is that of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets. Those that look inside need the feature `internals`.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     ("operations", operations),
     ("crashes", crashes),
-    #[cfg(feature = "internals")]
     ("log_record", decoders::log_record),
-    #[cfg(feature = "internals")]
     ("batch", decoders::batch),
-    #[cfg(feature = "internals")]
     ("block", decoders::block),
-    #[cfg(feature = "internals")]
     ("index", decoders::index),
-    #[cfg(feature = "internals")]
     ("filter", decoders::filter),
-    #[cfg(feature = "internals")]
     ("decompress", decoders::decompress),
-    #[cfg(feature = "internals")]
     ("btree_page", pages::btree_page),
-    #[cfg(feature = "internals")]
     ("key_order", keys::key_order),
-    #[cfg(feature = "internals")]
     ("catalog", files::catalog),
-    #[cfg(feature = "internals")]
     ("manifest", files::manifest),
-    #[cfg(feature = "internals")]
     ("table_file", files::table_file),
-    #[cfg(feature = "internals")]
     ("tree_file", files::tree_file),
-    #[cfg(feature = "internals")]
     ("log_recovery", files::log_recovery),
-    #[cfg(feature = "internals")]
     ("trace", files::trace),
-    #[cfg(feature = "internals")]
     ("hostile_dir", hostile::hostile_dir),
 ];
 
@@ -131,11 +107,9 @@ impl Source for Bytes<'_> {
 }
 
 /// The flags in front of an input of bytes with checksums.
-#[cfg(feature = "internals")]
 #[derive(Debug, Clone, Copy)]
 pub struct Flags(pub u8);
 
-#[cfg(feature = "internals")]
 impl Flags {
     /// The harness makes the checksums right.
     pub const REPAIRED: u8 = 1;
@@ -150,6 +124,7 @@ impl Flags {
         Some((Self(*flags), rest))
     }
 
+    /// Whether the harness makes the checksums right.
     pub fn repaired(self) -> bool {
         self.0 & Self::REPAIRED != 0
     }
@@ -159,6 +134,7 @@ impl Flags {
         self.0 & Self::ASSEMBLED != 0
     }
 
+    /// Whether the input has the target's second meaning.
     pub fn other(self) -> bool {
         self.0 & Self::OTHER != 0
     }

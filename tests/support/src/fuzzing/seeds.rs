@@ -16,6 +16,7 @@ use super::stores::{self, PAGE, STORE};
 use super::{Flags, files, pages};
 use crate::image::Image;
 use crate::random::{Random, Source};
+use crate::repair::u64_at;
 
 /// Seeds of a target: name and input.
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -184,14 +185,10 @@ fn small_table() -> &'static [u8] {
     stores::file(stores::small(), "TABLE-")
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-}
-
 fn index() -> Seeds {
     let table = small_table();
     let footer = table.len() - 64;
-    let at = |n: usize| u64_at(table, footer + 8 * n) as usize;
+    let at = |n: usize| u64_at(table, footer + 8 * n).expect("a footer") as usize;
     let blocks_end = (at(1) as u16).to_be_bytes();
     let index = &table[at(2) + 8..at(3)];
     let input = [&b"\x02k\x05"[..], &blocks_end, index].concat();

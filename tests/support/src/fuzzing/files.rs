@@ -11,11 +11,13 @@ use hedgerow::trace::Reader;
 
 use super::stores::{self, PAGE, STORE};
 use super::{Bytes, Flags, assemble, pages};
+use crate::forge;
 use crate::image::Image;
 use crate::repair::{self, Owner};
 
-/// The keyspaces of the stores, by their numbers.
+/// Number of the keyspace that is an LSM tree.
 pub const LSM: u32 = 1;
+/// Number of the keyspace that is a B-tree.
 pub const BTREE: u32 = 2;
 
 fn owner(keyspace: u32) -> Owner {
@@ -95,14 +97,6 @@ pub fn manifest_of(image: &Image) -> (PathBuf, u64) {
     )
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// The number of the table that is put into the store.
 const TABLE: u64 = 9;
 
@@ -140,14 +134,11 @@ pub fn table_image(input: &[u8]) -> Option<Image> {
     if flags.repaired() || flags.assembled() {
         repair::table(&mut bytes, owner(LSM), TABLE);
     }
-    let mut edit = vec![1];
-    // No more than the log has: else the log is short, and nothing opens.
-    varint(&mut edit, stores::SMALL_OPS);
-    edit.push(2);
-    varint(&mut edit, TABLE + 1);
-    // Joins level 0, or the last one.
-    edit.extend_from_slice(&[3, if flags.other() { 6 } else { 0 }]);
-    edit.extend_from_slice(&bytes[meta_at..meta_at + meta_len]);
+    // Persisted is no more than the log has: else the log is short, and nothing opens. The table
+    // joins level 0, or the last one.
+    let level = if flags.other() { 6 } else { 0 };
+    let meta = bytes[meta_at..meta_at + meta_len].to_vec();
+    let edit = forge::manifest::edit(stores::SMALL_OPS, TABLE + 1, &[(level, meta)]);
 
     let mut image = stores::small().clone();
     let (path, number) = manifest_of(&image);

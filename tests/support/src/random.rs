@@ -40,6 +40,7 @@ pub trait Source {
 pub struct Random(u64);
 
 impl Random {
+    /// Numbers that follow from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }

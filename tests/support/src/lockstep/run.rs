@@ -1,318 +1,24 @@
-//! Operations on a store with a keyspace of each engine, in lockstep with a
-//! [`Model`](hedgerow::Model) of each, crashes included.
-//!
-//! [`draw`] makes an operation out of a source of decisions: a seed
-//! (tests/store/random_operations.rs) or the bytes of a fuzzer (fuzz/fuzz_targets/operations.rs).
-//! [`Run`] performs it on the store and on the models and compares every answer.
-//!
-//! # What holds after a crash
-//!
-//! The store is the state after some prefix of the commits: no commit in part, none without
-//! the ones before it, and at least all of those that were durable, because they were
-//! `Sync` or something synced after them.
+//! The store, its models, and the comparison of the two.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::PathBuf;
 
 use hedgerow::fs::{CrashPolicy, SimFs};
 use hedgerow::{
     Batch, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model, ModelSnapshot,
-    Options, Scan, Snapshot, WriteBatch,
+    Options, Scan, Snapshot,
 };
 
-use crate::random::{Random, Source};
-
-/// One of [`KEYS`] keys by its number, so that operations are small to draw and to print.
-pub type KeyNumber = u16;
-
-/// How many keys there are. Few enough that operations meet.
-pub const KEYS: u64 = 1024;
-
-/// The bytes of a key: short ones, long shared prefixes, zeros, 0xFF, the empty one, and a few
-/// that are longer than a page.
-pub fn key(number: KeyNumber) -> Vec<u8> {
-    let (class, n) = (number % 8, (number / 8) as u8);
-    match (class, n) {
-        (7, 0) => Vec::new(),
-        (7, 1) => vec![b'L'; 700],
-        (7, 2) => vec![b'L'; 3000],
-        (7, 3) => vec![b'L'; 65_535],
-        (7, n) => [&vec![0xFF; usize::from(n % 12)][..], &[n]].concat(),
-        (6, n) => [&vec![0; usize::from(n % 10)][..], &[n]].concat(),
-        (5, n) => [
-            &b"a prefix that is shared by quite a few of the keys/"[..],
-            &[n],
-        ]
-        .concat(),
-        (class, n) => vec![b'a' + class as u8, n],
-    }
-}
-
-/// A value by its length and what it is filled with.
-#[derive(Debug, Clone, Copy)]
-pub struct Filling {
-    len: u32,
-    seed: u32,
-}
-
-impl Filling {
-    fn draw(source: &mut impl Source) -> Self {
-        let len = match source.weighted(&[60, 30, 6, 2, 1]) {
-            0 => source.below(16),
-            1 => source.below(120),
-            2 => 240 + source.below(40),
-            3 => 900 + source.below(1400),
-            _ => source.below(9000),
-        };
-        Self {
-            len: len as u32,
-            seed: source.below(1 << 16) as u32,
-        }
-    }
-
-    fn bytes(self) -> Vec<u8> {
-        Random::new(self.seed.into()).bytes(self.len as usize)
-    }
-}
-
-/// Bounds between numbered keys.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds(Bound<KeyNumber>, Bound<KeyNumber>);
-
-impl Bounds {
-    fn draw_one(source: &mut impl Source, number: u64) -> Bound<KeyNumber> {
-        let number = (number % KEYS) as KeyNumber;
-        match source.weighted(&[10, 4, 1]) {
-            0 => Bound::Included(number),
-            1 => Bound::Excluded(number),
-            _ => Bound::Unbounded,
-        }
-    }
-
-    fn draw(source: &mut impl Source) -> Self {
-        let low = source.below(KEYS);
-        let high = source.below(KEYS);
-        Self(Self::draw_one(source, low), Self::draw_one(source, high))
-    }
-
-    /// Mostly a short stretch within one class of keys.
-    fn draw_narrow(source: &mut impl Source) -> Self {
-        if source.one_in(24) {
-            return Self::draw(source);
-        }
-        let low = source.below(KEYS);
-        let high = low + 8 * source.below(16);
-        Self(
-            Bound::Included((low % KEYS) as KeyNumber),
-            Bound::Excluded((high % KEYS) as KeyNumber),
-        )
-    }
-
-    fn keys(self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-        (self.0.map(key), self.1.map(key))
-    }
-}
-
-/// A change of one keyspace.
-#[derive(Debug, Clone, Copy)]
-pub enum Edit {
-    Put(KeyNumber, Filling),
-    Delete(KeyNumber),
-    DeleteRange(Bounds),
-}
-
-impl Edit {
-    fn draw(source: &mut impl Source) -> Self {
-        let number = source.below(KEYS) as KeyNumber;
-        match source.weighted(&[30, 9, 1]) {
-            0 => Self::Put(number, Filling::draw(source)),
-            1 => Self::Delete(number),
-            _ => Self::DeleteRange(Bounds::draw_narrow(source)),
-        }
-    }
-
-    fn apply(self, kv: &impl Kv) -> hedgerow::Result<()> {
-        match self {
-            Self::Put(number, filling) => kv.put(key(number), filling.bytes()),
-            Self::Delete(number) => kv.delete(key(number)),
-            Self::DeleteRange(bounds) => kv.delete_range(bounds.keys()),
-        }
-    }
-
-    fn add_to(self, batch: &mut Batch) {
-        match self {
-            Self::Put(number, filling) => batch.put(key(number), filling.bytes()),
-            Self::Delete(number) => batch.delete(key(number)),
-            Self::DeleteRange(bounds) => batch.delete_range(bounds.keys()),
-        }
-    }
-
-    fn add_to_store_batch(self, batch: &mut WriteBatch, keyspace: &Keyspace) {
-        match self {
-            Self::Put(number, filling) => batch.put(keyspace, key(number), filling.bytes()),
-            Self::Delete(number) => batch.delete(keyspace, key(number)),
-            Self::DeleteRange(bounds) => batch.delete_range(keyspace, bounds.keys()),
-        }
-    }
-}
-
-/// A step of a scan.
-#[derive(Debug, Clone, Copy)]
-pub enum Move {
-    Front(u8),
-    Back(u8),
-    Keys(u8),
-    Seek(KeyNumber),
-}
-
-/// Which of the two keyspaces: an index into [`EngineKind::ALL`].
-pub type Target = usize;
-
-/// Something to do to the store.
-#[derive(Debug, Clone)]
-pub enum Op {
-    Edit(Target, Edit),
-    Batch(Target, Vec<Edit>, Durability),
-    /// One batch over both engines.
-    CrossBatch(Vec<(Target, Edit)>, Durability),
-    Get(Target, KeyNumber),
-    MultiGet(Target, Vec<KeyNumber>),
-    Scan(Target, Bounds, Vec<Move>),
-    Prefix(Target, KeyNumber, u8),
-    TakeSnapshot,
-    ReadSnapshot(usize, Target, Bounds),
-    DropSnapshot(usize),
-    Flush(Target),
-    FlushAll,
-    Sync,
-    Compact(Target),
-    Background(u8),
-    Verify,
-    CompareAll,
-    /// Drops the keyspace and makes it anew, with the other sizes.
-    Recreate(Target),
-    /// Closes the store and opens it again.
-    Reopen,
-    /// Lets go of the store without closing it, and opens it again.
-    Abandon,
-    /// A power loss that takes everything that was not synced. Then recoveries that fail after so
-    /// many changes of the file system, each followed by a power loss of its own.
-    Crash(Vec<u64>),
-    /// As [`Op::Crash`], but a part, chosen by the seed, of what was not synced is kept.
-    CrashKeeping(u64, Vec<u64>),
-    /// As [`Op::Crash`], to one of the states that the fault model allows, chosen by the seed.
-    CrashState(u64, Vec<u64>),
-    /// The process is killed, which loses nothing. The recovery is not interrupted, but a power
-    /// loss follows.
-    Kill,
-}
-
-impl Op {
-    /// The operations of a batch one by one; anything else as it is.
-    pub fn taken_apart(&self) -> Vec<Self> {
-        match self {
-            Self::Batch(target, edits, _) => edits
-                .iter()
-                .map(|edit| Self::Edit(*target, *edit))
-                .collect(),
-            Self::CrossBatch(edits, _) => edits
-                .iter()
-                .map(|(target, edit)| Self::Edit(*target, *edit))
-                .collect(),
-            other => vec![other.clone()],
-        }
-    }
-}
-
-fn durability(source: &mut impl Source) -> Durability {
-    if source.one_in(3) {
-        Durability::Sync
-    } else {
-        Durability::Buffered
-    }
-}
-
-/// Draws an operation.
-pub fn draw(source: &mut impl Source) -> Op {
-    const WEIGHTS: [u32; 22] = [
-        1300, 80, 80, 500, 40, 200, 40, 12, 30, 10, 10, 3, 4, 3, 60, 2, 4, 1, 3, 2, 2, 2,
-    ];
-    let target = source.below(2) as usize;
-    match source.weighted(&WEIGHTS) {
-        0 => Op::Edit(target, Edit::draw(source)),
-        1 => {
-            let edits = (0..source.below(12)).map(|_| Edit::draw(source)).collect();
-            Op::Batch(target, edits, durability(source))
-        }
-        2 => {
-            let edits = (0..source.below(12))
-                .map(|_| (source.below(2) as usize, Edit::draw(source)))
-                .collect();
-            Op::CrossBatch(edits, durability(source))
-        }
-        3 => Op::Get(target, source.below(KEYS) as KeyNumber),
-        4 => {
-            let keys = (0..source.below(24))
-                .map(|_| source.below(KEYS) as KeyNumber)
-                .collect();
-            Op::MultiGet(target, keys)
-        }
-        5 => {
-            let bounds = Bounds::draw(source);
-            let moves = (0..1 + source.below(4))
-                .map(|_| match source.weighted(&[3, 3, 1, 1]) {
-                    0 => Move::Front(source.below(12) as u8),
-                    1 => Move::Back(source.below(12) as u8),
-                    2 => Move::Keys(source.below(12) as u8),
-                    _ => Move::Seek(source.below(KEYS) as KeyNumber),
-                })
-                .collect();
-            Op::Scan(target, bounds, moves)
-        }
-        6 => Op::Prefix(
-            target,
-            source.below(KEYS) as KeyNumber,
-            source.below(4) as u8,
-        ),
-        7 => Op::TakeSnapshot,
-        8 => Op::ReadSnapshot(source.below(8) as usize, target, Bounds::draw(source)),
-        9 => Op::DropSnapshot(source.below(8) as usize),
-        10 => Op::Flush(target),
-        11 => Op::FlushAll,
-        12 => Op::Sync,
-        13 => Op::Compact(target),
-        14 => Op::Background(1 + source.below(4) as u8),
-        15 => Op::Verify,
-        16 => Op::CompareAll,
-        17 => Op::Recreate(target),
-        18 => Op::Reopen,
-        19 => Op::Abandon,
-        20 => Op::Crash(recoveries(source)),
-        _ => {
-            let seed = source.below(1 << 16);
-            let recoveries = recoveries(source);
-            match seed % 4 {
-                0 | 1 => Op::CrashKeeping(seed, recoveries),
-                2 => Op::CrashState(seed, recoveries),
-                _ => Op::Kill,
-            }
-        }
-    }
-}
-
-/// After how many changes of the file system recoveries fail: mostly none does.
-fn recoveries(source: &mut impl Source) -> Vec<u64> {
-    let count = source.weighted(&[2, 1, 1]);
-    (0..count).map(|_| source.below(40)).collect()
-}
+use super::op::{Edit, KEYS, KeyNumber, Map, Move, Op, Target, key};
+use crate::random::Source;
 
 /// Where and how a run happens. Everything in it follows from the source it is drawn from.
 #[derive(Debug, Clone)]
 pub struct Setting {
+    /// Options of the store.
     pub options: Options,
     /// Options of the two keyspaces, in the order of [`EngineKind::ALL`].
     pub keyspaces: [KeyspaceOptions; 2],
+    /// Where the store is.
     pub path: PathBuf,
     /// The file system, if it is one that can crash.
     pub mem: Option<SimFs>,
@@ -365,17 +71,26 @@ impl Setting {
 /// What a run covered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Coverage {
+    /// Operations performed.
     pub operations: u64,
+    /// Commits acknowledged.
     pub commits: u64,
+    /// Power losses, without those during a recovery.
     pub crashes: u64,
+    /// Kills of the process.
     pub kills: u64,
+    /// Recoveries that failed, and lost power.
     pub interrupted_recoveries: u64,
+    /// Times that the store was opened again without a crash.
     pub reopens: u64,
+    /// Snapshots that were compared.
     pub snapshot_reads: u64,
+    /// Calls of `verify`.
     pub verifications: u64,
 }
 
 impl Coverage {
+    /// Adds what another run covered.
     pub fn add(&mut self, other: &Self) {
         self.operations += other.operations;
         self.commits += other.commits;
@@ -391,7 +106,6 @@ impl Coverage {
 /// How a run ends early: what differed.
 pub type Outcome<T = ()> = Result<T, String>;
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 type Commit = Vec<(Target, Edit)>;
 
 /// A store and its models.
@@ -404,6 +118,7 @@ pub struct Run {
     history: Vec<Commit>,
     /// The state that a crash cannot take any more.
     durable: [Map; 2],
+    /// What was covered so far.
     pub coverage: Coverage,
 }
 
@@ -641,8 +356,7 @@ impl Run {
                 let keyspace = failed("recreate", open.db.keyspace_with(NAMES[*target], options))?;
                 open.keyspaces[*target] = keyspace;
                 failed("clear", models[*target].delete_range(..))?;
-                let all = Bounds(Bound::Unbounded, Bound::Unbounded);
-                self.committed(vec![(*target, Edit::DeleteRange(all))], Durability::Sync);
+                self.committed(vec![(*target, Edit::DELETE_ALL)], Durability::Sync);
             }
             Op::Reopen => {
                 let open = self.open.take().expect("open between steps");
@@ -709,8 +423,8 @@ impl Run {
         Ok(())
     }
 
-    /// Kills the process. Everything acknowledged is there for the next one, and once that has opened the
-    /// store, a power loss cannot take it either.
+    /// Kills the process. Everything acknowledged is there for the next one, and once that has
+    /// opened the store, a power loss cannot take it either.
     fn kill(&mut self) -> Outcome {
         let Some(mem) = &self.setting.mem else {
             return Ok(());
@@ -825,36 +539,6 @@ fn not_a_prefix(expected: &[Map; 2], found: &[Map; 2], undurable: usize) -> Stri
     text
 }
 
-fn apply_to_maps(maps: &mut [Map; 2], commit: &Commit) {
-    for (target, edit) in commit {
-        let map = &mut maps[*target];
-        match edit {
-            Edit::Put(number, filling) => {
-                map.insert(key(*number), filling.bytes());
-            }
-            Edit::Delete(number) => {
-                map.remove(&key(*number));
-            }
-            Edit::DeleteRange(bounds) => {
-                let (low, high) = bounds.keys();
-                map.retain(|key, _| {
-                    let above = match &low {
-                        Bound::Included(low) => key >= low,
-                        Bound::Excluded(low) => key > low,
-                        Bound::Unbounded => true,
-                    };
-                    let below = match &high {
-                        Bound::Included(high) => key <= high,
-                        Bound::Excluded(high) => key < high,
-                        Bound::Unbounded => true,
-                    };
-                    !(above && below)
-                });
-            }
-        }
-    }
-}
-
 /// Moves two scans alike and compares what they yield.
 fn walk_together(mut found: Scan, mut expected: Scan, moves: &[Move]) -> Outcome {
     for step in moves {
@@ -896,4 +580,10 @@ fn walk_together(mut found: Scan, mut expected: Scan, moves: &[Move]) -> Outcome
         }
     }
     Ok(())
+}
+
+fn apply_to_maps(maps: &mut [Map; 2], commit: &Commit) {
+    for (target, edit) in commit {
+        edit.apply_to_map(&mut maps[*target]);
+    }
 }

@@ -24,7 +24,9 @@ pub struct Rig {
     fs: Arc<dyn Fs>,
     mem: Option<SimFs>,
     path: PathBuf,
+    /// Options of the opens to come.
     pub options: Options,
+    /// How large things are.
     pub sizes: Sizes,
     db: Option<Db>,
     _dir: Option<TempDir>,
@@ -128,14 +130,12 @@ pub fn report(line: std::fmt::Arguments<'_>) {
 
 /// How much the long suites do: `HEDGEROW_EFFORT`, 1 by default. `.ci/figures` runs them with 10,
 /// at which the promised figures of docs/testing.md are reached; `.ci/soak` with more.
-#[allow(dead_code)]
 pub fn effort() -> u64 {
     from_env("HEDGEROW_EFFORT").unwrap_or(1).max(1)
 }
 
 /// Prints a figure of a suite on a line of its own, `figure NAME = VALUE`, for `.ci/figures` to
 /// gather and to hold against what is promised.
-#[allow(dead_code)]
 pub fn figure(name: &str, value: u64) {
     report(format_args!("figure {name} = {value}"));
 }

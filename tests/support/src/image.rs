@@ -1,6 +1,4 @@
 //! A whole store as bytes, to change and put back.
-// Shared with the fuzz targets, which use a part.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +8,7 @@ use hedgerow::fs::{Fs, OpenMode};
 /// Every file of a directory tree, by its path within the tree, and the empty directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
+    /// The bytes of each file, by its path.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     dirs: Vec<PathBuf>,
 }

@@ -1,7 +1,8 @@
 //! Makes the checksums of changed files right again, so that what is behind them is reached.
 //!
-//! Written from docs/format.md, not from the code of the store, and forgiving: what it cannot find its way
-//! through stays as it is. Shared by the tests of hostile files, the fuzz targets, and the B-tree's own tests.
+//! Written from docs/format.md, not from the code of the store, and forgiving: what it cannot find
+//! its way through stays as it is. Shared by the tests of hostile files, the fuzz targets, and the
+//! B-tree's own tests.
 
 mod tree;
 
@@ -10,7 +11,7 @@ use std::path::{Component, Path};
 pub use tree::tree;
 
 /// Length of a frame's header: checksum and length.
-const FRAME_LEN: usize = 8;
+pub const FRAME_LEN: usize = 8;
 
 /// The running mix of docs/format.md's `seed_of`.
 pub fn seed_of(parts: &[u64]) -> u64 {
@@ -26,6 +27,7 @@ pub fn seed_of(parts: &[u64]) -> u64 {
     state
 }
 
+/// The checksum of `bytes` bound to a seed.
 pub fn checksum(seed: u64, bytes: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(&seed.to_le_bytes());
@@ -33,6 +35,7 @@ pub fn checksum(seed: u64, bytes: &[u8]) -> u32 {
     sum.finalize()
 }
 
+/// Eight letters as a number.
 pub fn word(name: &[u8; 8]) -> u64 {
     u64::from_le_bytes(*name)
 }
@@ -41,7 +44,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+/// The number at `at`; `None` if the bytes end before it does.
+pub fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
@@ -60,7 +64,9 @@ fn seal(bytes: &mut [u8], at: usize, seed: u64, from: usize, to: usize) {
 /// Whose files they are.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
+    /// The random number of the store.
     pub store: u64,
+    /// The number of the keyspace.
     pub keyspace: u64,
 }
 

@@ -9,7 +9,7 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
 use super::images;
 use crate::image::Image;
 use crate::random::{Random, Source};
-use crate::sizes::{Sizes, keyspace_options};
+use crate::sizes::{Sizes, keyspace_options, single_threaded};
 
 /// Where stores are.
 pub const PATH: &str = "/store";
@@ -22,11 +22,7 @@ const MAX_STEPS: usize = 400;
 
 /// The options of all these stores: tiny, single-threaded, in memory.
 pub fn options(fs: &SimFs, read_only: bool) -> Options {
-    crate::sizes::tiny(Options::new())
-        .fs(Arc::new(fs.clone()))
-        .log_segment_bytes(64 << 10)
-        .background_threads(0)
-        .background_sync_ms(0)
+    single_threaded(Arc::new(fs.clone()))
         .durability(Durability::Buffered)
         .read_only(read_only)
 }

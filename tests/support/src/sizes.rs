@@ -1,5 +1,8 @@
-//! How large things are in tests. Shared with the fuzz targets.
+//! How large things are in tests.
 
+use std::sync::Arc;
+
+use hedgerow::fs::Fs;
 use hedgerow::{EngineKind, KeyspaceOptions, Options};
 
 /// How large things are.
@@ -19,6 +22,15 @@ pub fn tiny(options: Options) -> Options {
         .log_segment_bytes(64 << 10)
         .log_limit_bytes(256 << 10)
         .cache_bytes(64 << 10)
+}
+
+/// Options of a store that only does something when it is asked to: the smallest sizes, and no
+/// threads of its own.
+pub fn single_threaded(fs: Arc<dyn Fs>) -> Options {
+    tiny(Options::new())
+        .fs(fs)
+        .background_threads(0)
+        .background_sync_ms(0)
 }
 
 /// Options of a keyspace of a size.

@@ -1,0 +1,13 @@
+//! What the tests, the fuzz targets and the benches of hedgerow share.
+
+pub mod alloc;
+pub mod forge;
+pub mod fuzzing;
+pub mod image;
+pub mod lockstep;
+pub mod order;
+pub mod random;
+pub mod repair;
+pub mod rig;
+pub mod sizes;
+pub mod tmpfs;
