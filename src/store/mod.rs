@@ -10,7 +10,9 @@ mod background;
 mod backpressure;
 pub(crate) mod catalog;
 mod commit;
+mod conflicts;
 mod coordinator;
+mod durability;
 mod engines;
 mod keyspaces;
 mod log_retention;
@@ -33,7 +35,8 @@ use crate::fs::FsLock;
 use shared::Shared;
 
 pub(crate) use catalog::{CatalogEntry, check_name};
-pub(crate) use commit::Change;
+pub use commit::Watch;
+pub(crate) use commit::{Change, Condition, Outcome};
 pub(crate) use engines::make_keyspace;
 pub(crate) use keyspaces::OpenKeyspace;
 pub(crate) use recovery::open;
@@ -120,6 +123,7 @@ impl Store {
         if let Some(recorder) = &self.shared.recorder {
             recorder.finish();
         }
+        self.shared.coordinator.wake_durable_waiters();
         *self.lock.lock() = None;
         synced
     }

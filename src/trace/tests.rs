@@ -257,7 +257,7 @@ fn long_batches_are_cut_and_keep_every_change() {
     for n in 0..20_000 {
         batch.put(format!("key {n:020}"), [7; 9]);
     }
-    a.write(batch, Durability::Buffered).unwrap();
+    a.write_with(batch, Durability::Buffered).unwrap();
     let (events, _) = rig.read();
     assert!(events.len() > 2);
     let mut changes = 0;
@@ -352,7 +352,7 @@ fn a_sampled_key_keeps_its_whole_history() {
                 let mut batch = Batch::new();
                 batch.delete(&key);
                 batch.put("another key", "v");
-                a.write(batch, Durability::Buffered).unwrap();
+                a.write_with(batch, Durability::Buffered).unwrap();
             }
             2 => drop(a.multi_get(&[&key]).unwrap()),
             _ => drop(a.range(key.as_str()..)),
