@@ -6,9 +6,9 @@
 
 use super::entry::RangeTombstone;
 use super::memtable::Memtable;
-use super::output::{OutputContext, Outputs};
 use super::retention::{Boundaries, Retention};
 use super::table::TableMeta;
+use super::table_writer::{OutputContext, Outputs};
 use super::tombstones::{TombstoneIndex, condense};
 use crate::error::Result;
 

@@ -29,7 +29,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{CURRENT, manifest_name};
+use super::obsolete_files::{CURRENT, manifest_name};
 use super::table::TableMeta;
 use super::version::LEVELS;
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@
 //!              │                                             │
 //!              ▼                                             ▼
 //!   ┌─────────────────────┐   one atomic pointer   ┌───────────────────┐
-//!   │ memtable (active)   │◄───────────────────────│   Superversion    │ view
+//!   │ memtable (active)   │◄───────────────────────│   Superversion    │ superversion
 //!   │ memtables (full)    │                        └───────────────────┘
 //!   └──────────┬──────────┘                                  │
 //!              │ flush                                       ▼
@@ -20,30 +20,32 @@
 //!              └── compaction: picker (pure), job ───────────┤ manifest: one edit at a time
 //! ```
 //!
-//! Where to read on: [`engine`] puts the parts together and has the locks; [`view`] and [`cursor`] are
-//! reading; [`memtable`], [`flush`], [`compaction`] and [`output`] are the way of a write; [`version`] and
-//! [`manifest`] say which tables count; [`retention`] says which versions of a key may be dropped;
-//! [`tombstones`] is about range deletes; [`merge`] and [`run`] walk several tables as one; [`table`] is the
-//! file format.
+//! Where to read on: [`state`] puts the parts together and has the locks; [`superversion`] and
+//! [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of
+//! a write; [`version`] and [`manifest`] say which tables count; [`retention`] says which versions
+//! of a key may be dropped; [`tombstones`] is about range deletes, [`empty_ranges`] about what they
+//! leave; [`merge`] and [`run`] walk several tables as one; [`table`] is the file format.
 //!
 //! Lacking on purpose: the log (the front's), threads (the front's), a value log, tiered compaction.
 
 mod compaction;
-mod cursor;
-mod dead;
-mod engine;
+mod empty_ranges;
 pub(crate) mod entry;
-mod files;
 mod flush;
 pub(crate) mod manifest;
 pub(crate) mod memtable;
 pub(crate) mod merge;
-mod output;
+mod obsolete_files;
 mod retention;
 mod run;
+mod scan;
+mod state;
+mod superversion;
 pub(crate) mod table;
+mod table_writer;
+#[cfg(test)]
+mod tests;
 mod tombstones;
 mod version;
-mod view;
 
-pub(crate) use engine::LsmEngine;
+pub(crate) use state::LsmEngine;

@@ -18,7 +18,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::files::Reaper;
+use super::obsolete_files::Reaper;
 use super::table::{Table, TableMeta};
 use super::tombstones::TombstoneIndex;
 use crate::types::{FileId, SeqNo};

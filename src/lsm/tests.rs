@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use super::*;
-use crate::cache::BlockCache;
-use crate::engine::SnapshotTracker;
-use crate::fs::{Fs, SimFs, StdFs};
-use crate::options::{EngineKind, KeyspaceOptions};
-use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
-use crate::types::{KeyspaceId, Op};
+use parking_lot::Mutex;
 
-mod dead;
+use super::LsmEngine;
+use crate::cache::BlockCache;
+use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, SnapshotTracker};
+use crate::error::Error;
+use crate::fs::{Fs, SimFs, StdFs};
+use crate::options::{Compression, EngineKind, KeyspaceOptions};
+use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
+use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
+
+mod empty_ranges;
 
 /// Versions of a key, rising; `None` for a removal.
 type Versions = Vec<(u64, Option<Vec<u8>>)>;

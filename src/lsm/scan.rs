@@ -15,11 +15,11 @@
 //! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks. Nor are
 //! very many keys that do not exist any more: below a range tombstone the sources that are older than it go
 //! on to its end (by V3 of [`super::version`], which counts range tombstones as versions, all that they have there
-//! is hidden), and where it is known that nothing is left ([`super::dead`]) the whole merge does.
+//! is hidden), and where it is known that nothing is left ([`super::empty_ranges`]) the whole merge does.
 
 use std::sync::Arc;
 
-use super::dead::{DeadZones, LEARN_AFTER, after};
+use super::empty_ranges::{DeadZones, LEARN_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
 use super::merge::MergeCursor;
 use super::tombstones::TombstoneIndex;

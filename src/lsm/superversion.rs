@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::cursor::{Ranked, ScanCursor};
-use super::dead::DeadZones;
+use super::empty_ranges::DeadZones;
 use super::entry::{Entry, EntryCursor, EntryKind};
 use super::memtable::Memtable;
 use super::run::RunCursor;
+use super::scan::{Ranked, ScanCursor};
 use super::table::filter_hash;
 use super::tombstones::TombstoneIndex;
 use super::version::{TableHandle, Version};

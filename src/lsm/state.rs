@@ -39,16 +39,16 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compaction::job::Job;
 use super::compaction::picker::{FileInfo, Limits, Pick, Span, Tree};
-use super::dead::{DeadZones, Recorder};
-use super::files::{FileName, Reaper, parse_name, table_name};
+use super::empty_ranges::{DeadZones, Recorder};
 use super::flush::write_table;
 use super::manifest::{Contents, Edit, Identity, Manifest};
 use super::memtable::Memtable;
-use super::output::OutputContext;
+use super::obsolete_files::{FileName, Reaper, parse_name, table_name};
 use super::retention::Boundaries;
+use super::superversion::{ScanView, SnapshotView, Superversion};
 use super::table::{Table, TableContext, TableMeta, TableOptions};
+use super::table_writer::OutputContext;
 use super::version::{LEVELS, TableHandle, Version, VersionEdit};
-use super::view::{ScanView, SnapshotView, Superversion};
 use crate::engine::{
     Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
 };
@@ -79,55 +79,55 @@ const SEED_TABLES: u64 = u64::from_le_bytes(*b"lsmtable");
 #[derive(Debug)]
 pub(crate) struct LsmEngine {
     // Constant.
-    ctx: EngineContext,
-    table_ctx: TableContext,
-    block_size_bytes: u32,
-    write_buffer_bytes: u64,
-    reaper: Arc<Reaper>,
+    pub(super) ctx: EngineContext,
+    pub(super) table_ctx: TableContext,
+    pub(super) block_size_bytes: u32,
+    pub(super) write_buffer_bytes: u64,
+    pub(super) reaper: Arc<Reaper>,
 
     /// Shared with snapshots.
-    current: Arc<ArcSwap<Superversion>>,
-    switch: Mutex<()>,
-    dead: Arc<DeadZones>,
-    flushing: Mutex<()>,
-    manifest: Mutex<Manifest>,
+    pub(super) current: Arc<ArcSwap<Superversion>>,
+    pub(super) switch: Mutex<()>,
+    pub(super) dead: Arc<DeadZones>,
+    pub(super) flushing: Mutex<()>,
+    pub(super) manifest: Mutex<Manifest>,
     /// Tables that an edit would have added which failed. Changed with the manifest locked.
-    unnamed: Mutex<Vec<FileId>>,
-    compactions: Mutex<Compactions>,
+    pub(super) unnamed: Mutex<Vec<FileId>>,
+    pub(super) compactions: Mutex<Compactions>,
     /// Signalled when a job ends.
-    job_ended: Condvar,
+    pub(super) job_ended: Condvar,
     /// Flushed memtables that a reader may still hold: dropping one takes long, so it is left to
     /// background work.
-    retired: Mutex<Vec<Arc<Memtable>>>,
+    pub(super) retired: Mutex<Vec<Arc<Memtable>>>,
 
-    next_file: AtomicU64,
-    persisted: AtomicU64,
+    pub(super) next_file: AtomicU64,
+    pub(super) persisted: AtomicU64,
     /// Bytes of the immutable memtables.
-    immutable_bytes: AtomicU64,
-    level0_tables: AtomicUsize,
+    pub(super) immutable_bytes: AtomicU64,
+    pub(super) level0_tables: AtomicUsize,
     /// The version in which every key has one entry in one bottom run, if that is known: the last `compact` made it,
     /// while no snapshot was live. Only compared with the current one. Weak, so that it keeps no files.
-    settled: Mutex<Weak<Version>>,
+    pub(super) settled: Mutex<Weak<Version>>,
     /// Something has changed since a pick found nothing.
-    compaction_due: AtomicBool,
-    counters: Counters,
+    pub(super) compaction_due: AtomicBool,
+    pub(super) counters: Counters,
 }
 
 /// What running compactions work on.
 #[derive(Debug, Default)]
-struct Compactions {
-    busy: HashSet<FileId>,
-    spans: Vec<Span>,
+pub(super) struct Compactions {
+    pub(super) busy: HashSet<FileId>,
+    pub(super) spans: Vec<Span>,
     /// `compact` wants the tree to itself.
-    is_exclusive: bool,
+    pub(super) is_exclusive: bool,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
-    flush_bytes: AtomicU64,
-    flushes: AtomicU64,
-    compaction_bytes: AtomicU64,
-    compactions: AtomicU64,
+pub(super) struct Counters {
+    pub(super) flush_bytes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) compaction_bytes: AtomicU64,
+    pub(super) compactions: AtomicU64,
 }
 
 impl LsmEngine {
@@ -229,11 +229,11 @@ impl LsmEngine {
         }))
     }
 
-    fn superversion(&self) -> Arc<Superversion> {
+    pub(super) fn superversion(&self) -> Arc<Superversion> {
         self.current.load_full()
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(super) fn check_writable(&self) -> Result<()> {
         if self.ctx.read_only {
             return Err(Error::ReadOnly {
                 reason: "it was opened read-only".to_owned(),
@@ -242,11 +242,11 @@ impl LsmEngine {
         Ok(())
     }
 
-    fn take_file_id(&self) -> FileId {
+    pub(super) fn take_file_id(&self) -> FileId {
         FileId(self.next_file.fetch_add(1, Ordering::SeqCst))
     }
 
-    fn output_context<'a>(
+    pub(super) fn output_context<'a>(
         &'a self,
         compression: Compression,
         next_id: &'a dyn Fn() -> FileId,
@@ -265,7 +265,7 @@ impl LsmEngine {
     }
 
     /// Makes the names of new tables durable, and opens them.
-    fn open_outputs(&self, metas: &[TableMeta]) -> Result<Vec<Arc<TableHandle>>> {
+    pub(super) fn open_outputs(&self, metas: &[TableMeta]) -> Result<Vec<Arc<TableHandle>>> {
         let open = |meta: &TableMeta| {
             let path = self.ctx.dir.join(table_name(meta.id));
             let table = Table::open(&self.table_ctx, &path, meta)?;
@@ -297,7 +297,11 @@ impl LsmEngine {
     ///
     /// If the edit fails, its outputs stay: the manifest's file may have the edit even so, and then names them. They
     /// go once an edit has worked, which began a new manifest (F5).
-    fn install(&self, edit: &VersionEdit, flushed: Option<&Arc<Memtable>>) -> Result<Arc<Version>> {
+    pub(super) fn install(
+        &self,
+        edit: &VersionEdit,
+        flushed: Option<&Arc<Memtable>>,
+    ) -> Result<Arc<Version>> {
         let mut manifest = self.manifest.lock();
         let version = Arc::new(self.current.load().version.apply(edit));
         let persisted = edit.persisted_seq.unwrap_or(self.persisted_seq());
@@ -371,7 +375,7 @@ impl LsmEngine {
     }
 
     /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
-    fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
+    pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
         let fresh = Arc::new(Memtable::new(self.ctx.memtable));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
@@ -391,7 +395,7 @@ impl LsmEngine {
     }
 
     /// Persists the oldest immutable memtable (L2). False if there is none.
-    fn flush_oldest(&self) -> Result<bool> {
+    pub(super) fn flush_oldest(&self) -> Result<bool> {
         let _flushing = self.flushing.lock();
         let Some(memtable) = self.current.load().immutable.last().cloned() else {
             return Ok(false);
@@ -427,11 +431,11 @@ impl LsmEngine {
     }
 
     /// Removes tables that no edit ever named.
-    fn remove_outputs(&self, tables: Vec<Arc<TableHandle>>) {
+    pub(super) fn remove_outputs(&self, tables: Vec<Arc<TableHandle>>) {
         tables.iter().for_each(|table| table.mark_obsolete());
     }
 
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         let flush_bytes = memtable_bytes(self.write_buffer_bytes);
         Limits {
             level0_trigger: LEVEL0_TRIGGER,
@@ -443,7 +447,7 @@ impl LsmEngine {
     }
 
     /// Does the compaction that is due most. False if there is none.
-    fn compact_once(&self) -> Result<bool> {
+    pub(super) fn compact_once(&self) -> Result<bool> {
         let (pick, version) = {
             let mut compactions = self.compactions.lock();
             if compactions.is_exclusive {
@@ -488,7 +492,7 @@ impl LsmEngine {
     }
 
     /// Compacts `inputs` into `output_level` and installs the result, which is returned.
-    fn run_job(
+    pub(super) fn run_job(
         &self,
         version: &Version,
         inputs: &[(usize, Arc<TableHandle>)],
@@ -539,7 +543,7 @@ impl LsmEngine {
     }
 
     /// True if a retired memtable has no reader left.
-    fn has_garbage(&self) -> bool {
+    pub(super) fn has_garbage(&self) -> bool {
         self.reaper.is_due()
             || self
                 .retired
@@ -549,7 +553,7 @@ impl LsmEngine {
     }
 
     /// Frees memtables and removes files that nothing reads any more.
-    fn collect_garbage(&self) {
+    pub(super) fn collect_garbage(&self) {
         let free: Vec<_> = {
             let mut retired = self.retired.lock();
             retired
@@ -727,7 +731,7 @@ impl Engine for LsmEngine {
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        // The view first, the number second: see `view`.
+        // The view first, the number second: see `superversion`.
         let superversion = self.current.load();
         superversion.get(key, self.ctx.snapshot_tracker.published(), read)
     }
@@ -910,7 +914,7 @@ impl Engine for LsmEngine {
 
 impl LsmEngine {
     /// Compares the manifest on disk with the version in memory, and the directory with both.
-    fn verify_manifest(&self, report: &mut VerifyReport) -> Result<()> {
+    pub(super) fn verify_manifest(&self, report: &mut VerifyReport) -> Result<()> {
         // Held over the reading: an edit in between would be a difference.
         let _manifest = self.manifest.lock();
         let fs = Arc::clone(&self.ctx.fs);
@@ -961,6 +965,3 @@ impl LsmEngine {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

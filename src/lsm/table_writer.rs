@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::entry::{Entry, RangeTombstone};
-use super::files::table_name;
+use super::obsolete_files::table_name;
 use super::table::{TableBuilder, TableMeta, TableOptions};
 use crate::error::Result;
 use crate::fs::Fs;
