@@ -46,6 +46,8 @@ use crate::error::{Error, Result};
 mod log;
 mod recovery;
 pub(crate) mod segment;
+mod segment_chain;
+mod segment_factory;
 mod sink;
 mod writer;
 

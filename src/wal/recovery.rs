@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::log::{Inheritance, LiveSegment, Log};
+use super::log::{Inheritance, Log};
 use super::segment::{
     Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, claimed_record,
     decode_header, parse_name, record_at, segment_path, segment_seed,
 };
+use super::segment_chain::LiveSegment;
 use super::writer::Writer;
 use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::log::{Log, ReadySegment};
+use super::log::Log;
 use super::segment::{
     ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, encode_activation,
     encode_record_header, segment_seed,
 };
+use super::segment_factory::ReadySegment;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
