@@ -24,6 +24,9 @@ use crate::util::key_prefix::{common_prefix_len, head32};
 /// What is wrong with some bytes.
 pub(crate) type Damage = &'static str;
 
+/// What a record of an unknown kind is reported as.
+pub(crate) const UNKNOWN_KIND: Damage = "an entry is of an unknown kind";
+
 /// Bytes before the heads.
 const HEADER_LEN_BYTES: usize = 16;
 /// Largest body: one entry with the longest key and the longest value, and room for the

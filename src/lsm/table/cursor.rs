@@ -4,9 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Table;
-use super::block::{Block, Layout};
-use super::reader::{BlockBytes, UNKNOWN_KIND};
+use super::block::{Block, Layout, UNKNOWN_KIND};
+use super::reader::{BlockBytes, Table};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, seek_word, split_word};
 use crate::types::SeqNo;
@@ -101,8 +100,16 @@ impl fmt::Debug for TableCursor {
     }
 }
 
+impl Table {
+    /// A cursor over the entries, standing nowhere. Blocks that it loads enter the cache, and are counted as
+    /// read, only if `fill_cache`: readers want that, compactions do not.
+    pub(crate) fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
+        TableCursor::new(Arc::clone(self), fill_cache)
+    }
+}
+
 impl TableCursor {
-    pub(super) fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+    fn new(table: Arc<Table>, fill_cache: bool) -> Self {
         Self {
             table,
             fill_cache,

@@ -41,14 +41,17 @@
 //! A second level of index: the heads of a 64 MiB table take 128 KiB. A hash index and
 //! values in files of their own: the filter's frame and the entry kinds leave room for them.
 
+mod aligned;
 pub(crate) mod block;
 mod builder;
+pub(crate) mod compression;
 mod cursor;
 pub(crate) mod filter;
 pub(crate) mod footer;
 pub(crate) mod index;
 pub(crate) mod meta;
-pub(crate) mod reader;
+mod open;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod verify;

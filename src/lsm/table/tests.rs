@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::block::{Block, BlockBuilder};
+use super::compression::decompress;
 use super::footer::{FOOTER_LEN_BYTES, Footer, Properties, decode_tombstones, filter_at};
 use super::index::Index;
-use super::reader::{READ_AROUND_BYTES, decompress};
+use super::reader::READ_AROUND_BYTES;
 use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
 use crate::cache::BlockCache;
 use crate::error::Error;
