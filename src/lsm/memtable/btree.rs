@@ -34,7 +34,7 @@ use std::ptr;
 use std::slice;
 use std::sync::Arc;
 
-use super::MemtableIndex;
+use super::index::MemtableIndex;
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, seek_word, split_word};
 use crate::types::SeqNo;

@@ -15,7 +15,6 @@
 //!
 //! Two indexes stand behind [`MemtableIndex`]; [`Memtable::new`] is where the choice is made.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,26 +24,12 @@ use crate::options::MemtableKind;
 use crate::types::{Op, SeqNo};
 
 mod btree;
+mod index;
 mod skiplist;
 
 pub(crate) use btree::BTreeIndex;
+pub(crate) use index::MemtableIndex;
 pub(crate) use skiplist::SkipListIndex;
-
-/// An ordered index of entries: one writer, many readers (M1 to M3).
-pub(crate) trait MemtableIndex: fmt::Debug + Send + Sync {
-    /// Adds an entry. No entry of that key and word is there yet.
-    fn insert(&self, key: &[u8], word: u64, value: &[u8]);
-
-    /// Lends the first entry of `key` at or after `word` in internal order to `read`, and
-    /// returns true, or returns false.
-    fn get(&self, key: &[u8], word: u64, read: &mut dyn FnMut(&Entry<'_>)) -> bool;
-
-    /// A cursor that keeps the index, standing nowhere.
-    fn cursor(self: Arc<Self>) -> Box<dyn EntryCursor>;
-
-    /// Bytes of memory held.
-    fn memory_bytes(&self) -> usize;
-}
 
 /// What was written since the last flush.
 #[derive(Debug)]
