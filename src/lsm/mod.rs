@@ -20,7 +20,8 @@
 //!              └── compaction: picker (pure), job ───────────┤ manifest: one edit at a time
 //! ```
 //!
-//! Where to read on: [`state`] puts the parts together and has the locks; [`superversion`] and
+//! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
+//! store calls, [`open`] and [`verify`] are the ends of a tree's life; [`superversion`] and
 //! [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of
 //! a write; [`version`] and [`manifest`] say which tables count; [`retention`] says which versions
 //! of a key may be dropped; [`tombstones`] is about range deletes, [`empty_ranges`] about what they
@@ -29,6 +30,7 @@
 //! Lacking on purpose: the log (the front's), threads (the front's), a value log, tiered compaction.
 
 mod compaction;
+mod contract;
 mod empty_ranges;
 pub(crate) mod entry;
 mod flush;
@@ -36,6 +38,7 @@ pub(crate) mod manifest;
 pub(crate) mod memtable;
 pub(crate) mod merge;
 mod obsolete_files;
+mod open;
 mod retention;
 mod run;
 mod scan;
@@ -46,6 +49,7 @@ mod table_writer;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod verify;
 mod version;
 
 pub(crate) use state::LsmEngine;
