@@ -32,15 +32,19 @@
 
 mod event;
 mod format;
+mod hook;
+mod lanes;
 mod reader;
 mod recorder;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use crate::options::{KeyMode, Recording, Sampling, TraceOptions, ValueMode};
 pub use event::{Change, Event, Key, Lookup, Op};
+pub(crate) use hook::Hook;
 pub use reader::{Reader, TraceEnd, TraceKeyspace};
-pub(crate) use recorder::{Hook, Recorder, check_path};
+pub(crate) use recorder::{Recorder, check_path};
 
 /// Figures about a recording, now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
