@@ -166,27 +166,6 @@ impl SimFs {
         }
     }
 
-    /// The file system as after a power loss in which nothing survived that was not synced:
-    /// unsynced writes are lost, unsynced names undone. Locks are gone. This one goes on unchanged.
-    pub fn crash(&self) -> Self {
-        // Exclusive: nothing happens while the picture is taken (M2).
-        Self::with_tree(crash::image(&self.shared.tree.write(), None))
-    }
-
-    /// The file system as after a power loss that kept a random part of what was not synced:
-    /// 512-byte sectors, lengths and names each survive or not. The same seed after the same history
-    /// gives the same image. Harsher than the fault model above in one point: of two writes to
-    /// one sector the second may survive without the first.
-    pub fn crash_keeping(&self, seed: u64) -> Self {
-        Self::with_tree(crash::image(&self.shared.tree.write(), Some(seed)))
-    }
-
-    /// The states that a power loss at this moment may leave, or as many of them as `policy`
-    /// asks for.
-    pub fn crash_states(&self, policy: &CrashPolicy) -> CrashStates {
-        CrashStates::new(&self.shared.tree.write(), policy)
-    }
-
     /// The file system as a killed process leaves it: what it wrote is there for the next one to
     /// read, and what was not synced can still be lost. Locks are gone. This one goes on unchanged.
     pub fn killed(&self) -> Self {
