@@ -18,8 +18,8 @@
 //!
 //! # Invariants
 //!
-//! - **F1** `undo` of a file turns what readers see into what was there at its last sync that worked.
-//! - **F2** A file has a `shadow` from the first sync that lost bytes to the next eviction: the
+//! - **FF1** `undo` of a file turns what readers see into what was there at its last sync that worked.
+//! - **FF2** A file has a `shadow` from the first sync that lost bytes to the next eviction: the
 //!   bytes on the disk, and the changes that are still to reach it.
 //!
 //! Thread safety: handles may be used from any thread. Lacking on purpose: maps for writing,
@@ -231,9 +231,9 @@ struct Armed {
 /// What is known of a file beyond its bytes.
 #[derive(Default)]
 struct Tracked {
-    /// F1, oldest first.
+    /// FF1, oldest first.
     undo: Vec<Undo>,
-    /// F2.
+    /// FF2.
     shadow: Option<Shadow>,
 }
 

@@ -7,19 +7,19 @@
 //!
 //! # Why a crash at any moment is harmless
 //!
-//! - **F1** An edit is appended after the tables that it adds, and their names, are durable, and it is acknowledged
+//! - **LF1** An edit is appended after the tables that it adds, and their names, are durable, and it is acknowledged
 //!   after it is durable itself. A crash before that leaves the tree as it was, and some orphan files.
-//! - **F2** A record is synced before the next is appended. So only the last record can be torn: it
+//! - **LF2** A record is synced before the next is appended. So only the last record can be torn: it
 //!   was never acknowledged, and is dropped. A bad record before a good one is damage.
-//! - **F3** To tell damage of the last edit from a torn write, an *acknowledgement* is appended once the edit is
-//!   synced. It is not synced by itself but before the next edit, to keep F2. If it is torn, the
+//! - **LF3** To tell damage of the last edit from a torn write, an *acknowledgement* is appended once the edit is
+//!   synced. It is not synced by itself but before the next edit, to keep LF2. If it is torn, the
 //!   edit before it is intact, and nothing is lost.
-//! - **F4** A new manifest is written and synced whole before `CURRENT` is replaced atomically. Until then the
+//! - **LF4** A new manifest is written and synced whole before `CURRENT` is replaced atomically. Until then the
 //!   old one counts, and is complete.
-//! - **F5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
+//! - **LF5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
 //!   more: the next edit begins a new manifest. Tables that the failed edit would have added are not
 //!   removed before that has worked, because the edit may be durable after all.
-//! - **F6** What is read when a manifest is opened need not be on the disk: after a sync that failed in an earlier
+//! - **LF6** What is read when a manifest is opened need not be on the disk: after a sync that failed in an earlier
 //!   process it may be in the operating system's cache only, held for clean and never written. An edit
 //!   without an acknowledgement is such a case, so a new manifest begins at once, before anything is built on
 //!   the edit; the last acknowledgement may be one, so nothing is appended to a manifest that another process wrote.
@@ -219,12 +219,12 @@ pub(crate) struct Manifest {
     /// Highest number that a file was begun under. The file of a failed attempt may be gone, or not: its name must
     /// not be used again.
     begun: u64,
-    /// `None` after a failure (F5), or when the manifest was opened read-only.
+    /// `None` after a failure (LF5), or when the manifest was opened read-only.
     file: Option<Arc<dyn File>>,
     len_bytes: u64,
     /// Length of header and first edit.
     first_len_bytes: u64,
-    /// An acknowledgement was appended and not synced (F3).
+    /// An acknowledgement was appended and not synced (LF3).
     is_dirty: bool,
 }
 
@@ -300,7 +300,7 @@ impl Manifest {
                         first_len_bytes = reader.offset();
                     }
                 }
-                // CURRENT named this file after its first edit was durable (F4).
+                // CURRENT named this file after its first edit was durable (LF4).
                 Step::End | Step::Torn { .. } if first_len_bytes == 0 => {
                     return damage(HEADER_LEN_BYTES as u64, "the first edit is damaged");
                 }
@@ -323,7 +323,7 @@ impl Manifest {
             identity,
             number,
             begun: number,
-            // The next edit begins a new manifest (F6).
+            // The next edit begins a new manifest (LF6).
             file: None,
             len_bytes: bytes.len() as u64,
             first_len_bytes,
@@ -353,7 +353,7 @@ impl Manifest {
         contents: impl FnOnce() -> Contents,
     ) -> Result<()> {
         let is_long = self.len_bytes > REWRITE_LEN_BYTES.max(4 * self.first_len_bytes);
-        // Taken out, so that a failure on the way leaves none (F5).
+        // Taken out, so that a failure on the way leaves none (LF5).
         let Some(file) = self.file.take().filter(|_| !is_long) else {
             return self.begin(&contents());
         };
@@ -373,7 +373,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Appends an acknowledgement of what was just synced (F3). If that fails the edit is
+    /// Appends an acknowledgement of what was just synced (LF3). If that fails the edit is
     /// durable all the same; the next edit begins a new manifest.
     fn acknowledge(&mut self, file: Arc<dyn File>) {
         let mut record = Vec::new();

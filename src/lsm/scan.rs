@@ -6,15 +6,15 @@
 //!
 //! # Invariants
 //!
-//! - **C1** Going forward, the merge stands on the entry that the cursor stands on; the entry is lent
+//! - **LC1** Going forward, the merge stands on the entry that the cursor stands on; the entry is lent
 //!   from there, nothing is copied.
-//! - **C2** Going backward, a key's versions come oldest first, so the one that counts is only known when the
+//! - **LC2** Going backward, a key's versions come oldest first, so the one that counts is only known when the
 //!   merge has left the key. It is copied, and the merge stands before the key's first version.
-//! - **C3** `gap` holds the keys around the last question that all have the answer `cover`.
+//! - **LC3** `gap` holds the keys around the last question that all have the answer `cover`.
 //!
 //! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks. Nor are
 //! very many keys that do not exist any more: below a range tombstone the sources that are older than it go
-//! on to its end (by V3 of [`super::version`], which counts range tombstones as versions, all that they have there
+//! on to its end (by LV3 of [`super::version`], which counts range tombstones as versions, all that they have there
 //! is hidden), and where it is known that nothing is left ([`super::empty_ranges`]) the whole merge does.
 
 use std::sync::Arc;
@@ -56,9 +56,9 @@ impl<T> Ranked<T> {
 enum State {
     /// Stands nowhere.
     Nowhere,
-    /// C1.
+    /// LC1.
     Forward,
-    /// C2.
+    /// LC2.
     Backward,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct ScanCursor {
     ranks: Vec<usize>,
     seq: SeqNo,
     state: State,
-    /// Going forward: scratch. Going backward: the entry (C2).
+    /// Going forward: scratch. Going backward: the entry (LC2).
     key: Vec<u8>,
     value: Vec<u8>,
     covers: Covers,
@@ -385,7 +385,7 @@ impl Walk {
 /// with the keys it is good for.
 struct Covers {
     indexes: Vec<Ranked<Arc<TombstoneIndex>>>,
-    /// C3; `None` before the first question.
+    /// LC3; `None` before the first question.
     gap: Option<(Vec<u8>, Option<Vec<u8>>)>,
     cover: Option<SeqNo>,
     /// The rank of the newest source that has a tombstone over these keys; the answer holds for all of what

@@ -178,7 +178,7 @@ impl LsmEngine {
     /// version.
     ///
     /// If the edit fails, its outputs stay: the manifest's file may have the edit even so, and then names them. They
-    /// go once an edit has worked, which began a new manifest (F5).
+    /// go once an edit has worked, which began a new manifest (LF5).
     pub(super) fn install(
         &self,
         edit: &VersionEdit,

@@ -55,7 +55,7 @@ impl Superversion {
 
     /// Lends the value of `key` as of `seq` to `read` and returns true, or returns false.
     ///
-    /// Sources are asked from the newest on, and the first that knows the key decides: by V3 of
+    /// Sources are asked from the newest on, and the first that knows the key decides: by LV3 of
     /// [`super::version`], and because memtables are older the further back they are. A range tombstone in a
     /// source hides what is older in the same source, and everything in later ones.
     pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {

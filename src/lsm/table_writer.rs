@@ -2,7 +2,7 @@
 //!
 //! [`Outputs`] takes the entries that are kept, in order, and cuts them into tables. The cuts divide the key
 //! space into *partitions*: a table's range tombstones are clipped to its partition, so the
-//! extents of the tables are disjoint (V2), and all versions of a key are in one table (V4).
+//! extents of the tables are disjoint (LV2), and all versions of a key are in one table (LV4).
 //! Files that were begun are removed if the work is given up.
 
 use std::path::PathBuf;

@@ -158,7 +158,7 @@ impl Recorder {
         let shared = &*self.shared;
         let lane = lane_of_thread();
         let mut buffer = shared.lanes[lane].0.lock();
-        // Read under the lock, so that times do not fall within a lane (T4).
+        // Read under the lock, so that times do not fall within a lane (TR4).
         let now_us = shared.now_us();
         if !self.takes(&mut buffer, now_us) {
             return;
@@ -224,7 +224,7 @@ impl Recorder {
         self.shared.samples_time(now_us)
     }
 
-    /// Gives a buffer to the writer thread; drops its events if that is behind (T1).
+    /// Gives a buffer to the writer thread; drops its events if that is behind (TR1).
     fn hand_over(&self, lane: usize, buffer: &mut Buffer) {
         let shared = &*self.shared;
         let empty = shared.spare.try_lock().and_then(|mut spare| spare.pop());

@@ -1,6 +1,6 @@
 //! The writer thread: takes blocks from the queue and the lanes and writes them to the file.
 //!
-//! Every [`TICK`] it takes what lies in the lanes and then writes a watermark (T4): it notes the
+//! Every [`TICK`] it takes what lies in the lanes and then writes a watermark (TR4): it notes the
 //! time, empties every lane, empties the queue, and writes it all; whatever is appended to a lane
 //! after it was emptied is younger than that time.
 
@@ -67,7 +67,7 @@ impl Writer {
         }
     }
 
-    /// Writes everything that was recorded before this moment, and says so (T4). True if the
+    /// Writes everything that was recorded before this moment, and says so (TR4). True if the
     /// message to finish was among the blocks.
     fn round(&mut self, incoming: &Receiver<Message>) -> bool {
         let mut finish = false;
@@ -167,7 +167,7 @@ impl Writer {
     }
 
     /// Writes the payload as a frame; false if the trace has ended, or ends here because the file
-    /// cannot be written: with its last whole frame (T3).
+    /// cannot be written: with its last whole frame (TR3).
     fn append(&mut self) -> bool {
         if self.ended {
             return false;

@@ -74,7 +74,7 @@ pub(super) struct Inheritance {
 }
 
 impl Log {
-    /// Opens a new segment behind what recovery found (W5).
+    /// Opens a new segment behind what recovery found (WL5).
     pub(super) fn start(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -170,7 +170,7 @@ impl Log {
 
     // ---- for the writer ----
 
-    /// W6.
+    /// WL6.
     pub(super) fn check_not_failed(&self) -> Result<()> {
         if self.has_failed.load(Ordering::Acquire) {
             return Err(failed_before(
@@ -214,7 +214,7 @@ impl Log {
     // ---- syncing ----
 
     /// Makes everything appended before the call durable and returns the last sequence number
-    /// covered. One caller syncs for all that wait. A failed sync is never repeated (W6).
+    /// covered. One caller syncs for all that wait. A failed sync is never repeated (WL6).
     pub(crate) fn sync(&self) -> Result<SeqNo> {
         let wanted = self.appended_seq();
         self.check_not_failed()?;

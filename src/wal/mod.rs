@@ -13,29 +13,29 @@
 //!
 //! # Invariants
 //!
-//! - **W1 preallocated.** A segment has its full length, really written, synced and named durably, before
+//! - **WL1 preallocated.** A segment has its full length, really written, synced and named durably, before
 //!   a record enters it; so a sync moves data only, and a store through a mapping cannot find the disk full.
 //!   (The segment of a record too large for any other is the exception; it is never mapped.)
-//! - **W2 numbers are used once.** A segment's number is higher than that of any file that ever took records
+//! - **WL2 numbers are used once.** A segment's number is higher than that of any file that ever took records
 //!   here: the file with the highest number goes only after a higher one is durable. Checksums are
 //!   seeded with the number and the offset, so what a file held in an earlier life is never read.
-//! - **W3 one chain.** An active segment names its predecessor and the first sequence number it holds. Segments leave
+//! - **WL3 one chain.** An active segment names its predecessor and the first sequence number it holds. Segments leave
 //!   at the old end only, one durably before the next, so a gap in the chain is damage.
-//! - **W4 synced means synced.** Records and activations carry a sequence number up to which everything was durable
+//! - **WL4 synced means synced.** Records and activations carry a sequence number up to which everything was durable
 //!   when they were written. Where reading stops at `e`, any such number >= `e` further on proves damage;
 //!   without one it is the torn tail of a power loss.
-//! - **W5 the cut.** Recovery makes durable what it found, then opens a new segment whose first number is the one after the
+//! - **WL5 the cut.** Recovery makes durable what it found, then opens a new segment whose first number is the one after the
 //!   last record found. Whatever older segments hold from that number on is dead: a later `first` overrules
 //!   every earlier record. Recovery changes nothing else, and the new segment appears with one rename, so
 //!   recovery may be interrupted anywhere and repeated.
-//! - **W6 no second sync.** After a failed sync every append and sync fails. The store must be reopened.
+//! - **WL6 no second sync.** After a failed sync every append and sync fails. The store must be reopened.
 //!
 //! Thread safety: [`Writer`] belongs to whoever holds the commit lock; [`Log`] may be used by any thread. No lock is held over
 //! I/O that an append needs, unless no segment was prepared in time.
 //!
 //! Lacking on purpose: compression, records that span segments, several writers, archiving.
 //!
-//! What cannot be told here: damage to records behind the last witness of W4 looks like a torn tail. The newest segment's
+//! What cannot be told here: damage to records behind the last witness of WL4 looks like a torn tail. The newest segment's
 //! activation is such a witness for everything that an earlier run of the store left, and whoever opens the log may
 //! know more ([`Recovery::replay`]).
 

@@ -26,18 +26,18 @@ pub(crate) struct Recovery {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     store_id: u64,
-    /// From the oldest segment to the newest active one (W3).
+    /// From the oldest segment to the newest active one (WL3).
     chain: Vec<Found>,
     /// Active segments that no later one names: left by a failed activation, or from before a chain began.
     strays: Vec<Found>,
     /// Prepared segments that no activation names.
     blanks: Vec<Found>,
     temporaries: Vec<PathBuf>,
-    /// Highest number in use (W2).
+    /// Highest number in use (WL2).
     number_max: u64,
     /// Last sequence number, once replay has found it.
     last: Option<SeqNo>,
-    /// Highest sequence number that anything read says was durable (W4).
+    /// Highest sequence number that anything read says was durable (WL4).
     witnessed: SeqNo,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
@@ -49,7 +49,7 @@ struct Found {
     path: PathBuf,
     len_bytes: u64,
     state: ActivationState,
-    /// Records from here on are dead: a later segment begins here (W5).
+    /// Records from here on are dead: a later segment begins here (WL5).
     limit: SeqNo,
 }
 
@@ -236,7 +236,7 @@ impl Recovery {
                 // Dead as a whole.
                 continue;
             }
-            // By W5 the next living segment begins at this one's limit, so going on means that
+            // By WL5 the next living segment begins at this one's limit, so going on means that
             // the numbers fit.
             debug_assert!(expected.is_none_or(|expected| expected == activation.first));
             if segment.limit <= from {
@@ -253,7 +253,7 @@ impl Recovery {
                 continue;
             }
             // The log ends here, or the rest is damaged. Later segments and
-            // what follows in this one may know (W4).
+            // what follows in this one may know (WL4).
             let seed = segment_seed(self.store_id, segment.number);
             let is_damaged = next <= durable
                 || bears_witness(&bytes, at, seed, next)
@@ -364,7 +364,7 @@ impl Recovery {
     }
 
     /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an engine holds
-    /// more than the log does: then nothing in the log counts any longer. Always in a new segment (W5); old ones
+    /// more than the log does: then nothing in the log counts any longer. Always in a new segment (WL5); old ones
     /// stay until they are retired.
     pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
@@ -399,7 +399,7 @@ impl Recovery {
                 previous,
             },
         )?;
-        // Only now that a higher number is durable may files go (W2).
+        // Only now that a higher number is durable may files go (WL2).
         for path in self
             .temporaries
             .iter()
@@ -449,7 +449,7 @@ impl Recovery {
     }
 
     /// The old segments as the log will retire them. Strays come first: a segment of the
-    /// chain must not be gone while something older than it is there (W3).
+    /// chain must not be gone while something older than it is there (WL3).
     fn inherited(&self, last: SeqNo) -> VecDeque<LiveSegment> {
         let next = last.next();
         self.strays

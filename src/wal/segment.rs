@@ -59,7 +59,7 @@ pub(crate) enum ActivationState {
     Active(Activation),
 }
 
-/// Seed of all checksums in segment `number` of a store (W2).
+/// Seed of all checksums in segment `number` of a store (WL2).
 pub(crate) fn segment_seed(store_id: u64, number: u64) -> u64 {
     if mutated!("log-records-unsalted") {
         return seed_of(&[store_id]);
@@ -243,7 +243,7 @@ pub(crate) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     })
 }
 
-/// True if an intact record at or behind `from` says that `expected` was durable (W4). Records of the
+/// True if an intact record at or behind `from` says that `expected` was durable (WL4). Records of the
 /// segment's earlier lives are older than `expected` and fall to the cheap test. The work is bounded, because hostile
 /// bytes could claim a long record everywhere; exhausting the bound counts as a witness.
 pub(crate) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqNo) -> bool {

@@ -163,7 +163,7 @@ impl SegmentChain {
     ) -> Result<()> {
         let mut turn = self.retire_turn.lock();
         loop {
-            // One durably before the next (W3).
+            // One durably before the next (WL3).
             if turn.owes_sync {
                 self.fs.sync_dir(&self.dir)?;
                 turn.owes_sync = false;

@@ -2,7 +2,7 @@
 //!
 //! A segment is made ready in advance, when the active one is half full; an append that finds none
 //! makes it itself. Whatever a segment is made of, it is durable in content and name before it is
-//! handed out (W1), and its number is higher than any before it (W2).
+//! handed out (WL1), and its number is higher than any before it (WL2).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -214,7 +214,7 @@ impl SegmentFactory {
     /// Keeps the file of a segment that will not be used under its number, if it has the usual length.
     pub(super) fn discard(&self, segment: ReadySegment) {
         if segment.len_bytes != self.config.segment_len() {
-            // It took no record, so its number need not be remembered (W2).
+            // It took no record, so its number need not be remembered (WL2).
             let _ = discard_file(&*self.fs, &segment.path);
             return;
         }

@@ -37,7 +37,7 @@ impl SimFs {
     /// The file system as after a power loss in which nothing survived that was not synced:
     /// unsynced writes are lost, unsynced names undone. Locks are gone. This one goes on unchanged.
     pub fn crash(&self) -> Self {
-        // Exclusive: nothing happens while the picture is taken (M2).
+        // Exclusive: nothing happens while the picture is taken (FS2).
         Self::with_tree(image(&self.shared.tree.write(), None))
     }
 

@@ -31,12 +31,12 @@
 //!
 //! # Invariants
 //!
-//! - **M1** visible content = durable content with all pending operations applied, except after
+//! - **FS1** visible content = durable content with all pending operations applied, except after
 //!   a failed sync.
-//! - **M2** an image is taken at one moment: every operation holds the tree lock shared (files) or
+//! - **FS2** an image is taken at one moment: every operation holds the tree lock shared (files) or
 //!   exclusively (names), and whoever takes an image holds it exclusively.
-//! - **M3** an image shares pages with its origin but no state: writing to one never changes the other.
-//! - **M4** the states of a moment, and their order, follow from the history of operations and the policy.
+//! - **FS3** an image shares pages with its origin but no state: writing to one never changes the other.
+//! - **FS4** the states of a moment, and their order, follow from the history of operations and the policy.
 //!
 //! Thread safety: handles and the file system may be used from any thread.
 //!
@@ -410,7 +410,7 @@ impl SimFile {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         }
         self.fs.announce(op, &self.path).map_err(failed)?;
-        // Shared: a crash waits until the change is whole (M2).
+        // Shared: a crash waits until the change is whole (FS2).
         let tree = self.fs.shared.tree.read();
         apply(&mut self.node.state.lock(), tree.next_moment());
         Ok(())
@@ -470,7 +470,7 @@ impl File for SimFile {
         let mut state = self.node.state.lock();
         match outcome {
             Ok(()) => state.sync(),
-            // The bytes stay visible and are never written again (M1).
+            // The bytes stay visible and are never written again (FS1).
             Err(_) => state.pending.clear(),
         }
         outcome

@@ -56,7 +56,7 @@ impl Job<'_> {
             let begins_key = retention.begins_key(&entry);
             written_key &= !begins_key;
             if retention.keeps(&entry, |key| self.is_bottom(key)) {
-                // Only in front of the first version of a key that is written, by V4.
+                // Only in front of the first version of a key that is written, by LV4.
                 if !written_key && outputs.open_bytes() > 0 {
                     let overlap_bytes = grandparents.pass(entry.key);
                     if outputs.open_bytes() >= self.table_size_bytes
@@ -98,7 +98,7 @@ impl Job<'_> {
         sources
     }
 
-    /// True if no level below the output knows `key`. Levels between inputs and output are empty (P3), and what
+    /// True if no level below the output knows `key`. Levels between inputs and output are empty (LP3), and what
     /// other jobs move meanwhile was below before.
     fn is_bottom(&self, key: &[u8]) -> bool {
         let below = &self.version.levels()[self.output_level + 1..];

@@ -21,12 +21,12 @@
 //!
 //! # Invariants
 //!
-//! - **P1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet have disjoint
+//! - **LP1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet have disjoint
 //!   key extents. So what a job writes cannot overlap what another writes or moves.
-//! - **P2** A job from level 0 takes all of its tables, so nothing older than an input stays behind above the
-//!   output; and all tables of the output level that the inputs overlap. This keeps V3 of
+//! - **LP2** A job from level 0 takes all of its tables, so nothing older than an input stays behind above the
+//!   output; and all tables of the output level that the inputs overlap. This keeps LV3 of
 //!   [`super::super::version`].
-//! - **P3** Levels between level 0 and the base level are empty, or level 0 goes to the first that is not.
+//! - **LP3** Levels between level 0 and the base level are empty, or level 0 goes to the first that is not.
 
 use std::ops::Bound;
 
@@ -159,7 +159,7 @@ impl<'a> Tree<'a> {
             target_bytes[base_level - 1] = target_bytes[base_level] / limits.size_ratio;
             base_level -= 1;
         }
-        // P3.
+        // LP3.
         let first_used = (1..LEVELS).find(|level| sizes[*level] > 0).unwrap_or(last);
         Shape {
             base_level: base_level.min(first_used),
@@ -206,7 +206,7 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// All of level 0, and what it overlaps in the base level (P2).
+    /// All of level 0, and what it overlaps in the base level (LP2).
     fn pick_level0(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
         let level0: Vec<&FileInfo<'a>> = self.levels[0].iter().collect();
         if level0.is_empty() || level0.iter().any(|file| file.is_busy) {
@@ -258,7 +258,7 @@ impl<'a> Tree<'a> {
         &files[low..high.max(low)]
     }
 
-    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running one (P1).
+    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running one (LP1).
     fn job<'s>(
         &'s self,
         level: usize,

@@ -16,14 +16,14 @@
 //!
 //! # Invariants
 //!
-//! - **B1** Nodes and records live in the arena until the index is dropped, and are never freed, moved or
+//! - **LB1** Nodes and records live in the arena until the index is dropped, and are never freed, moved or
 //!   reused before. Whatever pointer a slot ever held stays valid.
-//! - **B2** A record is complete before a pointer to it is stored, with release ordering, and never changes.
-//! - **B3** In slots `0..count` of a leaf, and `1..count` of an inner node, records rise in internal order and
+//! - **LB2** A record is complete before a pointer to it is stored, with release ordering, and never changes.
+//! - **LB3** In slots `0..count` of a leaf, and `1..count` of an inner node, records rise in internal order and
 //!   heads do not fall. Slots below `count` hold pointers, even while the node changes.
-//! - **B4** Entries only move to the right: to a leaf that `next` leads to. So who enters the tree at a leaf
+//! - **LB4** Entries only move to the right: to a leaf that `next` leads to. So who enters the tree at a leaf
 //!   that once was right finds every entry there or further on.
-//! - **B5** One thread changes the tree at a time: who holds the lock of `arena`.
+//! - **LB5** One thread changes the tree at a time: who holds the lock of `arena`.
 
 #![allow(unsafe_code)]
 
@@ -72,10 +72,10 @@ impl Record {
     ///
     /// # Safety
     ///
-    /// `record` is a pointer that a slot held, and the index lives for `'a` (B1, B2).
+    /// `record` is a pointer that a slot held, and the index lives for `'a` (LB1, LB2).
     #[inline]
     unsafe fn key<'a>(record: *const Self) -> &'a [u8] {
-        // SAFETY: by B2 `key_len` bytes follow the head of a record, initialised; by B1 they
+        // SAFETY: by LB2 `key_len` bytes follow the head of a record, initialised; by LB1 they
         // live as long as the index.
         unsafe { slice::from_raw_parts(record.add(1).cast(), (*record).key_len as usize) }
     }
@@ -187,7 +187,7 @@ impl Node {
         }
     }
 
-    /// Changes the node (B5).
+    /// Changes the node (LB5).
     #[inline]
     fn write(&self, change: impl FnOnce()) {
         let version = self.version.load(Relaxed);
@@ -248,7 +248,7 @@ impl Node {
     #[inline]
     fn children(&self) -> &Children {
         assert!(self.height > 0);
-        // SAFETY: inner nodes are made with their children (`Arena::node`), which live as long (B1).
+        // SAFETY: inner nodes are made with their children (`Arena::node`), which live as long (LB1).
         unsafe { &*self.children }
     }
 
@@ -262,9 +262,9 @@ impl Node {
         self.children()[slot].store(child, Release);
     }
 
-    /// Key of a slot below `count` (B3), for the writer.
+    /// Key of a slot below `count` (LB3), for the writer.
     fn key(&self, slot: usize) -> &[u8] {
-        // SAFETY: by B3 the slot holds a record; `self` is borrowed from the living index.
+        // SAFETY: by LB3 the slot holds a record; `self` is borrowed from the living index.
         unsafe { Record::key(self.records[slot].load(Relaxed)) }
     }
 
@@ -302,7 +302,7 @@ impl Node {
 
     /// Inserts at `slot`. There is room. `child` goes with it in an inner node.
     fn insert_at(&self, slot: usize, record: *mut Record, child: *mut Node) {
-        // SAFETY: the record is complete, and lives as long as the index (B1, B2).
+        // SAFETY: the record is complete, and lives as long as the index (LB1, LB2).
         let key = unsafe { Record::key(record) };
         let skip = self.skip.load(Relaxed) as usize;
         let shared = common_prefix_len(key, &self.prefix_bytes()[..skip]);
@@ -311,7 +311,7 @@ impl Node {
                 self.set_skip(shared);
             }
             let count = self.count();
-            // The slot above the last first, and published with the count, for B3.
+            // The slot above the last first, and published with the count, for LB3.
             for at in (slot..count).rev() {
                 self.heads[at + 1].store(self.heads[at].load(Relaxed), Relaxed);
                 self.records[at + 1].store(self.records[at].load(Relaxed), Release);
@@ -330,7 +330,7 @@ impl Node {
 
     /// Moves slots `from..` to `right`, which is new and empty, and makes it the right neighbour.
     fn split_to(&self, from: usize, right: *mut Node) {
-        // SAFETY: the writer has just made it in the arena (B1), and only shares it below.
+        // SAFETY: the writer has just made it in the arena (LB1), and only shares it below.
         let right_node = unsafe { &*right };
         let count = self.count();
         for (to, slot) in (from..count).enumerate() {
@@ -355,7 +355,7 @@ impl Node {
             }
         });
         if !next.is_null() {
-            // SAFETY: by B1. The pointer to the left is a hint: readers go right from there.
+            // SAFETY: by LB1. The pointer to the left is a hint: readers go right from there.
             unsafe { &*next }.prev.store(right, Release);
         }
     }
@@ -499,7 +499,7 @@ impl Place {
 
 impl BTreeIndex {
     fn root(&self) -> &Node {
-        // SAFETY: by B1, and the pointer is never null.
+        // SAFETY: by LB1, and the pointer is never null.
         unsafe { &*self.root.load(Acquire) }
     }
 
@@ -509,13 +509,13 @@ impl BTreeIndex {
         let mut node = self.root();
         while node.height > 0 {
             let (child, _) = node.read(|| node.child(choose(node)));
-            // SAFETY: by B1, and by B3 not null, since the read was not void.
+            // SAFETY: by LB1, and by LB3 not null, since the read was not void.
             node = unsafe { &*child };
         }
         node
     }
 
-    /// The leaf where an entry would be, or one to the left of it (B4).
+    /// The leaf where an entry would be, or one to the left of it (LB4).
     #[inline]
     fn leaf_of(&self, key: &[u8], word: u64) -> &Node {
         // A child holds what is at or after its own first entry: the child to the left of the first
@@ -524,7 +524,7 @@ impl BTreeIndex {
             let slot = node.search(key, word);
             let begins_there = slot < node.count() && {
                 let record = node.records[slot].load(Acquire);
-                // SAFETY: a slot held it; by B1.
+                // SAFETY: a slot held it; by LB1.
                 !record.is_null() && unsafe { Record::cmp(record, key, word) } == Order::Equal
             };
             if begins_there {
@@ -561,7 +561,7 @@ impl BTreeIndex {
             if next.is_null() {
                 return Place::NOWHERE;
             }
-            // SAFETY: by B1.
+            // SAFETY: by LB1.
             leaf = unsafe { &*next };
         }
     }
@@ -583,7 +583,7 @@ impl BTreeIndex {
                 let (next, prev) = (leaf.next.load(Acquire), leaf.prev.load(Acquire));
                 (slot, slot == leaf.count(), record, next, prev)
             });
-            // SAFETY: by B1, if not null.
+            // SAFETY: by LB1, if not null.
             let (next, prev) = unsafe { (next.as_ref(), prev.as_ref()) };
             if is_all
                 && let Some(next) = next
@@ -609,7 +609,7 @@ impl BTreeIndex {
     #[inline]
     fn after(&self, mut place: Place) -> Place {
         loop {
-            // SAFETY: places are of this index; by B1.
+            // SAFETY: places are of this index; by LB1.
             let leaf = unsafe { &*place.leaf };
             let ((record, next), version) = leaf.read(|| {
                 let slot = place.slot + 1;
@@ -634,7 +634,7 @@ impl BTreeIndex {
                     ..place
                 };
             }
-            // SAFETY: by B1, if not null.
+            // SAFETY: by LB1, if not null.
             let Some(next) = (unsafe { next.as_ref() }) else {
                 return Place::NOWHERE;
             };
@@ -655,10 +655,10 @@ impl BTreeIndex {
     #[inline]
     fn preceding(&self, place: Place) -> Place {
         if let Some(slot) = place.slot.checked_sub(1) {
-            // SAFETY: places are of this index; by B1.
+            // SAFETY: places are of this index; by LB1.
             let leaf = unsafe { &*place.leaf };
             let (record, version) = leaf.read(|| leaf.records[slot].load(Acquire));
-            // The leaf is as it was when the place was found, so by B3 nothing is in between.
+            // The leaf is as it was when the place was found, so by LB3 nothing is in between.
             if version == place.version {
                 return Place {
                     slot,
@@ -684,7 +684,7 @@ impl MemtableIndex for BTreeIndex {
         while node.height > 0 {
             let slot = node.search(key, word).saturating_sub(1);
             path[node.height as usize] = (node, slot);
-            // SAFETY: by B1 and B3.
+            // SAFETY: by LB1 and LB3.
             node = unsafe { &*node.child(slot) };
         }
         let mut slot = node.search(key, word);
@@ -697,7 +697,7 @@ impl MemtableIndex for BTreeIndex {
             let rises = slot == SLOTS && node.next.load(Relaxed).is_null();
             let from = if rises { SLOTS - 1 } else { SLOTS / 2 };
             let right = arena.node(node.height);
-            // SAFETY: made just now (B1).
+            // SAFETY: made just now (LB1).
             let right_node = unsafe { &*right };
             node.split_to(from, right);
             // At `from` itself it comes before all that moved.
@@ -712,7 +712,7 @@ impl MemtableIndex for BTreeIndex {
             let height = node.height as usize + 1;
             if ptr::eq(node, self.root()) {
                 let root = arena.node(height as u32);
-                // SAFETY: made just now (B1).
+                // SAFETY: made just now (LB1).
                 let root_node = unsafe { &*root };
                 let left = self.root.load(Relaxed);
                 root_node.insert_at(0, node.records[0].load(Relaxed), left);
@@ -721,7 +721,7 @@ impl MemtableIndex for BTreeIndex {
                 break;
             }
             let (parent, at) = path[height];
-            // SAFETY: on the path from the root; by B1.
+            // SAFETY: on the path from the root; by LB1.
             node = unsafe { &*parent };
             slot = at + 1;
         }

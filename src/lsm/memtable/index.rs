@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::lsm::entry::{Entry, EntryCursor};
 
-/// An ordered index of entries: one writer, many readers (M1 to M3).
+/// An ordered index of entries: one writer, many readers (LM1 to LM3).
 pub(crate) trait MemtableIndex: fmt::Debug + Send + Sync {
     /// Adds an entry. No entry of that key and word is there yet.
     fn insert(&self, key: &[u8], word: u64, value: &[u8]);

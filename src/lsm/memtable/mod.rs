@@ -6,11 +6,11 @@
 //!
 //! # Invariants
 //!
-//! - **M1** One thread inserts at a time, with rising sequence numbers (E1 of the engine
+//! - **LM1** One thread inserts at a time, with rising sequence numbers (E1 of the engine
 //!   contract). Readers run meanwhile and never wait.
-//! - **M2** An entry is visible to index readers when `insert` returns, at the latest; a reader
+//! - **LM2** An entry is visible to index readers when `insert` returns, at the latest; a reader
 //!   that finds it reads all of it.
-//! - **M3** Nothing is ever removed or changed. Memory is given back all at once, when the
+//! - **LM3** Nothing is ever removed or changed. Memory is given back all at once, when the
 //!   memtable is dropped.
 //!
 //! Two indexes stand behind [`MemtableIndex`]; [`Memtable::new`] is where the choice is made.
@@ -64,7 +64,7 @@ impl Memtable {
         }
     }
 
-    /// Applies one operation (M1).
+    /// Applies one operation (LM1).
     pub(crate) fn insert(&self, seq: SeqNo, op: &Op<'_>) {
         // Before the entry: a watermark may be too low for a moment, never too high.
         if self.first_seq.load(Ordering::Relaxed) == u64::MAX {

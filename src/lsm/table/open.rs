@@ -1,4 +1,4 @@
-//! Opening a table: the footer and the sections before it are read and checked (T6).
+//! Opening a table: the footer and the sections before it are read and checked (LT6).
 
 use std::ops::Range;
 use std::path::Path;
