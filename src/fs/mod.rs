@@ -187,10 +187,8 @@ pub(crate) fn replace_file(
             // A failed operation may have happened (law 4).
             is_unknown: !matches!(fs.exists(&temporary), Ok(true)),
         })?;
-    if mutated!("directory-not-synced") {
-        return Ok(());
-    }
-    fs.sync_dir(dir).map_err(|error| NotReplaced {
+    let synced = mutated!("directory-not-synced", Ok(()), fs.sync_dir(dir));
+    synced.map_err(|error| NotReplaced {
         error,
         is_unknown: true,
     })
@@ -202,8 +200,5 @@ fn write_temporary(fs: &dyn Fs, temporary: &Path, bytes: &[u8]) -> Result<()> {
     }
     let file = fs.open(temporary, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    if mutated!("renamed-before-sync") {
-        return Ok(());
-    }
-    file.sync_data()
+    mutated!("renamed-before-sync", Ok(()), file.sync_data())
 }

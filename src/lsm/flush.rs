@@ -32,10 +32,8 @@ impl LsmEngine {
         let meta = write_table(&memtable, &boundaries, output)?;
         let added = self.open_outputs(meta.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
-        let durable = match mutated!("table-installed-before-its-log-is-durable") {
-            true => Ok(()),
-            false => self.ctx.host.make_durable(memtable.last_seq()),
-        };
+        let sync = || self.ctx.host.make_durable(memtable.last_seq());
+        let durable = mutated!("table-installed-before-its-log-is-durable", Ok(()), sync());
         if let Err(error) = durable {
             self.remove_outputs(added);
             return Err(error);

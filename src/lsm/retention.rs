@@ -27,10 +27,7 @@ pub(crate) struct Boundaries(Vec<SeqNo>);
 impl Boundaries {
     /// The boundaries of this moment.
     pub(crate) fn new(live: LiveSnapshots) -> Self {
-        let mut numbers = live.snapshots;
-        if mutated!("version-dropped-under-a-snapshot") {
-            numbers.clear();
-        }
+        let mut numbers = mutated!("version-dropped-under-a-snapshot", vec![], live.snapshots);
         numbers.push(live.published);
         numbers.sort_unstable();
         numbers.dedup();

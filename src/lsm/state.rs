@@ -156,22 +156,22 @@ impl LsmEngine {
         let opened = if metas.is_empty() {
             Ok(Vec::new())
         } else {
-            let synced = match mutated!("table-name-not-synced") {
-                true => Ok(()),
-                false => self.ctx.fs.sync_dir(&self.ctx.dir),
-            };
+            let sync = || self.ctx.fs.sync_dir(&self.ctx.dir);
+            let synced = mutated!("table-name-not-synced", Ok(()), sync());
             synced.and_then(|()| metas.iter().map(open).collect())
         };
         if opened.is_err() {
             // No edit names them yet.
-            for meta in metas {
-                let _ = self
-                    .ctx
-                    .fs
-                    .remove_file(&self.ctx.dir.join(table_name(meta.id)));
-            }
+            self.remove_files(metas.iter().map(|meta| meta.id));
         }
         opened
+    }
+
+    /// Removes the files of tables, as far as that works: what stays is an orphan.
+    pub(super) fn remove_files(&self, ids: impl Iterator<Item = FileId>) {
+        for id in ids {
+            let _ = self.ctx.fs.remove_file(&self.ctx.dir.join(table_name(id)));
+        }
     }
 
     /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds. Returns the new
@@ -215,12 +215,11 @@ impl LsmEngine {
             let _switch = self.switch.lock();
             let old = self.current.load_full();
             let mut immutable = old.immutable.clone();
-            if mutated!("all-memtables-dropped-by-one-flush") && flushed.is_some() {
-                immutable.truncate(1);
-            }
             if let Some(flushed) = flushed {
-                let oldest = immutable.pop();
-                debug_assert!(oldest.is_some_and(|oldest| Arc::ptr_eq(&oldest, flushed)));
+                let oldest = immutable.last();
+                debug_assert!(oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, flushed)));
+                let left = mutated!("all-memtables-dropped-by-one-flush", 0, immutable.len() - 1);
+                immutable.truncate(left);
             }
             self.level0_tables
                 .store(version.level(0).tables().len(), Ordering::Relaxed);

@@ -61,10 +61,8 @@ pub(crate) enum ActivationState {
 
 /// Seed of all checksums in segment `number` of a store (WL2).
 pub(crate) fn segment_seed(store_id: u64, number: u64) -> u64 {
-    if mutated!("log-records-unsalted") {
-        return seed_of(&[store_id]);
-    }
-    seed_of(&[store_id, number])
+    let ids = [store_id, number];
+    seed_of(mutated!("log-records-unsalted", &ids[..1], &ids))
 }
 
 /// The header of a segment, with or without its activation.

@@ -11,7 +11,6 @@ use super::job::Job;
 use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::lsm::obsolete_files::table_name;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{Compactions, LsmEngine, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
@@ -157,10 +156,7 @@ impl LsmEngine {
             persisted_seq: None,
         };
         if mutated!("inputs-removed-before-the-edit") && !is_move {
-            for (_, table) in inputs {
-                let name = table_name(table.id());
-                let _ = self.ctx.fs.remove_file(&self.ctx.dir.join(name));
-            }
+            self.remove_files(inputs.iter().map(|(_, table)| table.id()));
         }
         let installed = self.install(&edit, None)?;
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
