@@ -21,12 +21,12 @@ impl Engine for LsmEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let mut recorder = self.dead.recorder();
+        let mut recorder = self.empty_ranges.recorder();
         let size_bytes = {
             let superversion = self.current.load();
             for op in ops {
                 superversion.active.insert(op.seq, &op.op);
-                self.dead.note(&mut recorder, op);
+                self.empty_ranges.note(&mut recorder, op);
             }
             superversion.active.size_bytes()
         };
@@ -76,7 +76,7 @@ impl Engine for LsmEngine {
     fn flush(&self) -> Result<()> {
         self.check_writable()?;
         let last = {
-            let recorder = self.dead.recorder();
+            let recorder = self.empty_ranges.recorder();
             self.rotate(&recorder);
             let superversion = self.current.load();
             superversion

@@ -1,8 +1,8 @@
 //! Writing a memtable to a table of level 0.
 //!
-//! A flush reads one immutable memtable and writes one table, without locks. Installing the table is the
-//! engine's. Versions that no read can see are dropped on the way: of a hot key that was overwritten
-//! a million times, one goes to disk.
+//! A flush reads one immutable memtable and writes one table, without locks. Installing the table
+//! is the engine's. Versions that no read can see are dropped on the way: of a hot key that was
+//! overwritten a million times, one goes to disk.
 
 use std::sync::atomic::Ordering;
 

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
-use super::empty_ranges::DeadZones;
+use super::empty_ranges::EmptyRanges;
 use super::manifest::{Contents, Identity, Manifest};
 use super::memtable::Memtable;
-use super::obsolete_files::{FileName, Reaper, parse_name, table_name};
+use super::obsolete_files::{FileName, ObsoleteFiles, parse_name, table_name};
 use super::state::{Counters, LsmEngine};
 use super::superversion::Superversion;
 use super::table::{Table, TableContext};
@@ -53,8 +53,9 @@ impl LsmEngine {
         manifest: Manifest,
         contents: Contents,
     ) -> Result<Arc<Self>> {
-        let reaper = Reaper::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.host));
-        let reaper = Arc::new(reaper);
+        let obsolete_files =
+            ObsoleteFiles::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.host));
+        let obsolete_files = Arc::new(obsolete_files);
         let table_ctx = TableContext {
             fs: Arc::clone(&ctx.fs),
             cache: Arc::clone(&ctx.cache),
@@ -80,7 +81,7 @@ impl LsmEngine {
                         error
                     }
                 })?;
-                let handle = TableHandle::new(table, Arc::clone(&reaper));
+                let handle = TableHandle::new(table, Arc::clone(&obsolete_files));
                 edit.added.push((level, Arc::new(handle)));
             }
         }
@@ -96,22 +97,22 @@ impl LsmEngine {
             0 => DEFAULT_WRITE_BUFFER_BYTES,
             bytes => bytes,
         };
-        let dead = Arc::new(DeadZones::new(contents.persisted_seq));
+        let empty_ranges = Arc::new(EmptyRanges::new(contents.persisted_seq));
         let superversion = Superversion {
             active: Arc::new(Memtable::new(ctx.memtable)),
             immutable: Vec::new(),
             version: Arc::new(version),
-            dead: Arc::clone(&dead),
+            empty_ranges: Arc::clone(&empty_ranges),
         };
         Ok(Arc::new(Self {
             table_ctx,
             block_size_bytes: manifest.identity().block_size_bytes,
             write_buffer_bytes,
-            reaper,
+            obsolete_files,
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
             current: Arc::new(ArcSwap::from_pointee(superversion)),
             switch: Mutex::default(),
-            dead,
+            empty_ranges,
             flushing: Mutex::default(),
             manifest: Mutex::new(manifest),
             unnamed: Mutex::default(),
@@ -138,8 +139,8 @@ pub(super) fn identity(ctx: &EngineContext) -> Identity {
     }
 }
 
-/// Removes our files that nothing names: what a crash left of a flush, a compaction or a new manifest. Foreign
-/// names are left alone. Returns the first file number that no file has.
+/// Removes our files that nothing names: what a crash left of a flush, a compaction or a new
+/// manifest. Foreign names are left alone. Returns the first file number that no file has.
 fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents) -> Result<FileId> {
     let known: HashSet<FileId> = contents
         .levels

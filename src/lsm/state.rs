@@ -3,30 +3,32 @@
 //! # State and who may change it
 //!
 //! ```text
-//!   apply ──────► active memtable ──rotate──► immutable memtables ──flush──► level 0 ──compact──► level 1..6
+//!   apply ──────► active memtable ──rotate──► immutable memtables ──flush──► level 0 ──compact──►
+//!   level 1..6
 //!                       └────────────── Superversion ─────────────────────────── Version ───────┘
 //! ```
 //!
-//! - `current`, the superversion, is an atomic pointer. Readers load it and take no lock. Who replaces it
-//!   holds `switch`, for a few instructions.
-//! - The recorder of `dead` is held by `apply` while it inserts, and by whoever rotates, so that no insert goes to a
-//!   memtable that has become immutable. Rotation happens between batches, so a flush persists whole
-//!   batches.
-//! - `flushing`, then `manifest`, are held over I/O: by background work and by callers of `flush` and `compact`,
-//!   who want to wait. No reader and no `apply` ever takes them.
+//! - `current`, the superversion, is an atomic pointer. Readers load it and take no lock. A thread
+//!   that replaces it holds `switch`, for a few instructions.
+//! - The recorder of `empty_ranges` is held by `apply` while it inserts, and by a thread that
+//!   rotates, so that no insert goes to a memtable that has become immutable. Rotation happens
+//!   between batches, so a flush persists whole batches.
+//! - `flushing`, then `manifest`, are held over I/O: by background work and by callers of `flush`
+//!   and `compact`, who want to wait. No reader and no `apply` ever takes them.
 //! - `compactions` says what running jobs work on; held briefly.
 //!
 //! Lock order: `flushing`, `manifest`, the recorder, `switch`. `compactions` is taken alone.
 //!
 //! # Invariants
 //!
-//! - **L1** The version is only replaced with `manifest` held, after the edit is durable; so versions follow
-//!   one another in the order of the manifest's edits.
-//! - **L2** Memtables are flushed oldest first, one at a time; so level 0 and `persisted` grow in commit order (E2).
-//! - **L3** Before a flush's edit is appended, the log holds everything up to the memtable's last operation,
-//!   durably (E3).
-//! - **L4** A memtable leaves the superversion in the same swap in which its table enters: a read finds
-//!   every operation in one of them.
+//! - **L1** The version is only replaced with `manifest` held, after the edit is durable; so
+//!   versions follow one another in the order of the manifest's edits.
+//! - **L2** Memtables are flushed oldest first, one at a time; so level 0 and `persisted` grow in
+//!   commit order (E2).
+//! - **L3** Before a flush's edit is appended, the log holds everything up to the memtable's last
+//!   operation, durably (E3).
+//! - **L4** A memtable leaves the superversion in the same swap in which its table enters: a read
+//!   finds every operation in one of them.
 //!
 //! A step of background work that fails changes nothing in memory and can be tried again.
 
@@ -38,10 +40,10 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use super::compaction::Span;
-use super::empty_ranges::{DeadZones, Recorder};
+use super::empty_ranges::{EmptyRanges, Recorder};
 use super::manifest::{Contents, Edit, Manifest};
 use super::memtable::Memtable;
-use super::obsolete_files::{Reaper, table_name};
+use super::obsolete_files::{ObsoleteFiles, table_name};
 use super::superversion::Superversion;
 use super::table::{Table, TableContext, TableMeta, TableOptions};
 use super::table_writer::OutputContext;
@@ -63,12 +65,12 @@ pub(crate) struct LsmEngine {
     pub(super) table_ctx: TableContext,
     pub(super) block_size_bytes: u32,
     pub(super) write_buffer_bytes: u64,
-    pub(super) reaper: Arc<Reaper>,
+    pub(super) obsolete_files: Arc<ObsoleteFiles>,
 
     /// Shared with snapshots.
     pub(super) current: Arc<ArcSwap<Superversion>>,
     pub(super) switch: Mutex<()>,
-    pub(super) dead: Arc<DeadZones>,
+    pub(super) empty_ranges: Arc<EmptyRanges>,
     pub(super) flushing: Mutex<()>,
     pub(super) manifest: Mutex<Manifest>,
     /// Tables that an edit would have added which failed. Changed with the manifest locked.
@@ -85,8 +87,9 @@ pub(crate) struct LsmEngine {
     /// Bytes of the immutable memtables.
     pub(super) immutable_bytes: AtomicU64,
     pub(super) level0_tables: AtomicUsize,
-    /// The version in which every key has one entry in one bottom run, if that is known: the last `compact` made it,
-    /// while no snapshot was live. Only compared with the current one. Weak, so that it keeps no files.
+    /// The version in which every key has one entry in one bottom run, if that is known: the last
+    /// `compact` made it, while no snapshot was live. Only compared with the current one. Weak, so
+    /// that it keeps no files.
     pub(super) settled: Mutex<Weak<Version>>,
     /// Something has changed since a pick found nothing.
     pub(super) compaction_due: AtomicBool,
@@ -151,7 +154,10 @@ impl LsmEngine {
         let open = |meta: &TableMeta| {
             let path = self.ctx.dir.join(table_name(meta.id));
             let table = Table::open(&self.table_ctx, &path, meta)?;
-            Ok(Arc::new(TableHandle::new(table, Arc::clone(&self.reaper))))
+            Ok(Arc::new(TableHandle::new(
+                table,
+                Arc::clone(&self.obsolete_files),
+            )))
         };
         let opened = if metas.is_empty() {
             Ok(Vec::new())
@@ -174,11 +180,11 @@ impl LsmEngine {
         }
     }
 
-    /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds. Returns the new
-    /// version.
+    /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds.
+    /// Returns the new version.
     ///
-    /// If the edit fails, its outputs stay: the manifest's file may have the edit even so, and then names them. They
-    /// go once an edit has worked, which began a new manifest (LF5).
+    /// If the edit fails, its outputs stay: the manifest's file may have the edit even so, and then
+    /// names them. They are removed once an edit has succeeded, which began a new manifest (LF5).
     pub(super) fn install(
         &self,
         edit: &VersionEdit,
@@ -207,7 +213,9 @@ impl LsmEngine {
             unnamed.extend(added.filter(|id| is_new(*id)));
             return Err(error);
         }
-        unnamed.drain(..).for_each(|id| self.reaper.doom(id));
+        unnamed
+            .drain(..)
+            .for_each(|id| self.obsolete_files.enqueue(id));
         drop(unnamed);
 
         self.persisted.store(persisted.0, Ordering::Release);
@@ -231,7 +239,7 @@ impl LsmEngine {
                 active: Arc::clone(&old.active),
                 immutable,
                 version: Arc::clone(&version),
-                dead: Arc::clone(&old.dead),
+                empty_ranges: Arc::clone(&old.empty_ranges),
             }));
             old
         };
@@ -271,7 +279,7 @@ impl LsmEngine {
             active: fresh,
             immutable,
             version: Arc::clone(&old.version),
-            dead: Arc::clone(&old.dead),
+            empty_ranges: Arc::clone(&old.empty_ranges),
         }));
     }
 
@@ -282,7 +290,7 @@ impl LsmEngine {
 
     /// True if a retired memtable has no reader left.
     pub(super) fn has_garbage(&self) -> bool {
-        self.reaper.is_due()
+        self.obsolete_files.is_due()
             || self
                 .retired
                 .lock()
@@ -300,7 +308,7 @@ impl LsmEngine {
         };
         drop(free);
         if !self.ctx.read_only {
-            self.reaper.reap();
+            self.obsolete_files.remove_all();
         }
     }
 }

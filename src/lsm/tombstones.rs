@@ -165,9 +165,9 @@ fn decompose(width: usize, low: usize, high: usize, visit: &mut dyn FnMut(usize)
 
 /// The range tombstones of a memtable: one writer adds, readers never wait.
 ///
-/// Tiers of indexes, oldest and largest first, each at least twice as large as the next: an addition
-/// merges small tiers, like a carry, and costs O(log² n) amortised; a question asks
-/// O(log n) tiers.
+/// Tiers of indexes, oldest and largest first, each at least twice as large as the next: an
+/// addition merges small tiers, like a carry, and costs O(log² n) amortised; a question asks O(log
+/// n) tiers.
 #[derive(Debug)]
 pub(crate) struct GrowingTombstones {
     tiers: ArcSwap<Vec<Arc<TombstoneIndex>>>,
@@ -203,7 +203,7 @@ impl GrowingTombstones {
         }
         tiers.push(Arc::new(TombstoneIndex::new(carry)));
         self.tiers.store(Arc::new(tiers));
-        // After the store: who sees the count finds the tombstone.
+        // After the store: a reader that sees the count finds the tombstone.
         self.count.fetch_add(1, Ordering::Release);
     }
 

@@ -63,20 +63,21 @@ impl LsmEngine {
         }
         if stored != expected {
             let dir = self.ctx.dir.display();
-            report
-                .problems
-                .push(format!("{dir}: the manifest describes another tree"));
+            report.problems.push(format!(
+                "{dir}: the manifest lists other tables than are open"
+            ));
         }
-        // In this order: whatever is listed took its number before the number is read.
+        // In this order: a file that is listed took its number before the next number is read.
         let names = self.ctx.fs.read_dir(&self.ctx.dir)?;
         let next_file = self.next_file.load(Ordering::SeqCst);
         for name in names {
             // Tables that older views hold, or that are being written, have lower numbers.
             if matches!(parse_name(&name), Some(FileName::Table(id)) if id.0 >= next_file) {
                 let path = self.ctx.dir.join(&name);
-                report
-                    .problems
-                    .push(format!("{}: nobody made this table", path.display()));
+                report.problems.push(format!(
+                    "{}: unexpected table: its file number was never allocated",
+                    path.display()
+                ));
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ impl Recorder {
     }
 }
 
-/// What a handle calls when it has read: a recorder and whom the reads concern.
+/// What a handle calls when it has read: the recorder, and the keyspace that was read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hook<'a> {
     recorder: &'a Arc<Recorder>,

@@ -21,8 +21,8 @@
 //! - **TR3** A failing disk, or a trace that reached its limit, ends the trace and nothing else.
 //! - **TR4** Times do not fall within a lane. A watermark in the file says that everything older
 //!   than it stands before it, so a reader restores the order of time with bounded memory.
-//! - **TR5** A write is stamped when it begins, a read when it has ended: who reads what another
-//!   thread wrote stands behind it in the trace.
+//! - **TR5** A write is stamped when it begins, a read when it has ended: a read that saw what
+//!   another thread wrote stands behind it in the trace.
 //! - **TR6** A trace is not the store's: nothing in the store depends on it, and it is synced only
 //!   at the end.
 //!

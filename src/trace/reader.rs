@@ -82,7 +82,8 @@ pub struct Reader {
     header: Header,
     /// Where the next frame is read.
     offset: u64,
-    /// In the order of the file; who has the smallest key is last, for cheap removal, once sorted.
+    /// In the order of the file; the one with the smallest key is last, for cheap removal, once
+    /// sorted.
     waiting: Vec<Waiting>,
     ready: VecDeque<Event>,
     keyspaces: Vec<TraceKeyspace>,

@@ -17,7 +17,7 @@ use crate::fs::File;
 
 /// How often events that lie in the lanes go to the file.
 const TICK: Duration = Duration::from_millis(100);
-/// Room for the last frame, which says why the trace ended.
+/// Space for the last frame, which says why the trace ended.
 const END_RESERVE_BYTES: u64 = 256;
 
 /// The thread that owns the file.

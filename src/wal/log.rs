@@ -64,7 +64,7 @@ pub(crate) struct Log {
 /// What recovery hands over.
 #[derive(Debug)]
 pub(super) struct Inheritance {
-    /// Older segments of the chain and whatever must go with them, oldest first.
+    /// Older segments of the chain and the strays that must be deleted with them, oldest first.
     pub(super) live: VecDeque<LiveSegment>,
     /// A prepared segment that was never used.
     pub(super) spare: Option<PathBuf>,
@@ -277,8 +277,8 @@ impl Log {
             && !self.preparing.swap(true, Ordering::Relaxed)
     }
 
-    /// Makes the next segment ready, so that no append has to. Returns whether there was something to do. A failure
-    /// (a full disk, say) leaves the log as it was.
+    /// Makes the next segment ready, so that no append has to. Returns whether there was something
+    /// to do. A failure (a full disk, say) leaves the log as it was.
     pub(crate) fn prepare(&self) -> Result<bool> {
         // The claim is answered first: one that comes while this runs is answered by the next call.
         self.preparing.store(false, Ordering::Relaxed);

@@ -28,7 +28,8 @@ pub(crate) struct Recovery {
     store_id: u64,
     /// From the oldest segment to the newest active one (WL3).
     chain: Vec<Found>,
-    /// Active segments that no later one names: left by a failed activation, or from before a chain began.
+    /// Active segments that no later one names: left by a failed activation, or from before a chain
+    /// began.
     strays: Vec<Found>,
     /// Prepared segments that no activation names.
     blanks: Vec<Found>,
@@ -49,7 +50,7 @@ struct Found {
     path: PathBuf,
     len_bytes: u64,
     state: ActivationState,
-    /// Records from here on are dead: a later segment begins here (WL5).
+    /// Records from here on are void: a later segment begins here (WL5).
     limit: SeqNo,
 }
 
@@ -107,7 +108,7 @@ impl Recovery {
         for name in self.fs.read_dir(&self.dir)? {
             let path = self.dir.join(&name);
             match parse_name(&name) {
-                // Somebody else's file: none of our business.
+                // Not a file of the log: it is left alone.
                 None => {}
                 Some(Name::Temporary(number)) => {
                     self.number_max = self.number_max.max(number);
@@ -213,18 +214,18 @@ impl Recovery {
         Ok(())
     }
 
-    /// Visits every valid record in commit order, with its first and last sequence number; those that end
-    /// below `from` may be left out. A torn tail ends the log silently; damage is
-    /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was durable as others
-    /// know. Returns the last sequence number in the log; if it holds no record, the one before
-    /// the first that its newest segment announces; zero for a new log.
+    /// Visits every valid record in commit order, with its first and last sequence number; those
+    /// that end below `from` may be left out. A torn tail ends the log silently; damage is
+    /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was
+    /// durable as others know. Returns the last sequence number in the log; if it holds no record,
+    /// the one before the first that its newest segment announces; zero for a new log.
     pub(crate) fn replay(
         &mut self,
         from: SeqNo,
         durable: SeqNo,
         visit: &mut Visit<'_>,
     ) -> Result<SeqNo> {
-        // The next number expected, once the oldest segment has told.
+        // The next number expected, once it is known from the oldest segment.
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
         self.replayed.clear();
@@ -317,8 +318,8 @@ impl Recovery {
         Ok(read)
     }
 
-    /// True if anything in the chain from `index` on, or in a segment whose activation was lost, says that
-    /// `expected` was durable.
+    /// True if anything in the chain from `index` on, or in a segment whose activation was lost,
+    /// says that `expected` was durable.
     fn later_witness(&self, index: usize, expected: SeqNo) -> Result<bool> {
         for segment in &self.chain[index..] {
             let announced = segment.activation().is_some_and(|a| a.synced >= expected);
@@ -363,15 +364,16 @@ impl Recovery {
         read_all(&*file, segment.len_bytes).map(SegmentBytes::Owned)
     }
 
-    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an engine holds
-    /// more than the log does: then nothing in the log counts any longer. Always in a new segment (WL5); old ones
-    /// stay until they are retired.
+    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
+    /// engine holds more than the log does: then nothing in the log counts any longer. Always in a
+    /// new segment (WL5); old ones stay until they are retired.
     pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
         assert!(last >= found, "recovered records are not cut off");
         self.fs.create_dir_all(&self.dir)?;
         if let Some(parent) = self.dir.parent() {
-            // Even if the directory was there: whoever created it may not have come to this.
+            // Even if the directory was there: the process that created it may have ended before
+            // this.
             self.fs.sync_dir(parent)?;
         }
         if !mutated!("recovered-tail-not-synced") {
@@ -401,7 +403,7 @@ impl Recovery {
                 previous,
             },
         )?;
-        // Only now that a higher number is durable may files go (WL2).
+        // Only now that a higher number is durable may files be removed (WL2).
         for path in self
             .temporaries
             .iter()
@@ -412,9 +414,10 @@ impl Recovery {
         Ok((Writer::new(Arc::clone(&log), active, last), log))
     }
 
-    /// Makes what replay found durable, since the new segment is going to say so. After a kill it may exist in memory
-    /// only; after a failed sync the operating system may even hold it for clean and never write it. So what
-    /// nothing proves to be durable is written again, unchanged, before it is synced.
+    /// Makes what replay found durable, since the new segment is going to say so. After a kill it
+    /// may exist in memory only; after a failed sync the operating system may even hold it for
+    /// clean and never write it. So what nothing proves to be durable is written again, unchanged,
+    /// before it is synced.
     fn make_durable(&self) -> Result<()> {
         for (index, segment) in self.chain.iter().enumerate() {
             let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;

@@ -1,8 +1,8 @@
-//! Making segments: of nothing, or of files that the chain needs no more.
+//! Making segments: of nothing, or of files that the chain no longer needs.
 //!
 //! A segment is made ready in advance, when the active one is half full; an append that finds none
-//! makes it itself. Whatever a segment is made of, it is durable in content and name before it is
-//! handed out (WL1), and its number is higher than any before it (WL2).
+//! makes it itself. A segment is durable in content and
+//! name before it is handed out (WL1), and its number is higher than any before it (WL2).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl SegmentFactory {
         Ok(true)
     }
 
-    /// The prepared segment, if it has room for `len_bytes`; else a new one, made now.
+    /// The prepared segment, if `len_bytes` fit into it; else a new one, made now.
     pub(super) fn take_ready(&self, len_bytes: u64) -> Result<ReadySegment> {
         let take = || {
             let mut stock = self.stock.lock();
@@ -195,7 +195,7 @@ impl SegmentFactory {
             return Ok(ready);
         }
         self.awaited.fetch_add(1, Ordering::Relaxed);
-        // Somebody may be at it: wait and look again.
+        // Another thread may be making one: wait and look again.
         let mut turn = self.turn.lock();
         if let Some(ready) = take() {
             return Ok(ready);
@@ -211,7 +211,8 @@ impl SegmentFactory {
         self.make(&mut turn, len_bytes, None)
     }
 
-    /// Keeps the file of a segment that will not be used under its number, if it has the usual length.
+    /// Keeps the file of a segment that will not be used under its number, if it has the usual
+    /// length.
     pub(super) fn discard(&self, segment: ReadySegment) {
         if segment.len_bytes != self.config.segment_len() {
             // It took no record, so its number need not be remembered (WL2).
@@ -223,7 +224,8 @@ impl SegmentFactory {
         stock.closed.push(segment);
     }
 
-    /// Takes a segment that is written to no more. It is unmapped by [`free_closed`](Self::free_closed).
+    /// Takes a segment that is written to no more. It is unmapped by
+    /// [`free_closed`](Self::free_closed).
     pub(super) fn close(&self, segment: ReadySegment) {
         self.stock.lock().closed.push(segment);
     }
@@ -265,8 +267,8 @@ impl SegmentFactory {
         self.stock.lock().pool.push(recycled);
     }
 
-    /// Length of the next segment if no record needs more. A file that waits for reuse has full length, and takes no
-    /// room on the disk.
+    /// Length of the next segment if no record needs more. A file that waits for reuse has full
+    /// length, and takes no more space on the disk.
     fn next_len(&self, turn: &mut MakerState) -> u64 {
         let full_len = self.config.segment_len();
         if self.stock.lock().pool.is_empty() {
@@ -276,8 +278,8 @@ impl SegmentFactory {
         }
     }
 
-    /// Makes a segment of `len_bytes` under the next number, durable in content and name. The name comes last: a crash on
-    /// the way leaves a temporary file, which the next recovery removes.
+    /// Makes a segment of `len_bytes` under the next number, durable in content and name. The name
+    /// comes last: a crash on the way leaves a temporary file, which the next recovery removes.
     fn make(
         &self,
         turn: &mut MakerState,
@@ -343,8 +345,8 @@ impl SegmentFactory {
         })
     }
 
-    /// Takes an old file. Its old name goes durably before its old header does; otherwise a crash could show a
-    /// segment's name with another one's header.
+    /// Takes an old file. Its old name goes durably before its old header does; otherwise a crash
+    /// could show a segment's name with another one's header.
     fn reuse(&self, source: &Path, temporary: &Path) -> Result<Arc<dyn File>> {
         self.fs.rename(source, temporary)?;
         if !mutated!("old-name-of-a-recycled-segment-not-synced") {
@@ -353,7 +355,8 @@ impl SegmentFactory {
         self.fs.open(temporary, OpenMode::ReadWrite)
     }
 
-    /// Creates a file of `len_bytes`; really allocated if it will be mapped and used again and again.
+    /// Creates a file of `len_bytes`; really allocated if it will be mapped and used again and
+    /// again.
     fn create(&self, temporary: &Path, len_bytes: u64, allocate: bool) -> Result<Arc<dyn File>> {
         let file = self.fs.open(temporary, OpenMode::CreateNew)?;
         if !allocate {

@@ -1,8 +1,9 @@
 //! The states that a power loss may leave.
 //!
-//! A state is a choice among the versions of everything that is pending ([`frame`](super::frame)). If there are few
-//! states, all are made. If there are many: those that keep everything up to a moment (also in the middle of a
-//! write), those that lack one unit, those that have one, and random ones.
+//! A state is a choice among the versions of everything that is pending ([`frame`](super::frame)).
+//! If there are few states, all are made. If there are many: those that keep everything up to a
+//! moment (also in the middle of a write), those that lack one unit, those that have one, and
+//! random ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -42,9 +43,9 @@ impl SimFs {
     }
 
     /// The file system as after a power loss that kept a random part of what was not synced:
-    /// 512-byte sectors, lengths and names each survive or not. The same seed after the same history
-    /// gives the same image. Harsher than the fault model above in one point: of two writes to
-    /// one sector the second may survive without the first.
+    /// 512-byte sectors, lengths and names each survive or not. The same seed after the same
+    /// history gives the same image. Harsher than the fault model above in one point: of two writes
+    /// to one sector the second may survive without the first.
     pub fn crash_keeping(&self, seed: u64) -> Self {
         Self::with_tree(image(&self.shared.tree.write(), Some(seed)))
     }

@@ -1,7 +1,7 @@
 //! Doing a compaction: merging the inputs, dropping what no read can see, writing the outputs.
 //!
-//! Reads only the input tables and the version they were picked from; touches nothing else of the engine,
-//! so it runs without locks. Installing the result is the engine's.
+//! Reads only the input tables and the version they were picked from; touches nothing else of the
+//! engine, so it runs without locks. Installing the result is the engine's.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
 use crate::util::mutants::mutated;
 
-/// An output may overlap this many times the table size in the level below its own, or compacting it
-/// later would be a big job.
+/// An output may overlap this many times the table size in the level below its own, or compacting
+/// it later would be a big job.
 const MAX_OVERLAP_FACTOR: u64 = 10;
 
 /// What a compaction works on.
@@ -98,8 +98,8 @@ impl Job<'_> {
         sources
     }
 
-    /// True if no level below the output knows `key`. Levels between inputs and output are empty (LP3), and what
-    /// other jobs move meanwhile was below before.
+    /// True if no level below the output knows `key`. Levels between inputs and output are empty
+    /// (LP3), and what other jobs move meanwhile was below before.
     fn is_bottom(&self, key: &[u8]) -> bool {
         let below = &self.version.levels()[self.output_level + 1..];
         below.iter().all(|level| level.find(key).is_none())

@@ -21,8 +21,8 @@ use crate::util::mutants::mutated;
 const LEVEL0_TRIGGER: usize = 4;
 /// How many times larger each level is than the one above.
 const SIZE_RATIO: u64 = 10;
-/// The base level's largest target, in flushes: four times what level 0 brings at once. Merging a batch into a
-/// level four times its size rewrites less than one more level would.
+/// The base level's largest target, in flushes: four times what level 0 brings at once. Merging a
+/// batch into a level four times its size rewrites less than one more level would.
 const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
 
 impl LsmEngine {
@@ -45,7 +45,8 @@ impl LsmEngine {
                 return Ok(false);
             }
             self.compaction_due.store(false, Ordering::Release);
-            // With the lock held: a job that ends now leaves its marks until its outputs are installed.
+            // With the lock held: a job that ends now leaves its marks until its outputs are
+            // installed.
             let version = Arc::clone(&self.current.load().version);
             let Some(pick) = tree_of(&version, &compactions).pick(&self.limits()) else {
                 return Ok(false);
@@ -82,8 +83,8 @@ impl LsmEngine {
         Ok(true)
     }
 
-    /// One job over all tables, which needs space for old and new ones until it ends. Nothing, if nothing has changed
-    /// since this was last done and there was nothing left to drop then.
+    /// One job over all tables, which needs space for old and new ones until it ends. Nothing, if
+    /// nothing has changed since this was last done and there was nothing left to drop then.
     pub(in crate::lsm) fn compact_all(&self) -> Result<()> {
         self.flush()?;
         let exclusive = Exclusive::begin(self);

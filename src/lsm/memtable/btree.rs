@@ -1,29 +1,31 @@
 //! The default index: a B+tree in an arena, with key heads side by side.
 //!
-//! A search touches, on each level, one array of eight-byte key heads, and mostly no key at all; a skip list
-//! touches a node per step, each a cache miss. Nodes hold up to 64 slots. The bytes that all keys of a
-//! node share are left out of the heads (up to 16 of them), so that keys with a common prefix still differ in
-//! their heads.
+//! A search touches, on each level, one array of eight-byte key heads, and mostly no key at all; a
+//! skip list touches a node per step, each a cache miss. Nodes hold up to 64 slots. The bytes that
+//! all keys of a node share are left out of the heads (up to 16 of them), so that keys with a
+//! common prefix still differ in their heads.
 //!
 //! # Readers beside the writer
 //!
-//! Every node has a version that is odd while the writer changes the node. A reader remembers the version,
-//! reads, and starts again if the version has changed: a sequence lock (H.-J. Boehm, "Can seqlocks get
-//! along with programming language memory models?", 2012). All fields are atomics, so that a read that
-//! turns out to be void is a race, not undefined behaviour. Splits move the upper half of a node to a new
-//! *right* neighbour before the parent knows (Lehman and Yao, 1981); a reader that finds nothing at or
-//! above its key in a leaf goes on to the right.
+//! Every node has a version that is odd while the writer changes the node. A reader remembers the
+//! version, reads, and starts again if the version has changed: a sequence lock (H.-J. Boehm, "Can
+//! seqlocks get along with programming language memory models?", 2012). All fields are atomics, so
+//! that a read that turns out to be void is a race, not undefined behaviour. Splits move the upper
+//! half of a node to a new *right* neighbour before the parent knows (Lehman and Yao, 1981); a
+//! reader that finds nothing at or above its key in a leaf goes on to the right.
 //!
 //! # Invariants
 //!
-//! - **LB1** Nodes and records live in the arena until the index is dropped, and are never freed, moved or
-//!   reused before. Whatever pointer a slot ever held stays valid.
-//! - **LB2** A record is complete before a pointer to it is stored, with release ordering, and never changes.
-//! - **LB3** In slots `0..count` of a leaf, and `1..count` of an inner node, records rise in internal order and
-//!   heads do not fall. Slots below `count` hold pointers, even while the node changes.
-//! - **LB4** Entries only move to the right: to a leaf that `next` leads to. So who enters the tree at a leaf
-//!   that once was right finds every entry there or further on.
-//! - **LB5** One thread changes the tree at a time: who holds the lock of `arena`.
+//! - **LB1** Nodes and records live in the arena until the index is dropped, and are never freed,
+//!   moved or reused before. Every pointer that a slot ever held stays valid.
+//! - **LB2** A record is complete before a pointer to it is stored, with release ordering, and
+//!   never changes.
+//! - **LB3** In slots `0..count` of a leaf, and `1..count` of an inner node, records rise in
+//!   internal order and heads do not fall. Slots below `count` hold pointers, even while the node
+//!   changes.
+//! - **LB4** Entries only move to the right: to a leaf that `next` leads to. So a reader that
+//!   starts at a formerly correct leaf finds every entry in it or to its right.
+//! - **LB5** One thread changes the tree at a time: the one that holds the lock of `arena`.
 
 #![allow(unsafe_code)]
 
@@ -43,8 +45,9 @@ use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::util::sync::{Mutex, hint, thread};
 
-/// Slots of a node. Heads and pointers of 64 slots are 16 cache lines. Where every step is dear, there are so
-/// few that some insertions make a deep tree: with shuttle, which tries their interleavings, and under Miri.
+/// Slots of a node. Heads and pointers of 64 slots are 16 cache lines. Where every step is
+/// expensive, there are so few that some insertions make a deep tree: with shuttle, which tries
+/// their interleavings, and under Miri.
 const SLOTS: usize = if cfg!(all(test, shuttle)) {
     4
 } else if cfg!(miri) {
@@ -54,7 +57,8 @@ const SLOTS: usize = if cfg!(all(test, shuttle)) {
 };
 /// Longest prefix that is left out of heads.
 const MAX_SKIP: usize = 16;
-/// Size of an arena's chunks, but for records that need more. Small under Miri, which looks at every byte.
+/// Size of an arena's chunks, but for records that need more. Small under Miri, which looks at
+/// every byte.
 const CHUNK_LEN_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 256 << 10 };
 /// Alignment of everything in the arena: nodes begin on cache lines.
 const CHUNK_ALIGN: usize = 64;
@@ -205,8 +209,8 @@ impl Node {
         bytes
     }
 
-    /// The first compared slot whose record is at or after `(key, word)`; `count` if none is. A void answer
-    /// (within `0..=SLOTS`) if the node changes meanwhile.
+    /// The first compared slot whose record is at or after `(key, word)`; `count` if none is. A
+    /// void answer (within `0..=SLOTS`) if the node changes meanwhile.
     #[inline]
     fn search(&self, key: &[u8], word: u64) -> usize {
         let (first, count) = (self.first_slot(), self.count());
@@ -248,7 +252,8 @@ impl Node {
     #[inline]
     fn children(&self) -> &Children {
         assert!(self.height > 0);
-        // SAFETY: inner nodes are made with their children (`Arena::node`), which live as long (LB1).
+        // SAFETY: inner nodes are made with their children (`Arena::node`), which live as long
+        // (LB1).
         unsafe { &*self.children }
     }
 
@@ -300,7 +305,7 @@ impl Node {
         common_prefix_len(self.key(first), self.key(count - 1)).min(MAX_SKIP)
     }
 
-    /// Inserts at `slot`. There is room. `child` goes with it in an inner node.
+    /// Inserts at `slot`. The node is not full. `child` goes with it in an inner node.
     fn insert_at(&self, slot: usize, record: *mut Record, child: *mut Node) {
         // SAFETY: the record is complete, and lives as long as the index (LB1, LB2).
         let key = unsafe { Record::key(record) };
@@ -453,7 +458,7 @@ impl Drop for Arena {
 pub(crate) struct BTreeIndex {
     root: AtomicPtr<Node>,
     arena: Mutex<Arena>,
-    /// Bytes of the arena that are in use, for who does not hold its lock.
+    /// Bytes of the arena that are in use, for threads that do not hold its lock.
     bytes: AtomicUsize,
 }
 
@@ -706,7 +711,7 @@ impl MemtableIndex for BTreeIndex {
             } else {
                 node.insert_at(slot, record, child);
             }
-            // The parent learns of the right node, by the first entry it has.
+            // The parent gets the right node, under the first entry that it has.
             record = right_node.records[0].load(Relaxed);
             child = right;
             let height = node.height as usize + 1;

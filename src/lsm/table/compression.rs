@@ -31,7 +31,7 @@ pub(crate) fn decompress(payload: &[u8]) -> Result<CachedBlock, Damage> {
         return Err("the compressed block states an impossible length");
     }
     let mut block: CachedBlock = std::iter::repeat_n(0, FRAME_LEN_BYTES + body_len).collect();
-    let bytes = Arc::get_mut(&mut block).expect("nobody else has the new block");
+    let bytes = Arc::get_mut(&mut block).expect("the new block is not shared");
     match lz4_flex::block::decompress_into(compressed, &mut bytes[FRAME_LEN_BYTES..]) {
         Ok(len) if len == body_len => Ok(block),
         _ => Err("the compressed block does not decompress"),

@@ -50,9 +50,9 @@ impl Table {
         let map = if ctx.use_mmap { file.map(len)? } else { None };
         let tail = match &map {
             Some(map) => {
-                // Lookups touch scattered blocks; without this advice each would read a
-                // neighbourhood that nobody asked for. What is read instead is said for each
-                // block: see `read_around`. The tail is needed now.
+                // Lookups touch scattered blocks; without this advice each would read neighbouring
+                // blocks that it does not need. What is read instead is decided for each block: see
+                // `read_around`. The tail is needed now.
                 let tail_at = footer.blocks_end as usize;
                 map.advise(Advice::Random, 0, map.len());
                 map.advise(Advice::WillNeed, tail_at, map.len() - tail_at);

@@ -25,8 +25,8 @@ use crate::util::sharded::ShardedCounter;
 /// push everything else out.
 const MAX_CACHED_LEN_BYTES: usize = 4 << 20;
 
-/// Of a tree that may stay in memory as a whole, this much around a block is read with it: what the kernel
-/// reads around a page fault by default.
+/// Of a tree that may stay in memory as a whole, this much around a block is read with it: what the
+/// kernel reads around a page fault by default.
 pub(crate) const READ_AROUND_BYTES: u64 = 128 << 10;
 
 /// A page of memory, or a part of one where they are larger.
@@ -276,7 +276,8 @@ impl Table {
         self.load_stored(no, range, fill_cache)
     }
 
-    /// As [`Table::load`], for who has asked for the block's bytes [already](Table::will_need).
+    /// As [`Table::load`], for a caller that has asked for the block's bytes
+    /// [already](Table::will_need).
     pub(crate) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
@@ -293,12 +294,14 @@ impl Table {
         self.admit(no, &range, &stored, fill_cache)
     }
 
-    /// What to ask storage for before block `no` of a mapped file is read; `None` if page faults do as well.
+    /// What to ask storage for before block `no` of a mapped file is read; `None` if page faults do
+    /// as well.
     ///
-    /// If the tree is no larger than the cache may be, it will be in memory soon, and is fetched in as few requests
-    /// as possible. Otherwise only a block that lies on two pages of memory is asked for, as a whole, since it
-    /// would cost two faults, one after the other. Each is asked for once: the question costs as much as
-    /// half a lookup, and is mostly void when memory has what the cache has not.
+    /// If the tree is no larger than the cache may be, it will be in memory soon, and is fetched in
+    /// as few requests as possible. Otherwise only a block that lies on two pages of memory is
+    /// asked for, as a whole, since it would cost two faults, one after the other. Each is asked
+    /// for once: the question costs as much as half a lookup, and is mostly void when memory has
+    /// what the cache has not.
     pub(crate) fn read_around(&self, no: u32, block: &Range<u64>) -> Option<Range<u64>> {
         let asked = self.asked.as_ref()?;
         if asked.tree_bytes.load(Ordering::Relaxed) > self.cache.capacity_bytes() {
@@ -352,9 +355,10 @@ impl Table {
         Ok(BlockBytes::Shared(block))
     }
 
-    /// Checks what cursors rely on to get on, once, when the block is first touched: its entries are in order, lie
-    /// between its separator and the next one and within the table's extent, and have no higher
-    /// number than the table. A checksum only says that the bytes are what somebody wrote.
+    /// Checks what cursors rely on to get on, once, when the block is first touched: its entries
+    /// are in order, lie between its separator and the next one and within the table's extent, and
+    /// have no higher number than the table. A checksum only says that
+    /// the bytes are what was written.
     fn check_block(&self, no: u32, body: &[u8]) -> Result<(), Damage> {
         let block = Block::parse(body)?;
         let meta = &self.properties.meta;
@@ -406,7 +410,7 @@ impl Table {
         self.map.is_some()
     }
 
-    /// Tells the operating system that `range` will be read soon, if the file is mapped.
+    /// Advises the operating system that `range` will be read soon, if the file is mapped.
     pub(crate) fn will_need(&self, range: Range<u64>) {
         if let Some(map) = &self.map {
             let (start, end) = (range.start as usize, range.end as usize);

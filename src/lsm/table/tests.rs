@@ -441,8 +441,8 @@ fn blocks_that_readers_touch_are_counted() {
     }
 }
 
-/// Once every block was left to page faults, of which one that lies on two pages costs two, and a small
-/// table that nothing had cached was read in as many requests as it has pages.
+/// Once every block was left to page faults, of which one that lies on two pages costs two, and a
+/// small table that nothing had cached was read in as many requests as it has pages.
 #[test]
 fn a_cold_block_is_asked_for_as_a_whole_and_a_small_tree_in_large_pieces() {
     let scratch = scratch();
