@@ -194,7 +194,7 @@ impl Contents {
         if let Some(seq) = edit.persisted_seq {
             if seq < self.persisted_seq || seq > SeqNo::MAX {
                 return Err(format!(
-                    "persisted_seq goes from {} to {seq}",
+                    "persisted_seq changes from {} to {seq}",
                     self.persisted_seq
                 ));
             }

@@ -71,7 +71,7 @@ impl LsmEngine {
             for meta in metas {
                 let path = ctx.dir.join(table_name(meta.id));
                 if meta.largest_seq > contents.persisted_seq {
-                    let what = "the table holds operations above what the manifest calls persisted";
+                    let what = "the table holds operations above the persisted sequence number";
                     return Err(Error::corruption(&path, 0, what));
                 }
                 let table = Table::open(&table_ctx, &path, meta).map_err(|error| {

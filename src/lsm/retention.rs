@@ -12,7 +12,8 @@
 //! A read takes its view first and its number second. If the view has tables that were made with
 //! published number `p`, then `p` was published before those tables were installed, hence before
 //! the read took its number, which is therefore at least `p`. And a snapshot that registers after
-//! the boundaries were taken gets a number of at least `p` (see [`crate::visibility`]).
+//! the boundaries were taken gets a number of at least `p` (see
+//! [`crate::engine::SnapshotTracker`]).
 
 use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;

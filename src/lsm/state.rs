@@ -3,9 +3,8 @@
 //! # State and who may change it
 //!
 //! ```text
-//!   apply ──────► active memtable ──rotate──► immutable memtables ──flush──► level 0 ──compact──►
-//!   level 1..6
-//!                       └────────────── Superversion ─────────────────────────── Version ───────┘
+//!   apply ───► active memtable ──rotate──► immutable memtables ──flush──► level 0 ──compact──► 1..6
+//!                    └────────────── Superversion ─────────────────────────── Version ───────┘
 //! ```
 //!
 //! - `current`, the superversion, is an atomic pointer. Readers load it and take no lock. A thread

@@ -19,7 +19,7 @@ impl LsmEngine {
             report.merge(table.table().verify()?);
             if table.meta().largest_seq > self.persisted_seq() {
                 report.problems.push(format!(
-                    "{}: an entry is numbered above persisted_seq {}",
+                    "{}: an entry has a sequence number above persisted_seq {}",
                     table.table().path().display(),
                     self.persisted_seq()
                 ));

@@ -195,7 +195,7 @@ impl Reader {
             let offset = self.offset;
             match self.read_frame()? {
                 Some(payload) => self.take_frame(payload).map_err(|Malformed| {
-                    let what = "an intact block of the trace makes no sense";
+                    let what = "a block of the trace is malformed, though its checksum matches";
                     Error::corruption(self.file.path(), offset, what)
                 })?,
                 None => self.end = Some(TraceEnd::Torn { offset }),

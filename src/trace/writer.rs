@@ -161,7 +161,7 @@ impl Writer {
         self.shared.events.fetch_sub(events, Ordering::Relaxed);
         self.shared.dropped.fetch_add(events, Ordering::Relaxed);
         if !self.ended {
-            self.stop(Some("it reached its limit".to_owned()));
+            self.stop(Some("the trace reached its size limit".to_owned()));
             self.end(format::END_LIMIT);
         }
     }

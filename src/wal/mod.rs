@@ -7,8 +7,7 @@
 //!
 //! ```text
 //!              prepare()                append() is full              retire()
-//!   (no file) ----------> N.log, blank ------------------> active ... live ------> K.tmp, in the
-//!   pool
+//!   (no file) ----------> N.log, blank ------------------> active ... live ------> K.tmp, pooled
 //!                              ^                                                        |
 //!                              +---------------------- prepare(), new number -----------+
 //! ```

@@ -140,7 +140,7 @@ impl Recovery {
             return Err(Error::corruption(
                 &path,
                 24,
-                format!("the file is segment {:016x}", header.number),
+                format!("the header names segment {:016x}", header.number),
             ));
         }
         if header.len_bytes != len_bytes {

@@ -211,10 +211,10 @@ impl Layout {
         let prefix_len = u16::from_le_bytes([header[4], header[5]]);
         let (word_width, offset_width) = (header[6], header[7]);
         if count == 0 {
-            return Err("the block states that it is empty");
+            return Err("the block has no entries");
         }
         if !(1..=8).contains(&word_width) || !(offset_width == 2 || offset_width == 4) {
-            return Err("the block states impossible widths");
+            return Err("the block's header states impossible field widths");
         }
         let offsets_at = HEADER_LEN_BYTES as u64 + u64::from(count) * 4;
         let prefix_at = offsets_at + u64::from(count) * u64::from(offset_width);

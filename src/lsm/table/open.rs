@@ -37,7 +37,12 @@ impl Table {
         file.read_exact_at(&mut footer, footer_at)?;
         let footer = match Footer::decode(&footer, seed, footer_at) {
             Ok(footer) if footer.id == id => footer,
-            Ok(_) => return Err(corruption(footer_at, "the file has another number")),
+            Ok(_) => {
+                return Err(corruption(
+                    footer_at,
+                    "the footer names another file number",
+                ));
+            }
             Err(FooterDamage::Damaged(what)) => return Err(corruption(footer_at, what)),
             Err(FooterDamage::Version(found)) => {
                 return Err(Error::UnsupportedFormat {

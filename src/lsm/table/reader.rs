@@ -363,7 +363,7 @@ impl Table {
         let block = Block::parse(body)?;
         let meta = &self.properties.meta;
         if block.check()? > meta.largest_seq {
-            return Err("an entry has a higher number than the table");
+            return Err("an entry has a higher sequence number than the table");
         }
         let index = self.index();
         let mut key = block.prefix().to_vec();
@@ -381,10 +381,10 @@ impl Table {
         let next = no + 1;
         if next < self.blocks() {
             if index.compare_separator(next, &key, last.word).is_le() {
-                return Err("the block reaches behind the next separator");
+                return Err("the block extends past the next separator");
             }
         } else if meta.is_before(&key) {
-            return Err("the block reaches behind the table's largest key");
+            return Err("the block extends past the table's largest key");
         }
         Ok(())
     }

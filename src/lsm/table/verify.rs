@@ -111,7 +111,7 @@ impl Walk<'_> {
                 self.check_separator(no, &entry)?;
             }
             if !self.table.may_contain(filter_hash(&key)) {
-                return Err("the filter lacks a key");
+                return Err("the filter does not contain a key of the table");
             }
             self.summary.add_entry(&entry);
             self.report.entries += 1;
@@ -136,7 +136,7 @@ impl Walk<'_> {
                     .then((word >> 8).cmp(&(last_word >> 8)))
                     .is_ge() =>
             {
-                Err("the block before reaches behind the separator")
+                Err("the previous block extends past the separator")
             }
             _ => Ok(()),
         }
