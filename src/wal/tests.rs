@@ -196,7 +196,7 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
 /// times the space: a store on a full disk wanted ever more of it, up to the full length of a
 /// segment, before it went on.
 #[test]
-fn a_segment_that_found_no_room_asks_for_no_more_the_next_time() {
+fn a_segment_that_found_no_space_asks_for_no_more_the_next_time() {
     let disk = FaultFs::new(Arc::new(SimFs::new()));
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(64 << 20));
