@@ -24,9 +24,9 @@ pub enum Advice {
 /// The first bytes of a file, mapped for reading.
 ///
 /// The bytes are immutable by the promise of [`File::map`](super::File::map): the store maps only
-/// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can reach. Against other
-/// processes that write to the store's files there is no defence in a mapping; the lock
-/// file keeps out other hedgerows, file modes keep out other users.
+/// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can
+/// reach. Against other processes that write to the store's files there is no defence in a mapping;
+/// the lock file keeps out other hedgerows, file modes keep out other users.
 pub struct Mapping(Mmap);
 
 impl Mapping {
@@ -37,8 +37,8 @@ impl Mapping {
         unsafe { memmap2::MmapOptions::new().len(len).map(file) }.map(Self)
     }
 
-    /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping, this
-    /// makes no reference to any other byte, so those may change meanwhile.
+    /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping,
+    /// this makes no reference to any other byte, so those may change meanwhile.
     #[inline]
     pub fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
         if offset > self.0.len() || len > self.0.len() - offset {
@@ -49,7 +49,7 @@ impl Mapping {
         Some(unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(offset), len) })
     }
 
-    /// Tells the operating system how `range` (byte offsets) will be read. A hint: failures are
+    /// Advises the operating system how `range` (byte offsets) will be read. A hint: failures are
     /// ignored, and platforms without such hints do nothing.
     pub fn advise(&self, advice: Advice, offset: usize, len: usize) {
         #[cfg(unix)]
@@ -103,7 +103,7 @@ impl MappingMut {
         false
     }
 
-    /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; nobody
+    /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; no thread
     /// reads through this mapping.
     ///
     /// # Panics

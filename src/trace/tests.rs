@@ -652,7 +652,7 @@ fn golden_bytes() {
 }
 
 /// A round that empties the queue can meet the message that ends the trace. It was thrown away
-/// there once, and whoever closed the store waited for ever.
+/// there once, and the thread that closed the store waited forever.
 #[test]
 fn finishing_while_a_round_empties_the_queue_ends_the_trace() {
     let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
