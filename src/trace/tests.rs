@@ -97,7 +97,7 @@ fn everything_done_is_read_back_in_order() {
     a.with_durability(Durability::Sync).put("bob", "").unwrap();
     a.get("ada").unwrap();
     a.get_with("nobody", |_| ()).unwrap();
-    assert!(a.contains("bob").unwrap());
+    assert!(a.contains_key("bob").unwrap());
     a.multi_get(&["ada", "x"]).unwrap();
     a.delete("bob").unwrap();
     a.delete_range("c".."d").unwrap();
@@ -347,7 +347,9 @@ fn a_sampled_key_keeps_its_whole_history() {
         let key = format!("key {}", random % 500);
         *done.entry(key.clone()).or_default() += 1;
         match random >> 62 {
-            0 => a.put(&key, "v").unwrap(),
+            0 => {
+                a.put(&key, "v").unwrap();
+            }
             1 => {
                 let mut batch = Batch::new();
                 batch.delete(&key);
