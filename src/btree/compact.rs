@@ -14,7 +14,7 @@ use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
-use super::tree::Tree;
+use super::read::shared::Tree;
 use crate::error::Result;
 use crate::types::SeqNo;
 

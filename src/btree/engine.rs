@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::checkpoint::Checkpointer;
-use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
-use super::meta::{META_BYTES, META_PAGES, Meta};
+use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
+use super::file::meta::{META_BYTES, META_PAGES, Meta};
+use super::file::pager::Pager;
 use super::node;
 use super::node::{Link, leaf};
-use super::pager::Pager;
-use super::tree::{Tree, TreeParts};
+use super::read::shared::{Tree, TreeParts};
 use crate::engine::{
     Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
 };

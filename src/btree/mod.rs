@@ -61,24 +61,15 @@
 //! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
 //!   [`compact`] joins them, when the deletes were recorded as changes.
 mod checkpoint;
-mod children;
 mod compact;
-mod cursor;
-mod delta;
 mod engine;
-mod freespace;
-mod latest;
-mod mem;
-mod merged;
-mod meta;
+mod file;
+mod memory;
 pub(crate) mod node;
-mod pager;
-mod slot;
+mod read;
 #[cfg(test)]
 mod tests;
-mod tree;
 mod verify;
-mod view;
-mod writer;
+mod write;
 
 pub(crate) use engine::BTreeEngine;

@@ -11,15 +11,15 @@
 use std::sync::Arc;
 
 use super::checkpoint::Checkpointer;
-use super::freespace::RUN_BYTES;
-use super::mem::{Body, has_overflow};
-use super::meta::META_PAGES;
+use super::file::freespace::RUN_BYTES;
+use super::file::meta::META_PAGES;
+use super::memory::node::{Body, has_overflow};
+use super::memory::slot::ChildRef;
 use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
-use super::slot::ChildRef;
-use super::tree::Tree;
+use super::read::shared::Tree;
 use crate::engine::VerifyReport;
 use crate::error::Result;
 use crate::types::PageId;

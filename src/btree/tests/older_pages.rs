@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::btree::engine::FILE_NAME;
-use crate::btree::freespace::RUN_BYTES;
+use crate::btree::file::freespace::RUN_BYTES;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, NodeKind};
@@ -254,7 +254,7 @@ fn a_page_that_one_parent_means_does_not_pass_for_another() {
         let file = fs
             .open(&home.join("a").join(FILE_NAME), OpenMode::Read)
             .unwrap();
-        let pager = crate::btree::pager::Pager::new(
+        let pager = crate::btree::file::pager::Pager::new(
             file,
             PAGE,
             77,

@@ -9,7 +9,7 @@
 //!    their children, each to a place that nothing refers to; overflow values; the freelist. A change over a page is merged here.
 //! 3. *Sync.* Then the log is made durable up to the last operation of the sealed tree (E3): a power
 //!    loss must not keep an operation here that an earlier one, in the log, did not survive.
-//! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`super::meta`] for the order).
+//! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`crate::btree::file::meta`] for the order).
 //! 5. *Publish.* With the writer's mutex, no I/O: references to nodes that were written become
 //!    references to their pages; changes over old pages become changes over the new ones.
 //!
@@ -29,16 +29,18 @@ use std::time::Duration;
 
 use crossbeam_epoch::Guard;
 
-use super::freespace::{FreeSpace, Run, encode_runs};
-use super::mem::{Body, LargeValue, LeafState, MemInner, find_large, pending_number};
-use super::meta::{META_BYTES, Meta};
-use super::node;
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafMut, LeafValue};
-use super::node::{Link, inner};
-use super::slot::{Child, ChildRef, Slot};
-use super::tree::Tree;
-use super::writer::Interval;
+use crate::btree::file::freespace::{FreeSpace, Run, encode_runs};
+use crate::btree::file::meta::{META_BYTES, Meta};
+use crate::btree::memory::node::{
+    Body, LargeValue, LeafState, MemInner, find_large, pending_number,
+};
+use crate::btree::memory::slot::{Child, ChildRef, Slot};
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
+use crate::btree::node::{Link, inner};
+use crate::btree::read::shared::Tree;
+use crate::btree::write::editor::Interval;
 use crate::error::{Error, Result};
 use crate::format::checksum::checksum;
 use crate::types::{KeyspaceId, PageId, SeqNo};
@@ -52,7 +54,7 @@ const QUIET_ATTEMPTS: u32 = 64;
 
 /// What one checkpoint hands to the next.
 #[derive(Debug)]
-pub(super) struct Checkpointer {
+pub(crate) struct Checkpointer {
     store_id: u64,
     keyspace: KeyspaceId,
     /// The file's tree.
@@ -69,7 +71,7 @@ pub(super) struct Checkpointer {
 impl Checkpointer {
     /// For a file as it was found. Meta page 1 was written last: if that failed in an earlier process, it may
     /// be in the operating system's cache only.
-    pub(super) fn new(
+    pub(crate) fn new(
         store_id: u64,
         keyspace: KeyspaceId,
         meta: Meta,
@@ -87,20 +89,20 @@ impl Checkpointer {
         }
     }
 
-    pub(super) fn meta(&self) -> &Meta {
+    pub(crate) fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    pub(super) fn free(&self) -> &FreeSpace {
+    pub(crate) fn free(&self) -> &FreeSpace {
         &self.free
     }
 
-    pub(super) fn free_pages(&self) -> u64 {
+    pub(crate) fn free_pages(&self) -> u64 {
         self.free.free_pages()
     }
 
     /// What is wrong with meta page `page` in the file, if anything.
-    pub(super) fn meta_page_problem(&self, tree: &Tree, page: u64) -> Result<Option<String>> {
+    pub(crate) fn meta_page_problem(&self, tree: &Tree, page: u64) -> Result<Option<String>> {
         let mut bytes = [0; META_BYTES];
         let offset = page * tree.page_size() as u64;
         let file = tree.pager.file();
@@ -158,18 +160,18 @@ struct NewPlace {
 
 impl Tree {
     /// True when there is enough to write for a checkpoint.
-    pub(super) fn flush_is_due(&self) -> bool {
+    pub(crate) fn flush_is_due(&self) -> bool {
         !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
     }
 
     /// Brings everything applied so far into the file. False if it was there already.
-    pub(super) fn checkpoint(&self) -> Result<bool> {
+    pub(crate) fn checkpoint(&self) -> Result<bool> {
         let mut checkpointer = self.checkpointer.lock();
         self.checkpoint_locked(&mut checkpointer, false)
     }
 
     /// The same for a caller that holds the lock; `force` writes even if nothing was applied.
-    pub(super) fn checkpoint_locked(
+    pub(crate) fn checkpoint_locked(
         &self,
         checkpointer: &mut Checkpointer,
         force: bool,
@@ -281,7 +283,7 @@ impl Tree {
         // The freelist describes itself too: its old extent is freed, its new one taken, before it
         // is encoded. Taking can only lessen the number of runs.
         if old.freelist_runs > 0 {
-            let bytes = old.freelist_runs as usize * super::freespace::RUN_BYTES;
+            let bytes = old.freelist_runs as usize * crate::btree::file::freespace::RUN_BYTES;
             freed.push(Run {
                 start: old.freelist.0,
                 len: self.pager.pages_for(bytes),
@@ -292,7 +294,7 @@ impl Tree {
         }
         output.free.hold(generation, freed);
         output.free.trim();
-        let room = output.free.run_count() * super::freespace::RUN_BYTES;
+        let room = output.free.run_count() * crate::btree::file::freespace::RUN_BYTES;
         let freelist_pages = self.pager.pages_for(room);
         let freelist = if freelist_pages == 0 {
             PageId(0)
@@ -303,9 +305,9 @@ impl Tree {
         // Empty runs stand in for one that the allocation used up, so that the number of runs
         // always tells the length of the extent.
         while self.pager.pages_for(bytes.len()) < freelist_pages {
-            bytes.extend_from_slice(&[0; super::freespace::RUN_BYTES]);
+            bytes.extend_from_slice(&[0; crate::btree::file::freespace::RUN_BYTES]);
         }
-        let runs = (bytes.len() / super::freespace::RUN_BYTES) as u64;
+        let runs = (bytes.len() / crate::btree::file::freespace::RUN_BYTES) as u64;
         let freelist_checksum = checksum(self.pager.seed_of_page(freelist), &bytes);
         if !bytes.is_empty() {
             output.write_at(freelist, &bytes)?;

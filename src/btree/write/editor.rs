@@ -26,37 +26,37 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::Guard;
 
-use super::freespace::Run;
-use super::latest::Kept;
-use super::mem::{
+use crate::btree::file::freespace::Run;
+use crate::btree::memory::node::{
     Body, Changes, LargeValue, LargeValues, LeafState, MemInner, MemLeaf, find_large, has_overflow,
     is_single_page, large_values_of, pending_number, pending_ref,
 };
-use super::node;
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
-use super::node::{Link, NodeKind, Rebuilt, inner, leaf};
-use super::slot::{Child, ChildRef, NodeRef, Slot};
-use super::tree::Tree;
+use crate::btree::memory::slot::{Child, ChildRef, NodeRef, Slot};
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
+use crate::btree::node::{Link, NodeKind, Rebuilt, inner, leaf};
+use crate::btree::read::shared::Tree;
+use crate::btree::read::view_cache::Kept;
 use crate::error::Result;
 use crate::types::{Op, PageId, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 
 /// What the next checkpoint has to take off the books (W3).
 #[derive(Debug, Default)]
-pub(super) struct Interval {
+pub(crate) struct Interval {
     /// Pages of nodes and of overflow extents.
-    pub(super) freed: Vec<Run>,
+    pub(crate) freed: Vec<Run>,
     /// How many of them were of overflow extents.
-    pub(super) freed_overflow_pages: u64,
+    pub(crate) freed_overflow_pages: u64,
     /// Entries of the leaves among them.
-    pub(super) removed_entries: u64,
+    pub(crate) removed_entries: u64,
     /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
-    pub(super) dropped: Vec<(Link, u8)>,
+    pub(crate) dropped: Vec<(Link, u8)>,
 }
 
 impl Interval {
-    pub(super) fn free(&mut self, page: PageId, pages: u64) {
+    pub(crate) fn free(&mut self, page: PageId, pages: u64) {
         self.freed.push(Run {
             start: page.0,
             len: pages,
@@ -64,7 +64,7 @@ impl Interval {
     }
 
     /// Takes back what a failed checkpoint was given.
-    pub(super) fn absorb(&mut self, other: Self) {
+    pub(crate) fn absorb(&mut self, other: Self) {
         self.freed.extend(other.freed);
         self.freed_overflow_pages += other.freed_overflow_pages;
         self.removed_entries += other.removed_entries;
@@ -73,35 +73,35 @@ impl Interval {
 }
 
 /// The generation before a seal that can be taken back.
-pub(super) struct SealOfViews(u64);
+pub(crate) struct SealOfViews(u64);
 
 /// State of the one writer.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     /// Nodes of this generation may be changed in place.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// Something changed since the tree was last sealed.
     changed: bool,
     /// Last operation applied.
-    pub(super) applied: SeqNo,
+    pub(crate) applied: SeqNo,
     /// First operation applied since the last checkpoint began.
-    pub(super) first_since_checkpoint: Option<SeqNo>,
-    pub(super) interval: Interval,
+    pub(crate) first_since_checkpoint: Option<SeqNo>,
+    pub(crate) interval: Interval,
     /// The present tree was sealed for views only, and all of them were kept in [`Tree::latest`].
     sealed_for_views: bool,
     /// Shards of [`Tree::latest`] that keep a view.
-    pub(super) kept: Kept,
+    pub(crate) kept: Kept,
     /// A checkpoint is under way: sealed nodes stay in memory until it ends.
-    pub(super) checkpointing: bool,
+    pub(crate) checkpointing: bool,
     /// Nodes of an older generation were there when the last checkpoint sealed the tree.
-    pub(super) checkpoint_generation: u64,
+    pub(crate) checkpoint_generation: u64,
     /// Bytes of the nodes in memory that are to be written.
-    pub(super) dirty_bytes: u64,
+    pub(crate) dirty_bytes: u64,
     next_large: u64,
 }
 
 impl Writer {
-    pub(super) fn new(applied: SeqNo) -> Self {
+    pub(crate) fn new(applied: SeqNo) -> Self {
         Self {
             generation: 1,
             changed: false,
@@ -118,13 +118,13 @@ impl Writer {
     }
 
     /// From now on the nodes of the present tree never change.
-    pub(super) fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         self.seal_for_view();
         self.keep_seal();
     }
 
     /// The same for a view that is about to be kept in [`Tree::latest`]: such a seal can be taken back.
-    pub(super) fn seal_for_view(&mut self) {
+    pub(crate) fn seal_for_view(&mut self) {
         if self.changed && !mutated!("snapshot-of-the-tree-not-sealed") {
             self.generation += 1;
             self.changed = false;
@@ -133,24 +133,24 @@ impl Writer {
     }
 
     /// The seal that only views rely on, all of which are kept.
-    pub(super) fn seal_of_views(&self) -> Option<SealOfViews> {
+    pub(crate) fn seal_of_views(&self) -> Option<SealOfViews> {
         self.sealed_for_views
             .then(|| SealOfViews(self.generation - 1))
     }
 
     /// Others may rely on the present seal, too.
-    pub(super) fn keep_seal(&mut self) {
+    pub(crate) fn keep_seal(&mut self) {
         self.sealed_for_views = false;
     }
 
     /// The views are gone, and nothing has changed since the seal: the nodes may be changed again.
-    pub(super) fn take_back(&mut self, seal: SealOfViews) {
+    pub(crate) fn take_back(&mut self, seal: SealOfViews) {
         debug_assert!(!self.changed && self.generation == seal.0 + 1);
         self.generation = seal.0;
     }
 
     /// A change of the present tree begins ([`Tree::begin_change`]).
-    pub(super) fn begin_change(&mut self) {
+    pub(crate) fn begin_change(&mut self) {
         self.changed = true;
         self.keep_seal();
     }
@@ -194,7 +194,7 @@ enum LeafOp<'a> {
 
 impl Tree {
     /// As [`crate::engine::Engine::apply`].
-    pub(super) fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+    pub(crate) fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
             return Ok(());
         };
@@ -237,7 +237,7 @@ impl Tree {
 impl Tree {
     /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
     /// its overflow values that are at page `limit` or behind it.
-    pub(super) fn move_leaf(&self, key: &[u8], limit: u64) -> Result<()> {
+    pub(crate) fn move_leaf(&self, key: &[u8], limit: u64) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         let mut writer = self.writer.lock();
         self.begin_change(&mut writer);

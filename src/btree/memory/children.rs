@@ -39,14 +39,14 @@ impl Block {
 }
 
 /// The children of an inner node.
-pub(super) struct Children {
+pub(crate) struct Children {
     blocks: Box<[Block]>,
     len: usize,
 }
 
 impl Children {
     /// `children`, in blocks of their own.
-    pub(super) fn new(generation: u64, children: impl ExactSizeIterator<Item = Child>) -> Self {
+    pub(crate) fn new(generation: u64, children: impl ExactSizeIterator<Item = Child>) -> Self {
         let len = children.len();
         let mut children = children;
         let blocks = (0..len.div_ceil(BLOCK_LEN))
@@ -55,30 +55,30 @@ impl Children {
         Self { blocks, len }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.blocks.iter().flat_map(|block| block.slots.iter())
     }
 
     /// True if child `i` may be replaced in the generation (C1).
     #[inline]
-    pub(super) fn is_own(&self, i: usize, generation: u64) -> bool {
+    pub(crate) fn is_own(&self, i: usize, generation: u64) -> bool {
         self.blocks[i / BLOCK_LEN].generation == generation
             || mutated!("children-changed-in-a-shared-block")
     }
 
     /// True if any child may be.
-    pub(super) fn are_own(&self, generation: u64) -> bool {
+    pub(crate) fn are_own(&self, generation: u64) -> bool {
         self.blocks
             .iter()
             .all(|block| block.generation == generation)
     }
 
     /// The same children, for child `i` to be replaced in the generation: its block is a copy.
-    pub(super) fn copy_for(&self, i: usize, generation: u64, guard: &Guard) -> Self {
+    pub(crate) fn copy_for(&self, i: usize, generation: u64, guard: &Guard) -> Self {
         let mut blocks = self.blocks.clone();
         let block = &mut blocks[i / BLOCK_LEN];
         let children = self.blocks[i / BLOCK_LEN].slots.iter();
@@ -89,7 +89,7 @@ impl Children {
         }
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.len * size_of::<Slot>() + self.blocks.len() * 2 * size_of::<Block>()
     }
 }
@@ -105,9 +105,9 @@ impl Index<usize> for Children {
 
 #[cfg(test)]
 mod tests {
-    use super::super::node::Link;
     use super::super::slot::ChildRef;
     use super::*;
+    use crate::btree::node::Link;
     use crate::types::PageId;
 
     fn link(page: u64) -> Link {

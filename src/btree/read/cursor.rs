@@ -12,13 +12,13 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
-use super::mem::{Body, Changes, LeafState, find_large, pending_number};
-use super::merged::{Standing, Walk};
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue, Record, Slots};
-use super::pager::{KeptPage, OwnedPage, PageMap};
-use super::tree::{BaseImage, FoundLeaf, Tree};
+use super::shared::{BaseImage, FoundLeaf, Tree};
 use super::view::View;
+use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
+use crate::btree::memory::merged::{Standing, Walk};
+use crate::btree::memory::node::{Body, Changes, LeafState, find_large, pending_number};
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
 use crate::engine::{Cursor, Entry};
 use crate::error::{Error, Result};
 use crate::types::{PageId, is_from};
@@ -236,7 +236,7 @@ impl KeyBuffer {
 }
 
 /// A position in a view.
-pub(super) struct TreeCursor {
+pub(crate) struct TreeCursor {
     /// `None` when the cursor stands nowhere.
     leaf: Option<CursorLeaf>,
     /// Of the entry.
@@ -251,7 +251,7 @@ pub(super) struct TreeCursor {
 
 impl TreeCursor {
     /// A cursor that stands nowhere.
-    pub(super) fn new(view: Arc<View>) -> Self {
+    pub(crate) fn new(view: Arc<View>) -> Self {
         Self {
             leaf: None,
             key: KeyBuffer::new(),

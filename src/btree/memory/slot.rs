@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
 
-use super::mem::{MemInner, MemLeaf};
-use super::node::Link;
+use super::node::{MemInner, MemLeaf};
+use crate::btree::node::Link;
 use crate::types::PageId;
 
 const LEAF: u64 = 0;
@@ -56,7 +56,7 @@ fn pointer_in<T>(word: u64) -> *const T {
 
 /// A node, owned.
 #[derive(Clone)]
-pub(super) enum Child {
+pub(crate) enum Child {
     Leaf(Arc<MemLeaf>),
     Inner(Arc<MemInner>),
     Disk(Link),
@@ -74,7 +74,7 @@ impl fmt::Debug for Child {
 
 impl Child {
     /// The same, lent.
-    pub(super) fn as_ref(&self) -> ChildRef<'_> {
+    pub(crate) fn as_ref(&self) -> ChildRef<'_> {
         match self {
             Self::Leaf(leaf) => ChildRef::Leaf(NodeRef::of(leaf)),
             Self::Inner(inner) => ChildRef::Inner(NodeRef::of(inner)),
@@ -108,7 +108,7 @@ impl Child {
 ///
 /// The pointer is the `Arc`'s own, not one made from a reference to its content: that one could
 /// not be used to reach the counts, which lie beside the content.
-pub(super) struct NodeRef<'g, T>(*const T, PhantomData<&'g T>);
+pub(crate) struct NodeRef<'g, T>(*const T, PhantomData<&'g T>);
 
 impl<T> Clone for NodeRef<'_, T> {
     fn clone(&self) -> Self {
@@ -133,14 +133,14 @@ impl<'g, T> NodeRef<'g, T> {
 
     /// The node, for as long as it is known to live.
     #[inline]
-    pub(super) fn get(self) -> &'g T {
+    pub(crate) fn get(self) -> &'g T {
         // SAFETY: a `NodeRef` is only made from a borrowed `Arc`, or by `from_raw`, whose caller
         // promises the same: the content lives for `'g`, and is only changed by interior means.
         unsafe { &*self.0 }
     }
 
     /// A count of one's own.
-    pub(super) fn to_arc(self) -> Arc<T> {
+    pub(crate) fn to_arc(self) -> Arc<T> {
         // SAFETY: the pointer is an `Arc`'s: by S1 for slots, from a borrowed `Arc` in
         // `Child::as_ref`. The count is at least one while `'g` lasts.
         unsafe {
@@ -161,7 +161,7 @@ impl<T> Deref for NodeRef<'_, T> {
 
 /// A node, lent for the time of a pin.
 #[derive(Clone, Copy)]
-pub(super) enum ChildRef<'g> {
+pub(crate) enum ChildRef<'g> {
     Leaf(NodeRef<'g, MemLeaf>),
     Inner(NodeRef<'g, MemInner>),
     Disk(Link),
@@ -169,7 +169,7 @@ pub(super) enum ChildRef<'g> {
 
 impl ChildRef<'_> {
     /// Address of a node in memory: its identity for as long as it lives.
-    pub(super) fn address(&self) -> Option<usize> {
+    pub(crate) fn address(&self) -> Option<usize> {
         match self {
             Self::Leaf(leaf) => Some(std::ptr::from_ref(leaf.get()) as usize),
             Self::Inner(inner) => Some(std::ptr::from_ref(inner.get()) as usize),
@@ -178,7 +178,7 @@ impl ChildRef<'_> {
     }
 
     /// A reference that needs no pin.
-    pub(super) fn to_owned(self) -> Child {
+    pub(crate) fn to_owned(self) -> Child {
         match self {
             Self::Leaf(leaf) => Child::Leaf(leaf.to_arc()),
             Self::Inner(inner) => Child::Inner(inner.to_arc()),
@@ -188,16 +188,16 @@ impl ChildRef<'_> {
 }
 
 /// A place that holds a reference to a node.
-pub(super) struct Slot(AtomicU64);
+pub(crate) struct Slot(AtomicU64);
 
 impl Slot {
-    pub(super) fn new(child: Child) -> Self {
+    pub(crate) fn new(child: Child) -> Self {
         Self(AtomicU64::new(child.into_word()))
     }
 
     /// What the slot holds now, for as long as `guard` is pinned.
     #[inline]
-    pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g> {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g> {
         let word = self.0.load(Ordering::Acquire);
         match word & TAGS {
             // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
@@ -212,7 +212,7 @@ impl Slot {
     }
 
     /// Replaces what the slot holds. Only the engine's one writer calls it.
-    pub(super) fn store(&self, child: Child, guard: &Guard) {
+    pub(crate) fn store(&self, child: Child, guard: &Guard) {
         let old = self.0.swap(child.into_word(), Ordering::AcqRel);
         if old & TAGS != DISK {
             // SAFETY: the exchange took the old word out of the slot, so this closure is the only
@@ -231,21 +231,21 @@ impl Drop for Slot {
 }
 
 /// A replaceable `Arc` that readers load under a pin, at the price of one load.
-pub(super) struct EpochArc<T: Send + Sync + 'static>(AtomicPtr<T>);
+pub(crate) struct EpochArc<T: Send + Sync + 'static>(AtomicPtr<T>);
 
 impl<T: Send + Sync + 'static> EpochArc<T> {
-    pub(super) fn new(value: Arc<T>) -> Self {
+    pub(crate) fn new(value: Arc<T>) -> Self {
         Self(AtomicPtr::new(Arc::into_raw(value).cast_mut()))
     }
 
     #[inline]
-    pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> NodeRef<'g, T> {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> NodeRef<'g, T> {
         // SAFETY: the pointer came from `Arc::into_raw` and its count is given back only after
         // every pin that could have loaded it has ended (`store`), or with `self`.
         unsafe { NodeRef::from_raw(self.0.load(Ordering::Acquire)) }
     }
 
-    pub(super) fn store(&self, value: Arc<T>, guard: &Guard) {
+    pub(crate) fn store(&self, value: Arc<T>, guard: &Guard) {
         let old = self
             .0
             .swap(Arc::into_raw(value).cast_mut(), Ordering::AcqRel) as usize;

@@ -9,16 +9,18 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
-use super::checkpoint::Checkpointer;
-use super::latest::Latest;
-use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
-use super::node;
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue};
-use super::node::{Link, NodeKind};
-use super::pager::{PageRef, Pager};
-use super::slot::{Child, ChildRef, NodeRef, Slot};
-use super::writer::Writer;
+use super::view_cache::Latest;
+use crate::btree::checkpoint::Checkpointer;
+use crate::btree::file::pager::{PageRef, Pager};
+use crate::btree::memory::node::{
+    Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number,
+};
+use crate::btree::memory::slot::{Child, ChildRef, NodeRef, Slot};
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::{Link, NodeKind};
+use crate::btree::write::editor::Writer;
 use crate::engine::{EngineHost, LevelStats, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
@@ -37,51 +39,51 @@ const COUNTED_PAGES_MAX: u32 = 4096;
 ///   Locked before `writer`.
 /// - `latest`: its shards are locked for moments, after `writer` or alone.
 /// - Counters are atomics; each says who stores it.
-pub(super) struct Tree {
-    pub(super) pager: Pager,
-    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(super) host: Arc<dyn EngineHost>,
+pub(crate) struct Tree {
+    pub(crate) pager: Pager,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(crate) host: Arc<dyn EngineHost>,
     /// Size that memory for changes should not exceed.
-    pub(super) budget_bytes: u64,
-    pub(super) read_only: bool,
+    pub(crate) budget_bytes: u64,
+    pub(crate) read_only: bool,
 
-    pub(super) root: Slot,
-    pub(super) writer: Mutex<Writer>,
-    pub(super) latest: Latest,
-    pub(super) checkpointer: Mutex<Checkpointer>,
+    pub(crate) root: Slot,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) latest: Latest,
+    pub(crate) checkpointer: Mutex<Checkpointer>,
 
     /// Generation of the last checkpoint; stored with `writer` held.
-    pub(super) disk_generation: AtomicU64,
+    pub(crate) disk_generation: AtomicU64,
     /// Link to the root of the file's tree; stored with `writer` held.
-    pub(super) disk_root: AtomicU64,
+    pub(crate) disk_root: AtomicU64,
     /// Latest operation in the file's tree; stored with `writer` held, before references to
     /// those pages appear.
-    pub(super) disk_seq: AtomicU64,
+    pub(crate) disk_seq: AtomicU64,
     /// First operation that is not in the file's tree, 0 for none; stored with `writer` held.
-    pub(super) oldest_unpersisted: AtomicU64,
+    pub(crate) oldest_unpersisted: AtomicU64,
     /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
-    pub(super) dirty_bytes: AtomicU64,
+    pub(crate) dirty_bytes: AtomicU64,
     /// Views by the generation of the file that they may read, and how many.
     views: Mutex<BTreeMap<u64, usize>>,
     /// No point reader that began before this generation was published is still under way.
-    pub(super) quiet_generation: Arc<AtomicU64>,
+    pub(crate) quiet_generation: Arc<AtomicU64>,
     /// Why `apply` failed, if it did. The tree then holds part of a batch, which nobody may see.
-    pub(super) apply_failed: OnceLock<Error>,
-    pub(super) counters: Counters,
+    pub(crate) apply_failed: OnceLock<Error>,
+    pub(crate) counters: Counters,
 }
 
 /// Figures since open.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) checkpoint_bytes: AtomicU64,
-    pub(super) checkpoints: AtomicU64,
-    pub(super) compaction_bytes: AtomicU64,
-    pub(super) compactions: AtomicU64,
-    pub(super) entries: AtomicU64,
-    pub(super) free_pages: AtomicU64,
-    pub(super) height: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) checkpoint_bytes: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) compaction_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) entries: AtomicU64,
+    pub(crate) free_pages: AtomicU64,
+    pub(crate) height: AtomicU64,
     /// The front was told that a checkpoint is due; it is not told again before one begins.
-    pub(super) woken: AtomicBool,
+    pub(crate) woken: AtomicBool,
 }
 
 impl fmt::Debug for Tree {
@@ -94,23 +96,23 @@ impl fmt::Debug for Tree {
 }
 
 /// Everything that opening a file finds out.
-pub(super) struct TreeParts {
-    pub(super) pager: Pager,
-    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(super) host: Arc<dyn EngineHost>,
-    pub(super) budget_bytes: u64,
-    pub(super) read_only: bool,
-    pub(super) checkpointer: Checkpointer,
+pub(crate) struct TreeParts {
+    pub(crate) pager: Pager,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(crate) host: Arc<dyn EngineHost>,
+    pub(crate) budget_bytes: u64,
+    pub(crate) read_only: bool,
+    pub(crate) checkpointer: Checkpointer,
 }
 
 /// The leaf for a key, wherever it is.
-pub(super) enum FoundLeaf<'g> {
+pub(crate) enum FoundLeaf<'g> {
     Memory(NodeRef<'g, MemLeaf>),
     Page(PageRef<'g>),
 }
 
 /// The image that changes are made to.
-pub(super) enum BaseImage<'g> {
+pub(crate) enum BaseImage<'g> {
     Page(PageRef<'g>),
     /// Of a sealed leaf.
     Built(Box<[u8]>),
@@ -128,7 +130,7 @@ impl Deref for BaseImage<'_> {
 }
 
 /// Where the value of a key is.
-pub(super) enum ValuePlace {
+pub(crate) enum ValuePlace {
     /// It was in memory and has been read.
     Read,
     /// The key has none.
@@ -145,7 +147,7 @@ pub(super) enum ValuePlace {
 
 /// Reads the value of `key` if the leaf has it in memory, or says where to look.
 #[inline]
-pub(super) fn find_in_state(
+pub(crate) fn find_in_state(
     state: &LeafState,
     key: &[u8],
     read: &mut dyn FnMut(&[u8]),
@@ -197,7 +199,7 @@ pub(super) fn find_in_state(
 }
 
 impl Tree {
-    pub(super) fn new(parts: TreeParts) -> Self {
+    pub(crate) fn new(parts: TreeParts) -> Self {
         let meta = parts.checkpointer.meta().clone();
         let counters = Counters::default();
         counters.entries.store(meta.entries, Ordering::Relaxed);
@@ -229,13 +231,13 @@ impl Tree {
         }
     }
 
-    pub(super) fn page_size(&self) -> usize {
+    pub(crate) fn page_size(&self) -> usize {
         self.pager.page_size()
     }
 
     /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it has too many
     /// inner pages to look at for a figure, or one cannot be read.
-    pub(super) fn count_levels(&self) -> Option<Vec<LevelStats>> {
+    pub(crate) fn count_levels(&self) -> Option<Vec<LevelStats>> {
         // Registered like a view, so that no page of the tree is reused meanwhile.
         let (generation, root) = {
             let _writer = self.writer.lock();
@@ -290,19 +292,19 @@ impl Tree {
     }
 
     /// The last operation applied.
-    pub(super) fn applied(&self) -> SeqNo {
+    pub(crate) fn applied(&self) -> SeqNo {
         self.writer.lock().applied
     }
 
     /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
     /// that no checkpoint is published meanwhile.
-    pub(super) fn register_view(&self) -> u64 {
+    pub(crate) fn register_view(&self) -> u64 {
         let generation = self.disk_generation.load(Ordering::Acquire);
         *self.views.lock().entry(generation).or_insert(0) += 1;
         generation
     }
 
-    pub(super) fn unregister_view(&self, generation: u64) {
+    pub(crate) fn unregister_view(&self, generation: u64) {
         let mut views = self.views.lock();
         if let Some(count) = views.get_mut(&generation) {
             *count -= 1;
@@ -313,7 +315,7 @@ impl Tree {
     }
 
     /// Pages freed by checkpoints up to the one returned can be reached by nobody.
-    pub(super) fn reusable_generation(&self) -> u64 {
+    pub(crate) fn reusable_generation(&self) -> u64 {
         let quiet = self.quiet_generation.load(Ordering::Acquire);
         match self.views.lock().keys().next() {
             Some(oldest) => quiet.min(*oldest),
@@ -323,14 +325,14 @@ impl Tree {
 
     /// True if every operation up to `seq` may be seen.
     #[inline]
-    pub(super) fn is_published(&self, seq: SeqNo) -> bool {
+    pub(crate) fn is_published(&self, seq: SeqNo) -> bool {
         seq <= self.snapshot_tracker.published()
     }
 
     /// Waits until every operation up to `seq` may be seen (E4). The gap between applying and
     /// publishing holds no I/O of ours, so this spins before it yields.
     #[cold]
-    pub(super) fn wait_published(&self, seq: SeqNo) -> Result<()> {
+    pub(crate) fn wait_published(&self, seq: SeqNo) -> Result<()> {
         let mut spins = 0_u32;
         while !self.is_published(seq) {
             if let Some(error) = self.apply_failed.get() {
@@ -353,7 +355,7 @@ impl Tree {
 
     /// The leaf under `root` that covers `key`, and how many pages of the file were looked at.
     #[inline]
-    pub(super) fn find_leaf<'g>(
+    pub(crate) fn find_leaf<'g>(
         &'g self,
         root: ChildRef<'g>,
         key: &[u8],
@@ -364,7 +366,7 @@ impl Tree {
 
     /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked at.
     #[inline]
-    pub(super) fn descend<'g>(
+    pub(crate) fn descend<'g>(
         &'g self,
         root: ChildRef<'g>,
         choose: impl Fn(Inner<'_>) -> usize,
@@ -399,7 +401,7 @@ impl Tree {
     /// The node that `link` means, which must be at `level` (if given): so a descent ends, whatever
     /// damaged or hostile pages say.
     #[inline]
-    pub(super) fn disk_node<'g>(
+    pub(crate) fn disk_node<'g>(
         &'g self,
         link: Link,
         level: Option<u8>,
@@ -411,7 +413,7 @@ impl Tree {
     }
 
     #[inline]
-    pub(super) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
+    pub(crate) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
         if level.is_some_and(|level| level != node::level(image)) {
             return Err(self.pager.damaged(
                 page,
@@ -424,7 +426,7 @@ impl Tree {
     /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again after
     /// [`Tree::wait_published`] of the number.
     #[inline]
-    pub(super) fn try_get(
+    pub(crate) fn try_get(
         &self,
         key: &[u8],
         published: Option<SeqNo>,
@@ -459,7 +461,7 @@ impl Tree {
     /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may take
     /// I/O, which the writer must not wait for. Pages stay as they are while `guard` is pinned.
     #[inline]
-    pub(super) fn finish_read(
+    pub(crate) fn finish_read(
         &self,
         place: ValuePlace,
         key: &[u8],
@@ -486,7 +488,7 @@ impl Tree {
 
     /// The value of `key` in a leaf of the file.
     #[inline]
-    pub(super) fn read_page(
+    pub(crate) fn read_page(
         &self,
         image: &[u8],
         key: &[u8],
@@ -509,7 +511,7 @@ impl Tree {
     }
 
     /// The whole image of a leaf in memory, merged if it is changes over a page.
-    pub(super) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
+    pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
         let base = self.base_image(changes, guard)?;
         changes.merged(&base).map_err(|node::Full| {
             self.pager
@@ -518,7 +520,7 @@ impl Tree {
     }
 
     /// The image that the changes are made to.
-    pub(super) fn base_image<'g>(
+    pub(crate) fn base_image<'g>(
         &'g self,
         changes: &'g Changes,
         guard: &'g Guard,
@@ -534,7 +536,7 @@ impl Tree {
     }
 
     /// Length of the value of `key` in what changes are made to, unless it is an overflow value.
-    pub(super) fn length_in_base(
+    pub(crate) fn length_in_base(
         &self,
         base: ChildRef<'_>,
         key: &[u8],

@@ -14,7 +14,7 @@
 //!   one has in it everything that was published before.
 //! - **V2** A seal is taken back only if nobody can look at the sealed tree any more: all views of it
 //!   were kept here, each is found to have no other owner, and no checkpoint or verification sealed
-//!   the tree since ([`super::writer::Writer::seal`]).
+//!   the tree since ([`crate::btree::write::editor::Writer::seal`]).
 //! - **V3** A shard is locked for moments only; never the writer's mutex after it.
 //!
 //! A kept view holds the tree that keeps it: the engine lets go of them when it is dropped. It keeps pages of
@@ -24,15 +24,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::tree::Tree;
+use super::shared::Tree;
 use super::view::View;
-use super::writer::Writer;
+use crate::btree::write::editor::Writer;
 use crate::util::mutants::mutated;
 use crate::util::sharded::{SHARDS, shard_of_thread};
 
 /// The views that are kept, by shards of threads.
 #[derive(Default)]
-pub(super) struct Latest([Shard; SHARDS]);
+pub(crate) struct Latest([Shard; SHARDS]);
 
 /// Two cache lines of its own, since processors fetch them in pairs.
 #[derive(Default)]
@@ -40,13 +40,13 @@ pub(super) struct Latest([Shard; SHARDS]);
 struct Shard(Mutex<Option<Arc<View>>>);
 
 /// Which shards keep a view: a bit each, guarded by the writer's mutex.
-pub(super) type Kept = u16;
+pub(crate) type Kept = u16;
 
 const _: () = assert!(Kept::BITS as usize >= SHARDS);
 
 impl Tree {
     /// A view of everything that was applied so far.
-    pub(super) fn latest_view(self: &Arc<Self>) -> Arc<View> {
+    pub(crate) fn latest_view(self: &Arc<Self>) -> Arc<View> {
         let number = shard_of_thread();
         let shard = &self.latest.0[number].0;
         if let Some(view) = &*shard.lock() {
@@ -65,7 +65,7 @@ impl Tree {
 
     /// The tree is about to be changed: lets go of the views that are kept, and takes the seal back if nobody
     /// else has one (V2).
-    pub(super) fn begin_change(&self, writer: &mut Writer) {
+    pub(crate) fn begin_change(&self, writer: &mut Writer) {
         if writer.kept != 0 && !mutated!("scan-of-an-older-tree") {
             let seal = writer.seal_of_views();
             // The root is the tree's too, so dropping them frees no nodes.
@@ -82,7 +82,7 @@ impl Tree {
 
     /// Takes out the views that are kept; the seal can no longer be taken back, because some of them may live
     /// on. The caller drops them when it holds no lock, if that may free many nodes.
-    pub(super) fn take_latest(&self, writer: &mut Writer) -> Vec<Arc<View>> {
+    pub(crate) fn take_latest(&self, writer: &mut Writer) -> Vec<Arc<View>> {
         if !mutated!("views-let-go-and-forgotten") {
             writer.keep_seal();
         }
@@ -95,7 +95,7 @@ impl Tree {
     }
 
     /// Lets go of the views that are kept.
-    pub(super) fn forget_latest(&self) {
+    pub(crate) fn forget_latest(&self) {
         let views = self.take_latest(&mut self.writer.lock());
         drop(views);
     }

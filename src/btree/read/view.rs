@@ -7,16 +7,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cursor::TreeCursor;
-use super::pager::PageMap;
-use super::slot::Child;
-use super::tree::{FoundLeaf, Tree, find_in_state};
-use super::writer::Writer;
+use super::shared::{FoundLeaf, Tree, find_in_state};
+use crate::btree::file::pager::PageMap;
+use crate::btree::memory::slot::Child;
+use crate::btree::write::editor::Writer;
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
 /// A sealed tree.
-pub(super) struct View {
+pub(crate) struct View {
     tree: Arc<Tree>,
     root: Child,
     seq: SeqNo,
@@ -45,7 +45,7 @@ impl Drop for View {
 
 impl View {
     /// Seals the tree between two batches. Whoever calls it keeps the view ([`Tree::latest_view`]).
-    pub(super) fn seal(tree: &Arc<Tree>, writer: &mut Writer) -> Self {
+    pub(crate) fn seal(tree: &Arc<Tree>, writer: &mut Writer) -> Self {
         let guard = crossbeam_epoch::pin();
         writer.seal_for_view();
         Self {
@@ -59,24 +59,24 @@ impl View {
     }
 
     /// The last operation in the view.
-    pub(super) fn seq(&self) -> SeqNo {
+    pub(crate) fn seq(&self) -> SeqNo {
         self.seq
     }
 
-    pub(super) fn tree(&self) -> &Arc<Tree> {
+    pub(crate) fn tree(&self) -> &Arc<Tree> {
         &self.tree
     }
 
-    pub(super) fn root(&self) -> &Child {
+    pub(crate) fn root(&self) -> &Child {
         &self.root
     }
 
-    pub(super) fn map(&self) -> &PageMap {
+    pub(crate) fn map(&self) -> &PageMap {
         &self.map
     }
 
     /// An error if part of a batch that failed is in the tree.
-    pub(super) fn check_usable(&self) -> Result<()> {
+    pub(crate) fn check_usable(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),
             None => Ok(()),

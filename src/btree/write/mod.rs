@@ -1,0 +1,3 @@
+//! Applying operations to the tree.
+
+pub(crate) mod editor;
