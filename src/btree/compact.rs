@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::checkpointer::Checkpointer;
 use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};

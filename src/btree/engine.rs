@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::file::meta::{META_BYTES, META_PAGES, Meta};
 use super::file::pager::Pager;

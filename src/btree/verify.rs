@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::RUN_BYTES;
 use super::file::meta::META_PAGES;
 use super::memory::node::{Body, has_overflow};

@@ -10,7 +10,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::view_cache::Latest;
-use crate::btree::checkpoint::Checkpointer;
+use crate::btree::checkpoint::checkpointer::Checkpointer;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::node::{
     Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number,
@@ -20,7 +20,7 @@ use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};
 use crate::btree::node::{Link, NodeKind};
-use crate::btree::write::editor::Writer;
+use crate::btree::write::state::Writer;
 use crate::engine::{EngineHost, LevelStats, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};

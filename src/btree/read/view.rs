@@ -10,7 +10,7 @@ use super::cursor::TreeCursor;
 use super::shared::{FoundLeaf, Tree, find_in_state};
 use crate::btree::file::pager::PageMap;
 use crate::btree::memory::slot::Child;
-use crate::btree::write::editor::Writer;
+use crate::btree::write::state::Writer;
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;

@@ -14,7 +14,7 @@
 //!   one has in it everything that was published before.
 //! - **V2** A seal is taken back only if nobody can look at the sealed tree any more: all views of it
 //!   were kept here, each is found to have no other owner, and no checkpoint or verification sealed
-//!   the tree since ([`crate::btree::write::editor::Writer::seal`]).
+//!   the tree since ([`crate::btree::write::state::Writer::seal`]).
 //! - **V3** A shard is locked for moments only; never the writer's mutex after it.
 //!
 //! A kept view holds the tree that keeps it: the engine lets go of them when it is dropped. It keeps pages of
@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 
 use super::shared::Tree;
 use super::view::View;
-use crate::btree::write::editor::Writer;
+use crate::btree::write::state::Writer;
 use crate::util::mutants::mutated;
 use crate::util::sharded::{SHARDS, shard_of_thread};
 

@@ -1,0 +1,132 @@
+//! State of the one writer: the generation that it may change, and what the next checkpoint frees.
+
+use crate::btree::file::freespace::Run;
+use crate::btree::node::Link;
+use crate::btree::read::view_cache::Kept;
+use crate::types::{PageId, SeqNo};
+use crate::util::mutants::mutated;
+
+/// What the next checkpoint has to take off the books (W3).
+#[derive(Debug, Default)]
+pub(crate) struct Interval {
+    /// Pages of nodes and of overflow extents.
+    pub(crate) freed: Vec<Run>,
+    /// How many of them were of overflow extents.
+    pub(crate) freed_overflow_pages: u64,
+    /// Entries of the leaves among them.
+    pub(crate) removed_entries: u64,
+    /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
+    pub(crate) dropped: Vec<(Link, u8)>,
+}
+
+impl Interval {
+    pub(crate) fn free(&mut self, page: PageId, pages: u64) {
+        self.freed.push(Run {
+            start: page.0,
+            len: pages,
+        });
+    }
+
+    /// Takes back what a failed checkpoint was given.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.freed.extend(other.freed);
+        self.freed_overflow_pages += other.freed_overflow_pages;
+        self.removed_entries += other.removed_entries;
+        self.dropped.extend(other.dropped);
+    }
+}
+
+/// The generation before a seal that can be taken back.
+pub(crate) struct SealOfViews(u64);
+
+/// State of the one writer.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// Nodes of this generation may be changed in place.
+    pub(crate) generation: u64,
+    /// Something changed since the tree was last sealed.
+    changed: bool,
+    /// Last operation applied.
+    pub(crate) applied: SeqNo,
+    /// First operation applied since the last checkpoint began.
+    pub(crate) first_since_checkpoint: Option<SeqNo>,
+    pub(crate) interval: Interval,
+    /// The present tree was sealed for views only, and all of them were kept in [`Tree::latest`].
+    sealed_for_views: bool,
+    /// Shards of [`Tree::latest`] that keep a view.
+    pub(crate) kept: Kept,
+    /// A checkpoint is under way: sealed nodes stay in memory until it ends.
+    pub(crate) checkpointing: bool,
+    /// Nodes of an older generation were there when the last checkpoint sealed the tree.
+    pub(crate) checkpoint_generation: u64,
+    /// Bytes of the nodes in memory that are to be written.
+    pub(crate) dirty_bytes: u64,
+    pub(super) next_large: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(applied: SeqNo) -> Self {
+        Self {
+            generation: 1,
+            changed: false,
+            sealed_for_views: false,
+            kept: 0,
+            applied,
+            first_since_checkpoint: None,
+            interval: Interval::default(),
+            checkpointing: false,
+            checkpoint_generation: 0,
+            dirty_bytes: 0,
+            next_large: 0,
+        }
+    }
+
+    /// From now on the nodes of the present tree never change.
+    pub(crate) fn seal(&mut self) {
+        self.seal_for_view();
+        self.keep_seal();
+    }
+
+    /// The same for a view that is about to be kept in [`Tree::latest`]: such a seal can be taken back.
+    pub(crate) fn seal_for_view(&mut self) {
+        if self.changed && !mutated!("snapshot-of-the-tree-not-sealed") {
+            self.generation += 1;
+            self.changed = false;
+            self.sealed_for_views = true;
+        }
+    }
+
+    /// The seal that only views rely on, all of which are kept.
+    pub(crate) fn seal_of_views(&self) -> Option<SealOfViews> {
+        self.sealed_for_views
+            .then(|| SealOfViews(self.generation - 1))
+    }
+
+    /// Others may rely on the present seal, too.
+    pub(crate) fn keep_seal(&mut self) {
+        self.sealed_for_views = false;
+    }
+
+    /// The views are gone, and nothing has changed since the seal: the nodes may be changed again.
+    pub(crate) fn take_back(&mut self, seal: SealOfViews) {
+        debug_assert!(!self.changed && self.generation == seal.0 + 1);
+        self.generation = seal.0;
+    }
+
+    /// A change of the present tree begins ([`Tree::begin_change`]).
+    pub(crate) fn begin_change(&mut self) {
+        self.changed = true;
+        self.keep_seal();
+    }
+
+    pub(super) fn made(&mut self, bytes: usize) {
+        self.dirty_bytes += bytes as u64;
+    }
+
+    /// A node left the current tree. If a checkpoint is under way it may still hold it.
+    pub(super) fn replaced(&mut self, generation: u64, bytes: usize) {
+        if generation == self.generation || !self.checkpointing {
+            self.dirty_bytes = self.dirty_bytes.saturating_sub(bytes as u64);
+        }
+    }
+}
