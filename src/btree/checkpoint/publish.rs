@@ -8,8 +8,7 @@ use crossbeam_epoch::Guard;
 
 use super::checkpointer::Checkpointer;
 use super::write::{NewPlace, Sealed, Written};
-use crate::btree::memory::node::Body;
-use crate::btree::memory::slot::{Child, ChildRef, Slot};
+use crate::btree::memory::node::{Body, Child, ChildRef, Slot};
 use crate::btree::node::inner::Inner;
 use crate::btree::read::shared::Tree;
 

@@ -9,9 +9,8 @@ use super::checkpointer::Checkpointer;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
 use crate::btree::file::meta::Meta;
 use crate::btree::memory::node::{
-    Body, LargeValue, LeafState, MemInner, find_large, pending_number,
+    Body, Child, ChildRef, LargeValue, LeafState, MemInner, find_large, pending_number,
 };
-use crate::btree::memory::slot::{Child, ChildRef};
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};

@@ -22,15 +22,23 @@ use crate::util::mutants::mutated;
 /// Children of a block. A copy of a node with `n` children takes the counts of `n / 16` blocks and of 16 children.
 const BLOCK_LEN: usize = 16;
 
-#[derive(Clone)]
-struct Block {
+struct Block<L, I> {
     /// The tree's generation when the block was made.
     generation: u64,
-    slots: Arc<[Slot]>,
+    slots: Arc<[Slot<L, I>]>,
 }
 
-impl Block {
-    fn new(generation: u64, children: impl Iterator<Item = Child>) -> Self {
+impl<L, I> Clone for Block<L, I> {
+    fn clone(&self) -> Self {
+        Self {
+            generation: self.generation,
+            slots: Arc::clone(&self.slots),
+        }
+    }
+}
+
+impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Block<L, I> {
+    fn new(generation: u64, children: impl Iterator<Item = Child<L, I>>) -> Self {
         Self {
             generation,
             slots: children.map(Slot::new).collect(),
@@ -38,15 +46,18 @@ impl Block {
     }
 }
 
-/// The children of an inner node.
-pub(crate) struct Children {
-    blocks: Box<[Block]>,
+/// The children of an inner node: leaves `L`, inner nodes `I` or pages.
+pub(crate) struct Children<L, I> {
+    blocks: Box<[Block<L, I>]>,
     len: usize,
 }
 
-impl Children {
+impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Children<L, I> {
     /// `children`, in blocks of their own.
-    pub(crate) fn new(generation: u64, children: impl ExactSizeIterator<Item = Child>) -> Self {
+    pub(crate) fn new(
+        generation: u64,
+        children: impl ExactSizeIterator<Item = Child<L, I>>,
+    ) -> Self {
         let len = children.len();
         let mut children = children;
         let blocks = (0..len.div_ceil(BLOCK_LEN))
@@ -59,7 +70,7 @@ impl Children {
         self.len
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<L, I>> {
         self.blocks.iter().flat_map(|block| block.slots.iter())
     }
 
@@ -90,15 +101,15 @@ impl Children {
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        self.len * size_of::<Slot>() + self.blocks.len() * 2 * size_of::<Block>()
+        self.len * size_of::<Slot<L, I>>() + self.blocks.len() * 2 * size_of::<Block<L, I>>()
     }
 }
 
-impl Index<usize> for Children {
-    type Output = Slot;
+impl<L, I> Index<usize> for Children<L, I> {
+    type Output = Slot<L, I>;
 
     #[inline]
-    fn index(&self, i: usize) -> &Slot {
+    fn index(&self, i: usize) -> &Slot<L, I> {
         &self.blocks[i / BLOCK_LEN].slots[i % BLOCK_LEN]
     }
 }
@@ -110,13 +121,16 @@ mod tests {
     use crate::btree::node::Link;
     use crate::types::PageId;
 
+    /// No leaf and no inner node is made here.
+    type Pages = Children<u32, u64>;
+
     fn link(page: u64) -> Link {
         Link::new(PageId(page), 7)
     }
 
-    fn pages(children: &Children) -> Vec<u64> {
+    fn pages(children: &Pages) -> Vec<u64> {
         let guard = crossbeam_epoch::pin();
-        let page = |slot: &Slot| match slot.load(&guard) {
+        let page = |slot: &Slot<u32, u64>| match slot.load(&guard) {
             ChildRef::Disk(link) => link.page().0,
             _ => panic!("a page"),
         };
@@ -132,7 +146,7 @@ mod tests {
         for len in [1, 2, 15, 16, 17, 32, 100] {
             let numbers: Vec<u64> = (0..len).collect();
             let made = numbers.iter().map(|n| Child::Disk(link(*n)));
-            let original = Children::new(1, made);
+            let original = Pages::new(1, made);
             assert!(original.are_own(1) && !original.are_own(2));
             for i in 0..len as usize {
                 let copy = original.copy_for(i, 2, &guard);

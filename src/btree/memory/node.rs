@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 
 use super::children::Children;
 use super::delta::Delta;
-use super::slot::{Child, ChildRef, NodeRef, Slot};
+use super::slot::{self, NodeRef};
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
@@ -22,6 +22,15 @@ use crate::types::{PageId, SeqNo};
 
 /// A leaf in memory and its lock.
 pub(crate) type MemLeaf = RwLock<LeafState>;
+
+/// A node, owned.
+pub(crate) type Child = slot::Child<MemLeaf, MemInner>;
+
+/// A node, lent for the time of a pin.
+pub(crate) type ChildRef<'g> = slot::ChildRef<'g, MemLeaf, MemInner>;
+
+/// A place that holds a reference to a node.
+pub(crate) type Slot = slot::Slot<MemLeaf, MemInner>;
 
 /// Bytes of bookkeeping charged for each node in memory besides its content.
 const NODE_OVERHEAD_BYTES: usize = 160;
@@ -37,7 +46,7 @@ pub(crate) struct MemInner {
     /// Separators and fences; the links to children in it mean nothing.
     pub(crate) image: Arc<[u8]>,
     /// The children.
-    pub(crate) slots: Children,
+    pub(crate) slots: Children<MemLeaf, MemInner>,
 }
 
 impl MemInner {

@@ -8,7 +8,8 @@
 //! # Invariants
 //!
 //! - **S1** A word with tag `LEAF` or `INNER` is an `Arc::into_raw` pointer of that type and owns
-//!   one strong count. Both types are aligned to at least four bytes, so the tag bits are free.
+//!   one strong count. Both types are aligned to at least four bytes ([`Slot::new`] refuses others
+//!   at compile time), so the tag bits are free.
 //! - **S2** A count that a slot owned is given back either by [`Slot::store`], after all pins that
 //!   existed at the moment of the exchange have ended, or when the slot itself is dropped.
 //! - **S3** A reader that holds a pin reached the slot through the root or through a node that is
@@ -26,7 +27,6 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
 
-use super::node::{MemInner, MemLeaf};
 use crate::btree::node::Link;
 use crate::types::PageId;
 
@@ -54,15 +54,24 @@ fn pointer_in<T>(word: u64) -> *const T {
     (word & !TAGS) as usize as *const T
 }
 
-/// A node, owned.
-#[derive(Clone)]
-pub(crate) enum Child {
-    Leaf(Arc<MemLeaf>),
-    Inner(Arc<MemInner>),
+/// A node, owned: a leaf `L` or an inner node `I` in memory, or a page of the file.
+pub(crate) enum Child<L, I> {
+    Leaf(Arc<L>),
+    Inner(Arc<I>),
     Disk(Link),
 }
 
-impl fmt::Debug for Child {
+impl<L, I> Clone for Child<L, I> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(leaf) => Self::Leaf(Arc::clone(leaf)),
+            Self::Inner(inner) => Self::Inner(Arc::clone(inner)),
+            Self::Disk(link) => Self::Disk(*link),
+        }
+    }
+}
+
+impl<L, I> fmt::Debug for Child<L, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leaf(_) => f.write_str("Leaf"),
@@ -72,9 +81,9 @@ impl fmt::Debug for Child {
     }
 }
 
-impl Child {
+impl<L, I> Child<L, I> {
     /// The same, lent.
-    pub(crate) fn as_ref(&self) -> ChildRef<'_> {
+    pub(crate) fn as_ref(&self) -> ChildRef<'_, L, I> {
         match self {
             Self::Leaf(leaf) => ChildRef::Leaf(NodeRef::of(leaf)),
             Self::Inner(inner) => ChildRef::Inner(NodeRef::of(inner)),
@@ -160,14 +169,21 @@ impl<T> Deref for NodeRef<'_, T> {
 }
 
 /// A node, lent for the time of a pin.
-#[derive(Clone, Copy)]
-pub(crate) enum ChildRef<'g> {
-    Leaf(NodeRef<'g, MemLeaf>),
-    Inner(NodeRef<'g, MemInner>),
+pub(crate) enum ChildRef<'g, L, I> {
+    Leaf(NodeRef<'g, L>),
+    Inner(NodeRef<'g, I>),
     Disk(Link),
 }
 
-impl ChildRef<'_> {
+impl<L, I> Clone for ChildRef<'_, L, I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, I> Copy for ChildRef<'_, L, I> {}
+
+impl<L, I> ChildRef<'_, L, I> {
     /// Address of a node in memory: its identity for as long as it lives.
     pub(crate) fn address(&self) -> Option<usize> {
         match self {
@@ -178,7 +194,7 @@ impl ChildRef<'_> {
     }
 
     /// A reference that needs no pin.
-    pub(crate) fn to_owned(self) -> Child {
+    pub(crate) fn to_owned(self) -> Child<L, I> {
         match self {
             Self::Leaf(leaf) => Child::Leaf(leaf.to_arc()),
             Self::Inner(inner) => Child::Inner(inner.to_arc()),
@@ -187,17 +203,23 @@ impl ChildRef<'_> {
     }
 }
 
-/// A place that holds a reference to a node.
-pub(crate) struct Slot(AtomicU64);
+/// A place that holds a reference to a node: a leaf `L`, an inner node `I` or a page.
+///
+/// As a [`Child`] it owns what it refers to, and can be sent and shared between threads if that can.
+pub(crate) struct Slot<L, I>(AtomicU64, PhantomData<(Arc<L>, Arc<I>)>);
 
-impl Slot {
-    pub(crate) fn new(child: Child) -> Self {
-        Self(AtomicU64::new(child.into_word()))
+impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Slot<L, I> {
+    pub(crate) fn new(child: Child<L, I>) -> Self {
+        const {
+            assert!(align_of::<L>() > TAGS as usize, "S1");
+            assert!(align_of::<I>() > TAGS as usize, "S1");
+        }
+        Self(AtomicU64::new(child.into_word()), PhantomData)
     }
 
     /// What the slot holds now, for as long as `guard` is pinned.
     #[inline]
-    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g> {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g, L, I> {
         let word = self.0.load(Ordering::Acquire);
         match word & TAGS {
             // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
@@ -212,21 +234,21 @@ impl Slot {
     }
 
     /// Replaces what the slot holds. Only the engine's one writer calls it.
-    pub(crate) fn store(&self, child: Child, guard: &Guard) {
+    pub(crate) fn store(&self, child: Child<L, I>, guard: &Guard) {
         let old = self.0.swap(child.into_word(), Ordering::AcqRel);
         if old & TAGS != DISK {
             // SAFETY: the exchange took the old word out of the slot, so this closure is the only
-            // owner of its count; it runs after every present pin has ended (S2). Nodes are
-            // `Send + Sync` and borrow nothing.
-            unsafe { guard.defer_unchecked(move || drop(Child::from_word(old))) };
+            // owner of its count; it runs after every current pin has ended (S2). By the bounds of
+            // this block nodes are `Send + Sync` and borrow nothing.
+            unsafe { guard.defer_unchecked(move || drop(Child::<L, I>::from_word(old))) };
         }
     }
 }
 
-impl Drop for Slot {
+impl<L, I> Drop for Slot<L, I> {
     fn drop(&mut self) {
         // SAFETY: `&mut self`: nobody can load the word any more (S3), and its count is ours (S1).
-        drop(unsafe { Child::from_word(*self.0.get_mut()) });
+        drop(unsafe { Child::<L, I>::from_word(*self.0.get_mut()) });
     }
 }
 
@@ -271,7 +293,7 @@ mod tests {
         for bits in [0, 1, 77, Link::PAGES_MAX, 1 << 38, (1 << 40) - 1, u64::MAX] {
             for fingerprint in [0, 1, 0x80_0001, 0xFF_FFFF] {
                 let link = Link::from_bits(bits & !(0xFF_FFFF << 40) | fingerprint << 40);
-                let slot = Slot::new(Child::Disk(link));
+                let slot = Slot::<u32, u64>::new(Child::Disk(link));
                 match slot.load(&guard) {
                     ChildRef::Disk(found) => {
                         assert_eq!(found.page().0, link.page().0.min(Link::PAGES_MAX));

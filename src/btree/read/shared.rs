@@ -13,9 +13,10 @@ use super::view_cache::Latest;
 use crate::btree::checkpoint::checkpointer::Checkpointer;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::node::{
-    Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number,
+    Body, Changes, Child, ChildRef, LargeValue, LeafState, MemLeaf, Slot, find_large,
+    pending_number,
 };
-use crate::btree::memory::slot::{Child, ChildRef, NodeRef, Slot};
+use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};

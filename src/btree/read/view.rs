@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::cursor::TreeCursor;
 use super::shared::{FoundLeaf, Tree, find_in_state};
 use crate::btree::file::pager::PageMap;
-use crate::btree::memory::slot::Child;
+use crate::btree::memory::node::Child;
 use crate::btree::write::state::Writer;
 use crate::engine::{Cursor, ReadView};
 use crate::error::{Error, Result};

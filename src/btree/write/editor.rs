@@ -7,10 +7,10 @@ use crossbeam_epoch::Guard;
 
 use super::state::Writer;
 use crate::btree::memory::node::{
-    Body, Changes, LargeValues, LeafState, MemInner, MemLeaf, find_large, has_overflow,
-    is_single_page, pending_number,
+    Body, Changes, Child, ChildRef, LargeValues, LeafState, MemInner, MemLeaf, Slot, find_large,
+    has_overflow, is_single_page, pending_number,
 };
-use crate::btree::memory::slot::{Child, ChildRef, NodeRef, Slot};
+use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};

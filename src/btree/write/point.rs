@@ -2,7 +2,7 @@
 
 use super::editor::{Change, Editor};
 use super::leaf::LeafOp;
-use crate::btree::memory::slot::{Child, ChildRef, Slot};
+use crate::btree::memory::node::{Child, ChildRef, Slot};
 use crate::btree::node::{Link, inner};
 use crate::error::Result;
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::editor::{Editor, external};
 use super::leaf::LeafOp;
-use crate::btree::memory::node::{Body, LeafState, MemInner};
-use crate::btree::memory::slot::{Child, ChildRef, Slot};
+use crate::btree::memory::node::{Body, Child, ChildRef, LeafState, MemInner, Slot};
 use crate::btree::node;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, inner, leaf};

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::editor::{Change, Editor};
-use crate::btree::memory::node::{Body, LargeValues, LeafState, MemInner};
-use crate::btree::memory::slot::{Child, ChildRef, Slot};
+use crate::btree::memory::node::{Body, Child, ChildRef, LargeValues, LeafState, MemInner, Slot};
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
