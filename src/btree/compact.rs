@@ -6,7 +6,6 @@
 //! checkpoints. It goes on while that makes the file smaller. Views keep old pages, so the
 //! file becomes no smaller than they allow.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::checkpoint::checkpointer::Checkpointer;
@@ -14,7 +13,7 @@ use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
-use super::read::shared::Tree;
+use super::state::Tree;
 use crate::error::Result;
 use crate::types::SeqNo;
 
@@ -24,7 +23,7 @@ const ROUNDS_MAX: usize = 8;
 impl Tree {
     /// As [`crate::engine::Engine::compact`]. With `quiet_since`, ends early and returns false when
     /// operations come after it: their checkpoint should not have to wait.
-    pub(super) fn compact(self: &Arc<Self>, quiet_since: Option<SeqNo>) -> Result<bool> {
+    pub(super) fn compact(&self, quiet_since: Option<SeqNo>) -> Result<bool> {
         if self.read_only {
             return Ok(true);
         }
@@ -49,7 +48,9 @@ impl Tree {
             }
         }
         let guard = crossbeam_epoch::pin();
-        self.pager.shrink(checkpointer.meta().file_pages, &guard)?;
+        self.shared
+            .pager
+            .shrink(checkpointer.meta().file_pages, &guard)?;
         let written = self.counters.checkpoint_bytes.load(Ordering::Relaxed) - written_before;
         self.counters
             .compaction_bytes
@@ -81,14 +82,14 @@ impl Tree {
         // A pin for each node: the walk is long, and memory should be reclaimed meanwhile. The
         // pages stay, because the checkpoint lock is held.
         let guard = crossbeam_epoch::pin();
-        let image = self.pager.owned_node(link, &guard)?;
+        let image = self.shared.pager.owned_node(link, &guard)?;
         drop(guard);
-        self.check_level(&image, link.page(), level)?;
+        self.shared.check_level(&image, link.page(), level)?;
         let end = link.page().0 + u64::from(node::page_count(&image));
         if node::kind(&image) == Some(NodeKind::Leaf) {
             let leaf = Leaf::from_image(&image);
             let far = parent_misplaced || end > limit;
-            let sparse = leaf.live_bytes() < self.page_size() / 3;
+            let sparse = leaf.live_bytes() < self.shared.page_size() / 3;
             if far || sparse || has_value_beyond(leaf, limit) {
                 found.push(leaf.lower_fence().to_vec());
             }

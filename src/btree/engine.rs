@@ -11,7 +11,7 @@ use super::file::meta::{META_BYTES, META_PAGES, Meta};
 use super::file::pager::Pager;
 use super::node;
 use super::node::{Link, leaf};
-use super::read::shared::{Tree, TreeParts};
+use super::state::{Tree, TreeParts};
 use crate::engine::{
     Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
 };
@@ -43,7 +43,7 @@ const MULTI_GET_ATTEMPTS: usize = 4;
 /// The B-tree engine.
 #[derive(Debug)]
 pub(crate) struct BTreeEngine {
-    tree: Arc<Tree>,
+    tree: Tree,
     /// Checkpoint after which files were last compacted.
     compacted_generation: AtomicU64,
     /// Last operation when compaction was last considered.
@@ -178,14 +178,14 @@ impl BTreeEngine {
             stale_meta_page,
         );
         Ok(Arc::new(Self {
-            tree: Arc::new(Tree::new(TreeParts {
+            tree: Tree::new(TreeParts {
                 pager,
                 snapshot_tracker: context.snapshot_tracker,
                 host: context.host,
                 budget_bytes,
                 read_only: context.read_only,
                 checkpointer,
-            })),
+            }),
             compacted_generation: AtomicU64::new(0),
             considered_seq: AtomicU64::new(u64::MAX),
             levels: Mutex::default(),
@@ -194,7 +194,7 @@ impl BTreeEngine {
 
     /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to find out.
     fn levels(&self) -> Vec<LevelStats> {
-        let generation = self.tree.disk_generation.load(Ordering::Acquire);
+        let generation = self.tree.shared.disk_generation.load(Ordering::Acquire);
         let mut known = self.levels.lock();
         if known.0 != generation {
             *known = (generation, self.tree.count_levels().unwrap_or_default());
@@ -205,17 +205,18 @@ impl BTreeEngine {
     /// How much of the file is free, of 1.
     fn free_share(&self) -> f64 {
         let tree = &self.tree;
-        let free = tree.counters.free_pages.load(Ordering::Relaxed) * tree.page_size() as u64;
-        free as f64 / tree.pager.file_bytes().max(1) as f64
+        let free =
+            tree.counters.free_pages.load(Ordering::Relaxed) * tree.shared.page_size() as u64;
+        free as f64 / tree.shared.pager.file_bytes().max(1) as f64
     }
 
     /// Much of the file is free, and something has changed since that was last acted on.
     fn compaction_is_due(&self) -> bool {
         let tree = &self.tree;
         !tree.read_only
-            && tree.pager.file_bytes() > COMPACT_MIN_BYTES
+            && tree.shared.pager.file_bytes() > COMPACT_MIN_BYTES
             && self.free_share() > COMPACT_WHEN_QUIET
-            && tree.disk_generation.load(Ordering::Acquire)
+            && tree.shared.disk_generation.load(Ordering::Acquire)
                 > self.compacted_generation.load(Ordering::Acquire)
     }
 
@@ -223,7 +224,7 @@ impl BTreeEngine {
     fn compact_until(&self, quiet_since: Option<SeqNo>) -> Result<()> {
         if self.tree.compact(quiet_since)? {
             self.compacted_generation.store(
-                self.tree.disk_generation.load(Ordering::Acquire),
+                self.tree.shared.disk_generation.load(Ordering::Acquire),
                 Ordering::Release,
             );
         }
@@ -324,27 +325,21 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     Ok(free)
 }
 
-impl Drop for BTreeEngine {
-    fn drop(&mut self) {
-        self.tree.forget_latest();
-    }
-}
-
 impl Engine for BTreeEngine {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         let tree = &self.tree;
         for op in ops {
             let guard = crossbeam_epoch::pin();
-            let root = tree.root.load(&guard);
+            let root = tree.shared.root.load(&guard);
             // Finding a leaf on disk reads and checks every page on the way.
             match op.op {
                 Op::Put { key, .. } | Op::Delete { key } => {
-                    tree.find_leaf(root, key, &guard)?;
+                    tree.shared.find_leaf(root, key, &guard)?;
                 }
                 Op::DeleteRange { start, end } => {
-                    tree.find_leaf(root, start, &guard)?;
+                    tree.shared.find_leaf(root, start, &guard)?;
                     if let Some(end) = end {
-                        tree.find_leaf(root, end, &guard)?;
+                        tree.shared.find_leaf(root, end, &guard)?;
                     }
                 }
             }
@@ -357,7 +352,7 @@ impl Engine for BTreeEngine {
     }
 
     fn persisted_seq(&self) -> SeqNo {
-        SeqNo(self.tree.disk_seq.load(Ordering::Acquire))
+        SeqNo(self.tree.shared.disk_seq.load(Ordering::Acquire))
     }
 
     fn oldest_unpersisted(&self) -> Option<SeqNo> {
@@ -370,11 +365,11 @@ impl Engine for BTreeEngine {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         loop {
             let guard = crossbeam_epoch::pin();
-            match self.tree.try_get(key, None, read, &guard)? {
+            match self.tree.shared.try_get(key, None, read, &guard)? {
                 Ok(found) => return Ok(found),
                 Err(seq) => {
                     drop(guard);
-                    self.tree.wait_published(seq)?;
+                    self.tree.shared.wait_published(seq)?;
                 }
             }
         }
@@ -385,15 +380,18 @@ impl Engine for BTreeEngine {
         'attempts: for _ in 0..MULTI_GET_ATTEMPTS {
             values.clear();
             // A leaf whose latest change is not after `moment` is as it was at that moment.
-            let moment = self.tree.snapshot_tracker.published();
+            let moment = self.tree.shared.published();
             for key in keys {
                 let guard = crossbeam_epoch::pin();
                 let mut value = None;
                 let mut read = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
-                let found = self.tree.try_get(key, Some(moment), &mut read, &guard)?;
+                let found = self
+                    .tree
+                    .shared
+                    .try_get(key, Some(moment), &mut read, &guard)?;
                 drop(guard);
                 if let Err(seq) = found {
-                    self.tree.wait_published(seq)?;
+                    self.tree.shared.wait_published(seq)?;
                     continue 'attempts;
                 }
                 values.push(value);
@@ -407,7 +405,7 @@ impl Engine for BTreeEngine {
     fn view(&self) -> Result<Arc<dyn ReadView>> {
         let view = self.tree.latest_view();
         view.check_usable()?;
-        self.tree.wait_published(view.seq())?;
+        self.tree.shared.wait_published(view.seq())?;
         Ok(view)
     }
 
@@ -482,10 +480,10 @@ impl Engine for BTreeEngine {
     fn stats(&self) -> EngineStats {
         let tree = &self.tree;
         let counters = &tree.counters;
-        let page_size = tree.page_size() as u64;
+        let page_size = tree.shared.page_size() as u64;
         let compaction_bytes = counters.compaction_bytes.load(Ordering::Relaxed);
         EngineStats {
-            disk_bytes: tree.pager.file_bytes(),
+            disk_bytes: tree.shared.pager.file_bytes(),
             free_bytes: counters.free_pages.load(Ordering::Relaxed) * page_size,
             write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
             entries_estimate: counters.entries.load(Ordering::Relaxed),
@@ -498,8 +496,8 @@ impl Engine for BTreeEngine {
             compaction_bytes_written: compaction_bytes,
             flushes: counters.checkpoints.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
-            blocks_read: tree.pager.pages_read(),
-            pinned_bytes: tree.pager.pinned_bytes(),
+            blocks_read: tree.shared.pager.pages_read(),
+            pinned_bytes: tree.shared.pager.pinned_bytes(),
             levels: self.levels(),
             height: counters.height.load(Ordering::Relaxed) as u32,
             ..EngineStats::default()

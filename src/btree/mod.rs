@@ -67,6 +67,8 @@ mod file;
 mod memory;
 pub(crate) mod node;
 mod read;
+mod state;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -8,8 +8,6 @@
 //! - Entries and overflow pages are as many as the meta page says.
 //! - The tree in memory nests in the same way, and its changes lie inside their leaves.
 
-use std::sync::Arc;
-
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::RUN_BYTES;
 use super::file::meta::META_PAGES;
@@ -18,7 +16,7 @@ use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
-use super::read::shared::Tree;
+use super::state::Tree;
 use crate::engine::VerifyReport;
 use crate::error::Result;
 use crate::types::PageId;
@@ -43,7 +41,7 @@ const FREE: u8 = 2;
 
 impl Tree {
     /// As [`crate::engine::Engine::verify`]. Commits go on meanwhile; checkpoints wait.
-    pub(super) fn verify(self: &Arc<Self>) -> Result<VerifyReport> {
+    pub(super) fn verify(&self) -> Result<VerifyReport> {
         let checkpointer = self.checkpointer.lock();
         let meta = checkpointer.meta();
         let mut verifier = Verifier {
@@ -62,7 +60,7 @@ impl Tree {
         let problems_in_tree = !verifier.report.problems.is_empty();
         if meta.freelist_runs > 0 {
             let bytes = meta.freelist_runs as usize * RUN_BYTES;
-            verifier.own(meta.freelist, self.pager.pages_for(bytes), USED);
+            verifier.own(meta.freelist, self.shared.pager.pages_for(bytes), USED);
         }
         for run in checkpointer.free().all_runs() {
             verifier.own(PageId(run.start), run.len, FREE);
@@ -79,15 +77,15 @@ impl Tree {
 
 impl Verifier<'_> {
     fn problem(&mut self, page: PageId, what: impl std::fmt::Display) {
-        let path = self.tree.pager.path().display();
-        let offset = self.tree.pager.offset(page);
+        let path = self.tree.shared.pager.path().display();
+        let offset = self.tree.shared.pager.offset(page);
         let problem = format!("{path} at byte {offset}: {what}");
         self.report.problems.push(problem);
     }
 
     fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
         for page in 0..META_PAGES {
-            if let Some(problem) = checkpointer.meta_page_problem(self.tree, page)? {
+            if let Some(problem) = checkpointer.meta_page_problem(&self.tree.shared.pager, page)? {
                 self.problem(PageId(page), problem);
             }
             self.own(PageId(page), 1, USED);
@@ -143,7 +141,7 @@ impl Verifier<'_> {
     /// Checks the file's tree from `link` down, from the file itself.
     fn check_disk(&mut self, link: Link, level: u8, fences: &Fences) -> Result<()> {
         let page = link.page();
-        let pager = &self.tree.pager;
+        let pager = &self.tree.shared.pager;
         let file_pages = self.owners.len() as u64;
         if page.0 < META_PAGES || page.0 >= file_pages {
             self.problem(page, "a reference leads outside the file");
@@ -198,7 +196,7 @@ impl Verifier<'_> {
                 checksum,
             } = leaf.value(i)
             {
-                let pages = self.tree.pager.pages_for(len as usize);
+                let pages = self.tree.shared.pager.pages_for(len as usize);
                 let inside = extent.0 >= META_PAGES
                     && extent
                         .0
@@ -211,7 +209,12 @@ impl Verifier<'_> {
                 self.own(extent, pages, USED);
                 self.overflow_pages += pages;
                 self.report.blocks += 1;
-                if let Some(problem) = self.tree.pager.recheck_overflow(extent, len, checksum)? {
+                if let Some(problem) = self
+                    .tree
+                    .shared
+                    .pager
+                    .recheck_overflow(extent, len, checksum)?
+                {
                     self.problem(extent, problem);
                 }
             }
@@ -235,7 +238,7 @@ impl Verifier<'_> {
         let root = {
             let mut writer = self.tree.writer.lock();
             writer.seal();
-            self.tree.root.load(&guard).to_owned()
+            self.tree.shared.root.load(&guard).to_owned()
         };
         self.check_child(root.as_ref(), None, &(Vec::new(), None), &guard)
     }
@@ -249,7 +252,7 @@ impl Verifier<'_> {
     ) -> Result<()> {
         match child {
             // The file's tree was checked; that the reference is right shows in the fences.
-            ChildRef::Disk(link) => match self.tree.disk_node(link, level, guard) {
+            ChildRef::Disk(link) => match self.tree.shared.disk_node(link, level, guard) {
                 Ok(image) => self.check_fences(&image, fences, link.page()),
                 Err(error) => self.report.problems.push(error.to_string()),
             },
@@ -266,7 +269,7 @@ impl Verifier<'_> {
                 let state = leaf.read();
                 match &state.body {
                     Body::Whole { image, .. } => self.check_image(image, level, fences),
-                    Body::Changes(changes) => match self.tree.base_image(changes, guard) {
+                    Body::Changes(changes) => match self.tree.shared.base_image(changes, guard) {
                         Ok(base) => {
                             if has_overflow(&base) {
                                 self.memory_problem("changes lie over overflow values");
@@ -297,7 +300,7 @@ impl Verifier<'_> {
     }
 
     fn memory_problem(&mut self, what: &str) {
-        let path = self.tree.pager.path().display();
+        let path = self.tree.shared.pager.path().display();
         let problem = format!("{path}, in memory: {what}");
         self.report.problems.push(problem);
     }

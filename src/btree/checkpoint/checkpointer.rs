@@ -2,7 +2,7 @@
 
 use crate::btree::file::freespace::FreeSpace;
 use crate::btree::file::meta::{META_BYTES, Meta};
-use crate::btree::read::shared::Tree;
+use crate::btree::file::pager::Pager;
 use crate::error::{Error, Result};
 use crate::types::KeyspaceId;
 use crate::util::mutants::mutated;
@@ -57,10 +57,10 @@ impl Checkpointer {
     }
 
     /// What is wrong with meta page `page` in the file, if anything.
-    pub(crate) fn meta_page_problem(&self, tree: &Tree, page: u64) -> Result<Option<String>> {
+    pub(crate) fn meta_page_problem(&self, pager: &Pager, page: u64) -> Result<Option<String>> {
         let mut bytes = [0; META_BYTES];
-        let offset = page * tree.page_size() as u64;
-        let file = tree.pager.file();
+        let offset = page * pager.page_size() as u64;
+        let file = pager.file();
         file.read_exact_at(&mut bytes, offset)?;
         Ok(
             match Meta::decode(&bytes, self.store_id, self.keyspace, file.path(), offset) {
@@ -76,10 +76,10 @@ impl Checkpointer {
     }
 
     /// Writes meta page `page` (0 or 1) and syncs.
-    pub(super) fn write_meta(&self, tree: &Tree, page: u64, meta: &Meta) -> Result<()> {
+    pub(super) fn write_meta(&self, pager: &Pager, page: u64, meta: &Meta) -> Result<()> {
         let bytes = meta.encode(self.store_id, self.keyspace);
-        let file = tree.pager.file();
-        file.write_all_at(&bytes, page * tree.page_size() as u64)?;
+        let file = pager.file();
+        file.write_all_at(&bytes, page * pager.page_size() as u64)?;
         if mutated!("meta-page-not-synced") {
             return Ok(());
         }

@@ -28,7 +28,7 @@ mod write;
 
 use std::sync::atomic::Ordering;
 
-use crate::btree::read::shared::Tree;
+use crate::btree::state::Tree;
 use crate::error::Result;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -36,11 +36,6 @@ use checkpointer::Checkpointer;
 use write::{Sealed, Written};
 
 impl Tree {
-    /// True when there is enough to write for a checkpoint.
-    pub(crate) fn flush_is_due(&self) -> bool {
-        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
-    }
-
     /// Brings everything applied so far into the file. False if it was there already.
     pub(crate) fn checkpoint(&self) -> Result<bool> {
         let mut checkpointer = self.checkpointer.lock();
@@ -64,6 +59,7 @@ impl Tree {
             return Ok(false);
         };
         let written = self
+            .shared
             .write_sealed(checkpointer, &sealed)
             .and_then(|written| self.make_durable(checkpointer, written, sealed.seq));
         match written {
@@ -91,7 +87,7 @@ impl Tree {
     ) -> Result<Option<Sealed>> {
         let guard = crossbeam_epoch::pin();
         let mut writer = self.writer.lock();
-        if let Some(error) = self.apply_failed.get() {
+        if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
         }
         let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
@@ -105,7 +101,7 @@ impl Tree {
         writer.checkpoint_generation = writer.generation;
         writer.first_since_checkpoint = None;
         Ok(Some(Sealed {
-            root: self.root.load(&guard).to_owned(),
+            root: self.shared.root.load(&guard).to_owned(),
             seq: writer.applied,
             interval: std::mem::take(&mut writer.interval),
         }))
@@ -123,11 +119,11 @@ impl Tree {
         }
         let synced = match mutated!("checkpoint-meta-written-before-its-pages") {
             true => Ok(()),
-            false => self.pager.file().sync_data(),
+            false => self.shared.pager.file().sync_data(),
         };
         let durable = synced
-            .and_then(|()| checkpointer.write_meta(self, 0, &written.meta))
-            .and_then(|()| checkpointer.write_meta(self, 1, &written.meta));
+            .and_then(|()| checkpointer.write_meta(&self.shared.pager, 0, &written.meta))
+            .and_then(|()| checkpointer.write_meta(&self.shared.pager, 1, &written.meta));
         if let Err(error) = durable {
             checkpointer.broken = Some(error.clone());
             return Err(error);

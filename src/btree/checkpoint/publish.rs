@@ -10,7 +10,7 @@ use super::checkpointer::Checkpointer;
 use super::write::{NewPlace, Sealed, Written};
 use crate::btree::memory::node::{Body, Child, ChildRef, Slot};
 use crate::btree::node::inner::Inner;
-use crate::btree::read::shared::Tree;
+use crate::btree::state::Tree;
 
 impl Tree {
     /// Step 5.
@@ -31,20 +31,22 @@ impl Tree {
         let generation = meta.generation;
         let mut writer = self.writer.lock();
         // First, so that whoever sees a reference to a new page sees this (E4).
-        self.disk_seq.store(meta.persisted_seq.0, Ordering::Release);
+        self.shared
+            .disk_seq
+            .store(meta.persisted_seq.0, Ordering::Release);
         let mut publication = Publication {
             nodes,
             dirty_bytes: 0,
             guard: &guard,
         };
-        publication.convert(&self.root);
+        publication.convert(&self.shared.root);
         // Written, and superseded meanwhile: the pages are in the file's tree but not in ours.
         for place in publication.nodes.values() {
             writer.interval.free(place.link.page(), place.pages);
             writer.interval.removed_entries += place.entries;
         }
         for (value, page, checksum) in large {
-            let pages = self.pager.pages_for(value.bytes.len());
+            let pages = self.shared.pager.pages_for(value.bytes.len());
             value.set_extent(page, checksum);
             if value.dropped.load(Ordering::Acquire) {
                 writer.interval.free(page, pages);
@@ -55,7 +57,9 @@ impl Tree {
         writer.checkpointing = false;
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
-        self.disk_generation.store(generation, Ordering::Release);
+        self.shared
+            .disk_generation
+            .store(generation, Ordering::Release);
         self.disk_root.store(meta.root.bits(), Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
@@ -67,7 +71,7 @@ impl Tree {
         // Views of the sealed tree read its pages from now on, and its nodes need no memory. The
         // generation that such a view registered keeps the pages.
         if let Child::Inner(root) = &sealed.root {
-            let new_root = self.disk_node(meta.root, None, &guard);
+            let new_root = self.shared.disk_node(meta.root, None, &guard);
             if let Ok(image) = new_root {
                 let node = Inner::from_image(&image);
                 if node.child_count() == root.slots.len() {
@@ -96,7 +100,7 @@ impl Tree {
         checkpointer.meta = meta;
         checkpointer.free = free;
 
-        let quiet = Arc::clone(&self.quiet_generation);
+        let quiet = Arc::clone(&self.shared.quiet_generation);
         guard.defer(move || quiet.fetch_max(generation, Ordering::AcqRel));
         guard.flush();
     }

@@ -15,7 +15,7 @@ use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
 use crate::btree::node::{Link, inner};
-use crate::btree::read::shared::Tree;
+use crate::btree::read::shared::SharedTree;
 use crate::btree::write::state::Interval;
 use crate::error::{Error, Result};
 use crate::format::checksum::checksum;
@@ -54,7 +54,7 @@ pub(super) struct NewPlace {
     pub(super) entries: u64,
 }
 
-impl Tree {
+impl SharedTree {
     /// Step 2.
     pub(super) fn write_sealed(
         &self,
@@ -62,12 +62,12 @@ impl Tree {
         sealed: &Sealed,
     ) -> Result<Written> {
         if let Some(page) = checkpointer.stale_meta_page {
-            checkpointer.write_meta(self, page, &checkpointer.meta)?;
+            checkpointer.write_meta(&self.pager, page, &checkpointer.meta)?;
             checkpointer.stale_meta_page = None;
             checkpointer.is_second_unproven &= page != 1;
         }
         if checkpointer.is_second_unproven {
-            checkpointer.write_meta(self, 1, &checkpointer.meta)?;
+            checkpointer.write_meta(&self.pager, 1, &checkpointer.meta)?;
             checkpointer.is_second_unproven = false;
         }
         let old = &checkpointer.meta;
@@ -262,7 +262,7 @@ struct Dropped {
 
 /// Writes a sealed tree.
 struct Output<'t> {
-    tree: &'t Tree,
+    tree: &'t SharedTree,
     free: FreeSpace,
     /// Bytes gathered for the file from `buffer_at` on.
     buffer: Vec<u8>,

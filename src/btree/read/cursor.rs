@@ -12,14 +12,14 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
-use super::shared::{BaseImage, FoundLeaf, Tree};
+use super::shared::{BaseImage, FoundLeaf, SharedTree};
 use super::view::View;
 use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
 use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Changes, LeafState, find_large, pending_number};
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
-use crate::engine::{Cursor, Entry};
+use crate::engine::{Cursor, Entry, ReadView};
 use crate::error::{Error, Result};
 use crate::types::{PageId, is_from};
 
@@ -164,7 +164,12 @@ fn changes(leaf: &LeafGuard) -> &Changes {
 }
 
 /// What changes are made to, to keep.
-fn kept_base(tree: &Tree, changes: &Changes, map: &PageMap, guard: &Guard) -> Result<KeptPage> {
+fn kept_base(
+    tree: &SharedTree,
+    changes: &Changes,
+    map: &PageMap,
+    guard: &Guard,
+) -> Result<KeptPage> {
     match tree.base_image(changes, guard)? {
         BaseImage::Page(page) => {
             tree.pager.count_read(1);
@@ -232,6 +237,16 @@ impl KeyBuffer {
     #[inline]
     fn key(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+}
+
+impl ReadView for View {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.read_key(key, read)
+    }
+
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+        Box::new(TreeCursor::new(self))
     }
 }
 

@@ -1,16 +1,15 @@
-//! The tree that everybody shares: the root, what is durable, who looks at it, and point reads.
+//! What readers share: the root, what is durable, which views there are, and point reads.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
-use super::view_cache::Latest;
-use crate::btree::checkpoint::checkpointer::Checkpointer;
+use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::node::{
     Body, Changes, Child, ChildRef, LargeValue, LeafState, MemLeaf, Slot, find_large,
@@ -21,89 +20,43 @@ use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};
 use crate::btree::node::{Link, NodeKind};
-use crate::btree::write::state::Writer;
-use crate::engine::{EngineHost, LevelStats, SnapshotTracker};
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 
-/// Inner pages that are looked at for figures.
-const COUNTED_PAGES_MAX: u32 = 4096;
-
-/// A B-tree: nodes in memory over a file.
+/// What readers of a tree share with its writer and its checkpoints: nodes in memory over a file.
 ///
 /// # Thread safety
 ///
-/// - Constant: `pager` (which looks after itself), `visibility`, `front`, `budget_bytes`, `read_only`.
-/// - `root` and everything under it: changed by the holder of `writer`, read by all under a pin.
-/// - `writer`: held by `apply`, and for moments by whoever seals or publishes. Never held over I/O.
-/// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
-///   Locked before `writer`.
-/// - `latest`: its shards are locked for moments, after `writer` or alone.
-/// - Counters are atomics; each says who stores it.
-pub(crate) struct Tree {
+/// - Constant: `pager` (which looks after itself), `snapshot_tracker`.
+/// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
+///   a pin.
+/// - `views`: locked for moments.
+/// - Numbers are atomics; each says where it is stored.
+pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
-    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(crate) host: Arc<dyn EngineHost>,
-    /// Size that memory for changes should not exceed.
-    pub(crate) budget_bytes: u64,
-    pub(crate) read_only: bool,
-
+    snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) root: Slot,
-    pub(crate) writer: Mutex<Writer>,
-    pub(crate) latest: Latest,
-    pub(crate) checkpointer: Mutex<Checkpointer>,
-
-    /// Generation of the last checkpoint; stored with `writer` held.
+    /// Generation of the last checkpoint; stored with the writer's mutex held.
     pub(crate) disk_generation: AtomicU64,
-    /// Link to the root of the file's tree; stored with `writer` held.
-    pub(crate) disk_root: AtomicU64,
-    /// Latest operation in the file's tree; stored with `writer` held, before references to
-    /// those pages appear.
+    /// Latest operation in the file's tree; stored with the writer's mutex held, before references
+    /// to those pages appear.
     pub(crate) disk_seq: AtomicU64,
-    /// First operation that is not in the file's tree, 0 for none; stored with `writer` held.
-    pub(crate) oldest_unpersisted: AtomicU64,
-    /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
-    pub(crate) dirty_bytes: AtomicU64,
     /// Views by the generation of the file that they may read, and how many.
     views: Mutex<BTreeMap<u64, usize>>,
     /// No point reader that began before this generation was published is still under way.
     pub(crate) quiet_generation: Arc<AtomicU64>,
-    /// Why `apply` failed, if it did. The tree then holds part of a batch, which nobody may see.
+    /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
     pub(crate) apply_failed: OnceLock<Error>,
-    pub(crate) counters: Counters,
 }
 
-/// Figures since open.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) checkpoint_bytes: AtomicU64,
-    pub(crate) checkpoints: AtomicU64,
-    pub(crate) compaction_bytes: AtomicU64,
-    pub(crate) compactions: AtomicU64,
-    pub(crate) entries: AtomicU64,
-    pub(crate) free_pages: AtomicU64,
-    pub(crate) height: AtomicU64,
-    /// The front was told that a checkpoint is due; it is not told again before one begins.
-    pub(crate) woken: AtomicBool,
-}
-
-impl fmt::Debug for Tree {
+impl fmt::Debug for SharedTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tree")
+        f.debug_struct("SharedTree")
             .field("file", &self.pager.path())
             .field("persisted_seq", &self.disk_seq)
             .finish_non_exhaustive()
     }
-}
-
-/// Everything that opening a file finds out.
-pub(crate) struct TreeParts {
-    pub(crate) pager: Pager,
-    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(crate) host: Arc<dyn EngineHost>,
-    pub(crate) budget_bytes: u64,
-    pub(crate) read_only: bool,
-    pub(crate) checkpointer: Checkpointer,
 }
 
 /// The leaf for a key, wherever it is.
@@ -199,36 +152,18 @@ pub(crate) fn find_in_state(
     }
 }
 
-impl Tree {
-    pub(crate) fn new(parts: TreeParts) -> Self {
-        let meta = parts.checkpointer.meta().clone();
-        let counters = Counters::default();
-        counters.entries.store(meta.entries, Ordering::Relaxed);
-        counters
-            .height
-            .store(u64::from(meta.height), Ordering::Relaxed);
-        counters
-            .free_pages
-            .store(parts.checkpointer.free_pages(), Ordering::Relaxed);
+impl SharedTree {
+    /// The tree of the file that `pager` reads, as `meta` describes it.
+    pub(crate) fn new(pager: Pager, snapshot_tracker: Arc<SnapshotTracker>, meta: &Meta) -> Self {
         Self {
-            pager: parts.pager,
-            snapshot_tracker: parts.snapshot_tracker,
-            host: parts.host,
-            budget_bytes: parts.budget_bytes,
-            read_only: parts.read_only,
+            pager,
+            snapshot_tracker,
             root: Slot::new(Child::Disk(meta.root)),
-            writer: Mutex::new(Writer::new(meta.persisted_seq)),
-            latest: Latest::default(),
-            checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
-            disk_root: AtomicU64::new(meta.root.bits()),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
-            oldest_unpersisted: AtomicU64::new(0),
-            dirty_bytes: AtomicU64::new(0),
             views: Mutex::default(),
             quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
             apply_failed: OnceLock::new(),
-            counters,
         }
     }
 
@@ -236,68 +171,7 @@ impl Tree {
         self.pager.page_size()
     }
 
-    /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it has too many
-    /// inner pages to look at for a figure, or one cannot be read.
-    pub(crate) fn count_levels(&self) -> Option<Vec<LevelStats>> {
-        // Registered like a view, so that no page of the tree is reused meanwhile.
-        let (generation, root) = {
-            let _writer = self.writer.lock();
-            let root = Link::from_bits(self.disk_root.load(Ordering::Acquire));
-            (self.register_view(), root)
-        };
-        let levels = self.count_levels_below(root);
-        self.unregister_view(generation);
-        levels
-    }
-
-    fn count_levels_below(&self, root: Link) -> Option<Vec<LevelStats>> {
-        let page_size = self.page_size() as u64;
-        let level_of = |pages: u64| LevelStats {
-            files: pages,
-            bytes: pages * page_size,
-        };
-        let mut levels = Vec::new();
-        let mut row = vec![root];
-        let mut looked_at = 0;
-        loop {
-            let mut below = Vec::new();
-            let mut pages = 0;
-            let mut leaves = 0;
-            for link in row {
-                let guard = crossbeam_epoch::pin();
-                let image = self.disk_node(link, None, &guard).ok()?;
-                pages += u64::from(node::page_count(&image));
-                looked_at += 1;
-                if looked_at > COUNTED_PAGES_MAX {
-                    return None;
-                }
-                if node::kind(&image) == Some(NodeKind::Leaf) {
-                    continue;
-                }
-                let inner = Inner::from_image(&image);
-                if inner.level() == 1 {
-                    leaves += inner.child_count() as u64;
-                } else {
-                    below.extend((0..inner.child_count()).map(|i| inner.child(i)));
-                }
-            }
-            levels.push(level_of(pages));
-            if leaves > 0 {
-                levels.push(level_of(leaves));
-            }
-            if below.is_empty() {
-                return Some(levels);
-            }
-            row = below;
-        }
-    }
-
-    /// The last operation applied.
-    pub(crate) fn applied(&self) -> SeqNo {
-        self.writer.lock().applied
-    }
-
-    /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
+    /// Keeps every page that the file's tree has now from being reused. With the writer's mutex held, so
     /// that no checkpoint is published meanwhile.
     pub(crate) fn register_view(&self) -> u64 {
         let generation = self.disk_generation.load(Ordering::Acquire);
@@ -322,6 +196,11 @@ impl Tree {
             Some(oldest) => quiet.min(*oldest),
             None => quiet,
         }
+    }
+
+    /// The last operation that may be seen.
+    pub(crate) fn published(&self) -> SeqNo {
+        self.snapshot_tracker.published()
     }
 
     /// True if every operation up to `seq` may be seen.
@@ -425,7 +304,7 @@ impl Tree {
     }
 
     /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again after
-    /// [`Tree::wait_published`] of the number.
+    /// [`SharedTree::wait_published`] of the number.
     #[inline]
     pub(crate) fn try_get(
         &self,

@@ -15,7 +15,7 @@ use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};
 use crate::btree::node::{Link, NodeKind};
-use crate::btree::read::shared::Tree;
+use crate::btree::read::shared::SharedTree;
 use crate::error::Result;
 use crate::types::{PageId, SeqNo};
 
@@ -33,8 +33,8 @@ pub(super) enum Change {
 }
 
 /// One operation on the tree.
-pub(super) struct Editor<'g, 'w> {
-    pub(super) tree: &'g Tree,
+pub(crate) struct Editor<'g, 'w> {
+    pub(super) tree: &'g SharedTree,
     pub(super) writer: &'w mut Writer,
     pub(super) guard: &'g Guard,
     pub(super) seq: SeqNo,
@@ -42,7 +42,23 @@ pub(super) struct Editor<'g, 'w> {
     pub(super) shrunk: bool,
 }
 
-impl<'g> Editor<'g, '_> {
+impl<'g, 'w> Editor<'g, 'w> {
+    /// For operation `seq`.
+    pub(crate) fn new(
+        tree: &'g SharedTree,
+        writer: &'w mut Writer,
+        guard: &'g Guard,
+        seq: SeqNo,
+    ) -> Self {
+        Self {
+            tree,
+            writer,
+            guard,
+            seq,
+            shrunk: false,
+        }
+    }
+
     pub(super) fn page_size(&self) -> usize {
         self.tree.page_size()
     }

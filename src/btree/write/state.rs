@@ -2,7 +2,6 @@
 
 use crate::btree::file::freespace::Run;
 use crate::btree::node::Link;
-use crate::btree::read::view_cache::Kept;
 use crate::types::{PageId, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -51,10 +50,10 @@ pub(crate) struct Writer {
     /// First operation applied since the last checkpoint began.
     pub(crate) first_since_checkpoint: Option<SeqNo>,
     pub(crate) interval: Interval,
-    /// The present tree was sealed for views only, and all of them were kept in [`Tree::latest`].
+    /// The present tree was sealed for views only, and all of them were kept in the view cache.
     sealed_for_views: bool,
-    /// Shards of [`Tree::latest`] that keep a view.
-    pub(crate) kept: Kept,
+    /// Shards of the view cache that hold a view, a bit each.
+    pub(crate) kept: u16,
     /// A checkpoint is under way: sealed nodes stay in memory until it ends.
     pub(crate) checkpointing: bool,
     /// Nodes of an older generation were there when the last checkpoint sealed the tree.
@@ -87,7 +86,7 @@ impl Writer {
         self.keep_seal();
     }
 
-    /// The same for a view that is about to be kept in [`Tree::latest`]: such a seal can be taken back.
+    /// The same for a view that is about to be kept in the view cache: such a seal can be taken back.
     pub(crate) fn seal_for_view(&mut self) {
         if self.changed && !mutated!("snapshot-of-the-tree-not-sealed") {
             self.generation += 1;
@@ -113,7 +112,7 @@ impl Writer {
         self.generation = seal.0;
     }
 
-    /// A change of the present tree begins ([`Tree::begin_change`]).
+    /// A change of the present tree begins.
     pub(crate) fn begin_change(&mut self) {
         self.changed = true;
         self.keep_seal();
