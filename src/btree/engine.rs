@@ -71,7 +71,7 @@ impl BTreeEngine {
         let mut image = leaf::new(b"", None, page_size);
         node::set_page_id(&mut image, page);
         let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
-        node::seal(&mut image, seed_of(&[store_seed, page.0]));
+        node::write_checksum(&mut image, seed_of(&[store_seed, page.0]));
         let meta = Meta {
             page_size: context.options.page_size_bytes,
             generation: 1,
@@ -253,8 +253,8 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
         (Ok(first), _) => (first, Some(1)),
         (Err(_), Ok(second)) => (second, Some(0)),
         (Err(first), Err(second)) => {
-            let telling = matches!(second, Error::UnsupportedFormat { .. });
-            let error = if telling { second } else { first };
+            let is_clearer = matches!(second, Error::UnsupportedFormat { .. });
+            let error = if is_clearer { second } else { first };
             // A file too short for a meta page is damaged, not a case for a retry.
             return Err(match error {
                 Error::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => {

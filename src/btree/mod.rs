@@ -6,7 +6,7 @@
 //! engine.rs     the engine contract, opening and creating
 //! tree.rs       what everybody shares: the root, point reads, who may see what
 //! writer.rs     applying operations: put, delete, range delete, splits and merges
-//! checkpoint.rs bringing a sealed tree into the file, and the flip of the meta pages
+//! checkpoint.rs bringing a frozen tree into the file, and the flip of the meta pages
 //! view.rs       immutable views; latest.rs, those of the present tree, which scans share
 //! cursor.rs     the cursor over a view; merged.rs, changes over a page as one sequence
 //! compact.rs    moving pages to the front and cutting the file
@@ -25,7 +25,7 @@
 //! down without locks, under an epoch pin, and takes the leaf's lock for the moment of reading, or reads
 //! the page where it lies in the map. A checkpoint *seals* the tree (generation + 1), writes its
 //! changed nodes to free places while commits go on in copies, flips the meta pages, and turns the
-//! references to those nodes into references to their pages. A view is a sealed root; scans share it
+//! references to those nodes into references to their pages. A view is a frozen root; scans share it
 //! until something changes ([`latest`]).
 //!
 //! # Why changes, and not pages, are kept in memory
@@ -41,12 +41,12 @@
 //! # Invariants
 //!
 //! - **B1** Nothing that a meta page on disk can reach is overwritten ([`freespace`], [`checkpoint`]).
-//! - **B2** A sealed node never changes (W1 in [`writer`]).
+//! - **B2** A frozen node never changes (W1 in [`writer`]).
 //! - **B3** A reader of the latest state sees a leaf only when its last change is published (E4): each
 //!   leaf carries the number of its last change, the file as a whole that of its last operation.
 //! - **B4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks it).
 //! - **B5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when it
-//!   was sealed (E2), and makes the log durable before the flip (E3).
+//!   was frozen (E2), and makes the log durable before the flip (E3).
 //!
 //! # What is missing on purpose, and what is simply missing
 //!

@@ -12,7 +12,7 @@ use super::read::shared::SharedTree;
 use super::read::view::View;
 use super::read::view_cache::ViewCache;
 use super::write::editor::Editor;
-use super::write::state::Writer;
+use super::write::state::WriterState;
 use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp};
@@ -38,7 +38,7 @@ pub(super) struct Tree {
     pub(super) budget_bytes: u64,
     pub(super) read_only: bool,
 
-    pub(super) writer: Mutex<Writer>,
+    pub(super) writer: Mutex<WriterState>,
     view_cache: ViewCache,
     pub(super) checkpointer: Mutex<Checkpointer>,
 
@@ -99,7 +99,7 @@ impl Tree {
             host: parts.host,
             budget_bytes: parts.budget_bytes,
             read_only: parts.read_only,
-            writer: Mutex::new(Writer::new(meta.persisted_seq)),
+            writer: Mutex::new(WriterState::new(meta.persisted_seq)),
             view_cache: ViewCache::default(),
             checkpointer: Mutex::new(parts.checkpointer),
             disk_root: AtomicU64::new(meta.root.bits()),
@@ -179,25 +179,25 @@ impl Tree {
             // Of a thread that shares the shard.
             return Arc::clone(view);
         }
-        writer.seal_for_view();
+        writer.freeze_for_view();
         let view = View::of_frozen(&self.shared, writer.applied);
         let view = shard.insert(Arc::new(view));
-        writer.kept |= 1 << number;
+        writer.cached_views |= 1 << number;
         Arc::clone(view)
     }
 
     /// The tree is about to be changed: lets go of the views that are kept, and takes the seal back if nobody
     /// else has one (V2).
-    fn begin_change(&self, writer: &mut Writer) {
-        if writer.kept != 0 && !mutated!("scan-of-an-older-tree") {
-            let seal = writer.seal_of_views();
+    fn begin_change(&self, writer: &mut WriterState) {
+        if writer.cached_views != 0 && !mutated!("scan-of-an-older-tree") {
+            let freeze = writer.view_freeze();
             // The root is the tree's too, so dropping them frees no nodes.
-            let mut views = self.take_latest(writer).into_iter();
+            let mut views = self.take_cached_views(writer).into_iter();
             let all_ended = views.all(|view| Arc::into_inner(view).is_some());
-            if let Some(seal) = seal
+            if let Some(freeze) = freeze
                 && (all_ended || mutated!("seal-taken-back-under-a-view"))
             {
-                writer.take_back(seal);
+                writer.undo_freeze(freeze);
             }
         }
         writer.begin_change();
@@ -205,10 +205,11 @@ impl Tree {
 
     /// Takes out the views that are kept; the seal can no longer be taken back, because some of them may live
     /// on. The caller drops them when it holds no lock, if that may free many nodes.
-    pub(super) fn take_latest(&self, writer: &mut Writer) -> Vec<Arc<View>> {
+    pub(super) fn take_cached_views(&self, writer: &mut WriterState) -> Vec<Arc<View>> {
         if !mutated!("views-let-go-and-forgotten") {
-            writer.keep_seal();
+            writer.keep_freeze();
         }
-        self.view_cache.take(std::mem::take(&mut writer.kept))
+        self.view_cache
+            .take(std::mem::take(&mut writer.cached_views))
     }
 }

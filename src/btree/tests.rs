@@ -505,7 +505,7 @@ fn changes_made_during_a_checkpoint_are_kept_apart() {
         let mut random = Random(!seed);
         for _ in 0..12 {
             bench.apply(some_ops(200));
-            let sealed = bench.seq;
+            let frozen = bench.seq;
             let fails = random.one_in(4);
             let flushed = bench.flush_meanwhile(|bench| {
                 for _ in 0..random.below(4) {
@@ -526,7 +526,7 @@ fn changes_made_during_a_checkpoint_are_kept_apart() {
             });
             assert_eq!(flushed.is_err(), fails);
             if !fails {
-                assert_eq!(bench.engine.persisted_seq().0, sealed);
+                assert_eq!(bench.engine.persisted_seq().0, frozen);
             }
             for _ in 0..20 {
                 bench.check_get(&some_key(&mut random, keys));

@@ -35,7 +35,7 @@ struct Verifier<'t> {
     overflow_pages: u64,
 }
 
-const NOBODY: u8 = 0;
+const UNOWNED: u8 = 0;
 const USED: u8 = 1;
 const FREE: u8 = 2;
 
@@ -50,7 +50,7 @@ impl Tree {
                 files: 1,
                 ..VerifyReport::default()
             },
-            owners: vec![NOBODY; meta.file_pages as usize],
+            owners: vec![UNOWNED; meta.file_pages as usize],
             overflow_pages: 0,
         };
         verifier.check_meta_pages(&checkpointer)?;
@@ -97,7 +97,7 @@ impl Verifier<'_> {
     fn own(&mut self, page: PageId, pages: u64, owner: u8) -> bool {
         for number in page.0..page.0.saturating_add(pages) {
             match self.owners.get_mut(number as usize) {
-                Some(place) if *place == NOBODY => *place = owner,
+                Some(place) if *place == UNOWNED => *place = owner,
                 Some(_) => {
                     self.problem(PageId(number), "the page is in use twice");
                     return false;
@@ -115,7 +115,7 @@ impl Verifier<'_> {
         let meta = checkpointer.meta();
         let mut lost = 0;
         for page in 0..self.owners.len() {
-            if self.owners[page] == NOBODY {
+            if self.owners[page] == UNOWNED {
                 lost += 1;
                 if lost <= PAGES_NAMED_MAX {
                     self.problem(PageId(page as u64), "the page is neither in use nor free");
@@ -237,7 +237,7 @@ impl Verifier<'_> {
         // Sealed, so that what is seen does not change.
         let root = {
             let mut writer = self.tree.writer.lock();
-            writer.seal();
+            writer.freeze();
             self.tree.shared.root.load(&guard).to_owned()
         };
         self.check_child(root.as_ref(), None, &(Vec::new(), None), &guard)

@@ -1,13 +1,13 @@
-//! Checkpoints: the sealed tree goes to free places of the file, then a meta page makes it the
+//! Checkpoints: the frozen tree goes to free places of the file, then a meta page makes it the
 //! file's tree.
 //!
 //! # The steps
 //!
 //! 1. *Seal.* With the writer's mutex: the present tree becomes immutable; what it took off the books
-//!    ([`Interval`]) comes along. Commits go on in copies.
+//!    ([`PendingFrees`]) comes along. Commits go on in copies.
 //! 2. *Write*, without locks: nodes in key order, children before parents, which hold the fingerprints of
 //!    their children, each to a place that nothing refers to; overflow values; the freelist. A change over a page is merged here.
-//! 3. *Sync.* Then the log is made durable up to the last operation of the sealed tree (E3): a power
+//! 3. *Sync.* Then the log is made durable up to the last operation of the frozen tree (E3): a power
 //!    loss must not keep an operation here that an earlier one, in the log, did not survive.
 //! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`crate::btree::file::meta`] for the order).
 //! 5. *Publish.* With the writer's mutex, no I/O: references to nodes that were written become
@@ -33,7 +33,7 @@ use crate::error::Result;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use checkpointer::Checkpointer;
-use write::{Sealed, Written};
+use write::{FrozenTree, Written};
 
 impl Tree {
     /// Brings everything applied so far into the file. False if it was there already.
@@ -55,24 +55,24 @@ impl Tree {
             return Err(error.clone());
         }
         self.counters.woken.store(false, Ordering::Release);
-        let Some(sealed) = self.seal_for_checkpoint(checkpointer, force)? else {
+        let Some(frozen) = self.freeze_for_checkpoint(checkpointer, force)? else {
             return Ok(false);
         };
         let written = self
             .shared
-            .write_sealed(checkpointer, &sealed)
-            .and_then(|written| self.make_durable(checkpointer, written, sealed.seq));
+            .write_frozen(checkpointer, &frozen)
+            .and_then(|written| self.make_durable(checkpointer, written, frozen.seq));
         match written {
             Ok(written) => {
-                self.publish(checkpointer, &sealed, written);
-                // Dropping the sealed tree may free many nodes; nobody waits for that.
-                drop(sealed);
+                self.publish(checkpointer, &frozen, written);
+                // Dropping the frozen tree may free many nodes; nobody waits for that.
+                drop(frozen);
                 self.host.progressed();
                 Ok(true)
             }
             Err(error) => {
                 let mut writer = self.writer.lock();
-                writer.interval.absorb(sealed.interval);
+                writer.pending_frees.absorb(frozen.pending_frees);
                 writer.checkpointing = false;
                 Err(error)
             }
@@ -80,11 +80,11 @@ impl Tree {
     }
 
     /// Step 1.
-    fn seal_for_checkpoint(
+    fn freeze_for_checkpoint(
         &self,
         checkpointer: &Checkpointer,
         force: bool,
-    ) -> Result<Option<Sealed>> {
+    ) -> Result<Option<FrozenTree>> {
         let guard = crossbeam_epoch::pin();
         let mut writer = self.writer.lock();
         if let Some(error) = self.shared.apply_failed.get() {
@@ -94,16 +94,16 @@ impl Tree {
         if nothing_new && !force {
             return Ok(None);
         }
-        writer.seal();
+        writer.freeze();
         // An idle one would keep pages from this checkpoint. Its root is the tree's too: nothing is freed here.
-        drop(self.take_latest(&mut writer));
+        drop(self.take_cached_views(&mut writer));
         writer.checkpointing = true;
         writer.checkpoint_generation = writer.generation;
         writer.first_since_checkpoint = None;
-        Ok(Some(Sealed {
+        Ok(Some(FrozenTree {
             root: self.shared.root.load(&guard).to_owned(),
             seq: writer.applied,
-            interval: std::mem::take(&mut writer.interval),
+            pending_frees: std::mem::take(&mut writer.pending_frees),
         }))
     }
 

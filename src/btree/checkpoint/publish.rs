@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::checkpointer::Checkpointer;
-use super::write::{NewPlace, Sealed, Written};
+use super::write::{FrozenTree, NewPlace, Written};
 use crate::btree::memory::node::{Body, Child, ChildRef, Slot};
 use crate::btree::node::inner::Inner;
 use crate::btree::state::Tree;
@@ -17,7 +17,7 @@ impl Tree {
     pub(super) fn publish(
         &self,
         checkpointer: &mut Checkpointer,
-        sealed: &Sealed,
+        frozen: &FrozenTree,
         written: Written,
     ) {
         let guard = crossbeam_epoch::pin();
@@ -42,15 +42,15 @@ impl Tree {
         publication.convert(&self.shared.root);
         // Written, and superseded meanwhile: the pages are in the file's tree but not in ours.
         for place in publication.nodes.values() {
-            writer.interval.free(place.link.page(), place.pages);
-            writer.interval.removed_entries += place.entries;
+            writer.pending_frees.free(place.link.page(), place.pages);
+            writer.pending_frees.removed_entries += place.entries;
         }
         for (value, page, checksum) in large {
             let pages = self.shared.pager.pages_for(value.bytes.len());
             value.set_extent(page, checksum);
             if value.dropped.load(Ordering::Acquire) {
-                writer.interval.free(page, pages);
-                writer.interval.freed_overflow_pages += pages;
+                writer.pending_frees.free(page, pages);
+                writer.pending_frees.freed_overflow_pages += pages;
             }
         }
         writer.dirty_bytes = publication.dirty_bytes;
@@ -64,13 +64,13 @@ impl Tree {
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
         // They keep what this checkpoint freed.
-        let kept = self.take_latest(&mut writer);
+        let cached = self.take_cached_views(&mut writer);
         drop(writer);
-        drop(kept);
+        drop(cached);
 
-        // Views of the sealed tree read its pages from now on, and its nodes need no memory. The
+        // Views of the frozen tree read its pages from now on, and its nodes need no memory. The
         // generation that such a view registered keeps the pages.
-        if let Child::Inner(root) = &sealed.root {
+        if let Child::Inner(root) = &frozen.root {
             let new_root = self.shared.disk_node(meta.root, None, &guard);
             if let Ok(image) = new_root {
                 let node = Inner::from_image(&image);
@@ -122,7 +122,7 @@ impl Publication<'_> {
             return;
         };
         if self.nodes.contains_key(&address) {
-            // Unchanged since it was sealed, and so is everything below it: changing a node
+            // Unchanged since it was frozen, and so is everything below it: changing a node
             // copies the nodes above it first.
             self.forget(&child);
             let place = self.nodes.remove(&address);
@@ -143,7 +143,7 @@ impl Publication<'_> {
                     && let Some(address) = changes.base(self.guard).address()
                     && let Some(place) = self.nodes.get(&address)
                 {
-                    // Changed after it was sealed (W5). The place stays among those to be freed:
+                    // Changed after it was frozen (W5). The place stays among those to be freed:
                     // the changed leaf will be written to another one.
                     changes.move_base(place.link, self.guard);
                 }

@@ -1,4 +1,4 @@
-//! Writing a sealed tree to free places of the file.
+//! Writing a frozen tree to free places of the file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
 use crate::btree::node::{Link, inner};
 use crate::btree::read::shared::SharedTree;
-use crate::btree::write::state::Interval;
+use crate::btree::write::state::PendingFrees;
 use crate::error::{Error, Result};
 use crate::format::checksum::checksum;
 use crate::types::{PageId, SeqNo};
@@ -29,14 +29,14 @@ const WRITE_BYTES: usize = 1 << 20;
 const QUIET_ATTEMPTS: u32 = 64;
 
 /// A tree that no longer changes, and what belongs to it.
-pub(super) struct Sealed {
+pub(super) struct FrozenTree {
     pub(super) root: Child,
     /// Its last operation.
     pub(super) seq: SeqNo,
-    pub(super) interval: Interval,
+    pub(super) pending_frees: PendingFrees,
 }
 
-/// What writing a sealed tree gave.
+/// What writing a frozen tree gave.
 pub(super) struct Written {
     pub(super) meta: Meta,
     pub(super) free: FreeSpace,
@@ -56,10 +56,10 @@ pub(super) struct NewPlace {
 
 impl SharedTree {
     /// Step 2.
-    pub(super) fn write_sealed(
+    pub(super) fn write_frozen(
         &self,
         checkpointer: &mut Checkpointer,
-        sealed: &Sealed,
+        frozen: &FrozenTree,
     ) -> Result<Written> {
         if let Some(page) = checkpointer.stale_meta_page {
             checkpointer.write_meta(&self.pager, page, &checkpointer.meta)?;
@@ -79,9 +79,9 @@ impl SharedTree {
             false => self.reusable_generation(),
         });
 
-        let interval = &sealed.interval;
-        let mut freed = interval.freed.clone();
-        let dropped = self.walk_dropped(&interval.dropped, old.overflow_pages > 0, &mut freed)?;
+        let frees = &frozen.pending_frees;
+        let mut freed = frees.freed.clone();
+        let dropped = self.walk_dropped(&frees.dropped, old.overflow_pages > 0, &mut freed)?;
         if mutated!("free-page-reused-too-early") {
             for run in freed.drain(..) {
                 free.give(run);
@@ -98,11 +98,11 @@ impl SharedTree {
             entries: 0,
             bytes: 0,
         };
-        let (root, level) = output.write_child(&sealed.root.as_ref(), None)?;
-        let removed = interval.removed_entries + dropped.entries;
+        let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
+        let removed = frees.removed_entries + dropped.entries;
         let entries = (old.entries + output.entries).saturating_sub(removed);
         let overflow_pages = (old.overflow_pages + output.large_pages)
-            .saturating_sub(interval.freed_overflow_pages + dropped.overflow_pages);
+            .saturating_sub(frees.freed_overflow_pages + dropped.overflow_pages);
         let entries_exact = old.entries_exact && dropped.exact;
 
         // The freelist describes itself too: its old extent is freed, its new one taken, before it
@@ -119,8 +119,8 @@ impl SharedTree {
         }
         output.free.hold(generation, freed);
         output.free.trim();
-        let room = output.free.run_count() * RUN_BYTES;
-        let freelist_pages = self.pager.pages_for(room);
+        let bytes = output.free.run_count() * RUN_BYTES;
+        let freelist_pages = self.pager.pages_for(bytes);
         let freelist = if freelist_pages == 0 {
             PageId(0)
         } else {
@@ -143,7 +143,7 @@ impl SharedTree {
             generation,
             root,
             height: u32::from(level) + 1,
-            persisted_seq: sealed.seq,
+            persisted_seq: frozen.seq,
             file_pages: output.free.file_pages,
             freelist,
             freelist_runs: runs,
@@ -260,7 +260,7 @@ struct Dropped {
     exact: bool,
 }
 
-/// Writes a sealed tree.
+/// Writes a frozen tree.
 struct Output<'t> {
     tree: &'t SharedTree,
     free: FreeSpace,
@@ -353,7 +353,7 @@ impl Output<'_> {
         let below = inner.node().level().checked_sub(1);
         for (i, slot) in inner.slots.iter().enumerate() {
             // The pin is short: a checkpoint must not hold up the reclaiming of memory. The node stays
-            // alive without it, because sealed slots change only in `publish`.
+            // alive without it, because frozen slots change only in `publish`.
             let child = slot.load(&crossbeam_epoch::pin()).to_owned();
             let (link, _) = self.write_child(&child.as_ref(), below)?;
             inner::set_child(&mut image, i, link);
@@ -370,7 +370,7 @@ impl Output<'_> {
         let pages = self.tree.pager.pages_for(image.len());
         let page = self.allocate(pages)?;
         node::set_page_id(&mut image, page);
-        node::seal(&mut image, self.tree.pager.seed_of_page(page));
+        node::write_checksum(&mut image, self.tree.pager.seed_of_page(page));
         self.write_at(page, &image)?;
         Ok(NewPlace {
             link: Link::to(&image),

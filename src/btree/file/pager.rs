@@ -289,12 +289,12 @@ impl Pager {
         };
         let at = node::page_id(bytes).0 as usize * self.page_size;
         let len = bytes.len();
-        let present = self.map.load(guard);
-        if std::ptr::eq(present.get(), map) {
+        let current = self.map.load(guard);
+        if std::ptr::eq(current.get(), map) {
             return KeptPage::InMap { at, len };
         }
         KeptPage::Owned(OwnedPage::Mapped {
-            map: present.to_arc(),
+            map: current.to_arc(),
             at,
             len,
         })

@@ -2,7 +2,7 @@
 //!
 //! An inner node's separators never change; its child slots do, while its generation and that of
 //! their block ([`super::children`]) are the tree's current one. A leaf changes in place under its own lock while its generation is current.
-//! A node of an older generation is *sealed*: views and checkpoints share it, and the writer copies
+//! A node of an older generation is *frozen*: views and checkpoints share it, and the writer copies
 //! it before changing anything.
 
 use std::sync::Arc;
@@ -156,21 +156,21 @@ pub(crate) enum Body {
         image: Box<[u8]>,
         large: LargeValues,
     },
-    /// Changes to a page, or to a sealed leaf, that holds no overflow values.
+    /// Changes to a page, or to a frozen leaf, that holds no overflow values.
     Changes(Changes),
 }
 
 /// Changes to a page on disk, or to a leaf that a checkpoint is writing.
 pub(crate) struct Changes {
-    /// The page, or the sealed leaf. Either stays while anything refers to it. A checkpoint that
+    /// The page, or the frozen leaf. Either stays while anything refers to it. A checkpoint that
     /// has written the leaf puts its page here, without a lock: both hold the same entries, so
     /// readers may use either.
     base: Slot,
     pub(crate) delta: Delta,
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
     /// [`Changes::try_set`]).
-    pub(crate) room_bytes: usize,
-    /// Entries in the page, or about as many in the sealed leaf.
+    pub(crate) free_bytes: usize,
+    /// Entries in the page, or about as many in the frozen leaf.
     pub(crate) base_len: usize,
 }
 
@@ -184,20 +184,20 @@ impl Changes {
         Self {
             base: Slot::new(Child::Disk(base)),
             delta: Delta::new(leaf.prefix().len()),
-            room_bytes: leaf.free_bytes(),
+            free_bytes: leaf.free_bytes(),
             base_len: leaf.len(),
         }
     }
 
     /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None` if
     /// changes cannot lie over it: it is several pages, holds overflow values, or lies over a
-    /// sealed leaf itself.
+    /// frozen leaf itself.
     pub(crate) fn over(
         leaf: NodeRef<'_, MemLeaf>,
         state: &LeafState,
         guard: &Guard,
     ) -> Option<Self> {
-        let (prefix_len, room_bytes, base_len) = match &state.body {
+        let (prefix_len, free_bytes, base_len) = match &state.body {
             Body::Whole { image, large } => {
                 if !large.is_empty() || !is_single_page(image) || has_overflow(image) {
                     return None;
@@ -208,7 +208,7 @@ impl Changes {
             Body::Changes(changes) => match changes.base(guard) {
                 ChildRef::Disk(_) => (
                     changes.delta.prefix_len(),
-                    changes.room_bytes,
+                    changes.free_bytes,
                     changes.base_len,
                 ),
                 _ => return None,
@@ -217,19 +217,19 @@ impl Changes {
         Some(Self {
             base: Slot::new(Child::Leaf(leaf.to_arc())),
             delta: Delta::new(prefix_len),
-            room_bytes,
+            free_bytes,
             base_len,
         })
     }
 
-    /// What the changes are made to: a page or a sealed leaf.
+    /// What the changes are made to: a page or a frozen leaf.
     #[inline]
     pub(crate) fn base<'g>(&'g self, guard: &'g Guard) -> ChildRef<'g> {
         self.base.load(guard)
     }
 
-    /// The sealed leaf is in the file now. Only the writer calls it. `room_bytes` stays right: it
-    /// is a lower bound for the leaf as it was sealed.
+    /// The frozen leaf is in the file now. Only the writer calls it. `free_bytes` stays right: it
+    /// is a lower bound for the leaf as it was frozen.
     pub(crate) fn move_base(&self, link: Link, guard: &Guard) {
         self.base.store(Child::Disk(link), guard);
     }
@@ -257,26 +257,26 @@ impl Changes {
                 Some(len) => value.len().saturating_sub(len),
                 None => key.len() + value.len() + ENTRY_COST_BYTES,
             };
-            if cost > self.room_bytes
+            if cost > self.free_bytes
                 && held.is_none()
                 && length_in_base(self.base.load(guard))?.is_some_and(|len| value.len() <= len)
             {
                 // It takes the place of an entry that is at least as long.
                 cost = 0;
             }
-            if cost > self.room_bytes {
+            if cost > self.free_bytes {
                 return Ok(false);
             }
         }
         if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
             return Ok(false);
         }
-        self.room_bytes -= cost;
+        self.free_bytes -= cost;
         self.delta.set(place, key, value);
         Ok(true)
     }
 
-    /// The image of the base with the changes made. `Err` cannot happen by the accounting of `room_bytes`, but a
+    /// The image of the base with the changes made. `Err` cannot happen by the accounting of `free_bytes`, but a
     /// damaged page that passed all checks could lie about its free bytes.
     pub(crate) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
         let mut image: Box<[u8]> = base.into();
@@ -306,7 +306,7 @@ impl Clone for Changes {
         Self {
             base: Slot::new(self.base(&crossbeam_epoch::pin()).to_owned()),
             delta: self.delta.clone(),
-            room_bytes: self.room_bytes,
+            free_bytes: self.free_bytes,
             base_len: self.base_len,
         }
     }

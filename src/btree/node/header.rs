@@ -46,7 +46,7 @@ pub(crate) enum NodeKind {
 }
 
 /// Sets the checksum. `seed` binds it to store, keyspace and page number.
-pub(crate) fn seal(image: &mut [u8], seed: u64) {
+pub(crate) fn write_checksum(image: &mut [u8], seed: u64) {
     let sum = checksum(seed, &image[KIND_AT..]);
     put_u32(image, CHECKSUM_AT, sum);
 }

@@ -52,7 +52,7 @@ mod validate;
 mod tests;
 
 pub(crate) use header::{
-    NodeKind, check, kind, level, page_count, page_id, seal, set_last_seq, set_page_id,
+    NodeKind, check, kind, level, page_count, page_id, set_last_seq, set_page_id, write_checksum,
 };
 pub(crate) use link::Link;
 pub(crate) use validate::validate;

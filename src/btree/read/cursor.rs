@@ -1,7 +1,7 @@
 //! The cursor over a view.
 //!
-//! It takes no lock that anybody waits for: it keeps a sealed leaf locked for reading while it stands
-//! in it, and the writer copies sealed leaves.
+//! It takes no lock that anybody waits for: it keeps a frozen leaf locked for reading while it stands
+//! in it, and the writer copies frozen leaves.
 //!
 //! It remembers no path. From a leaf it goes to its neighbour by going down from the root again, along the fence between
 //! the two, under a pin: that touches no counts of inner nodes, which all scans share, and makes a short scan
@@ -71,7 +71,7 @@ impl CursorLeaf {
             Source::Page(page) => page.image(map),
             Source::Whole(leaf) => match &leaf.body {
                 Body::Whole { image, .. } => image,
-                Body::Changes(_) => unreachable!("sealed leaves do not change"),
+                Body::Changes(_) => unreachable!("frozen leaves do not change"),
             },
             Source::Merged { base, .. } => base.image(map),
         })
@@ -159,7 +159,7 @@ impl CursorLeaf {
 fn changes(leaf: &LeafGuard) -> &Changes {
     match &leaf.body {
         Body::Changes(changes) => changes,
-        Body::Whole { .. } => unreachable!("sealed leaves do not change"),
+        Body::Whole { .. } => unreachable!("frozen leaves do not change"),
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) enum FoundLeaf<'g> {
 /// The image that changes are made to.
 pub(crate) enum BaseImage<'g> {
     Page(PageRef<'g>),
-    /// Of a sealed leaf.
+    /// Of a frozen leaf.
     Built(Box<[u8]>),
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn find_in_state(
             },
             Err(_) => match changes.base(guard) {
                 ChildRef::Disk(link) => ValuePlace::InPage(link),
-                ChildRef::Leaf(sealed) => find_in_state(&sealed.read(), key, read, guard),
+                ChildRef::Leaf(frozen) => find_in_state(&frozen.read(), key, read, guard),
                 ChildRef::Inner(_) => ValuePlace::Nowhere,
             },
         },
@@ -407,7 +407,7 @@ impl SharedTree {
     ) -> Result<BaseImage<'g>> {
         match changes.base(guard) {
             ChildRef::Disk(link) => Ok(BaseImage::Page(self.disk_node(link, Some(0), guard)?)),
-            ChildRef::Leaf(sealed) => Ok(BaseImage::Built(match &sealed.read().body {
+            ChildRef::Leaf(frozen) => Ok(BaseImage::Built(match &frozen.read().body {
                 Body::Whole { image, .. } => image.clone(),
                 Body::Changes(below) => self.merged_image(below, guard)?,
             })),
@@ -431,7 +431,7 @@ impl SharedTree {
         };
         match base {
             ChildRef::Disk(link) => Ok(in_image(&self.disk_node(link, Some(0), guard)?)),
-            ChildRef::Leaf(sealed) => match &sealed.read().body {
+            ChildRef::Leaf(frozen) => match &frozen.read().body {
                 Body::Whole { image, .. } => Ok(in_image(image)),
                 Body::Changes(below) => match below.delta.search(key) {
                     Ok(i) => Ok(below.delta.get(i).1.map(<[u8]>::len)),

@@ -1,6 +1,6 @@
 //! Immutable views.
 //!
-//! A view owns the root of a sealed tree. Its nodes in memory never change; its pages are kept by its
+//! A view owns the root of a frozen tree. Its nodes in memory never change; its pages are kept by its
 //! registration ([`SharedTree::register_view`]). The cursor over it, and the engine's trait for it, are in
 //! [`crate::btree::read::cursor`].
 
@@ -13,7 +13,7 @@ use crate::btree::memory::node::Child;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
-/// A sealed tree.
+/// A frozen tree.
 pub(crate) struct View {
     tree: Arc<SharedTree>,
     root: Child,

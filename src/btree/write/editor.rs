@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::Guard;
 
-use super::state::Writer;
+use super::state::WriterState;
 use crate::btree::memory::node::{
     Body, Changes, Child, ChildRef, LargeValues, LeafState, MemInner, MemLeaf, Slot, find_large,
     has_overflow, is_single_page, pending_number,
@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::types::{PageId, SeqNo};
 
 /// What happened below a slot.
-pub(super) enum Change {
+pub(super) enum EditOutcome {
     Done,
     /// The node became two, which are not in the tree yet.
     Split {
@@ -35,7 +35,7 @@ pub(super) enum Change {
 /// One operation on the tree.
 pub(crate) struct Editor<'g, 'w> {
     pub(super) tree: &'g SharedTree,
-    pub(super) writer: &'w mut Writer,
+    pub(super) writer: &'w mut WriterState,
     pub(super) guard: &'g Guard,
     pub(super) seq: SeqNo,
     /// A merge took place.
@@ -46,7 +46,7 @@ impl<'g, 'w> Editor<'g, 'w> {
     /// For operation `seq`.
     pub(crate) fn new(
         tree: &'g SharedTree,
-        writer: &'w mut Writer,
+        writer: &'w mut WriterState,
         guard: &'g Guard,
         seq: SeqNo,
     ) -> Self {
@@ -76,13 +76,13 @@ impl<'g, 'w> Editor<'g, 'w> {
     }
 
     fn put_inner(&mut self, slot: &Slot, inner: MemInner) {
-        self.writer.made(inner.size_bytes());
+        self.writer.add_dirty(inner.size_bytes());
         slot.store(Child::Inner(Arc::new(inner)), self.guard);
     }
 
     /// Brings the page that `slot` refers to into memory; it leaves the tree (W3).
     #[cold]
-    pub(super) fn bring_in(
+    pub(super) fn load_page(
         &mut self,
         slot: &Slot,
         link: Link,
@@ -101,17 +101,17 @@ impl<'g, 'w> Editor<'g, 'w> {
                     .pager
                     .damaged(page, "the leaf does not cover a key that leads to it"));
             }
-            self.writer.interval.removed_entries += Leaf::from_image(&image).len() as u64;
+            self.writer.pending_frees.removed_entries += Leaf::from_image(&image).len() as u64;
             let state = self.leaf_from_disk(link, &image)?;
-            self.writer.made(state.size_bytes());
+            self.writer.add_dirty(state.size_bytes());
             state.into_child()
         } else {
             let inner = MemInner::from_disk(self.writer.generation, &image);
-            self.writer.made(inner.size_bytes());
+            self.writer.add_dirty(inner.size_bytes());
             Child::Inner(Arc::new(inner))
         };
         let pages = u64::from(node::page_count(&image));
-        self.writer.interval.free(page, pages);
+        self.writer.pending_frees.free(page, pages);
         slot.store(child, self.guard);
         Ok(())
     }
@@ -156,14 +156,14 @@ impl<'g, 'w> Editor<'g, 'w> {
     /// Copies an inner node of which child `i` is of an older generation (W1).
     pub(super) fn copy_inner(&mut self, slot: &Slot, old: &MemInner, i: usize) {
         let copy = old.copy_for(i, self.writer.generation, self.guard);
-        self.writer.replaced(old.generation, old.size_bytes());
+        self.writer.sub_dirty(old.generation, old.size_bytes());
         self.put_inner(slot, copy);
     }
 
     /// The same for one that may be changed in many places.
     pub(super) fn copy_whole_inner(&mut self, slot: &Slot, old: &MemInner) {
         let children = self.owned_children(old);
-        self.writer.replaced(old.generation, old.size_bytes());
+        self.writer.sub_dirty(old.generation, old.size_bytes());
         self.store_inner(slot, Arc::clone(&old.image), children);
     }
 
@@ -237,7 +237,7 @@ impl<'g, 'w> Editor<'g, 'w> {
     ) -> Result<R> {
         let node = leaf;
         let leaf = node.get();
-        // A sealed leaf may be locked by a cursor for long, so it is not waited for; a current one
+        // A frozen leaf may be locked by a cursor for long, so it is not waited for; a current one
         // is locked by point readers only.
         if let Some(mut state) = leaf.try_write()
             && state.generation == self.writer.generation
@@ -249,10 +249,10 @@ impl<'g, 'w> Editor<'g, 'w> {
             drop(state);
             return change(self, &mut leaf.write());
         }
-        let copy = self.copy_of_sealed(node, &state)?;
-        self.writer.replaced(state.generation, state.size_bytes());
+        let copy = self.copy_of_frozen(node, &state)?;
+        self.writer.sub_dirty(state.generation, state.size_bytes());
         drop(state);
-        self.writer.made(copy.size_bytes());
+        self.writer.add_dirty(copy.size_bytes());
         slot.store(copy.into_child(), self.guard);
         let ChildRef::Leaf(leaf) = slot.load(self.guard) else {
             unreachable!("only this thread stores")
@@ -260,8 +260,8 @@ impl<'g, 'w> Editor<'g, 'w> {
         change(self, &mut leaf.get().write())
     }
 
-    /// A leaf of the current generation with the content of a sealed one.
-    fn copy_of_sealed(&self, leaf: NodeRef<'g, MemLeaf>, state: &LeafState) -> Result<LeafState> {
+    /// A leaf of the current generation with the content of a frozen one.
+    fn copy_of_frozen(&self, leaf: NodeRef<'g, MemLeaf>, state: &LeafState) -> Result<LeafState> {
         let body = if !self.writer.checkpointing
             || state.generation >= self.writer.checkpoint_generation
         {
@@ -294,20 +294,20 @@ impl<'g, 'w> Editor<'g, 'w> {
                 image,
                 large: Vec::new(),
             };
-            self.writer.made(state.size_bytes());
-            self.writer.replaced(state.generation, before);
+            self.writer.add_dirty(state.size_bytes());
+            self.writer.sub_dirty(state.generation, before);
         }
         Ok(())
     }
 
-    pub(super) fn underfull(&self, state: &LeafState) -> Change {
+    pub(super) fn underfull(&self, state: &LeafState) -> EditOutcome {
         match &state.body {
             Body::Whole { image, .. }
                 if Leaf::from_image(image).live_bytes() < self.underfull_bytes() =>
             {
-                Change::Underfull
+                EditOutcome::Underfull
             }
-            _ => Change::Done,
+            _ => EditOutcome::Done,
         }
     }
 
@@ -323,8 +323,8 @@ impl<'g, 'w> Editor<'g, 'w> {
         };
         if let Some(page) = extent {
             let pages = self.tree.pager.pages_for(len as usize);
-            self.writer.interval.free(page, pages);
-            self.writer.interval.freed_overflow_pages += pages;
+            self.writer.pending_frees.free(page, pages);
+            self.writer.pending_frees.freed_overflow_pages += pages;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::editor::{Change, Editor, external};
+use super::editor::{EditOutcome, Editor, external};
 use crate::btree::memory::node::{
     Body, LargeValue, LargeValues, LeafState, large_values_of, pending_number, pending_ref,
 };
@@ -31,11 +31,11 @@ impl Editor<'_, '_> {
         state: &mut LeafState,
         key: &[u8],
         op: LeafOp<'_>,
-    ) -> Result<Change> {
+    ) -> Result<EditOutcome> {
         if let Body::Changes(changes) = &mut state.body {
             let before = changes.delta.size_bytes();
             let recorded = match op {
-                LeafOp::Touch => return Ok(Change::Done),
+                LeafOp::Touch => return Ok(EditOutcome::Done),
                 LeafOp::Move(_) => false,
                 LeafOp::Put(value) if self.is_large(value) => false,
                 // With many deletes the leaf may have become underfull: find out.
@@ -57,7 +57,7 @@ impl Editor<'_, '_> {
                 self.writer.dirty_bytes += after as u64;
                 self.writer.dirty_bytes -= (before as u64).min(self.writer.dirty_bytes);
                 state.last_seq = self.seq;
-                return Ok(Change::Done);
+                return Ok(EditOutcome::Done);
             }
         }
         self.make_whole(state)?;
@@ -74,7 +74,7 @@ impl Editor<'_, '_> {
         value.len() > self.page_size() / 4
     }
 
-    fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> Change {
+    fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> EditOutcome {
         let size_before = state.size_bytes();
         let seq = self.seq;
         let (is_large, page_size) = (self.is_large(value), self.page_size());
@@ -128,12 +128,12 @@ impl Editor<'_, '_> {
                 let mut child = |image: Box<[u8]>| {
                     let large = large_values_of(&image, &all);
                     let state = LeafState::whole(generation, seq, image, large);
-                    self.writer.made(state.size_bytes());
+                    self.writer.add_dirty(state.size_bytes());
                     state.into_child()
                 };
                 let (left, right) = (child(left), child(right));
-                self.writer.replaced(generation, size_before);
-                return Change::Split {
+                self.writer.sub_dirty(generation, size_before);
+                return EditOutcome::Split {
                     left,
                     separator,
                     right,
@@ -149,19 +149,19 @@ impl Editor<'_, '_> {
         state.last_seq = seq;
         let size_after = state.size_bytes();
         if size_after != size_before {
-            self.writer.made(size_after);
-            self.writer.replaced(state.generation, size_before);
+            self.writer.add_dirty(size_after);
+            self.writer.sub_dirty(state.generation, size_before);
         }
-        Change::Done
+        EditOutcome::Done
     }
 
-    fn delete_whole(&mut self, state: &mut LeafState, key: &[u8]) -> Change {
+    fn delete_whole(&mut self, state: &mut LeafState, key: &[u8]) -> EditOutcome {
         let Body::Whole { image, .. } = &state.body else {
             unreachable!("made whole by the caller")
         };
         match Leaf::from_image(image).search(key) {
             Ok(slot) => self.remove_slots(state, slot..slot + 1),
-            Err(_) => Change::Done,
+            Err(_) => EditOutcome::Done,
         }
     }
 
@@ -170,7 +170,7 @@ impl Editor<'_, '_> {
         &mut self,
         state: &mut LeafState,
         slots: std::ops::Range<usize>,
-    ) -> Change {
+    ) -> EditOutcome {
         if slots.is_empty() {
             return self.underfull(state);
         }
@@ -199,13 +199,13 @@ impl Editor<'_, '_> {
         }
         state.last_seq = self.seq;
         let size_after = state.size_bytes();
-        self.writer.made(size_after);
-        self.writer.replaced(state.generation, size_before);
+        self.writer.add_dirty(size_after);
+        self.writer.sub_dirty(state.generation, size_before);
         self.underfull(state)
     }
 
     /// Turns overflow values at page `limit` or behind it into pending ones.
-    fn move_values(&mut self, state: &mut LeafState, limit: u64) -> Result<Change> {
+    fn move_values(&mut self, state: &mut LeafState, limit: u64) -> Result<EditOutcome> {
         let Body::Whole { image, large } = &mut state.body else {
             unreachable!("made whole by the caller")
         };
@@ -233,11 +233,11 @@ impl Editor<'_, '_> {
             }
         }
         let after: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
-        self.writer.made(after - before);
+        self.writer.add_dirty(after - before);
         if Leaf::from_image(image).live_bytes() < self.page_size() / 3 {
-            return Ok(Change::Underfull);
+            return Ok(EditOutcome::Underfull);
         }
-        Ok(Change::Done)
+        Ok(EditOutcome::Done)
     }
 }
 

@@ -15,7 +15,7 @@
 //!   was applied before the replacement, hence everything published when the read began.
 //! - **W3** A page leaves the current tree at most once: when it is brought into memory, when the
 //!   subtree that it heads is cut off, or when a checkpoint wrote a node that was superseded
-//!   meanwhile. Then it is recorded in [`Interval`]; the next checkpoint frees it.
+//!   meanwhile. Then it is recorded in [`PendingFrees`]; the next checkpoint frees it.
 //! - **W4** An error comes before the change of a node, never in the middle of one.
 //! - **W5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and the
 //!   checkpoint's end puts the new page in its place. So after a checkpoint nothing in the current

@@ -1,6 +1,6 @@
 //! Operations on one key: the way down to its leaf.
 
-use super::editor::{Change, Editor};
+use super::editor::{EditOutcome, Editor};
 use super::leaf::LeafOp;
 use crate::btree::memory::node::{Child, ChildRef, Slot};
 use crate::btree::node::{Link, inner};
@@ -9,7 +9,7 @@ use crate::error::Result;
 impl<'g> Editor<'g, '_> {
     pub(super) fn edit_tree(&mut self, key: &[u8], op: LeafOp<'_>) -> Result<()> {
         let root = &self.tree.root;
-        if let Change::Split {
+        if let EditOutcome::Split {
             left,
             separator,
             right,
@@ -42,10 +42,10 @@ impl<'g> Editor<'g, '_> {
         level: Option<u8>,
         key: &[u8],
         op: LeafOp<'_>,
-    ) -> Result<Change> {
+    ) -> Result<EditOutcome> {
         loop {
             match slot.load(self.guard) {
-                ChildRef::Disk(link) => self.bring_in(slot, link, level, Some(key))?,
+                ChildRef::Disk(link) => self.load_page(slot, link, level, Some(key))?,
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
@@ -57,13 +57,13 @@ impl<'g> Editor<'g, '_> {
                     let below = node.level().checked_sub(1);
                     self.check_child(inner, i)?;
                     return match self.edit(&inner.slots[i], below, key, op)? {
-                        Change::Done => Ok(Change::Done),
-                        Change::Split {
+                        EditOutcome::Done => Ok(EditOutcome::Done),
+                        EditOutcome::Split {
                             left,
                             separator,
                             right,
                         } => Ok(self.absorb_split(slot, inner, i, left, &separator, right)),
-                        Change::Underfull => self.merge_child(slot, inner, i),
+                        EditOutcome::Underfull => self.merge_child(slot, inner, i),
                     };
                 }
                 ChildRef::Leaf(leaf) => {

@@ -21,7 +21,7 @@ impl<'g> Editor<'g, '_> {
             self.drop_subtree(root.load(self.guard), None)?;
             let image = leaf::new(b"", None, self.page_size());
             let state = LeafState::whole(self.writer.generation, self.seq, image, Vec::new());
-            self.writer.made(state.size_bytes());
+            self.writer.add_dirty(state.size_bytes());
             root.store(state.into_child(), self.guard);
             return Ok(());
         }
@@ -53,7 +53,7 @@ impl<'g> Editor<'g, '_> {
     ) -> Result<()> {
         loop {
             match slot.load(self.guard) {
-                ChildRef::Disk(link) => self.bring_in(slot, link, level, None)?,
+                ChildRef::Disk(link) => self.load_page(slot, link, level, None)?,
                 ChildRef::Inner(inner) if !inner.slots.are_own(self.writer.generation) => {
                     self.copy_whole_inner(slot, &inner);
                 }
@@ -140,7 +140,7 @@ impl<'g> Editor<'g, '_> {
         let mut children = self.owned_children(inner);
         children.drain(whole_from + 1..whole_to);
         children[whole_from] = gap;
-        self.writer.replaced(inner.generation, inner.size_bytes());
+        self.writer.sub_dirty(inner.generation, inner.size_bytes());
         self.store_inner(slot, image.into(), children);
         Ok(())
     }
@@ -151,13 +151,13 @@ impl<'g> Editor<'g, '_> {
         if level == 0 {
             let image = leaf::new(lower, upper, self.page_size());
             let state = LeafState::whole(generation, self.seq, image, Vec::new());
-            self.writer.made(state.size_bytes());
+            self.writer.add_dirty(state.size_bytes());
             return state.into_child();
         }
         let child = self.empty_subtree(level - 1, lower, upper);
         let image = inner::build(level, lower, upper, &[], &[Link::NOWHERE], self.page_size());
         let inner = MemInner::new(generation, image.into(), vec![child]);
-        self.writer.made(inner.size_bytes());
+        self.writer.add_dirty(inner.size_bytes());
         Child::Inner(Arc::new(inner))
     }
 
@@ -169,11 +169,11 @@ impl<'g> Editor<'g, '_> {
                     Some(level) => level,
                     None => node::level(&self.tree.disk_node(link, None, self.guard)?),
                 };
-                self.writer.interval.dropped.push((link, level));
+                self.writer.pending_frees.dropped.push((link, level));
             }
             ChildRef::Inner(inner) => {
                 let inner = inner.get();
-                self.writer.replaced(inner.generation, inner.size_bytes());
+                self.writer.sub_dirty(inner.generation, inner.size_bytes());
                 let below = inner.node().level().checked_sub(1);
                 for slot in inner.slots.iter() {
                     self.drop_subtree(slot.load(self.guard), below)?;
@@ -181,7 +181,7 @@ impl<'g> Editor<'g, '_> {
             }
             ChildRef::Leaf(leaf) => {
                 let state = leaf.read();
-                self.writer.replaced(state.generation, state.size_bytes());
+                self.writer.sub_dirty(state.generation, state.size_bytes());
                 if let Body::Whole { image, large } = &state.body {
                     let leaf = Leaf::from_image(image);
                     for i in 0..leaf.len() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::editor::{Change, Editor};
+use super::editor::{EditOutcome, Editor};
 use crate::btree::memory::node::{Body, Child, ChildRef, LargeValues, LeafState, MemInner, Slot};
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
@@ -22,7 +22,7 @@ impl<'g> Editor<'g, '_> {
         left: Child,
         separator: &[u8],
         right: Child,
-    ) -> Change {
+    ) -> EditOutcome {
         let page_size = self.page_size();
         let rebuilt = inner::with_split(
             &inner.image,
@@ -35,11 +35,11 @@ impl<'g> Editor<'g, '_> {
         let mut children = self.owned_children(inner);
         children[i] = left;
         children.insert(i + 1, right);
-        self.writer.replaced(inner.generation, inner.size_bytes());
+        self.writer.sub_dirty(inner.generation, inner.size_bytes());
         match rebuilt {
             Rebuilt::One(image) => {
                 self.store_inner(slot, image.into(), children);
-                Change::Done
+                EditOutcome::Done
             }
             Rebuilt::Two {
                 left,
@@ -50,8 +50,9 @@ impl<'g> Editor<'g, '_> {
                 let generation = self.writer.generation;
                 let left = MemInner::new(generation, left.into(), children);
                 let right = MemInner::new(generation, right.into(), tail);
-                self.writer.made(left.size_bytes() + right.size_bytes());
-                Change::Split {
+                self.writer
+                    .add_dirty(left.size_bytes() + right.size_bytes());
+                EditOutcome::Split {
                     left: Child::Inner(Arc::new(left)),
                     separator,
                     right: Child::Inner(Arc::new(right)),
@@ -67,10 +68,10 @@ impl<'g> Editor<'g, '_> {
         slot: &Slot,
         inner: &'g MemInner,
         i: usize,
-    ) -> Result<Change> {
+    ) -> Result<EditOutcome> {
         let node = inner.node();
         if node.child_count() == 1 {
-            return Ok(Change::Underfull);
+            return Ok(EditOutcome::Underfull);
         }
         let left = if i + 1 < node.child_count() { i } else { i - 1 };
         let merged = if node.level() == 1 {
@@ -80,7 +81,7 @@ impl<'g> Editor<'g, '_> {
         };
         // A neighbour that cannot be read, or is of no use, is left alone: merging is housekeeping.
         let Some(merged) = merged else {
-            return Ok(Change::Done);
+            return Ok(EditOutcome::Done);
         };
         self.shrunk = true;
         let image = inner::without_children(&inner.image, left + 1..left + 2, self.page_size());
@@ -89,12 +90,12 @@ impl<'g> Editor<'g, '_> {
         children[left] = merged;
         let few = children.len() == 1;
         let underfull = few || Inner::from_image(&image).live_bytes() < self.underfull_bytes();
-        self.writer.replaced(inner.generation, inner.size_bytes());
+        self.writer.sub_dirty(inner.generation, inner.size_bytes());
         self.store_inner(slot, image.into(), children);
         Ok(if underfull {
-            Change::Underfull
+            EditOutcome::Underfull
         } else {
-            Change::Done
+            EditOutcome::Done
         })
     }
 
@@ -120,15 +121,15 @@ impl<'g> Editor<'g, '_> {
             match part.origin {
                 Origin::Disk { page, pages } => {
                     let entries = Leaf::from_image(&part.image).len();
-                    self.writer.interval.free(page, pages);
-                    self.writer.interval.removed_entries += entries as u64;
+                    self.writer.pending_frees.free(page, pages);
+                    self.writer.pending_frees.removed_entries += entries as u64;
                 }
-                Origin::Memory { generation, bytes } => self.writer.replaced(generation, bytes),
+                Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
         }
         large.sort_unstable_by_key(|entry| entry.0);
         let state = LeafState::whole(self.writer.generation, last_seq, image, large);
-        self.writer.made(state.size_bytes());
+        self.writer.add_dirty(state.size_bytes());
         Some(state.into_child())
     }
 
@@ -185,14 +186,14 @@ impl<'g> Editor<'g, '_> {
         let image = inner::merge(&a.0, &b.0, self.page_size())?;
         for origin in [a_origin, b_origin] {
             match origin {
-                Origin::Disk { page, pages } => self.writer.interval.free(page, pages),
-                Origin::Memory { generation, bytes } => self.writer.replaced(generation, bytes),
+                Origin::Disk { page, pages } => self.writer.pending_frees.free(page, pages),
+                Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
         }
         let mut children = a.1;
         children.extend(b.1);
         let inner = MemInner::new(self.writer.generation, image.into(), children);
-        self.writer.made(inner.size_bytes());
+        self.writer.add_dirty(inner.size_bytes());
         Some(Child::Inner(Arc::new(inner)))
     }
 
@@ -227,7 +228,7 @@ impl<'g> Editor<'g, '_> {
             && inner.slots.len() == 1
         {
             let only = inner.slots[0].load(self.guard).to_owned();
-            self.writer.replaced(inner.generation, inner.size_bytes());
+            self.writer.sub_dirty(inner.generation, inner.size_bytes());
             self.tree.root.store(only, self.guard);
         }
     }

@@ -7,7 +7,7 @@ use crate::util::mutants::mutated;
 
 /// What the next checkpoint has to take off the books (W3).
 #[derive(Debug, Default)]
-pub(crate) struct Interval {
+pub(crate) struct PendingFrees {
     /// Pages of nodes and of overflow extents.
     pub(crate) freed: Vec<Run>,
     /// How many of them were of overflow extents.
@@ -18,7 +18,7 @@ pub(crate) struct Interval {
     pub(crate) dropped: Vec<(Link, u8)>,
 }
 
-impl Interval {
+impl PendingFrees {
     pub(crate) fn free(&mut self, page: PageId, pages: u64) {
         self.freed.push(Run {
             start: page.0,
@@ -36,43 +36,43 @@ impl Interval {
 }
 
 /// The generation before a seal that can be taken back.
-pub(crate) struct SealOfViews(u64);
+pub(crate) struct ViewFreeze(u64);
 
 /// State of the one writer.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct WriterState {
     /// Nodes of this generation may be changed in place.
     pub(crate) generation: u64,
-    /// Something changed since the tree was last sealed.
+    /// Something changed since the tree was last frozen.
     changed: bool,
     /// Last operation applied.
     pub(crate) applied: SeqNo,
     /// First operation applied since the last checkpoint began.
     pub(crate) first_since_checkpoint: Option<SeqNo>,
-    pub(crate) interval: Interval,
-    /// The present tree was sealed for views only, and all of them were kept in the view cache.
-    sealed_for_views: bool,
+    pub(crate) pending_frees: PendingFrees,
+    /// The present tree was frozen for views only, and all of them were kept in the view cache.
+    frozen_for_views: bool,
     /// Shards of the view cache that hold a view, a bit each.
-    pub(crate) kept: u16,
-    /// A checkpoint is under way: sealed nodes stay in memory until it ends.
+    pub(crate) cached_views: u16,
+    /// A checkpoint is under way: frozen nodes stay in memory until it ends.
     pub(crate) checkpointing: bool,
-    /// Nodes of an older generation were there when the last checkpoint sealed the tree.
+    /// Nodes of an older generation were there when the last checkpoint froze the tree.
     pub(crate) checkpoint_generation: u64,
     /// Bytes of the nodes in memory that are to be written.
     pub(crate) dirty_bytes: u64,
     pub(super) next_large: u64,
 }
 
-impl Writer {
+impl WriterState {
     pub(crate) fn new(applied: SeqNo) -> Self {
         Self {
             generation: 1,
             changed: false,
-            sealed_for_views: false,
-            kept: 0,
+            frozen_for_views: false,
+            cached_views: 0,
             applied,
             first_since_checkpoint: None,
-            interval: Interval::default(),
+            pending_frees: PendingFrees::default(),
             checkpointing: false,
             checkpoint_generation: 0,
             dirty_bytes: 0,
@@ -81,49 +81,49 @@ impl Writer {
     }
 
     /// From now on the nodes of the present tree never change.
-    pub(crate) fn seal(&mut self) {
-        self.seal_for_view();
-        self.keep_seal();
+    pub(crate) fn freeze(&mut self) {
+        self.freeze_for_view();
+        self.keep_freeze();
     }
 
     /// The same for a view that is about to be kept in the view cache: such a seal can be taken back.
-    pub(crate) fn seal_for_view(&mut self) {
+    pub(crate) fn freeze_for_view(&mut self) {
         if self.changed && !mutated!("snapshot-of-the-tree-not-sealed") {
             self.generation += 1;
             self.changed = false;
-            self.sealed_for_views = true;
+            self.frozen_for_views = true;
         }
     }
 
     /// The seal that only views rely on, all of which are kept.
-    pub(crate) fn seal_of_views(&self) -> Option<SealOfViews> {
-        self.sealed_for_views
-            .then(|| SealOfViews(self.generation - 1))
+    pub(crate) fn view_freeze(&self) -> Option<ViewFreeze> {
+        self.frozen_for_views
+            .then(|| ViewFreeze(self.generation - 1))
     }
 
     /// Others may rely on the present seal, too.
-    pub(crate) fn keep_seal(&mut self) {
-        self.sealed_for_views = false;
+    pub(crate) fn keep_freeze(&mut self) {
+        self.frozen_for_views = false;
     }
 
     /// The views are gone, and nothing has changed since the seal: the nodes may be changed again.
-    pub(crate) fn take_back(&mut self, seal: SealOfViews) {
-        debug_assert!(!self.changed && self.generation == seal.0 + 1);
-        self.generation = seal.0;
+    pub(crate) fn undo_freeze(&mut self, freeze: ViewFreeze) {
+        debug_assert!(!self.changed && self.generation == freeze.0 + 1);
+        self.generation = freeze.0;
     }
 
     /// A change of the present tree begins.
     pub(crate) fn begin_change(&mut self) {
         self.changed = true;
-        self.keep_seal();
+        self.keep_freeze();
     }
 
-    pub(super) fn made(&mut self, bytes: usize) {
+    pub(super) fn add_dirty(&mut self, bytes: usize) {
         self.dirty_bytes += bytes as u64;
     }
 
     /// A node left the current tree. If a checkpoint is under way it may still hold it.
-    pub(super) fn replaced(&mut self, generation: u64, bytes: usize) {
+    pub(super) fn sub_dirty(&mut self, generation: u64, bytes: usize) {
         if generation == self.generation || !self.checkpointing {
             self.dirty_bytes = self.dirty_bytes.saturating_sub(bytes as u64);
         }
