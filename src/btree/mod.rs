@@ -40,12 +40,12 @@
 //!
 //! # Invariants
 //!
-//! - **B1** Nothing that a meta page on disk can reach is overwritten ([`freespace`], [`checkpoint`]).
-//! - **B2** A frozen node never changes (W1 in [`writer`]).
-//! - **B3** A reader of the latest state sees a leaf only when its last change is published (E4): each
+//! - **BT1** Nothing that a meta page on disk can reach is overwritten ([`freespace`], [`checkpoint`]).
+//! - **BT2** A frozen node never changes (BW1 in [`writer`]).
+//! - **BT3** A reader of the latest state sees a leaf only when its last change is published (E4): each
 //!   leaf carries the number of its last change, the file as a whole that of its last operation.
-//! - **B4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks it).
-//! - **B5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when it
+//! - **BT4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks it).
+//! - **BT5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when it
 //!   was frozen (E2), and makes the log durable before the flip (E3).
 //!
 //! # What is missing on purpose, and what is simply missing

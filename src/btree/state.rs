@@ -187,7 +187,7 @@ impl Tree {
     }
 
     /// The tree is about to be changed: lets go of the views that are kept, and takes the seal back if nobody
-    /// else has one (V2).
+    /// else has one (BV2).
     fn begin_change(&self, writer: &mut WriterState) {
         if writer.cached_views != 0 && !mutated!("scan-of-an-older-tree") {
             let freeze = writer.view_freeze();

@@ -143,7 +143,7 @@ impl Publication<'_> {
                     && let Some(address) = changes.base(self.guard).address()
                     && let Some(place) = self.nodes.get(&address)
                 {
-                    // Changed after it was frozen (W5). The place stays among those to be freed:
+                    // Changed after it was frozen (BW5). The place stays among those to be freed:
                     // the changed leaf will be written to another one.
                     changes.move_base(place.link, self.guard);
                 }

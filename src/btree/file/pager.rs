@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //!
-//! - **P1** A page is checked (checksum, structure, its own number) before anything decodes it:
+//! - **BP1** A page is checked (checksum, structure, its own number) before anything decodes it:
 //!   mapped pages at their first touch, which a bitmap remembers; others when they enter the
 //!   cache. That it is the version which a reference means ([`Link`]) is checked each time the reference is followed:
 //!   what is remembered is of the page, and two references may mean different versions of it.
-//! - **P2** A page's bytes never change while a reference to them can exist: a checkpoint writes only to
+//! - **BP2** A page's bytes never change while a reference to them can exist: a checkpoint writes only to
 //!   pages that no view and no pinned reader can reach (see [`super::freespace`]), and
 //!   announces them with [`Pager::reuse`] first.
-//! - **P3** Every mapping ever made stays valid for whoever holds it: the file grows under new
+//! - **BP3** Every mapping ever made stays valid for whoever holds it: the file grows under new
 //!   mappings, and is cut only behind the last page that anybody can reach.
 //!
 //! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the thread that
@@ -300,7 +300,7 @@ impl Pager {
         })
     }
 
-    /// First touch of a mapped node (P1).
+    /// First touch of a mapped node (BP1).
     #[cold]
     fn check_mapped(&self, map: &PageMap, mapping: &Mapping, page: PageId) -> Result<()> {
         let at = page.0 as usize * self.page_size;
@@ -327,7 +327,7 @@ impl Pager {
         Ok(pages as usize * self.page_size)
     }
 
-    /// All checks of a node (P1).
+    /// All checks of a node (BP1).
     pub(crate) fn check_node(&self, image: &[u8], page: PageId) -> Result<()> {
         node::check(image, self.seed_of_page(page))
             .and_then(|()| node::validate(image))
@@ -494,7 +494,7 @@ impl Pager {
         )
     }
 
-    /// Cuts the file behind `pages` pages, none of which anybody can reach (P3).
+    /// Cuts the file behind `pages` pages, none of which anybody can reach (BP3).
     pub(crate) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
         let old = self.map.load(guard).get();
         let map = self.map_file(pages, old)?;

@@ -6,10 +6,10 @@
 //!
 //! # Invariants
 //!
-//! - **C1** The writer stores into a block's slots only while the block is of the tree's present generation, and
+//! - **BC1** The writer stores into a block's slots only while the block is of the tree's present generation, and
 //!   such a block is reached from one version of the tree. (A checkpoint's end may store into any block: it puts
 //!   the page of a node in the place of the node, which is the same to whoever looks at it.)
-//! - **C2** A node keeps its blocks. So what S3 in [`super::slot`] says of slots in a node holds for those in its blocks.
+//! - **BC2** A node keeps its blocks. So what S3 in [`super::slot`] says of slots in a node holds for those in its blocks.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Children<L, I> {
         self.blocks.iter().flat_map(|block| block.slots.iter())
     }
 
-    /// True if child `i` may be replaced in the generation (C1).
+    /// True if child `i` may be replaced in the generation (BC1).
     #[inline]
     pub(crate) fn is_own(&self, i: usize, generation: u64) -> bool {
         self.blocks[i / BLOCK_LEN].generation == generation

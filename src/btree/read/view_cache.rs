@@ -9,13 +9,13 @@
 //!
 //! # Invariants
 //!
-//! - **V1** A view that is kept shows the present tree. Whoever changes the tree takes all of them out
+//! - **BV1** A view that is kept shows the present tree. Whoever changes the tree takes all of them out
 //!   first, and whoever keeps one has just made it, both under the writer's mutex. So whoever finds
 //!   one has in it everything that was published before.
-//! - **V2** A seal is taken back only if nobody can look at the frozen tree any more: all views of it
+//! - **BV2** A seal is taken back only if nobody can look at the frozen tree any more: all views of it
 //!   were kept here, each is found to have no other owner, and no checkpoint or verification frozen
 //!   the tree since ([`crate::btree::write::state::WriterState::freeze`]).
-//! - **V3** A shard is locked for moments only; never the writer's mutex after it.
+//! - **BV3** A shard is locked for moments only; never the writer's mutex after it.
 //!
 //! A cached view keeps pages of the file and nodes in memory, like any view: a checkpoint drops it
 //! when it begins and when it ends.

@@ -80,7 +80,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         slot.store(Child::Inner(Arc::new(inner)), self.guard);
     }
 
-    /// Brings the page that `slot` refers to into memory; it leaves the tree (W3).
+    /// Brings the page that `slot` refers to into memory; it leaves the tree (BW3).
     #[cold]
     pub(super) fn load_page(
         &mut self,
@@ -153,7 +153,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         Ok(())
     }
 
-    /// Copies an inner node of which child `i` is of an older generation (W1).
+    /// Copies an inner node of which child `i` is of an older generation (BW1).
     pub(super) fn copy_inner(&mut self, slot: &Slot, old: &MemInner, i: usize) {
         let copy = old.copy_for(i, self.writer.generation, self.guard);
         self.writer.sub_dirty(old.generation, old.size_bytes());
@@ -269,7 +269,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         } else if let Some(changes) = Changes::over(leaf, state, self.guard) {
             Body::Changes(changes)
         } else {
-            // A copy must not lie over a page that the checkpoint takes out of use (W5).
+            // A copy must not lie over a page that the checkpoint takes out of use (BW5).
             match &state.body {
                 Body::Changes(changes) => Body::Whole {
                     image: self.tree.merged_image(changes, self.guard)?,

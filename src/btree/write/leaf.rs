@@ -121,7 +121,7 @@ impl Editor<'_, '_> {
                 separator,
                 right,
             }) => {
-                // The old leaf stays as it is (W2).
+                // The old leaf stays as it is (BW2).
                 let mut all = large.clone();
                 all.extend(added);
                 let generation = self.writer.generation;

@@ -9,15 +9,15 @@
 //!
 //! # Invariants
 //!
-//! - **W1** A node whose generation is not current is never changed (views and checkpoints share it).
-//! - **W2** A split or merge leaves the old leaf as it was and puts new nodes into the tree. A
+//! - **BW1** A node whose generation is not current is never changed (views and checkpoints share it).
+//! - **BW2** A split or merge leaves the old leaf as it was and puts new nodes into the tree. A
 //!   reader that reached the old leaf through an old parent finds in it everything that
 //!   was applied before the replacement, hence everything published when the read began.
-//! - **W3** A page leaves the current tree at most once: when it is brought into memory, when the
+//! - **BW3** A page leaves the current tree at most once: when it is brought into memory, when the
 //!   subtree that it heads is cut off, or when a checkpoint wrote a node that was superseded
 //!   meanwhile. Then it is recorded in [`PendingFrees`]; the next checkpoint frees it.
-//! - **W4** An error comes before the change of a node, never in the middle of one.
-//! - **W5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and the
+//! - **BW4** An error comes before the change of a node, never in the middle of one.
+//! - **BW5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and the
 //!   checkpoint's end puts the new page in its place. So after a checkpoint nothing in the current
 //!   tree lies over a page that the checkpoint took out of use.
 

@@ -5,7 +5,7 @@ use crate::btree::node::Link;
 use crate::types::{PageId, SeqNo};
 use crate::util::mutants::mutated;
 
-/// What the next checkpoint has to take off the books (W3).
+/// What the next checkpoint has to take off the books (BW3).
 #[derive(Debug, Default)]
 pub(crate) struct PendingFrees {
     /// Pages of nodes and of overflow extents.
