@@ -195,7 +195,7 @@ impl Tree {
             let mut views = self.take_cached_views(writer).into_iter();
             let all_ended = views.all(|view| Arc::into_inner(view).is_some());
             if let Some(freeze) = freeze
-                && (all_ended || mutated!("seal-taken-back-under-a-view"))
+                && (all_ended || mutated!("freeze-undone-under-a-view"))
             {
                 writer.undo_freeze(freeze);
             }
@@ -206,9 +206,7 @@ impl Tree {
     /// Takes out the views that are kept; the seal can no longer be taken back, because some of them may live
     /// on. The caller drops them when it holds no lock, if that may free many nodes.
     pub(super) fn take_cached_views(&self, writer: &mut WriterState) -> Vec<Arc<View>> {
-        if !mutated!("views-let-go-and-forgotten") {
-            writer.keep_freeze();
-        }
+        mutated!("views-dropped-and-forgotten", (), writer.keep_freeze());
         self.view_cache
             .take(std::mem::take(&mut writer.cached_views))
     }

@@ -80,9 +80,6 @@ impl Checkpointer {
         let bytes = meta.encode(self.store_id, self.keyspace);
         let file = pager.file();
         file.write_all_at(&bytes, page * pager.page_size() as u64)?;
-        if mutated!("meta-page-not-synced") {
-            return Ok(());
-        }
-        file.sync_data()
+        mutated!("meta-page-not-synced", Ok(()), file.sync_data())
     }
 }

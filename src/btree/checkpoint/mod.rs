@@ -114,13 +114,18 @@ impl Tree {
         written: Written,
         seq: SeqNo,
     ) -> Result<Written> {
-        if !mutated!("checkpoint-before-its-log-is-durable") {
-            self.host.make_durable(seq)?;
-        }
-        let synced = match mutated!("checkpoint-meta-written-before-its-pages") {
-            true => Ok(()),
-            false => self.shared.pager.file().sync_data(),
-        };
+        let host = &self.host;
+        mutated!(
+            "checkpoint-before-its-log-is-durable",
+            (),
+            host.make_durable(seq)?
+        );
+        let file = self.shared.pager.file();
+        let synced = mutated!(
+            "checkpoint-meta-written-before-its-pages",
+            Ok(()),
+            file.sync_data()
+        );
         let durable = synced
             .and_then(|()| checkpointer.write_meta(&self.shared.pager, 0, &written.meta))
             .and_then(|()| checkpointer.write_meta(&self.shared.pager, 1, &written.meta));

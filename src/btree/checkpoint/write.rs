@@ -74,19 +74,13 @@ impl SharedTree {
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
-        free.release(match mutated!("page-reused-under-a-view") {
-            true => u64::MAX,
-            false => self.reusable_generation(),
-        });
+        let reusable = self.reusable_generation();
+        free.release(mutated!("page-reused-under-a-view", u64::MAX, reusable));
 
         let frees = &frozen.pending_frees;
         let mut freed = frees.freed.clone();
         let dropped = self.walk_dropped(&frees.dropped, old.overflow_pages > 0, &mut freed)?;
-        if mutated!("free-page-reused-too-early") {
-            for run in freed.drain(..) {
-                free.give(run);
-            }
-        }
+        mutated!("free-page-reused-too-early", free.give_all(&mut freed), ());
         let mut output = Output {
             tree: self,
             free,
@@ -114,9 +108,7 @@ impl SharedTree {
                 len: self.pager.pages_for(bytes),
             });
         }
-        if mutated!("freed-pages-forgotten") {
-            freed.clear();
-        }
+        let freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
         output.free.hold(generation, freed);
         output.free.trim();
         let bytes = output.free.run_count() * RUN_BYTES;

@@ -106,6 +106,13 @@ impl FreeSpace {
         true
     }
 
+    /// Makes all of `runs` reusable at once.
+    pub(crate) fn give_all(&mut self, runs: &mut Vec<Run>) {
+        for run in runs.drain(..) {
+            self.give(run);
+        }
+    }
+
     /// Records what checkpoint `generation` freed.
     pub(crate) fn hold(&mut self, generation: u64, runs: Vec<Run>) {
         self.held_pages += runs.iter().map(|run| run.len).sum::<u64>();

@@ -88,7 +88,7 @@ impl WriterState {
 
     /// The same for a view that is about to be kept in the view cache: such a seal can be taken back.
     pub(crate) fn freeze_for_view(&mut self) {
-        if self.changed && !mutated!("snapshot-of-the-tree-not-sealed") {
+        if self.changed && !mutated!("snapshot-of-the-tree-not-frozen") {
             self.generation += 1;
             self.changed = false;
             self.frozen_for_views = true;
