@@ -1,7 +1,7 @@
 //! Making the file small: nodes and values at its end move into free places in front, sparse
 //! leaves are joined, and the free end is cut off.
 //!
-//! Moving is nothing special: a leaf that is brought into memory is written by the next checkpoint,
+//! Moving is nothing special: a leaf that is loaded into memory is written by the next checkpoint,
 //! to the lowest free place. So compaction touches leaves in portions of the write buffer, and runs
 //! checkpoints. It goes on while that makes the file smaller. Views keep old pages, so the
 //! file becomes no smaller than they allow.
@@ -63,8 +63,8 @@ impl Tree {
         quiet_since.is_some_and(|seq| self.applied() > seq)
     }
 
-    /// Lower bounds of the leaves that lie, or have a parent or a value that lies, at page `limit` or
-    /// behind it, and of those that are less than a third full.
+    /// Lower bounds of the leaves that lie, or have a parent or a value that lies, at page `limit`
+    /// or behind it, and of those that are less than a third full.
     fn misplaced_leaves(&self, checkpointer: &Checkpointer, limit: u64) -> Result<Vec<Vec<u8>>> {
         let mut found = Vec::new();
         self.collect_misplaced(checkpointer.meta().root, None, false, limit, &mut found)?;
@@ -105,7 +105,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Brings leaves into memory, with a checkpoint whenever they fill the write buffer. False if it gave way.
+    /// Loads leaves into memory, with a checkpoint whenever they fill the write buffer. False if it
+    /// gave way.
     fn move_leaves(
         &self,
         checkpointer: &mut Checkpointer,

@@ -24,7 +24,7 @@ use crate::util::mutants::mutated;
 /// Name of the page file in the keyspace's directory.
 pub(super) const FILE_NAME: &str = "tree.hdb";
 
-/// Dirty bytes are kept to this when nobody says otherwise.
+/// Budget for dirty bytes where the options give none.
 const DEFAULT_BUDGET_BYTES: u64 = 64 << 20;
 
 /// Smaller files are not worth the work.
@@ -114,14 +114,16 @@ impl BTreeEngine {
         Self::with_file(context, file)
     }
 
-    /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier process, part of
-    /// what is read may be in the operating system's cache only, held for clean and never written.
+    /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier
+    /// process, part of what is read may be in the operating system's cache only, held for clean
+    /// and never written.
     ///
     /// Meta pages that differ are such a case: the newer one is written again, unchanged, before
-    /// anything is built on it. If they are alike the first is durable, since the second is written later; the
-    /// second is written again by the first checkpoint ([`Checkpointer::new`]). The file's length may be another: the
-    /// file may look longer than it is on the disk, and growing it must not count on that. So what it has too much goes,
-    /// but only when the meta page is durable: an older one may need more.
+    /// anything is built on it. If they are alike the first is durable, since the second is written
+    /// later; the second is written again by the first checkpoint ([`Checkpointer::new`]). The
+    /// file's length may be another: the file may look longer than it is on the disk, and growing
+    /// it must not count on that. So the excess is cut off, but only when the meta page is
+    /// durable: an older one may need more.
     fn make_durable(
         context: &EngineContext,
         file: &dyn File,
@@ -192,7 +194,8 @@ impl BTreeEngine {
         }))
     }
 
-    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to find out.
+    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to
+    /// find out.
     fn levels(&self) -> Vec<LevelStats> {
         let generation = self.tree.shared.disk_generation.load(Ordering::Acquire);
         let mut known = self.levels.lock();
@@ -430,7 +433,7 @@ impl Engine for BTreeEngine {
     fn run_once(&self, work: Work) -> Result<bool> {
         match work {
             Work::Flush if self.tree.flush_is_due() => {
-                // Another thread that is at it does this one's work.
+                // Another thread that runs a checkpoint does this one's work.
                 match self.tree.checkpointer.try_lock() {
                     Some(mut checkpointer) => self.tree.checkpoint_locked(&mut checkpointer, false),
                     None => Ok(false),
@@ -444,7 +447,8 @@ impl Engine for BTreeEngine {
                     return Ok(false);
                 }
                 let result = self.compact_until(quiet.then_some(SeqNo(applied)));
-                // A checkpoint that became due meanwhile could not begin, and is not announced again.
+                // A checkpoint that became due meanwhile could not begin, and is not announced
+                // again.
                 if self.tree.flush_is_due() {
                     self.tree.host.wake();
                 }
@@ -465,7 +469,7 @@ impl Engine for BTreeEngine {
         let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
         let budget = self.tree.budget_bytes;
         // A checkpoint begins at the budget, and `dirty` counts what it writes until it ends; the
-        // same again may come up meanwhile without harm.
+        // same again may come in meanwhile without harm.
         let slow_from = budget + budget / 2;
         let stop_at = 2 * budget + budget / 2;
         if self.tree.read_only || dirty <= slow_from {

@@ -1,4 +1,5 @@
-//! The tree as a whole: what readers share, and beside it the writer, the views and the checkpoints.
+//! The tree as a whole: what readers share, and beside it the writer, the views and the
+//! checkpoints.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::util::sharded::shard_of_thread;
 /// # Thread safety
 ///
 /// - Constant: `shared` (which looks after itself), `host`, `budget_bytes`, `read_only`.
-/// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint. Never
-///   held over I/O.
+/// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint.
+///   Never held over I/O.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
 ///   Locked before `writer`.
 /// - `view_cache`: its shards are locked for moments, after `writer` or alone.
@@ -128,7 +129,7 @@ impl Tree {
         if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
         }
-        // Before the change, so that a log segment that it needs is never let go.
+        // Before the change, so that no log segment that it needs is deleted.
         if self.oldest_unpersisted.load(Ordering::Relaxed) == 0 {
             self.oldest_unpersisted
                 .store(first.seq.0, Ordering::Release);
@@ -186,8 +187,8 @@ impl Tree {
         Arc::clone(view)
     }
 
-    /// The tree is about to be changed: lets go of the views that are kept, and takes the seal back if nobody
-    /// else has one (BV2).
+    /// The tree is about to be changed: drops the cached views, and undoes the freeze if no reader
+    /// has one any more (BV2).
     fn begin_change(&self, writer: &mut WriterState) {
         if writer.cached_views != 0 && !mutated!("scan-of-an-older-tree") {
             let freeze = writer.view_freeze();
@@ -203,8 +204,8 @@ impl Tree {
         writer.begin_change();
     }
 
-    /// Takes out the views that are kept; the seal can no longer be taken back, because some of them may live
-    /// on. The caller drops them when it holds no lock, if that may free many nodes.
+    /// Takes out the cached views; the freeze can no longer be undone, because some of them may
+    /// live on. The caller drops them when it holds no lock, if that may free many nodes.
     pub(super) fn take_cached_views(&self, writer: &mut WriterState) -> Vec<Arc<View>> {
         mutated!("views-dropped-and-forgotten", (), writer.keep_freeze());
         self.view_cache

@@ -12,8 +12,8 @@ use crate::engine::LevelStats;
 const COUNTED_PAGES_MAX: u32 = 4096;
 
 impl Tree {
-    /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it has too many
-    /// inner pages to look at for a figure, or one cannot be read.
+    /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it
+    /// has too many inner pages to look at for a figure, or one cannot be read.
     pub(super) fn count_levels(&self) -> Option<Vec<LevelStats>> {
         // Registered like a view, so that no page of the tree is reused meanwhile.
         let (generation, root) = {

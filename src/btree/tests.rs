@@ -811,8 +811,9 @@ fn a_tree_that_is_open_read_only_replays_in_memory() {
     assert!(bytes_of(&image) == before, "the file was changed");
 }
 
-/// Pages whose checksums are right and whose content is not: made by somebody who knows the format, or
-/// by a fault before the checksum. Everything either works or says that the file is damaged.
+/// Pages whose checksums are right and whose content is not: made by an attacker who knows the
+/// format, or by a fault before the checksum. Everything either works or says that the file is
+/// damaged.
 #[test]
 fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
     let (fs, mut bench) = Bench::in_memory(1024);

@@ -1,8 +1,8 @@
 //! Checking everything that the running code relies on.
 //!
 //! - Both meta pages are whole and alike.
-//! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level and the
-//!   fences that its parent gives it; hence keys ascend across leaves.
+//! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level
+//!   and the fences that its parent gives it; hence keys ascend across leaves.
 //! - Every overflow value has its checksum.
 //! - Every page is exactly one of: meta, node, overflow, freelist, free.
 //! - Entries and overflow pages are as many as the meta page says.
@@ -30,7 +30,7 @@ const PAGES_NAMED_MAX: u64 = 100;
 struct Verifier<'t> {
     tree: &'t Tree,
     report: VerifyReport,
-    /// Who has each page of the file.
+    /// What each page of the file is used for.
     owners: Vec<u8>,
     overflow_pages: u64,
 }
@@ -69,7 +69,8 @@ impl Tree {
         if !problems_in_tree {
             verifier.check_totals(&checkpointer);
         }
-        // Checkpoints wait for this lock, so pages that the tree in memory refers to stay as they are.
+        // Checkpoints wait for this lock, so pages that the tree in memory refers to stay as they
+        // are.
         verifier.check_memory()?;
         Ok(verifier.report)
     }
@@ -171,8 +172,8 @@ impl Verifier<'_> {
         }
         self.check_fences(&image, fences, page);
         if !self.own(page, pages, USED) {
-            // What is below has been seen, or will be: hostile pages that all refer to the same ones
-            // would keep this busy for ever.
+            // What is below has been seen, or will be: hostile pages that all refer to the same
+            // ones would keep this busy forever.
             return Ok(());
         }
         if node::kind(&image) == Some(NodeKind::Leaf) {
@@ -234,7 +235,7 @@ impl Verifier<'_> {
     /// Checks the tree in memory.
     fn check_memory(&mut self) -> Result<()> {
         let guard = crossbeam_epoch::pin();
-        // Sealed, so that what is seen does not change.
+        // Frozen, so that what is seen does not change.
         let root = {
             let mut writer = self.tree.writer.lock();
             writer.freeze();

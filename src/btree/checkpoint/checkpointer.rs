@@ -24,8 +24,8 @@ pub(crate) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// For a file as it was found. Meta page 1 was written last: if that failed in an earlier process, it may
-    /// be in the operating system's cache only.
+    /// For a file as it was found. Meta page 1 was written last: if that failed in an earlier
+    /// process, it may be in the operating system's cache only.
     pub(crate) fn new(
         store_id: u64,
         keyspace: KeyspaceId,
@@ -67,7 +67,7 @@ impl Checkpointer {
                 Ok(meta) if meta == self.meta => None,
                 // A crash between the two writes leaves this; the next checkpoint mends it.
                 Ok(meta) if meta.generation < self.meta.generation => None,
-                Ok(_) => Some("the meta page is not of the present tree".into()),
+                Ok(_) => Some("the meta page is not of the current tree".into()),
                 // Likewise, torn.
                 Err(_) if self.stale_meta_page == Some(page) => None,
                 Err(error) => Some(error.to_string()),

@@ -3,23 +3,25 @@
 //!
 //! # The steps
 //!
-//! 1. *Seal.* With the writer's mutex: the present tree becomes immutable; what it took off the books
-//!    ([`PendingFrees`]) comes along. Commits go on in copies.
-//! 2. *Write*, without locks: nodes in key order, children before parents, which hold the fingerprints of
-//!    their children, each to a place that nothing refers to; overflow values; the freelist. A change over a page is merged here.
-//! 3. *Sync.* Then the log is made durable up to the last operation of the frozen tree (E3): a power
-//!    loss must not keep an operation here that an earlier one, in the log, did not survive.
-//! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`crate::btree::file::meta`] for the order).
+//! 1. *Freeze.* With the writer's mutex: the current tree becomes immutable; what is to be freed
+//!    comes along ([`PendingFrees`](super::write::state::PendingFrees)). Commits go on in copies.
+//! 2. *Write*, without locks: nodes in key order, children before parents, which hold the
+//!    fingerprints of their children, each to a place that nothing refers to; overflow values; the
+//!    freelist. A change over a page is merged here.
+//! 3. *Sync.* Then the log is made durable up to the last operation of the frozen tree (E3): a
+//!    power loss must not keep an operation here that an earlier one, in the log, did not survive.
+//! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`crate::btree::file::meta`] for the
+//!    order).
 //! 5. *Publish.* With the writer's mutex, no I/O: references to nodes that were written become
 //!    references to their pages; changes over old pages become changes over the new ones.
 //!
 //! # When a step fails
 //!
-//! Up to 3 nothing on disk refers to what was written: the interval goes back to the writer, the copy
-//! of the free space is forgotten, and a later checkpoint starts over. From the first write
-//! of a meta page on, it is unknown which tree a reopen would find, so no page of either may be
-//! reused: checkpoints then fail with the first error until the store is reopened. The same after
-//! a failed sync, about which nothing is known. Commits and reads are not affected; the log keeps
+//! Up to 3 nothing on disk refers to what was written: the pending frees go back to the writer, the
+//! copy of the free space is forgotten, and a later checkpoint starts over. From the first write of
+//! a meta page on, it is unknown which tree a reopen would find, so no page of either may be
+//! reused: checkpoints then fail with the first error until the store is reopened. The same after a
+//! failed sync, about which nothing is known. Commits and reads are not affected; the log keeps
 //! what the file does not have.
 
 pub(crate) mod checkpointer;
@@ -36,7 +38,7 @@ use checkpointer::Checkpointer;
 use write::{FrozenTree, Written};
 
 impl Tree {
-    /// Brings everything applied so far into the file. False if it was there already.
+    /// Writes everything applied so far to the file. False if it was there already.
     pub(crate) fn checkpoint(&self) -> Result<bool> {
         let mut checkpointer = self.checkpointer.lock();
         self.checkpoint_locked(&mut checkpointer, false)
@@ -65,7 +67,7 @@ impl Tree {
         match written {
             Ok(written) => {
                 self.publish(checkpointer, &frozen, written);
-                // Dropping the frozen tree may free many nodes; nobody waits for that.
+                // Dropping the frozen tree may free many nodes; no thread waits for that.
                 drop(frozen);
                 self.host.progressed();
                 Ok(true)
@@ -95,7 +97,8 @@ impl Tree {
             return Ok(None);
         }
         writer.freeze();
-        // An idle one would keep pages from this checkpoint. Its root is the tree's too: nothing is freed here.
+        // An idle one would keep pages from this checkpoint. Its root is the tree's too: nothing is
+        // freed here.
         drop(self.take_cached_views(&mut writer));
         writer.checkpointing = true;
         writer.checkpoint_generation = writer.generation;

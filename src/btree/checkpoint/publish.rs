@@ -30,7 +30,7 @@ impl Tree {
         } = written;
         let generation = meta.generation;
         let mut writer = self.writer.lock();
-        // First, so that whoever sees a reference to a new page sees this (E4).
+        // First, so that a reader that sees a reference to a new page sees this (E4).
         self.shared
             .disk_seq
             .store(meta.persisted_seq.0, Ordering::Release);

@@ -120,7 +120,7 @@ impl SharedTree {
         };
         let mut bytes = encode_runs(&output.free.all_runs());
         // Empty runs stand in for one that the allocation used up, so that the number of runs
-        // always tells the length of the extent.
+        // always gives the length of the extent.
         while self.pager.pages_for(bytes.len()) < freelist_pages {
             bytes.extend_from_slice(&[0; RUN_BYTES]);
         }
@@ -155,8 +155,8 @@ impl SharedTree {
         })
     }
 
-    /// Waits a little until no reader from before `generation` is left, so that the pages that it freed can
-    /// be used. Deferred work, which announces that, only runs when somebody pins.
+    /// Waits a little until no reader from before `generation` is left, so that the pages that it
+    /// freed can be used. Deferred work, which announces that, only runs when a thread pins.
     fn wait_quiet(&self, generation: u64) {
         for attempt in 0..QUIET_ATTEMPTS {
             if self.quiet_generation.load(Ordering::Acquire) >= generation {
@@ -344,8 +344,8 @@ impl Output<'_> {
         let mut image: Box<[u8]> = (*inner.image).into();
         let below = inner.node().level().checked_sub(1);
         for (i, slot) in inner.slots.iter().enumerate() {
-            // The pin is short: a checkpoint must not hold up the reclaiming of memory. The node stays
-            // alive without it, because frozen slots change only in `publish`.
+            // The pin is short: a checkpoint must not hold up the reclaiming of memory. The node
+            // stays alive without it, because frozen slots change only in `publish`.
             let child = slot.load(&crossbeam_epoch::pin()).to_owned();
             let (link, _) = self.write_child(&child.as_ref(), below)?;
             inner::set_child(&mut image, i, link);

@@ -1,11 +1,11 @@
 //! Which pages of the file are free, and since when.
 //!
-//! A page freed by checkpoint `g` is *held* until nobody can reach it: no view older than `g`, and
-//! no point reader that was under way when `g` was published. (No meta page on disk refers to it
-//! then: a checkpoint ends with both meta pages replaced.) Across a reopen nobody holds anything.
+//! A page freed by checkpoint `g` is *held* until no reader can reach it: no view older than `g`,
+//! and no point reader that was under way when `g` was published. (No meta page on disk refers to
+//! it then: a checkpoint ends with both meta pages replaced.) Across a reopen nothing is held.
 //!
-//! A checkpoint works on a copy and installs it when it has succeeded, so a failed one gives back
-//! what it had taken by forgetting the copy.
+//! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
+//! it had taken by dropping the copy.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -79,7 +79,7 @@ impl FreeSpace {
     }
 
     /// Makes a run reusable at once. False if part of it is free already, which only damage
-    /// brings about.
+    /// causes.
     pub(crate) fn give(&mut self, run: Run) -> bool {
         if run.len == 0 {
             return true;
@@ -127,7 +127,8 @@ impl FreeSpace {
             let (_, runs) = self.held.pop_front().expect("looked at");
             for run in runs {
                 self.held_pages -= run.len;
-                // A run that is free already can only come from a damaged page; `verify` tells.
+                // A run that is free already can only come from a damaged page; `verify` reports
+                // it.
                 self.give(run);
             }
         }

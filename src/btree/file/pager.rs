@@ -3,17 +3,18 @@
 //! # Invariants
 //!
 //! - **BP1** A page is checked (checksum, structure, its own number) before anything decodes it:
-//!   mapped pages at their first touch, which a bitmap remembers; others when they enter the
-//!   cache. That it is the version which a reference means ([`Link`]) is checked each time the reference is followed:
-//!   what is remembered is of the page, and two references may mean different versions of it.
-//! - **BP2** A page's bytes never change while a reference to them can exist: a checkpoint writes only to
-//!   pages that no view and no pinned reader can reach (see [`super::freespace`]), and
+//!   mapped pages at their first touch, which a bitmap remembers; others when they enter the cache.
+//!   That it is the version which a reference means ([`Link`]) is checked each time the reference
+//!   is followed: what is remembered is of the page, and two references may mean different versions
+//!   of it.
+//! - **BP2** A page's bytes never change while a reference to them can exist: a checkpoint writes
+//!   only to pages that no view and no pinned reader can reach (see [`super::freespace`]), and
 //!   announces them with [`Pager::reuse`] first.
-//! - **BP3** Every mapping ever made stays valid for whoever holds it: the file grows under new
-//!   mappings, and is cut only behind the last page that anybody can reach.
+//! - **BP3** Every mapping ever made stays valid for its holder: the file grows under new
+//!   mappings, and is cut only behind the last page that a reader can reach.
 //!
-//! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the thread that
-//! holds the checkpoint lock.
+//! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the
+//! thread that holds the checkpoint lock.
 
 use std::fmt;
 use std::ops::Deref;
@@ -112,8 +113,8 @@ impl Deref for PageRef<'_> {
     }
 }
 
-/// A checked node image that needs no pin. Whoever holds one keeps its page from being
-/// reused by other means (a view's registration).
+/// A checked node image that needs no pin. Its holder keeps the page from being reused
+/// by other means (a view's registration).
 pub(crate) enum OwnedPage {
     Mapped {
         map: Arc<PageMap>,
@@ -139,8 +140,8 @@ impl Deref for OwnedPage {
     }
 }
 
-/// A checked node image to keep, lent by whoever keeps the map that it is in. So a scan takes no count of
-/// the map, which all scans share.
+/// A checked node image to keep, lent by the owner of the map that it is in. So a scan takes no
+/// count of the map, which all scans share.
 pub(crate) enum KeptPage {
     InMap { at: usize, len: usize },
     Owned(OwnedPage),
@@ -427,8 +428,8 @@ impl Pager {
         Ok(read(&bytes))
     }
 
-    /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns what is
-    /// wrong with it.
+    /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns
+    /// what is wrong with it.
     pub(crate) fn recheck_overflow(
         &self,
         page: PageId,
@@ -494,7 +495,7 @@ impl Pager {
         )
     }
 
-    /// Cuts the file behind `pages` pages, none of which anybody can reach (BP3).
+    /// Cuts the file behind `pages` pages, none of which a reader can reach (BP3).
     pub(crate) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
         let old = self.map.load(guard).get();
         let map = self.map_file(pages, old)?;
@@ -518,7 +519,7 @@ impl Pager {
 ///
 /// A file that is larger than the cache may be will not stay in memory as a whole, as far as
 /// its user is concerned: page faults read no neighbourhood then, which would push out
-/// what is needed. Of a smaller one they do, since that brings all of it in with few requests.
+/// what is needed. Of a smaller one they do, since that loads all of it with few requests.
 fn map_file(
     file: &dyn File,
     page_size: usize,

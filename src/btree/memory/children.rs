@@ -1,15 +1,17 @@
 //! The children of an inner node in memory, in blocks that versions of the node share.
 //!
 //! An inner node has hundreds of children. Copying all of them for one change would touch the count
-//! of each, a line of memory per child that no processor has near; and once more when the copy is
-//! dropped. So a copy shares the blocks of its original, and has its own of the one block that changes.
+//! of each, a line of memory per child that is in no cache; and once more when the copy is dropped.
+//! So a copy shares the blocks of its original, and has its own of the one block that changes.
 //!
 //! # Invariants
 //!
-//! - **BC1** The writer stores into a block's slots only while the block is of the tree's present generation, and
-//!   such a block is reached from one version of the tree. (A checkpoint's end may store into any block: it puts
-//!   the page of a node in the place of the node, which is the same to whoever looks at it.)
-//! - **BC2** A node keeps its blocks. So what S3 in [`super::slot`] says of slots in a node holds for those in its blocks.
+//! - **BC1** The writer stores into a block's slots only while the block is of the tree's current
+//!   generation, and such a block is reached from one version of the tree. (The end of a checkpoint
+//!   may store into any block: it puts the page of a node in the place of the node, which is the
+//!   same to every reader.)
+//! - **BC2** A node keeps its blocks. So what S3 in [`super::slot`] says of slots in a node holds
+//!   for those in its blocks.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use crossbeam_epoch::Guard;
 use super::slot::{Child, Slot};
 use crate::util::mutants::mutated;
 
-/// Children of a block. A copy of a node with `n` children takes the counts of `n / 16` blocks and of 16 children.
+/// Children of a block. A copy of a node with `n` children takes the counts of `n / 16` blocks and
+/// of 16 children.
 const BLOCK_LEN: usize = 16;
 
 struct Block<L, I> {

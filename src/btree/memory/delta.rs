@@ -1,7 +1,7 @@
-//! Changes to a leaf that stays as it is: sorted puts and deletes over a page, or over a leaf that a
-//! checkpoint is writing.
+//! Changes to a leaf that stays as it is: sorted puts and deletes over a page, or over a leaf that
+//! a checkpoint is writing.
 //!
-//! A random put would otherwise bring a whole page into memory, and a write buffer of 64 MiB
+//! A random put would otherwise load a whole page into memory, and a write buffer of 64 MiB
 //! would hold 4,000 puts with 16 KiB pages. As changes, it holds hundreds of thousands, and a
 //! checkpoint rewrites a page for many of them together.
 //!

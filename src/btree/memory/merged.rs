@@ -1,9 +1,9 @@
 //! Walking over a page and the changes to it as over one sequence of entries.
 //!
 //! Nothing is merged in advance: a scan of ten entries looks at ten entries, not at the whole leaf.
-//! What a step needs to know is where in the page the next change belongs. As long as the heads of their keys tell the
-//! two apart, neither record is looked at; then the place is searched once, and entries of the page up to there are
-//! passed without comparing keys.
+//! What a step needs to know is where in the page the next change belongs. As long as the heads of
+//! their keys tell the two apart, neither record is looked at; then the place is searched once, and
+//! entries of the page up to there are passed without comparing keys.
 
 use super::delta::Delta;
 use crate::btree::node::leaf::Leaf;
@@ -48,8 +48,8 @@ impl Place {
 /// A gap between two entries, and whether the walker stands on the one after it.
 ///
 /// Invariant: entries of the page before `slot` and changes before `change` lie before the gap, all
-/// others behind it. `ahead` and `behind`, where known, are the places of `change` and of the change
-/// before it.
+/// others behind it. `ahead` and `behind`, where known, are the places of `change` and of the
+/// change before it.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     slot: usize,

@@ -1,9 +1,9 @@
 //! Nodes in memory: those that differ from the file.
 //!
 //! An inner node's separators never change; its child slots do, while its generation and that of
-//! their block ([`super::children`]) are the tree's current one. A leaf changes in place under its own lock while its generation is current.
-//! A node of an older generation is *frozen*: views and checkpoints share it, and the writer copies
-//! it before changing anything.
+//! their block ([`super::children`]) are the tree's current one. A leaf changes in place under its
+//! own lock while its generation is current. A node of an older generation is *frozen*: views and
+//! checkpoints share it, and the writer copies it before changing anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -189,8 +189,8 @@ impl Changes {
         }
     }
 
-    /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None` if
-    /// changes cannot lie over it: it is several pages, holds overflow values, or lies over a
+    /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None`
+    /// if changes cannot lie over it: it is several pages, holds overflow values, or lies over a
     /// frozen leaf itself.
     pub(crate) fn over(
         leaf: NodeRef<'_, MemLeaf>,
@@ -234,9 +234,9 @@ impl Changes {
         self.base.store(Child::Disk(link), guard);
     }
 
-    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.
-    /// `length_in_base` gives the length of the key's value in the base, and is only asked when
-    /// room is scarce: it costs a search.
+    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the
+    /// changes. `length_in_base` gives the length of the key's value in the base, and is only asked
+    /// when space is scarce: it costs a search.
     pub(crate) fn try_set<E>(
         &mut self,
         key: &[u8],
@@ -276,8 +276,8 @@ impl Changes {
         Ok(true)
     }
 
-    /// The image of the base with the changes made. `Err` cannot happen by the accounting of `free_bytes`, but a
-    /// damaged page that passed all checks could lie about its free bytes.
+    /// The image of the base with the changes made. `Err` cannot happen by the accounting of
+    /// `free_bytes`, but a damaged page that passed all checks could lie about its free bytes.
     pub(crate) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
         let mut image: Box<[u8]> = base.into();
         let mut leaf = LeafMut::from_image(&mut image);

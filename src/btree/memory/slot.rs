@@ -36,8 +36,8 @@ const INNER: u64 = 2;
 const TAGS: u64 = 3;
 const TAG_BITS: u32 = 2;
 
-/// A link beside its tag. Page numbers that leave no room for the tag, which only damage can bring
-/// up, become the first one that is outside every file.
+/// A link beside its tag. Page numbers that leave no space for the tag, which only damage can
+/// cause, become the first one that is outside every file.
 fn word_of(link: Link) -> u64 {
     let page = link.page().0.min(Link::PAGES_MAX);
     Link::new(PageId(page << TAG_BITS), link.fingerprint()).bits() | DISK
@@ -205,7 +205,8 @@ impl<L, I> ChildRef<'_, L, I> {
 
 /// A place that holds a reference to a node: a leaf `L`, an inner node `I` or a page.
 ///
-/// As a [`Child`] it owns what it refers to, and can be sent and shared between threads if that can.
+/// As a [`Child`] it owns what it refers to, and can be sent and shared between threads if that
+/// can.
 pub(crate) struct Slot<L, I>(AtomicU64, PhantomData<(Arc<L>, Arc<I>)>);
 
 impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Slot<L, I> {
@@ -247,7 +248,8 @@ impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Slot<L, I> {
 
 impl<L, I> Drop for Slot<L, I> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self`: nobody can load the word any more (S3), and its count is ours (S1).
+        // SAFETY: `&mut self`: no reader can load the word any more (S3), and its count is ours
+        // (S1).
         drop(unsafe { Child::<L, I>::from_word(*self.0.get_mut()) });
     }
 }
@@ -278,7 +280,7 @@ impl<T: Send + Sync + 'static> EpochArc<T> {
 
 impl<T: Send + Sync + 'static> Drop for EpochArc<T> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self`: nobody can load the pointer any more, and its count is ours.
+        // SAFETY: `&mut self`: no reader can load the pointer any more, and its count is ours.
         drop(unsafe { Arc::from_raw(*self.0.get_mut()) });
     }
 }

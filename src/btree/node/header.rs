@@ -204,7 +204,7 @@ impl<'a> Frame<'a> {
         get_size(self.0, COUNT_AT)
     }
 
-    /// Entries that the head array has room for.
+    /// Entries that the head array has space for.
     #[inline]
     pub(crate) fn capacity(self) -> usize {
         get_size(self.0, CAPACITY_AT)

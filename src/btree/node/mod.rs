@@ -57,7 +57,7 @@ pub(crate) use header::{
 pub(crate) use link::Link;
 pub(crate) use validate::validate;
 
-/// The node has no room; nothing was changed.
+/// The node has too little free space; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 

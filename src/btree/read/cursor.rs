@@ -1,11 +1,11 @@
 //! The cursor over a view.
 //!
-//! It takes no lock that anybody waits for: it keeps a frozen leaf locked for reading while it stands
-//! in it, and the writer copies frozen leaves.
+//! It takes no lock that another thread waits for: it keeps a frozen leaf locked for reading while
+//! it stands in it, and the writer copies frozen leaves.
 //!
-//! It remembers no path. From a leaf it goes to its neighbour by going down from the root again, along the fence between
-//! the two, under a pin: that touches no counts of inner nodes, which all scans share, and makes a short scan
-//! no more than a descent and a walk over slots.
+//! It remembers no path. From a leaf it goes to its neighbour by going down from the root again,
+//! along the fence between the two, under a pin: that touches no counts of inner nodes, which all
+//! scans share, and makes a short scan no more than a descent and a walk over slots.
 
 use std::sync::Arc;
 
@@ -180,8 +180,8 @@ fn kept_base(
     }
 }
 
-/// Keys whose part after the prefix is no longer than this are copied as if it were this long: a move of a fixed
-/// length takes two instructions, and of any other a call.
+/// Keys whose part after the prefix is no longer than this are copied as if it were this long: a
+/// move of a fixed length takes two instructions, and of any other a call.
 const SHORT_KEY_BYTES: usize = 16;
 
 /// The key of an entry: the prefix that all keys in a leaf share, and what follows it.
@@ -192,7 +192,8 @@ struct KeyBuffer {
     len: usize,
 }
 
-/// Room for an ordinary key, made at once: a short scan costs little more than its allocations.
+/// Space for an ordinary key, allocated at once: a short scan costs little more than its
+/// allocations.
 const KEY_LEN_BYTES: usize = 64;
 
 impl KeyBuffer {
@@ -276,7 +277,8 @@ impl TreeCursor {
         }
     }
 
-    /// Goes down from the root to the leaf to which `choose` leads, to the gap before its first entry.
+    /// Goes down from the root to the leaf to which `choose` leads, to the gap before its first
+    /// entry.
     fn descend(&mut self, choose: impl Fn(Inner<'_>) -> usize) -> Result<()> {
         self.leaf = None;
         let (tree, map) = (self.view.tree(), self.view.map());
@@ -350,9 +352,9 @@ impl TreeCursor {
         result
     }
 
-    /// Neighbouring leaves meet at a fence, and a leaf without one is the first or the last. Each page is checked by
-    /// itself only, and inner pages that all refer to the same few leaves would keep a scan going round for ever, or
-    /// end it early.
+    /// Neighbouring leaves meet at a fence, and a leaf without one is the first or the last. Each
+    /// page is checked by itself only, and inner pages that all refer to the same few leaves would
+    /// keep a scan going round forever, or end it early.
     fn expect(&self, meets: impl FnOnce(Leaf<'_>) -> bool) -> Result<()> {
         let Some(leaf) = &self.leaf else {
             return Ok(());

@@ -171,8 +171,8 @@ impl SharedTree {
         self.pager.page_size()
     }
 
-    /// Keeps every page that the file's tree has now from being reused. With the writer's mutex held, so
-    /// that no checkpoint is published meanwhile.
+    /// Keeps every page that the file's tree has now from being reused. With the writer's mutex
+    /// held, so that no checkpoint is published meanwhile.
     pub(crate) fn register_view(&self) -> u64 {
         let generation = self.disk_generation.load(Ordering::Acquire);
         *self.views.lock().entry(generation).or_insert(0) += 1;
@@ -189,7 +189,7 @@ impl SharedTree {
         }
     }
 
-    /// Pages freed by checkpoints up to the one returned can be reached by nobody.
+    /// No reader can reach pages freed by checkpoints up to the one returned.
     pub(crate) fn reusable_generation(&self) -> u64 {
         let quiet = self.quiet_generation.load(Ordering::Acquire);
         match self.views.lock().keys().next() {
@@ -244,7 +244,8 @@ impl SharedTree {
         self.descend(root, |node| node.find_child(key), guard)
     }
 
-    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked at.
+    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked
+    /// at.
     #[inline]
     pub(crate) fn descend<'g>(
         &'g self,
@@ -303,8 +304,8 @@ impl SharedTree {
         Ok(())
     }
 
-    /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again after
-    /// [`SharedTree::wait_published`] of the number.
+    /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again
+    /// after [`SharedTree::wait_published`] of the number.
     #[inline]
     pub(crate) fn try_get(
         &self,
@@ -338,8 +339,9 @@ impl SharedTree {
         }
     }
 
-    /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may take
-    /// I/O, which the writer must not wait for. Pages stay as they are while `guard` is pinned.
+    /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may
+    /// take I/O, which the writer must not wait for. Pages stay as they are while `guard` is
+    /// pinned.
     #[inline]
     pub(crate) fn finish_read(
         &self,
@@ -394,8 +396,10 @@ impl SharedTree {
     pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
         let base = self.base_image(changes, guard)?;
         changes.merged(&base).map_err(|node::Full| {
-            self.pager
-                .damaged(node::page_id(&base), "the leaf has less room than it said")
+            self.pager.damaged(
+                node::page_id(&base),
+                "the leaf has less free space than its header says",
+            )
         })
     }
 

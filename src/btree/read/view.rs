@@ -1,8 +1,8 @@
 //! Immutable views.
 //!
-//! A view owns the root of a frozen tree. Its nodes in memory never change; its pages are kept by its
-//! registration ([`SharedTree::register_view`]). The cursor over it, and the engine's trait for it, are in
-//! [`crate::btree::read::cursor`].
+//! A view owns the root of a frozen tree. Its nodes in memory never change; its pages are kept by
+//! its registration ([`SharedTree::register_view`]). The cursor over it, and the engine's trait for
+//! it, are in [`crate::btree::read::cursor`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ pub(crate) struct View {
     seq: SeqNo,
     /// Generation of the file whose pages the view may read.
     generation: u64,
-    /// The file's map when the view was taken, for the cursors to read from as long as it is the present one.
+    /// The file's map when the view was taken, for the cursors to read from as long as it is
+    /// the current one.
     map: Arc<PageMap>,
     /// Why nothing can be read: part of a batch that failed is in the tree.
     failed: Option<Error>,

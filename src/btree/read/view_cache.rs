@@ -1,21 +1,21 @@
-//! The views of the present tree, kept for whoever asks for one next.
+//! Views of the current tree, cached for the next thread that asks for one.
 //!
-//! Sealing a tree is cheap; what follows is not: the first change afterwards copies every node that it
-//! touches. So scans share one seal until something changes, and if all of them have ended by then, the
-//! seal is taken back and nothing is copied.
+//! Freezing a tree is cheap; what follows is not: the first change afterwards copies every node
+//! that it touches. So scans share one frozen tree until something changes, and if all of them have
+//! ended by then, the freeze is undone and nothing is copied.
 //!
-//! Each thread keeps a view in a shard of its own, as long as there are no more threads than shards:
+//! Each thread has a view in a shard of its own, as long as there are no more threads than shards:
 //! short scans on several threads would otherwise spend their time on the counts of one view.
 //!
 //! # Invariants
 //!
-//! - **BV1** A view that is kept shows the present tree. Whoever changes the tree takes all of them out
-//!   first, and whoever keeps one has just made it, both under the writer's mutex. So whoever finds
-//!   one has in it everything that was published before.
-//! - **BV2** A seal is taken back only if nobody can look at the frozen tree any more: all views of it
-//!   were kept here, each is found to have no other owner, and no checkpoint or verification frozen
-//!   the tree since ([`crate::btree::write::state::WriterState::freeze`]).
-//! - **BV3** A shard is locked for moments only; never the writer's mutex after it.
+//! - **BV1** A cached view shows the current tree. A thread that changes the tree takes all views
+//!   out first, and a thread that puts one in has just made it, both under the writer's mutex. So a
+//!   reader that finds one has in it everything that was published before.
+//! - **BV2** A freeze is undone only if no reader can look at the frozen tree any more: all views
+//!   of it were cached here, each is found to have no other owner, and no checkpoint or
+//!   verification froze the tree since.
+//! - **BV3** A shard is locked for moments only, and the writer's mutex is never taken after it.
 //!
 //! A cached view keeps pages of the file and nodes in memory, like any view: a checkpoint drops it
 //! when it begins and when it ends.
@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use super::view::View;
 use crate::util::sharded::SHARDS;
 
-/// The views that are kept, by shards of threads.
+/// The cached views, by shards of threads.
 #[derive(Default)]
 pub(crate) struct ViewCache([Shard; SHARDS]);
 

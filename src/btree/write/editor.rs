@@ -80,7 +80,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         slot.store(Child::Inner(Arc::new(inner)), self.guard);
     }
 
-    /// Brings the page that `slot` refers to into memory; it leaves the tree (BW3).
+    /// Loads the page that `slot` refers to into memory; it leaves the tree (BW3).
     #[cold]
     pub(super) fn load_page(
         &mut self,
@@ -116,8 +116,8 @@ impl<'g, 'w> Editor<'g, 'w> {
         Ok(())
     }
 
-    /// A leaf in memory for the page: changes to it, unless it has overflow values, whose bookkeeping
-    /// wants a whole leaf, or several pages.
+    /// A leaf in memory for the page: changes to it, unless it has overflow values, whose
+    /// bookkeeping wants a whole leaf, or several pages.
     fn leaf_from_disk(&self, link: Link, image: &[u8]) -> Result<LeafState> {
         let generation = self.writer.generation;
         let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
@@ -200,8 +200,8 @@ impl<'g, 'w> Editor<'g, 'w> {
         Err(self.tree.pager.damaged(page, "the root has fences"))
     }
 
-    /// A child that is about to be brought in from the file has the fences that its parent gives it. Pages are checked
-    /// each by itself, and a key must not be put into a leaf that cannot hold it.
+    /// A child that is about to be loaded from the file has the fences that its parent gives it.
+    /// Pages are checked each by itself, and a key must not be put into a leaf that cannot hold it.
     pub(super) fn check_child(&self, inner: &MemInner, i: usize) -> Result<()> {
         let ChildRef::Disk(link) = inner.slots[i].load(self.guard) else {
             return Ok(());

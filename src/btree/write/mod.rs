@@ -2,24 +2,25 @@
 //!
 //! # How a change is made
 //!
-//! The writer goes down from the root and makes every node on the way its own: a page of the file is
-//! brought into memory, a node of an older generation is copied; its parent's slot is replaced.
-//! The leaf is then changed in place under its lock. After the first change of a generation
-//! the way down finds nothing to copy.
+//! The writer goes down from the root and makes every node on the way its own: it loads a page of
+//! the file, copies a node of an older generation, and replaces the slot in the parent. Then it
+//! changes the leaf in place under its lock. After the first change of a generation it finds
+//! nothing to copy on the way down.
 //!
 //! # Invariants
 //!
-//! - **BW1** A node whose generation is not current is never changed (views and checkpoints share it).
+//! - **BW1** A node whose generation is not current is never changed (views and checkpoints share
+//!   it).
 //! - **BW2** A split or merge leaves the old leaf as it was and puts new nodes into the tree. A
-//!   reader that reached the old leaf through an old parent finds in it everything that
-//!   was applied before the replacement, hence everything published when the read began.
-//! - **BW3** A page leaves the current tree at most once: when it is brought into memory, when the
+//!   reader that reached the old leaf through an old parent finds in it everything that was applied
+//!   before the replacement, hence everything published when the read began.
+//! - **BW3** A page leaves the current tree at most once: when it is loaded into memory, when the
 //!   subtree that it heads is cut off, or when a checkpoint wrote a node that was superseded
-//!   meanwhile. Then it is recorded in [`PendingFrees`]; the next checkpoint frees it.
+//!   meanwhile. Then it is recorded in [`state::PendingFrees`]; the next checkpoint frees it.
 //! - **BW4** An error comes before the change of a node, never in the middle of one.
-//! - **BW5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and the
-//!   checkpoint's end puts the new page in its place. So after a checkpoint nothing in the current
-//!   tree lies over a page that the checkpoint took out of use.
+//! - **BW5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and
+//!   the end of the checkpoint puts the new page in its place. So after a checkpoint nothing in the
+//!   current tree lies over a page that the checkpoint took out of use.
 
 pub(crate) mod editor;
 mod leaf;

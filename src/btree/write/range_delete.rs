@@ -161,7 +161,8 @@ impl<'g> Editor<'g, '_> {
         Child::Inner(Arc::new(inner))
     }
 
-    /// A subtree leaves the current tree. Pages of the file are only noted: the checkpoint walks them.
+    /// A subtree leaves the current tree. Pages of the file are only noted: the checkpoint walks
+    /// them.
     fn drop_subtree(&mut self, child: ChildRef<'g>, level: Option<u8>) -> Result<()> {
         match child {
             ChildRef::Disk(link) => {

@@ -62,7 +62,7 @@ impl<'g> Editor<'g, '_> {
     }
 
     /// Child `i` of `inner`, which `slot` holds, became small: merges it with a neighbour if
-    /// the two fit one page with room to spare.
+    /// the two fit one page with space to spare.
     pub(super) fn merge_child(
         &mut self,
         slot: &Slot,

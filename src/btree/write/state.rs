@@ -5,7 +5,7 @@ use crate::btree::node::Link;
 use crate::types::{PageId, SeqNo};
 use crate::util::mutants::mutated;
 
-/// What the next checkpoint has to take off the books (BW3).
+/// What the next checkpoint has to free (BW3).
 #[derive(Debug, Default)]
 pub(crate) struct PendingFrees {
     /// Pages of nodes and of overflow extents.
@@ -26,7 +26,7 @@ impl PendingFrees {
         });
     }
 
-    /// Takes back what a failed checkpoint was given.
+    /// Adds what a failed checkpoint was given and did not free.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.freed.extend(other.freed);
         self.freed_overflow_pages += other.freed_overflow_pages;
@@ -35,7 +35,7 @@ impl PendingFrees {
     }
 }
 
-/// The generation before a seal that can be taken back.
+/// The generation before a freeze that can be undone.
 pub(crate) struct ViewFreeze(u64);
 
 /// State of the one writer.
@@ -50,7 +50,7 @@ pub(crate) struct WriterState {
     /// First operation applied since the last checkpoint began.
     pub(crate) first_since_checkpoint: Option<SeqNo>,
     pub(crate) pending_frees: PendingFrees,
-    /// The present tree was frozen for views only, and all of them were kept in the view cache.
+    /// The current tree was frozen for views only, all of which are in the view cache.
     frozen_for_views: bool,
     /// Shards of the view cache that hold a view, a bit each.
     pub(crate) cached_views: u16,
@@ -80,13 +80,13 @@ impl WriterState {
         }
     }
 
-    /// From now on the nodes of the present tree never change.
+    /// From now on the nodes of the current tree never change.
     pub(crate) fn freeze(&mut self) {
         self.freeze_for_view();
         self.keep_freeze();
     }
 
-    /// The same for a view that is about to be kept in the view cache: such a seal can be taken back.
+    /// The same for a view that goes into the view cache: such a freeze can be undone.
     pub(crate) fn freeze_for_view(&mut self) {
         if self.changed && !mutated!("snapshot-of-the-tree-not-frozen") {
             self.generation += 1;
@@ -95,29 +95,30 @@ impl WriterState {
         }
     }
 
-    /// The seal that only views rely on, all of which are kept.
+    /// The freeze that only views rely on, all of which are cached.
     pub(crate) fn view_freeze(&self) -> Option<ViewFreeze> {
         self.frozen_for_views
             .then(|| ViewFreeze(self.generation - 1))
     }
 
-    /// Others may rely on the present seal, too.
+    /// Others may rely on the current freeze, too.
     pub(crate) fn keep_freeze(&mut self) {
         self.frozen_for_views = false;
     }
 
-    /// The views are gone, and nothing has changed since the seal: the nodes may be changed again.
+    /// The views are gone, and nothing has changed since the freeze: nodes may be changed again.
     pub(crate) fn undo_freeze(&mut self, freeze: ViewFreeze) {
         debug_assert!(!self.changed && self.generation == freeze.0 + 1);
         self.generation = freeze.0;
     }
 
-    /// A change of the present tree begins.
+    /// A change of the current tree begins.
     pub(crate) fn begin_change(&mut self) {
         self.changed = true;
         self.keep_freeze();
     }
 
+    /// A node of `bytes` in memory came into the current tree, or grew by that.
     pub(super) fn add_dirty(&mut self, bytes: usize) {
         self.dirty_bytes += bytes as u64;
     }
