@@ -11,6 +11,7 @@ use super::file::meta::{META_BYTES, META_PAGES, Meta};
 use super::file::pager::Pager;
 use super::node;
 use super::node::{Link, leaf};
+use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
 use crate::engine::{
     Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
@@ -43,6 +44,9 @@ const MULTI_GET_ATTEMPTS: usize = 4;
 /// The B-tree engine.
 #[derive(Debug)]
 pub(crate) struct BTreeEngine {
+    /// The same as in `tree`, which is aligned to cache lines: readers find it here on a line that
+    /// writes do not touch.
+    shared: Arc<SharedTree>,
     tree: Tree,
     /// Checkpoint after which files were last compacted.
     compacted_generation: AtomicU64,
@@ -179,15 +183,17 @@ impl BTreeEngine {
             free,
             stale_meta_page,
         );
+        let tree = Tree::new(TreeParts {
+            pager,
+            snapshot_tracker: context.snapshot_tracker,
+            host: context.host,
+            budget_bytes,
+            read_only: context.read_only,
+            checkpointer,
+        });
         Ok(Arc::new(Self {
-            tree: Tree::new(TreeParts {
-                pager,
-                snapshot_tracker: context.snapshot_tracker,
-                host: context.host,
-                budget_bytes,
-                read_only: context.read_only,
-                checkpointer,
-            }),
+            shared: Arc::clone(&tree.shared),
+            tree,
             compacted_generation: AtomicU64::new(0),
             considered_seq: AtomicU64::new(u64::MAX),
             levels: Mutex::default(),
@@ -197,7 +203,7 @@ impl BTreeEngine {
     /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to
     /// find out.
     fn levels(&self) -> Vec<LevelStats> {
-        let generation = self.tree.shared.disk_generation.load(Ordering::Acquire);
+        let generation = self.shared.disk_generation.load(Ordering::Acquire);
         let mut known = self.levels.lock();
         if known.0 != generation {
             *known = (generation, self.tree.count_levels().unwrap_or_default());
@@ -227,7 +233,7 @@ impl BTreeEngine {
     fn compact_until(&self, quiet_since: Option<SeqNo>) -> Result<()> {
         if self.tree.compact(quiet_since)? {
             self.compacted_generation.store(
-                self.tree.shared.disk_generation.load(Ordering::Acquire),
+                self.shared.disk_generation.load(Ordering::Acquire),
                 Ordering::Release,
             );
         }
@@ -330,19 +336,19 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
 
 impl Engine for BTreeEngine {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let tree = &self.tree;
+        let tree = &self.shared;
         for op in ops {
             let guard = crossbeam_epoch::pin();
-            let root = tree.shared.root.load(&guard);
+            let root = tree.root.load(&guard);
             // Finding a leaf on disk reads and checks every page on the way.
             match op.op {
                 Op::Put { key, .. } | Op::Delete { key } => {
-                    tree.shared.find_leaf(root, key, &guard)?;
+                    tree.find_leaf(root, key, &guard)?;
                 }
                 Op::DeleteRange { start, end } => {
-                    tree.shared.find_leaf(root, start, &guard)?;
+                    tree.find_leaf(root, start, &guard)?;
                     if let Some(end) = end {
-                        tree.shared.find_leaf(root, end, &guard)?;
+                        tree.find_leaf(root, end, &guard)?;
                     }
                 }
             }
@@ -355,7 +361,7 @@ impl Engine for BTreeEngine {
     }
 
     fn persisted_seq(&self) -> SeqNo {
-        SeqNo(self.tree.shared.disk_seq.load(Ordering::Acquire))
+        SeqNo(self.shared.disk_seq.load(Ordering::Acquire))
     }
 
     fn oldest_unpersisted(&self) -> Option<SeqNo> {
@@ -368,11 +374,11 @@ impl Engine for BTreeEngine {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         loop {
             let guard = crossbeam_epoch::pin();
-            match self.tree.shared.try_get(key, None, read, &guard)? {
+            match self.shared.try_get(key, None, read, &guard)? {
                 Ok(found) => return Ok(found),
                 Err(seq) => {
                     drop(guard);
-                    self.tree.shared.wait_published(seq)?;
+                    self.shared.wait_published(seq)?;
                 }
             }
         }
@@ -383,7 +389,7 @@ impl Engine for BTreeEngine {
         'attempts: for _ in 0..MULTI_GET_ATTEMPTS {
             values.clear();
             // A leaf whose latest change is not after `moment` is as it was at that moment.
-            let moment = self.tree.shared.published();
+            let moment = self.shared.published();
             for key in keys {
                 let guard = crossbeam_epoch::pin();
                 let mut value = None;
@@ -394,7 +400,7 @@ impl Engine for BTreeEngine {
                     .try_get(key, Some(moment), &mut read, &guard)?;
                 drop(guard);
                 if let Err(seq) = found {
-                    self.tree.shared.wait_published(seq)?;
+                    self.shared.wait_published(seq)?;
                     continue 'attempts;
                 }
                 values.push(value);
@@ -408,7 +414,7 @@ impl Engine for BTreeEngine {
     fn view(&self) -> Result<Arc<dyn ReadView>> {
         let view = self.tree.latest_view();
         view.check_usable()?;
-        self.tree.shared.wait_published(view.seq())?;
+        self.shared.wait_published(view.seq())?;
         Ok(view)
     }
 
