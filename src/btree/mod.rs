@@ -27,7 +27,7 @@
 //! # How data flows
 //!
 //! A child reference is a page of the file or a node in memory. A put goes down to its leaf, copies
-//! or loads every node on the way that the writer does not own yet ([`write`]), and changes the
+//! or loads every node on the way that the writer does not own yet ([`mod@write`]), and changes the
 //! leaf under its small lock. A get goes down without locks, under an epoch pin, and takes the
 //! leaf's lock for the moment of reading, or reads the page where it lies in the map. A checkpoint
 //! *freezes* the tree (generation + 1), writes its changed nodes to free places while commits go on
@@ -50,7 +50,7 @@
 //!
 //! - **BT1** Nothing that a meta page on disk can reach is overwritten ([`file::freespace`],
 //!   [`checkpoint`]).
-//! - **BT2** A frozen node never changes (BW1 in [`write`]).
+//! - **BT2** A frozen node never changes (BW1 in [`mod@write`]).
 //! - **BT3** A reader of the latest state sees a leaf only when its last change is published (E4):
 //!   each leaf has the number of its last change, the file as a whole that of its last operation.
 //! - **BT4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks
