@@ -1,20 +1,19 @@
 //! Making the file small: nodes and values at its end move into free places in front, sparse
 //! leaves are joined, and the free end is cut off.
 //!
-//! Moving is nothing special: a leaf that is brought into memory is written by the next checkpoint,
+//! Moving is nothing special: a leaf that is loaded into memory is written by the next checkpoint,
 //! to the lowest free place. So compaction touches leaves in portions of the write buffer, and runs
 //! checkpoints. It goes on while that makes the file smaller. Views keep old pages, so the
 //! file becomes no smaller than they allow.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::checkpointer::Checkpointer;
 use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
-use super::tree::Tree;
+use super::state::Tree;
 use crate::error::Result;
 use crate::types::SeqNo;
 
@@ -24,7 +23,7 @@ const ROUNDS_MAX: usize = 8;
 impl Tree {
     /// As [`crate::engine::Engine::compact`]. With `quiet_since`, ends early and returns false when
     /// operations come after it: their checkpoint should not have to wait.
-    pub(super) fn compact(self: &Arc<Self>, quiet_since: Option<SeqNo>) -> Result<bool> {
+    pub(super) fn compact(&self, quiet_since: Option<SeqNo>) -> Result<bool> {
         if self.read_only {
             return Ok(true);
         }
@@ -49,7 +48,9 @@ impl Tree {
             }
         }
         let guard = crossbeam_epoch::pin();
-        self.pager.shrink(checkpointer.meta().file_pages, &guard)?;
+        self.shared
+            .pager
+            .shrink(checkpointer.meta().file_pages, &guard)?;
         let written = self.counters.checkpoint_bytes.load(Ordering::Relaxed) - written_before;
         self.counters
             .compaction_bytes
@@ -62,8 +63,8 @@ impl Tree {
         quiet_since.is_some_and(|seq| self.applied() > seq)
     }
 
-    /// Lower bounds of the leaves that lie, or have a parent or a value that lies, at page `limit` or
-    /// behind it, and of those that are less than a third full.
+    /// Lower bounds of the leaves that lie, or have a parent or a value that lies, at page `limit`
+    /// or behind it, and of those that are less than a third full.
     fn misplaced_leaves(&self, checkpointer: &Checkpointer, limit: u64) -> Result<Vec<Vec<u8>>> {
         let mut found = Vec::new();
         self.collect_misplaced(checkpointer.meta().root, None, false, limit, &mut found)?;
@@ -81,14 +82,14 @@ impl Tree {
         // A pin for each node: the walk is long, and memory should be reclaimed meanwhile. The
         // pages stay, because the checkpoint lock is held.
         let guard = crossbeam_epoch::pin();
-        let image = self.pager.owned_node(link, &guard)?;
+        let image = self.shared.pager.owned_node(link, &guard)?;
         drop(guard);
-        self.check_level(&image, link.page(), level)?;
+        self.shared.check_level(&image, link.page(), level)?;
         let end = link.page().0 + u64::from(node::page_count(&image));
         if node::kind(&image) == Some(NodeKind::Leaf) {
             let leaf = Leaf::from_image(&image);
             let far = parent_misplaced || end > limit;
-            let sparse = leaf.live_bytes() < self.page_size() / 3;
+            let sparse = leaf.live_bytes() < self.shared.page_size() / 3;
             if far || sparse || has_value_beyond(leaf, limit) {
                 found.push(leaf.lower_fence().to_vec());
             }
@@ -104,7 +105,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Brings leaves into memory, with a checkpoint whenever they fill the write buffer. False if it gave way.
+    /// Loads leaves into memory, with a checkpoint whenever they fill the write buffer. False if it
+    /// gave way.
     fn move_leaves(
         &self,
         checkpointer: &mut Checkpointer,

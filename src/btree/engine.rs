@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::checkpoint::Checkpointer;
-use super::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
-use super::meta::{META_BYTES, META_PAGES, Meta};
+use super::checkpoint::checkpointer::Checkpointer;
+use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
+use super::file::meta::{META_BYTES, META_PAGES, Meta};
+use super::file::pager::Pager;
 use super::node;
 use super::node::{Link, leaf};
-use super::pager::Pager;
-use super::tree::{Tree, TreeParts};
+use super::read::shared::SharedTree;
+use super::state::{Tree, TreeParts};
 use crate::engine::{
     Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
 };
@@ -24,7 +25,7 @@ use crate::util::mutants::mutated;
 /// Name of the page file in the keyspace's directory.
 pub(super) const FILE_NAME: &str = "tree.hdb";
 
-/// Dirty bytes are kept to this when nobody says otherwise.
+/// Budget for dirty bytes where the options give none.
 const DEFAULT_BUDGET_BYTES: u64 = 64 << 20;
 
 /// Smaller files are not worth the work.
@@ -43,7 +44,10 @@ const MULTI_GET_ATTEMPTS: usize = 4;
 /// The B-tree engine.
 #[derive(Debug)]
 pub(crate) struct BTreeEngine {
-    tree: Arc<Tree>,
+    /// The same as in `tree`, which is aligned to cache lines: readers find it here on a line that
+    /// writes do not touch.
+    shared: Arc<SharedTree>,
+    tree: Tree,
     /// Checkpoint after which files were last compacted.
     compacted_generation: AtomicU64,
     /// Last operation when compaction was last considered.
@@ -71,7 +75,7 @@ impl BTreeEngine {
         let mut image = leaf::new(b"", None, page_size);
         node::set_page_id(&mut image, page);
         let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
-        node::seal(&mut image, seed_of(&[store_seed, page.0]));
+        node::write_checksum(&mut image, seed_of(&[store_seed, page.0]));
         let meta = Meta {
             page_size: context.options.page_size_bytes,
             generation: 1,
@@ -114,14 +118,16 @@ impl BTreeEngine {
         Self::with_file(context, file)
     }
 
-    /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier process, part of
-    /// what is read may be in the operating system's cache only, held for clean and never written.
+    /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier
+    /// process, part of what is read may be in the operating system's cache only, held for clean
+    /// and never written.
     ///
     /// Meta pages that differ are such a case: the newer one is written again, unchanged, before
-    /// anything is built on it. If they are alike the first is durable, since the second is written later; the
-    /// second is written again by the first checkpoint ([`Checkpointer::new`]). The file's length may be another: the
-    /// file may look longer than it is on the disk, and growing it must not count on that. So what it has too much goes,
-    /// but only when the meta page is durable: an older one may need more.
+    /// anything is built on it. If they are alike the first is durable, since the second is written
+    /// later; the second is written again by the first checkpoint ([`Checkpointer::new`]). The
+    /// file's length may be another: the file may look longer than it is on the disk, and growing
+    /// it must not count on that. So the excess is cut off, but only when the meta page is
+    /// durable: an older one may need more.
     fn make_durable(
         context: &EngineContext,
         file: &dyn File,
@@ -177,24 +183,27 @@ impl BTreeEngine {
             free,
             stale_meta_page,
         );
+        let tree = Tree::new(TreeParts {
+            pager,
+            snapshot_tracker: context.snapshot_tracker,
+            host: context.host,
+            budget_bytes,
+            read_only: context.read_only,
+            checkpointer,
+        });
         Ok(Arc::new(Self {
-            tree: Arc::new(Tree::new(TreeParts {
-                pager,
-                snapshot_tracker: context.snapshot_tracker,
-                host: context.host,
-                budget_bytes,
-                read_only: context.read_only,
-                checkpointer,
-            })),
+            shared: Arc::clone(&tree.shared),
+            tree,
             compacted_generation: AtomicU64::new(0),
             considered_seq: AtomicU64::new(u64::MAX),
             levels: Mutex::default(),
         }))
     }
 
-    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to find out.
+    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to
+    /// find out.
     fn levels(&self) -> Vec<LevelStats> {
-        let generation = self.tree.disk_generation.load(Ordering::Acquire);
+        let generation = self.shared.disk_generation.load(Ordering::Acquire);
         let mut known = self.levels.lock();
         if known.0 != generation {
             *known = (generation, self.tree.count_levels().unwrap_or_default());
@@ -205,17 +214,18 @@ impl BTreeEngine {
     /// How much of the file is free, of 1.
     fn free_share(&self) -> f64 {
         let tree = &self.tree;
-        let free = tree.counters.free_pages.load(Ordering::Relaxed) * tree.page_size() as u64;
-        free as f64 / tree.pager.file_bytes().max(1) as f64
+        let free =
+            tree.counters.free_pages.load(Ordering::Relaxed) * tree.shared.page_size() as u64;
+        free as f64 / tree.shared.pager.file_bytes().max(1) as f64
     }
 
     /// Much of the file is free, and something has changed since that was last acted on.
     fn compaction_is_due(&self) -> bool {
         let tree = &self.tree;
         !tree.read_only
-            && tree.pager.file_bytes() > COMPACT_MIN_BYTES
+            && tree.shared.pager.file_bytes() > COMPACT_MIN_BYTES
             && self.free_share() > COMPACT_WHEN_QUIET
-            && tree.disk_generation.load(Ordering::Acquire)
+            && tree.shared.disk_generation.load(Ordering::Acquire)
                 > self.compacted_generation.load(Ordering::Acquire)
     }
 
@@ -223,7 +233,7 @@ impl BTreeEngine {
     fn compact_until(&self, quiet_since: Option<SeqNo>) -> Result<()> {
         if self.tree.compact(quiet_since)? {
             self.compacted_generation.store(
-                self.tree.disk_generation.load(Ordering::Acquire),
+                self.shared.disk_generation.load(Ordering::Acquire),
                 Ordering::Release,
             );
         }
@@ -252,8 +262,8 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
         (Ok(first), _) => (first, Some(1)),
         (Err(_), Ok(second)) => (second, Some(0)),
         (Err(first), Err(second)) => {
-            let telling = matches!(second, Error::UnsupportedFormat { .. });
-            let error = if telling { second } else { first };
+            let is_clearer = matches!(second, Error::UnsupportedFormat { .. });
+            let error = if is_clearer { second } else { first };
             // A file too short for a meta page is damaged, not a case for a retry.
             return Err(match error {
                 Error::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -324,15 +334,9 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     Ok(free)
 }
 
-impl Drop for BTreeEngine {
-    fn drop(&mut self) {
-        self.tree.forget_latest();
-    }
-}
-
 impl Engine for BTreeEngine {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let tree = &self.tree;
+        let tree = &self.shared;
         for op in ops {
             let guard = crossbeam_epoch::pin();
             let root = tree.root.load(&guard);
@@ -357,7 +361,7 @@ impl Engine for BTreeEngine {
     }
 
     fn persisted_seq(&self) -> SeqNo {
-        SeqNo(self.tree.disk_seq.load(Ordering::Acquire))
+        SeqNo(self.shared.disk_seq.load(Ordering::Acquire))
     }
 
     fn oldest_unpersisted(&self) -> Option<SeqNo> {
@@ -370,11 +374,11 @@ impl Engine for BTreeEngine {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         loop {
             let guard = crossbeam_epoch::pin();
-            match self.tree.try_get(key, None, read, &guard)? {
+            match self.shared.try_get(key, None, read, &guard)? {
                 Ok(found) => return Ok(found),
                 Err(seq) => {
                     drop(guard);
-                    self.tree.wait_published(seq)?;
+                    self.shared.wait_published(seq)?;
                 }
             }
         }
@@ -385,15 +389,18 @@ impl Engine for BTreeEngine {
         'attempts: for _ in 0..MULTI_GET_ATTEMPTS {
             values.clear();
             // A leaf whose latest change is not after `moment` is as it was at that moment.
-            let moment = self.tree.snapshot_tracker.published();
+            let moment = self.shared.published();
             for key in keys {
                 let guard = crossbeam_epoch::pin();
                 let mut value = None;
                 let mut read = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
-                let found = self.tree.try_get(key, Some(moment), &mut read, &guard)?;
+                let found = self
+                    .tree
+                    .shared
+                    .try_get(key, Some(moment), &mut read, &guard)?;
                 drop(guard);
                 if let Err(seq) = found {
-                    self.tree.wait_published(seq)?;
+                    self.shared.wait_published(seq)?;
                     continue 'attempts;
                 }
                 values.push(value);
@@ -407,7 +414,7 @@ impl Engine for BTreeEngine {
     fn view(&self) -> Result<Arc<dyn ReadView>> {
         let view = self.tree.latest_view();
         view.check_usable()?;
-        self.tree.wait_published(view.seq())?;
+        self.shared.wait_published(view.seq())?;
         Ok(view)
     }
 
@@ -432,7 +439,7 @@ impl Engine for BTreeEngine {
     fn run_once(&self, work: Work) -> Result<bool> {
         match work {
             Work::Flush if self.tree.flush_is_due() => {
-                // Another thread that is at it does this one's work.
+                // Another thread that runs a checkpoint does this one's work.
                 match self.tree.checkpointer.try_lock() {
                     Some(mut checkpointer) => self.tree.checkpoint_locked(&mut checkpointer, false),
                     None => Ok(false),
@@ -446,7 +453,8 @@ impl Engine for BTreeEngine {
                     return Ok(false);
                 }
                 let result = self.compact_until(quiet.then_some(SeqNo(applied)));
-                // A checkpoint that became due meanwhile could not begin, and is not announced again.
+                // A checkpoint that became due meanwhile could not begin, and is not announced
+                // again.
                 if self.tree.flush_is_due() {
                     self.tree.host.wake();
                 }
@@ -467,7 +475,7 @@ impl Engine for BTreeEngine {
         let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
         let budget = self.tree.budget_bytes;
         // A checkpoint begins at the budget, and `dirty` counts what it writes until it ends; the
-        // same again may come up meanwhile without harm.
+        // same again may come in meanwhile without harm.
         let slow_from = budget + budget / 2;
         let stop_at = 2 * budget + budget / 2;
         if self.tree.read_only || dirty <= slow_from {
@@ -482,10 +490,10 @@ impl Engine for BTreeEngine {
     fn stats(&self) -> EngineStats {
         let tree = &self.tree;
         let counters = &tree.counters;
-        let page_size = tree.page_size() as u64;
+        let page_size = tree.shared.page_size() as u64;
         let compaction_bytes = counters.compaction_bytes.load(Ordering::Relaxed);
         EngineStats {
-            disk_bytes: tree.pager.file_bytes(),
+            disk_bytes: tree.shared.pager.file_bytes(),
             free_bytes: counters.free_pages.load(Ordering::Relaxed) * page_size,
             write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
             entries_estimate: counters.entries.load(Ordering::Relaxed),
@@ -498,8 +506,8 @@ impl Engine for BTreeEngine {
             compaction_bytes_written: compaction_bytes,
             flushes: counters.checkpoints.load(Ordering::Relaxed),
             compactions: counters.compactions.load(Ordering::Relaxed),
-            blocks_read: tree.pager.pages_read(),
-            pinned_bytes: tree.pager.pinned_bytes(),
+            blocks_read: tree.shared.pager.pages_read(),
+            pinned_bytes: tree.shared.pager.pinned_bytes(),
             levels: self.levels(),
             height: counters.height.load(Ordering::Relaxed) as u32,
             ..EngineStats::default()

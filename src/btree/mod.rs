@@ -2,83 +2,88 @@
 //!
 //! # Where things are
 //!
+//! From the ground up; a file uses those above it in this list.
+//!
 //! ```text
-//! engine.rs     the engine contract, opening and creating
-//! tree.rs       what everybody shares: the root, point reads, who may see what
-//! writer.rs     applying operations: put, delete, range delete, splits and merges
-//! checkpoint.rs bringing a sealed tree into the file, and the flip of the meta pages
-//! view.rs       immutable views; latest.rs, those of the present tree, which scans share
-//! cursor.rs     the cursor over a view; merged.rs, changes over a page as one sequence
-//! compact.rs    moving pages to the front and cutting the file
-//! verify.rs     checking everything
-//! slot.rs       references to nodes that change under readers' eyes (the unsafe module)
-//! mem.rs        nodes in memory; children.rs, what an inner one refers to
-//! delta.rs      changes to a page that stays on disk
-//! pager.rs      pages from the memory map or the cache, checked at first touch
-//! freespace.rs  free pages; meta.rs, the meta pages; node/, images of leaves and inner nodes
+//! node/        images of leaves and inner nodes
+//! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
+//!              map or the cache, checked at first touch)
+//! memory/      slot (references to nodes that change under readers' eyes; the unsafe module),
+//!              children (of an inner node), delta (changes to a page that stays on disk),
+//!              node (nodes in memory), merged (changes over a page as one sequence)
+//! read/        shared (what readers share: the root, point reads, the registry of views),
+//!              view (one moment of the tree), view_cache (views of the current tree, which scans
+//!              share), cursor (over a view)
+//! write/       state (of the one writer), editor (what every change is made of), leaf,
+//!              split_merge, point, range_delete
+//! state.rs     the tree as a whole: owns all of the above
+//! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
+//! compact.rs   moving pages to the front and cutting the file
+//! verify.rs    checking everything
+//! stats.rs     figures of the file's tree
+//! engine.rs    the engine contract, opening and creating
 //! ```
 //!
 //! # How data flows
 //!
-//! A child reference is a page of the file or a node in memory. A put goes down to its leaf, makes every
-//! node on the way the writer's own ([`writer`]), and changes the leaf under its small lock. A get goes
-//! down without locks, under an epoch pin, and takes the leaf's lock for the moment of reading, or reads
-//! the page where it lies in the map. A checkpoint *seals* the tree (generation + 1), writes its
-//! changed nodes to free places while commits go on in copies, flips the meta pages, and turns the
-//! references to those nodes into references to their pages. A view is a sealed root; scans share it
-//! until something changes ([`latest`]).
+//! A child reference is a page of the file or a node in memory. A put goes down to its leaf, copies
+//! or loads every node on the way that the writer does not own yet ([`mod@write`]), and changes the
+//! leaf under its small lock. A get goes down without locks, under an epoch pin, and takes the
+//! leaf's lock for the moment of reading, or reads the page where it lies in the map. A checkpoint
+//! *freezes* the tree (generation + 1), writes its changed nodes to free places while commits go on
+//! in copies, flips the meta pages, and turns the references to those nodes into references to
+//! their pages. A view is a frozen root; scans share it until something changes
+//! ([`read::view_cache`]).
 //!
 //! # Why changes, and not pages, are kept in memory
 //!
-//! The first plan was to copy a page into memory at its first change. With random keys each put then
-//! dirties a page of its own: a write buffer of 64 MiB is full after 4,000 puts of 100 bytes, and a
-//! checkpoint writes 140 bytes for one. So a leaf that is changed a little stays on disk, with a
-//! small sorted [`delta`] in memory; it is made whole when the changes approach the size of a page, need
-//! room that the page lacks, or concern large values. A leaf that is changed while a checkpoint writes it
-//! stays as it is too: the new changes lie over it, and later over its page. So a checkpoint that goes
-//! on does not double the memory for changes.
+//! The first plan was to copy a page into memory at its first change. With random keys each put
+//! then dirties a page of its own: a write buffer of 64 MiB is full after 4,000 puts of 100 bytes,
+//! and a checkpoint writes 140 bytes for one. So a leaf that is changed a little stays on disk,
+//! with a small sorted delta in memory ([`memory::delta`]); it becomes a whole page in memory when
+//! the changes approach the size of a page, need space that the page lacks, or concern large
+//! values. A leaf that is changed while a checkpoint writes it stays as it is too: the new changes
+//! lie over it, and later over its page. So a long checkpoint does not double the memory for
+//! changes.
 //!
 //! # Invariants
 //!
-//! - **B1** Nothing that a meta page on disk can reach is overwritten ([`freespace`], [`checkpoint`]).
-//! - **B2** A sealed node never changes (W1 in [`writer`]).
-//! - **B3** A reader of the latest state sees a leaf only when its last change is published (E4): each
-//!   leaf carries the number of its last change, the file as a whole that of its last operation.
-//! - **B4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks it).
-//! - **B5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when it
-//!   was sealed (E2), and makes the log durable before the flip (E3).
+//! - **BT1** Nothing that a meta page on disk can reach is overwritten ([`file::freespace`],
+//!   [`checkpoint`]).
+//! - **BT2** A frozen node never changes (BW1 in [`mod@write`]).
+//! - **BT3** A reader of the latest state sees a leaf only when its last change is published (E4):
+//!   each leaf has the number of its last change, the file as a whole that of its last operation.
+//! - **BT4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks
+//!   it).
+//! - **BT5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when
+//!   the tree was frozen (E2), and makes the log durable before the flip (E3).
 //!
 //! # What is missing on purpose, and what is simply missing
 //!
 //! - No compression: pages are read where they lie.
-//! - Levels in the figures are those of the last checkpoint; with more than 4,096 inner pages they are left out.
-//! - Compaction walks the whole tree to find what lies too far back, once it begins.
-//! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they fill the
-//!   write buffer sooner than the changes themselves would.
-//! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps at most the
-//!   changes that were in memory when it was taken; many long-lived ones keep many.
-//! - Pages of a range delete are walked by the next checkpoint, which reads each leaf once.
+//! - Levels in the figures are those of the last checkpoint; with more than 4,096 inner pages they
+//!   are left out.
+//! - Once compaction begins, it walks the whole tree to find what lies too far back.
+//! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they
+//!   fill the write buffer sooner than the changes themselves would.
+//! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps
+//!   at most the changes that were in memory when it was taken; many long-lived ones keep many.
+//! - The next checkpoint walks the pages of a range delete and reads each leaf once.
 //! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
 //!   [`compact`] joins them, when the deletes were recorded as changes.
+
 mod checkpoint;
-mod children;
 mod compact;
-mod cursor;
-mod delta;
 mod engine;
-mod freespace;
-mod latest;
-mod mem;
-mod merged;
-mod meta;
+mod file;
+mod memory;
 pub(crate) mod node;
-mod pager;
-mod slot;
+mod read;
+mod state;
+mod stats;
 #[cfg(test)]
 mod tests;
-mod tree;
 mod verify;
-mod view;
-mod writer;
+mod write;
 
 pub(crate) use engine::BTreeEngine;

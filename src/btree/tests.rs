@@ -505,7 +505,7 @@ fn changes_made_during_a_checkpoint_are_kept_apart() {
         let mut random = Random(!seed);
         for _ in 0..12 {
             bench.apply(some_ops(200));
-            let sealed = bench.seq;
+            let frozen = bench.seq;
             let fails = random.one_in(4);
             let flushed = bench.flush_meanwhile(|bench| {
                 for _ in 0..random.below(4) {
@@ -526,7 +526,7 @@ fn changes_made_during_a_checkpoint_are_kept_apart() {
             });
             assert_eq!(flushed.is_err(), fails);
             if !fails {
-                assert_eq!(bench.engine.persisted_seq().0, sealed);
+                assert_eq!(bench.engine.persisted_seq().0, frozen);
             }
             for _ in 0..20 {
                 bench.check_get(&some_key(&mut random, keys));
@@ -811,8 +811,9 @@ fn a_tree_that_is_open_read_only_replays_in_memory() {
     assert!(bytes_of(&image) == before, "the file was changed");
 }
 
-/// Pages whose checksums are right and whose content is not: made by somebody who knows the format, or
-/// by a fault before the checksum. Everything either works or says that the file is damaged.
+/// Pages whose checksums are right and whose content is not: made by an attacker who knows the
+/// format, or by a fault before the checksum. Everything either works or says that the file is
+/// damaged.
 #[test]
 fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
     let (fs, mut bench) = Bench::in_memory(1024);

@@ -1,25 +1,22 @@
 //! Checking everything that the running code relies on.
 //!
 //! - Both meta pages are whole and alike.
-//! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level and the
-//!   fences that its parent gives it; hence keys ascend across leaves.
+//! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level
+//!   and the fences that its parent gives it; hence keys ascend across leaves.
 //! - Every overflow value has its checksum.
 //! - Every page is exactly one of: meta, node, overflow, freelist, free.
 //! - Entries and overflow pages are as many as the meta page says.
 //! - The tree in memory nests in the same way, and its changes lie inside their leaves.
 
-use std::sync::Arc;
-
-use super::checkpoint::Checkpointer;
-use super::freespace::RUN_BYTES;
-use super::mem::{Body, has_overflow};
-use super::meta::META_PAGES;
+use super::checkpoint::checkpointer::Checkpointer;
+use super::file::freespace::RUN_BYTES;
+use super::file::meta::META_PAGES;
+use super::memory::node::{Body, ChildRef, has_overflow};
 use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
-use super::slot::ChildRef;
-use super::tree::Tree;
+use super::state::Tree;
 use crate::engine::VerifyReport;
 use crate::error::Result;
 use crate::types::PageId;
@@ -33,18 +30,18 @@ const PAGES_NAMED_MAX: u64 = 100;
 struct Verifier<'t> {
     tree: &'t Tree,
     report: VerifyReport,
-    /// Who has each page of the file.
+    /// What each page of the file is used for.
     owners: Vec<u8>,
     overflow_pages: u64,
 }
 
-const NOBODY: u8 = 0;
+const UNOWNED: u8 = 0;
 const USED: u8 = 1;
 const FREE: u8 = 2;
 
 impl Tree {
     /// As [`crate::engine::Engine::verify`]. Commits go on meanwhile; checkpoints wait.
-    pub(super) fn verify(self: &Arc<Self>) -> Result<VerifyReport> {
+    pub(super) fn verify(&self) -> Result<VerifyReport> {
         let checkpointer = self.checkpointer.lock();
         let meta = checkpointer.meta();
         let mut verifier = Verifier {
@@ -53,7 +50,7 @@ impl Tree {
                 files: 1,
                 ..VerifyReport::default()
             },
-            owners: vec![NOBODY; meta.file_pages as usize],
+            owners: vec![UNOWNED; meta.file_pages as usize],
             overflow_pages: 0,
         };
         verifier.check_meta_pages(&checkpointer)?;
@@ -63,7 +60,7 @@ impl Tree {
         let problems_in_tree = !verifier.report.problems.is_empty();
         if meta.freelist_runs > 0 {
             let bytes = meta.freelist_runs as usize * RUN_BYTES;
-            verifier.own(meta.freelist, self.pager.pages_for(bytes), USED);
+            verifier.own(meta.freelist, self.shared.pager.pages_for(bytes), USED);
         }
         for run in checkpointer.free().all_runs() {
             verifier.own(PageId(run.start), run.len, FREE);
@@ -72,7 +69,8 @@ impl Tree {
         if !problems_in_tree {
             verifier.check_totals(&checkpointer);
         }
-        // Checkpoints wait for this lock, so pages that the tree in memory refers to stay as they are.
+        // Checkpoints wait for this lock, so pages that the tree in memory refers to stay as they
+        // are.
         verifier.check_memory()?;
         Ok(verifier.report)
     }
@@ -80,15 +78,15 @@ impl Tree {
 
 impl Verifier<'_> {
     fn problem(&mut self, page: PageId, what: impl std::fmt::Display) {
-        let path = self.tree.pager.path().display();
-        let offset = self.tree.pager.offset(page);
+        let path = self.tree.shared.pager.path().display();
+        let offset = self.tree.shared.pager.offset(page);
         let problem = format!("{path} at byte {offset}: {what}");
         self.report.problems.push(problem);
     }
 
     fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
         for page in 0..META_PAGES {
-            if let Some(problem) = checkpointer.meta_page_problem(self.tree, page)? {
+            if let Some(problem) = checkpointer.meta_page_problem(&self.tree.shared.pager, page)? {
                 self.problem(PageId(page), problem);
             }
             self.own(PageId(page), 1, USED);
@@ -100,7 +98,7 @@ impl Verifier<'_> {
     fn own(&mut self, page: PageId, pages: u64, owner: u8) -> bool {
         for number in page.0..page.0.saturating_add(pages) {
             match self.owners.get_mut(number as usize) {
-                Some(place) if *place == NOBODY => *place = owner,
+                Some(place) if *place == UNOWNED => *place = owner,
                 Some(_) => {
                     self.problem(PageId(number), "the page is in use twice");
                     return false;
@@ -118,7 +116,7 @@ impl Verifier<'_> {
         let meta = checkpointer.meta();
         let mut lost = 0;
         for page in 0..self.owners.len() {
-            if self.owners[page] == NOBODY {
+            if self.owners[page] == UNOWNED {
                 lost += 1;
                 if lost <= PAGES_NAMED_MAX {
                     self.problem(PageId(page as u64), "the page is neither in use nor free");
@@ -144,7 +142,7 @@ impl Verifier<'_> {
     /// Checks the file's tree from `link` down, from the file itself.
     fn check_disk(&mut self, link: Link, level: u8, fences: &Fences) -> Result<()> {
         let page = link.page();
-        let pager = &self.tree.pager;
+        let pager = &self.tree.shared.pager;
         let file_pages = self.owners.len() as u64;
         if page.0 < META_PAGES || page.0 >= file_pages {
             self.problem(page, "a reference leads outside the file");
@@ -174,8 +172,8 @@ impl Verifier<'_> {
         }
         self.check_fences(&image, fences, page);
         if !self.own(page, pages, USED) {
-            // What is below has been seen, or will be: hostile pages that all refer to the same ones
-            // would keep this busy for ever.
+            // What is below has been seen, or will be: hostile pages that all refer to the same
+            // ones would keep this busy forever.
             return Ok(());
         }
         if node::kind(&image) == Some(NodeKind::Leaf) {
@@ -199,7 +197,7 @@ impl Verifier<'_> {
                 checksum,
             } = leaf.value(i)
             {
-                let pages = self.tree.pager.pages_for(len as usize);
+                let pages = self.tree.shared.pager.pages_for(len as usize);
                 let inside = extent.0 >= META_PAGES
                     && extent
                         .0
@@ -212,7 +210,12 @@ impl Verifier<'_> {
                 self.own(extent, pages, USED);
                 self.overflow_pages += pages;
                 self.report.blocks += 1;
-                if let Some(problem) = self.tree.pager.recheck_overflow(extent, len, checksum)? {
+                if let Some(problem) = self
+                    .tree
+                    .shared
+                    .pager
+                    .recheck_overflow(extent, len, checksum)?
+                {
                     self.problem(extent, problem);
                 }
             }
@@ -232,11 +235,11 @@ impl Verifier<'_> {
     /// Checks the tree in memory.
     fn check_memory(&mut self) -> Result<()> {
         let guard = crossbeam_epoch::pin();
-        // Sealed, so that what is seen does not change.
+        // Frozen, so that what is seen does not change.
         let root = {
             let mut writer = self.tree.writer.lock();
-            writer.seal();
-            self.tree.root.load(&guard).to_owned()
+            writer.freeze();
+            self.tree.shared.root.load(&guard).to_owned()
         };
         self.check_child(root.as_ref(), None, &(Vec::new(), None), &guard)
     }
@@ -250,7 +253,7 @@ impl Verifier<'_> {
     ) -> Result<()> {
         match child {
             // The file's tree was checked; that the reference is right shows in the fences.
-            ChildRef::Disk(link) => match self.tree.disk_node(link, level, guard) {
+            ChildRef::Disk(link) => match self.tree.shared.disk_node(link, level, guard) {
                 Ok(image) => self.check_fences(&image, fences, link.page()),
                 Err(error) => self.report.problems.push(error.to_string()),
             },
@@ -267,7 +270,7 @@ impl Verifier<'_> {
                 let state = leaf.read();
                 match &state.body {
                     Body::Whole { image, .. } => self.check_image(image, level, fences),
-                    Body::Changes(changes) => match self.tree.base_image(changes, guard) {
+                    Body::Changes(changes) => match self.tree.shared.base_image(changes, guard) {
                         Ok(base) => {
                             if has_overflow(&base) {
                                 self.memory_problem("changes lie over overflow values");
@@ -298,7 +301,7 @@ impl Verifier<'_> {
     }
 
     fn memory_problem(&mut self, what: &str) {
-        let path = self.tree.pager.path().display();
+        let path = self.tree.shared.pager.path().display();
         let problem = format!("{path}, in memory: {what}");
         self.report.problems.push(problem);
     }

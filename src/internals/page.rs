@@ -7,8 +7,8 @@ use crate::btree::node::{Link, NodeKind, Rebuilt, inner, leaf};
 use crate::types::PageId;
 
 /// Sets the checksum of an image.
-pub fn seal(image: &mut [u8], seed: u64) {
-    node::seal(image, seed);
+pub fn write_checksum(image: &mut [u8], seed: u64) {
+    node::write_checksum(image, seed);
 }
 
 /// Verifies the checksum of an image.

@@ -46,7 +46,7 @@ pub(crate) enum NodeKind {
 }
 
 /// Sets the checksum. `seed` binds it to store, keyspace and page number.
-pub(crate) fn seal(image: &mut [u8], seed: u64) {
+pub(crate) fn write_checksum(image: &mut [u8], seed: u64) {
     let sum = checksum(seed, &image[KIND_AT..]);
     put_u32(image, CHECKSUM_AT, sum);
 }
@@ -204,7 +204,7 @@ impl<'a> Frame<'a> {
         get_size(self.0, COUNT_AT)
     }
 
-    /// Entries that the head array has room for.
+    /// Entries that the head array has space for.
     #[inline]
     pub(crate) fn capacity(self) -> usize {
         get_size(self.0, CAPACITY_AT)

@@ -260,8 +260,8 @@ impl<'a> Leaf<'a> {
         &self.0[record.key_at..record.key_at + record.key_len]
     }
 
-    /// A record's key after the prefix, and what follows it in the image up to `N` bytes; `None` if the key is
-    /// longer, or the image ends before.
+    /// A record's key after the prefix, and what follows it in the image up to `N` bytes; `None` if
+    /// the key is longer, or the image ends before.
     #[inline]
     pub(crate) fn short_key_suffix_of<const N: usize>(
         self,
@@ -466,14 +466,14 @@ impl<'a> LeafMut<'a> {
     }
 
     /// Slots to have after a compaction that must leave `record_len` bytes: what is in use and
-    /// a reserve, as far as there is room.
+    /// a reserve, as far as there is space.
     fn compact_capacity(&self, record_len: usize) -> usize {
         let count = self.frame().count();
-        let room = self.as_leaf().free_bytes().saturating_sub(record_len);
-        count + (room / SLOT_LEN).min(spare_slots(count))
+        let free = self.as_leaf().free_bytes().saturating_sub(record_len);
+        count + (free / SLOT_LEN).min(spare_slots(count))
     }
 
-    /// Moves the slot array so that the head array has room for `capacity` entries.
+    /// Moves the slot array so that the head array has space for `capacity` entries.
     fn set_capacity(&mut self, capacity: usize) {
         let frame = self.frame();
         let (slots_at, to) = (frame.slots_at(), frame.heads_at() + 4 * capacity);

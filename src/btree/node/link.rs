@@ -1,15 +1,15 @@
-//! References to nodes of the file, which tell one version of a page from another.
+//! References to nodes of the file, which distinguish one version of a page from another.
 //!
 //! A checksum is bound to its page, not to a moment: an older version of the page is as intact as
-//! the present one. So whoever refers to a node, its parent or the meta page, also says which node
-//! was there: a [`Link`] is the page and the *fingerprint* of the node, the low bits of its checksum. That
-//! covers the links to the node's own children, and so on down: the tree is a Merkle tree, and the
-//! meta page stands for every bit of it. (Overflow values and the freelist have their whole checksum
-//! beside the reference.)
+//! the current one. So what refers to a node, its parent or the meta page, also says which node was
+//! there: a [`Link`] is the page and the *fingerprint* of the node, the low bits of its checksum.
+//! That covers the links to the node's own children, and so on down: the tree is a Merkle tree, and
+//! the meta page stands for every bit of it. (Overflow values and the freelist have their whole
+//! checksum beside the reference.)
 //!
-//! Page and fingerprint share one word, so that a child takes no more room than a page number would,
-//! and an inner node has as many children. With 24 bits one in 16.7 million wrong versions passes.
-//! Checksums do not keep anybody from forging a tree, and neither does this.
+//! Page and fingerprint share one word, so that a child takes no more space than a page number
+//! would, and an inner node has as many children. With 24 bits one in 16.7 million wrong versions
+//! passes. Checksums do not keep an attacker from forging a tree, and neither does this.
 
 use super::header::{checksum_of, page_id};
 use crate::types::PageId;

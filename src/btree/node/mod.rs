@@ -22,7 +22,7 @@
 //! change does not fit ([`Full`]) asks for a rebuild, which gives new images. Nothing
 //! here knows of files, caches or concurrency.
 //!
-//! # Invariants, checked by [`validate`]
+//! # Invariants, checked by [`validate()`]
 //!
 //! - **N1** Every offset and length stays inside the image; records do not overlap.
 //! - **N2** Keys ascend strictly; `lower <= key < upper`, and `lower < separator < upper`.
@@ -32,7 +32,7 @@
 //! - **N5** The live bytes in the header are the sum of the records, so that a
 //!   compaction of the heap cannot run over.
 //!
-//! Bytes from a disk go through [`check`] and [`validate`] once. After that the
+//! Bytes from a disk go through [`check`] and [`validate()`] once. After that the
 //! accessors rely on N1: they are safe code, and panic on an image that `validate` refuses.
 //!
 //! # What is missing on purpose
@@ -52,12 +52,12 @@ mod validate;
 mod tests;
 
 pub(crate) use header::{
-    NodeKind, check, kind, level, page_count, page_id, seal, set_last_seq, set_page_id,
+    NodeKind, check, kind, level, page_count, page_id, set_last_seq, set_page_id, write_checksum,
 };
 pub(crate) use link::Link;
 pub(crate) use validate::validate;
 
-/// The node has no room; nothing was changed.
+/// The node has too little free space; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 

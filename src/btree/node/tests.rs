@@ -528,7 +528,7 @@ fn damaged_images_are_refused_or_harmless() {
                 _ => [0, 0xFF, 0x7F, 0x80][random.index(4)],
             };
         }
-        seal(&mut image, 1);
+        write_checksum(&mut image, 1);
         check(&image, 1).unwrap();
         if validate(&image).is_ok() {
             accepted += 1;
@@ -572,7 +572,7 @@ fn checksums_bind_to_their_seed() {
     let mut image = leaf::new(b"", None, 1024);
     set_page_id(&mut image, PageId(7));
     set_last_seq(&mut image, SeqNo(9));
-    seal(&mut image, 1);
+    write_checksum(&mut image, 1);
     check(&image, 1).unwrap();
     assert!(check(&image, 2).is_err());
     assert!(check(&image[..20], 1).is_err());
@@ -603,7 +603,7 @@ fn golden_leaf() {
     leaf.insert(0, b"hedgehog", extent).unwrap();
     set_last_seq(&mut image, SeqNo(0x0A0B));
     set_page_id(&mut image, PageId(0x0C0D));
-    seal(&mut image, 42);
+    write_checksum(&mut image, 42);
     validate(&image).unwrap();
     assert_eq!(hex(&image[..104]), GOLDEN_LEAF_FRONT);
     assert_eq!(hex(&image[984..]), GOLDEN_LEAF_HEAP);
@@ -617,7 +617,7 @@ fn golden_inner() {
         Link::new(PageId(0x22), 0x0D_0E0F),
     ];
     let mut image = inner::build(1, b"a", None, &[b"b"], &children, 1024);
-    seal(&mut image, 42);
+    write_checksum(&mut image, 42);
     validate(&image).unwrap();
     assert_eq!(hex(&image[..84]), GOLDEN_INNER_FRONT);
     assert_eq!(hex(&image[1019..]), GOLDEN_INNER_HEAP);

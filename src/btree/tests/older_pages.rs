@@ -1,12 +1,13 @@
-//! Pages as they were earlier: writes that the disk reported as done and lost. Each is intact by itself, at its
-//! place and with its fences, so nothing but the fingerprint in the reference tells it from the present one.
+//! Pages as they were earlier: writes that the disk reported as done and lost. Each is intact by
+//! itself, at its place and with its fences, so nothing but the fingerprint in the reference tells
+//! it from the current one.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::btree::engine::FILE_NAME;
-use crate::btree::freespace::RUN_BYTES;
+use crate::btree::file::freespace::RUN_BYTES;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, NodeKind};
@@ -39,8 +40,8 @@ impl Aged {
         let path = dir.join(FILE_NAME);
         let mut moments = Vec::new();
         for round in 0..ROUNDS {
-            // All keys in the first round; afterwards other values of the same length, so that nodes keep
-            // their fences.
+            // All keys in the first round; afterwards other values of the same length, so that
+            // nodes keep their fences.
             let changes = if round == 0 { KEYS } else { 12 };
             for i in 0..changes {
                 let key = match round {
@@ -122,7 +123,8 @@ fn fences(image: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (lower, upper)
 }
 
-/// What the keys hold: nothing but errors of damage, and what `map` says. Returns how many are errors.
+/// What the keys hold: nothing but errors of damage, and what `map` says. Returns how many are
+/// errors.
 fn check_values(engine: &Arc<dyn Engine>, map: &Map) -> usize {
     let mut errors = 0;
     for (key, value) in map {
@@ -172,7 +174,8 @@ fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)
     assert_eq!(tried, ENOUGH);
 }
 
-/// A leaf of an earlier checkpoint stood at its page again, and lookups took its values for the present ones.
+/// A leaf of an earlier checkpoint stood at its page again, and lookups took its values for the
+/// current ones.
 #[test]
 fn an_older_leaf_in_its_old_place_is_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
@@ -180,7 +183,8 @@ fn an_older_leaf_in_its_old_place_is_noticed() {
     put_back(&aged, NodeKind::Leaf, fresh);
 }
 
-/// The same of an inner node: everything below it is of an earlier moment too, where it was not overwritten.
+/// The same of an inner node: everything below it is of an earlier moment too, where it was not
+/// overwritten.
 #[test]
 fn an_older_inner_node_in_its_old_place_is_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
@@ -201,8 +205,9 @@ fn older_nodes_are_noticed_through_maps() {
     put_back(&aged, NodeKind::Inner, fresh);
 }
 
-/// Both meta pages of an earlier checkpoint and its freelist, over pages that have been used again since. The tree of
-/// that checkpoint is there as a whole, or the damage shows; it is not mixed with later pages.
+/// Both meta pages of an earlier checkpoint and its freelist, over pages that have been used again
+/// since. The tree of that checkpoint is there as a whole, or the damage shows; it is not mixed
+/// with later pages.
 #[test]
 fn older_meta_pages_over_pages_used_again_are_noticed() {
     let aged = Aged::new(Arc::new(SimFs::new()), Path::new("/ks"), false);
@@ -234,8 +239,8 @@ fn older_meta_pages_over_pages_used_again_are_noticed() {
     assert!(whole > 0 && noticed > 10, "{whole} {noticed}");
 }
 
-/// Two parents that refer to one page and mean different versions of it, as hostile files may have it: the
-/// first visit must not open the page for the second.
+/// Two parents that refer to one page and mean different versions of it, as hostile files may have
+/// it: the first visit must not open the page for the second.
 #[test]
 fn a_page_that_one_parent_means_does_not_pass_for_another() {
     let dir = tempfile::tempdir().unwrap();
@@ -254,7 +259,7 @@ fn a_page_that_one_parent_means_does_not_pass_for_another() {
         let file = fs
             .open(&home.join("a").join(FILE_NAME), OpenMode::Read)
             .unwrap();
-        let pager = crate::btree::pager::Pager::new(
+        let pager = crate::btree::file::pager::Pager::new(
             file,
             PAGE,
             77,

@@ -1,4 +1,4 @@
-//! Views stay as they were taken, however their seals are shared and taken back.
+//! Views stay as they were taken, however freezes are shared and undone.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Left {
 }
 
 #[test]
-fn a_seal_is_shared_and_taken_back_only_when_nobody_looks() {
+fn a_freeze_is_shared_and_undone_only_when_no_reader_is_left() {
     with_seeds(150, |seed| {
         let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
         let mut random = Random(seed);
@@ -137,10 +137,10 @@ fn views_of_one_moment_are_one_view_until_something_changes() {
     assert!(!Arc::ptr_eq(&other, &bench.engine.view().unwrap()));
 }
 
-/// A checkpoint lets go of the views that are kept when it ends. They may live on, and then the seal must not
-/// be taken back because a view that was taken after them has ended.
+/// A checkpoint drops the cached views when it ends. They may live on, and then the freeze must not
+/// be undone because a view that was taken after them has ended.
 #[test]
-fn views_let_go_by_a_checkpoint_keep_their_seal() {
+fn views_dropped_by_a_checkpoint_keep_their_freeze() {
     let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
     for i in 0..100_u32 {
         bench.put(&i.to_be_bytes(), b"before");

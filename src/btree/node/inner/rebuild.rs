@@ -53,9 +53,9 @@ pub(crate) fn build(
 
 /// Child `i` became `left` and `right`.
 ///
-/// Gives two nodes if one would exceed a page: the left one has the first children of the
-/// result, as many as its [`Inner::child_count`] says, and the separator moves up. A cut
-/// behind the last child leaves the left node full, as in [`leaf::split`](crate::btree::node::leaf::split).
+/// Gives two nodes if one would exceed a page: the left one has the first children of the result,
+/// as many as its [`Inner::child_count`] says, and the separator moves up. A cut behind the last
+/// child leaves the left node full, as in [`leaf::split`](crate::btree::node::leaf::split).
 pub(crate) fn with_split(
     image: &[u8],
     i: usize,

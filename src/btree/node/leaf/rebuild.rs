@@ -141,7 +141,7 @@ pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[
 /// The same entries between other fences, in as many pages as they need; every key must be
 /// inside. Keeps sequence number and page id.
 ///
-/// With the present fences this compacts a node, and shrinks a jumbo that has become sparse.
+/// With the current fences this compacts a node, and shrinks a jumbo that has become sparse.
 pub(crate) fn with_fences(
     image: &[u8],
     lower: &[u8],

@@ -1,9 +1,9 @@
 //! Nodes in memory: those that differ from the file.
 //!
 //! An inner node's separators never change; its child slots do, while its generation and that of
-//! their block ([`super::children`]) are the tree's current one. A leaf changes in place under its own lock while its generation is current.
-//! A node of an older generation is *sealed*: views and checkpoints share it, and the writer copies
-//! it before changing anything.
+//! their block ([`super::children`]) are the tree's current one. A leaf changes in place under its
+//! own lock while its generation is current. A node of an older generation is *frozen*: views and
+//! checkpoints share it, and the writer copies it before changing anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,15 +13,24 @@ use parking_lot::RwLock;
 
 use super::children::Children;
 use super::delta::Delta;
-use super::node;
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafMut, LeafValue};
-use super::node::{Full, Link};
-use super::slot::{Child, ChildRef, NodeRef, Slot};
+use super::slot::{self, NodeRef};
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
+use crate::btree::node::{Full, Link};
 use crate::types::{PageId, SeqNo};
 
 /// A leaf in memory and its lock.
-pub(super) type MemLeaf = RwLock<LeafState>;
+pub(crate) type MemLeaf = RwLock<LeafState>;
+
+/// A node, owned.
+pub(crate) type Child = slot::Child<MemLeaf, MemInner>;
+
+/// A node, lent for the time of a pin.
+pub(crate) type ChildRef<'g> = slot::ChildRef<'g, MemLeaf, MemInner>;
+
+/// A place that holds a reference to a node.
+pub(crate) type Slot = slot::Slot<MemLeaf, MemInner>;
 
 /// Bytes of bookkeeping charged for each node in memory besides its content.
 const NODE_OVERHEAD_BYTES: usize = 160;
@@ -31,17 +40,17 @@ const NODE_OVERHEAD_BYTES: usize = 160;
 const PENDING: u64 = 1 << 63;
 
 /// An inner node in memory.
-pub(super) struct MemInner {
+pub(crate) struct MemInner {
     /// The tree's generation when the node was made.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// Separators and fences; the links to children in it mean nothing.
-    pub(super) image: Arc<[u8]>,
+    pub(crate) image: Arc<[u8]>,
     /// The children.
-    pub(super) slots: Children,
+    pub(crate) slots: Children<MemLeaf, MemInner>,
 }
 
 impl MemInner {
-    pub(super) fn new(generation: u64, image: Arc<[u8]>, children: Vec<Child>) -> Self {
+    pub(crate) fn new(generation: u64, image: Arc<[u8]>, children: Vec<Child>) -> Self {
         debug_assert_eq!(Inner::from_image(&image).child_count(), children.len());
         Self {
             generation,
@@ -51,7 +60,7 @@ impl MemInner {
     }
 
     /// A node in memory like the one on disk with this image.
-    pub(super) fn from_disk(generation: u64, image: &[u8]) -> Self {
+    pub(crate) fn from_disk(generation: u64, image: &[u8]) -> Self {
         let inner = Inner::from_image(image);
         Self {
             generation,
@@ -64,7 +73,7 @@ impl MemInner {
     }
 
     /// The same node, for child `i` to be replaced in a newer generation.
-    pub(super) fn copy_for(&self, i: usize, generation: u64, guard: &Guard) -> Self {
+    pub(crate) fn copy_for(&self, i: usize, generation: u64, guard: &Guard) -> Self {
         Self {
             generation,
             image: Arc::clone(&self.image),
@@ -72,28 +81,28 @@ impl MemInner {
         }
     }
 
-    pub(super) fn node(&self) -> Inner<'_> {
+    pub(crate) fn node(&self) -> Inner<'_> {
         Inner::from_image(&self.image)
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.image.len() + self.slots.size_bytes() + NODE_OVERHEAD_BYTES
     }
 }
 
 /// A value too long for a leaf that no checkpoint has published yet.
 #[derive(Debug)]
-pub(super) struct LargeValue {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct LargeValue {
+    pub(crate) bytes: Vec<u8>,
     /// First page of its extent once a checkpoint published it; 0 before.
     page: AtomicU64,
     checksum: AtomicU64,
     /// The current tree no longer holds it.
-    pub(super) dropped: AtomicBool,
+    pub(crate) dropped: AtomicBool,
 }
 
 impl LargeValue {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
             page: AtomicU64::new(0),
@@ -103,24 +112,24 @@ impl LargeValue {
     }
 
     /// Its extent, if it has one, and the checksum. Stored by one thread under the writer's mutex.
-    pub(super) fn extent(&self) -> Option<(PageId, u32)> {
+    pub(crate) fn extent(&self) -> Option<(PageId, u32)> {
         match self.page.load(Ordering::Acquire) {
             0 => None,
             page => Some((PageId(page), self.checksum.load(Ordering::Relaxed) as u32)),
         }
     }
 
-    pub(super) fn set_extent(&self, page: PageId, checksum: u32) {
+    pub(crate) fn set_extent(&self, page: PageId, checksum: u32) {
         self.checksum.store(u64::from(checksum), Ordering::Relaxed);
         self.page.store(page.0, Ordering::Release);
     }
 }
 
 /// Large values of one leaf by number, rising.
-pub(super) type LargeValues = Vec<(u64, Arc<LargeValue>)>;
+pub(crate) type LargeValues = Vec<(u64, Arc<LargeValue>)>;
 
 /// The reference that stands in a leaf image for pending value `number`.
-pub(super) fn pending_ref(number: u64, len: usize) -> LeafValue<'static> {
+pub(crate) fn pending_ref(number: u64, len: usize) -> LeafValue<'static> {
     LeafValue::Overflow {
         page: PageId(PENDING | number),
         len: len as u32,
@@ -129,40 +138,40 @@ pub(super) fn pending_ref(number: u64, len: usize) -> LeafValue<'static> {
 }
 
 /// Number of the pending value that `page` refers to, if it is one.
-pub(super) fn pending_number(page: PageId) -> Option<u64> {
+pub(crate) fn pending_number(page: PageId) -> Option<u64> {
     (page.0 & PENDING != 0).then_some(page.0 & !PENDING)
 }
 
 /// The large value of that number. Every pending reference in an image has its value beside it.
-pub(super) fn find_large(large: &LargeValues, number: u64) -> Option<&Arc<LargeValue>> {
+pub(crate) fn find_large(large: &LargeValues, number: u64) -> Option<&Arc<LargeValue>> {
     let at = large.binary_search_by_key(&number, |entry| entry.0).ok()?;
     Some(&large[at].1)
 }
 
 /// What a leaf holds.
 #[derive(Clone)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Everything, as a page image.
     Whole {
         image: Box<[u8]>,
         large: LargeValues,
     },
-    /// Changes to a page, or to a sealed leaf, that holds no overflow values.
+    /// Changes to a page, or to a frozen leaf, that holds no overflow values.
     Changes(Changes),
 }
 
 /// Changes to a page on disk, or to a leaf that a checkpoint is writing.
-pub(super) struct Changes {
-    /// The page, or the sealed leaf. Either stays while anything refers to it. A checkpoint that
+pub(crate) struct Changes {
+    /// The page, or the frozen leaf. Either stays while anything refers to it. A checkpoint that
     /// has written the leaf puts its page here, without a lock: both hold the same entries, so
     /// readers may use either.
     base: Slot,
-    pub(super) delta: Delta,
+    pub(crate) delta: Delta,
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
     /// [`Changes::try_set`]).
-    pub(super) room_bytes: usize,
-    /// Entries in the page, or about as many in the sealed leaf.
-    pub(super) base_len: usize,
+    pub(crate) free_bytes: usize,
+    /// Entries in the page, or about as many in the frozen leaf.
+    pub(crate) base_len: usize,
 }
 
 /// Upper bound of what an entry costs in a leaf besides its key and value.
@@ -170,25 +179,25 @@ const ENTRY_COST_BYTES: usize = 24;
 
 impl Changes {
     /// Changes to the page with this image, which has no overflow values.
-    pub(super) fn new(base: Link, image: &[u8]) -> Self {
+    pub(crate) fn new(base: Link, image: &[u8]) -> Self {
         let leaf = Leaf::from_image(image);
         Self {
             base: Slot::new(Child::Disk(base)),
             delta: Delta::new(leaf.prefix().len()),
-            room_bytes: leaf.free_bytes(),
+            free_bytes: leaf.free_bytes(),
             base_len: leaf.len(),
         }
     }
 
-    /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None` if
-    /// changes cannot lie over it: it is several pages, holds overflow values, or lies over a
-    /// sealed leaf itself.
-    pub(super) fn over(
+    /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None`
+    /// if changes cannot lie over it: it is several pages, holds overflow values, or lies over a
+    /// frozen leaf itself.
+    pub(crate) fn over(
         leaf: NodeRef<'_, MemLeaf>,
         state: &LeafState,
         guard: &Guard,
     ) -> Option<Self> {
-        let (prefix_len, room_bytes, base_len) = match &state.body {
+        let (prefix_len, free_bytes, base_len) = match &state.body {
             Body::Whole { image, large } => {
                 if !large.is_empty() || !is_single_page(image) || has_overflow(image) {
                     return None;
@@ -199,7 +208,7 @@ impl Changes {
             Body::Changes(changes) => match changes.base(guard) {
                 ChildRef::Disk(_) => (
                     changes.delta.prefix_len(),
-                    changes.room_bytes,
+                    changes.free_bytes,
                     changes.base_len,
                 ),
                 _ => return None,
@@ -208,27 +217,27 @@ impl Changes {
         Some(Self {
             base: Slot::new(Child::Leaf(leaf.to_arc())),
             delta: Delta::new(prefix_len),
-            room_bytes,
+            free_bytes,
             base_len,
         })
     }
 
-    /// What the changes are made to: a page or a sealed leaf.
+    /// What the changes are made to: a page or a frozen leaf.
     #[inline]
-    pub(super) fn base<'g>(&'g self, guard: &'g Guard) -> ChildRef<'g> {
+    pub(crate) fn base<'g>(&'g self, guard: &'g Guard) -> ChildRef<'g> {
         self.base.load(guard)
     }
 
-    /// The sealed leaf is in the file now. Only the writer calls it. `room_bytes` stays right: it
-    /// is a lower bound for the leaf as it was sealed.
-    pub(super) fn move_base(&self, link: Link, guard: &Guard) {
+    /// The frozen leaf is in the file now. Only the writer calls it. `free_bytes` stays right: it
+    /// is a lower bound for the leaf as it was frozen.
+    pub(crate) fn move_base(&self, link: Link, guard: &Guard) {
         self.base.store(Child::Disk(link), guard);
     }
 
-    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the changes.
-    /// `length_in_base` gives the length of the key's value in the base, and is only asked when
-    /// room is scarce: it costs a search.
-    pub(super) fn try_set<E>(
+    /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the
+    /// changes. `length_in_base` gives the length of the key's value in the base, and is only asked
+    /// when space is scarce: it costs a search.
+    pub(crate) fn try_set<E>(
         &mut self,
         key: &[u8],
         value: Option<&[u8]>,
@@ -248,28 +257,28 @@ impl Changes {
                 Some(len) => value.len().saturating_sub(len),
                 None => key.len() + value.len() + ENTRY_COST_BYTES,
             };
-            if cost > self.room_bytes
+            if cost > self.free_bytes
                 && held.is_none()
                 && length_in_base(self.base.load(guard))?.is_some_and(|len| value.len() <= len)
             {
                 // It takes the place of an entry that is at least as long.
                 cost = 0;
             }
-            if cost > self.room_bytes {
+            if cost > self.free_bytes {
                 return Ok(false);
             }
         }
         if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
             return Ok(false);
         }
-        self.room_bytes -= cost;
+        self.free_bytes -= cost;
         self.delta.set(place, key, value);
         Ok(true)
     }
 
-    /// The image of the base with the changes made. `Err` cannot happen by the accounting of `room_bytes`, but a
-    /// damaged page that passed all checks could lie about its free bytes.
-    pub(super) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
+    /// The image of the base with the changes made. `Err` cannot happen by the accounting of
+    /// `free_bytes`, but a damaged page that passed all checks could lie about its free bytes.
+    pub(crate) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
         let mut image: Box<[u8]> = base.into();
         let mut leaf = LeafMut::from_image(&mut image);
         // Deletes first: their bytes are then free for the puts.
@@ -297,7 +306,7 @@ impl Clone for Changes {
         Self {
             base: Slot::new(self.base(&crossbeam_epoch::pin()).to_owned()),
             delta: self.delta.clone(),
-            room_bytes: self.room_bytes,
+            free_bytes: self.free_bytes,
             base_len: self.base_len,
         }
     }
@@ -305,16 +314,16 @@ impl Clone for Changes {
 
 /// A leaf in memory.
 #[derive(Clone)]
-pub(super) struct LeafState {
+pub(crate) struct LeafState {
     /// The tree's generation when this copy was made.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// Number of the latest change (E4).
-    pub(super) last_seq: SeqNo,
-    pub(super) body: Body,
+    pub(crate) last_seq: SeqNo,
+    pub(crate) body: Body,
 }
 
 impl LeafState {
-    pub(super) fn whole(
+    pub(crate) fn whole(
         generation: u64,
         last_seq: SeqNo,
         image: Box<[u8]>,
@@ -327,11 +336,11 @@ impl LeafState {
         }
     }
 
-    pub(super) fn into_child(self) -> Child {
+    pub(crate) fn into_child(self) -> Child {
         Child::Leaf(Arc::new(RwLock::new(self)))
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         NODE_OVERHEAD_BYTES
             + match &self.body {
                 Body::Whole { image, large } => {
@@ -343,7 +352,7 @@ impl LeafState {
 }
 
 /// The large values that `image` refers to, out of `all`.
-pub(super) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
+pub(crate) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
     if all.is_empty() {
         return Vec::new();
     }
@@ -362,12 +371,12 @@ pub(super) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
 }
 
 /// True if any value of the leaf is outside it.
-pub(super) fn has_overflow(image: &[u8]) -> bool {
+pub(crate) fn has_overflow(image: &[u8]) -> bool {
     let leaf = Leaf::from_image(image);
     (0..leaf.len()).any(|i| matches!(leaf.value(i), LeafValue::Overflow { .. }))
 }
 
 /// True if the image is one page long.
-pub(super) fn is_single_page(image: &[u8]) -> bool {
+pub(crate) fn is_single_page(image: &[u8]) -> bool {
     node::page_count(image) == 1
 }

@@ -1,25 +1,25 @@
 //! The cursor over a view.
 //!
-//! It takes no lock that anybody waits for: it keeps a sealed leaf locked for reading while it stands
-//! in it, and the writer copies sealed leaves.
+//! It takes no lock that another thread waits for: it keeps a frozen leaf locked for reading while
+//! it stands in it, and the writer copies frozen leaves.
 //!
-//! It remembers no path. From a leaf it goes to its neighbour by going down from the root again, along the fence between
-//! the two, under a pin: that touches no counts of inner nodes, which all scans share, and makes a short scan
-//! no more than a descent and a walk over slots.
+//! It remembers no path. From a leaf it goes to its neighbour by going down from the root again,
+//! along the fence between the two, under a pin: that touches no counts of inner nodes, which all
+//! scans share, and makes a short scan no more than a descent and a walk over slots.
 
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
-use super::mem::{Body, Changes, LeafState, find_large, pending_number};
-use super::merged::{Standing, Walk};
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue, Record, Slots};
-use super::pager::{KeptPage, OwnedPage, PageMap};
-use super::tree::{BaseImage, FoundLeaf, Tree};
+use super::shared::{BaseImage, FoundLeaf, SharedTree};
 use super::view::View;
-use crate::engine::{Cursor, Entry};
+use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
+use crate::btree::memory::merged::{Standing, Walk};
+use crate::btree::memory::node::{Body, Changes, LeafState, find_large, pending_number};
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
+use crate::engine::{Cursor, Entry, ReadView};
 use crate::error::{Error, Result};
 use crate::types::{PageId, is_from};
 
@@ -71,7 +71,7 @@ impl CursorLeaf {
             Source::Page(page) => page.image(map),
             Source::Whole(leaf) => match &leaf.body {
                 Body::Whole { image, .. } => image,
-                Body::Changes(_) => unreachable!("sealed leaves do not change"),
+                Body::Changes(_) => unreachable!("frozen leaves do not change"),
             },
             Source::Merged { base, .. } => base.image(map),
         })
@@ -159,12 +159,17 @@ impl CursorLeaf {
 fn changes(leaf: &LeafGuard) -> &Changes {
     match &leaf.body {
         Body::Changes(changes) => changes,
-        Body::Whole { .. } => unreachable!("sealed leaves do not change"),
+        Body::Whole { .. } => unreachable!("frozen leaves do not change"),
     }
 }
 
 /// What changes are made to, to keep.
-fn kept_base(tree: &Tree, changes: &Changes, map: &PageMap, guard: &Guard) -> Result<KeptPage> {
+fn kept_base(
+    tree: &SharedTree,
+    changes: &Changes,
+    map: &PageMap,
+    guard: &Guard,
+) -> Result<KeptPage> {
     match tree.base_image(changes, guard)? {
         BaseImage::Page(page) => {
             tree.pager.count_read(1);
@@ -175,8 +180,8 @@ fn kept_base(tree: &Tree, changes: &Changes, map: &PageMap, guard: &Guard) -> Re
     }
 }
 
-/// Keys whose part after the prefix is no longer than this are copied as if it were this long: a move of a fixed
-/// length takes two instructions, and of any other a call.
+/// Keys whose part after the prefix is no longer than this are copied as if it were this long: a
+/// move of a fixed length takes two instructions, and of any other a call.
 const SHORT_KEY_BYTES: usize = 16;
 
 /// The key of an entry: the prefix that all keys in a leaf share, and what follows it.
@@ -187,7 +192,8 @@ struct KeyBuffer {
     len: usize,
 }
 
-/// Room for an ordinary key, made at once: a short scan costs little more than its allocations.
+/// Space for an ordinary key, allocated at once: a short scan costs little more than its
+/// allocations.
 const KEY_LEN_BYTES: usize = 64;
 
 impl KeyBuffer {
@@ -235,8 +241,18 @@ impl KeyBuffer {
     }
 }
 
+impl ReadView for View {
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.read_key(key, read)
+    }
+
+    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+        Box::new(TreeCursor::new(self))
+    }
+}
+
 /// A position in a view.
-pub(super) struct TreeCursor {
+pub(crate) struct TreeCursor {
     /// `None` when the cursor stands nowhere.
     leaf: Option<CursorLeaf>,
     /// Of the entry.
@@ -251,7 +267,7 @@ pub(super) struct TreeCursor {
 
 impl TreeCursor {
     /// A cursor that stands nowhere.
-    pub(super) fn new(view: Arc<View>) -> Self {
+    pub(crate) fn new(view: Arc<View>) -> Self {
         Self {
             leaf: None,
             key: KeyBuffer::new(),
@@ -261,7 +277,8 @@ impl TreeCursor {
         }
     }
 
-    /// Goes down from the root to the leaf to which `choose` leads, to the gap before its first entry.
+    /// Goes down from the root to the leaf to which `choose` leads, to the gap before its first
+    /// entry.
     fn descend(&mut self, choose: impl Fn(Inner<'_>) -> usize) -> Result<()> {
         self.leaf = None;
         let (tree, map) = (self.view.tree(), self.view.map());
@@ -335,9 +352,9 @@ impl TreeCursor {
         result
     }
 
-    /// Neighbouring leaves meet at a fence, and a leaf without one is the first or the last. Each page is checked by
-    /// itself only, and inner pages that all refer to the same few leaves would keep a scan going round for ever, or
-    /// end it early.
+    /// Neighbouring leaves meet at a fence, and a leaf without one is the first or the last. Each
+    /// page is checked by itself only, and inner pages that all refer to the same few leaves would
+    /// keep a scan going round forever, or end it early.
     fn expect(&self, meets: impl FnOnce(Leaf<'_>) -> bool) -> Result<()> {
         let Some(leaf) = &self.leaf else {
             return Ok(());

@@ -1,28 +1,27 @@
 //! Immutable views.
 //!
-//! A view owns the root of a sealed tree. Its nodes in memory never change; its pages are kept by its
-//! registration ([`Tree::register_view`]). [`super::cursor`] walks over it.
+//! A view owns the root of a frozen tree. Its nodes in memory never change; its pages are kept by
+//! its registration ([`SharedTree::register_view`]). The cursor over it, and the engine's trait for
+//! it, are in [`crate::btree::read::cursor`].
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::cursor::TreeCursor;
-use super::pager::PageMap;
-use super::slot::Child;
-use super::tree::{FoundLeaf, Tree, find_in_state};
-use super::writer::Writer;
-use crate::engine::{Cursor, ReadView};
+use super::shared::{FoundLeaf, SharedTree, find_in_state};
+use crate::btree::file::pager::PageMap;
+use crate::btree::memory::node::Child;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
-/// A sealed tree.
-pub(super) struct View {
-    tree: Arc<Tree>,
+/// A frozen tree.
+pub(crate) struct View {
+    tree: Arc<SharedTree>,
     root: Child,
     seq: SeqNo,
     /// Generation of the file whose pages the view may read.
     generation: u64,
-    /// The file's map when the view was taken, for the cursors to read from as long as it is the present one.
+    /// The file's map when the view was taken, for the cursors to read from as long as it is
+    /// the current one.
     map: Arc<PageMap>,
     /// Why nothing can be read: part of a batch that failed is in the tree.
     failed: Option<Error>,
@@ -44,14 +43,13 @@ impl Drop for View {
 }
 
 impl View {
-    /// Seals the tree between two batches. Whoever calls it keeps the view ([`Tree::latest_view`]).
-    pub(super) fn seal(tree: &Arc<Tree>, writer: &mut Writer) -> Self {
+    /// A view of the tree as it is, which the writer has just frozen and does not change meanwhile.
+    pub(crate) fn of_frozen(tree: &Arc<SharedTree>, seq: SeqNo) -> Self {
         let guard = crossbeam_epoch::pin();
-        writer.seal_for_view();
         Self {
             tree: Arc::clone(tree),
             root: tree.root.load(&guard).to_owned(),
-            seq: writer.applied,
+            seq,
             generation: tree.register_view(),
             map: tree.pager.map(&guard),
             failed: tree.apply_failed.get().cloned(),
@@ -59,33 +57,32 @@ impl View {
     }
 
     /// The last operation in the view.
-    pub(super) fn seq(&self) -> SeqNo {
+    pub(crate) fn seq(&self) -> SeqNo {
         self.seq
     }
 
-    pub(super) fn tree(&self) -> &Arc<Tree> {
+    pub(crate) fn tree(&self) -> &Arc<SharedTree> {
         &self.tree
     }
 
-    pub(super) fn root(&self) -> &Child {
+    pub(crate) fn root(&self) -> &Child {
         &self.root
     }
 
-    pub(super) fn map(&self) -> &PageMap {
+    pub(crate) fn map(&self) -> &PageMap {
         &self.map
     }
 
     /// An error if part of a batch that failed is in the tree.
-    pub(super) fn check_usable(&self) -> Result<()> {
+    pub(crate) fn check_usable(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
-}
 
-impl ReadView for View {
-    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+    /// As [`crate::engine::ReadView::get`].
+    pub(crate) fn read_key(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.check_usable()?;
         let guard = crossbeam_epoch::pin();
         let (found, pages) = self.tree.find_leaf(self.root.as_ref(), key, &guard)?;
@@ -97,9 +94,5 @@ impl ReadView for View {
             }
             FoundLeaf::Page(image) => self.tree.read_page(&image, key, read, &guard),
         }
-    }
-
-    fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
-        Box::new(TreeCursor::new(self))
     }
 }

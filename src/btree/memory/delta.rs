@@ -1,7 +1,7 @@
-//! Changes to a leaf that stays as it is: sorted puts and deletes over a page, or over a leaf that a
-//! checkpoint is writing.
+//! Changes to a leaf that stays as it is: sorted puts and deletes over a page, or over a leaf that
+//! a checkpoint is writing.
 //!
-//! A random put would otherwise bring a whole page into memory, and a write buffer of 64 MiB
+//! A random put would otherwise load a whole page into memory, and a write buffer of 64 MiB
 //! would hold 4,000 puts with 16 KiB pages. As changes, it holds hundreds of thousands, and a
 //! checkpoint rewrites a page for many of them together.
 //!
@@ -24,7 +24,7 @@ struct IndexEntry {
 
 /// Sorted changes over a base leaf.
 #[derive(Debug, Clone)]
-pub(super) struct Delta {
+pub(crate) struct Delta {
     index: Vec<IndexEntry>,
     heap: Vec<u8>,
     garbage_bytes: usize,
@@ -37,7 +37,7 @@ const RECORD_HEADER_BYTES: usize = 8;
 
 impl Delta {
     /// No changes yet, to a leaf whose keys all start with the same `prefix_len` bytes.
-    pub(super) fn new(prefix_len: usize) -> Self {
+    pub(crate) fn new(prefix_len: usize) -> Self {
         Self {
             index: Vec::new(),
             heap: Vec::new(),
@@ -47,33 +47,33 @@ impl Delta {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
     /// How many of the changes are deletes.
-    pub(super) fn deletes(&self) -> usize {
+    pub(crate) fn deletes(&self) -> usize {
         self.deletes
     }
 
     /// Memory in use.
-    pub(super) fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.heap.capacity() + self.index.capacity() * size_of::<IndexEntry>()
     }
 
     /// Bytes of the records that count.
-    pub(super) fn live_bytes(&self) -> usize {
+    pub(crate) fn live_bytes(&self) -> usize {
         self.heap.len() - self.garbage_bytes
     }
 
     /// Length of the prefix that all keys share.
-    pub(super) fn prefix_len(&self) -> usize {
+    pub(crate) fn prefix_len(&self) -> usize {
         self.prefix_len
     }
 
     /// `Ok(i)` of the change to `key`, or `Err(i)` where it would go.
     #[inline]
-    pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
+    pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let head = self.head(key);
         let mut at = self.index.partition_point(|entry| entry.head < head);
         while let Some(entry) = self.index.get(at) {
@@ -95,7 +95,7 @@ impl Delta {
 
     /// First four bytes of key `i` after the prefix, as those of a leaf.
     #[inline]
-    pub(super) fn head32(&self, i: usize) -> u32 {
+    pub(crate) fn head32(&self, i: usize) -> u32 {
         (self.index[i].head >> 32) as u32
     }
 
@@ -123,17 +123,17 @@ impl Delta {
 
     /// Key and new value of change `i`; `None` for a delete.
     #[inline]
-    pub(super) fn get(&self, i: usize) -> (&[u8], Option<&[u8]>) {
+    pub(crate) fn get(&self, i: usize) -> (&[u8], Option<&[u8]>) {
         self.record(self.index[i].at)
     }
 
     /// All changes in key order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.index.iter().map(|entry| self.record(entry.at))
     }
 
     /// Records a change at `place`, which [`Delta::search`] gave for `key`.
-    pub(super) fn set(&mut self, place: Result<usize, usize>, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn set(&mut self, place: Result<usize, usize>, key: &[u8], value: Option<&[u8]>) {
         match place {
             Ok(i) => {
                 let (_, old) = self.get(i);

@@ -1,16 +1,16 @@
 //! Walking over a page and the changes to it as over one sequence of entries.
 //!
 //! Nothing is merged in advance: a scan of ten entries looks at ten entries, not at the whole leaf.
-//! What a step needs to know is where in the page the next change belongs. As long as the heads of their keys tell the
-//! two apart, neither record is looked at; then the place is searched once, and entries of the page up to there are
-//! passed without comparing keys.
+//! What a step needs to know is where in the page the next change belongs. As long as the heads of
+//! their keys tell the two apart, neither record is looked at; then the place is searched once, and
+//! entries of the page up to there are passed without comparing keys.
 
 use super::delta::Delta;
-use super::node::leaf::Leaf;
+use crate::btree::node::leaf::Leaf;
 
 /// Where an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// In this slot of the page.
     Slot(usize),
     /// It is this change.
@@ -48,10 +48,10 @@ impl Place {
 /// A gap between two entries, and whether the walker stands on the one after it.
 ///
 /// Invariant: entries of the page before `slot` and changes before `change` lie before the gap, all
-/// others behind it. `ahead` and `behind`, where known, are the places of `change` and of the change
-/// before it.
+/// others behind it. `ahead` and `behind`, where known, are the places of `change` and of the
+/// change before it.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     slot: usize,
     change: usize,
     ahead: Option<Place>,
@@ -61,7 +61,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// The gap behind `slot` entries of the page and `change` changes.
-    pub(super) fn at(slot: usize, change: usize) -> Self {
+    pub(crate) fn at(slot: usize, change: usize) -> Self {
         Self {
             slot,
             change,
@@ -71,7 +71,7 @@ impl Walk {
 
     /// Stands on the entry after the gap; false if there is none.
     #[inline]
-    pub(super) fn forward(&mut self, page: Leaf<'_>, delta: &Delta) -> bool {
+    pub(crate) fn forward(&mut self, page: Leaf<'_>, delta: &Delta) -> bool {
         loop {
             if self.change == delta.len() {
                 self.on_change = false;
@@ -101,7 +101,7 @@ impl Walk {
 
     /// Goes behind the entry on which it stands.
     #[inline]
-    pub(super) fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         if !self.on_change {
             self.slot += 1;
             return;
@@ -115,7 +115,7 @@ impl Walk {
 
     /// Stands on the entry before the gap; false if there is none.
     #[inline]
-    pub(super) fn backward(&mut self, page: Leaf<'_>, delta: &Delta) -> bool {
+    pub(crate) fn backward(&mut self, page: Leaf<'_>, delta: &Delta) -> bool {
         loop {
             if self.change == 0 {
                 self.on_change = false;
@@ -157,7 +157,7 @@ impl Walk {
 
     /// Where the entry is on which it stands.
     #[inline]
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         if self.on_change {
             Standing::Change(self.change)
         } else {
@@ -170,8 +170,8 @@ impl Walk {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::node::leaf::{LeafMut, LeafValue, new};
     use super::*;
+    use crate::btree::node::leaf::{LeafMut, LeafValue, new};
     use crate::format::checksum::mix64;
 
     /// What a walk stands on.

@@ -8,7 +8,8 @@
 //! # Invariants
 //!
 //! - **S1** A word with tag `LEAF` or `INNER` is an `Arc::into_raw` pointer of that type and owns
-//!   one strong count. Both types are aligned to at least four bytes, so the tag bits are free.
+//!   one strong count. Both types are aligned to at least four bytes ([`Slot::new`] refuses others
+//!   at compile time), so the tag bits are free.
 //! - **S2** A count that a slot owned is given back either by [`Slot::store`], after all pins that
 //!   existed at the moment of the exchange have ended, or when the slot itself is dropped.
 //! - **S3** A reader that holds a pin reached the slot through the root or through a node that is
@@ -26,8 +27,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
 
-use super::mem::{MemInner, MemLeaf};
-use super::node::Link;
+use crate::btree::node::Link;
 use crate::types::PageId;
 
 const LEAF: u64 = 0;
@@ -36,8 +36,8 @@ const INNER: u64 = 2;
 const TAGS: u64 = 3;
 const TAG_BITS: u32 = 2;
 
-/// A link beside its tag. Page numbers that leave no room for the tag, which only damage can bring
-/// up, become the first one that is outside every file.
+/// A link beside its tag. Page numbers that leave no space for the tag, which only damage can
+/// cause, become the first one that is outside every file.
 fn word_of(link: Link) -> u64 {
     let page = link.page().0.min(Link::PAGES_MAX);
     Link::new(PageId(page << TAG_BITS), link.fingerprint()).bits() | DISK
@@ -54,15 +54,24 @@ fn pointer_in<T>(word: u64) -> *const T {
     (word & !TAGS) as usize as *const T
 }
 
-/// A node, owned.
-#[derive(Clone)]
-pub(super) enum Child {
-    Leaf(Arc<MemLeaf>),
-    Inner(Arc<MemInner>),
+/// A node, owned: a leaf `L` or an inner node `I` in memory, or a page of the file.
+pub(crate) enum Child<L, I> {
+    Leaf(Arc<L>),
+    Inner(Arc<I>),
     Disk(Link),
 }
 
-impl fmt::Debug for Child {
+impl<L, I> Clone for Child<L, I> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Leaf(leaf) => Self::Leaf(Arc::clone(leaf)),
+            Self::Inner(inner) => Self::Inner(Arc::clone(inner)),
+            Self::Disk(link) => Self::Disk(*link),
+        }
+    }
+}
+
+impl<L, I> fmt::Debug for Child<L, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leaf(_) => f.write_str("Leaf"),
@@ -72,9 +81,9 @@ impl fmt::Debug for Child {
     }
 }
 
-impl Child {
+impl<L, I> Child<L, I> {
     /// The same, lent.
-    pub(super) fn as_ref(&self) -> ChildRef<'_> {
+    pub(crate) fn as_ref(&self) -> ChildRef<'_, L, I> {
         match self {
             Self::Leaf(leaf) => ChildRef::Leaf(NodeRef::of(leaf)),
             Self::Inner(inner) => ChildRef::Inner(NodeRef::of(inner)),
@@ -108,7 +117,7 @@ impl Child {
 ///
 /// The pointer is the `Arc`'s own, not one made from a reference to its content: that one could
 /// not be used to reach the counts, which lie beside the content.
-pub(super) struct NodeRef<'g, T>(*const T, PhantomData<&'g T>);
+pub(crate) struct NodeRef<'g, T>(*const T, PhantomData<&'g T>);
 
 impl<T> Clone for NodeRef<'_, T> {
     fn clone(&self) -> Self {
@@ -133,14 +142,14 @@ impl<'g, T> NodeRef<'g, T> {
 
     /// The node, for as long as it is known to live.
     #[inline]
-    pub(super) fn get(self) -> &'g T {
+    pub(crate) fn get(self) -> &'g T {
         // SAFETY: a `NodeRef` is only made from a borrowed `Arc`, or by `from_raw`, whose caller
         // promises the same: the content lives for `'g`, and is only changed by interior means.
         unsafe { &*self.0 }
     }
 
     /// A count of one's own.
-    pub(super) fn to_arc(self) -> Arc<T> {
+    pub(crate) fn to_arc(self) -> Arc<T> {
         // SAFETY: the pointer is an `Arc`'s: by S1 for slots, from a borrowed `Arc` in
         // `Child::as_ref`. The count is at least one while `'g` lasts.
         unsafe {
@@ -160,16 +169,23 @@ impl<T> Deref for NodeRef<'_, T> {
 }
 
 /// A node, lent for the time of a pin.
-#[derive(Clone, Copy)]
-pub(super) enum ChildRef<'g> {
-    Leaf(NodeRef<'g, MemLeaf>),
-    Inner(NodeRef<'g, MemInner>),
+pub(crate) enum ChildRef<'g, L, I> {
+    Leaf(NodeRef<'g, L>),
+    Inner(NodeRef<'g, I>),
     Disk(Link),
 }
 
-impl ChildRef<'_> {
+impl<L, I> Clone for ChildRef<'_, L, I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, I> Copy for ChildRef<'_, L, I> {}
+
+impl<L, I> ChildRef<'_, L, I> {
     /// Address of a node in memory: its identity for as long as it lives.
-    pub(super) fn address(&self) -> Option<usize> {
+    pub(crate) fn address(&self) -> Option<usize> {
         match self {
             Self::Leaf(leaf) => Some(std::ptr::from_ref(leaf.get()) as usize),
             Self::Inner(inner) => Some(std::ptr::from_ref(inner.get()) as usize),
@@ -178,7 +194,7 @@ impl ChildRef<'_> {
     }
 
     /// A reference that needs no pin.
-    pub(super) fn to_owned(self) -> Child {
+    pub(crate) fn to_owned(self) -> Child<L, I> {
         match self {
             Self::Leaf(leaf) => Child::Leaf(leaf.to_arc()),
             Self::Inner(inner) => Child::Inner(inner.to_arc()),
@@ -187,17 +203,24 @@ impl ChildRef<'_> {
     }
 }
 
-/// A place that holds a reference to a node.
-pub(super) struct Slot(AtomicU64);
+/// A place that holds a reference to a node: a leaf `L`, an inner node `I` or a page.
+///
+/// As a [`Child`] it owns what it refers to, and can be sent and shared between threads if that
+/// can.
+pub(crate) struct Slot<L, I>(AtomicU64, PhantomData<(Arc<L>, Arc<I>)>);
 
-impl Slot {
-    pub(super) fn new(child: Child) -> Self {
-        Self(AtomicU64::new(child.into_word()))
+impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Slot<L, I> {
+    pub(crate) fn new(child: Child<L, I>) -> Self {
+        const {
+            assert!(align_of::<L>() > TAGS as usize, "S1");
+            assert!(align_of::<I>() > TAGS as usize, "S1");
+        }
+        Self(AtomicU64::new(child.into_word()), PhantomData)
     }
 
     /// What the slot holds now, for as long as `guard` is pinned.
     #[inline]
-    pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g> {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> ChildRef<'g, L, I> {
         let word = self.0.load(Ordering::Acquire);
         match word & TAGS {
             // SAFETY: by S1 the word points to a live leaf, and by S2 and S3 it lives as long as
@@ -212,40 +235,41 @@ impl Slot {
     }
 
     /// Replaces what the slot holds. Only the engine's one writer calls it.
-    pub(super) fn store(&self, child: Child, guard: &Guard) {
+    pub(crate) fn store(&self, child: Child<L, I>, guard: &Guard) {
         let old = self.0.swap(child.into_word(), Ordering::AcqRel);
         if old & TAGS != DISK {
             // SAFETY: the exchange took the old word out of the slot, so this closure is the only
-            // owner of its count; it runs after every present pin has ended (S2). Nodes are
-            // `Send + Sync` and borrow nothing.
-            unsafe { guard.defer_unchecked(move || drop(Child::from_word(old))) };
+            // owner of its count; it runs after every current pin has ended (S2). By the bounds of
+            // this block nodes are `Send + Sync` and borrow nothing.
+            unsafe { guard.defer_unchecked(move || drop(Child::<L, I>::from_word(old))) };
         }
     }
 }
 
-impl Drop for Slot {
+impl<L, I> Drop for Slot<L, I> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self`: nobody can load the word any more (S3), and its count is ours (S1).
-        drop(unsafe { Child::from_word(*self.0.get_mut()) });
+        // SAFETY: `&mut self`: no reader can load the word any more (S3), and its count is ours
+        // (S1).
+        drop(unsafe { Child::<L, I>::from_word(*self.0.get_mut()) });
     }
 }
 
 /// A replaceable `Arc` that readers load under a pin, at the price of one load.
-pub(super) struct EpochArc<T: Send + Sync + 'static>(AtomicPtr<T>);
+pub(crate) struct EpochArc<T: Send + Sync + 'static>(AtomicPtr<T>);
 
 impl<T: Send + Sync + 'static> EpochArc<T> {
-    pub(super) fn new(value: Arc<T>) -> Self {
+    pub(crate) fn new(value: Arc<T>) -> Self {
         Self(AtomicPtr::new(Arc::into_raw(value).cast_mut()))
     }
 
     #[inline]
-    pub(super) fn load<'g>(&'g self, _guard: &'g Guard) -> NodeRef<'g, T> {
+    pub(crate) fn load<'g>(&'g self, _guard: &'g Guard) -> NodeRef<'g, T> {
         // SAFETY: the pointer came from `Arc::into_raw` and its count is given back only after
         // every pin that could have loaded it has ended (`store`), or with `self`.
         unsafe { NodeRef::from_raw(self.0.load(Ordering::Acquire)) }
     }
 
-    pub(super) fn store(&self, value: Arc<T>, guard: &Guard) {
+    pub(crate) fn store(&self, value: Arc<T>, guard: &Guard) {
         let old = self
             .0
             .swap(Arc::into_raw(value).cast_mut(), Ordering::AcqRel) as usize;
@@ -256,7 +280,7 @@ impl<T: Send + Sync + 'static> EpochArc<T> {
 
 impl<T: Send + Sync + 'static> Drop for EpochArc<T> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self`: nobody can load the pointer any more, and its count is ours.
+        // SAFETY: `&mut self`: no reader can load the pointer any more, and its count is ours.
         drop(unsafe { Arc::from_raw(*self.0.get_mut()) });
     }
 }
@@ -271,7 +295,7 @@ mod tests {
         for bits in [0, 1, 77, Link::PAGES_MAX, 1 << 38, (1 << 40) - 1, u64::MAX] {
             for fingerprint in [0, 1, 0x80_0001, 0xFF_FFFF] {
                 let link = Link::from_bits(bits & !(0xFF_FFFF << 40) | fingerprint << 40);
-                let slot = Slot::new(Child::Disk(link));
+                let slot = Slot::<u32, u64>::new(Child::Disk(link));
                 match slot.load(&guard) {
                     ChildRef::Disk(found) => {
                         assert_eq!(found.page().0, link.page().0.min(Link::PAGES_MAX));

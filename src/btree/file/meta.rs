@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use super::node::Link;
+use crate::btree::node::Link;
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{get_u32, get_u64};
@@ -18,39 +18,39 @@ use crate::types::{KeyspaceId, PageId, SeqNo};
 use crate::util::mutants::mutated;
 
 /// First eight bytes of a B-tree file.
-pub(super) const MAGIC: [u8; 8] = *b"HDGBTREE";
+pub(crate) const MAGIC: [u8; 8] = *b"HDGBTREE";
 /// Version of the format of the page file and its nodes.
-pub(super) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 /// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
 /// by devices that write whole sectors.
-pub(super) const META_BYTES: usize = 124;
+pub(crate) const META_BYTES: usize = 124;
 /// Pages taken by meta pages at the start of the file.
-pub(super) const META_PAGES: u64 = 2;
+pub(crate) const META_PAGES: u64 = 2;
 
 /// Entries are counted exactly.
 const FLAG_EXACT_ENTRIES: u32 = 1;
 
 /// One consistent state of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Meta {
-    pub(super) page_size: u32,
+pub(crate) struct Meta {
+    pub(crate) page_size: u32,
     /// Number of the checkpoint, from 1.
-    pub(super) generation: u64,
-    pub(super) root: Link,
+    pub(crate) generation: u64,
+    pub(crate) root: Link,
     /// Levels of nodes: 1 for a lone leaf.
-    pub(super) height: u32,
-    pub(super) persisted_seq: SeqNo,
+    pub(crate) height: u32,
+    pub(crate) persisted_seq: SeqNo,
     /// Pages in use or on the freelist; what the file has beyond them is nothing.
-    pub(super) file_pages: u64,
+    pub(crate) file_pages: u64,
     /// First page of the freelist's extent; 0 when it has no runs.
-    pub(super) freelist: PageId,
+    pub(crate) freelist: PageId,
     /// Runs in the freelist.
-    pub(super) freelist_runs: u64,
-    pub(super) freelist_checksum: u32,
-    pub(super) entries: u64,
-    pub(super) entries_exact: bool,
+    pub(crate) freelist_runs: u64,
+    pub(crate) freelist_checksum: u32,
+    pub(crate) entries: u64,
+    pub(crate) entries_exact: bool,
     /// Pages in extents of overflow values.
-    pub(super) overflow_pages: u64,
+    pub(crate) overflow_pages: u64,
 }
 
 fn seed(store_id: u64, keyspace: KeyspaceId) -> u64 {
@@ -59,7 +59,7 @@ fn seed(store_id: u64, keyspace: KeyspaceId) -> u64 {
 
 impl Meta {
     /// The bytes of a meta page, without the zeros up to the page's end.
-    pub(super) fn encode(&self, store_id: u64, keyspace: KeyspaceId) -> [u8; META_BYTES] {
+    pub(crate) fn encode(&self, store_id: u64, keyspace: KeyspaceId) -> [u8; META_BYTES] {
         let mut out = Vec::with_capacity(META_BYTES);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -90,7 +90,7 @@ impl Meta {
     }
 
     /// Reads the meta page at byte `offset` of `file`.
-    pub(super) fn decode(
+    pub(crate) fn decode(
         bytes: &[u8; META_BYTES],
         store_id: u64,
         keyspace: KeyspaceId,

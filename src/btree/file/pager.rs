@@ -2,18 +2,19 @@
 //!
 //! # Invariants
 //!
-//! - **P1** A page is checked (checksum, structure, its own number) before anything decodes it:
-//!   mapped pages at their first touch, which a bitmap remembers; others when they enter the
-//!   cache. That it is the version which a reference means ([`Link`]) is checked each time the reference is followed:
-//!   what is remembered is of the page, and two references may mean different versions of it.
-//! - **P2** A page's bytes never change while a reference to them can exist: a checkpoint writes only to
-//!   pages that no view and no pinned reader can reach (see [`super::freespace`]), and
+//! - **BP1** A page is checked (checksum, structure, its own number) before anything decodes it:
+//!   mapped pages at their first touch, which a bitmap remembers; others when they enter the cache.
+//!   That it is the version which a reference means ([`Link`]) is checked each time the reference
+//!   is followed: what is remembered is of the page, and two references may mean different versions
+//!   of it.
+//! - **BP2** A page's bytes never change while a reference to them can exist: a checkpoint writes
+//!   only to pages that no view and no pinned reader can reach (see [`super::freespace`]), and
 //!   announces them with [`Pager::reuse`] first.
-//! - **P3** Every mapping ever made stays valid for whoever holds it: the file grows under new
-//!   mappings, and is cut only behind the last page that anybody can reach.
+//! - **BP3** Every mapping ever made stays valid for its holder: the file grows under new
+//!   mappings, and is cut only behind the last page that a reader can reach.
 //!
-//! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the thread that
-//! holds the checkpoint lock.
+//! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the
+//! thread that holds the checkpoint lock.
 
 use std::fmt;
 use std::ops::Deref;
@@ -24,9 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 
 use super::meta::META_PAGES;
-use super::node;
-use super::node::Link;
-use super::slot::EpochArc;
+use crate::btree::memory::slot::EpochArc;
+use crate::btree::node;
+use crate::btree::node::Link;
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
 use crate::format::checksum::{Checksum, checksum, seed_of};
@@ -36,7 +37,7 @@ use crate::util::mutants::mutated;
 use crate::util::sharded::ShardedCounter;
 
 /// A mapping of the file and which of its pages have been checked.
-pub(super) struct PageMap {
+pub(crate) struct PageMap {
     mapping: Option<Mapping>,
     /// Page faults read nothing but the page of memory that was touched.
     is_scattered: bool,
@@ -76,7 +77,7 @@ impl PageMap {
 }
 
 /// The pages of one B-tree file.
-pub(super) struct Pager {
+pub(crate) struct Pager {
     file: Arc<dyn File>,
     page_size: usize,
     seed: u64,
@@ -95,7 +96,7 @@ impl fmt::Debug for Pager {
 }
 
 /// A checked node image, lent for the time of a pin.
-pub(super) enum PageRef<'g> {
+pub(crate) enum PageRef<'g> {
     Mapped(&'g [u8]),
     Cached(CachedBlock),
 }
@@ -112,9 +113,9 @@ impl Deref for PageRef<'_> {
     }
 }
 
-/// A checked node image that needs no pin. Whoever holds one keeps its page from being
-/// reused by other means (a view's registration).
-pub(super) enum OwnedPage {
+/// A checked node image that needs no pin. Its holder keeps the page from being reused
+/// by other means (a view's registration).
+pub(crate) enum OwnedPage {
     Mapped {
         map: Arc<PageMap>,
         at: usize,
@@ -139,9 +140,9 @@ impl Deref for OwnedPage {
     }
 }
 
-/// A checked node image to keep, lent by whoever keeps the map that it is in. So a scan takes no count of
-/// the map, which all scans share.
-pub(super) enum KeptPage {
+/// A checked node image to keep, lent by the owner of the map that it is in. So a scan takes no
+/// count of the map, which all scans share.
+pub(crate) enum KeptPage {
     InMap { at: usize, len: usize },
     Owned(OwnedPage),
 }
@@ -149,7 +150,7 @@ pub(super) enum KeptPage {
 impl KeptPage {
     /// The image. `map` is the one that the page was taken with.
     #[inline]
-    pub(super) fn image<'a>(&'a self, map: &'a PageMap) -> &'a [u8] {
+    pub(crate) fn image<'a>(&'a self, map: &'a PageMap) -> &'a [u8] {
         match self {
             Self::InMap { at, len } => map
                 .mapping
@@ -163,7 +164,7 @@ impl KeptPage {
 
 impl Pager {
     /// Reads `file`, of which `pages` pages may be read now.
-    pub(super) fn new(
+    pub(crate) fn new(
         file: Arc<dyn File>,
         page_size: usize,
         store_id: u64,
@@ -186,59 +187,59 @@ impl Pager {
         })
     }
 
-    pub(super) fn file(&self) -> &Arc<dyn File> {
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
         &self.file
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    pub(super) fn page_size(&self) -> usize {
+    pub(crate) fn page_size(&self) -> usize {
         self.page_size
     }
 
-    pub(super) fn pages_read(&self) -> u64 {
+    pub(crate) fn pages_read(&self) -> u64 {
         self.pages_read.sum()
     }
 
     /// A lookup or a scan looked at `pages` pages of nodes. Values outside are counted here.
     #[inline]
-    pub(super) fn count_read(&self, pages: u64) {
+    pub(crate) fn count_read(&self, pages: u64) {
         if pages > 0 {
             self.pages_read.add(pages);
         }
     }
 
     /// Memory that belongs to the file's map: what is known of its pages.
-    pub(super) fn pinned_bytes(&self) -> u64 {
+    pub(crate) fn pinned_bytes(&self) -> u64 {
         let guard = crossbeam_epoch::pin();
         size_of_val(&*self.map.load(&guard).checked) as u64
     }
 
     /// Seed of everything that starts at `page`.
-    pub(super) fn seed_of_page(&self, page: PageId) -> u64 {
+    pub(crate) fn seed_of_page(&self, page: PageId) -> u64 {
         seed_of(&[self.seed, page.0])
     }
 
     /// Byte offset of `page`.
-    pub(super) fn offset(&self, page: PageId) -> u64 {
+    pub(crate) fn offset(&self, page: PageId) -> u64 {
         page.0.saturating_mul(self.page_size as u64)
     }
 
     /// Pages that `len` bytes take.
-    pub(super) fn pages_for(&self, len: usize) -> u64 {
+    pub(crate) fn pages_for(&self, len: usize) -> u64 {
         len.div_ceil(self.page_size) as u64
     }
 
     /// Damage found at `page`.
-    pub(super) fn damaged(&self, page: PageId, what: impl Into<String>) -> Error {
+    pub(crate) fn damaged(&self, page: PageId, what: impl Into<String>) -> Error {
         Error::corruption(self.path(), self.offset(page), what)
     }
 
     /// The node that `link` means.
     #[inline]
-    pub(super) fn node<'g>(&'g self, link: Link, guard: &'g Guard) -> Result<PageRef<'g>> {
+    pub(crate) fn node<'g>(&'g self, link: Link, guard: &'g Guard) -> Result<PageRef<'g>> {
         let page = link.page();
         let map = self.map.load(guard).get();
         if let Some(mapping) = &map.mapping
@@ -265,7 +266,7 @@ impl Pager {
     }
 
     /// The node that `link` means, to keep.
-    pub(super) fn owned_node(&self, link: Link, guard: &Guard) -> Result<OwnedPage> {
+    pub(crate) fn owned_node(&self, link: Link, guard: &Guard) -> Result<OwnedPage> {
         Ok(match self.node(link, guard)? {
             PageRef::Mapped(bytes) => OwnedPage::Mapped {
                 map: self.map.load(guard).to_arc(),
@@ -277,30 +278,30 @@ impl Pager {
     }
 
     /// The map that pages are read from now.
-    pub(super) fn map(&self, guard: &Guard) -> Arc<PageMap> {
+    pub(crate) fn map(&self, guard: &Guard) -> Arc<PageMap> {
         self.map.load(guard).to_arc()
     }
 
     /// A node that was just read, to keep beside `map`.
-    pub(super) fn keep(&self, node: PageRef<'_>, map: &PageMap, guard: &Guard) -> KeptPage {
+    pub(crate) fn keep(&self, node: PageRef<'_>, map: &PageMap, guard: &Guard) -> KeptPage {
         let bytes = match node {
             PageRef::Mapped(bytes) => bytes,
             PageRef::Cached(block) => return KeptPage::Owned(OwnedPage::Cached(block)),
         };
         let at = node::page_id(bytes).0 as usize * self.page_size;
         let len = bytes.len();
-        let present = self.map.load(guard);
-        if std::ptr::eq(present.get(), map) {
+        let current = self.map.load(guard);
+        if std::ptr::eq(current.get(), map) {
             return KeptPage::InMap { at, len };
         }
         KeptPage::Owned(OwnedPage::Mapped {
-            map: present.to_arc(),
+            map: current.to_arc(),
             at,
             len,
         })
     }
 
-    /// First touch of a mapped node (P1).
+    /// First touch of a mapped node (BP1).
     #[cold]
     fn check_mapped(&self, map: &PageMap, mapping: &Mapping, page: PageId) -> Result<()> {
         let at = page.0 as usize * self.page_size;
@@ -327,8 +328,8 @@ impl Pager {
         Ok(pages as usize * self.page_size)
     }
 
-    /// All checks of a node (P1).
-    pub(super) fn check_node(&self, image: &[u8], page: PageId) -> Result<()> {
+    /// All checks of a node (BP1).
+    pub(crate) fn check_node(&self, image: &[u8], page: PageId) -> Result<()> {
         node::check(image, self.seed_of_page(page))
             .and_then(|()| node::validate(image))
             .map_err(|what| self.damaged(page, what))?;
@@ -340,7 +341,7 @@ impl Pager {
 
     /// The node in `image`, which is intact, is the one that `link` means.
     #[inline]
-    pub(super) fn check_meant(&self, image: &[u8], link: Link) -> Result<()> {
+    pub(crate) fn check_meant(&self, image: &[u8], link: Link) -> Result<()> {
         if link.means(image) || mutated!("child-fingerprint-ignored") {
             return Ok(());
         }
@@ -389,7 +390,7 @@ impl Pager {
     }
 
     /// Calls `read` with the overflow value at `page`.
-    pub(super) fn overflow<R>(
+    pub(crate) fn overflow<R>(
         &self,
         page: PageId,
         len: u32,
@@ -427,9 +428,9 @@ impl Pager {
         Ok(read(&bytes))
     }
 
-    /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns what is
-    /// wrong with it.
-    pub(super) fn recheck_overflow(
+    /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns
+    /// what is wrong with it.
+    pub(crate) fn recheck_overflow(
         &self,
         page: PageId,
         len: u32,
@@ -450,7 +451,7 @@ impl Pager {
     }
 
     /// `pages` pages from `start` are about to be written anew: what was known of them is void.
-    pub(super) fn reuse(&self, start: PageId, pages: u64, guard: &Guard) {
+    pub(crate) fn reuse(&self, start: PageId, pages: u64, guard: &Guard) {
         let map = self.map.load(guard).get();
         for page in start.0..start.0 + pages {
             if page < map.pages {
@@ -468,7 +469,7 @@ impl Pager {
 
     /// Makes the first `pages` pages readable. The file is extended in steps of a sixteenth, so
     /// that a growing file is mapped anew rarely.
-    pub(super) fn grow(&self, pages: u64, guard: &Guard) -> Result<()> {
+    pub(crate) fn grow(&self, pages: u64, guard: &Guard) -> Result<()> {
         let old = self.map.load(guard).get();
         if pages <= old.pages {
             return Ok(());
@@ -494,8 +495,8 @@ impl Pager {
         )
     }
 
-    /// Cuts the file behind `pages` pages, none of which anybody can reach (P3).
-    pub(super) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
+    /// Cuts the file behind `pages` pages, none of which a reader can reach (BP3).
+    pub(crate) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
         let old = self.map.load(guard).get();
         let map = self.map_file(pages, old)?;
         self.map.store(Arc::new(map), guard);
@@ -503,13 +504,13 @@ impl Pager {
     }
 
     /// Pages that may be read.
-    pub(super) fn pages(&self) -> u64 {
+    pub(crate) fn pages(&self) -> u64 {
         let guard = crossbeam_epoch::pin();
         self.map.load(&guard).pages
     }
 
     /// Bytes of the file.
-    pub(super) fn file_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         self.pages() * self.page_size as u64
     }
 }
@@ -518,7 +519,7 @@ impl Pager {
 ///
 /// A file that is larger than the cache may be will not stay in memory as a whole, as far as
 /// its user is concerned: page faults read no neighbourhood then, which would push out
-/// what is needed. Of a smaller one they do, since that brings all of it in with few requests.
+/// what is needed. Of a smaller one they do, since that loads all of it with few requests.
 fn map_file(
     file: &dyn File,
     page_size: usize,

@@ -1,11 +1,11 @@
 //! Which pages of the file are free, and since when.
 //!
-//! A page freed by checkpoint `g` is *held* until nobody can reach it: no view older than `g`, and
-//! no point reader that was under way when `g` was published. (No meta page on disk refers to it
-//! then: a checkpoint ends with both meta pages replaced.) Across a reopen nobody holds anything.
+//! A page freed by checkpoint `g` is *held* until no reader can reach it: no view older than `g`,
+//! and no point reader that was under way when `g` was published. (No meta page on disk refers to
+//! it then: a checkpoint ends with both meta pages replaced.) Across a reopen nothing is held.
 //!
-//! A checkpoint works on a copy and installs it when it has succeeded, so a failed one gives back
-//! what it had taken by forgetting the copy.
+//! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
+//! it had taken by dropping the copy.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,19 +13,19 @@ use crate::format::coding::get_u64;
 
 /// Consecutive pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Run {
-    pub(super) start: u64,
-    pub(super) len: u64,
+pub(crate) struct Run {
+    pub(crate) start: u64,
+    pub(crate) len: u64,
 }
 
 /// Bytes of a run in the freelist: first page, number of pages.
-pub(super) const RUN_BYTES: usize = 16;
+pub(crate) const RUN_BYTES: usize = 16;
 
 /// Free pages of a file.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FreeSpace {
+pub(crate) struct FreeSpace {
     /// Pages before this one are meta, in use or free; the file has none from here on.
-    pub(super) file_pages: u64,
+    pub(crate) file_pages: u64,
     /// Reusable runs by first page, not touching each other.
     ready: BTreeMap<u64, u64>,
     ready_pages: u64,
@@ -36,7 +36,7 @@ pub(super) struct FreeSpace {
 
 impl FreeSpace {
     /// No free pages in a file of `file_pages`.
-    pub(super) fn new(file_pages: u64) -> Self {
+    pub(crate) fn new(file_pages: u64) -> Self {
         Self {
             file_pages,
             ..Self::default()
@@ -44,13 +44,13 @@ impl FreeSpace {
     }
 
     /// Pages that are free, reusable or held.
-    pub(super) fn free_pages(&self) -> u64 {
+    pub(crate) fn free_pages(&self) -> u64 {
         self.ready_pages + self.held_pages
     }
 
     /// Takes `len` consecutive pages from the lowest run that has them, or from the file's end. Low
     /// pages first keeps the end of the file free, so it can be cut.
-    pub(super) fn allocate(&mut self, len: u64) -> u64 {
+    pub(crate) fn allocate(&mut self, len: u64) -> u64 {
         let found = self
             .ready
             .iter()
@@ -79,8 +79,8 @@ impl FreeSpace {
     }
 
     /// Makes a run reusable at once. False if part of it is free already, which only damage
-    /// brings about.
-    pub(super) fn give(&mut self, run: Run) -> bool {
+    /// causes.
+    pub(crate) fn give(&mut self, run: Run) -> bool {
         if run.len == 0 {
             return true;
         }
@@ -106,28 +106,36 @@ impl FreeSpace {
         true
     }
 
+    /// Makes all of `runs` reusable at once.
+    pub(crate) fn give_all(&mut self, runs: &mut Vec<Run>) {
+        for run in runs.drain(..) {
+            self.give(run);
+        }
+    }
+
     /// Records what checkpoint `generation` freed.
-    pub(super) fn hold(&mut self, generation: u64, runs: Vec<Run>) {
+    pub(crate) fn hold(&mut self, generation: u64, runs: Vec<Run>) {
         self.held_pages += runs.iter().map(|run| run.len).sum::<u64>();
         self.held.push_back((generation, runs));
     }
 
     /// Makes reusable what checkpoints up to `generation` freed.
-    pub(super) fn release(&mut self, generation: u64) {
+    pub(crate) fn release(&mut self, generation: u64) {
         while let Some((freed_by, _)) = self.held.front()
             && *freed_by <= generation
         {
             let (_, runs) = self.held.pop_front().expect("looked at");
             for run in runs {
                 self.held_pages -= run.len;
-                // A run that is free already can only come from a damaged page; `verify` tells.
+                // A run that is free already can only come from a damaged page; `verify` reports
+                // it.
                 self.give(run);
             }
         }
     }
 
     /// Gives up the free pages at the end of the file.
-    pub(super) fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         if let Some((start, len)) = self.ready.last_key_value()
             && start + len == self.file_pages
         {
@@ -139,7 +147,7 @@ impl FreeSpace {
     }
 
     /// All free runs, reusable or held, in order.
-    pub(super) fn all_runs(&self) -> Vec<Run> {
+    pub(crate) fn all_runs(&self) -> Vec<Run> {
         let ready = self.ready.iter().map(|(start, len)| Run {
             start: *start,
             len: *len,
@@ -151,13 +159,13 @@ impl FreeSpace {
     }
 
     /// Number of runs that [`FreeSpace::all_runs`] would give.
-    pub(super) fn run_count(&self) -> usize {
+    pub(crate) fn run_count(&self) -> usize {
         self.ready.len() + self.held.iter().map(|(_, runs)| runs.len()).sum::<usize>()
     }
 }
 
 /// The freelist's bytes: the runs, rising.
-pub(super) fn encode_runs(runs: &[Run]) -> Vec<u8> {
+pub(crate) fn encode_runs(runs: &[Run]) -> Vec<u8> {
     let mut out = Vec::with_capacity(runs.len() * RUN_BYTES);
     for run in runs {
         out.extend_from_slice(&run.start.to_le_bytes());
@@ -167,7 +175,7 @@ pub(super) fn encode_runs(runs: &[Run]) -> Vec<u8> {
 }
 
 /// Reads what [`encode_runs`] wrote.
-pub(super) fn decode_runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
+pub(crate) fn decode_runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
     bytes.chunks_exact(RUN_BYTES).map(|run| Run {
         start: get_u64(run, 0),
         len: get_u64(run, 8),

@@ -1,118 +1,74 @@
-//! The tree that everybody shares: the root, what is durable, who looks at it, and point reads.
+//! What readers share: the root, what is durable, which views there are, and point reads.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
-use super::checkpoint::Checkpointer;
-use super::latest::Latest;
-use super::mem::{Body, Changes, LargeValue, LeafState, MemLeaf, find_large, pending_number};
-use super::node;
-use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue};
-use super::node::{Link, NodeKind};
-use super::pager::{PageRef, Pager};
-use super::slot::{Child, ChildRef, NodeRef, Slot};
-use super::writer::Writer;
-use crate::engine::{EngineHost, LevelStats, SnapshotTracker};
+use crate::btree::file::meta::Meta;
+use crate::btree::file::pager::{PageRef, Pager};
+use crate::btree::memory::node::{
+    Body, Changes, Child, ChildRef, LargeValue, LeafState, MemLeaf, Slot, find_large,
+    pending_number,
+};
+use crate::btree::memory::slot::NodeRef;
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::{Link, NodeKind};
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 
-/// Inner pages that are looked at for figures.
-const COUNTED_PAGES_MAX: u32 = 4096;
-
-/// A B-tree: nodes in memory over a file.
+/// What readers of a tree share with its writer and its checkpoints: nodes in memory over a file.
 ///
 /// # Thread safety
 ///
-/// - Constant: `pager` (which looks after itself), `visibility`, `front`, `budget_bytes`, `read_only`.
-/// - `root` and everything under it: changed by the holder of `writer`, read by all under a pin.
-/// - `writer`: held by `apply`, and for moments by whoever seals or publishes. Never held over I/O.
-/// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
-///   Locked before `writer`.
-/// - `latest`: its shards are locked for moments, after `writer` or alone.
-/// - Counters are atomics; each says who stores it.
-pub(super) struct Tree {
-    pub(super) pager: Pager,
-    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(super) host: Arc<dyn EngineHost>,
-    /// Size that memory for changes should not exceed.
-    pub(super) budget_bytes: u64,
-    pub(super) read_only: bool,
-
-    pub(super) root: Slot,
-    pub(super) writer: Mutex<Writer>,
-    pub(super) latest: Latest,
-    pub(super) checkpointer: Mutex<Checkpointer>,
-
-    /// Generation of the last checkpoint; stored with `writer` held.
-    pub(super) disk_generation: AtomicU64,
-    /// Link to the root of the file's tree; stored with `writer` held.
-    pub(super) disk_root: AtomicU64,
-    /// Latest operation in the file's tree; stored with `writer` held, before references to
-    /// those pages appear.
-    pub(super) disk_seq: AtomicU64,
-    /// First operation that is not in the file's tree, 0 for none; stored with `writer` held.
-    pub(super) oldest_unpersisted: AtomicU64,
-    /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
-    pub(super) dirty_bytes: AtomicU64,
+/// - Constant: `pager` (which looks after itself), `snapshot_tracker`.
+/// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
+///   a pin.
+/// - `views`: locked for moments.
+/// - Numbers are atomics; each says where it is stored.
+pub(crate) struct SharedTree {
+    pub(crate) pager: Pager,
+    snapshot_tracker: Arc<SnapshotTracker>,
+    pub(crate) root: Slot,
+    /// Generation of the last checkpoint; stored with the writer's mutex held.
+    pub(crate) disk_generation: AtomicU64,
+    /// Latest operation in the file's tree; stored with the writer's mutex held, before references
+    /// to those pages appear.
+    pub(crate) disk_seq: AtomicU64,
     /// Views by the generation of the file that they may read, and how many.
     views: Mutex<BTreeMap<u64, usize>>,
     /// No point reader that began before this generation was published is still under way.
-    pub(super) quiet_generation: Arc<AtomicU64>,
-    /// Why `apply` failed, if it did. The tree then holds part of a batch, which nobody may see.
-    pub(super) apply_failed: OnceLock<Error>,
-    pub(super) counters: Counters,
+    pub(crate) quiet_generation: Arc<AtomicU64>,
+    /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
+    pub(crate) apply_failed: OnceLock<Error>,
 }
 
-/// Figures since open.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) checkpoint_bytes: AtomicU64,
-    pub(super) checkpoints: AtomicU64,
-    pub(super) compaction_bytes: AtomicU64,
-    pub(super) compactions: AtomicU64,
-    pub(super) entries: AtomicU64,
-    pub(super) free_pages: AtomicU64,
-    pub(super) height: AtomicU64,
-    /// The front was told that a checkpoint is due; it is not told again before one begins.
-    pub(super) woken: AtomicBool,
-}
-
-impl fmt::Debug for Tree {
+impl fmt::Debug for SharedTree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tree")
+        f.debug_struct("SharedTree")
             .field("file", &self.pager.path())
             .field("persisted_seq", &self.disk_seq)
             .finish_non_exhaustive()
     }
 }
 
-/// Everything that opening a file finds out.
-pub(super) struct TreeParts {
-    pub(super) pager: Pager,
-    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(super) host: Arc<dyn EngineHost>,
-    pub(super) budget_bytes: u64,
-    pub(super) read_only: bool,
-    pub(super) checkpointer: Checkpointer,
-}
-
 /// The leaf for a key, wherever it is.
-pub(super) enum FoundLeaf<'g> {
+pub(crate) enum FoundLeaf<'g> {
     Memory(NodeRef<'g, MemLeaf>),
     Page(PageRef<'g>),
 }
 
 /// The image that changes are made to.
-pub(super) enum BaseImage<'g> {
+pub(crate) enum BaseImage<'g> {
     Page(PageRef<'g>),
-    /// Of a sealed leaf.
+    /// Of a frozen leaf.
     Built(Box<[u8]>),
 }
 
@@ -128,7 +84,7 @@ impl Deref for BaseImage<'_> {
 }
 
 /// Where the value of a key is.
-pub(super) enum ValuePlace {
+pub(crate) enum ValuePlace {
     /// It was in memory and has been read.
     Read,
     /// The key has none.
@@ -145,7 +101,7 @@ pub(super) enum ValuePlace {
 
 /// Reads the value of `key` if the leaf has it in memory, or says where to look.
 #[inline]
-pub(super) fn find_in_state(
+pub(crate) fn find_in_state(
     state: &LeafState,
     key: &[u8],
     read: &mut dyn FnMut(&[u8]),
@@ -189,120 +145,41 @@ pub(super) fn find_in_state(
             },
             Err(_) => match changes.base(guard) {
                 ChildRef::Disk(link) => ValuePlace::InPage(link),
-                ChildRef::Leaf(sealed) => find_in_state(&sealed.read(), key, read, guard),
+                ChildRef::Leaf(frozen) => find_in_state(&frozen.read(), key, read, guard),
                 ChildRef::Inner(_) => ValuePlace::Nowhere,
             },
         },
     }
 }
 
-impl Tree {
-    pub(super) fn new(parts: TreeParts) -> Self {
-        let meta = parts.checkpointer.meta().clone();
-        let counters = Counters::default();
-        counters.entries.store(meta.entries, Ordering::Relaxed);
-        counters
-            .height
-            .store(u64::from(meta.height), Ordering::Relaxed);
-        counters
-            .free_pages
-            .store(parts.checkpointer.free_pages(), Ordering::Relaxed);
+impl SharedTree {
+    /// The tree of the file that `pager` reads, as `meta` describes it.
+    pub(crate) fn new(pager: Pager, snapshot_tracker: Arc<SnapshotTracker>, meta: &Meta) -> Self {
         Self {
-            pager: parts.pager,
-            snapshot_tracker: parts.snapshot_tracker,
-            host: parts.host,
-            budget_bytes: parts.budget_bytes,
-            read_only: parts.read_only,
+            pager,
+            snapshot_tracker,
             root: Slot::new(Child::Disk(meta.root)),
-            writer: Mutex::new(Writer::new(meta.persisted_seq)),
-            latest: Latest::default(),
-            checkpointer: Mutex::new(parts.checkpointer),
             disk_generation: AtomicU64::new(meta.generation),
-            disk_root: AtomicU64::new(meta.root.bits()),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
-            oldest_unpersisted: AtomicU64::new(0),
-            dirty_bytes: AtomicU64::new(0),
             views: Mutex::default(),
             quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
             apply_failed: OnceLock::new(),
-            counters,
         }
     }
 
-    pub(super) fn page_size(&self) -> usize {
+    pub(crate) fn page_size(&self) -> usize {
         self.pager.page_size()
     }
 
-    /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it has too many
-    /// inner pages to look at for a figure, or one cannot be read.
-    pub(super) fn count_levels(&self) -> Option<Vec<LevelStats>> {
-        // Registered like a view, so that no page of the tree is reused meanwhile.
-        let (generation, root) = {
-            let _writer = self.writer.lock();
-            let root = Link::from_bits(self.disk_root.load(Ordering::Acquire));
-            (self.register_view(), root)
-        };
-        let levels = self.count_levels_below(root);
-        self.unregister_view(generation);
-        levels
-    }
-
-    fn count_levels_below(&self, root: Link) -> Option<Vec<LevelStats>> {
-        let page_size = self.page_size() as u64;
-        let level_of = |pages: u64| LevelStats {
-            files: pages,
-            bytes: pages * page_size,
-        };
-        let mut levels = Vec::new();
-        let mut row = vec![root];
-        let mut looked_at = 0;
-        loop {
-            let mut below = Vec::new();
-            let mut pages = 0;
-            let mut leaves = 0;
-            for link in row {
-                let guard = crossbeam_epoch::pin();
-                let image = self.disk_node(link, None, &guard).ok()?;
-                pages += u64::from(node::page_count(&image));
-                looked_at += 1;
-                if looked_at > COUNTED_PAGES_MAX {
-                    return None;
-                }
-                if node::kind(&image) == Some(NodeKind::Leaf) {
-                    continue;
-                }
-                let inner = Inner::from_image(&image);
-                if inner.level() == 1 {
-                    leaves += inner.child_count() as u64;
-                } else {
-                    below.extend((0..inner.child_count()).map(|i| inner.child(i)));
-                }
-            }
-            levels.push(level_of(pages));
-            if leaves > 0 {
-                levels.push(level_of(leaves));
-            }
-            if below.is_empty() {
-                return Some(levels);
-            }
-            row = below;
-        }
-    }
-
-    /// The last operation applied.
-    pub(super) fn applied(&self) -> SeqNo {
-        self.writer.lock().applied
-    }
-
-    /// Keeps every page that the file's tree has now from being reused. With `writer` held, so
-    /// that no checkpoint is published meanwhile.
-    pub(super) fn register_view(&self) -> u64 {
+    /// Keeps every page that the file's tree has now from being reused. With the writer's mutex
+    /// held, so that no checkpoint is published meanwhile.
+    pub(crate) fn register_view(&self) -> u64 {
         let generation = self.disk_generation.load(Ordering::Acquire);
         *self.views.lock().entry(generation).or_insert(0) += 1;
         generation
     }
 
-    pub(super) fn unregister_view(&self, generation: u64) {
+    pub(crate) fn unregister_view(&self, generation: u64) {
         let mut views = self.views.lock();
         if let Some(count) = views.get_mut(&generation) {
             *count -= 1;
@@ -312,8 +189,8 @@ impl Tree {
         }
     }
 
-    /// Pages freed by checkpoints up to the one returned can be reached by nobody.
-    pub(super) fn reusable_generation(&self) -> u64 {
+    /// No reader can reach pages freed by checkpoints up to the one returned.
+    pub(crate) fn reusable_generation(&self) -> u64 {
         let quiet = self.quiet_generation.load(Ordering::Acquire);
         match self.views.lock().keys().next() {
             Some(oldest) => quiet.min(*oldest),
@@ -321,16 +198,21 @@ impl Tree {
         }
     }
 
+    /// The last operation that may be seen.
+    pub(crate) fn published(&self) -> SeqNo {
+        self.snapshot_tracker.published()
+    }
+
     /// True if every operation up to `seq` may be seen.
     #[inline]
-    pub(super) fn is_published(&self, seq: SeqNo) -> bool {
+    pub(crate) fn is_published(&self, seq: SeqNo) -> bool {
         seq <= self.snapshot_tracker.published()
     }
 
     /// Waits until every operation up to `seq` may be seen (E4). The gap between applying and
     /// publishing holds no I/O of ours, so this spins before it yields.
     #[cold]
-    pub(super) fn wait_published(&self, seq: SeqNo) -> Result<()> {
+    pub(crate) fn wait_published(&self, seq: SeqNo) -> Result<()> {
         let mut spins = 0_u32;
         while !self.is_published(seq) {
             if let Some(error) = self.apply_failed.get() {
@@ -353,7 +235,7 @@ impl Tree {
 
     /// The leaf under `root` that covers `key`, and how many pages of the file were looked at.
     #[inline]
-    pub(super) fn find_leaf<'g>(
+    pub(crate) fn find_leaf<'g>(
         &'g self,
         root: ChildRef<'g>,
         key: &[u8],
@@ -362,9 +244,10 @@ impl Tree {
         self.descend(root, |node| node.find_child(key), guard)
     }
 
-    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked at.
+    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked
+    /// at.
     #[inline]
-    pub(super) fn descend<'g>(
+    pub(crate) fn descend<'g>(
         &'g self,
         root: ChildRef<'g>,
         choose: impl Fn(Inner<'_>) -> usize,
@@ -399,7 +282,7 @@ impl Tree {
     /// The node that `link` means, which must be at `level` (if given): so a descent ends, whatever
     /// damaged or hostile pages say.
     #[inline]
-    pub(super) fn disk_node<'g>(
+    pub(crate) fn disk_node<'g>(
         &'g self,
         link: Link,
         level: Option<u8>,
@@ -411,7 +294,7 @@ impl Tree {
     }
 
     #[inline]
-    pub(super) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
+    pub(crate) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
         if level.is_some_and(|level| level != node::level(image)) {
             return Err(self.pager.damaged(
                 page,
@@ -421,10 +304,10 @@ impl Tree {
         Ok(())
     }
 
-    /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again after
-    /// [`Tree::wait_published`] of the number.
+    /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again
+    /// after [`SharedTree::wait_published`] of the number.
     #[inline]
-    pub(super) fn try_get(
+    pub(crate) fn try_get(
         &self,
         key: &[u8],
         published: Option<SeqNo>,
@@ -456,10 +339,11 @@ impl Tree {
         }
     }
 
-    /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may take
-    /// I/O, which the writer must not wait for. Pages stay as they are while `guard` is pinned.
+    /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may
+    /// take I/O, which the writer must not wait for. Pages stay as they are while `guard` is
+    /// pinned.
     #[inline]
-    pub(super) fn finish_read(
+    pub(crate) fn finish_read(
         &self,
         place: ValuePlace,
         key: &[u8],
@@ -486,7 +370,7 @@ impl Tree {
 
     /// The value of `key` in a leaf of the file.
     #[inline]
-    pub(super) fn read_page(
+    pub(crate) fn read_page(
         &self,
         image: &[u8],
         key: &[u8],
@@ -509,23 +393,25 @@ impl Tree {
     }
 
     /// The whole image of a leaf in memory, merged if it is changes over a page.
-    pub(super) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
+    pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
         let base = self.base_image(changes, guard)?;
         changes.merged(&base).map_err(|node::Full| {
-            self.pager
-                .damaged(node::page_id(&base), "the leaf has less room than it said")
+            self.pager.damaged(
+                node::page_id(&base),
+                "the leaf has less free space than its header says",
+            )
         })
     }
 
     /// The image that the changes are made to.
-    pub(super) fn base_image<'g>(
+    pub(crate) fn base_image<'g>(
         &'g self,
         changes: &'g Changes,
         guard: &'g Guard,
     ) -> Result<BaseImage<'g>> {
         match changes.base(guard) {
             ChildRef::Disk(link) => Ok(BaseImage::Page(self.disk_node(link, Some(0), guard)?)),
-            ChildRef::Leaf(sealed) => Ok(BaseImage::Built(match &sealed.read().body {
+            ChildRef::Leaf(frozen) => Ok(BaseImage::Built(match &frozen.read().body {
                 Body::Whole { image, .. } => image.clone(),
                 Body::Changes(below) => self.merged_image(below, guard)?,
             })),
@@ -534,7 +420,7 @@ impl Tree {
     }
 
     /// Length of the value of `key` in what changes are made to, unless it is an overflow value.
-    pub(super) fn length_in_base(
+    pub(crate) fn length_in_base(
         &self,
         base: ChildRef<'_>,
         key: &[u8],
@@ -549,7 +435,7 @@ impl Tree {
         };
         match base {
             ChildRef::Disk(link) => Ok(in_image(&self.disk_node(link, Some(0), guard)?)),
-            ChildRef::Leaf(sealed) => match &sealed.read().body {
+            ChildRef::Leaf(frozen) => match &frozen.read().body {
                 Body::Whole { image, .. } => Ok(in_image(image)),
                 Body::Changes(below) => match below.delta.search(key) {
                     Ok(i) => Ok(below.delta.get(i).1.map(<[u8]>::len)),

@@ -1,0 +1,85 @@
+//! What a checkpoint knows of the file, and hands to the next one.
+
+use crate::btree::file::freespace::FreeSpace;
+use crate::btree::file::meta::{META_BYTES, Meta};
+use crate::btree::file::pager::Pager;
+use crate::error::{Error, Result};
+use crate::types::KeyspaceId;
+use crate::util::mutants::mutated;
+
+/// What one checkpoint hands to the next.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    pub(super) store_id: u64,
+    pub(super) keyspace: KeyspaceId,
+    /// The file's tree.
+    pub(super) meta: Meta,
+    pub(super) free: FreeSpace,
+    /// A meta page that is not like `meta` and must be before anything is reused.
+    pub(super) stale_meta_page: Option<u64>,
+    /// Meta page 1 reads like `meta`, and yet may not be on the disk.
+    pub(super) is_second_unproven: bool,
+    /// Why no checkpoint is possible any more.
+    pub(super) broken: Option<Error>,
+}
+
+impl Checkpointer {
+    /// For a file as it was found. Meta page 1 was written last: if that failed in an earlier
+    /// process, it may be in the operating system's cache only.
+    pub(crate) fn new(
+        store_id: u64,
+        keyspace: KeyspaceId,
+        meta: Meta,
+        free: FreeSpace,
+        stale_meta_page: Option<u64>,
+    ) -> Self {
+        Self {
+            store_id,
+            keyspace,
+            meta,
+            free,
+            stale_meta_page,
+            is_second_unproven: true,
+            broken: None,
+        }
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    pub(crate) fn free(&self) -> &FreeSpace {
+        &self.free
+    }
+
+    pub(crate) fn free_pages(&self) -> u64 {
+        self.free.free_pages()
+    }
+
+    /// What is wrong with meta page `page` in the file, if anything.
+    pub(crate) fn meta_page_problem(&self, pager: &Pager, page: u64) -> Result<Option<String>> {
+        let mut bytes = [0; META_BYTES];
+        let offset = page * pager.page_size() as u64;
+        let file = pager.file();
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok(
+            match Meta::decode(&bytes, self.store_id, self.keyspace, file.path(), offset) {
+                Ok(meta) if meta == self.meta => None,
+                // A crash between the two writes leaves this; the next checkpoint mends it.
+                Ok(meta) if meta.generation < self.meta.generation => None,
+                Ok(_) => Some("the meta page is not of the current tree".into()),
+                // Likewise, torn.
+                Err(_) if self.stale_meta_page == Some(page) => None,
+                Err(error) => Some(error.to_string()),
+            },
+        )
+    }
+
+    /// Writes meta page `page` (0 or 1) and syncs.
+    pub(super) fn write_meta(&self, pager: &Pager, page: u64, meta: &Meta) -> Result<()> {
+        let bytes = meta.encode(self.store_id, self.keyspace);
+        let file = pager.file();
+        file.write_all_at(&bytes, page * pager.page_size() as u64)?;
+        mutated!("meta-page-not-synced", Ok(()), file.sync_data())
+    }
+}

@@ -1,0 +1,141 @@
+//! Checkpoints: the frozen tree goes to free places of the file, then a meta page makes it the
+//! file's tree.
+//!
+//! # The steps
+//!
+//! 1. *Freeze.* With the writer's mutex: the current tree becomes immutable; what is to be freed
+//!    comes along ([`PendingFrees`](super::write::state::PendingFrees)). Commits go on in copies.
+//! 2. *Write*, without locks: nodes in key order, children before parents, which hold the
+//!    fingerprints of their children, each to a place that nothing refers to; overflow values; the
+//!    freelist. A change over a page is merged here.
+//! 3. *Sync.* Then the log is made durable up to the last operation of the frozen tree (E3): a
+//!    power loss must not keep an operation here that an earlier one, in the log, did not survive.
+//! 4. *Flip.* Meta page 0, sync, meta page 1, sync (see [`crate::btree::file::meta`] for the
+//!    order).
+//! 5. *Publish.* With the writer's mutex, no I/O: references to nodes that were written become
+//!    references to their pages; changes over old pages become changes over the new ones.
+//!
+//! # When a step fails
+//!
+//! Up to 3 nothing on disk refers to what was written: the pending frees go back to the writer, the
+//! copy of the free space is forgotten, and a later checkpoint starts over. From the first write of
+//! a meta page on, it is unknown which tree a reopen would find, so no page of either may be
+//! reused: checkpoints then fail with the first error until the store is reopened. The same after a
+//! failed sync, about which nothing is known. Commits and reads are not affected; the log keeps
+//! what the file does not have.
+
+pub(crate) mod checkpointer;
+mod publish;
+mod write;
+
+use std::sync::atomic::Ordering;
+
+use crate::btree::state::Tree;
+use crate::error::Result;
+use crate::types::SeqNo;
+use crate::util::mutants::mutated;
+use checkpointer::Checkpointer;
+use write::{FrozenTree, Written};
+
+impl Tree {
+    /// Writes everything applied so far to the file. False if it was there already.
+    pub(crate) fn checkpoint(&self) -> Result<bool> {
+        let mut checkpointer = self.checkpointer.lock();
+        self.checkpoint_locked(&mut checkpointer, false)
+    }
+
+    /// The same for a caller that holds the lock; `force` writes even if nothing was applied.
+    pub(crate) fn checkpoint_locked(
+        &self,
+        checkpointer: &mut Checkpointer,
+        force: bool,
+    ) -> Result<bool> {
+        if self.read_only {
+            return Ok(false);
+        }
+        if let Some(error) = &checkpointer.broken {
+            return Err(error.clone());
+        }
+        self.counters.woken.store(false, Ordering::Release);
+        let Some(frozen) = self.freeze_for_checkpoint(checkpointer, force)? else {
+            return Ok(false);
+        };
+        let written = self
+            .shared
+            .write_frozen(checkpointer, &frozen)
+            .and_then(|written| self.make_durable(checkpointer, written, frozen.seq));
+        match written {
+            Ok(written) => {
+                self.publish(checkpointer, &frozen, written);
+                // Dropping the frozen tree may free many nodes; no thread waits for that.
+                drop(frozen);
+                self.host.progressed();
+                Ok(true)
+            }
+            Err(error) => {
+                let mut writer = self.writer.lock();
+                writer.pending_frees.absorb(frozen.pending_frees);
+                writer.checkpointing = false;
+                Err(error)
+            }
+        }
+    }
+
+    /// Step 1.
+    fn freeze_for_checkpoint(
+        &self,
+        checkpointer: &Checkpointer,
+        force: bool,
+    ) -> Result<Option<FrozenTree>> {
+        let guard = crossbeam_epoch::pin();
+        let mut writer = self.writer.lock();
+        if let Some(error) = self.shared.apply_failed.get() {
+            return Err(error.clone());
+        }
+        let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
+        if nothing_new && !force {
+            return Ok(None);
+        }
+        writer.freeze();
+        // An idle one would keep pages from this checkpoint. Its root is the tree's too: nothing is
+        // freed here.
+        drop(self.take_cached_views(&mut writer));
+        writer.checkpointing = true;
+        writer.checkpoint_generation = writer.generation;
+        writer.first_since_checkpoint = None;
+        Ok(Some(FrozenTree {
+            root: self.shared.root.load(&guard).to_owned(),
+            seq: writer.applied,
+            pending_frees: std::mem::take(&mut writer.pending_frees),
+        }))
+    }
+
+    /// Steps 3 and 4.
+    fn make_durable(
+        &self,
+        checkpointer: &mut Checkpointer,
+        written: Written,
+        seq: SeqNo,
+    ) -> Result<Written> {
+        let host = &self.host;
+        mutated!(
+            "checkpoint-before-its-log-is-durable",
+            (),
+            host.make_durable(seq)?
+        );
+        let file = self.shared.pager.file();
+        let synced = mutated!(
+            "checkpoint-meta-written-before-its-pages",
+            Ok(()),
+            file.sync_data()
+        );
+        let durable = synced
+            .and_then(|()| checkpointer.write_meta(&self.shared.pager, 0, &written.meta))
+            .and_then(|()| checkpointer.write_meta(&self.shared.pager, 1, &written.meta));
+        if let Err(error) = durable {
+            checkpointer.broken = Some(error.clone());
+            return Err(error);
+        }
+        Ok(written)
+    }
+}

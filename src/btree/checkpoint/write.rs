@@ -1,0 +1,417 @@
+//! Writing a frozen tree to free places of the file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::checkpointer::Checkpointer;
+use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
+use crate::btree::file::meta::Meta;
+use crate::btree::memory::node::{
+    Body, Child, ChildRef, LargeValue, LeafState, MemInner, find_large, pending_number,
+};
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
+use crate::btree::node::{Link, inner};
+use crate::btree::read::shared::SharedTree;
+use crate::btree::write::state::PendingFrees;
+use crate::error::{Error, Result};
+use crate::format::checksum::checksum;
+use crate::types::{PageId, SeqNo};
+use crate::util::mutants::mutated;
+
+/// Nodes are gathered into writes of this size where their places are contiguous.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Attempts to find readers of the previous tree gone, which ordinarily takes three.
+const QUIET_ATTEMPTS: u32 = 64;
+
+/// A tree that no longer changes, and what belongs to it.
+pub(super) struct FrozenTree {
+    pub(super) root: Child,
+    /// Its last operation.
+    pub(super) seq: SeqNo,
+    pub(super) pending_frees: PendingFrees,
+}
+
+/// What writing a frozen tree gave.
+pub(super) struct Written {
+    pub(super) meta: Meta,
+    pub(super) free: FreeSpace,
+    pub(super) nodes: HashMap<usize, NewPlace>,
+    pub(super) large: Vec<(Arc<LargeValue>, PageId, u32)>,
+    pub(super) bytes: u64,
+}
+
+/// Where a node in memory was written.
+#[derive(Clone, Copy)]
+pub(super) struct NewPlace {
+    pub(super) link: Link,
+    pub(super) pages: u64,
+    /// Of a leaf.
+    pub(super) entries: u64,
+}
+
+impl SharedTree {
+    /// Step 2.
+    pub(super) fn write_frozen(
+        &self,
+        checkpointer: &mut Checkpointer,
+        frozen: &FrozenTree,
+    ) -> Result<Written> {
+        if let Some(page) = checkpointer.stale_meta_page {
+            checkpointer.write_meta(&self.pager, page, &checkpointer.meta)?;
+            checkpointer.stale_meta_page = None;
+            checkpointer.is_second_unproven &= page != 1;
+        }
+        if checkpointer.is_second_unproven {
+            checkpointer.write_meta(&self.pager, 1, &checkpointer.meta)?;
+            checkpointer.is_second_unproven = false;
+        }
+        let old = &checkpointer.meta;
+        let generation = old.generation + 1;
+        self.wait_quiet(old.generation);
+        let mut free = checkpointer.free.clone();
+        let reusable = self.reusable_generation();
+        free.release(mutated!("page-reused-under-a-view", u64::MAX, reusable));
+
+        let frees = &frozen.pending_frees;
+        let mut freed = frees.freed.clone();
+        let dropped = self.walk_dropped(&frees.dropped, old.overflow_pages > 0, &mut freed)?;
+        mutated!("free-page-reused-too-early", free.give_all(&mut freed), ());
+        let mut output = Output {
+            tree: self,
+            free,
+            buffer: Vec::new(),
+            buffer_at: 0,
+            nodes: HashMap::new(),
+            large: Vec::new(),
+            large_pages: 0,
+            entries: 0,
+            bytes: 0,
+        };
+        let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
+        let removed = frees.removed_entries + dropped.entries;
+        let entries = (old.entries + output.entries).saturating_sub(removed);
+        let overflow_pages = (old.overflow_pages + output.large_pages)
+            .saturating_sub(frees.freed_overflow_pages + dropped.overflow_pages);
+        let entries_exact = old.entries_exact && dropped.exact;
+
+        // The freelist describes itself too: its old extent is freed, its new one taken, before it
+        // is encoded. Taking can only lessen the number of runs.
+        if old.freelist_runs > 0 {
+            let bytes = old.freelist_runs as usize * RUN_BYTES;
+            freed.push(Run {
+                start: old.freelist.0,
+                len: self.pager.pages_for(bytes),
+            });
+        }
+        let freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
+        output.free.hold(generation, freed);
+        output.free.trim();
+        let bytes = output.free.run_count() * RUN_BYTES;
+        let freelist_pages = self.pager.pages_for(bytes);
+        let freelist = if freelist_pages == 0 {
+            PageId(0)
+        } else {
+            output.allocate(freelist_pages)?
+        };
+        let mut bytes = encode_runs(&output.free.all_runs());
+        // Empty runs stand in for one that the allocation used up, so that the number of runs
+        // always gives the length of the extent.
+        while self.pager.pages_for(bytes.len()) < freelist_pages {
+            bytes.extend_from_slice(&[0; RUN_BYTES]);
+        }
+        let runs = (bytes.len() / RUN_BYTES) as u64;
+        let freelist_checksum = checksum(self.pager.seed_of_page(freelist), &bytes);
+        if !bytes.is_empty() {
+            output.write_at(freelist, &bytes)?;
+        }
+        output.write_out()?;
+        let meta = Meta {
+            page_size: old.page_size,
+            generation,
+            root,
+            height: u32::from(level) + 1,
+            persisted_seq: frozen.seq,
+            file_pages: output.free.file_pages,
+            freelist,
+            freelist_runs: runs,
+            freelist_checksum,
+            entries,
+            entries_exact,
+            overflow_pages,
+        };
+        let guard = crossbeam_epoch::pin();
+        self.pager.grow(meta.file_pages, &guard)?;
+        Ok(Written {
+            meta,
+            free: output.free,
+            nodes: output.nodes,
+            large: output.large,
+            bytes: output.bytes,
+        })
+    }
+
+    /// Waits a little until no reader from before `generation` is left, so that the pages that it
+    /// freed can be used. Deferred work, which announces that, only runs when a thread pins.
+    fn wait_quiet(&self, generation: u64) {
+        for attempt in 0..QUIET_ATTEMPTS {
+            if self.quiet_generation.load(Ordering::Acquire) >= generation {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+            if attempt > QUIET_ATTEMPTS / 4 {
+                // Some reader was interrupted. Its pages are worth more than the time.
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+    }
+
+    /// Pages, extents and entries of subtrees that were cut off. What is damaged is not freed:
+    /// `verify` will name those pages, and nothing else is wrong with them. What cannot be read now
+    /// may be readable when the checkpoint is tried again.
+    fn walk_dropped(
+        &self,
+        roots: &[(Link, u8)],
+        has_overflow: bool,
+        freed: &mut Vec<Run>,
+    ) -> Result<Dropped> {
+        let guard = crossbeam_epoch::pin();
+        let mut dropped = Dropped {
+            exact: true,
+            ..Dropped::default()
+        };
+        let mut leaves = Vec::new();
+        let mut todo = roots.to_vec();
+        // Hostile pages may all refer to the same ones.
+        let mut rest = self.pager.pages();
+        while let Some((link, level)) = todo.pop() {
+            if rest == 0 {
+                dropped.exact = false;
+                break;
+            }
+            rest -= 1;
+            if level == 0 {
+                leaves.push(link);
+                continue;
+            }
+            let image = match self.disk_node(link, Some(level), &guard) {
+                Err(error) if error.is_corruption() => {
+                    dropped.exact = false;
+                    continue;
+                }
+                other => other?,
+            };
+            freed.push(Run {
+                start: link.page().0,
+                len: u64::from(node::page_count(&image)),
+            });
+            let inner = Inner::from_image(&image);
+            todo.extend((0..inner.child_count()).map(|i| (inner.child(i), level - 1)));
+        }
+        for link in &leaves {
+            // A leaf's own length is in its first page, so each must be looked at.
+            let image = match self.disk_node(*link, Some(0), &guard) {
+                Err(error) if error.is_corruption() => {
+                    dropped.exact = false;
+                    continue;
+                }
+                other => other?,
+            };
+            freed.push(Run {
+                start: link.page().0,
+                len: u64::from(node::page_count(&image)),
+            });
+            let leaf = Leaf::from_image(&image);
+            dropped.entries += leaf.len() as u64;
+            if !has_overflow {
+                continue;
+            }
+            for i in 0..leaf.len() {
+                if let LeafValue::Overflow { page, len, .. } = leaf.value(i) {
+                    let pages = self.pager.pages_for(len as usize);
+                    freed.push(Run {
+                        start: page.0,
+                        len: pages,
+                    });
+                    dropped.overflow_pages += pages;
+                }
+            }
+        }
+        Ok(dropped)
+    }
+}
+
+#[derive(Default)]
+struct Dropped {
+    entries: u64,
+    overflow_pages: u64,
+    exact: bool,
+}
+
+/// Writes a frozen tree.
+struct Output<'t> {
+    tree: &'t SharedTree,
+    free: FreeSpace,
+    /// Bytes gathered for the file from `buffer_at` on.
+    buffer: Vec<u8>,
+    buffer_at: u64,
+    nodes: HashMap<usize, NewPlace>,
+    large: Vec<(Arc<LargeValue>, PageId, u32)>,
+    large_pages: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Output<'_> {
+    fn allocate(&mut self, pages: u64) -> Result<PageId> {
+        let page = PageId(self.free.allocate(pages));
+        if self.free.file_pages > Link::PAGES_MAX {
+            let what = "the file has as many pages as a B-tree can have";
+            return Err(Error::invalid(what));
+        }
+        let guard = crossbeam_epoch::pin();
+        self.tree.pager.reuse(page, pages, &guard);
+        Ok(page)
+    }
+
+    /// Link to a node, and its level. It is written first if it is in memory.
+    fn write_child(&mut self, child: &ChildRef<'_>, level: Option<u8>) -> Result<(Link, u8)> {
+        match child {
+            ChildRef::Disk(link) => {
+                let level = match level {
+                    Some(level) => level,
+                    None => {
+                        let guard = crossbeam_epoch::pin();
+                        node::level(&self.tree.disk_node(*link, None, &guard)?)
+                    }
+                };
+                Ok((*link, level))
+            }
+            ChildRef::Leaf(leaf) => {
+                let state = leaf.read();
+                Ok((self.write_leaf(&state, child.address())?, 0))
+            }
+            ChildRef::Inner(inner) => {
+                let level = inner.node().level();
+                Ok((self.write_inner(inner, child.address())?, level))
+            }
+        }
+    }
+
+    fn write_leaf(&mut self, state: &LeafState, address: Option<usize>) -> Result<Link> {
+        let mut image = match &state.body {
+            Body::Whole { image, .. } => image.clone(),
+            Body::Changes(changes) => {
+                let guard = crossbeam_epoch::pin();
+                self.tree.merged_image(changes, &guard)?
+            }
+        };
+        if let Body::Whole { large, .. } = &state.body
+            && !large.is_empty()
+        {
+            for slot in 0..Leaf::from_image(&image).len() {
+                if let LeafValue::Overflow { page, len, .. } = Leaf::from_image(&image).value(slot)
+                    && let Some(number) = pending_number(page)
+                {
+                    let value = find_large(large, number).expect("beside its reference");
+                    let (page, checksum) = self.write_large(value)?;
+                    let reference = LeafValue::Overflow {
+                        page,
+                        len,
+                        checksum,
+                    };
+                    LeafMut::from_image(&mut image)
+                        .set_value(slot, reference)
+                        .expect("a reference takes the place of a reference");
+                }
+            }
+        }
+        let entries = Leaf::from_image(&image).len() as u64;
+        node::set_last_seq(&mut image, state.last_seq);
+        let place = self.place(image, entries)?;
+        self.entries += entries;
+        if let Some(address) = address {
+            self.nodes.insert(address, place);
+        }
+        Ok(place.link)
+    }
+
+    fn write_inner(&mut self, inner: &MemInner, address: Option<usize>) -> Result<Link> {
+        let mut image: Box<[u8]> = (*inner.image).into();
+        let below = inner.node().level().checked_sub(1);
+        for (i, slot) in inner.slots.iter().enumerate() {
+            // The pin is short: a checkpoint must not hold up the reclaiming of memory. The node
+            // stays alive without it, because frozen slots change only in `publish`.
+            let child = slot.load(&crossbeam_epoch::pin()).to_owned();
+            let (link, _) = self.write_child(&child.as_ref(), below)?;
+            inner::set_child(&mut image, i, link);
+        }
+        let place = self.place(image, 0)?;
+        if let Some(address) = address {
+            self.nodes.insert(address, place);
+        }
+        Ok(place.link)
+    }
+
+    /// Gives a node a place, its checksum, and to the file.
+    fn place(&mut self, mut image: Box<[u8]>, entries: u64) -> Result<NewPlace> {
+        let pages = self.tree.pager.pages_for(image.len());
+        let page = self.allocate(pages)?;
+        node::set_page_id(&mut image, page);
+        node::write_checksum(&mut image, self.tree.pager.seed_of_page(page));
+        self.write_at(page, &image)?;
+        Ok(NewPlace {
+            link: Link::to(&image),
+            pages,
+            entries,
+        })
+    }
+
+    /// Place and checksum of a large value, which is written unless it was before.
+    fn write_large(&mut self, value: &Arc<LargeValue>) -> Result<(PageId, u32)> {
+        if let Some(extent) = value.extent() {
+            return Ok(extent);
+        }
+        let pages = self.tree.pager.pages_for(value.bytes.len());
+        let page = self.allocate(pages)?;
+        let checksum = checksum(self.tree.pager.seed_of_page(page), &value.bytes);
+        self.write_out()?;
+        self.bytes += value.bytes.len() as u64;
+        self.tree
+            .pager
+            .file()
+            .write_all_at(&value.bytes, self.tree.pager.offset(page))?;
+        self.large_pages += pages;
+        self.large.push((Arc::clone(value), page, checksum));
+        Ok((page, checksum))
+    }
+
+    /// Writes `bytes` to `page`, some time before [`Output::write_out`] returns.
+    fn write_at(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
+        let at = self.tree.pager.offset(page);
+        let contiguous = at == self.buffer_at + self.buffer.len() as u64;
+        if !contiguous || self.buffer.len() + bytes.len() > WRITE_BYTES {
+            self.write_out()?;
+            self.buffer_at = at;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.tree
+                .pager
+                .file()
+                .write_all_at(&self.buffer, self.buffer_at)?;
+            self.bytes += self.buffer.len() as u64;
+            self.buffer_at += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}

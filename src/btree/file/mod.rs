@@ -1,0 +1,5 @@
+//! The page file: its pages, its meta pages, its free space.
+
+pub(crate) mod freespace;
+pub(crate) mod meta;
+pub(crate) mod pager;

@@ -1,0 +1,6 @@
+//! Reading: point reads, views of one moment, and the cursor over a view.
+
+pub(crate) mod cursor;
+pub(crate) mod shared;
+pub(crate) mod view;
+pub(crate) mod view_cache;

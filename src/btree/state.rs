@@ -1,0 +1,214 @@
+//! The tree as a whole: what readers share, and beside it the writer, the views and the
+//! checkpoints.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::checkpoint::checkpointer::Checkpointer;
+use super::file::pager::Pager;
+use super::read::shared::SharedTree;
+use super::read::view::View;
+use super::read::view_cache::ViewCache;
+use super::write::editor::Editor;
+use super::write::state::WriterState;
+use crate::engine::{EngineHost, SnapshotTracker};
+use crate::error::Result;
+use crate::types::{SeqNo, SequencedOp};
+use crate::util::mutants::mutated;
+use crate::util::sharded::shard_of_thread;
+
+/// A B-tree: nodes in memory over a file.
+///
+/// # Thread safety
+///
+/// - Constant: `shared` (which looks after itself), `host`, `budget_bytes`, `read_only`.
+/// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint.
+///   Never held over I/O.
+/// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
+///   Locked before `writer`.
+/// - `view_cache`: its shards are locked for moments, after `writer` or alone.
+/// - Counters are atomics; each says where it is stored.
+pub(super) struct Tree {
+    /// What views share. They hold nothing of the rest, so the tree may hold views.
+    pub(super) shared: Arc<SharedTree>,
+    pub(super) host: Arc<dyn EngineHost>,
+    /// Size that memory for changes should not exceed.
+    pub(super) budget_bytes: u64,
+    pub(super) read_only: bool,
+
+    pub(super) writer: Mutex<WriterState>,
+    view_cache: ViewCache,
+    pub(super) checkpointer: Mutex<Checkpointer>,
+
+    /// Link to the root of the file's tree; stored with `writer` held.
+    pub(super) disk_root: AtomicU64,
+    /// First operation that is not in the file's tree, 0 for none; stored with `writer` held.
+    pub(super) oldest_unpersisted: AtomicU64,
+    /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
+    pub(super) dirty_bytes: AtomicU64,
+    pub(super) counters: Counters,
+}
+
+/// Figures since open.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) checkpoint_bytes: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) compaction_bytes: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    pub(super) entries: AtomicU64,
+    pub(super) free_pages: AtomicU64,
+    pub(super) height: AtomicU64,
+    /// The host was woken because a checkpoint is due; it is not woken again before one begins.
+    pub(super) woken: AtomicBool,
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything that opening a file finds out.
+pub(super) struct TreeParts {
+    pub(super) pager: Pager,
+    pub(super) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(super) host: Arc<dyn EngineHost>,
+    pub(super) budget_bytes: u64,
+    pub(super) read_only: bool,
+    pub(super) checkpointer: Checkpointer,
+}
+
+impl Tree {
+    pub(super) fn new(parts: TreeParts) -> Self {
+        let meta = parts.checkpointer.meta().clone();
+        let counters = Counters::default();
+        counters.entries.store(meta.entries, Ordering::Relaxed);
+        counters
+            .height
+            .store(u64::from(meta.height), Ordering::Relaxed);
+        counters
+            .free_pages
+            .store(parts.checkpointer.free_pages(), Ordering::Relaxed);
+        Self {
+            shared: Arc::new(SharedTree::new(parts.pager, parts.snapshot_tracker, &meta)),
+            host: parts.host,
+            budget_bytes: parts.budget_bytes,
+            read_only: parts.read_only,
+            writer: Mutex::new(WriterState::new(meta.persisted_seq)),
+            view_cache: ViewCache::default(),
+            checkpointer: Mutex::new(parts.checkpointer),
+            disk_root: AtomicU64::new(meta.root.bits()),
+            oldest_unpersisted: AtomicU64::new(0),
+            dirty_bytes: AtomicU64::new(0),
+            counters,
+        }
+    }
+
+    /// True when there is enough to write for a checkpoint.
+    pub(super) fn flush_is_due(&self) -> bool {
+        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
+    }
+
+    /// The last operation applied.
+    pub(super) fn applied(&self) -> SeqNo {
+        self.writer.lock().applied
+    }
+
+    /// As [`crate::engine::Engine::apply`].
+    pub(super) fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
+            return Ok(());
+        };
+        let mut writer = self.writer.lock();
+        if let Some(error) = self.shared.apply_failed.get() {
+            return Err(error.clone());
+        }
+        // Before the change, so that no log segment that it needs is deleted.
+        if self.oldest_unpersisted.load(Ordering::Relaxed) == 0 {
+            self.oldest_unpersisted
+                .store(first.seq.0, Ordering::Release);
+        }
+        writer.first_since_checkpoint.get_or_insert(first.seq);
+        self.begin_change(&mut writer);
+        for op in ops {
+            let guard = crossbeam_epoch::pin();
+            let mut editor = Editor::new(&self.shared, &mut writer, &guard, op.seq);
+            if let Err(error) = editor.apply(&op.op) {
+                let _ = self.shared.apply_failed.set(error.clone());
+                return Err(error);
+            }
+        }
+        writer.applied = last.seq;
+        self.dirty_bytes
+            .store(writer.dirty_bytes, Ordering::Relaxed);
+        drop(writer);
+        if self.flush_is_due() && !self.counters.woken.swap(true, Ordering::AcqRel) {
+            self.host.wake();
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
+    /// its overflow values that are at page `limit` or behind it.
+    pub(super) fn move_leaf(&self, key: &[u8], limit: u64) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        let mut writer = self.writer.lock();
+        self.begin_change(&mut writer);
+        let seq = writer.applied;
+        Editor::new(&self.shared, &mut writer, &guard, seq).move_leaf(key, limit)?;
+        self.dirty_bytes
+            .store(writer.dirty_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A view of everything that was applied so far.
+    pub(super) fn latest_view(&self) -> Arc<View> {
+        let number = shard_of_thread();
+        let shard = self.view_cache.shard(number);
+        if let Some(view) = &*shard.lock() {
+            return Arc::clone(view);
+        }
+        let mut writer = self.writer.lock();
+        let mut shard = shard.lock();
+        if let Some(view) = &*shard {
+            // Of a thread that shares the shard.
+            return Arc::clone(view);
+        }
+        writer.freeze_for_view();
+        let view = View::of_frozen(&self.shared, writer.applied);
+        let view = shard.insert(Arc::new(view));
+        writer.cached_views |= 1 << number;
+        Arc::clone(view)
+    }
+
+    /// The tree is about to be changed: drops the cached views, and undoes the freeze if no reader
+    /// has one any more (BV2).
+    fn begin_change(&self, writer: &mut WriterState) {
+        if writer.cached_views != 0 && !mutated!("scan-of-an-older-tree") {
+            let freeze = writer.view_freeze();
+            // The root is the tree's too, so dropping them frees no nodes.
+            let mut views = self.take_cached_views(writer).into_iter();
+            let all_ended = views.all(|view| Arc::into_inner(view).is_some());
+            if let Some(freeze) = freeze
+                && (all_ended || mutated!("freeze-undone-under-a-view"))
+            {
+                writer.undo_freeze(freeze);
+            }
+        }
+        writer.begin_change();
+    }
+
+    /// Takes out the cached views; the freeze can no longer be undone, because some of them may
+    /// live on. The caller drops them when it holds no lock, if that may free many nodes.
+    pub(super) fn take_cached_views(&self, writer: &mut WriterState) -> Vec<Arc<View>> {
+        mutated!("views-dropped-and-forgotten", (), writer.keep_freeze());
+        self.view_cache
+            .take(std::mem::take(&mut writer.cached_views))
+    }
+}

@@ -1,0 +1,338 @@
+//! The editor: what every change of the tree is made of.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::Guard;
+
+use super::state::WriterState;
+use crate::btree::memory::node::{
+    Body, Changes, Child, ChildRef, LargeValues, LeafState, MemInner, MemLeaf, Slot, find_large,
+    has_overflow, is_single_page, pending_number,
+};
+use crate::btree::memory::slot::NodeRef;
+use crate::btree::node;
+use crate::btree::node::inner::Inner;
+use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::{Link, NodeKind};
+use crate::btree::read::shared::SharedTree;
+use crate::error::Result;
+use crate::types::{PageId, SeqNo};
+
+/// What happened below a slot.
+pub(super) enum EditOutcome {
+    Done,
+    /// The node became two, which are not in the tree yet.
+    Split {
+        left: Child,
+        separator: Vec<u8>,
+        right: Child,
+    },
+    /// The node is in the tree and has become small.
+    Underfull,
+}
+
+/// One operation on the tree.
+pub(crate) struct Editor<'g, 'w> {
+    pub(super) tree: &'g SharedTree,
+    pub(super) writer: &'w mut WriterState,
+    pub(super) guard: &'g Guard,
+    pub(super) seq: SeqNo,
+    /// A merge took place.
+    pub(super) shrunk: bool,
+}
+
+impl<'g, 'w> Editor<'g, 'w> {
+    /// For operation `seq`.
+    pub(crate) fn new(
+        tree: &'g SharedTree,
+        writer: &'w mut WriterState,
+        guard: &'g Guard,
+        seq: SeqNo,
+    ) -> Self {
+        Self {
+            tree,
+            writer,
+            guard,
+            seq,
+            shrunk: false,
+        }
+    }
+
+    pub(super) fn page_size(&self) -> usize {
+        self.tree.page_size()
+    }
+
+    /// A node with less than this is merged with a neighbour, if the two leave a quarter of
+    /// a page free.
+    pub(super) fn underfull_bytes(&self) -> usize {
+        self.page_size() / 4
+    }
+
+    /// Puts a new inner node into `slot`.
+    pub(super) fn store_inner(&mut self, slot: &Slot, image: Arc<[u8]>, children: Vec<Child>) {
+        let inner = MemInner::new(self.writer.generation, image, children);
+        self.put_inner(slot, inner);
+    }
+
+    fn put_inner(&mut self, slot: &Slot, inner: MemInner) {
+        self.writer.add_dirty(inner.size_bytes());
+        slot.store(Child::Inner(Arc::new(inner)), self.guard);
+    }
+
+    /// Loads the page that `slot` refers to into memory; it leaves the tree (BW3).
+    #[cold]
+    pub(super) fn load_page(
+        &mut self,
+        slot: &Slot,
+        link: Link,
+        level: Option<u8>,
+        key: Option<&[u8]>,
+    ) -> Result<()> {
+        let page = link.page();
+        let image = self.tree.disk_node(link, level, self.guard)?;
+        if level.is_none() {
+            self.check_root(&image, page)?;
+        }
+        let child = if node::kind(&image) == Some(NodeKind::Leaf) {
+            if key.is_some_and(|key| !Leaf::from_image(&image).covers(key)) {
+                return Err(self
+                    .tree
+                    .pager
+                    .damaged(page, "the leaf does not cover a key that leads to it"));
+            }
+            self.writer.pending_frees.removed_entries += Leaf::from_image(&image).len() as u64;
+            let state = self.leaf_from_disk(link, &image)?;
+            self.writer.add_dirty(state.size_bytes());
+            state.into_child()
+        } else {
+            let inner = MemInner::from_disk(self.writer.generation, &image);
+            self.writer.add_dirty(inner.size_bytes());
+            Child::Inner(Arc::new(inner))
+        };
+        let pages = u64::from(node::page_count(&image));
+        self.writer.pending_frees.free(page, pages);
+        slot.store(child, self.guard);
+        Ok(())
+    }
+
+    /// A leaf in memory for the page: changes to it, unless it has overflow values, whose
+    /// bookkeeping wants a whole leaf, or several pages.
+    fn leaf_from_disk(&self, link: Link, image: &[u8]) -> Result<LeafState> {
+        let generation = self.writer.generation;
+        let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
+        if is_single_page(image) && !has_overflow(image) {
+            return Ok(LeafState {
+                generation,
+                last_seq,
+                body: Body::Changes(Changes::new(link, image)),
+            });
+        }
+        self.check_no_pending(link.page(), image)?;
+        Ok(LeafState::whole(
+            generation,
+            last_seq,
+            image.into(),
+            Vec::new(),
+        ))
+    }
+
+    /// Page numbers that mean pending values in memory must not come from the file.
+    pub(super) fn check_no_pending(&self, page: PageId, image: &[u8]) -> Result<()> {
+        let leaf = Leaf::from_image(image);
+        let bad = (0..leaf.len()).any(|i| match leaf.value(i) {
+            LeafValue::Overflow { page, .. } => pending_number(page).is_some(),
+            LeafValue::Inline(_) => false,
+        });
+        if bad {
+            return Err(self
+                .tree
+                .pager
+                .damaged(page, "an overflow reference leads outside the file"));
+        }
+        Ok(())
+    }
+
+    /// Copies an inner node of which child `i` is of an older generation (BW1).
+    pub(super) fn copy_inner(&mut self, slot: &Slot, old: &MemInner, i: usize) {
+        let copy = old.copy_for(i, self.writer.generation, self.guard);
+        self.writer.sub_dirty(old.generation, old.size_bytes());
+        self.put_inner(slot, copy);
+    }
+
+    /// The same for one that may be changed in many places.
+    pub(super) fn copy_whole_inner(&mut self, slot: &Slot, old: &MemInner) {
+        let children = self.owned_children(old);
+        self.writer.sub_dirty(old.generation, old.size_bytes());
+        self.store_inner(slot, Arc::clone(&old.image), children);
+    }
+
+    /// Child `i` may be replaced.
+    pub(super) fn is_own(&self, inner: &MemInner, i: usize) -> bool {
+        let generation = self.writer.generation;
+        inner.generation == generation && inner.slots.is_own(i, generation)
+    }
+
+    pub(super) fn owned_children(&self, inner: &MemInner) -> Vec<Child> {
+        let slots = inner.slots.iter();
+        slots.map(|slot| slot.load(self.guard).to_owned()).collect()
+    }
+
+    /// The root's keys have no bounds.
+    fn check_root(&self, image: &[u8], page: PageId) -> Result<()> {
+        let mut upper = Vec::new();
+        let (is_open, is_bounded) = if node::kind(image) == Some(NodeKind::Leaf) {
+            let leaf = Leaf::from_image(image);
+            (
+                leaf.lower_fence().is_empty(),
+                leaf.write_upper_fence(&mut upper),
+            )
+        } else {
+            let inner = Inner::from_image(image);
+            (
+                inner.lower_fence().is_empty(),
+                inner.write_upper_fence(&mut upper),
+            )
+        };
+        if is_open && !is_bounded {
+            return Ok(());
+        }
+        Err(self.tree.pager.damaged(page, "the root has fences"))
+    }
+
+    /// A child that is about to be loaded from the file has the fences that its parent gives it.
+    /// Pages are checked each by itself, and a key must not be put into a leaf that cannot hold it.
+    pub(super) fn check_child(&self, inner: &MemInner, i: usize) -> Result<()> {
+        let ChildRef::Disk(link) = inner.slots[i].load(self.guard) else {
+            return Ok(());
+        };
+        let node = inner.node();
+        let image = self
+            .tree
+            .disk_node(link, node.level().checked_sub(1), self.guard)?;
+        let (mut wanted, mut upper) = (Vec::new(), Vec::new());
+        node.write_child_lower(i, &mut wanted);
+        let (lower_fits, is_bounded) = if node::kind(&image) == Some(NodeKind::Leaf) {
+            let leaf = Leaf::from_image(&image);
+            let fits = leaf.lower_fence() == wanted;
+            (fits, leaf.write_upper_fence(&mut upper))
+        } else {
+            let inner = Inner::from_image(&image);
+            let fits = inner.lower_fence() == wanted;
+            (fits, inner.write_upper_fence(&mut upper))
+        };
+        if lower_fits && node.write_child_upper(i, &mut wanted) == is_bounded && wanted == upper {
+            return Ok(());
+        }
+        let what = "the node's fences are not those that its parent gives it";
+        Err(self.tree.pager.damaged(link.page(), what))
+    }
+
+    /// Calls `change` with the leaf, locked, after copying it if it is of an older generation.
+    pub(super) fn with_own_leaf<R>(
+        &mut self,
+        slot: &'g Slot,
+        leaf: NodeRef<'g, MemLeaf>,
+        change: impl FnOnce(&mut Self, &mut LeafState) -> Result<R>,
+    ) -> Result<R> {
+        let node = leaf;
+        let leaf = node.get();
+        // A frozen leaf may be locked by a cursor for long, so it is not waited for; a current one
+        // is locked by point readers only.
+        if let Some(mut state) = leaf.try_write()
+            && state.generation == self.writer.generation
+        {
+            return change(self, &mut state);
+        }
+        let state = leaf.read();
+        if state.generation == self.writer.generation {
+            drop(state);
+            return change(self, &mut leaf.write());
+        }
+        let copy = self.copy_of_frozen(node, &state)?;
+        self.writer.sub_dirty(state.generation, state.size_bytes());
+        drop(state);
+        self.writer.add_dirty(copy.size_bytes());
+        slot.store(copy.into_child(), self.guard);
+        let ChildRef::Leaf(leaf) = slot.load(self.guard) else {
+            unreachable!("only this thread stores")
+        };
+        change(self, &mut leaf.get().write())
+    }
+
+    /// A leaf of the current generation with the content of a frozen one.
+    fn copy_of_frozen(&self, leaf: NodeRef<'g, MemLeaf>, state: &LeafState) -> Result<LeafState> {
+        let body = if !self.writer.checkpointing
+            || state.generation >= self.writer.checkpoint_generation
+        {
+            state.body.clone()
+        } else if let Some(changes) = Changes::over(leaf, state, self.guard) {
+            Body::Changes(changes)
+        } else {
+            // A copy must not lie over a page that the checkpoint takes out of use (BW5).
+            match &state.body {
+                Body::Changes(changes) => Body::Whole {
+                    image: self.tree.merged_image(changes, self.guard)?,
+                    large: Vec::new(),
+                },
+                whole @ Body::Whole { .. } => whole.clone(),
+            }
+        };
+        Ok(LeafState {
+            generation: self.writer.generation,
+            last_seq: state.last_seq,
+            body,
+        })
+    }
+
+    /// Merges changes with their page.
+    pub(super) fn make_whole(&mut self, state: &mut LeafState) -> Result<()> {
+        if let Body::Changes(changes) = &state.body {
+            let image = self.tree.merged_image(changes, self.guard)?;
+            let before = state.size_bytes();
+            state.body = Body::Whole {
+                image,
+                large: Vec::new(),
+            };
+            self.writer.add_dirty(state.size_bytes());
+            self.writer.sub_dirty(state.generation, before);
+        }
+        Ok(())
+    }
+
+    pub(super) fn underfull(&self, state: &LeafState) -> EditOutcome {
+        match &state.body {
+            Body::Whole { image, .. }
+                if Leaf::from_image(image).live_bytes() < self.underfull_bytes() =>
+            {
+                EditOutcome::Underfull
+            }
+            _ => EditOutcome::Done,
+        }
+    }
+
+    /// The current tree gives up a value that is outside its leaf.
+    pub(super) fn release(&mut self, (page, len): (PageId, u32), large: &LargeValues) {
+        let extent = match pending_number(page) {
+            None => Some(page),
+            Some(number) => {
+                let value = find_large(large, number).expect("beside its reference");
+                value.dropped.store(true, Ordering::Release);
+                value.extent().map(|(page, _)| page)
+            }
+        };
+        if let Some(page) = extent {
+            let pages = self.tree.pager.pages_for(len as usize);
+            self.writer.pending_frees.free(page, pages);
+            self.writer.pending_frees.freed_overflow_pages += pages;
+        }
+    }
+}
+
+/// Page and length of a value outside the leaf.
+pub(super) fn external(value: LeafValue<'_>) -> Option<(PageId, u32)> {
+    match value {
+        LeafValue::Inline(_) => None,
+        LeafValue::Overflow { page, len, .. } => Some((page, len)),
+    }
+}

@@ -1,0 +1,249 @@
+//! What an operation does to one leaf.
+
+use std::sync::Arc;
+
+use super::editor::{EditOutcome, Editor, external};
+use crate::btree::memory::node::{
+    Body, LargeValue, LargeValues, LeafState, large_values_of, pending_number, pending_ref,
+};
+use crate::btree::node;
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
+use crate::btree::node::{Rebuilt, leaf};
+use crate::error::Result;
+use crate::types::PageId;
+
+/// What to do to a leaf.
+#[derive(Clone, Copy)]
+pub(super) enum LeafOp<'a> {
+    Put(&'a [u8]),
+    Delete,
+    /// Nothing; report if it is underfull.
+    Touch,
+    /// Nothing, but overflow values at this page or behind it are to be written anew; report if
+    /// it is sparse.
+    Move(u64),
+}
+
+impl Editor<'_, '_> {
+    /// Does `op` to a leaf of the current generation.
+    pub(super) fn edit_leaf(
+        &mut self,
+        state: &mut LeafState,
+        key: &[u8],
+        op: LeafOp<'_>,
+    ) -> Result<EditOutcome> {
+        if let Body::Changes(changes) = &mut state.body {
+            let before = changes.delta.size_bytes();
+            let recorded = match op {
+                LeafOp::Touch => return Ok(EditOutcome::Done),
+                LeafOp::Move(_) => false,
+                LeafOp::Put(value) if self.is_large(value) => false,
+                // With many deletes the leaf may have become underfull: find out.
+                LeafOp::Delete if changes.delta.deletes() * 2 >= changes.base_len => false,
+                LeafOp::Put(_) | LeafOp::Delete => {
+                    let value = match op {
+                        LeafOp::Put(value) => Some(value),
+                        _ => None,
+                    };
+                    let (tree, guard) = (self.tree, self.guard);
+                    let limit_bytes = self.page_size() * 3 / 4;
+                    changes.try_set(key, value, limit_bytes, guard, |base| {
+                        tree.length_in_base(base, key, guard)
+                    })?
+                }
+            };
+            if recorded {
+                let after = changes.delta.size_bytes();
+                self.writer.dirty_bytes += after as u64;
+                self.writer.dirty_bytes -= (before as u64).min(self.writer.dirty_bytes);
+                state.last_seq = self.seq;
+                return Ok(EditOutcome::Done);
+            }
+        }
+        self.make_whole(state)?;
+        match op {
+            LeafOp::Put(value) => Ok(self.put_whole(state, key, value)),
+            LeafOp::Delete => Ok(self.delete_whole(state, key)),
+            LeafOp::Touch => Ok(self.underfull(state)),
+            LeafOp::Move(limit) => self.move_values(state, limit),
+        }
+    }
+
+    /// Values longer than this live outside the leaf.
+    fn is_large(&self, value: &[u8]) -> bool {
+        value.len() > self.page_size() / 4
+    }
+
+    fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> EditOutcome {
+        let size_before = state.size_bytes();
+        let seq = self.seq;
+        let (is_large, page_size) = (self.is_large(value), self.page_size());
+        let Body::Whole { image, large } = &mut state.body else {
+            unreachable!("made whole by the caller")
+        };
+        let mut added = None;
+        let reference = if is_large {
+            let number = self.writer.next_large;
+            self.writer.next_large += 1;
+            added = Some((number, Arc::new(LargeValue::new(value.to_vec()))));
+            pending_ref(number, value.len())
+        } else {
+            LeafValue::Inline(value)
+        };
+        let leaf = Leaf::from_image(image);
+        let place = leaf.search(key);
+        let old = place.ok().map(|slot| external(leaf.value(slot)));
+        let mut editable = LeafMut::from_image(image);
+        let done = match place {
+            Ok(slot) => editable.set_value(slot, reference),
+            Err(slot) => editable.insert(slot, key, reference),
+        };
+        if let Some(Some(old)) = old {
+            self.release(old, large);
+        }
+        let (at, replaces) = match place {
+            Ok(at) => (at, true),
+            Err(at) => (at, false),
+        };
+        let pending = Pending {
+            at,
+            replaces,
+            key,
+            value: reference,
+        };
+        let rebuilt = match done {
+            Ok(()) => None,
+            Err(node::Full) => Some(leaf::split(image, pending, page_size)),
+        };
+        match rebuilt {
+            Some(Rebuilt::Two {
+                left,
+                separator,
+                right,
+            }) => {
+                // The old leaf stays as it is (BW2).
+                let mut all = large.clone();
+                all.extend(added);
+                let generation = self.writer.generation;
+                let mut child = |image: Box<[u8]>| {
+                    let large = large_values_of(&image, &all);
+                    let state = LeafState::whole(generation, seq, image, large);
+                    self.writer.add_dirty(state.size_bytes());
+                    state.into_child()
+                };
+                let (left, right) = (child(left), child(right));
+                self.writer.sub_dirty(generation, size_before);
+                return EditOutcome::Split {
+                    left,
+                    separator,
+                    right,
+                };
+            }
+            Some(Rebuilt::One(rebuilt)) => *image = rebuilt,
+            None => {}
+        }
+        large.extend(added);
+        if let Some(Some((page, _))) = old {
+            forget(large, page);
+        }
+        state.last_seq = seq;
+        let size_after = state.size_bytes();
+        if size_after != size_before {
+            self.writer.add_dirty(size_after);
+            self.writer.sub_dirty(state.generation, size_before);
+        }
+        EditOutcome::Done
+    }
+
+    fn delete_whole(&mut self, state: &mut LeafState, key: &[u8]) -> EditOutcome {
+        let Body::Whole { image, .. } = &state.body else {
+            unreachable!("made whole by the caller")
+        };
+        match Leaf::from_image(image).search(key) {
+            Ok(slot) => self.remove_slots(state, slot..slot + 1),
+            Err(_) => EditOutcome::Done,
+        }
+    }
+
+    /// Removes entries from a whole leaf.
+    pub(super) fn remove_slots(
+        &mut self,
+        state: &mut LeafState,
+        slots: std::ops::Range<usize>,
+    ) -> EditOutcome {
+        if slots.is_empty() {
+            return self.underfull(state);
+        }
+        let size_before = state.size_bytes();
+        let page_size = self.page_size();
+        let Body::Whole { image, large } = &mut state.body else {
+            unreachable!("made whole by the caller")
+        };
+        let leaf = Leaf::from_image(image);
+        let outside: Vec<_> = slots
+            .clone()
+            .filter_map(|slot| external(leaf.value(slot)))
+            .collect();
+        for value in outside {
+            self.release(value, large);
+            forget(large, value.0);
+        }
+        LeafMut::from_image(image).remove_range(slots);
+        let leaf = Leaf::from_image(image);
+        if image.len() > page_size && leaf.live_bytes() * 2 < image.len() {
+            let mut upper = Vec::new();
+            let bounded = leaf.write_upper_fence(&mut upper);
+            let upper = bounded.then_some(&*upper);
+            let smaller = leaf::with_fences(image, leaf.lower_fence(), upper, page_size);
+            *image = smaller;
+        }
+        state.last_seq = self.seq;
+        let size_after = state.size_bytes();
+        self.writer.add_dirty(size_after);
+        self.writer.sub_dirty(state.generation, size_before);
+        self.underfull(state)
+    }
+
+    /// Turns overflow values at page `limit` or behind it into pending ones.
+    fn move_values(&mut self, state: &mut LeafState, limit: u64) -> Result<EditOutcome> {
+        let Body::Whole { image, large } = &mut state.body else {
+            unreachable!("made whole by the caller")
+        };
+        let before: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
+        for slot in 0..Leaf::from_image(image).len() {
+            if let LeafValue::Overflow {
+                page,
+                len,
+                checksum,
+            } = Leaf::from_image(image).value(slot)
+                && pending_number(page).is_none()
+                && page.0 >= limit
+            {
+                let bytes =
+                    self.tree
+                        .pager
+                        .overflow(page, len, checksum, self.guard, <[u8]>::to_vec)?;
+                self.release((page, len), large);
+                let number = self.writer.next_large;
+                self.writer.next_large += 1;
+                large.push((number, Arc::new(LargeValue::new(bytes))));
+                LeafMut::from_image(image)
+                    .set_value(slot, pending_ref(number, len as usize))
+                    .expect("a reference takes the place of a reference");
+            }
+        }
+        let after: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
+        self.writer.add_dirty(after - before);
+        if Leaf::from_image(image).live_bytes() < self.page_size() / 3 {
+            return Ok(EditOutcome::Underfull);
+        }
+        Ok(EditOutcome::Done)
+    }
+}
+
+/// Takes a pending value off a leaf's list.
+fn forget(large: &mut LargeValues, page: PageId) {
+    if let Some(number) = pending_number(page) {
+        large.retain(|entry| entry.0 != number);
+    }
+}

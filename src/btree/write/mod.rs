@@ -1,0 +1,52 @@
+//! Applying operations: the one writer's side of the tree.
+//!
+//! # How a change is made
+//!
+//! The writer goes down from the root and makes every node on the way its own: it loads a page of
+//! the file, copies a node of an older generation, and replaces the slot in the parent. Then it
+//! changes the leaf in place under its lock. After the first change of a generation it finds
+//! nothing to copy on the way down.
+//!
+//! # Invariants
+//!
+//! - **BW1** A node whose generation is not current is never changed (views and checkpoints share
+//!   it).
+//! - **BW2** A split or merge leaves the old leaf as it was and puts new nodes into the tree. A
+//!   reader that reached the old leaf through an old parent finds in it everything that was applied
+//!   before the replacement, hence everything published when the read began.
+//! - **BW3** A page leaves the current tree at most once: when it is loaded into memory, when the
+//!   subtree that it heads is cut off, or when a checkpoint wrote a node that was superseded
+//!   meanwhile. Then it is recorded in [`state::PendingFrees`]; the next checkpoint frees it.
+//! - **BW4** An error comes before the change of a node, never in the middle of one.
+//! - **BW5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and
+//!   the end of the checkpoint puts the new page in its place. So after a checkpoint nothing in the
+//!   current tree lies over a page that the checkpoint took out of use.
+
+pub(crate) mod editor;
+mod leaf;
+mod point;
+mod range_delete;
+mod split_merge;
+pub(crate) mod state;
+
+use crate::error::Result;
+use crate::types::Op;
+use editor::Editor;
+use leaf::LeafOp;
+
+impl Editor<'_, '_> {
+    /// Does one operation.
+    pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<()> {
+        match *op {
+            Op::Put { key, value } => self.edit_tree(key, LeafOp::Put(value)),
+            Op::Delete { key } => self.edit_tree(key, LeafOp::Delete),
+            Op::DeleteRange { start, end } => self.delete_range(start, end),
+        }
+    }
+
+    /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
+    /// its overflow values that are at page `limit` or behind it.
+    pub(crate) fn move_leaf(&mut self, key: &[u8], limit: u64) -> Result<()> {
+        self.edit_tree(key, LeafOp::Move(limit))
+    }
+}

@@ -1,0 +1,77 @@
+//! Operations on one key: the way down to its leaf.
+
+use super::editor::{EditOutcome, Editor};
+use super::leaf::LeafOp;
+use crate::btree::memory::node::{Child, ChildRef, Slot};
+use crate::btree::node::{Link, inner};
+use crate::error::Result;
+
+impl<'g> Editor<'g, '_> {
+    pub(super) fn edit_tree(&mut self, key: &[u8], op: LeafOp<'_>) -> Result<()> {
+        let root = &self.tree.root;
+        if let EditOutcome::Split {
+            left,
+            separator,
+            right,
+        } = self.edit(root, None, key, op)?
+        {
+            let level = match &left {
+                Child::Inner(inner) => inner.node().level() + 1,
+                Child::Leaf(_) | Child::Disk(_) => 1,
+            };
+            let image = inner::build(
+                level,
+                b"",
+                None,
+                &[&separator],
+                &[Link::NOWHERE; 2],
+                self.page_size(),
+            );
+            self.store_inner(root, image.into(), vec![left, right]);
+        }
+        if self.shrunk {
+            self.collapse_root();
+        }
+        Ok(())
+    }
+
+    /// Goes down to the leaf for `key` and does `op`.
+    fn edit(
+        &mut self,
+        slot: &'g Slot,
+        level: Option<u8>,
+        key: &[u8],
+        op: LeafOp<'_>,
+    ) -> Result<EditOutcome> {
+        loop {
+            match slot.load(self.guard) {
+                ChildRef::Disk(link) => self.load_page(slot, link, level, Some(key))?,
+                ChildRef::Inner(inner) => {
+                    let inner = inner.get();
+                    let node = inner.node();
+                    let i = node.find_child(key);
+                    if !self.is_own(inner, i) {
+                        self.copy_inner(slot, inner, i);
+                        continue;
+                    }
+                    let below = node.level().checked_sub(1);
+                    self.check_child(inner, i)?;
+                    return match self.edit(&inner.slots[i], below, key, op)? {
+                        EditOutcome::Done => Ok(EditOutcome::Done),
+                        EditOutcome::Split {
+                            left,
+                            separator,
+                            right,
+                        } => Ok(self.absorb_split(slot, inner, i, left, &separator, right)),
+                        EditOutcome::Underfull => self.merge_child(slot, inner, i),
+                    };
+                }
+                ChildRef::Leaf(leaf) => {
+                    return self.with_own_leaf(slot, leaf, |editor, state| {
+                        editor.edit_leaf(state, key, op)
+                    });
+                }
+            }
+        }
+    }
+}
