@@ -104,7 +104,7 @@ pub fn file(path: &Path, bytes: &mut [u8], store: u64, page_size: usize) {
     });
     match (names.next().unwrap_or_default(), names.next()) {
         ("CATALOG", None) => catalog(bytes),
-        ("WAL-MANIFEST", None) => horizon(bytes, store),
+        ("WAL-MANIFEST", None) => wal_manifest(bytes, store),
         ("wal", Some(name)) => {
             if let Some(number) = number_in(name, "", ".log") {
                 segment(bytes, store, number);
@@ -137,7 +137,7 @@ pub fn catalog(bytes: &mut [u8]) {
 }
 
 /// `WAL-MANIFEST`.
-pub fn horizon(bytes: &mut [u8], store: u64) {
+pub fn wal_manifest(bytes: &mut [u8], store: u64) {
     if let Some(end) = bytes.len().checked_sub(4) {
         write_checksum(bytes, end, seed_of(&[word(b"hdgrWALM"), store]), 0, end);
     }
