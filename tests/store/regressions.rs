@@ -43,10 +43,11 @@ fn a_page_cached_before_the_file_was_cut_is_not_read_after_it_grew() {
     assert!(rig.db().verify().unwrap().is_clean());
 }
 
-/// Seen once in the conformance suite on a busy machine: a segment began while the horizon was being written, and the log let go
-/// of more than the horizon said. The next open missed the oldest segments.
+/// Seen once in the conformance suite on a busy machine: a segment began while the WAL manifest was
+/// being written, and more segments were deleted than the manifest said. The next open missed the
+/// oldest ones.
 #[test]
-fn a_segment_that_begins_while_the_horizon_is_written_is_not_the_oldest() {
+fn a_segment_that_begins_while_the_wal_manifest_is_written_is_not_the_oldest() {
     let mut rig =
         Rig::new(Place::Memory, Sizes::Tiny).with(|options| options.background_threads(0));
     let keyspace = rig.keyspace("keyspace", EngineKind::Lsm);

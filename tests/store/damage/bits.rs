@@ -4,7 +4,8 @@
 //! was changed.
 //!
 //! A manifest that is cut looks like one whose last edit was torn by a crash, and describes the tree of an earlier
-//! moment. The log makes up for that where it still goes back so far; where it does not, the horizon tells.
+//! moment. The log makes up for that where it still goes back so far; where it does not, the WAL manifest
+//! shows it.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ const SAMPLED: usize = 151;
 /// The kinds of files that a store has.
 const KINDS: [&str; 7] = [
     "catalogue",
-    "horizon",
+    "WAL manifest",
     "log segment",
     "CURRENT",
     "manifest",
@@ -37,7 +38,7 @@ fn kind_of(path: &Path) -> &'static str {
         .unwrap_or_default();
     match name {
         "CATALOG" => "catalogue",
-        "WAL-MANIFEST" => "horizon",
+        "WAL-MANIFEST" => "WAL manifest",
         "CURRENT" => "CURRENT",
         "tree.hdb" => "B-tree file",
         _ if name.starts_with("MANIFEST-") => "manifest",
@@ -183,7 +184,7 @@ fn shape_for(kind: &str) -> Shape {
     match kind {
         "catalogue" => Shape::ManyKeyspaces,
         "manifest" => Shape::ManyFlushes,
-        "horizon" => Shape::ShortLog,
+        "WAL manifest" => Shape::ShortLog,
         _ => Shape::Mixed,
     }
 }
@@ -219,7 +220,7 @@ fn every_bit_of_every_kind_of_file() {
         }
         if effort() >= 10 {
             // Those two are shorter, and covered whole.
-            let is_short = matches!(kind, "CURRENT" | "horizon");
+            let is_short = matches!(kind, "CURRENT" | "WAL manifest");
             assert!(is_short || bytes >= 2048, "{kind}: {bytes} bytes");
             figure(
                 &format!("bytes with every bit flipped: {}", target.kind),

@@ -142,8 +142,8 @@ fn two_moments(is_short: bool) -> (Sample, Image) {
     )
 }
 
-/// One whole file as it was earlier. While the log holds what happened since, nothing is lost; when it has let go of
-/// that, the horizon tells.
+/// One whole file as it was earlier. While the log holds what happened since, nothing is lost; when
+/// those segments were deleted, the WAL manifest shows it.
 #[test]
 fn files_from_an_earlier_moment() {
     let mut tally = Tally::default();
@@ -207,8 +207,9 @@ fn a_manifest_cut_back_behind_what_the_log_let_go_of() {
     );
 }
 
-/// The oldest segments of the log were missing: that looked as if they had been let go of, and the commits in them
-/// were gone. Without its horizon a log that has let segments go is refused as well.
+/// The oldest segments of the log were missing: that looked as if they had been deleted, and the
+/// commits in them were gone. Without its manifest a log whose segments were deleted is refused as
+/// well.
 #[test]
 fn the_beginning_of_the_log_is_missing() {
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny)

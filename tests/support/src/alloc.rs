@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What hostile bytes may bring a store to ask for, at one time and in one allocation.
 pub const HOSTILE_LIMIT_BYTES: usize = 64 << 20;
 
-/// Is told of every allocation, and must not allocate.
+/// Hears of every allocation, and must not allocate itself.
 pub trait Watch {
     /// So many bytes are asked for.
     fn took(&self, bytes: usize);

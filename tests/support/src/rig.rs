@@ -115,7 +115,7 @@ impl Rig {
         }
     }
 
-    /// Lets go of the store without closing it. Clones of it must be gone.
+    /// Drops the store without closing it. Clones of it must be gone.
     pub fn abandon(&mut self) {
         self.db = None;
     }

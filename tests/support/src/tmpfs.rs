@@ -53,7 +53,7 @@ impl Tmpfs {
             let lens = self.files().into_iter().map(|path| path.metadata());
             lens.flatten().map(|meta| meta.len().div_ceil(1024)).sum()
         };
-        // Whoever uses it may be writing.
+        // A process that uses it may be writing.
         while !self.resize(used_kib() + 64) {}
     }
 

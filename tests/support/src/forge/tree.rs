@@ -107,8 +107,8 @@ pub fn leaf(page: u64, fences: (&[u8], Option<&[u8]>), entries: &[(Vec<u8>, Valu
     node(0, page, fences, &records, &[])
 }
 
-/// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers; the fingerprints
-/// come later.
+/// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers;
+/// the fingerprints come later.
 pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u8>]) -> Vec<u8> {
     let mut meta = b"HDGBTREE\x02\0\0\0".to_vec();
     meta.extend_from_slice(&(PAGE as u32).to_le_bytes());

@@ -32,7 +32,7 @@ pub fn in_keyspace(id: u32, name: &str) -> PathBuf {
     Path::new(&format!("ks-{id:08}")).join(name)
 }
 
-/// The catalogue or the horizon, by itself and in a store.
+/// The catalogue or the WAL manifest, by itself and in a store.
 pub fn catalog(input: &[u8]) {
     let Some((flags, bytes)) = Flags::split(input) else {
         return;
@@ -44,7 +44,7 @@ pub fn catalog(input: &[u8]) {
         "CATALOG"
     };
     match (flags.repaired(), flags.other()) {
-        (true, true) => repair::horizon(&mut bytes, STORE),
+        (true, true) => repair::wal_manifest(&mut bytes, STORE),
         (true, false) => repair::catalog(&mut bytes),
         (false, _) => {}
     }

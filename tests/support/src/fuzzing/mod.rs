@@ -12,7 +12,7 @@
 //!   numbers are replaced (`stores.rs`).
 //! - Where there are checksums, the first byte of the input says whether the harness makes them
 //!   right (`crate::repair`) before the store sees the bytes. Without that no fuzzer gets past
-//!   them; with that only, nobody would know what happens to those that are wrong.
+//!   them; with that only, what happens to wrong ones would go untested.
 
 pub mod assemble;
 pub mod decoders;

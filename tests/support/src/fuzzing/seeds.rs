@@ -55,10 +55,13 @@ fn raw_and_repaired(bytes: &[u8]) -> Seeds {
     vec![named("raw", 0, bytes), named("repaired", 1, bytes)]
 }
 
-/// Catalogues, then horizons: one that the keyspaces fulfil, and one that they do not.
+/// Catalogues, then WAL manifests: one that the keyspaces fulfil, and one that they do not.
 fn catalog() -> Seeds {
     let mut seeds = raw_and_repaired(stores::file(stores::small(), "CATALOG"));
-    for (name, floor) in [("horizon", stores::SMALL_OPS / 2), ("horizon-above", 1000)] {
+    for (name, persisted) in [
+        ("wal-manifest", stores::SMALL_OPS / 2),
+        ("wal-manifest-above", 1000),
+    ] {
         let mut bytes = b"hdgrWALM\x01\0\0\0".to_vec();
         bytes.extend_from_slice(&STORE.to_le_bytes());
         // The log goes back to the first operation, and its end has no witness.
@@ -66,7 +69,7 @@ fn catalog() -> Seeds {
         bytes.extend_from_slice(&0u64.to_le_bytes());
         bytes.extend_from_slice(&1u32.to_le_bytes());
         bytes.extend_from_slice(&files::LSM.to_le_bytes());
-        bytes.extend_from_slice(&floor.to_le_bytes());
+        bytes.extend_from_slice(&persisted.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         seeds.push(named(name, Flags::OTHER | Flags::REPAIRED, &bytes));
     }

@@ -235,7 +235,7 @@ pub enum Op {
     Recreate(Target),
     /// Closes the store and opens it again.
     Reopen,
-    /// Lets go of the store without closing it, and opens it again.
+    /// Drops the store without closing it, and opens it again.
     Abandon,
     /// A power loss that takes everything that was not synced. Then recoveries that fail after so
     /// many changes of the file system, each followed by a power loss of its own.

@@ -56,7 +56,7 @@ fn put(bytes: &mut [u8], at: usize, new: &[u8]) {
 }
 
 /// Puts the checksum of `from..to` at `at`.
-fn seal(bytes: &mut [u8], at: usize, seed: u64, from: usize, to: usize) {
+fn write_checksum(bytes: &mut [u8], at: usize, seed: u64, from: usize, to: usize) {
     let sum = checksum(seed, &bytes[from..to]);
     put(bytes, at, &sum.to_le_bytes());
 }
@@ -104,7 +104,7 @@ pub fn file(path: &Path, bytes: &mut [u8], store: u64, page_size: usize) {
     });
     match (names.next().unwrap_or_default(), names.next()) {
         ("CATALOG", None) => catalog(bytes),
-        ("WAL-MANIFEST", None) => horizon(bytes, store),
+        ("WAL-MANIFEST", None) => wal_manifest(bytes, store),
         ("wal", Some(name)) => {
             if let Some(number) = number_in(name, "", ".log") {
                 segment(bytes, store, number);
@@ -132,14 +132,14 @@ pub fn file(path: &Path, bytes: &mut [u8], store: u64, page_size: usize) {
 /// `CATALOG`.
 pub fn catalog(bytes: &mut [u8]) {
     if let Some(end) = bytes.len().checked_sub(4) {
-        seal(bytes, end, seed_of(&[word(b"hdgrCATL")]), 0, end);
+        write_checksum(bytes, end, seed_of(&[word(b"hdgrCATL")]), 0, end);
     }
 }
 
 /// `WAL-MANIFEST`.
-pub fn horizon(bytes: &mut [u8], store: u64) {
+pub fn wal_manifest(bytes: &mut [u8], store: u64) {
     if let Some(end) = bytes.len().checked_sub(4) {
-        seal(bytes, end, seed_of(&[word(b"hdgrWALM"), store]), 0, end);
+        write_checksum(bytes, end, seed_of(&[word(b"hdgrWALM"), store]), 0, end);
     }
 }
 
@@ -147,7 +147,7 @@ pub fn horizon(bytes: &mut [u8], store: u64) {
 pub fn current(bytes: &mut [u8], owner: Owner) {
     if bytes.len() >= 24 {
         let seed = seed_of(&[word(b"current "), owner.store, owner.keyspace]);
-        seal(bytes, 20, seed, 0, 20);
+        write_checksum(bytes, 20, seed, 0, 20);
     }
 }
 
@@ -155,7 +155,7 @@ pub fn current(bytes: &mut [u8], owner: Owner) {
 pub fn manifest(bytes: &mut [u8], owner: Owner, number: u64) {
     if bytes.len() >= 48 {
         let seed = owner.manifest(number);
-        seal(bytes, 44, seed, 0, 44);
+        write_checksum(bytes, 44, seed, 0, 44);
         frames(bytes, seed, 48, 1);
     }
 }
@@ -167,7 +167,7 @@ fn frames(bytes: &mut [u8], seed: u64, mut at: usize, align: usize) {
         if len == 0 || end > bytes.len() {
             return;
         }
-        seal(bytes, at, seed_of(&[seed, at as u64]), at + 4, end);
+        write_checksum(bytes, at, seed_of(&[seed, at as u64]), at + 4, end);
         at = end.next_multiple_of(align);
     }
 }
@@ -178,10 +178,10 @@ pub fn segment(bytes: &mut [u8], store: u64, number: u64) {
         return;
     }
     let version = u32_at(bytes, 8).unwrap_or_default();
-    seal(bytes, 12, seed_of(&[version.into()]), 16, 64);
+    write_checksum(bytes, 12, seed_of(&[version.into()]), 16, 64);
     let seed = seed_of(&[store, number]);
     if bytes[64..128].iter().any(|byte| *byte != 0) {
-        seal(bytes, 64, seed, 68, 128);
+        write_checksum(bytes, 64, seed, 68, 128);
     }
     frames(bytes, seed, 128, 8);
 }
@@ -225,17 +225,17 @@ pub fn table(bytes: &mut [u8], owner: Owner, number: u64) {
     for (from, to) in blocks.into_iter().chain(sections) {
         if from < to && to <= footer_at as u64 && to - from >= FRAME_LEN as u64 {
             let (from, to) = (from as usize, to as usize);
-            seal(bytes, from, seed_of(&[seed, from as u64]), from + 4, to);
+            write_checksum(bytes, from, seed_of(&[seed, from as u64]), from + 4, to);
         }
     }
     let seed = seed_of(&[seed, footer_at as u64]);
-    seal(bytes, footer_at + 52, seed, footer_at, footer_at + 52);
+    write_checksum(bytes, footer_at + 52, seed, footer_at, footer_at + 52);
 }
 
 /// A trace of a workload: its header and all frames.
 pub fn trace(bytes: &mut [u8]) {
     if bytes.len() >= 64 {
-        seal(bytes, 12, seed_of(&[1]), 16, 64);
+        write_checksum(bytes, 12, seed_of(&[1]), 16, 64);
         let id = u64_at(bytes, 16).unwrap_or_default();
         frames(bytes, seed_of(&[id]), 64, 1);
     }

@@ -7,7 +7,7 @@
 //! by four bytes that the node does not use; a checksum is no signature. Each node is visited once,
 //! so the work is bounded by the length of the file.
 
-use super::{Owner, checksum, put, seal, seed_of, u32_at, u64_at, word};
+use super::{Owner, checksum, put, seed_of, u32_at, u64_at, word, write_checksum};
 
 /// Bits of a link that hold the page; the fingerprint is above them.
 const PAGE_BITS: u32 = 40;
@@ -25,14 +25,14 @@ pub fn tree(bytes: &mut [u8], owner: Owner, page_size: usize) {
     let metas = [0, page_size];
     for at in metas {
         if let Some(root) = u64_at(nodes.bytes, at + 48) {
-            nodes.seal_below(root);
+            nodes.write_checksums_below(root);
         }
     }
     // Nodes that nothing refers to any more, so that a store given another number has nothing left
     // of the old one.
     for page in 2..pages {
         if u64_at(nodes.bytes, page * page_size + 48) == Some(page as u64) {
-            nodes.seal_below(page as u64);
+            nodes.write_checksums_below(page as u64);
         }
     }
     for at in metas {
@@ -53,10 +53,10 @@ fn meta(bytes: &mut [u8], at: usize, owner: Owner, page_size: usize) {
     let from = (first as usize).saturating_mul(page_size);
     let to = from.saturating_add((runs as usize).saturating_mul(16));
     if runs > 0 && to <= bytes.len() {
-        seal(bytes, at + 60, seed_of(&[owner.pages(), first]), from, to);
+        write_checksum(bytes, at + 60, seed_of(&[owner.pages(), first]), from, to);
     }
     let seed = seed_of(&[owner.store, owner.keyspace, word(b"HDGBTREE")]);
-    seal(bytes, at + 120, seed, at, at + 120);
+    write_checksum(bytes, at + 120, seed, at, at + 120);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +126,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// Seals the node that a link leads to, and everything below it.
-    fn seal_below(&mut self, link: u64) {
+    /// Writes the checksums of the node that a link leads to, and of everything below it.
+    fn write_checksums_below(&mut self, link: u64) {
         let mut path: Vec<Open> = self.open(link).into_iter().collect();
         while let Some(top) = path.last_mut() {
             match top.links.get(top.followed) {
@@ -185,7 +185,7 @@ impl Nodes<'_> {
         if self.visits[node.page] == Visit::Promised {
             self.keep_promise(node, seed);
         }
-        seal(self.bytes, node.at, seed, node.at + 4, node.end);
+        write_checksum(self.bytes, node.at, seed, node.at + 4, node.end);
         self.visits[node.page] = Visit::Done;
     }
 
@@ -255,7 +255,7 @@ impl Nodes<'_> {
             let to = from.saturating_add(len);
             if to <= self.bytes.len() {
                 let seed = seed_of(&[self.seed, page]);
-                seal(self.bytes, reference + 12, seed, from, to);
+                write_checksum(self.bytes, reference + 12, seed, from, to);
             }
         }
     }

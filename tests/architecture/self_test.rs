@@ -1,4 +1,4 @@
-//! The check is checked: planted faults are found, and what is allowed is not.
+//! The check is checked: sources that break a rule are found, and sources that keep all rules pass.
 
 use crate::modules::Source;
 use crate::rules::check;
