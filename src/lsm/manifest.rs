@@ -12,16 +12,16 @@
 //!   and some orphan files.
 //! - **LF2** A record is synced before the next is appended. So only the last record can be torn:
 //!   it was never acknowledged, and is dropped. A bad record before a good one is damage.
-//! - **LF3** To tell damage of the last edit from a torn write, an *acknowledgement* is appended
-//!   once the edit is synced. It is not synced by itself but before the next edit, to keep LF2. If
-//!   it is torn, the edit before it is intact, and nothing is lost.
+//! - **LF3** To distinguish damage of the last edit from a torn write, an *acknowledgement* is
+//!   appended once the edit is synced. It is not synced by itself but before the next edit, to keep
+//!   LF2. If it is torn, the edit before it is intact, and nothing is lost.
 //! - **LF4** A new manifest is written and synced whole before `CURRENT` is replaced atomically.
 //!   Until then the old one counts, and is complete.
 //! - **LF5** After a failed write or sync nothing is known about the file, so nothing is appended
 //!   to it any more: the next edit begins a new manifest. Tables that the failed edit would have
 //!   added are not removed before that has worked, because the edit may be durable after all.
 //! - **LF6** What is read when a manifest is opened need not be on the disk: after a sync that
-//!   failed in an earlier process it may be in the operating system's cache only, held for clean
+//!   failed in an earlier process it may be in the operating system's cache only, considered clean
 //!   and never written. An edit without an acknowledgement is such a case, so a new manifest begins
 //!   at once, before anything is built on the edit; the last acknowledgement may be one, so nothing
 //!   is appended to a manifest that another process wrote.

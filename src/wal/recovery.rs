@@ -234,7 +234,7 @@ impl Recovery {
                 continue;
             };
             if activation.first >= segment.limit {
-                // Dead as a whole.
+                // Void as a whole.
                 continue;
             }
             // By WL5 the next living segment begins at this one's limit, so going on means that
@@ -338,7 +338,8 @@ impl Recovery {
     fn has_witness(&self, segment: &Found, expected: SeqNo) -> Result<bool> {
         let seed = segment_seed(self.store_id, segment.number);
         if segment.state == ActivationState::Blank {
-            // Nearly always never used. Its first record tells, without reading the whole segment.
+            // Nearly always never used. Its first record shows it, without reading the whole
+            // segment.
             let file = self.fs.open(&segment.path, OpenMode::Read)?;
             let mut head = [0; 40];
             let at = HEADER_LEN_BYTES as u64;
@@ -415,7 +416,7 @@ impl Recovery {
     }
 
     /// Makes what replay found durable, since the new segment is going to say so. After a kill it
-    /// may exist in memory only; after a failed sync the operating system may even hold it for
+    /// may exist in memory only; after a failed sync the operating system may even consider it
     /// clean and never write it. So what nothing proves to be durable is written again, unchanged,
     /// before it is synced.
     fn make_durable(&self) -> Result<()> {
