@@ -43,6 +43,18 @@ impl From<Vec<u8>> for Value {
     }
 }
 
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::copy_from(text.as_bytes())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy_from(bytes)
+    }
+}
+
 impl From<Bytes> for Value {
     fn from(bytes: Bytes) -> Self {
         Self(bytes)

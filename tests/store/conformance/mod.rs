@@ -11,10 +11,12 @@ use support::rig::{Place, Rig, Sizes};
 mod batches;
 pub mod helpers;
 mod limits;
+mod one_step;
 mod points;
 mod range_deletes;
 mod scans;
 mod snapshots;
+mod whole;
 
 /// The list. `$with` is a function that calls a case with a fresh keyspace.
 macro_rules! conformance {
@@ -49,6 +51,13 @@ macro_rules! conformance {
                     a_range_delete_reaches_through_every_layer, awkward_bounds,
                     overlapping_range_deletes_and_puts_agree_with_a_map,
                     many_small_range_deletes, range_deletes_of_large_values;
+                whole: the_ends_are_the_lowest_and_the_highest_key, the_length_is_exact,
+                    keys_and_values_alone, seeking_from_both_ends_agrees_with_a_map,
+                    sizes_of_ranges_are_about_right;
+                one_step: every_write_returns_a_higher_number, update_makes_changes_and_removes,
+                    comparing_and_swapping, remove_and_pops_return_what_was_there,
+                    retain_removes_what_is_not_wanted, threads_that_count_lose_nothing,
+                    no_entry_is_popped_twice;
                 snapshots: a_snapshot_of_nothing_stays_empty,
                     stable_across_overwrites_and_deletes, stable_across_range_deletes,
                     a_snapshot_between_two_operations_of_one_key, a_snapshot_sees_whole_batches,
