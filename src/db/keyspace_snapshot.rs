@@ -62,6 +62,10 @@ impl ReadView for KeyspaceSnapshot {
             .map_or(Ok(false), |view| view.get(key, read))
     }
 
+    fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        Readable::pieces(&*self, range, at_least)
+    }
+
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
         match &self.view {
             Some(view) => {

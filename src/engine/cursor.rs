@@ -24,32 +24,35 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
     }
 
     /// `range` in pieces with rising starts, at least `at_least` of them if there are as many
-    /// entries: what estimates are made of. Empty for an empty range. By default each entry is a
-    /// piece.
-    fn pieces(self: Arc<Self>, range: &KeyRange, _at_least: usize) -> Result<Vec<Piece>> {
-        let mut pieces = Vec::new();
-        if range.is_empty() {
-            return Ok(pieces);
-        }
-        let mut cursor = self.cursor();
-        cursor.seek(&range.start)?;
-        while cursor.is_valid() {
-            let (key, value) = cursor.entry()?;
-            if range.end.as_ref().is_some_and(|end| key >= end.as_slice()) {
-                break;
-            }
-            pieces.push(Piece {
-                start: key.to_vec(),
-                entries: 1,
-                bytes: (key.len() + value.len()) as u64,
-            });
-            cursor.next()?;
-        }
-        Ok(pieces)
-    }
+    /// entries: what estimates are made of. Empty for an empty range. [`entry_pieces`] does for
+    /// short ranges.
+    fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>>;
 
     /// A cursor over the view, positioned nowhere.
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor>;
+}
+
+/// `range` with a piece for each entry.
+pub(crate) fn entry_pieces(view: Arc<dyn ReadView>, range: &KeyRange) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    if range.is_empty() {
+        return Ok(pieces);
+    }
+    let mut cursor = view.cursor();
+    cursor.seek(&range.start)?;
+    while cursor.is_valid() {
+        let (key, value) = cursor.entry()?;
+        if range.end.as_ref().is_some_and(|end| key >= end.as_slice()) {
+            break;
+        }
+        pieces.push(Piece {
+            start: key.to_vec(),
+            entries: 1,
+            bytes: (key.len() + value.len()) as u64,
+        });
+        cursor.next()?;
+    }
+    Ok(pieces)
 }
 
 /// A part of a range: what lies from `start` to the next piece's start.

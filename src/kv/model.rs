@@ -16,7 +16,7 @@ use super::inherent::{inherent_reads, inherent_writes};
 use super::read::{KvRead, Readable};
 use super::scan::Scan;
 use super::write::Kv;
-use crate::engine::{Cursor, EngineStats, Piece, ReadView};
+use crate::engine::{Cursor, EngineStats, Piece, ReadView, entry_pieces};
 use crate::error::Result;
 use crate::options::Durability;
 use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
@@ -271,6 +271,10 @@ impl ReadView for MapView {
             read(value);
         }
         Ok(value.is_some())
+    }
+
+    fn pieces(self: Arc<Self>, range: &KeyRange, _at_least: usize) -> Result<Vec<Piece>> {
+        entry_pieces(self, range)
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {

@@ -34,6 +34,7 @@ mod compaction;
 mod contract;
 mod empty_ranges;
 pub(crate) mod entry;
+mod estimate;
 mod flush;
 pub(crate) mod manifest;
 pub(crate) mod memtable;

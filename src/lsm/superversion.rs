@@ -30,9 +30,9 @@ use super::scan::{Ranked, ScanCursor};
 use super::table::filter_hash;
 use super::tombstones::TombstoneIndex;
 use super::version::{TableHandle, Version};
-use crate::engine::{Cursor, ReadView};
+use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::{Error, Result};
-use crate::types::{SeqNo, Value};
+use crate::types::{KeyRange, SeqNo, Value};
 
 /// Memtables and version of one moment. Immutable, but for the active memtable's growth.
 #[derive(Debug, Clone)]
@@ -244,6 +244,14 @@ impl ReadView for ScanView {
         self.superversion.get(key, self.seq, read)
     }
 
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.superversion.multi_get(keys, self.seq)
+    }
+
+    fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        self.superversion.pieces(range, at_least)
+    }
+
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
         Box::new(self.superversion.scan(self.seq))
     }
@@ -275,6 +283,14 @@ impl fmt::Debug for SnapshotView {
 impl ReadView for SnapshotView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.current.load().get(key, self.seq, read)
+    }
+
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.current.load_full().multi_get(keys, self.seq)
+    }
+
+    fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        self.current.load_full().pieces(range, at_least)
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {

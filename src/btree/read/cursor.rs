@@ -19,9 +19,9 @@ use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Changes, LeafState, find_large, pending_number};
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
-use crate::engine::{Cursor, Entry, ReadView};
+use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
-use crate::types::{PageId, is_from};
+use crate::types::{KeyRange, PageId, is_from};
 
 type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
 
@@ -244,6 +244,16 @@ impl KeyBuffer {
 impl ReadView for View {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.read_key(key, read)
+    }
+
+    fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.subtree_pieces(range, at_least)? {
+            Some(pieces) => Ok(pieces),
+            None => entry_pieces(self, range),
+        }
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {

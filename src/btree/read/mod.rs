@@ -1,6 +1,7 @@
 //! Reading: point reads, views of one moment, and the cursor over a view.
 
 pub(crate) mod cursor;
+mod estimate;
 pub(crate) mod shared;
 pub(crate) mod view;
 pub(crate) mod view_cache;

@@ -114,7 +114,6 @@ impl TableMeta {
         self.smallest_key.as_slice() <= key && !self.is_before(key)
     }
 
-    #[cfg(test)]
     /// True if the table's extent meets `[start, end)`, where no end means to the last key.
     pub(crate) fn overlaps(&self, start: &[u8], end: Option<&[u8]>) -> bool {
         !self.is_before(start) && end.is_none_or(|end| self.smallest_key.as_slice() < end)

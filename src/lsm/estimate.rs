@@ -1,0 +1,104 @@
+//! Ranges in pieces, for estimates: from the indexes of tables, without reading blocks.
+//!
+//! A block is a piece, or several are where a table has many; entries of memtables are walked and
+//! taken together by the dozen. Pieces of all sources are put in one order. What was overwritten or
+//! deleted counts until compaction removes it.
+
+use super::memtable::Memtable;
+use super::superversion::Superversion;
+use super::version::TableHandle;
+use crate::engine::Piece;
+use crate::error::Result;
+use crate::types::{KeyRange, SeqNo};
+
+use super::entry::{EntryKind, seek_word};
+
+/// Entries of a memtable that make a piece.
+const MEMTABLE_PIECE_ENTRIES: u64 = 16;
+
+impl Superversion {
+    /// As [`crate::engine::ReadView::pieces`].
+    pub(crate) fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        if range.is_empty() {
+            return Ok(pieces);
+        }
+        for memtable in self.memtables() {
+            add_memtable(memtable, range, &mut pieces)?;
+        }
+        for (_, table) in self.version.tables() {
+            if table.meta().overlaps(&range.start, range.end.as_deref()) {
+                add_table(table, range, at_least, &mut pieces);
+            }
+        }
+        pieces.sort_by(|a, b| a.start.cmp(&b.start));
+        Ok(pieces)
+    }
+}
+
+fn add_memtable(memtable: &Memtable, range: &KeyRange, pieces: &mut Vec<Piece>) -> Result<()> {
+    let mut cursor = memtable.cursor();
+    cursor.seek(&range.start, SeqNo::MAX)?;
+    let mut piece: Option<Piece> = None;
+    while cursor.is_valid() {
+        let entry = cursor.entry();
+        if range
+            .end
+            .as_ref()
+            .is_some_and(|end| entry.key >= end.as_slice())
+        {
+            break;
+        }
+        if entry.kind == EntryKind::Put {
+            let current = piece.get_or_insert_with(|| Piece {
+                start: entry.key.to_vec(),
+                entries: 0,
+                bytes: 0,
+            });
+            current.entries += 1;
+            current.bytes += (entry.key.len() + entry.value.len()) as u64;
+            if current.entries == MEMTABLE_PIECE_ENTRIES {
+                pieces.extend(piece.take());
+            }
+        }
+        cursor.next()?;
+    }
+    pieces.extend(piece);
+    Ok(())
+}
+
+fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mut Vec<Piece>) {
+    let meta = table.meta();
+    let index = table.table().index();
+    let blocks = table.table().blocks();
+    let blocks_bytes = match blocks {
+        0 => return,
+        _ => index.block_at(blocks) - index.block_at(0),
+    };
+    let word = seek_word(SeqNo::MAX);
+    let first = index.separators_up_to(&range.start, word).saturating_sub(1);
+    let last = match &range.end {
+        Some(end) => index.separators_up_to(end, word),
+        None => blocks,
+    };
+    let puts = u128::from(meta.entries - meta.deletes);
+    // Entries in front of a block: as many as its share of the bytes. Rounding once for each place,
+    // and not for each piece, keeps the sum right.
+    let entries_before = |no: u32| {
+        let bytes = u128::from(index.block_at(no) - index.block_at(0));
+        (puts * bytes / u128::from(blocks_bytes.max(1))) as u64
+    };
+    let step = ((last.saturating_sub(first)) as usize / at_least.max(1)).max(1) as u32;
+    let mut from = first;
+    while from < last {
+        let to = (from + step).min(last);
+        let bytes = index.block_at(to) - index.block_at(from);
+        let (separator, _) = index.separator(from);
+        pieces.push(Piece {
+            start: separator.max(range.start.clone()),
+            entries: entries_before(to) - entries_before(from),
+            bytes,
+        });
+        from = to;
+    }
+}
