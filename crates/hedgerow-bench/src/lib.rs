@@ -79,9 +79,9 @@ pub use distribution::{
 pub use error::{Error, Result, with_causes};
 pub use histogram::Histogram;
 pub use machine::{Machine, Memory, Usage, disk_bytes};
-pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};
+pub use outcome::{FIGURES, Interval, Outcome, Stalls};
 pub use permutation::Permutation;
-pub use rng::{Rng, mix64, splitmix64};
+pub use rng::{Rng, mix64};
 pub use runner::run;
 pub use targets::hedgerow::{HedgerowTarget, ModelTarget};
 pub use targets::{Direction, OpenTarget, Target, TargetOptions};
