@@ -58,7 +58,8 @@ fn assert_holds(keyspace: &Keyspace, expected: &Map, when: &str) {
 /// Does what works at the latest when background work, which failed on the full disk, has been tried again.
 #[track_caller]
 fn soon<T>(mut act: impl FnMut() -> Result<T>, what: &str) {
-    for _ in 0..200 {
+    // Five minutes, so that a failure is no hang; it says nothing about time.
+    for _ in 0..15_000 {
         match act() {
             Ok(_) => return,
             Err(error) => assert!(is_full(&error), "{what}: {error}"),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hedgerow_bench::{Machine, json_string};
+use hedgerow_bench::Machine;
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -285,14 +285,14 @@ impl Collected {
         let machine = Machine::this();
         let mut out = format!(
             "{{\"command\":{},\"machine\":{},\"compiler\":{},\"records\":{},\"results\":[\n",
-            json_string(&command()),
+            json!(command()),
             json!({
                 "cpu": machine.cpu,
                 "cores": machine.cores,
                 "memory_bytes": machine.memory_bytes,
                 "system": machine.system,
             }),
-            json_string(versions::compiler()),
+            json!(versions::compiler()),
             args.records,
         );
         for (number, entry) in self.entries.iter().enumerate() {

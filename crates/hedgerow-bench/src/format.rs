@@ -72,6 +72,99 @@ pub fn table(rows: &[Vec<String>]) -> String {
     out
 }
 
+/// Columns of a terminal that nobody has made wider.
+pub const WIDTH: usize = 80;
+/// The least that a first column is squeezed to, before a table is cut into parts.
+const FIRST_COLUMN_MIN: usize = 18;
+/// What keeps columns apart.
+const GAP: usize = 2;
+
+/// A [`table`] that is no wider than `most` columns: long cells of the first column go over several
+/// lines, and what does not fit beside them comes in further tables below, each with the first
+/// `keys` columns. The first row is the head of each.
+pub fn table_within(rows: &[Vec<String>], keys: usize, most: usize) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|at| {
+            let cells = rows.iter().filter_map(|row| row.get(at));
+            cells.map(|cell| width(cell)).max().unwrap_or(0)
+        })
+        .collect();
+    let keys = keys.min(columns);
+    let key_widths: usize = widths[..keys].iter().skip(1).map(|width| width + GAP).sum();
+    let first = widths.first().copied().unwrap_or(0);
+    // What all columns leave for the first, if that is enough; then all are in one table.
+    let rest: usize = widths[keys..].iter().map(|width| width + GAP).sum();
+    let left = most.saturating_sub(key_widths + rest);
+    let first = match left >= first.min(FIRST_COLUMN_MIN) {
+        true => first.min(left),
+        false => first.min(FIRST_COLUMN_MIN.max(most / 4)),
+    };
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for at in keys..columns {
+        let needed = widths[at] + GAP;
+        if parts.is_empty() || needed > room {
+            parts.push(Vec::new());
+            room = most.saturating_sub(first + key_widths);
+        }
+        room = room.saturating_sub(needed);
+        parts.last_mut().expect("pushed above").push(at);
+    }
+    if parts.is_empty() {
+        parts.push(Vec::new());
+    }
+    let parts = parts.into_iter().map(|part| {
+        let mut shown = Vec::new();
+        for row in rows {
+            let cell = |at: usize| row.get(at).cloned().unwrap_or_default();
+            let label = wrap(&cell(0), 2, first);
+            let mut lines = label.lines();
+            let mut cells = vec![lines.next().unwrap_or("").to_owned()];
+            cells.extend((1..keys).map(cell));
+            cells.extend(part.iter().map(|&at| cell(at)));
+            shown.push(cells);
+            shown.extend(lines.map(|line| vec![line.to_owned()]));
+        }
+        table(&shown)
+    });
+    parts.collect::<Vec<_>>().join("\n\n")
+}
+
+/// `text` in lines of at most `most` columns, cut between words, or within one that is too long;
+/// all lines but the first begin with `indent` spaces.
+pub fn wrap(text: &str, indent: usize, most: usize) -> String {
+    let most = most.max(indent + 1);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let mut empty = true;
+    for word in text.split(' ') {
+        let mut word = word;
+        if !empty {
+            if width(&line) + 1 + width(word) <= most {
+                line.push(' ');
+            } else {
+                lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            }
+        }
+        // A word that no line holds.
+        while width(&line) + width(word) > most {
+            let room = most - width(&line);
+            let cut = word
+                .char_indices()
+                .nth(room)
+                .map_or(word.len(), |(at, _)| at);
+            line.push_str(&word[..cut]);
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            word = &word[cut..];
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
 fn width(cell: &str) -> usize {
     cell.chars().count()
 }
@@ -92,6 +185,37 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn text_is_cut_between_words() {
+        assert_eq!(wrap("one two three", 0, 7), "one two\nthree");
+        assert_eq!(wrap("one two three", 2, 7), "one two\n  three");
+        assert_eq!(wrap("abcdefghij k", 1, 4), "abcd\n efg\n hij\n k");
+        assert_eq!(wrap("", 2, 10), "");
+        assert_eq!(wrap("ää öö", 0, 2), "ää\nöö");
+    }
+
+    #[test]
+    fn wide_tables_are_cut_into_parts() {
+        let cell = |text: &str| text.to_owned();
+        let rows: Vec<Vec<String>> = vec![
+            ["", "who", "first", "second"].map(cell).to_vec(),
+            ["a label of many words", "x", "12345678", "12345678"]
+                .map(cell)
+                .to_vec(),
+        ];
+        assert_eq!(table_within(&rows, 2, 80), table(&rows));
+        let narrow = table_within(&rows, 2, 36);
+        assert_eq!(
+            narrow,
+            "                 who     first\n\
+             a label of many    x  12345678\n  words\n\n\
+             \u{20}                who    second\n\
+             a label of many    x  12345678\n  words",
+            "{narrow}"
+        );
+        assert!(narrow.lines().all(|line| width(line) <= 36));
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! A histogram of latencies with a bounded relative error.
 //!
-//! Log-linear, as HdrHistogram is: every power of two is divided into 128 equal buckets, so a
-//! bucket is at most 1/128 of its values wide, and the middle of a bucket is within 0.4 % of
-//! everything in it. Small numbers, count, sum, minimum and maximum are exact. One histogram
+//! The buckets are those of HdrHistogram: every power of two is divided into 128 equal ones, so the
+//! middle of a bucket is within 0.4 % of everything in it, and numbers below 256 are exact. Beside
+//! it stand what buckets would round and tables show: sum, minimum and maximum. One histogram
 //! belongs to one thread; the results of threads are merged.
 
-/// Buckets per power of two, as a power of two.
-const SUB_BITS: u32 = 7;
-const SUB_BUCKETS: u64 = 1 << SUB_BITS;
-/// Numbers below `SUB_BUCKETS` have a bucket each; every further power of two has as many.
-const BUCKETS: usize = ((64 - SUB_BITS as usize) + 1) << SUB_BITS;
+use hdrhistogram::Histogram as Buckets;
+
+/// Significant decimal digits, for which 128 buckets in each power of two are enough.
+const DIGITS: u8 = 2;
+/// Larger numbers count as this one: 292 years, in nanoseconds.
+const LARGEST: u64 = i64::MAX as u64;
 
 /// Counts of recorded numbers, which are nanoseconds throughout the benchmarks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Histogram {
-    counts: Box<[u64]>,
-    count: u64,
+    buckets: Buckets<u64>,
     sum: u128,
     min: u64,
     max: u64,
@@ -24,31 +24,12 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            counts: vec![0; BUCKETS].into(),
-            count: 0,
+            buckets: Buckets::new_with_bounds(1, LARGEST, DIGITS).expect("the bounds are constant"),
             sum: 0,
             min: u64::MAX,
             max: 0,
         }
     }
-}
-
-#[inline]
-fn bucket_of(value: u64) -> usize {
-    // Numbers below 2 * SUB_BUCKETS are not shifted: they have a bucket each.
-    let shift = 63 - SUB_BITS - (value | SUB_BUCKETS).leading_zeros();
-    ((u64::from(shift) << SUB_BITS) + (value >> shift)) as usize
-}
-
-/// The middle of a bucket.
-fn middle_of(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    if bucket < 2 * SUB_BUCKETS {
-        return bucket;
-    }
-    let shift = (bucket >> SUB_BITS) - 1;
-    let low = (bucket - (shift << SUB_BITS)) << shift;
-    low + ((1 << shift) >> 1)
 }
 
 impl Histogram {
@@ -60,8 +41,7 @@ impl Histogram {
     /// Counts `value`.
     #[inline]
     pub fn record(&mut self, value: u64) {
-        self.counts[bucket_of(value)] += 1;
-        self.count += 1;
+        self.buckets.saturating_record(value);
         self.sum += u128::from(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
@@ -69,10 +49,8 @@ impl Histogram {
 
     /// Adds everything that `other` counted.
     pub fn merge(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count += more;
-        }
-        self.count += other.count;
+        let merged = self.buckets.add(&other.buckets);
+        merged.expect("all histograms have the same bounds");
         self.sum += other.sum;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -80,12 +58,12 @@ impl Histogram {
 
     /// How many numbers were counted.
     pub fn count(&self) -> u64 {
-        self.count
+        self.buckets.len()
     }
 
     /// True if nothing was counted.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.buckets.is_empty()
     }
 
     /// The smallest number; 0 if there is none.
@@ -103,27 +81,25 @@ impl Histogram {
         if self.is_empty() {
             return 0.0;
         }
-        self.sum as f64 / self.count as f64
+        self.sum as f64 / self.count() as f64
     }
 
     /// A number that `percent` per cent of the counted ones do not exceed, within 0.4 %; 0 if
     /// nothing was counted.
     pub fn percentile(&self, percent: f64) -> u64 {
-        let rank = (percent / 100.0 * self.count as f64).ceil() as u64;
-        let rank = rank.clamp(1, self.count.max(1));
-        let mut seen = 0;
-        for (bucket, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen >= rank {
-                return middle_of(bucket).clamp(self.min, self.max);
-            }
+        if self.is_empty() {
+            return 0;
         }
-        0
+        let edge = self.buckets.value_at_quantile(percent / 100.0);
+        // The middle of the bucket: its edges are twice as far from what may be in it.
+        self.buckets
+            .median_equivalent(edge)
+            .clamp(self.min, self.max)
     }
 
     /// How many counted numbers are at least `value`, to the precision of a bucket.
     pub fn count_at_least(&self, value: u64) -> u64 {
-        self.counts[bucket_of(value)..].iter().sum()
+        self.buckets.count_between(value, LARGEST)
     }
 
     /// The points of the curve that plots draw: percentiles, denser towards the top, with their
@@ -147,28 +123,31 @@ mod tests {
     use crate::rng::Rng;
 
     #[test]
-    fn buckets_are_narrow_and_in_order() {
-        let mut last = 0;
-        for shift in 0..64 {
+    fn buckets_are_narrow_and_small_numbers_exact() {
+        let middle_of = |value: u64| {
+            let mut histogram = Histogram::new();
+            histogram.record(value);
+            // Others on both sides, so that least and most do not correct the middle.
+            histogram.record(0);
+            histogram.record(u64::MAX);
+            histogram.percentile(50.0)
+        };
+        for value in 0..256 {
+            assert_eq!(middle_of(value), value, "small numbers are exact");
+        }
+        for shift in 8..63 {
             for offset in [0u64, 1, 3, 77] {
-                let value = (1u64 << shift).saturating_add(offset << (shift / 2));
-                let bucket = bucket_of(value);
-                assert!(bucket < BUCKETS, "{value}");
-                assert!(bucket_of(value.saturating_add(1)) >= bucket);
-                let error = middle_of(bucket).abs_diff(value) as f64 / value as f64;
+                let value = (1u64 << shift) + (offset << (shift / 2));
+                let error = middle_of(value).abs_diff(value) as f64 / value as f64;
                 assert!(error <= 1.0 / 256.0, "{value}: {error}");
             }
-            assert!(bucket_of(1 << shift) >= last);
-            last = bucket_of(1 << shift);
         }
-        assert!(bucket_of(u64::MAX) < BUCKETS);
-        for value in 0..256 {
-            assert_eq!(
-                middle_of(bucket_of(value)),
-                value,
-                "small numbers are exact"
-            );
-        }
+        let mut largest = Histogram::new();
+        largest.record(u64::MAX);
+        assert_eq!(
+            (largest.max(), largest.percentile(100.0)),
+            (u64::MAX, u64::MAX)
+        );
     }
 
     #[test]

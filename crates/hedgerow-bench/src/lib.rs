@@ -18,13 +18,14 @@
 //! | `data` | keys and values, made from a record's number and checkable without a list |
 //! | `dataset` | which records a store holds |
 //! | `workload` | the named workloads, and the figures that scale them |
-//! | `targets` | what is measured |
+//! | `subject`, `targets` | what is measured |
 //! | `runner` | threads, clocks, checks |
 //! | `histogram`, `machine`, `outcome` | what came out |
-//! | [`suite`] | all workloads on both engines in rounds, each in a process of its own |
+//! | [`suite`] | all workloads on each engine in rounds, each in a process of its own |
 //! | [`compare`] | both engines on real data |
 //! | [`replay`] | recorded workloads, and which engine fits them |
-//! | [`verdict`], [`report`] | which engine is better; tables, and a page with charts |
+//! | [`conditions`], [`verdict`] | whether a run can tell anything; who is better |
+//! | [`report`] | tables, and a page with charts |
 //! | [`format`](mod@format) | numbers and tables for people |
 //! | [`stop`] | the request to stop, for runs that take long |
 //! | [`cities`] | real data: the cities of the world |
@@ -52,6 +53,7 @@
 
 pub mod cities;
 pub mod compare;
+pub mod conditions;
 mod data;
 mod dataset;
 mod distribution;
@@ -66,6 +68,7 @@ pub mod report;
 mod rng;
 mod runner;
 pub mod stop;
+mod subject;
 pub mod suite;
 mod targets;
 pub mod verdict;
@@ -79,10 +82,11 @@ pub use distribution::{
 pub use error::{Error, Result, with_causes};
 pub use histogram::Histogram;
 pub use machine::{Machine, Memory, Usage, disk_bytes};
-pub use outcome::{FIGURES, Interval, Outcome, Stalls, json_string};
+pub use outcome::{FIGURES, Interval, Outcome, Stalls};
 pub use permutation::Permutation;
-pub use rng::{Rng, mix64, splitmix64};
+pub use rng::{Rng, mix64};
 pub use runner::run;
+pub use subject::{Subject, Variant};
 pub use targets::hedgerow::{HedgerowTarget, ModelTarget};
 pub use targets::{Direction, OpenTarget, Target, TargetOptions};
 pub use workload::{Nexts, OpKind, Order, Params, WORKLOADS, Workload, parse_workloads};

@@ -1,4 +1,5 @@
-//! What a run costs the process and the machine: CPU time, memory, bytes written, disk space.
+//! What a run costs the process and the machine: CPU time, memory, bytes written, disk space; and
+//! what kind of machine it is.
 //!
 //! The figures come from `/proc`, so they exist on Linux; elsewhere they are `None`, and reports
 //! leave them out. The store itself uses none of this: it is for benchmarks, which look at the
@@ -7,10 +8,6 @@
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-
-/// Clock ticks per second of the times in `/proc/self/stat`: `USER_HZ`, which is 100 on every
-/// architecture that Rust supports.
-const TICKS_PER_SECOND: u64 = 100;
 
 /// What this process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,16 +24,7 @@ pub struct Usage {
 impl Usage {
     /// The usage up to now.
     pub fn now() -> Self {
-        let io = fs::read_to_string("/proc/self/io").ok();
-        let io = |field| io.as_deref().and_then(|text| field_of(text, field));
-        Self {
-            cpu: fs::read_to_string("/proc/self/stat")
-                .ok()
-                .and_then(|stat| cpu_time(&stat)),
-            written_bytes: io("write_bytes:")
-                .map(|written| written.saturating_sub(io("cancelled_write_bytes:").unwrap_or(0))),
-            fetched_bytes: io("read_bytes:"),
-        }
+        proc::usage().unwrap_or_default()
     }
 
     /// What was used since `before`.
@@ -65,11 +53,7 @@ pub struct Memory {
 impl Memory {
     /// The memory now.
     pub fn now() -> Option<Self> {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        Some(Self {
-            resident_bytes: field_of(&status, "VmRSS:")? << 10,
-            anonymous_bytes: field_of(&status, "RssAnon:")? << 10,
-        })
+        proc::memory()
     }
 
     /// The larger of each figure.
@@ -79,23 +63,6 @@ impl Memory {
             anonymous_bytes: self.anonymous_bytes.max(other.anonymous_bytes),
         }
     }
-}
-
-/// The number after `field` in a file of `field value` lines.
-fn field_of(text: &str, field: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// The CPU time in a line of `/proc/self/stat`.
-fn cpu_time(stat: &str) -> Option<Duration> {
-    // The second field is the name of the program, in brackets, and may hold anything.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
-    let user: u64 = fields.nth(11)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis(
-        (user + system) * 1000 / TICKS_PER_SECOND,
-    ))
 }
 
 /// Bytes that the files under `path` occupy. Holes of sparse files are not counted where the
@@ -147,41 +114,130 @@ pub struct Machine {
 impl Machine {
     /// This machine.
     pub fn this() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let cpuinfo = read("/proc/cpuinfo");
-        let cpu = cpuinfo
-            .lines()
-            .find(|line| line.starts_with("model name"))
-            .and_then(|line| line.split_once(": "))
-            .map_or(std::env::consts::ARCH, |(_, name)| name);
-        let kernel = read("/proc/sys/kernel/osrelease");
         Self {
-            cpu: cpu.trim().into(),
+            cpu: proc::cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: field_of(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) << 10,
-            system: format!("{} {}", std::env::consts::OS, kernel.trim()),
+            memory_bytes: proc::memory_bytes().unwrap_or(0),
+            system: match proc::kernel() {
+                Some(kernel) => format!("{} {kernel}", std::env::consts::OS),
+                None => std::env::consts::OS.to_owned(),
+            },
         }
+    }
+}
+
+/// How busy the machine was in the last minute: processes that ran, or waited for a processor or a
+/// disk, on average.
+pub fn load_average() -> Option<f64> {
+    proc::load_average()
+}
+
+/// The kind of file system that `dir` is on, as the system calls it: `ext4`, `tmpfs`.
+pub fn file_system(dir: &Path) -> Option<String> {
+    proc::file_system(&dir.canonicalize().ok()?)
+}
+
+/// What Linux says in `/proc`.
+#[cfg(target_os = "linux")]
+mod proc {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use procfs::process::Process;
+    use procfs::{CpuInfo, Current as _, LoadAverage, Meminfo};
+
+    use super::{Memory, Usage};
+
+    pub(super) fn usage() -> Option<Usage> {
+        let process = Process::myself().ok()?;
+        let io = process.io().ok();
+        let ticks = process.stat().ok().map(|stat| stat.utime + stat.stime);
+        let per_second = procfs::ticks_per_second().max(1);
+        Some(Usage {
+            cpu: ticks.map(|ticks| Duration::from_secs_f64(ticks as f64 / per_second as f64)),
+            written_bytes: io
+                .as_ref()
+                .map(|io| io.write_bytes.saturating_sub(io.cancelled_write_bytes)),
+            fetched_bytes: io.as_ref().map(|io| io.read_bytes),
+        })
+    }
+
+    pub(super) fn memory() -> Option<Memory> {
+        let pages = Process::myself().ok()?.statm().ok()?;
+        let page_bytes = procfs::page_size();
+        Some(Memory {
+            resident_bytes: pages.resident * page_bytes,
+            anonymous_bytes: pages.resident.saturating_sub(pages.shared) * page_bytes,
+        })
+    }
+
+    pub(super) fn cpu_model() -> Option<String> {
+        let info = CpuInfo::current().ok()?;
+        Some(info.model_name(0)?.trim().to_owned())
+    }
+
+    pub(super) fn memory_bytes() -> Option<u64> {
+        Some(Meminfo::current().ok()?.mem_total)
+    }
+
+    pub(super) fn kernel() -> Option<String> {
+        let name = rustix::system::uname();
+        Some(name.release().to_str().ok()?.to_owned())
+    }
+
+    pub(super) fn load_average() -> Option<f64> {
+        Some(LoadAverage::current().ok()?.one.into())
+    }
+
+    pub(super) fn file_system(dir: &Path) -> Option<String> {
+        let mounts = Process::myself().ok()?.mountinfo().ok()?;
+        // The innermost mount counts, and of those on the same place the last.
+        let mounts = mounts.0.into_iter();
+        let above = mounts.filter(|mount| dir.starts_with(&mount.mount_point));
+        let innermost = above.max_by_key(|mount| mount.mount_point.components().count())?;
+        Some(innermost.fs_type)
+    }
+}
+
+/// Other systems say nothing in this way.
+#[cfg(not(target_os = "linux"))]
+mod proc {
+    use std::path::Path;
+
+    use super::{Memory, Usage};
+
+    pub(super) fn usage() -> Option<Usage> {
+        None
+    }
+
+    pub(super) fn memory() -> Option<Memory> {
+        None
+    }
+
+    pub(super) fn cpu_model() -> Option<String> {
+        None
+    }
+
+    pub(super) fn memory_bytes() -> Option<u64> {
+        None
+    }
+
+    pub(super) fn kernel() -> Option<String> {
+        None
+    }
+
+    pub(super) fn load_average() -> Option<f64> {
+        None
+    }
+
+    pub(super) fn file_system(_dir: &Path) -> Option<String> {
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_survives_odd_program_names() {
-        let stat = "42 (a ) b) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 100";
-        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
-        assert_eq!(cpu_time("42 (short) R 1"), None);
-        assert_eq!(cpu_time(""), None);
-    }
-
-    #[test]
-    fn fields_are_found_by_name() {
-        let text = "VmPeak:  9 kB\nVmRSS:\t  1234 kB\n";
-        assert_eq!(field_of(text, "VmRSS:"), Some(1234));
-        assert_eq!(field_of(text, "RssAnon:"), None);
-    }
 
     #[test]
     fn disk_bytes_follow_the_files() {
@@ -195,17 +251,45 @@ mod tests {
         assert!(disk_bytes(&dir.path().join("absent")).is_err());
     }
 
+    /// The kernel's own counters are the reference; only what is certain at any speed is asserted.
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_can_be_measured() {
         let before = Usage::now();
-        let mut sum = 0u64;
-        while Usage::now().since(&before).cpu.unwrap() < Duration::from_millis(20) {
-            sum = std::hint::black_box(sum.wrapping_add(1));
-        }
+        let touched = vec![1u8; 8 << 20];
+        std::hint::black_box(&touched);
+        let used = Usage::now().since(&before);
+        assert!(used.cpu.is_some() && used.written_bytes.is_some() && used.fetched_bytes.is_some());
         let memory = Memory::now().unwrap();
         assert!(memory.anonymous_bytes <= memory.resident_bytes);
+        assert!(memory.anonymous_bytes >= touched.len() as u64, "{memory:?}");
         let machine = Machine::this();
         assert!(machine.cores >= 1 && machine.memory_bytes > 0 && !machine.cpu.is_empty());
+        assert!(load_average().unwrap() >= 0.0);
+        assert_eq!(
+            file_system(Path::new("/proc/self/")).as_deref(),
+            Some("proc")
+        );
+        assert_eq!(file_system(Path::new("/no such directory")), None);
+    }
+
+    #[test]
+    fn usage_is_the_difference_of_two_looks() {
+        let (before, after) = (
+            Usage {
+                cpu: Some(Duration::from_secs(1)),
+                written_bytes: Some(100),
+                fetched_bytes: None,
+            },
+            Usage {
+                cpu: Some(Duration::from_secs(3)),
+                written_bytes: Some(90),
+                fetched_bytes: Some(7),
+            },
+        );
+        let used = after.since(&before);
+        assert_eq!(used.cpu, Some(Duration::from_secs(2)));
+        // A file that was truncated takes back what had been counted.
+        assert_eq!((used.written_bytes, used.fetched_bytes), (Some(0), None));
     }
 }

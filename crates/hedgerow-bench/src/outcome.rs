@@ -1,7 +1,8 @@
 //! What a run of a workload gave, and how it is written down.
 
-use std::fmt::Write as _;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::distribution::Distribution;
 use crate::histogram::Histogram;
@@ -161,62 +162,35 @@ impl Outcome {
         all
     }
 
-    /// The outcome as a JSON object on one line: throughput series and latency curves included.
-    pub fn to_json(&self) -> String {
-        let mut json = Object::new();
-        json.string("target", &self.target);
-        json.string("settings", &self.settings);
-        json.string("workload", &self.workload);
+    /// The outcome as a JSON object, throughput series and latency curves included. Figures that
+    /// are unknown, or by an accident of arithmetic no numbers, are left out.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({
+            "target": self.target,
+            "settings": self.settings,
+            "workload": self.workload,
+        });
         if let Some(distribution) = self.distribution {
-            json.string("distribution", distribution.name());
+            json["distribution"] = json!(distribution.name());
         }
         for (name, figure) in self.figures() {
-            json.number(name, figure);
-        }
-        let latencies = self.latency_ns.iter().map(|(kind, histogram)| {
-            let mut object = Object::new();
-            object.string("kind", kind.name());
-            object.number("count", Some(histogram.count() as f64));
-            object.number("mean_ns", Some(histogram.mean()));
-            let curve = histogram.curve();
-            let points = curve
-                .iter()
-                .map(|(percent, nanos)| format!("[{percent},{nanos}]"));
-            object.raw("curve_percent_ns", &array(points));
-            object.finish()
-        });
-        json.raw("latencies", &array(latencies));
-        let series = self
-            .series
-            .iter()
-            .map(|interval| format!("[{},{}]", interval.end.as_secs_f64(), interval.ops));
-        json.raw("series_end_s_ops", &array(series));
-        json.finish()
-    }
-
-    /// The names of the columns of [`Outcome::to_csv`].
-    pub fn csv_header() -> String {
-        let figures = FIGURES.join(",");
-        format!("target,settings,workload,distribution,{figures}")
-    }
-
-    /// The outcome as a line of CSV, without its end.
-    pub fn to_csv(&self) -> String {
-        let mut line = [&self.target, &self.settings, &self.workload]
-            .map(|text| csv_field(text))
-            .join(",");
-        let _ = write!(
-            line,
-            ",{}",
-            self.distribution.map_or("", Distribution::name)
-        );
-        for (_, figure) in self.figures() {
-            line.push(',');
             if let Some(figure) = figure.filter(|figure| figure.is_finite()) {
-                let _ = write!(line, "{figure}");
+                json[name] = number(figure);
             }
         }
-        line
+        let latencies = self.latency_ns.iter().map(|(kind, histogram)| {
+            json!({
+                "kind": kind.name(),
+                "count": histogram.count(),
+                "mean_ns": number(histogram.mean()),
+                "curve_percent_ns": histogram.curve(),
+            })
+        });
+        json["latencies"] = latencies.collect();
+        let series = self.series.iter();
+        let series = series.map(|interval| json!([interval.end.as_secs_f64(), interval.ops]));
+        json["series_end_s_ops"] = series.collect();
+        json
     }
 
     /// The plain figures, by the names of [`FIGURES`].
@@ -261,7 +235,17 @@ impl Outcome {
     }
 }
 
-/// Names of the figures in JSON and CSV, units last.
+/// A figure as JSON: counts have no fraction.
+fn number(figure: f64) -> Value {
+    /// Up to here every whole number is one of both kinds.
+    const WHOLE_MAX: f64 = (1u64 << 53) as f64;
+    match figure.fract() == 0.0 && figure.abs() <= WHOLE_MAX {
+        true => json!(figure as i64),
+        false => json!(figure),
+    }
+}
+
+/// Names of the figures in JSON, units last.
 pub const FIGURES: [&str; 28] = [
     "threads",
     "ops",
@@ -292,75 +276,6 @@ pub const FIGURES: [&str; 28] = [
     "space_amplification",
     "read_amplification",
 ];
-
-/// Text as a JSON string, quotes included.
-pub fn json_string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            control if control < ' ' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(control));
-            }
-            // `</script>` must not end the script of a page that embeds the JSON.
-            '<' => out.push_str("\\u003c"),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Text as a field of CSV, quoted if it has to be.
-fn csv_field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.into()
-    }
-}
-
-fn array(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.collect::<Vec<_>>().join(","))
-}
-
-/// A JSON object being written.
-struct Object {
-    out: String,
-}
-
-impl Object {
-    fn new() -> Self {
-        Self { out: "{".into() }
-    }
-
-    fn raw(&mut self, name: &str, json: &str) {
-        if self.out.len() > 1 {
-            self.out.push(',');
-        }
-        let _ = write!(self.out, "{}:{json}", json_string(name));
-    }
-
-    fn string(&mut self, name: &str, text: &str) {
-        self.raw(name, &json_string(text));
-    }
-
-    /// Leaves out what is unknown or, by an accident of arithmetic, no number.
-    fn number(&mut self, name: &str, number: Option<f64>) {
-        if let Some(number) = number.filter(|number| number.is_finite()) {
-            self.raw(name, &number.to_string());
-        }
-    }
-
-    fn finish(mut self) -> String {
-        self.out.push('}');
-        self.out
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -421,31 +336,27 @@ mod tests {
     }
 
     #[test]
-    fn json_is_escaped_and_complete() {
+    fn json_is_complete() {
         let json = example().to_json();
-        assert!(
-            json.starts_with(r#"{"target":"store \"x\", new","settings":"line\nbreak \u003c/"#)
+        assert_eq!(json["target"], "store \"x\", new");
+        assert_eq!(json["distribution"], "zipfian");
+        assert_eq!(json["ops_per_s"], 2000);
+        assert_eq!(json["elapsed_s"], 0.5);
+        assert_eq!(json["latencies"][0]["kind"], "read");
+        assert_eq!(json["latencies"][0]["count"], 1000);
+        assert_eq!(json["latencies"][0]["mean_ns"], 500_500.0);
+        assert_eq!(
+            json["latencies"][0]["curve_percent_ns"][15],
+            json!([100.0, 1_000_000])
         );
-        assert!(json.contains(r#""ops_per_s":2000,"#), "{json}");
-        assert!(
-            json.contains(r#""kind":"read","count":1000,"mean_ns":500500"#),
-            "{json}"
-        );
-        assert!(
-            json.ends_with(r#""series_end_s_ops":[[0.5,1000]]}"#),
-            "{json}"
-        );
-        assert!(!json.contains("device_read_bytes") && !json.contains("NaN"));
-        assert_eq!(json_string("\u{1}"), "\"\\u0001\"");
-    }
-
-    #[test]
-    fn csv_has_a_field_for_every_column() {
-        let header = Outcome::csv_header();
-        let line = example().to_csv();
-        assert!(line.starts_with("\"store \"\"x\"\", new\",\"line\nbreak </script>\",ycsb-a"));
-        let unquoted = line.split('"').step_by(2).collect::<String>();
-        assert_eq!(unquoted.matches(',').count(), header.matches(',').count());
+        assert_eq!(json["series_end_s_ops"], json!([[0.5, 1000]]));
+        let object = json.as_object().unwrap();
+        assert!(!object.contains_key("device_read_bytes"), "{json}");
+        for name in FIGURES {
+            let known = object.get(name).is_none_or(serde_json::Value::is_number);
+            assert!(known, "{name} in {json}");
+        }
+        assert_eq!(json.to_string().lines().count(), 1);
     }
 
     #[test]

@@ -657,13 +657,16 @@ fn bench_measures_both_engines_and_leaves_nothing_behind() {
     assert_eq!(rows[0]["rounds"]["lsm"][0]["ops"], 2000);
     assert!(json["command"].as_str().unwrap().contains("--records 2000"));
     let parameters = &json["parameters"];
+    // Long lines are cut between words.
+    let said = out.split_whitespace().collect::<Vec<_>>().join(" ");
     for (name, part) in [
+        ("conditions", "load average "),
         ("compiler", "rustc "),
         ("crates", "lz4_flex "),
         ("version", env!("CARGO_PKG_VERSION")),
     ] {
         let text = parameters[name].as_str().unwrap();
-        assert!(text.contains(part) && out.contains(text), "{name}: {text}");
+        assert!(text.contains(part) && said.contains(text), "{name}: {text}");
     }
     let page = fs::read_to_string(b.path("out.html")).unwrap();
     let csv = fs::read_to_string(b.path("out.csv")).unwrap();
@@ -692,6 +695,48 @@ fn bench_prints_json_and_runs_one_engine() {
     assert_eq!(json["rows"][1]["label"], "readrandom");
     assert_eq!(json["rows"][1]["rounds"]["lsm"], Value::Null);
     assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
+/// A column for each variant that is asked for, none wider than a terminal, and a mark on every
+/// verdict of a run as small as this.
+#[test]
+fn bench_runs_variants_and_marks_what_is_uncertain() {
+    let b = Bench::new();
+    let args = [
+        "bench",
+        "--records",
+        "2000",
+        "--rounds",
+        "1",
+        "--duration",
+        "0.1",
+    ];
+    let wanted = [
+        "--engines",
+        "btree,lsm-skiplist,lsm",
+        "--workloads",
+        "fillrandom,queue",
+    ];
+    let out = b.ok(&[&args[..], &wanted, &["--json", "out.json"]].concat());
+    for line in out.lines() {
+        // The directory and the processor are as long as they are.
+        let fixed = line.contains(b.dir.path().to_str().unwrap());
+        assert!(fixed || line.chars().count() <= 80, "{line}\n{out}");
+    }
+    assert!(out.contains("No verdict is certain (?)"), "{out}");
+    assert_eq!(out.matches("one round shows no spread").count(), 1, "{out}");
+    let json = parse(&fs::read_to_string(b.path("out.json")).unwrap());
+    assert_eq!(json["engines"], json!(["btree", "lsm-skiplist", "lsm"]));
+    assert!(json["conditions"]["cores"].as_u64().unwrap() > 0);
+    for row in json["rows"].as_array().unwrap() {
+        for compared in row["compared"].as_array().unwrap() {
+            assert_eq!(compared["unsure"], true, "{compared}");
+            assert!(compared["lsm-skiplist"]["median"].is_number(), "{compared}");
+        }
+    }
+    let skiplist = &json["rows"][0]["rounds"]["lsm-skiplist"][0];
+    let settings = skiplist["settings"].as_str().unwrap();
+    assert!(settings.contains("skip list"), "{settings}");
 }
 
 #[test]

@@ -1,77 +1,123 @@
 //! The charts of the page, each from the results.
 
-use hedgerow::EngineKind;
-
-use super::svg::{Axis, Chart, Line, diverging_bar, escape, triangles};
-use crate::suite::results::{Contest, Cost, Results, Row};
-use crate::verdict::{median, times};
+use super::svg::{Axis, Chart, Line, bar, diverging_bar, escape};
+use crate::format::counted;
+use crate::subject::Subject;
+use crate::suite::results::{Contest, Cost, Results, Row, Spread};
+use crate::verdict::{max, median, min, times};
 
 /// Points of a line of throughput: more than a chart has room for are averaged.
 const POINTS_MAX: usize = 120;
 /// Where the horizontal axis of latencies ends: 99.999 %, and the largest at its edge.
 const NINES_MAX: f64 = 5.0;
 
-/// What an engine is called on the page.
-pub fn name(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Lsm => "LSM tree",
-        EngineKind::BTree => "B-tree",
+/// The scale of all bars of factors on a page: doublings from the middle to an edge.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FactorScale {
+    doublings: f64,
+}
+
+impl FactorScale {
+    /// Doublings beyond which a bar ends at the edge of its column.
+    const MOST: f64 = 12.0;
+
+    /// The scale on which every factor of `contests` has room.
+    pub fn of(contests: &[Contest], subjects: usize) -> Self {
+        let advantages = contests
+            .iter()
+            .flat_map(|contest| (1..subjects).filter_map(|other| shown_advantage(contest, other)));
+        let most = advantages.fold(1.0, |most: f64, advantage| {
+            most.max(advantage.middle.log2().abs())
+        });
+        Self {
+            doublings: most.ceil().min(Self::MOST),
+        }
+    }
+
+    /// Where a factor is, from -1 to 1.
+    fn place(self, factor: f64) -> f64 {
+        factor.log2() / self.doublings
+    }
+
+    /// Doublings at which there are marks, few enough to stay apart on a phone.
+    fn marks(self) -> Vec<f64> {
+        let step = (self.doublings / 3.0).ceil();
+        let marks = (1..).map(|nth| f64::from(nth) * step);
+        marks.take_while(|&mark| mark <= self.doublings).collect()
     }
 }
 
-/// How many times better the winner of each contest is: a row with a bar for each.
-pub fn ratios(contests: &[Contest]) -> String {
-    let logs = contests
-        .iter()
-        .filter_map(Contest::lsm_advantage)
-        .map(f64::log2);
-    let most = logs
-        .fold(1.0, |most: f64, log| most.max(log.abs()))
-        .ceil()
-        .min(12.0);
-    // Marks at powers of two, few enough to stay apart on a phone.
-    let step = (most / 3.0).ceil();
-    let marks: Vec<f64> = (1..)
-        .map(|nth| f64::from(nth) * step)
-        .take_while(|&mark| mark <= most)
-        .collect();
+/// How many times better the first subject is than `other`, unless that is nothing to be drawn:
+/// what is called even has no bar.
+fn shown_advantage(contest: &Contest, other: usize) -> Option<Spread> {
+    contest.verdict_of_two(0, other).winner()?;
+    contest.advantage(0, other)
+}
+
+/// How many times better the first subject or another is in each contest: a row with a bar for
+/// each other.
+pub fn ratios(contests: &[Contest], subjects: &[Subject], scale: FactorScale) -> String {
+    let marks = scale.marks();
     let places: Vec<f64> = marks
         .iter()
-        .flat_map(|mark| [-mark / most, mark / most])
+        .flat_map(|mark| [-mark / scale.doublings, mark / scale.doublings])
         .collect();
+    let Some((first, others)) = subjects.split_first() else {
+        return String::new();
+    };
     let mut out = String::from("<div class=\"ratios\">");
     for contest in contests {
-        let verdict = contest.verdict();
-        let class = verdict.winner.map_or("even", EngineKind::name);
-        let unclear = if verdict.clear { "" } else { " unclear" };
-        // The B-tree to the left, the LSM tree to the right.
-        let place = contest
-            .lsm_advantage()
-            .map_or(0.0, |ratio| ratio.log2() / most);
-        out += &format!(
-            "<div class=\"ratio\"><span class=\"what\">{}</span>{}<span class=\"who {class}\">{}</span></div>",
-            escape(&contest.label),
-            diverging_bar(&format!("fill {class}{unclear}"), place, &places),
-            match verdict.winner {
-                None => "even".to_owned(),
-                Some(engine) => format!(
-                    "{} {}{}",
-                    name(engine),
-                    if verdict.clear { "" } else { "~" },
-                    times(verdict.factor)
-                ),
-            }
-        );
+        for (nth, other) in others.iter().enumerate() {
+            let verdict = contest.verdict_of_two(0, nth + 1);
+            let pair = [*first, *other];
+            let better = verdict.winner().map(|winner| pair[winner]);
+            let class = better.map_or("even", |subject| subject.name);
+            let unclear = if verdict.clear { "" } else { " unclear" };
+            // The first to the right, the others to the left.
+            let advantage = shown_advantage(contest, nth + 1);
+            let place = match (advantage, verdict.winner()) {
+                (Some(advantage), _) => scale.place(advantage.middle),
+                // Infinitely better: the others did nothing.
+                (None, Some(0)) => 1.0,
+                (None, Some(_)) => -1.0,
+                (None, None) => 0.0,
+            };
+            let whisker = advantage
+                .filter(|advantage| advantage.low < advantage.high)
+                .map(|advantage| (scale.place(advantage.low), scale.place(advantage.high)));
+            let what = if nth == 0 {
+                named(&contest.label, &contest.about)
+            } else {
+                String::new()
+            };
+            let unsure = if verdict.unsure { "?" } else { "" };
+            let who = match better {
+                Some(subject) => {
+                    let some_rounds = if verdict.clear || verdict.unsure {
+                        ""
+                    } else {
+                        "~"
+                    };
+                    let factor = times(verdict.factor);
+                    format!("{} {some_rounds}{factor}{unsure}", subject.title)
+                }
+                None if verdict.is_even() && others.len() > 1 => {
+                    format!("{} even{unsure}", other.title)
+                }
+                None => verdict.to_text(&[]),
+            };
+            out += &format!(
+                "<div class=\"ratio\"><span class=\"what\">{what}</span>{}<span class=\"who \
+                 {class}\">{}</span></div>",
+                diverging_bar(&format!("fill {class}{unclear}"), place, whisker, &places),
+                escape(&who),
+            );
+        }
     }
     out += "<div class=\"ratio scale\"><span class=\"what\"></span><span class=\"marks\">";
-    for mark in marks
-        .iter()
-        .rev()
-        .map(|mark| -mark)
-        .chain([0.0])
-        .chain(marks.iter().copied())
-    {
-        let left = 50.0 + mark / most * 50.0;
+    let mirrored = marks.iter().rev().map(|mark| -mark);
+    for mark in mirrored.chain([0.0]).chain(marks.iter().copied()) {
+        let left = 50.0 + mark / scale.doublings * 50.0;
         let label = match mark {
             0.0 => "1x".to_owned(),
             mark => format!("{}x", short_power(mark.abs())),
@@ -82,20 +128,30 @@ pub fn ratios(contests: &[Contest]) -> String {
     out
 }
 
+/// The name of a workload or a figure, which tells what it shows when it is pointed at.
+pub fn named(label: &str, about: &str) -> String {
+    format!(
+        "<span class=\"named\" title=\"{}\">{}</span>",
+        escape(about),
+        escape(label)
+    )
+}
+
 fn short_power(log: f64) -> String {
     let factor = log.exp2();
     format!("{factor:.0}")
 }
 
 /// Throughput over time of one workload, in its round of middling speed.
-pub fn throughput(row: &Row, engines: &[EngineKind]) -> Option<String> {
-    let lines: Vec<Line> = engines
+pub fn throughput(row: &Row, subjects: &[Subject]) -> Option<String> {
+    let lines: Vec<Line> = subjects
         .iter()
-        .filter_map(|&engine| {
-            let points = thinned(&row.typical(engine)?.throughput());
+        .enumerate()
+        .filter_map(|(at, subject)| {
+            let points = thinned(&row.typical(at)?.throughput());
             (!points.is_empty()).then(|| Line {
-                class: format!("line {engine}"),
-                name: name(engine).to_owned(),
+                class: format!("line {subject}"),
+                name: subject.title.to_owned(),
                 points,
             })
         })
@@ -142,34 +198,48 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.chunks(group).map(mean).collect()
 }
 
-/// Latencies of one workload by percentile, in its round of middling speed: solid for its first
-/// kind of operation, dashed for the second.
-pub fn latency(row: &Row, engines: &[EngineKind]) -> Option<(String, Vec<String>)> {
-    let mut kinds: Vec<String> = Vec::new();
+/// The vertical axis of all charts of latencies: from the least to the most of any workload.
+pub fn latency_axis(results: &Results) -> Axis {
+    let figures: Vec<f64> = results
+        .workloads()
+        .flat_map(|row| (0..results.subjects.len()).filter_map(|at| row.typical(at)))
+        .flat_map(|sample| sample.latencies())
+        .flat_map(|latencies| latencies.points)
+        .map(|(_, micros)| micros)
+        .collect();
+    Axis::decades("", min(&figures), max(&figures), micros)
+}
+
+/// Latencies of one workload by percentile, in its round of middling speed, and what the lines are:
+/// solid for its first kind of operation, dashed for the others.
+pub fn latency(row: &Row, subjects: &[Subject], axis: &Axis) -> Option<(String, String)> {
+    // Each kind with how many operations were timed on whom.
+    let mut kinds: Vec<(String, Vec<String>)> = Vec::new();
     let mut lines = Vec::new();
-    for &engine in engines {
-        for (kind, points) in row.typical(engine)?.latencies() {
-            let nth = kinds.iter().position(|known| *known == kind);
+    for (at, subject) in subjects.iter().enumerate() {
+        for latencies in row.typical(at)?.latencies() {
+            let nth = kinds.iter().position(|(kind, _)| *kind == latencies.kind);
             let nth = nth.unwrap_or_else(|| {
-                kinds.push(kind.clone());
+                kinds.push((latencies.kind.clone(), Vec::new()));
                 kinds.len() - 1
             });
+            let timed = counted(latencies.measured, "operation");
+            kinds[nth].1.push(format!("{} {timed}", subject.title));
             let dashed = if nth > 0 { " dashed" } else { "" };
             lines.push(Line {
-                class: format!("line {engine}{dashed}"),
-                name: format!("{}: {kind}", name(engine)),
-                points: points
+                class: format!("line {subject}{dashed}"),
+                name: format!(
+                    "{}: {}, n = {}",
+                    subject.title, latencies.kind, latencies.measured
+                ),
+                points: latencies
+                    .points
                     .into_iter()
                     .map(|(percent, micros)| (nines(percent), micros))
                     .collect(),
             });
         }
     }
-    let points = || lines.iter().flat_map(|line: &Line| &line.points);
-    let least = points()
-        .map(|&(_, micros)| micros)
-        .fold(f64::INFINITY, f64::min);
-    let most = points().map(|&(_, micros)| micros).fold(0.0, f64::max);
     let mark = |percent: f64, label: &str| (nines(percent), label.to_owned());
     (!lines.is_empty()).then(|| {
         let chart = Chart {
@@ -187,10 +257,19 @@ pub fn latency(row: &Row, engines: &[EngineKind]) -> Option<(String, Vec<String>
                     mark(100.0, "max"),
                 ],
             ),
-            y: Axis::decades("", least, most, micros),
+            y: axis.clone(),
             lines,
         };
-        (chart.render(), kinds)
+        let several = kinds.len() > 1;
+        let caption = kinds.iter().enumerate().map(|(nth, (kind, timed))| {
+            let line = match (several, nth) {
+                (false, _) => "",
+                (true, 0) => "solid: ",
+                (true, _) => "dashed: ",
+            };
+            format!("{line}{kind}, timed: {}", timed.join(", "))
+        });
+        (chart.render(), caption.collect::<Vec<_>>().join("; "))
     })
 }
 
@@ -208,77 +287,103 @@ fn micros(at: f64) -> String {
     }
 }
 
-/// What an engine costs per unit of work: microseconds of processor time per lookup, bytes sent to
-/// storage per byte put, bytes on disk per byte of data.
-#[derive(Debug, Clone, Copy)]
+/// What reading, writing and space cost: a figure of the workloads that show it.
+#[derive(Debug, Clone)]
 pub struct Amplification {
-    /// The engine.
-    pub engine: EngineKind,
-    /// Read, write, space.
-    pub figures: [Option<f64>; 3],
-    /// Blocks or pages touched per lookup. Not a corner of the triangle: a block of the one engine
-    /// and a page of the other differ in size, and an LSM tree's filters and indexes are not
-    /// counted, while a B-tree's inner pages are.
-    pub touched: Option<f64>,
+    /// What it is, with the unit.
+    pub label: &'static str,
+    /// For each subject: the median over the workloads of their medians over the rounds, with the
+    /// smallest and the largest round.
+    pub figures: Vec<Option<Spread>>,
 }
 
-/// The amplifications of each engine: medians over the workloads that show them.
+/// The amplifications: medians over the workloads that show them.
 pub fn amplifications(results: &Results) -> Vec<Amplification> {
-    let of = |engine, name: &str, counts: &dyn Fn(&Row) -> bool| {
-        let rows = results.workloads().filter(|row| counts(row));
-        let figures: Vec<f64> = rows.filter_map(|row| row.median(engine, name)).collect();
-        Some(median(&figures)).filter(|median| median.is_finite())
-    };
+    let subjects = 0..results.subjects.len();
     let lookups = |row: &Row| {
-        let sample = results
-            .engines
-            .iter()
-            .find_map(|&engine| row.typical(engine));
+        let sample = subjects.clone().find_map(|at| row.typical(at));
         let kinds = sample.map(|sample| sample.latencies()).unwrap_or_default();
-        !kinds.is_empty() && kinds.iter().all(|(kind, _)| kind == "read")
+        !kinds.is_empty() && kinds.iter().all(|latencies| latencies.kind == "read")
     };
-    let engines = results.engines.iter();
-    engines
-        .map(|&engine| Amplification {
-            engine,
-            figures: [
-                of(engine, "cpu_s_per_million_ops", &lookups),
-                of(engine, "write_amplification", &|row| row.writes),
-                of(engine, "tree_space_amplification", &|row| {
-                    !row.label.starts_with("deleterandom")
-                }),
-            ],
-            touched: of(engine, "read_amplification", &lookups),
-        })
-        .collect()
+    let of = |label, name: &str, counts: &dyn Fn(&Row) -> bool| {
+        let rows: Vec<&Row> = results.workloads().filter(|row| counts(row)).collect();
+        let figures = subjects.clone().map(|at| {
+            let medians: Vec<f64> = rows.iter().filter_map(|row| row.median(at, name)).collect();
+            let rounds: Vec<f64> = (0..results.rounds as usize)
+                .map(|round| {
+                    let of_round = rows.iter().filter_map(|row| {
+                        row.samples(at)
+                            .get(round)
+                            .and_then(|sample| sample.figure(name))
+                    });
+                    median(&of_round.collect::<Vec<_>>())
+                })
+                .filter(|figure| figure.is_finite())
+                .collect();
+            let middle = median(&medians);
+            middle.is_finite().then(|| Spread {
+                middle,
+                low: min(&rounds).min(middle),
+                high: max(&rounds).max(middle),
+            })
+        });
+        Amplification {
+            label,
+            figures: figures.collect(),
+        }
+    };
+    let all = [
+        of(
+            "Read: µs of processor time per lookup",
+            "cpu_s_per_million_ops",
+            &lookups,
+        ),
+        // A block of the one engine and a page of the other differ in size, and an LSM tree's
+        // filters and indexes are not counted, while a B-tree's inner pages are.
+        of(
+            "Read: blocks or pages touched per lookup",
+            "read_amplification",
+            &lookups,
+        ),
+        of(
+            "Write: bytes sent to storage per byte put",
+            "write_amplification",
+            &|row| row.writes,
+        ),
+        of(
+            "Space: bytes on disk per byte of data, without the log",
+            "tree_space_amplification",
+            &|row| !row.label.starts_with("deleterandom"),
+        ),
+    ];
+    let shown = |each: &Amplification| each.figures.iter().any(Option::is_some);
+    all.into_iter().filter(shown).collect()
 }
 
-/// The triangle of read, write and space amplification.
-pub fn triangle(amplifications: &[Amplification]) -> Option<String> {
-    let any = |corner: usize| amplifications.iter().any(|a| a.figures[corner].is_some());
-    if ![0, 1, 2].into_iter().all(any) {
-        return None;
+/// One cost as bars from zero, on a scale of its own; shorter is better.
+pub fn amplification_bars(cost: &Amplification, subjects: &[Subject]) -> String {
+    let figures = cost.figures.iter().flatten();
+    let most = figures.map(|spread| spread.high).fold(0.0, f64::max);
+    let most = if most > 0.0 { most } else { 1.0 };
+    let mut out = format!("<div class=\"costs\"><h3>{}</h3>", escape(cost.label));
+    for (subject, spread) in subjects.iter().zip(&cost.figures) {
+        let figure = Cost::Plain.show(spread.map(|spread| spread.middle));
+        let drawn = match spread {
+            Some(Spread { middle, low, high }) => bar(
+                &format!("fill {subject}"),
+                middle / most,
+                (low < high).then_some((low / most, high / most)),
+            ),
+            None => bar("fill even", 0.0, None),
+        };
+        out += &format!(
+            "<div class=\"cost\"><span class=\"{subject}\">{}</span>{drawn}<span \
+             class=\"who\">{figure}</span></div>",
+            escape(subject.title),
+        );
     }
-    let corner = |label: &str, corner: usize| {
-        let figures = amplifications
-            .iter()
-            .map(|a| Cost::Plain.show(a.figures[corner]));
-        format!("{label} {}", figures.collect::<Vec<_>>().join(" / "))
-    };
-    let shapes: Vec<_> = amplifications
-        .iter()
-        .map(|a| {
-            (
-                a.engine.name().to_owned(),
-                a.figures.map(|figure| figure.unwrap_or(0.0)),
-            )
-        })
-        .collect();
-    Some(triangles(
-        "Cost of reading, writing and space of each engine; smaller is better",
-        &[corner("read", 0), corner("write", 1), corner("space", 2)],
-        &shapes,
-    ))
+    out += "</div>";
+    out
 }
 
 #[cfg(test)]
@@ -303,6 +408,60 @@ mod tests {
             ("0.3".into(), "10".into())
         );
         assert_eq!((micros(0.1), micros(1e6)), ("100 ns".into(), "1 s".into()));
+    }
+
+    use crate::suite::results::testing;
+
+    #[test]
+    fn one_scale_has_room_for_every_factor() {
+        let contests = testing::results(&["fillrandom", "queue"]).contests();
+        let scale = FactorScale::of(&contests, 2);
+        // 750 against 1750 operations a second, 1.5 against 3.5 turns.
+        assert_eq!(scale, FactorScale { doublings: 2.0 });
+        assert_eq!((scale.place(4.0), scale.place(0.5)), (1.0, -0.5));
+        assert_eq!(FactorScale::of(&[], 2).marks(), [1.0]);
+    }
+
+    /// "even" stood beside a bar of 3.7x where times differed by less than half a millisecond.
+    #[test]
+    fn what_is_even_has_no_bar() {
+        let mut results = testing::results(&["queue"]);
+        let mut contest = results.contests().remove(0);
+        contest.unit = crate::verdict::Unit::Milliseconds;
+        contest.rounds = vec![vec![0.1, 0.1], vec![0.37, 0.37]];
+        let bars = ratios(
+            &[contest],
+            &results.subjects,
+            FactorScale { doublings: 2.0 },
+        );
+        assert!(
+            bars.contains(">even<") && bars.contains(r#"width="0.00""#),
+            "{bars}"
+        );
+        assert!(!bars.contains("whisker"), "{bars}");
+        results.subjects.clear();
+        assert_eq!(ratios(&[], &results.subjects, FactorScale::of(&[], 0)), "");
+    }
+
+    #[test]
+    fn costs_have_the_spread_of_the_rounds() {
+        let results = testing::results(&["fillrandom", "readrandom"]);
+        let costs = amplifications(&results);
+        let touched = costs
+            .iter()
+            .find(|cost| cost.label.contains("touched"))
+            .unwrap();
+        // Rounds of 1.25 and 2.5, and of 3.75 and 5.
+        let [Some(lsm), Some(btree)] = touched.figures[..] else {
+            panic!("{touched:?}");
+        };
+        assert_eq!((lsm.low, lsm.middle, lsm.high), (1.25, 1.875, 2.5));
+        assert_eq!((btree.low, btree.middle, btree.high), (3.75, 4.375, 5.0));
+        let bars = amplification_bars(touched, &results.subjects);
+        assert!(bars.contains(">1.88<") && bars.contains(">4.38<"), "{bars}");
+        assert_eq!(bars.matches("class=\"whisker\"").count(), 2 * 3);
+        // From zero: 4.375 of 5.
+        assert!(bars.contains(r#"width="175.00""#), "{bars}");
     }
 
     #[test]

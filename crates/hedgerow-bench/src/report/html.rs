@@ -1,20 +1,32 @@
 //! The report: one page that needs nothing else, no script and no network.
 //!
-//! It answers in the order that a reader asks: which engine is better at what and by how much, how
-//! steady that is over time and for the slowest operations, what it costs, and how it was measured.
+//! It answers in the order that a reader asks: whether the run can tell anything, who is better at
+//! what and by how much, how steady that is over time and for the slowest operations, what it
+//! costs, and how it was measured.
 
-use hedgerow::EngineKind;
-
-use super::charts::name;
 use super::svg::escape;
 use super::{charts, text};
-use crate::suite::results::{COSTS, Contest, Results, Row};
-use crate::verdict::times;
+use crate::conditions;
+use crate::subject::Subject;
+use crate::suite::results::{COSTS, Contest, Cost, Results, Row};
+use crate::verdict::{median, times};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Of the figures that an engine wins, this many are named at the top.
+/// Of the figures that a subject wins, this many are named at the top.
 const BEST: usize = 5;
+
+/// The costs of the first table: how fast and how steady. The others are in the second.
+const SPEED: [&str; 8] = [
+    "ops_per_s",
+    "settled_ops_per_s",
+    "p50_us",
+    "p99_us",
+    "p999_us",
+    "max_us",
+    "longest_stall_s",
+    "writers_held_ms",
+];
 
 /// The page.
 pub fn render(results: &Results) -> String {
@@ -26,25 +38,21 @@ pub fn render(results: &Results) -> String {
         results,
         "Throughput over time",
         "Operations a second in the round of middling speed. Dips are stalls: compactions and \
-         checkpoints that foreground work has to wait for.",
+         checkpoints that foreground work has to wait for. Each chart has scales of its own: \
+         compare the lines of one chart, not one chart with another.",
         &|row| {
-            let chart = charts::throughput(row, &results.engines)?;
+            let chart = charts::throughput(row, &results.subjects)?;
             Some((chart, String::new()))
         },
     );
+    let axis = charts::latency_axis(results);
     body += &chart_section(
         results,
         "Latency",
-        "Time of one operation by percentile, both axes logarithmic: to the right are the slowest.",
-        &|row| {
-            let (chart, kinds) = charts::latency(row, &results.engines)?;
-            let caption = match &kinds[..] {
-                [only] => only.clone(),
-                [first, rest @ ..] => format!("solid: {first}; dashed: {}", rest.join(", ")),
-                [] => String::new(),
-            };
-            Some((chart, caption))
-        },
+        "Time of one operation by percentile, in the round of middling speed: to the right are the \
+         slowest. Both axes are logarithmic, and the same in all charts. A percentile is only as \
+         good as the number of operations timed beyond it: of 1000, one is beyond 99.9.",
+        &|row| charts::latency(row, &results.subjects, &axis),
     );
     body += &tables(results, &contests);
     body += &setting(results);
@@ -58,41 +66,58 @@ pub fn render(results: &Results) -> String {
 
 fn header(results: &Results, contests: &[Contest]) -> String {
     let mut out = String::from("<header>\n");
+    let titles: Vec<_> = results
+        .subjects
+        .iter()
+        .map(|subject| subject.title)
+        .collect();
+    let title = match &titles[..] {
+        [] => "hedgerow: benchmark".to_owned(),
+        [alone] => format!("{alone}: benchmark"),
+        [first, rest @ ..] => format!("{first} or {}?", rest.join(" or ")),
+    };
+    out += &format!(
+        "<h1>{}</h1>\n<p class=\"muted\">{}</p>\n",
+        escape(&title),
+        escape(&about(results))
+    );
+    out += &banner(results);
     if !results.is_comparison() {
-        let engine = results
-            .engines
-            .first()
-            .map_or("hedgerow", |&engine| name(engine));
-        out += &format!("<h1>{engine}: benchmark</h1>\n");
-        out += &format!(
-            "<p class=\"muted\">{}</p>\n</header>\n",
-            escape(&about(results))
-        );
+        out += "</header>\n";
         return out;
     }
-    out += "<h1>LSM tree or B-tree?</h1>\n";
-    out += &format!("<p class=\"muted\">{}</p>\n", escape(&about(results)));
     out += "<div class=\"score\">\n";
-    let won = |engine: Option<EngineKind>| {
-        contests
-            .iter()
-            .filter(|contest| contest.verdict().winner == engine)
-            .count()
-    };
-    for (engine, class, label) in [
-        (Some(EngineKind::Lsm), "lsm", "better: LSM tree"),
-        (Some(EngineKind::BTree), "btree", "better: B-tree"),
-        (None, "even", "even, within 5 %"),
-    ] {
-        let count = won(engine);
-        out += &format!("<div class=\"card\"><b class=\"{class}\">{count}</b>{label}</div>\n");
+    let verdicts: Vec<_> = contests.iter().map(Contest::verdict).collect();
+    for (at, subject) in results.subjects.iter().enumerate() {
+        let led = verdicts.iter();
+        let led = led.filter(|verdict| !verdict.is_even() && verdict.leaders.contains(&at));
+        out += &format!(
+            "<div class=\"card\"><b class=\"{subject}\">{}</b>best: {}</div>\n",
+            led.count(),
+            escape(subject.title)
+        );
     }
+    let even = verdicts.iter().filter(|verdict| verdict.is_even()).count();
+    out += &format!("<div class=\"card\"><b class=\"even\">{even}</b>even, within 5 %</div>\n");
     out += "</div>\n<div class=\"best\">\n";
-    for engine in EngineKind::ALL {
-        out += &best(engine, contests);
+    for at in 0..results.subjects.len() {
+        out += &best(at, results, contests);
     }
     out += "</div>\n</header>\n";
     out
+}
+
+/// What is to be known before any figure: that the run tells little, if it does.
+fn banner(results: &Results) -> String {
+    let doubts = conditions::warning(&results.doubts());
+    let sentences: Vec<_> = doubts.into_iter().chain(results.noise()).collect();
+    if sentences.is_empty() {
+        return String::new();
+    }
+    format!(
+        "<p class=\"banner\" role=\"alert\">{}</p>\n",
+        escape(&sentences.join(" "))
+    )
 }
 
 /// What was run, in a sentence.
@@ -106,53 +131,49 @@ fn about(results: &Results) -> String {
     format!("{}. {}.", parameter("data"), parameter("machine"))
 }
 
-/// The figures that an engine wins most clearly.
-fn best(engine: EngineKind, contests: &[Contest]) -> String {
+/// The figures that a subject wins most clearly.
+fn best(subject: usize, results: &Results, contests: &[Contest]) -> String {
     let mut won: Vec<_> = contests
         .iter()
         .map(|contest| (contest, contest.verdict()))
-        .filter(|(_, verdict)| verdict.winner == Some(engine) && verdict.clear)
+        .filter(|(_, verdict)| verdict.winner() == Some(subject) && verdict.clear)
         .collect();
     won.sort_by(|a, b| b.1.factor.total_cmp(&a.1.factor));
+    let name = results.subjects[subject];
     let mut out = format!(
-        "<div class=\"card\"><h3 class=\"{engine}\">Where the {} wins most</h3>",
-        name(engine)
+        "<div class=\"card\"><h3 class=\"{name}\">Where the {} wins most</h3>",
+        escape(name.title)
     );
     if won.is_empty() {
-        out += "<p class=\"muted\">In nothing that all rounds agree on.</p></div>\n";
+        let why = match results.doubts().is_empty() {
+            true => "In nothing that all rounds agree on.",
+            false => "Nothing is certain in this run.",
+        };
+        out += &format!("<p class=\"muted\">{why}</p></div>\n");
         return out;
     }
     out += "<ul>";
     for (contest, verdict) in won.into_iter().take(BEST) {
+        let others = (0..results.subjects.len()).filter(|&at| at != subject);
+        let show = |at: usize| contest.unit.show(median(contest.figures(at)));
+        let against: Vec<_> = others.map(show).collect();
         out += &format!(
             "<li><b>{}</b> {} <span class=\"muted\">{} against {}</span></li>",
             times(verdict.factor),
-            escape(&contest.label),
-            escape(
-                &contest
-                    .unit
-                    .show(crate::verdict::median(contest.figures(engine)))
-            ),
-            escape(
-                &contest
-                    .unit
-                    .show(crate::verdict::median(contest.figures(other(engine))))
-            ),
+            charts::named(&contest.label, &contest.about),
+            escape(&show(subject)),
+            escape(&against.join(", ")),
         );
     }
     out += "</ul></div>\n";
     out
 }
 
-fn other(engine: EngineKind) -> EngineKind {
-    match engine {
-        EngineKind::Lsm => EngineKind::BTree,
-        EngineKind::BTree => EngineKind::Lsm,
-    }
-}
-
 fn ratio_section(results: &Results, contests: &[Contest]) -> String {
-    if !results.is_comparison() {
+    let [first, others @ ..] = &results.subjects[..] else {
+        return String::new();
+    };
+    if others.is_empty() {
         return String::new();
     }
     let what = if results.fixed_rate {
@@ -161,15 +182,23 @@ fn ratio_section(results: &Results, contests: &[Contest]) -> String {
         "operations a second; work that writes put off is waited for"
     };
     let mut out = format!(
-        "<section>\n<h2>Which engine is better, and by how much</h2>\n<p class=\"muted\">Medians of \
-         {} round{}, on logarithmic scales. Pale bars and ~ mark what some rounds would \
-         overturn.</p>\n",
-        results.rounds,
-        if results.rounds == 1 { "" } else { "s" },
+        "<section>\n<h2>Who is better, and by how much</h2>\n<p class=\"muted\">Medians of {}, all \
+         bars on one logarithmic scale. Whiskers reach from the worst round of the one beside the \
+         best of the other to the opposite. Pale bars and ~ mark what some rounds would overturn; \
+         what is even has no bar.</p>\n",
+        crate::format::counted(results.rounds.into(), "round"),
     );
-    // Each with a scale of its own: a factor of a thousand in one would hide everything else.
+    let scale = charts::FactorScale::of(contests, results.subjects.len());
     let workloads = results.workloads().count();
-    let (workloads, trials) = contests.split_at(workloads);
+    let (workloads, trials) = contests.split_at(workloads.min(contests.len()));
+    let left = match others {
+        [only] => only.title,
+        _ => "the other",
+    };
+    let left_class = match others {
+        [only] => only.name,
+        _ => "even",
+    };
     for (title, what, contests) in [
         ("Workloads", what, workloads),
         ("Trade-off runs", "the figure named", trials),
@@ -178,10 +207,12 @@ fn ratio_section(results: &Results, contests: &[Contest]) -> String {
             continue;
         }
         out += &format!(
-            "<div class=\"card ratio-card\">\n<h3>{title} <span class=\"muted\">{what}</span></h3>\n<div \
-             class=\"ends\"><span class=\"btree\">← B-tree better</span><span class=\"lsm\">LSM tree \
-             better →</span></div>\n{}\n</div>\n",
-            charts::ratios(contests)
+            "<div class=\"card ratio-card\">\n<h3>{title} <span class=\"muted\">{what}</span></h3>\n\
+             <div class=\"ends\"><span class=\"{left_class}\">← {} better</span><span \
+             class=\"{first}\">{} better →</span></div>\n{}\n</div>\n",
+            escape(left),
+            escape(first.title),
+            charts::ratios(contests, &results.subjects, scale)
         );
     }
     out += "</section>\n";
@@ -189,52 +220,27 @@ fn ratio_section(results: &Results, contests: &[Contest]) -> String {
 }
 
 fn amplification_section(results: &Results) -> String {
-    let amplifications = charts::amplifications(results);
-    let Some(triangle) = charts::triangle(&amplifications) else {
+    let costs = charts::amplifications(results);
+    if costs.is_empty() {
         return String::new();
-    };
-    let mut rows = String::new();
-    for (at, (label, what)) in [
-        ("read", "µs of processor time per lookup"),
-        ("write", "bytes sent to storage per byte put"),
-        ("space", "bytes on disk per byte of data, without the log"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        rows += &format!("<tr><td>{label}: {what}</td>");
-        for amplification in &amplifications {
-            let figure = crate::suite::results::Cost::Plain.show(amplification.figures[at]);
-            rows += &format!("<td>{}</td>", escape(&figure));
-        }
-        rows += "</tr>\n";
     }
-    if amplifications.iter().any(|each| each.touched.is_some()) {
-        rows += "<tr><td>blocks or pages touched per lookup</td>";
-        for amplification in &amplifications {
-            let figure = crate::suite::results::Cost::Plain.show(amplification.touched);
-            rows += &format!("<td>{}</td>", escape(&figure));
-        }
-        rows += "</tr>\n";
-    }
-    let heads: String = results
-        .engines
+    let bars: String = costs
         .iter()
-        .map(|&engine| format!("<th>{}</th>", name(engine)))
+        .map(|cost| charts::amplification_bars(cost, &results.subjects))
         .collect();
     format!(
         "<section>\n<h2>Read, write, space</h2>\n<p class=\"muted\">No store is best in all three \
-         (the RUM conjecture): the smaller a triangle, the less it costs. Medians over the workloads \
-         that show them; each corner has a scale of its own, from zero to the larger figure.</p>\n\
-         <div class=\"pair\">\n<figure>{}{triangle}</figure>\n<div class=\"card scroll\"><table>\n\
-         <tr><th>cost</th>{heads}</tr>\n{rows}</table></div>\n</div>\n</section>\n",
-        legend(results),
+         (the RUM conjecture): the shorter a bar, the less it costs. Medians over the workloads that \
+         show them, whiskers from the smallest to the largest round. Each group of bars has a scale \
+         of its own, from zero.</p>\n<div class=\"card\">{bars}</div>\n</section>\n",
     )
 }
 
 fn legend(results: &Results) -> String {
-    let engines = results.engines.iter();
-    let spans = engines.map(|&engine| format!("<span class=\"{engine}\">{}</span>", name(engine)));
+    let spans = results.subjects.iter().map(|subject| {
+        let title = escape(subject.title);
+        format!("<span class=\"{subject}\">{title}</span>")
+    });
     format!("<div class=\"legend\">{}</div>", spans.collect::<String>())
 }
 
@@ -251,7 +257,7 @@ fn chart_section(
             chart(row).unwrap_or_else(|| (String::new(), "Over too soon to be drawn.".to_owned()));
         figures += &format!(
             "<figure><h3>{}</h3><figcaption>{}{}{}</figcaption>{svg}</figure>\n",
-            escape(&row.label),
+            charts::named(&row.label, &row.about),
             escape(&row.about),
             if caption.is_empty() { "" } else { " · " },
             escape(&caption),
@@ -272,58 +278,84 @@ fn tables(results: &Results, contests: &[Contest]) -> String {
     if results.is_comparison() {
         out += &format!("<p>{}</p>\n", escape(&text::score(results)));
     }
-    out += "<p class=\"muted\">Medians of the rounds (smallest–largest).</p>\n\
-            <div class=\"card scroll\"><table>\n<tr><th></th>";
-    for &engine in &results.engines {
-        out += &format!("<th>{}</th>", name(engine));
-    }
+    let names = results.names();
+    let mut head: Vec<String> = results
+        .subjects
+        .iter()
+        .map(|s| s.title.to_owned())
+        .collect();
     if results.is_comparison() {
-        out += "<th>better</th>";
+        head.push("better".to_owned());
     }
-    out += "</tr>\n";
-    for contest in contests {
-        out += &format!("<tr><td>{}</td>", escape(&contest.label));
-        for &engine in &results.engines {
-            out += &format!("<td>{}</td>", escape(&contest.show(engine)));
-        }
+    let rows = contests.iter().map(|contest| {
+        let mut cells = vec![format!(
+            "<td>{}</td>",
+            charts::named(&contest.label, &contest.about)
+        )];
+        let figures = (0..names.len()).map(|at| escape(&contest.show_range(at)));
+        cells.extend(figures.map(|figure| format!("<td>{figure}</td>")));
         if results.is_comparison() {
             let verdict = contest.verdict();
-            let class = verdict.winner.map_or("even", EngineKind::name);
-            out += &format!("<td class=\"{class}\">{}</td>", escape(&verdict.to_text()));
+            let class = verdict.winner().map_or("even", |winner| names[winner]);
+            let text = escape(&verdict.to_text(&names));
+            cells.push(format!("<td class=\"{class}\">{text}</td>"));
         }
-        out += "</tr>\n";
-    }
-    out += "</table></div>\n";
+        cells.concat()
+    });
+    out += "<p class=\"muted\">Medians of the rounds (smallest–largest).</p>\n";
+    out += &table(&head, rows);
     if results.workloads().next().is_some() {
-        out += "<h2>What it costs</h2>\n<p class=\"muted\">Settled: operations a second until no work \
-                is left. CPU s/M: seconds of processor time for a million operations. Memory: the \
-                most that no file backs. Written: bytes that the store says it wrote. Read amp: \
-                blocks of data that an operation touched in the LSM tree, filters and indexes not \
-                counted; pages in the B-tree, from the root down. Fetched: bytes from storage, which \
-                are none while the data is in memory. Amplification of writes by what the kernel sent to storage. Stall: the longest time below a tenth \
-                of the usual throughput. Held: how long writers were slowed or stopped, added \
-                up.</p>\n<div class=\"card scroll\"><table>\n<tr><th></th><th>engine</th>";
-        for (_, label, _) in COSTS {
-            out += &format!("<th>{}</th>", escape(label));
-        }
-        out += "</tr>\n";
-        for row in results.workloads() {
-            for &engine in &results.engines {
-                out += &format!(
-                    "<tr><td>{}</td><td class=\"{engine}\">{}</td>",
-                    escape(&row.label),
-                    name(engine)
-                );
-                for (id, _, cost) in COSTS {
-                    out += &format!("<td>{}</td>", escape(&cost.show(row.median(engine, id))));
-                }
-                out += "</tr>\n";
-            }
-        }
-        out += "</table></div>\n";
+        out += "<h2>How fast, and how steady</h2>\n<p class=\"muted\">Medians. Settled: operations a \
+                second until no work is left. Stall: the longest time below a tenth of the usual \
+                throughput. Held: how long writers were slowed or stopped, added up.</p>\n";
+        out += &costs(results, &|id| SPEED.contains(&id));
+        out += "<h2>What it costs</h2>\n<p class=\"muted\">Medians. CPU s/M: seconds of processor \
+                time for a million operations. Memory: the most that no file backs. Written: bytes \
+                that the store says it wrote. Write amp: bytes that the kernel sent to storage for \
+                each byte put. Read amp: blocks of data that an operation touched in the LSM tree, \
+                filters and indexes not counted; pages in the B-tree, from the root down. Fetched: \
+                bytes from storage, which are none while the data is in memory.</p>\n";
+        out += &costs(results, &|id| !SPEED.contains(&id));
     }
     out += "</section>\n";
     out
+}
+
+/// A table that can be scrolled sideways, by keyboard as well, where the page is too narrow for it.
+fn table(head: &[String], rows: impl Iterator<Item = String>) -> String {
+    let head: String = head
+        .iter()
+        .map(|cell| format!("<th>{}</th>", escape(cell)))
+        .collect();
+    let rows: String = rows.map(|row| format!("<tr>{row}</tr>\n")).collect();
+    format!(
+        "<div class=\"card scroll\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table>\n\
+         <tr><th></th>{head}</tr>\n{rows}</table></div>\n"
+    )
+}
+
+/// The costs whose name `wanted` takes, a line for each workload and subject.
+fn costs(results: &Results, wanted: &dyn Fn(&str) -> bool) -> String {
+    let columns: Vec<(&str, &str, Cost)> =
+        COSTS.into_iter().filter(|(id, _, _)| wanted(id)).collect();
+    let mut head = vec!["engine".to_owned()];
+    head.extend(columns.iter().map(|(_, label, _)| (*label).to_owned()));
+    let line = |row: &Row, at: usize, subject: &Subject| {
+        let mut cells = format!(
+            "<td>{}</td><td class=\"{subject}\">{}</td>",
+            charts::named(&row.label, &row.about),
+            escape(subject.title)
+        );
+        for (id, _, cost) in &columns {
+            cells += &format!("<td>{}</td>", escape(&cost.show(row.median(at, id))));
+        }
+        cells
+    };
+    let rows = results.workloads().flat_map(|row| {
+        let subjects = results.subjects.iter().enumerate();
+        subjects.map(move |(at, subject)| (row, at, subject))
+    });
+    table(&head, rows.map(|(row, at, subject)| line(row, at, subject)))
 }
 
 fn setting(results: &Results) -> String {
@@ -362,6 +394,7 @@ fn date(unix_time_s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::Variant;
     use crate::suite::results::testing;
 
     #[test]
@@ -372,24 +405,80 @@ mod tests {
             // In the bars, the tables, and as the title of its charts.
             assert!(page.matches(&row.label).count() >= 2, "{}", row.label);
         }
-        assert_eq!(page.matches("<svg viewBox").count(), 2 * 2 + 1);
+        assert_eq!(page.matches("<svg viewBox").count(), 2 * 2);
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
-        assert!(page.contains("class=\"shape lsm\"") && page.contains("class=\"shape btree\""));
         assert!(
             !page.contains("NaN") && !page.contains("inf"),
             "figures are numbers"
         );
+        assert!(!page.contains("polygon"), "no area suggests a factor");
     }
 
     #[test]
-    fn blocks_touched_are_shown_beside_the_triangle_and_in_the_table() {
+    fn blocks_touched_are_shown_as_bars_and_in_the_table() {
         let page = render(&testing::results(&["fillrandom", "readrandom"]));
         // Medians of 1.25 and 2.5, and of 3.75 and 5.
+        assert!(page.contains("touched per lookup</h3>"), "{page}");
+        assert!(page.contains(">1.88<") && page.contains(">4.38<"), "{page}");
+        assert!(page.contains("<th>read amp</th>") && page.contains("Read amp: blocks of data"));
+        for (_, label, _) in COSTS {
+            let head = format!("<th>{}</th>", escape(label));
+            assert_eq!(page.matches(&head).count(), 1, "{label}");
+        }
+    }
+
+    #[test]
+    fn names_of_workloads_tell_what_they_show() {
+        let page = render(&testing::results(&["fillrandom", "queue"]));
+        let named = r#"<span class="named" title="about it">fillrandom</span>"#;
+        // In the bars, above both charts, in three tables.
+        assert!(page.matches(named).count() >= 6, "{page}");
         assert!(
-            page.contains("touched per lookup</td><td>1.88</td><td>4.38</td>"),
+            page.contains(r#"title="about it">queue: turns</span>"#),
             "{page}"
         );
-        assert!(page.contains("<th>read amp</th>") && page.contains("Read amp: blocks of data"));
+    }
+
+    #[test]
+    fn latencies_say_of_how_many_operations() {
+        let page = render(&testing::results(&["readrandom"]));
+        let caption = "read, timed: LSM tree 5,000 operations, B-tree 5,000 operations";
+        assert!(page.contains(caption), "{page}");
+    }
+
+    #[test]
+    fn a_doubtful_run_says_so_first() {
+        let mut results = testing::results(&["fillrandom"]);
+        results.setting.conditions.file_system = Some("tmpfs".into());
+        let page = render(&results);
+        let at = |text: &str| {
+            page.find(text)
+                .unwrap_or_else(|| panic!("{text} in {page}"))
+        };
+        assert!(at("class=\"banner\"") < at("class=\"score\""));
+        assert_eq!(page.matches("tmpfs keeps files in memory").count(), 1);
+        assert!(page.contains("Nothing is certain in this run."));
+        results.setting.conditions.file_system = Some("ext4".into());
+        let page = render(&results);
+        assert!(!page.contains("No verdict is certain"));
+        // The rounds of the LSM tree differ twofold all the same.
+        assert!(page.contains("The run was noisy"), "{page}");
+    }
+
+    #[test]
+    fn three_subjects_are_shown_each_against_the_first() {
+        let page = render(&testing::results_of(
+            &Variant::ALL,
+            &["fillrandom", "queue"],
+        ));
+        assert!(
+            page.contains("LSM tree or LSM tree, skip list or B-tree?"),
+            "{page}"
+        );
+        // Two bars for each of the three figures.
+        assert_eq!(page.matches("<div class=\"ratio\">").count(), 2 * 3);
+        assert!(page.contains("class=\"line lsm-skiplist\""));
+        assert!(!page.contains("NaN") && !page.contains("inf"));
     }
 
     #[test]
@@ -415,7 +504,7 @@ mod tests {
     #[test]
     fn one_engine_alone_is_no_comparison() {
         let mut results = testing::results(&["fillrandom"]);
-        results.engines = vec![EngineKind::BTree];
+        results.subjects.remove(0);
         let page = render(&results);
         assert!(page.contains("B-tree: benchmark") && !page.contains("class=\"ratio\""));
     }

@@ -1,4 +1,4 @@
-//! Line charts, bars and triangles as inline SVG: no script, no font, no colour of their own.
+//! Line charts and bars as inline SVG: no script, no font, no colour of their own.
 //!
 //! Colours and sizes of text come from the page's style sheet through classes, so that one picture
 //! serves light and dark. A chart is drawn at the size of a phone's column and put side by side
@@ -218,106 +218,81 @@ impl Chart {
     }
 }
 
-/// A bar to the left or right of the middle; `place` is from -1 to 1.
-pub fn diverging_bar(class: &str, place: f64, ticks: &[f64]) -> String {
-    let place = if place.is_finite() {
-        place.clamp(-1.0, 1.0)
-    } else {
-        0.0
-    };
-    let mut out = String::from(
-        r#"<svg class="bar" viewBox="0 0 200 10" preserveAspectRatio="none" aria-hidden="true">"#,
-    );
-    for tick in ticks {
-        let at = 100.0 + tick * 100.0;
-        push(
-            &mut out,
-            format_args!(r#"<line class="grid" x1="{at:.2}" y1="0" x2="{at:.2}" y2="10"/>"#),
-        );
-    }
-    let (left, width) = (100.0 + place.min(0.0) * 100.0, place.abs() * 100.0);
-    push(
-        &mut out,
-        format_args!(
-            r#"<rect class="{}" x="{left:.2}" y="1.5" width="{width:.2}" height="7"/>"#,
-            escape(class)
-        ),
-    );
-    out.push_str(r#"<line class="axis" x1="100" y1="0" x2="100" y2="10"/></svg>"#);
-    out
-}
-
-/// Triangles over three axes from a common middle. Each corner has its own scale, from zero to the
-/// largest figure there.
-pub fn triangles(
-    description: &str,
-    corners: &[String; 3],
-    shapes: &[(String, [f64; 3])],
+/// A bar to the left or right of the middle, with a whisker from the least to the most; all places
+/// are from -1 to 1.
+pub fn diverging_bar(
+    class: &str,
+    place: f64,
+    whisker: Option<(f64, f64)>,
+    ticks: &[f64],
 ) -> String {
-    const SIZE: (f64, f64) = (360.0, 232.0);
-    const CENTRE: (f64, f64) = (180.0, 142.0);
-    const RADIUS: f64 = 112.0;
-    // Up, lower right, lower left.
-    let directions = [-90f64, 30.0, 150.0].map(|degrees| {
-        let angle = degrees.to_radians();
-        (angle.cos(), angle.sin())
-    });
-    let point = |corner: usize, share: f64| {
-        let (dx, dy) = directions[corner];
-        (
-            CENTRE.0 + dx * RADIUS * share,
-            CENTRE.1 + dy * RADIUS * share,
-        )
-    };
-    let polygon = |shares: [f64; 3]| {
-        let points = [0, 1, 2].map(|corner| {
-            let (x, y) = point(corner, shares[corner]);
-            format!("{x:.1},{y:.1}")
-        });
-        points.join(" ")
-    };
-    let mut out = open(SIZE.0, SIZE.1, description);
-    for ring in [0.25, 0.5, 0.75, 1.0] {
-        push(
-            &mut out,
-            format_args!(r#"<polygon class="ring" points="{}"/>"#, polygon([ring; 3])),
-        );
+    let at = |place: f64| 100.0 + within(place, -1.0) * 100.0;
+    let mut out = open_bar();
+    for tick in ticks {
+        upright(&mut out, "grid", at(*tick), 0.0, 10.0);
     }
-    let most = [0, 1, 2].map(|corner| {
-        let figures = shapes.iter().map(|(_, figures)| figures[corner]);
-        figures
-            .filter(|figure| figure.is_finite())
-            .fold(f64::MIN_POSITIVE, f64::max)
-    });
-    for (class, figures) in shapes {
-        let shares = [0, 1, 2].map(|corner| {
-            let share = figures[corner] / most[corner];
-            if share.is_finite() {
-                share.clamp(0.0, 1.0)
-            } else {
-                0.0
-            }
-        });
-        push(
-            &mut out,
-            format_args!(
-                r#"<polygon class="shape {}" points="{}"/>"#,
-                escape(class),
-                polygon(shares)
-            ),
-        );
-    }
-    for (corner, label) in corners.iter().enumerate() {
-        let (x, y) = point(corner, 1.0);
-        let (dy, anchor, x) = match corner {
-            0 => (-10.0, "middle", x),
-            1 => (20.0, "end", SIZE.0 - 6.0),
-            _ => (20.0, "start", 6.0),
-        };
-        text(&mut out, x, y + dy, anchor, label);
+    let (from, to) = (at(place).min(100.0), at(place).max(100.0));
+    rect(&mut out, class, from, to - from);
+    upright(&mut out, "axis", 100.0, 0.0, 10.0);
+    if let Some((low, high)) = whisker {
+        draw_whisker(&mut out, at(low), at(high));
     }
     out.push_str("</svg>");
     out
+}
+
+/// A bar from the left edge, with a whisker from the least to the most; all places are from 0 to 1.
+pub fn bar(class: &str, place: f64, whisker: Option<(f64, f64)>) -> String {
+    let at = |place: f64| within(place, 0.0) * 200.0;
+    let mut out = open_bar();
+    rect(&mut out, class, 0.0, at(place));
+    upright(&mut out, "axis", 0.0, 0.0, 10.0);
+    if let Some((low, high)) = whisker {
+        draw_whisker(&mut out, at(low), at(high));
+    }
+    out.push_str("</svg>");
+    out
+}
+
+/// `place` between `low` and 1; what is no number is at 0.
+fn within(place: f64, low: f64) -> f64 {
+    if place.is_nan() {
+        0.0
+    } else {
+        place.clamp(low, 1.0)
+    }
+}
+
+/// Bars are as wide as their column, whatever that is.
+fn open_bar() -> String {
+    r#"<svg class="bar" viewBox="0 0 200 10" preserveAspectRatio="none" aria-hidden="true">"#.into()
+}
+
+fn rect(out: &mut String, class: &str, left: f64, width: f64) {
+    let class = escape(class);
+    push(
+        out,
+        format_args!(
+            r#"<rect class="{class}" x="{left:.2}" y="1.5" width="{width:.2}" height="7"/>"#
+        ),
+    );
+}
+
+fn upright(out: &mut String, class: &str, at: f64, from: f64, to: f64) {
+    push(
+        out,
+        format_args!(r#"<line class="{class}" x1="{at:.2}" y1="{from}" x2="{at:.2}" y2="{to}"/>"#),
+    );
+}
+
+fn draw_whisker(out: &mut String, low: f64, high: f64) {
+    push(
+        out,
+        format_args!(r#"<line class="whisker" x1="{low:.2}" y1="5" x2="{high:.2}" y2="5"/>"#),
+    );
+    for end in [low, high] {
+        upright(out, "whisker", end, 3.0, 7.0);
+    }
 }
 
 fn open(width: f64, height: f64, description: &str) -> String {
@@ -420,17 +395,20 @@ mod tests {
     }
 
     #[test]
-    fn bars_and_triangles_stay_inside() {
-        let bar = diverging_bar("lsm", -9.0, &[0.5]);
-        assert!(bar.contains(r#"x="0.00" y="1.5" width="100.00""#), "{bar}");
-        assert!(!diverging_bar("even", f64::NAN, &[]).contains("NaN"));
-        let corners = ["read".into(), "write".into(), "space".into()];
-        let shapes = [
-            ("lsm".into(), [2.0, 1.0, f64::NAN]),
-            ("btree".into(), [1.0, 4.0, 0.0]),
-        ];
-        let svg = triangles("three", &corners, &shapes);
-        assert_eq!(svg.matches("class=\"shape").count(), 2);
-        assert!(svg.contains("180.0,30.0") && !svg.contains("NaN"), "{svg}");
+    fn bars_and_whiskers_stay_inside() {
+        let svg = diverging_bar("lsm", -9.0, Some((-9.0, 0.5)), &[0.5]);
+        assert!(svg.contains(r#"x="0.00" y="1.5" width="100.00""#), "{svg}");
+        assert!(
+            svg.contains(r#"class="whisker" x1="0.00" y1="5" x2="150.00" y2="5""#),
+            "{svg}"
+        );
+        assert!(!diverging_bar("even", f64::NAN, None, &[]).contains("NaN"));
+        let svg = bar("btree", 0.25, Some((0.2, f64::INFINITY)));
+        assert!(svg.contains(r#"x="0.00" y="1.5" width="50.00""#), "{svg}");
+        assert!(
+            svg.contains(r#"x1="40.00" y1="5" x2="200.00" y2="5""#),
+            "{svg}"
+        );
+        assert!(!bar("even", f64::NAN, None).contains("NaN"));
     }
 }

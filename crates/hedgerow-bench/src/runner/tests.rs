@@ -127,28 +127,37 @@ fn what_cannot_be_run_is_refused() {
     run_all(&half, &["fillseq", "deleterandom", "readrandom", "readseq"]).unwrap();
 }
 
+/// No clock of the test decides: the duration is over before the first operation, and the threads
+/// see it when they look for the first time after that.
 #[test]
 fn a_duration_ends_a_run() {
-    let params = Params {
-        ops: Some(u64::MAX),
-        duration: Some(Duration::from_millis(30)),
-        ..small()
-    };
-    let outcomes = run_all(
-        &Params {
-            ops: None,
-            ..params.clone()
-        },
-        &["fillseq"],
-    )
-    .unwrap();
-    assert!(outcomes[0].ops > 0);
+    let dir = tempfile::tempdir().unwrap();
+    let (target, mut data) = (model(), DataSet::new(&small()).unwrap());
+    let limit = Some(Duration::from_nanos(1));
+    data.params.duration = limit;
+    let filled = run(&*target, dir.path(), &workload("fillseq"), &mut data).unwrap();
+    assert_eq!(filled.ops, 500, "a fill runs to its end");
+    data.params.ops = Some(u64::MAX);
+    let outcome = run(&*target, dir.path(), &workload("readrandom@2"), &mut data).unwrap();
+    // Each thread looks at the clock before every operation whose latency it measures, but not
+    // before the first.
+    assert_eq!(outcome.ops, 2 * small().latency_every);
+    assert!(outcome.elapsed >= Duration::from_nanos(1));
+}
+
+/// On one core the readers of `readwhilewriting` were done before the writer had its first turn, six
+/// times in forty, and the run had no write at all.
+#[test]
+fn a_writer_beside_readers_writes_whatever_the_scheduler_does() {
     let dir = tempfile::tempdir().unwrap();
     let (target, mut data) = (model(), DataSet::new(&small()).unwrap());
     run(&*target, dir.path(), &workload("fillseq"), &mut data).unwrap();
-    data.params = params;
-    let outcome = run(&*target, dir.path(), &workload("readrandom@2"), &mut data).unwrap();
-    assert!(outcome.ops > 0 && outcome.elapsed >= Duration::from_millis(30));
+    let workload = workload("readwhilewriting");
+    let plan = Plan::new(&*target, &workload, &data).unwrap();
+    let mut writer = Worker::new(&plan, plan.threads);
+    plan.ask_to_stop();
+    writer.overwrite_until_stopped().unwrap();
+    assert_eq!(writer.user_written_bytes, 116, "one record");
 }
 
 /// How a [`Faulty`] target misbehaves.

@@ -72,7 +72,10 @@ impl<'a> Worker<'a> {
             let intended = plan
                 .rate_per_s
                 .map(|rate| start + Duration::from_secs_f64(number as f64 / rate));
-            if deadline.is_some() && (timed || turn % CLOCK_EVERY == 0) {
+            // The first operation is done however late the thread got its turn: a run of none has no
+            // rate.
+            let may_be_over = turn > 0 || intended.is_some();
+            if deadline.is_some() && may_be_over && (timed || turn % CLOCK_EVERY == 0) {
                 let next = intended.unwrap_or_else(Instant::now);
                 if deadline.is_some_and(|deadline| next >= deadline) {
                     break;
@@ -97,9 +100,10 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// What the extra thread of `Workload::with_writer` does. Every write is timed.
+    /// What the extra thread of `Workload::with_writer` does. Every write is timed. It writes once
+    /// at least, whatever the scheduler does: reads that no write came between are another workload.
     pub(super) fn overwrite_until_stopped(&mut self) -> Result<()> {
-        while !self.plan.stopped() {
+        loop {
             let record = self.rng.below(self.plan.records);
             self.prepare(OpKind::Update, record, 0);
             let begun = Instant::now();
@@ -109,8 +113,10 @@ impl<'a> Worker<'a> {
             if let Some(histogram) = &mut self.histograms[OpKind::Update as usize] {
                 histogram.record(nanos);
             }
+            if self.plan.stopped() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     #[inline]

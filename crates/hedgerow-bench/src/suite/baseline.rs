@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use hedgerow::EngineKind;
 use serde_json::{Value, json};
 
 use super::results::Results;
 use crate::error::{Error, Result};
-use crate::format::table;
+use crate::format::{WIDTH, table_within};
+use crate::subject::Subject;
 use crate::verdict::{median, times};
 
 /// The medians of an earlier run.
@@ -17,7 +17,7 @@ use crate::verdict::{median, times};
 pub struct Baseline {
     file: String,
     command: String,
-    /// By label, name of the figure, and engine.
+    /// By label, name of the figure, and name of the subject.
     medians: BTreeMap<(String, String, String), f64>,
 }
 
@@ -28,8 +28,8 @@ pub struct Ratio {
     pub label: String,
     /// The name of the figure for programs.
     pub id: String,
-    /// The engine.
-    pub engine: EngineKind,
+    /// What was measured.
+    pub subject: Subject,
     /// The median then.
     pub before: f64,
     /// The median now.
@@ -59,9 +59,10 @@ impl Baseline {
         for row in value["rows"].as_array()? {
             for compared in row["compared"].as_array()? {
                 let text = |name: &str| compared[name].as_str().map(str::to_owned);
-                for engine in EngineKind::ALL {
-                    if let Some(figure) = compared[engine.name()]["median"].as_f64() {
-                        let key = (text("label")?, text("id")?, engine.name().to_owned());
+                // Whatever else is an object with a median is what somebody's rounds gave.
+                for (subject, rounds) in compared.as_object()? {
+                    if let Some(figure) = rounds["median"].as_f64() {
+                        let key = (text("label")?, text("id")?, subject.clone());
                         medians.insert(key, figure);
                     }
                 }
@@ -78,13 +79,13 @@ impl Baseline {
     pub fn ratios(&self, results: &Results) -> Vec<Ratio> {
         let mut ratios = Vec::new();
         for contest in results.contests() {
-            for &engine in &results.engines {
+            for (column, &subject) in results.subjects.iter().enumerate() {
                 let key = (
                     contest.label.clone(),
                     contest.id.clone(),
-                    engine.name().to_owned(),
+                    subject.name.to_owned(),
                 );
-                let now = median(contest.figures(engine));
+                let now = median(contest.figures(column));
                 let Some(&before) = self.medians.get(&key) else {
                     continue;
                 };
@@ -96,7 +97,7 @@ impl Baseline {
                     ratios.push(Ratio {
                         label: key.0,
                         id: key.1,
-                        engine,
+                        subject,
                         before,
                         now,
                         better,
@@ -114,22 +115,23 @@ impl Baseline {
             return format!("{} has no figure that this run has.", self.file);
         }
         let mut rows = vec![vec![String::new()]];
-        rows[0].extend(results.engines.iter().map(ToString::to_string));
+        rows[0].extend(results.subjects.iter().map(ToString::to_string));
         for contest in results.contests() {
-            let of = |engine| {
+            let of = |subject| {
                 let found = ratios.iter().find(|ratio| {
-                    (&ratio.label, &ratio.id, ratio.engine) == (&contest.label, &contest.id, engine)
+                    (&ratio.label, &ratio.id, ratio.subject)
+                        == (&contest.label, &contest.id, subject)
                 });
                 found.map_or("–".to_owned(), |ratio| times_better(ratio.better))
             };
             let mut row = vec![contest.label.clone()];
-            row.extend(results.engines.iter().map(|&engine| of(engine)));
+            row.extend(results.subjects.iter().map(|&subject| of(subject)));
             rows.push(row);
         }
         format!(
             "Times better than in {} (below 1 it was better then):\n{}",
             self.file,
-            table(&rows)
+            table_within(&rows, 1, WIDTH)
         )
     }
 
@@ -139,7 +141,7 @@ impl Baseline {
             json!({
                 "label": ratio.label,
                 "id": ratio.id,
-                "engine": ratio.engine.name(),
+                "engine": ratio.subject.name,
                 "before": ratio.before,
                 "now": ratio.now,
                 "better": ratio.better,
@@ -165,13 +167,14 @@ fn times_better(ratio: f64) -> String {
 mod tests {
     use super::super::results::testing;
     use super::*;
+    use crate::subject::Variant;
 
     #[test]
     fn a_run_compared_with_itself_is_even() {
         let results = testing::results(&["fillrandom", "readrandom", "queue"]);
         let baseline = Baseline::of("old.json", &results.to_json()).unwrap();
         let ratios = baseline.ratios(&results);
-        assert_eq!(ratios.len(), 8, "four figures on two engines");
+        assert_eq!(ratios.len(), 8, "four figures of two subjects");
         assert!(ratios.iter().all(|ratio| ratio.better == 1.0), "{ratios:?}");
     }
 
@@ -183,14 +186,14 @@ mod tests {
         old["rows"][1]["compared"][1]["btree"]["median"] = json!(2048.0);
         let baseline = Baseline::of("old.json", &old).unwrap();
         let ratios = baseline.ratios(&results);
-        let of = |label: &str, engine| {
+        let of = |label: &str, variant: Variant| {
             let found = ratios
                 .iter()
-                .find(|r| r.label == label && r.engine == engine);
+                .find(|r| r.label == label && r.subject == variant.subject());
             found.unwrap().better
         };
-        assert_eq!(of("readrandom", EngineKind::Lsm), 2.0);
-        assert_eq!(of("queue: on disk", EngineKind::BTree), 0.5);
+        assert_eq!(of("readrandom", Variant::Lsm), 2.0);
+        assert_eq!(of("queue: on disk", Variant::BTree), 0.5);
         let text = baseline.to_text(&results);
         assert!(text.contains("2.00x") && text.contains("0.50x"), "{text}");
         let json = baseline.to_json(&results);

@@ -1,13 +1,13 @@
-//! What runs in a process of its own: all steps on one engine, once.
+//! What runs in a process of its own: all steps on one variant, once.
 //!
-//! A process for each engine and round makes memory and CPU time that engine's alone, gives every
+//! A process for each variant and round makes memory and CPU time that variant's alone, gives every
 //! round a fresh heap, and lets an interrupt end a workload at once: the parent removes the files.
 //! Results are lines of JSON on standard output; so is an error, which the parent reports.
 
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
-use hedgerow::{Durability, EngineKind};
+use hedgerow::Durability;
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Step, Work};
@@ -16,11 +16,12 @@ use crate::dataset::DataSet;
 use crate::error::with_causes;
 use crate::error::{Error, Result};
 use crate::runner::run as run_workload;
+use crate::subject::Variant;
 use crate::targets::hedgerow::HedgerowTarget;
 use crate::targets::{Target as _, TargetOptions};
 use crate::workload::Workload;
 
-/// Runs the steps of `plan` on `engine` in `dir`, an empty directory, as a member of the control
+/// Runs the steps of `plan` on `variant` in `dir`, an empty directory, as a member of the control
 /// group `group`, and writes the results to `out`, a line of JSON each.
 ///
 /// For a process of its own: it ends the process, with exit code 1, when standard input is closed,
@@ -31,7 +32,7 @@ use crate::workload::Workload;
 /// Only those of writing to `out`; what fails before is a line of the output.
 pub fn run(
     plan: &Plan,
-    engine: EngineKind,
+    variant: Variant,
     dir: &Path,
     group: Option<&Path>,
     out: &mut dyn Write,
@@ -39,7 +40,7 @@ pub fn run(
     end_with_parent();
     let mut suite = Suite {
         plan,
-        engine,
+        variant,
         dir,
         loaded: None,
     };
@@ -72,7 +73,7 @@ fn say(out: &mut dyn Write, line: &Value) -> Result<()> {
 
 struct Suite<'a> {
     plan: &'a Plan,
-    engine: EngineKind,
+    variant: Variant,
     dir: &'a Path,
     loaded: Option<Loaded>,
 }
@@ -106,7 +107,7 @@ impl Suite<'_> {
                 make(&dir)?;
                 let plan = self.plan;
                 let params = trial.params(&plan.params, plan.memory_bytes);
-                let figures = trial.run(&dir, self.engine, &plan.target, params)?;
+                let figures = trial.run(&dir, self.variant, &plan.target, params)?;
                 remove(&dir)?;
                 let figures = figures.iter().map(|figure| {
                     json!({
@@ -144,8 +145,7 @@ impl Suite<'_> {
         let trees = after.keyspaces.iter();
         let tree_bytes: u64 = trees.map(|keyspace| keyspace.stats.disk_bytes).sum();
         self.loaded = Some(loaded);
-        let mut result: Value = serde_json::from_str(&outcome.to_json())
-            .map_err(|error| Error::failed(format!("an outcome is not JSON: {error}")))?;
+        let mut result = outcome.to_json();
         result["tree_bytes"] = json!(tree_bytes);
         result["writers_slowed_ms"] = json!(after.slowed_ms - before.slowed_ms);
         result["writers_stopped_ms"] = json!(after.stopped_ms - before.stopped_ms);
@@ -160,7 +160,7 @@ impl Suite<'_> {
             params.rate_per_s = None;
         }
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.engine, options)?,
+            target: HedgerowTarget::open(&dir, self.variant, options)?,
             dir,
             data: DataSet::new(&params)?,
             durability: options.durability,
@@ -177,7 +177,7 @@ impl Suite<'_> {
         } = loaded;
         drop(target);
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.engine, options)?,
+            target: HedgerowTarget::open(&dir, self.variant, options)?,
             dir,
             data,
             durability: options.durability,

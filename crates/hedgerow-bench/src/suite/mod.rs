@@ -1,15 +1,15 @@
 //! The whole comparison on made data: the workloads of db_bench and YCSB and the trade-offs of the
-//! textbooks, on either engine or both.
+//! textbooks, on any of the engines and their variants.
 //!
 //! ```text
 //! wishes ──▶ Plan ──▶ rounds ──▶ Results ──▶ text, JSON, CSV, page
 //!                       │  ▲
 //!                       ▼  │ lines of JSON
-//!                 a child for each round and engine
+//!                 a child for each round and subject
 //! ```
 //!
 //! Where [`compare`](crate::compare) is the short form on real data, this is the long one. [`plan`]
-//! says what to run, [`rounds`] starts a process for each round and engine in turn, in which
+//! says what to run, [`rounds`] starts a process for each round and subject in turn, in which
 //! [`child`] runs all steps, [`scenarios`] has the steps that are no workload of db_bench or YCSB,
 //! [`results`] has medians and verdicts, [`baseline`] sets them beside those of an earlier run;
 //! [`report`](crate::report) shows them.

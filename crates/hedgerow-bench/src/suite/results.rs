@@ -1,15 +1,14 @@
-//! What all rounds gave: samples per step and engine, their medians, and which engine is better.
+//! What all rounds gave: samples per step and subject, their medians, and who is better.
 
-use std::collections::BTreeMap;
-
-use hedgerow::EngineKind;
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Work};
+use crate::conditions::{Conditions, Doubt, Effort};
 use crate::machine::Machine;
-use crate::verdict::{self, Unit, Verdict, judge, median};
+use crate::subject::Subject;
+use crate::verdict::{self, NOTHING, Unit, Verdict, judge, median};
 
-/// What one step gave in one round on one engine: the object that the child printed.
+/// What one step gave in one round of one subject: the object that the child printed.
 #[derive(Debug, Clone)]
 pub struct Sample {
     raw: Value,
@@ -26,10 +25,22 @@ pub struct Row {
     pub is_workload: bool,
     /// True for a workload that writes.
     pub writes: bool,
-    samples: BTreeMap<EngineKind, Vec<Sample>>,
+    /// By the position of the subject, in the order of the rounds.
+    samples: Vec<Vec<Sample>>,
 }
 
-/// A figure of a row that both engines have, or the one engine that was run.
+/// How long the operations of one kind took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Latencies {
+    /// The kind of operation.
+    pub kind: String,
+    /// How many were timed.
+    pub measured: u64,
+    /// Per cent and microseconds.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A figure that the subjects are compared by.
 #[derive(Debug, Clone)]
 pub struct Contest {
     /// What is compared: the workload, or the trade-off run and its figure.
@@ -38,10 +49,12 @@ pub struct Contest {
     pub id: String,
     /// What it counts.
     pub unit: Unit,
-    /// Figures of the rounds.
-    pub lsm: Vec<f64>,
-    /// Figures of the rounds.
-    pub btree: Vec<f64>,
+    /// Figures of the rounds, by the position of the subject.
+    pub rounds: Vec<Vec<f64>>,
+    /// What it shows.
+    pub about: String,
+    /// True if the run allows no certain verdict.
+    pub unsure: bool,
 }
 
 /// The circumstances of a run: what a reader must know to believe it, or to repeat it.
@@ -53,6 +66,8 @@ pub struct Setting {
     pub version: String,
     /// The machine.
     pub machine: Machine,
+    /// Where the stores were, and how busy the machine was.
+    pub conditions: Conditions,
     /// The parameters in words: name and value.
     pub parameters: Vec<(&'static str, String)>,
     /// When it was run, in seconds since 1970.
@@ -64,10 +79,12 @@ pub struct Setting {
 pub struct Results {
     /// How they came about.
     pub setting: Setting,
-    /// The engines that were run.
-    pub engines: Vec<EngineKind>,
-    /// Rounds for each engine.
+    /// What was run, in the order of the columns.
+    pub subjects: Vec<Subject>,
+    /// Rounds of each.
     pub rounds: u32,
+    /// Records that a fill writes.
+    pub records: u64,
     /// True if operations were offered at a fixed rate, so that latency is what is compared.
     pub fixed_rate: bool,
     /// The steps.
@@ -200,8 +217,8 @@ impl Sample {
             .collect()
     }
 
-    /// Latency curves: the kind of operation, and points of per cent and microseconds.
-    pub fn latencies(&self) -> Vec<(String, Vec<(f64, f64)>)> {
+    /// Latency curves, one for each kind of operation.
+    pub fn latencies(&self) -> Vec<Latencies> {
         let kinds = self.raw["latencies"].as_array().into_iter().flatten();
         kinds
             .filter_map(|kind| {
@@ -210,7 +227,11 @@ impl Sample {
                     .into_iter()
                     .map(|(percent, nanos)| (percent, nanos / 1e3))
                     .collect();
-                Some((kind["kind"].as_str()?.to_owned(), points))
+                Some(Latencies {
+                    kind: kind["kind"].as_str()?.to_owned(),
+                    measured: kind["count"].as_u64().unwrap_or(0),
+                    points,
+                })
             })
             .collect()
     }
@@ -225,36 +246,37 @@ fn pairs(value: &Value) -> Vec<(f64, f64)> {
 }
 
 impl Row {
-    /// The samples of an engine, in the order of the rounds.
-    pub fn samples(&self, engine: EngineKind) -> &[Sample] {
-        self.samples.get(&engine).map_or(&[], Vec::as_slice)
+    /// The samples of a subject, in the order of the rounds.
+    pub fn samples(&self, subject: usize) -> &[Sample] {
+        self.samples.get(subject).map_or(&[], Vec::as_slice)
     }
 
     /// A figure of all rounds.
-    pub fn figures(&self, engine: EngineKind, name: &str) -> Vec<f64> {
-        let samples = self.samples(engine).iter();
+    pub fn figures(&self, subject: usize, name: &str) -> Vec<f64> {
+        let samples = self.samples(subject).iter();
         samples.filter_map(|sample| sample.figure(name)).collect()
     }
 
     /// The median of a figure, if there is one.
-    pub fn median(&self, engine: EngineKind, name: &str) -> Option<f64> {
-        Some(median(&self.figures(engine, name))).filter(|median| median.is_finite())
+    pub fn median(&self, subject: usize, name: &str) -> Option<f64> {
+        Some(median(&self.figures(subject, name))).filter(|median| median.is_finite())
     }
 
     /// The round in the middle by throughput: the one that curves are drawn of.
-    pub fn typical(&self, engine: EngineKind) -> Option<&Sample> {
-        let mut samples: Vec<_> = self.samples(engine).iter().collect();
+    pub fn typical(&self, subject: usize) -> Option<&Sample> {
+        let mut samples: Vec<_> = self.samples(subject).iter().collect();
         let rate = |sample: &Sample| sample.figure("ops_per_s").unwrap_or(0.0);
         samples.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
         samples.get(samples.len() / 2).copied()
     }
 
-    /// What the engines are compared by: throughput of a workload, with the work that writes put
+    /// What the subjects are compared by: throughput of a workload, with the work that writes put
     /// off; its 99th percentile at a fixed rate; every figure of a trade-off run.
-    pub fn contests(&self, fixed_rate: bool) -> Vec<Contest> {
+    fn contests(&self, fixed_rate: bool, unsure: bool) -> Vec<Contest> {
+        let subjects = 0..self.samples.len();
         if self.is_workload {
-            let offered = |engine| self.median(engine, "offered_per_s").is_some();
-            let paced = EngineKind::ALL.into_iter().any(offered);
+            let offered = |subject| self.median(subject, "offered_per_s").is_some();
+            let paced = subjects.clone().any(offered);
             let (id, unit) = match (fixed_rate && paced, self.writes) {
                 (true, _) => ("p99_us", Unit::Microseconds),
                 (_, true) => ("settled_ops_per_s", Unit::PerSecond),
@@ -264,12 +286,13 @@ impl Row {
                 label: self.label.clone(),
                 id: id.to_owned(),
                 unit,
-                lsm: self.figures(EngineKind::Lsm, id),
-                btree: self.figures(EngineKind::BTree, id),
+                rounds: subjects.map(|subject| self.figures(subject, id)).collect(),
+                about: self.about.clone(),
+                unsure,
             }];
         }
         let mut contests: Vec<Contest> = Vec::new();
-        for (&engine, samples) in &self.samples {
+        for (subject, samples) in self.samples.iter().enumerate() {
             for (id, label, unit, value) in samples.iter().flat_map(Sample::figures) {
                 let known = contests.iter().position(|contest| contest.id == id);
                 let at = known.unwrap_or_else(|| {
@@ -277,12 +300,13 @@ impl Row {
                         label: format!("{}: {label}", self.label),
                         id,
                         unit,
-                        lsm: Vec::new(),
-                        btree: Vec::new(),
+                        rounds: vec![Vec::new(); self.samples.len()],
+                        about: self.about.clone(),
+                        unsure,
                     });
                     contests.len() - 1
                 });
-                contests[at].of(engine).push(value);
+                contests[at].rounds[subject].push(value);
             }
         }
         contests
@@ -290,41 +314,60 @@ impl Row {
 }
 
 impl Contest {
-    fn of(&mut self, engine: EngineKind) -> &mut Vec<f64> {
-        match engine {
-            EngineKind::Lsm => &mut self.lsm,
-            EngineKind::BTree => &mut self.btree,
-        }
-    }
-
-    /// The figures of an engine.
-    pub fn figures(&self, engine: EngineKind) -> &[f64] {
-        match engine {
-            EngineKind::Lsm => &self.lsm,
-            EngineKind::BTree => &self.btree,
-        }
+    /// The figures of a subject.
+    pub fn figures(&self, subject: usize) -> &[f64] {
+        self.rounds.get(subject).map_or(&[], Vec::as_slice)
     }
 
     /// Who is better.
     pub fn verdict(&self) -> Verdict {
-        judge(self.unit, &self.lsm, &self.btree)
+        let rounds: Vec<&[f64]> = self.rounds.iter().map(Vec::as_slice).collect();
+        judge(self.unit, &rounds).doubted(self.unsure)
     }
 
-    /// How many times better the LSM tree is: below 1, the B-tree is.
-    pub fn lsm_advantage(&self) -> Option<f64> {
-        let (lsm, btree) = (median(&self.lsm), median(&self.btree));
-        let ratio = match self.unit.more_is_better() {
-            true => lsm / btree,
-            false => btree / lsm,
+    /// Which of two is better: 0 for the first.
+    pub fn verdict_of_two(&self, first: usize, second: usize) -> Verdict {
+        judge(self.unit, &[self.figures(first), self.figures(second)]).doubted(self.unsure)
+    }
+
+    /// How many times better the first is than the second, by their medians: below 1, the second
+    /// is. With the least and the most that rounds allow: the worst round of the one beside the
+    /// best of the other, and the other way round.
+    pub fn advantage(&self, first: usize, second: usize) -> Option<Spread> {
+        let (a, b) = (self.figures(first), self.figures(second));
+        let ratio = |a: f64, b: f64| match self.unit.more_is_better() {
+            true => a / b,
+            false => b / a,
         };
-        Some(ratio).filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+        let spread = Spread {
+            middle: ratio(median(a), median(b)),
+            low: ratio(verdict::min(a), verdict::max(b)),
+            high: ratio(verdict::max(a), verdict::min(b)),
+        };
+        Some(spread.in_order()).filter(Spread::is_positive)
     }
 
-    /// The median of an engine with the smallest and largest figure; a dash if there is none.
-    pub fn show(&self, engine: EngineKind) -> String {
-        let figures = self.figures(engine);
+    /// The median of a subject, and how far the furthest round is from it: `1.23 M/s ±6%`; a dash
+    /// if there is none.
+    pub fn show(&self, subject: usize) -> String {
+        let figures = self.figures(subject);
         if figures.is_empty() {
-            return "–".to_owned();
+            return NOTHING.to_owned();
+        }
+        let middle = median(figures);
+        let furthest = (verdict::max(figures) - middle).max(middle - verdict::min(figures));
+        let percent = furthest / middle * 100.0;
+        match percent.is_finite() && percent >= 0.5 {
+            true => format!("{} ±{percent:.0}%", self.unit.show(middle)),
+            false => self.unit.show(middle),
+        }
+    }
+
+    /// The median of a subject with the smallest and largest figure; a dash if there is none.
+    pub fn show_range(&self, subject: usize) -> String {
+        let figures = self.figures(subject);
+        if figures.is_empty() {
+            return NOTHING.to_owned();
         }
         let show = |figure| self.unit.show(figure);
         let (low, high) = (verdict::min(figures), verdict::max(figures));
@@ -333,37 +376,83 @@ impl Contest {
             false => format!("{} ({}–{})", show(median(figures)), show(low), show(high)),
         }
     }
+
+    /// How many times the best round of a subject is better than its worst; of all subjects the
+    /// most uneven.
+    fn unevenness(&self) -> f64 {
+        let rounds = self.rounds.iter().filter(|rounds| rounds.len() > 1);
+        let ratios = rounds.map(|rounds| verdict::max(rounds) / verdict::min(rounds));
+        ratios.filter(|ratio| ratio.is_finite()).fold(1.0, f64::max)
+    }
 }
+
+/// A figure with the least and the most that it may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// By the medians.
+    pub middle: f64,
+    /// The least.
+    pub low: f64,
+    /// The most.
+    pub high: f64,
+}
+
+impl Spread {
+    fn in_order(self) -> Self {
+        Self {
+            middle: self.middle,
+            low: self.low.min(self.high),
+            high: self.low.max(self.high),
+        }
+    }
+
+    fn is_positive(&self) -> bool {
+        let positive = |figure: f64| figure.is_finite() && figure > 0.0;
+        positive(self.middle) && positive(self.low) && positive(self.high)
+    }
+}
+
+/// A run is noisy if the rounds of more than this share of its figures are uneven.
+const NOISY_SHARE: f64 = 0.25;
+/// Rounds are uneven if the best is this many times better than the worst.
+const UNEVEN: f64 = 1.3;
 
 impl Results {
     /// No results yet, for the steps of `plan`.
-    pub fn new(plan: &Plan, engines: &[EngineKind], setting: Setting) -> Self {
+    pub fn new(plan: &Plan, subjects: &[Subject], setting: Setting) -> Self {
         let row = |step: &super::plan::Step| Row {
             label: step.label.clone(),
             about: step.work.about(),
             is_workload: matches!(step.work, Work::Workload(_)),
             writes: step.work.writes(),
-            samples: BTreeMap::new(),
+            samples: vec![Vec::new(); subjects.len()],
         };
         Self {
             setting,
-            engines: engines.to_vec(),
+            subjects: subjects.to_vec(),
             rounds: plan.rounds,
+            records: plan.params.records,
             fixed_rate: plan.params.rate_per_s.is_some(),
             rows: plan.steps.iter().map(row).collect(),
         }
     }
 
-    /// Adds what a step gave in one round.
-    pub fn add(&mut self, step: usize, engine: EngineKind, sample: Sample) {
-        if let Some(row) = self.rows.get_mut(step) {
-            row.samples.entry(engine).or_default().push(sample);
+    /// Adds what a step gave in one round of a subject.
+    pub fn add(&mut self, step: usize, subject: usize, sample: Sample) {
+        let row = self.rows.get_mut(step);
+        if let Some(samples) = row.and_then(|row| row.samples.get_mut(subject)) {
+            samples.push(sample);
         }
     }
 
-    /// True if both engines were run, so that one can be better.
+    /// True if more than one was run, so that one can be better.
     pub fn is_comparison(&self) -> bool {
-        self.engines.len() == 2
+        self.subjects.len() > 1
+    }
+
+    /// The names of the subjects, for programs.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.subjects.iter().map(|subject| subject.name).collect()
     }
 
     /// The workloads.
@@ -371,30 +460,65 @@ impl Results {
         self.rows.iter().filter(|row| row.is_workload)
     }
 
-    /// What the engines are compared by, workloads first.
+    /// What the subjects are compared by, workloads first.
     pub fn contests(&self) -> Vec<Contest> {
+        let unsure = !self.doubts().is_empty();
         let of = |workloads: bool| {
             let rows = self.rows.iter();
             rows.filter(move |row| row.is_workload == workloads)
-                .flat_map(|row| row.contests(self.fixed_rate))
+                .flat_map(move |row| row.contests(self.fixed_rate, unsure))
         };
         of(true).chain(of(false)).collect()
+    }
+
+    /// Everything that makes the verdicts uncertain.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        let usual = |name: &str| {
+            let subjects = 0..self.subjects.len();
+            let figures: Vec<f64> = self
+                .workloads()
+                .flat_map(|row| subjects.clone().filter_map(|at| row.median(at, name)))
+                .collect();
+            Some(median(&figures)).filter(|figure| figure.is_finite())
+        };
+        self.setting.conditions.doubts(&Effort {
+            rounds: self.rounds,
+            records: self.records,
+            operations: usual("ops").map(|ops| ops as u64),
+            seconds: usual("elapsed_s"),
+        })
+    }
+
+    /// What is to be said of rounds that differ much: nothing, or a sentence.
+    pub fn noise(&self) -> Option<String> {
+        let contests = self.contests();
+        let uneven = contests
+            .iter()
+            .filter(|contest| contest.unevenness() >= UNEVEN);
+        let uneven = uneven.count();
+        (uneven as f64 > contests.len() as f64 * NOISY_SHARE).then(|| {
+            format!(
+                "The run was noisy: in {uneven} of {} figures the best round is {UNEVEN} times the \
+                 worst or more.",
+                contests.len()
+            )
+        })
     }
 
     /// Everything, for programs.
     pub fn to_json(&self) -> Value {
         let setting = &self.setting;
         let parameters = setting.parameters.iter();
+        let doubts = self.doubts();
         let rows = self.rows.iter().map(|row| {
-            let engines: serde_json::Map<_, _> = row
-                .samples
-                .iter()
-                .map(|(engine, samples)| {
+            let subjects = self.subjects.iter().zip(&row.samples);
+            let rounds: serde_json::Map<_, _> = subjects
+                .map(|(subject, samples)| {
                     let samples: Vec<_> = samples.iter().map(|sample| &sample.raw).collect();
-                    (engine.name().to_owned(), json!(samples))
+                    (subject.name.to_owned(), json!(samples))
                 })
                 .collect();
-            let contests = row.contests(self.fixed_rate);
+            let contests = row.contests(self.fixed_rate, !doubts.is_empty());
             let contests: Vec<_> = contests
                 .iter()
                 .map(|contest| self.judged(contest))
@@ -404,7 +528,7 @@ impl Results {
                 "about": row.about,
                 "kind": if row.is_workload { "workload" } else { "trade-off" },
                 "compared": contests,
-                "rounds": engines,
+                "rounds": rounds,
             })
         });
         json!({
@@ -421,7 +545,10 @@ impl Results {
                 .map(|(name, value)| ((*name).to_owned(), json!(value)))
                 .collect::<serde_json::Map<_, _>>(),
             "rounds": self.rounds,
-            "engines": self.engines.iter().map(|engine| engine.name()).collect::<Vec<_>>(),
+            "engines": self.names(),
+            "conditions": setting.conditions.to_json(),
+            "doubts": doubts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "noisy": self.noise().is_some(),
             "all_answers_checked": true,
             "rows": rows.collect::<Vec<_>>(),
         })
@@ -434,15 +561,21 @@ impl Results {
             "unit": contest.unit.name(),
             "better": if contest.unit.more_is_better() { "more" } else { "less" },
         });
-        for &engine in &self.engines {
-            let figures = contest.figures(engine);
-            value[engine.name()] = json!({ "median": median(figures), "samples": figures });
+        for (at, subject) in self.subjects.iter().enumerate() {
+            let figures = contest.figures(at);
+            value[subject.name] = json!({ "median": median(figures), "samples": figures });
         }
         if self.is_comparison() {
             let verdict = contest.verdict();
-            value["winner"] = json!(verdict.winner.map_or("even", EngineKind::name));
+            let names = self.names();
+            value["winner"] = match verdict.leaders.is_empty() {
+                true => Value::Null,
+                false => json!(verdict.leaders_text(&names)),
+            };
+            // Nothing that is infinitely better than nothing is a number in JSON.
             value["factor"] = json!(verdict.factor);
             value["clear"] = json!(verdict.clear);
+            value["unsure"] = json!(verdict.unsure);
         }
         value
     }
@@ -452,12 +585,12 @@ impl Results {
         let mut out = csv::Writer::from_writer(Vec::new());
         out.write_record(["workload", "engine", "round", "figure", "value"])?;
         for row in &self.rows {
-            for (engine, samples) in &row.samples {
+            for (subject, samples) in self.subjects.iter().zip(&row.samples) {
                 for (round, sample) in samples.iter().enumerate() {
                     let round = (round + 1).to_string();
                     let mut write = |figure: &str, value: f64| {
                         let value = value.to_string();
-                        out.write_record([&row.label, engine.name(), &round, figure, &value])
+                        out.write_record([&row.label, subject.name, &round, figure, &value])
                     };
                     for (id, _, _, value) in sample.figures() {
                         write(&id, value)?;
@@ -478,20 +611,31 @@ impl Results {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
+    use crate::subject::Variant;
 
-    /// Two rounds on both engines; `queue` is a trade-off run, everything else a workload.
+    /// Two rounds of both engines; `queue` is a trade-off run, everything else a workload.
     pub fn results(labels: &[&str]) -> Results {
+        results_of(&Variant::ENGINES, labels)
+    }
+
+    /// The same of any variants, each better than the one before it.
+    pub fn results_of(variants: &[Variant], labels: &[&str]) -> Results {
         let setting = Setting {
             command: "hedgerow bench".into(),
             version: "hedgerow 1".into(),
             machine: Machine::default(),
+            conditions: Conditions {
+                cores: 2,
+                ..Conditions::default()
+            },
             parameters: vec![("data", "some".into()), ("machine", "one".into())],
             unix_time_s: 0,
         };
         let mut results = Results {
             setting,
-            engines: EngineKind::ALL.to_vec(),
+            subjects: variants.iter().map(|variant| variant.subject()).collect(),
             rounds: 2,
+            records: 100_000,
             fixed_rate: false,
             rows: Vec::new(),
         };
@@ -501,16 +645,16 @@ pub(crate) mod testing {
                 about: "about it".into(),
                 is_workload: *label != "queue",
                 writes: label.starts_with("fill"),
-                samples: BTreeMap::new(),
+                samples: vec![Vec::new(); variants.len()],
             });
-            for (nth, engine) in EngineKind::ALL.into_iter().enumerate() {
+            for nth in 0..variants.len() {
                 for round in 0..2 {
                     let scale = (nth * 2 + round + 1) as f64;
                     let raw = match *label {
                         "queue" => trial(scale),
                         _ => workload(scale),
                     };
-                    results.add(step, engine, Sample::new(raw));
+                    results.add(step, nth, Sample::new(raw));
                 }
             }
         }
@@ -526,14 +670,15 @@ pub(crate) mod testing {
             "write_amplification": 3.0 * scale,
             "read_amplification": 1.25 * scale,
             "cpu_s_per_million_ops": 1.5,
-            "device_read_bytes": 8192,
-            "ops": 4,
+            "device_read_bytes": 81_920_000,
+            "ops": 40_000,
+            "elapsed_s": 0.4,
             "tree_bytes": 1200,
             "live_bytes": 1000,
             "writers_slowed_ms": 1,
             "writers_stopped_ms": 2,
             "series_end_s_ops": [[0.1, 100], [0.2, 300], [0.2001, 1]],
-            "latencies": [{"kind": "read", "curve_percent_ns": [[0, 100], [99, 1000], [100, 5e6]]}],
+            "latencies": [{"kind": "read", "count": 5000, "curve_percent_ns": [[0, 100], [99, 1000], [100, 5e6]]}],
         })
     }
 
@@ -548,6 +693,84 @@ pub(crate) mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::Variant;
+
+    const LSM: usize = 0;
+    const BTREE: usize = 1;
+
+    /// The reasons are said once; the mark is on every verdict.
+    #[test]
+    fn a_doubtful_run_marks_every_verdict() {
+        let mut results = testing::results(&["fillrandom", "queue"]);
+        assert_eq!(results.doubts(), []);
+        assert!(
+            results
+                .contests()
+                .iter()
+                .any(|contest| contest.verdict().clear)
+        );
+        results.setting.conditions.load_average = Some(9.0);
+        assert_eq!(results.doubts().len(), 1);
+        for contest in results.contests() {
+            let verdict = contest.verdict();
+            assert!(verdict.unsure && !verdict.clear);
+            assert!(verdict.to_text(&results.names()).ends_with('?'));
+        }
+        let json = results.to_json();
+        assert_eq!(json["rows"][0]["compared"][0]["unsure"], true);
+        assert_eq!(json["conditions"]["load_average"], 9.0);
+        assert_eq!(json["doubts"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_usual_step_did_counts() {
+        let mut results = testing::results(&["fillrandom", "readrandom"]);
+        for row in &mut results.rows {
+            for sample in row.samples.iter_mut().flatten() {
+                sample.raw["elapsed_s"] = json!(0.003);
+            }
+        }
+        assert_eq!(results.doubts(), [Doubt::Short(0.003)]);
+        for row in &mut results.rows {
+            for sample in row.samples.iter_mut().flatten() {
+                sample.raw["ops"] = json!(12);
+            }
+        }
+        assert_eq!(results.doubts(), [Doubt::FewOperations(12)]);
+    }
+
+    #[test]
+    fn uneven_rounds_are_noise() {
+        // The rounds of the first subject differ twofold.
+        let results = testing::results(&["fillrandom", "readrandom"]);
+        let said = results.noise().unwrap();
+        assert!(said.contains("in 2 of 2 figures"), "{said}");
+        let mut even = results;
+        for row in &mut even.rows {
+            for samples in &mut row.samples {
+                samples.truncate(1);
+            }
+        }
+        assert_eq!(even.noise(), None);
+    }
+
+    #[test]
+    fn three_subjects_have_three_columns() {
+        let results = testing::results_of(&Variant::ALL, &["fillrandom", "queue"]);
+        assert_eq!(results.names(), ["lsm", "lsm-skiplist", "btree"]);
+        let contests = results.contests();
+        assert_eq!(contests[0].rounds.len(), 3);
+        assert_eq!(
+            contests[0].verdict().to_text(&results.names()),
+            "btree 1.6x"
+        );
+        assert!(contests[2].verdict().is_even());
+        let json = results.to_json();
+        assert_eq!(json["engines"][1], "lsm-skiplist");
+        assert!(json["rows"][0]["rounds"]["lsm-skiplist"].is_array());
+        let csv = String::from_utf8(results.to_csv().unwrap()).unwrap();
+        assert!(csv.contains("queue,lsm-skiplist,1,turns,3\n"), "{csv}");
+    }
 
     #[test]
     fn figures_of_the_rounds_are_summed_up() {
@@ -555,26 +778,32 @@ mod tests {
         let contests = results.contests();
         let ids: Vec<_> = contests.iter().map(|contest| contest.id.as_str()).collect();
         assert_eq!(ids, ["settled_ops_per_s", "ops_per_s", "turns", "disk"]);
-        assert_eq!(contests[0].lsm, [500.0, 1000.0]);
-        assert_eq!(contests[0].show(EngineKind::Lsm), "750 /s (500 /s–1000 /s)");
+        assert_eq!(contests[0].rounds[LSM], [500.0, 1000.0]);
+        assert_eq!(contests[0].show_range(LSM), "750 /s (500 /s–1000 /s)");
+        assert_eq!(contests[0].show(LSM), "750 /s ±33%");
         let verdict = contests[0].verdict();
+        assert_eq!((verdict.winner(), verdict.clear), (Some(BTREE), true));
+        assert_eq!(contests[3].verdict().winner(), None);
+        assert_eq!(contests[3].show(BTREE), "4.0 KiB");
         assert_eq!(
-            (verdict.winner, verdict.clear),
-            (Some(EngineKind::BTree), true)
+            contests[1].advantage(LSM, BTREE).unwrap(),
+            Spread {
+                middle: 1500.0 / 3500.0,
+                low: 1000.0 / 4000.0,
+                high: 2000.0 / 3000.0,
+            }
         );
-        assert_eq!(contests[3].verdict().winner, None);
-        assert_eq!(contests[3].show(EngineKind::BTree), "4.0 KiB");
-        assert_eq!(contests[1].lsm_advantage(), Some(1500.0 / 3500.0));
     }
 
     #[test]
     fn a_series_becomes_a_rate() {
         let results = testing::results(&["readrandom"]);
-        let sample = results.rows[0].typical(EngineKind::Lsm).unwrap();
+        let sample = results.rows[0].typical(LSM).unwrap();
         let throughput = sample.throughput();
         assert_eq!(throughput.len(), 2, "the rest of an interval is left out");
         assert!((throughput[1].1 - 3000.0).abs() < 1e-6);
-        assert_eq!(sample.latencies()[0].1[1], (99.0, 1.0));
+        assert_eq!(sample.latencies()[0].points[1], (99.0, 1.0));
+        assert_eq!(sample.latencies()[0].measured, 5000);
         assert_eq!(sample.figure("writers_held_ms"), Some(3.0));
         assert_eq!(sample.figure("tree_space_amplification"), Some(1.2));
         assert_eq!(sample.figure("fetched_bytes_per_op"), Some(2048.0));
@@ -585,14 +814,14 @@ mod tests {
     fn at_a_fixed_rate_latency_decides() {
         let mut results = testing::results(&["readrandom"]);
         results.fixed_rate = true;
-        for samples in results.rows[0].samples.values_mut() {
+        for samples in &mut results.rows[0].samples {
             for sample in samples {
                 sample.raw["offered_per_s"] = json!(10);
             }
         }
         let contests = results.contests();
         assert_eq!(contests[0].id, "p99_us");
-        assert_eq!(contests[0].verdict().winner, Some(EngineKind::BTree));
+        assert_eq!(contests[0].verdict().winner(), Some(BTREE));
     }
 
     #[test]
@@ -614,7 +843,7 @@ mod tests {
     fn blocks_touched_are_in_every_form_of_the_results() {
         let results = testing::results(&["readrandom"]);
         assert_eq!(
-            results.rows[0].median(EngineKind::BTree, "read_amplification"),
+            results.rows[0].median(BTREE, "read_amplification"),
             Some(1.25 * 3.5)
         );
         let json = results.to_json();

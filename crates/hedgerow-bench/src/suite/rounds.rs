@@ -1,4 +1,4 @@
-//! Runs the rounds, each engine in turn and in a process of its own, and collects what they print.
+//! Runs the rounds, each subject in turn and in a process of its own, and collects what they print.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
@@ -6,7 +6,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use hedgerow::EngineKind;
 use serde_json::Value;
 
 use super::cgroup::Group;
@@ -14,6 +13,7 @@ use super::plan::Plan;
 use super::results::{Results, Sample};
 use crate::error::{Error, Result};
 use crate::stop;
+use crate::subject::Subject;
 
 /// How often a signal is looked for while a child works.
 const POLL: Duration = Duration::from_millis(100);
@@ -21,8 +21,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// What a process of its own measures.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'a> {
-    /// The engine.
-    pub engine: EngineKind,
+    /// What is measured.
+    pub subject: Subject,
     /// An empty directory for its stores.
     pub dir: &'a Path,
     /// The control group that it enters.
@@ -36,8 +36,8 @@ pub enum Progress<'a> {
     Begins {
         /// The round, from 1.
         round: u32,
-        /// The engine.
-        engine: EngineKind,
+        /// What is measured.
+        subject: Subject,
         /// The step's label.
         step: &'a str,
     },
@@ -57,27 +57,21 @@ pub struct Setup<'a> {
     pub progress: &'a dyn Fn(Progress<'_>),
 }
 
-/// Runs all rounds of `plan` on `engines`, and puts the samples in `results`.
+/// Runs all rounds of `plan` on the subjects of `results`, and puts the samples in `results`.
 ///
 /// # Errors
 ///
 /// That of the first step that failed; [`Error::Interrupted`] if the process was asked to stop. The
 /// process that measures has ended by then.
-pub fn run(
-    plan: &Plan,
-    engines: &[EngineKind],
-    setup: &Setup<'_>,
-    results: &mut Results,
-) -> Result<()> {
+pub fn run(plan: &Plan, setup: &Setup<'_>, results: &mut Results) -> Result<()> {
     for round in 1..=plan.rounds {
-        // The engine that goes second finds the disk and the processor warm: they take turns at
-        // that.
-        let mut order = engines.to_vec();
-        if round % 2 == 0 {
-            order.reverse();
-        }
-        for engine in order {
-            let dir = setup.home.join(format!("{engine}-{round}"));
+        // Who goes second finds the disk and the processor warm: they take turns at that.
+        let mut order: Vec<(usize, Subject)> =
+            results.subjects.iter().copied().enumerate().collect();
+        let turns = (round as usize - 1) % order.len().max(1);
+        order.rotate_left(turns);
+        for (column, subject) in order {
+            let dir = setup.home.join(format!("{subject}-{round}"));
             std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
             let mut take = |line: Value| -> Result<()> {
                 let number = |name: &str| line[name].as_u64().map(|number| number as usize);
@@ -85,19 +79,19 @@ pub fn run(
                     let step = &step.label;
                     (setup.progress)(Progress::Begins {
                         round,
-                        engine,
+                        subject,
                         step,
                     });
                 } else if let Some(step) = number("step") {
                     (setup.progress)(Progress::Done);
-                    results.add(step, engine, Sample::new(line["result"].clone()));
+                    results.add(step, column, Sample::new(line["result"].clone()));
                 } else {
                     return Err(error_in(&line));
                 }
                 Ok(())
             };
-            measure(setup, engine, &dir, &mut take)
-                .map_err(|error| error.during(format!("round {round}, {engine}")))?;
+            measure(setup, subject, &dir, &mut take)
+                .map_err(|error| error.during(format!("round {round}, {subject}")))?;
             std::fs::remove_dir_all(&dir).map_err(|source| Error::io("removing", &dir, source))?;
         }
     }
@@ -115,16 +109,16 @@ fn error_in(line: &Value) -> Error {
     }
 }
 
-/// Starts the child that measures `engine`, and hands what it prints to `take`.
+/// Starts the child that measures `subject`, and hands what it prints to `take`.
 fn measure(
     setup: &Setup<'_>,
-    engine: EngineKind,
+    subject: Subject,
     dir: &Path,
     take: &mut dyn FnMut(Value) -> Result<()>,
 ) -> Result<()> {
     let group = setup.group;
     let mut command = (setup.command)(&Task {
-        engine,
+        subject,
         dir,
         group: group.map(Group::dir),
     })?;

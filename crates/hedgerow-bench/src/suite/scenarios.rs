@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use hedgerow::{Db, EngineKind, Keyspace, Kv, KvRead};
+use hedgerow::{Db, Keyspace, Kv, KvRead};
 
 use super::disk_space;
 use crate::data::ValueSize;
@@ -16,6 +16,7 @@ use crate::machine::Usage;
 use crate::permutation::Permutation;
 use crate::rng::Rng;
 use crate::runner::run as run_workload;
+use crate::subject::Variant;
 use crate::targets::TargetOptions;
 use crate::targets::hedgerow::HedgerowTarget;
 use crate::verdict::Unit;
@@ -148,18 +149,18 @@ impl Trial {
         own
     }
 
-    /// Runs it on `engine` with its [own figures](Self::params), in a directory that exists and is
+    /// Runs it on `variant` with its [own figures](Self::params), in a directory that exists and is
     /// empty.
     pub fn run(
         self,
         dir: &Path,
-        engine: EngineKind,
+        variant: Variant,
         options: &TargetOptions,
         params: Params,
     ) -> Result<Vec<Figure>> {
         let trial = Run {
             dir,
-            engine,
+            variant,
             options: *options,
             params,
         };
@@ -189,10 +190,10 @@ impl fmt::Display for Trial {
     }
 }
 
-/// A trade-off run on one engine.
+/// A trade-off run on one variant.
 struct Run<'a> {
     dir: &'a Path,
-    engine: EngineKind,
+    variant: Variant,
     options: TargetOptions,
     params: Params,
 }
@@ -227,7 +228,7 @@ impl Run<'_> {
         if !dir.is_dir() {
             std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
         }
-        let target = HedgerowTarget::open(&dir, self.engine, &self.options)?;
+        let target = HedgerowTarget::open(&dir, self.variant, &self.options)?;
         let keyspace = match target.db().keyspaces().first() {
             Some(info) => target.db().existing_keyspace(&info.name)?,
             None => None,
@@ -259,7 +260,8 @@ impl Run<'_> {
         let mut turns = 0u64;
         for number in 0..self.params.records {
             // A deadline, because some engine may do badly here: that is the question.
-            if number % 64 == 0 && self.is_late(began) {
+            // After a first turn, or there would be no rate.
+            if turns > 0 && number % 64 == 0 && self.is_late(began) {
                 break;
             }
             data.keys().write(number, &mut key);
@@ -442,7 +444,7 @@ impl Run<'_> {
         let reads = COLD_READS.min(self.params.records);
         let mut latencies = Histogram::new();
         for number in 1..reads {
-            if self.is_late(began) {
+            if number > 1 && self.is_late(began) {
                 break;
             }
             data.keys().write(order.at(number), &mut key);

@@ -9,6 +9,7 @@ use hedgerow::{
 
 use super::{Direction, Target, TargetOptions};
 use crate::error::Result;
+use crate::subject::Variant;
 
 const KEYSPACE: &str = "bench";
 
@@ -18,36 +19,45 @@ pub struct HedgerowTarget {
     db: Db,
     keyspace: Keyspace,
     name: String,
+    variant: Variant,
     options: TargetOptions,
 }
 
 impl HedgerowTarget {
-    /// Opens or creates the store in directory `path`, on `engine`.
-    pub fn open(path: &Path, engine: EngineKind, options: &TargetOptions) -> Result<Self> {
+    /// Opens or creates the store in directory `path`, of `variant`.
+    pub fn open(path: &Path, variant: Variant, options: &TargetOptions) -> Result<Self> {
         let db = Options::new()
             .durability(options.durability)
             .cache_bytes(options.cache_bytes)
             .write_buffer_bytes(options.write_buffer_bytes)
             .background_threads(options.background_threads)
+            .memtable(variant.memtable())
             .open(path)?;
-        let keyspace = KeyspaceOptions::new(engine).compression(options.compression);
+        let keyspace = KeyspaceOptions::new(variant.engine()).compression(options.compression);
         let keyspace = db.keyspace_with(KEYSPACE, keyspace)?;
         Ok(Self {
             db,
             keyspace,
-            name: format!("hedgerow-{engine}"),
+            name: format!("hedgerow-{variant}"),
+            variant,
             options: *options,
         })
     }
 
     /// The store on the LSM engine: an [`OpenTarget`](crate::OpenTarget).
     pub fn open_lsm(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
-        Ok(Box::new(Self::open(path, EngineKind::Lsm, options)?))
+        Ok(Box::new(Self::open(path, Variant::Lsm, options)?))
+    }
+
+    /// The store on the LSM engine, its memtables skip lists: an
+    /// [`OpenTarget`](crate::OpenTarget).
+    pub fn open_lsm_skiplist(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
+        Ok(Box::new(Self::open(path, Variant::LsmSkipList, options)?))
     }
 
     /// The store on the B-tree engine: an [`OpenTarget`](crate::OpenTarget).
     pub fn open_btree(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
-        Ok(Box::new(Self::open(path, EngineKind::BTree, options)?))
+        Ok(Box::new(Self::open(path, Variant::BTree, options)?))
     }
 
     /// The store itself.
@@ -73,13 +83,17 @@ impl Target for HedgerowTarget {
     }
 
     fn settings(&self) -> String {
-        let compression = match (self.keyspace.engine(), self.options.compression) {
+        let memtable = match self.variant {
+            Variant::LsmSkipList => ", memtables as skip lists",
+            Variant::Lsm | Variant::BTree => "",
+        };
+        let compression = match (self.variant.engine(), self.options.compression) {
             (EngineKind::Lsm, Compression::Lz4) => "lz4",
             (EngineKind::Lsm, Compression::None) => "no compression",
             (EngineKind::BTree, _) => "no compression (the engine has none)",
         };
         format!(
-            "{:?}, cache {} MiB, write buffer {} MiB, {} background threads, {compression}",
+            "{:?}, cache {} MiB, write buffer {} MiB, {} background threads, {compression}{memtable}",
             self.durability(),
             self.options.cache_bytes >> 20,
             self.options.write_buffer_bytes >> 20,

@@ -1,5 +1,5 @@
-//! `bench`: the workloads of db_bench and YCSB and the trade-offs of the textbooks, on either
-//! engine or both, with tables, JSON, CSV and a page to read.
+//! `bench`: the workloads of db_bench and YCSB and the trade-offs of the textbooks, on one engine,
+//! on both or on variants of them, with tables, JSON, CSV and a page to read.
 //!
 //! The suite itself is [`hedgerow_bench::suite`]; here are its arguments, the processes that
 //! measure, which are this program again, and the files that results go to.
@@ -11,8 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use hedgerow::EngineKind;
-use hedgerow_bench::format::{bytes, counted, thousands};
+use hedgerow_bench::conditions::Conditions;
+use hedgerow_bench::format::{WIDTH, bytes, counted, thousands, wrap};
 use hedgerow_bench::report::{html, text};
 use hedgerow_bench::suite::baseline::Baseline;
 use hedgerow_bench::suite::cgroup::Group;
@@ -20,7 +20,7 @@ use hedgerow_bench::suite::child;
 use hedgerow_bench::suite::plan::{Plan, Preset, Wishes};
 use hedgerow_bench::suite::results::{Results, Setting};
 use hedgerow_bench::suite::rounds::{self, Progress, Setup, Task};
-use hedgerow_bench::{Distribution, KeyShape, Machine, TargetOptions, ValueSize};
+use hedgerow_bench::{Distribution, KeyShape, Machine, Subject, TargetOptions, ValueSize, Variant};
 use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, Result};
@@ -43,9 +43,15 @@ pub struct Bench {
     /// [default: the preset's]
     #[arg(long, value_name = "LIST")]
     workloads: Option<String>,
-    /// Engines to run
-    #[arg(long, value_enum, default_value = "both")]
-    engine: Engines,
+    /// Engines and variants to run, a column each, separated by commas
+    #[arg(
+        long,
+        alias = "engine",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "both"
+    )]
+    engines: Vec<EngineArg>,
     /// Records that a fill writes [default: the preset's]
     #[arg(long, value_name = "N")]
     records: Option<u64>,
@@ -55,7 +61,7 @@ pub struct Bench {
     /// Stop a workload that is not a fill after this many seconds [default: the preset's]
     #[arg(long, value_name = "SECONDS")]
     duration: Option<f64>,
-    /// Rounds per engine; medians are printed [default: the preset's]
+    /// Rounds for each; medians are printed [default: the preset's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// Offer this many operations a second, and measure latency from when each was due
@@ -114,9 +120,9 @@ pub struct Bench {
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
-    /// The engine that a child process measures
-    #[arg(long, hide = true, requires = "child_dir", value_parser = |s: &str| s.parse::<EngineKind>())]
-    child_engine: Option<EngineKind>,
+    /// The variant that a child process measures
+    #[arg(long, hide = true, requires = "child_dir", value_parser = |s: &str| s.parse::<Variant>())]
+    child_variant: Option<Variant>,
     /// The directory that a child process may use
     #[arg(long, hide = true)]
     child_dir: Option<PathBuf>,
@@ -153,24 +159,40 @@ impl From<PresetArg> for Preset {
     }
 }
 
-/// Which engines to run.
+/// What to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Engines {
+enum EngineArg {
     /// Log-structured merge tree
     Lsm,
+    /// The same, its memtables skip lists
+    LsmSkiplist,
     /// B-tree
     Btree,
-    /// Both, in turns
+    /// lsm and btree
     Both,
+    /// Everything
+    All,
+}
+
+impl EngineArg {
+    fn variants(self) -> &'static [Variant] {
+        match self {
+            Self::Lsm => &[Variant::Lsm],
+            Self::LsmSkiplist => &[Variant::LsmSkipList],
+            Self::Btree => &[Variant::BTree],
+            Self::Both => &Variant::ENGINES,
+            Self::All => &Variant::ALL,
+        }
+    }
 }
 
 impl Bench {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
-        if let (Some(engine), Some(dir)) = (self.child_engine, &self.child_dir) {
+        if let (Some(variant), Some(dir)) = (self.child_variant, &self.child_dir) {
             let group = self.child_group.as_deref();
-            return Ok(child::run(&plan, engine, dir, group, out.writer())?);
+            return Ok(child::run(&plan, variant, dir, group, out.writer())?);
         }
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
@@ -180,27 +202,15 @@ impl Bench {
         plan.check_space(within)?;
         let group = plan.memory_limit_bytes.map(Group::with_limit).transpose()?;
 
-        let engines: &[EngineKind] = match self.engine {
-            Engines::Lsm => &[EngineKind::Lsm],
-            Engines::Btree => &[EngineKind::BTree],
-            Engines::Both => &EngineKind::ALL,
-        };
-        let mut results = Results::new(&plan, engines, self.setting(&plan, within));
+        let mut results = Results::new(&plan, &self.subjects(), self.setting(&plan, within));
         if !out.json {
             for (name, value) in &results.setting.parameters {
-                out.line(format!("{name:14} {value}"))?;
+                out.line(wrap(&format!("{name:14} {value}"), 15, WIDTH))?;
             }
             out.line("")?;
             out.flush()?;
         }
-        let outcome = measure(
-            &plan,
-            engines,
-            home.path(),
-            group.as_ref(),
-            out.json,
-            &mut results,
-        );
+        let outcome = measure(&plan, home.path(), group.as_ref(), out.json, &mut results);
         drop(group);
         // Removed whatever happened; an error of the benchmark comes first.
         let removed = home.close().map_err(Failure::from);
@@ -221,6 +231,18 @@ impl Bench {
             }
         }
         files.write(&results, &json)
+    }
+
+    /// What to run, each once, in the order of the columns.
+    fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = Vec::new();
+        for variant in self.engines.iter().flat_map(|arg| arg.variants()) {
+            let subject = variant.subject();
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
+            }
+        }
+        subjects
     }
 
     fn wishes(&self) -> Wishes {
@@ -261,6 +283,7 @@ impl Bench {
     /// What a reader must know to believe the figures, or to repeat them.
     fn setting(&self, plan: &Plan, within: &Path) -> Setting {
         let machine = Machine::this();
+        let conditions = Conditions::now(within);
         let params = &plan.params;
         let version = format!("hedgerow {}", env!("CARGO_PKG_VERSION"));
         let build = if cfg!(debug_assertions) {
@@ -312,6 +335,7 @@ impl Bench {
                     machine.system,
                 ),
             ),
+            ("conditions", conditions.to_text()),
             ("version", format!("{version}, {build}")),
             ("compiler", COMPILER.to_owned()),
             ("crates", CRATES.to_owned()),
@@ -334,6 +358,7 @@ impl Bench {
             command: command_line(std::env::args_os()),
             version,
             machine,
+            conditions,
             parameters,
             unix_time_s: since_1970.as_secs(),
         }
@@ -343,13 +368,12 @@ impl Bench {
 /// Runs the rounds, with a progress bar.
 fn measure(
     plan: &Plan,
-    engines: &[EngineKind],
     home: &Path,
     group: Option<&Group>,
     json: bool,
     results: &mut Results,
 ) -> Result<()> {
-    let steps = plan.steps.len() * engines.len() * plan.rounds as usize;
+    let steps = plan.steps.len() * results.subjects.len() * plan.rounds as usize;
     let bar = step_progress(json, steps as u64);
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -361,13 +385,13 @@ fn measure(
         progress: &|progress| match progress {
             Progress::Begins {
                 round,
-                engine,
+                subject,
                 step,
-            } => bar.set_message(format!("round {round}/{} {engine} {step}", plan.rounds)),
+            } => bar.set_message(format!("round {round}/{} {subject} {step}", plan.rounds)),
             Progress::Done => bar.inc(1),
         },
     };
-    rounds::run(plan, engines, &setup, results)?;
+    rounds::run(plan, &setup, results)?;
     bar.finish_and_clear();
     Ok(())
 }
@@ -377,7 +401,7 @@ fn child_command(task: &Task<'_>) -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(std::env::args_os().skip(1))
-        .args(["--child-engine", task.engine.name(), "--child-dir"])
+        .args(["--child-variant", task.subject.name, "--child-dir"])
         .arg(task.dir);
     if let Some(group) = task.group {
         command.arg("--child-group").arg(group);
@@ -394,12 +418,7 @@ fn print(results: &Results, out: &mut Output) -> Result<()> {
         out.line(costs)?;
     }
     out.line("")?;
-    if results.is_comparison() {
-        out.line(text::score(results))?;
-        out.line("A ~ marks a verdict that some rounds would overturn.")?;
-    }
-    out.line("Medians of the rounds (smallest–largest). Workloads that write count until no work")?;
-    out.line("is left (settled). Every answer was checked.")
+    out.line(text::notes(results))
 }
 
 /// The command as a shell would take it.

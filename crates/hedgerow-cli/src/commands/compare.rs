@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hedgerow_bench::compare::data::{Data, Record};
 use hedgerow_bench::compare::report::Report;
-use hedgerow_bench::format::{bytes, counted};
+use hedgerow_bench::conditions::{Conditions, Doubt, warning};
+use hedgerow_bench::format::{WIDTH, bytes, counted, wrap};
 use hedgerow_bench::{cities, compare};
 use serde_json::json;
 
@@ -55,23 +56,27 @@ impl Compare {
         interrupt::install();
         let home = scratch::directory("hedgerow-compare-", self.dir.as_deref())?;
 
+        let conditions = Conditions::now(home.path());
         if !out.json {
-            out.line(format!(
-                "{}, {}, from {source}; {}; loads and overwrites {}; in {}",
+            let what = format!(
+                "{}, {}, from {source}; {}; loads and overwrites {}; in {}; {}.",
                 counted(data.records.len() as u64, "record"),
                 bytes(data.user_bytes),
                 counted(self.rounds.into(), "round"),
                 self.durability.name(),
                 home.path().display(),
-            ))?;
+                conditions.to_text(),
+            );
+            out.line(wrap(&what, 0, WIDTH))?;
             out.line("")?;
             out.flush()?;
         }
         let outcome = self.measure(&data, home.path(), out.json);
         // Removed whatever happened; an error of the comparison comes first.
         let removed = home.close().map_err(Failure::from);
-        let report = outcome?;
+        let mut report = outcome?;
         removed?;
+        report.judge_by(&conditions, &data, self.rounds);
 
         if out.json {
             return out.value(&json!({
@@ -84,12 +89,17 @@ impl Compare {
                 "os": std::env::consts::OS,
                 "arch": std::env::consts::ARCH,
                 "cpus": std::thread::available_parallelism().map_or(0, usize::from),
+                "conditions": conditions.to_json(),
+                "doubts": report.doubts.iter().map(Doubt::to_string).collect::<Vec<_>>(),
                 "all_answers_checked": true,
                 "measures": report.to_json(),
             }));
         }
         out.line(report.to_table())?;
         out.line("")?;
+        if let Some(warning) = warning(&report.doubts) {
+            out.line(wrap(&warning, 0, WIDTH))?;
+        }
         out.line("Medians of the rounds. A ~ marks a verdict that some rounds would overturn.")?;
         out.line("Every answer was checked against the source, and both stores verified clean.")?;
         out.line("Size on disk is the keyspace's files; the log, alike for both, is not in it.")
