@@ -57,9 +57,7 @@ impl BTreeEngine {
     /// keyspace was recorded is replaced.
     pub(crate) fn create(context: EngineContext) -> Result<Arc<dyn Engine>> {
         if context.read_only {
-            return Err(Error::ReadOnly {
-                reason: "a keyspace cannot be created in a store that is open read-only".into(),
-            });
+            return Err(Error::ReadOnly);
         }
         let path = context.dir.join(FILE_NAME);
         if context.fs.exists(&path)? {

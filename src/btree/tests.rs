@@ -14,7 +14,7 @@ use support::repair;
 use super::{BTreeEngine, node};
 use crate::cache::BlockCache;
 use crate::engine::{
-    Cursor, Engine, EngineContext, EngineHost, Pressure, ReadView, SnapshotTracker,
+    Cursor, Engine, EngineContext, EngineHost, Pressure, Problem, ReadView, SnapshotTracker,
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
@@ -869,7 +869,7 @@ fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
         };
         // The repairs lead behind the fingerprints.
         let problems = engine.verify().unwrap().problems;
-        let stopped = |problem: &String| problem.contains("fingerprint");
+        let stopped = |problem: &Problem| problem.what.contains("fingerprint");
         assert!(!problems.iter().any(stopped), "{problems:#?}");
         engine.stats();
         for i in (0..600_u32).step_by(7) {

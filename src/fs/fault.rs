@@ -35,11 +35,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode, read_all};
+use super::map::{MapFile, MapSource, Mapping, MappingMut, map};
+use super::{File, Fs, FsLock, LockMode, OpenMode, read_all};
 use crate::error::{Error, Result};
 
 /// A kind of operation on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum OpKind {
     /// [`Fs::open`] of a file that exists.
     Open,
@@ -124,6 +126,7 @@ impl OpKind {
 
 /// In which way an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fault {
     /// Nothing happened; the device reports an error (`EIO`). A sync that fails in this way may be
     /// repeated with success, which Linux does not promise.
@@ -608,9 +611,15 @@ impl File for FaultFile {
         }
     }
 
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        Some(MapSource::new(self))
+    }
+}
+
+impl MapFile for FaultFile {
     fn map(&self, len: u64) -> Result<Option<Mapping>> {
         self.fs
-            .run(OpKind::Map, "map", self.path(), || self.inner.map(len))
+            .run(OpKind::Map, "map", self.path(), || map(&*self.inner, len))
     }
 
     fn map_mut(&self, _len: u64) -> Result<Option<MappingMut>> {

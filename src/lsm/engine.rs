@@ -50,7 +50,7 @@ use super::table::{Table, TableContext, TableMeta, TableOptions};
 use super::version::{LEVELS, TableHandle, Version, VersionEdit};
 use super::view::{ScanView, SnapshotView, Superversion};
 use crate::engine::{
-    Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
+    Engine, EngineContext, EngineStats, LevelStats, Pressure, Problem, ReadView, VerifyReport, Work,
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
@@ -235,9 +235,7 @@ impl LsmEngine {
 
     fn check_writable(&self) -> Result<()> {
         if self.ctx.read_only {
-            return Err(Error::ReadOnly {
-                reason: "it was opened read-only".to_owned(),
-            });
+            return Err(Error::ReadOnly);
         }
         Ok(())
     }
@@ -895,14 +893,14 @@ impl Engine for LsmEngine {
         for (_, table) in superversion.version.tables() {
             report.merge(table.table().verify()?);
             if table.meta().largest_seq > self.persisted_seq() {
-                report.problems.push(format!(
-                    "{}: an entry is numbered above persisted_seq {}",
-                    table.table().path().display(),
-                    self.persisted_seq()
-                ));
+                let persisted = self.persisted_seq();
+                let what = format!("an entry is numbered above persisted_seq {persisted}");
+                report.problem(Problem::in_file(table.table().path(), what));
             }
         }
-        report.problems.extend(superversion.version.problems());
+        for problem in superversion.version.problems() {
+            report.problem(problem);
+        }
         self.verify_manifest(&mut report)?;
         Ok(report)
     }
@@ -929,7 +927,7 @@ impl LsmEngine {
         ) {
             Ok((_, stored)) => stored,
             Err(error) if error.is_corruption() => {
-                report.problems.push(error.to_string());
+                report.problem(error);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -941,10 +939,8 @@ impl LsmEngine {
                 .for_each(|metas| metas.sort_by_key(|meta| meta.id));
         }
         if stored != expected {
-            let dir = self.ctx.dir.display();
-            report
-                .problems
-                .push(format!("{dir}: the manifest describes another tree"));
+            let what = "the manifest describes another tree";
+            report.problem(Problem::in_file(&self.ctx.dir, what));
         }
         // In this order: whatever is listed took its number before the number is read.
         let names = self.ctx.fs.read_dir(&self.ctx.dir)?;
@@ -953,9 +949,8 @@ impl LsmEngine {
             // Tables that older views hold, or that are being written, have lower numbers.
             if matches!(parse_name(&name), Some(FileName::Table(id)) if id.0 >= next_file) {
                 let path = self.ctx.dir.join(&name);
-                report
-                    .problems
-                    .push(format!("{}: nobody made this table", path.display()));
+                let what = "unexpected table: its file number was never allocated";
+                report.problem(Problem::in_file(&path, what));
             }
         }
         Ok(())

@@ -77,6 +77,7 @@ pub enum Durability {
 
 /// Compression of table blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Compression {
     /// Blocks are stored as they are.
     None,
@@ -88,6 +89,7 @@ pub enum Compression {
 /// The ordered index of an LSM keyspace's memtables. Only memory is concerned: a store may be
 /// opened with another one each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum MemtableKind {
     /// A B+tree in an arena, with the heads of keys beside each other: the faster one.
     #[default]

@@ -102,7 +102,7 @@ impl Shared {
         stats.background_error = self
             .coordinator
             .background_error()
-            .map(|error| error.to_string());
+            .map(|error| format!("{error:#}"));
         stats.keyspaces = self
             .keyspaces
             .all()

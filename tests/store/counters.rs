@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use hedgerow::fs::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode, SimFs};
+use hedgerow::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
 use hedgerow::{
     Compression, Db, Durability, EngineKind, KeyspaceOptions, Kv, KvRead, Options, Result,
 };
@@ -78,12 +78,6 @@ impl File for CountingFile {
     }
     fn sync_data(&self) -> Result<()> {
         self.inner.sync_data()
-    }
-    fn map(&self, _len: u64) -> Result<Option<Mapping>> {
-        Ok(None)
-    }
-    fn map_mut(&self, _len: u64) -> Result<Option<MappingMut>> {
-        Ok(None)
     }
 }
 

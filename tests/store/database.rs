@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hedgerow::fs::OpenMode;
 use hedgerow::{
-    Batch, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead,
+    Batch, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead, LockHolder,
     MAX_VALUE_LEN_BYTES, Options,
 };
 use support::image::Image;
@@ -529,7 +529,7 @@ fn a_second_open_is_locked_out(mut rig: Rig) {
     let path = rig.path().to_path_buf();
     assert!(matches!(
         options.clone().open(&path),
-        Err(Error::Locked { .. })
+        Err(Error::Locked { holder: LockHolder::ThisProcess, .. })
     ));
     assert!(matches!(
         options.clone().read_only(true).open(&path),

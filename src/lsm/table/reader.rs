@@ -17,6 +17,7 @@ use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::engine::VerifyReport;
 use crate::error::{Error, Result};
 use crate::format::coding::get_u32;
+use crate::fs;
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
 use crate::types::SeqNo;
@@ -137,7 +138,11 @@ impl Table {
                 });
             }
         };
-        let map = if ctx.use_mmap { file.map(len)? } else { None };
+        let map = if ctx.use_mmap {
+            fs::map(&*file, len)?
+        } else {
+            None
+        };
         let tail = match &map {
             Some(map) => {
                 // Lookups touch scattered blocks; without this advice each would read a

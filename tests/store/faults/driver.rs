@@ -157,16 +157,16 @@ impl Driver {
         match act() {
             Ok(value) => Some(value),
             Err(error) => {
-                let read_only = matches!(error, Error::ReadOnly { .. }) && !reading;
-                let after_sync = read_only && self.position.is_some_and(|p| p.may_end_writing());
-                let stuck = self.stuck.borrow().contains(&error.to_string());
+                let stopped = matches!(error, Error::WritesStopped { .. }) && !reading;
+                let after_sync = stopped && self.position.is_some_and(|p| p.may_end_writing());
+                let stuck = self.stuck.borrow().contains(&format!("{error:#}"));
                 assert!(
                     self.excused(before, reading) || after_sync || stuck,
                     "{what} failed without a reason: {error}"
                 );
                 self.expect_plain_words(&error);
                 if ends_checkpoints(&error) {
-                    self.stuck.borrow_mut().push(error.to_string());
+                    self.stuck.borrow_mut().push(format!("{error:#}"));
                 }
                 None
             }
@@ -177,7 +177,7 @@ impl Driver {
     #[track_caller]
     fn expect_plain_words(&self, error: &Error) {
         assert!(
-            matches!(error, Error::Io { .. } | Error::ReadOnly { .. }),
+            matches!(error, Error::Io { .. } | Error::WritesStopped { .. }),
             "an I/O error turned into {error:?}"
         );
     }
