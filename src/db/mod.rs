@@ -290,7 +290,7 @@ impl Db {
         for open in self.store.shared.keyspaces.all().iter() {
             let mut part = open.engine.verify()?;
             for problem in &mut part.problems {
-                *problem = format!("keyspace {:?}: {problem}", open.name);
+                problem.keyspace = Some(open.name.clone());
             }
             report.merge(part);
         }

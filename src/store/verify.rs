@@ -3,7 +3,7 @@
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WalManifest};
-use crate::engine::VerifyReport;
+use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 
 impl Shared {
@@ -15,11 +15,10 @@ impl Shared {
             match same {
                 Ok(true) => {}
                 Ok(false) => {
-                    let path = self.dir.join(name);
-                    let problem = format!("{}: the file is not the one in use", path.display());
-                    report.problems.push(problem);
+                    let what = "the file is not the one in use";
+                    report.problem(Problem::in_file(&self.dir.join(name), what));
                 }
-                Err(error) if error.is_corruption() => report.problems.push(error.to_string()),
+                Err(error) if error.is_corruption() => report.problem(error),
                 Err(error) => return Err(error),
             }
             Ok(())

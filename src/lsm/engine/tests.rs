@@ -348,7 +348,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                 assert_eq!(engine.persisted_seq(), persisted, "{label}");
                 let expected = history.at(persisted.0);
                 check_all(&engine.view().unwrap(), &expected, &label);
-                assert_eq!(engine.verify().unwrap().problems, [""; 0], "{label}");
+                assert_eq!(engine.verify().unwrap().problems, [], "{label}");
                 apply(&engine, &history, persisted.0);
             }
             _ => {
@@ -384,7 +384,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
     let label = format!("seed {seed} at rest");
     let expected = history.at(history.ops.len() as u64);
     check_all(&engine.view().unwrap(), &expected, &label);
-    assert_eq!(engine.verify().unwrap().problems, [""; 0], "{label}");
+    assert_eq!(engine.verify().unwrap().problems, [], "{label}");
     engine.compact().unwrap();
     check_all(&engine.view().unwrap(), &expected, &label);
     let stats = engine.stats();
@@ -544,7 +544,7 @@ fn a_crash_at_any_sync_recovers_what_was_persisted() {
             &expected,
             &format!("fail_after {fail_after}"),
         );
-        assert_eq!(reopened.verify().unwrap().problems, [""; 0]);
+        assert_eq!(reopened.verify().unwrap().problems, []);
         drop(reopened);
         let reopened = world.reopen(&history);
         reopened.compact().unwrap();
@@ -585,7 +585,7 @@ fn work_goes_on_after_a_failure_in_the_same_process() {
             &expected,
             &format!("fail_after {fail_after}"),
         );
-        assert_eq!(engine.verify().unwrap().problems, [""; 0]);
+        assert_eq!(engine.verify().unwrap().problems, []);
         drop(engine);
         let engine = LsmEngine::open(world.context()).unwrap();
         assert_eq!(engine.persisted_seq().0, history.ops.len() as u64);
@@ -685,7 +685,7 @@ fn readers_run_beside_everything() {
             }
         }
     });
-    assert_eq!(engine.verify().unwrap().problems, [""; 0]);
+    assert_eq!(engine.verify().unwrap().problems, []);
 }
 
 #[test]
