@@ -77,6 +77,14 @@ pub enum Error {
         /// The version this build reads and writes.
         supported: u32,
     },
+    /// The file was written by a later build and needs something that this one does not know.
+    #[non_exhaustive]
+    UnsupportedFeature {
+        /// The file.
+        file: PathBuf,
+        /// What it needs.
+        what: String,
+    },
     /// The store was opened with [`Options::read_only`](crate::Options::read_only) and takes no
     /// writes.
     ReadOnly,
@@ -271,6 +279,11 @@ impl Error {
                 "{} has format version {found}; this build reads version {supported} only",
                 file.display()
             ),
+            Self::UnsupportedFeature { file, what } => write!(
+                f,
+                "{} needs {what}, which this build does not know",
+                file.display()
+            ),
             Self::ReadOnly => f.write_str("the store was opened read-only"),
             Self::WritesStopped { .. } => {
                 f.write_str("the store takes no more writes until it is reopened: one has failed")
@@ -283,17 +296,11 @@ impl Error {
 
 /// True if the process or the system has no more file descriptors; std has no kind for it.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = error;
-        false
-    }
+    // EMFILE and ENFILE, the same on every Unix; ERROR_TOO_MANY_OPEN_FILES.
+    let codes: &[i32] = if cfg!(windows) { &[4] } else { &[24, 23] };
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 impl fmt::Display for Error {
@@ -373,6 +380,8 @@ mod tests {
         assert!(missing.is_not_found() && !missing.is_retryable());
         let damage = Error::corruption(Path::new("f"), 1, "torn");
         assert!(damage.is_corruption() && !damage.is_retryable());
+        #[cfg(unix)]
+        assert!(Error::io("open", Path::new("f"), io::Error::from_raw_os_error(24)).is_retryable());
         for error in [Error::ReadOnly, Error::Closed, Error::invalid("x")] {
             assert!(!error.is_retryable() && !error.is_locked() && !error.is_out_of_space());
         }

@@ -159,7 +159,8 @@ struct NewPlace {
 impl Tree {
     /// True when there is enough to write for a checkpoint.
     pub(super) fn flush_is_due(&self) -> bool {
-        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
+        !self.read_only
+            && self.dirty_bytes.load(Ordering::Relaxed) >= self.settings.write_buffer_bytes()
     }
 
     /// Brings everything applied so far into the file. False if it was there already.

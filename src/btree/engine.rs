@@ -25,7 +25,6 @@ use crate::util::mutants::mutated;
 pub(super) const FILE_NAME: &str = "tree.hdb";
 
 /// Dirty bytes are kept to this when nobody says otherwise.
-const DEFAULT_BUDGET_BYTES: u64 = 64 << 20;
 
 /// Smaller files are not worth the work.
 const COMPACT_MIN_BYTES: u64 = 4 << 20;
@@ -164,10 +163,6 @@ impl BTreeEngine {
             context.use_mmap,
             meta.file_pages,
         )?;
-        let budget_bytes = match context.options.write_buffer_bytes {
-            0 => DEFAULT_BUDGET_BYTES,
-            bytes => bytes,
-        };
         let checkpointer = Checkpointer::new(
             context.store_id,
             context.keyspace,
@@ -180,7 +175,7 @@ impl BTreeEngine {
                 pager,
                 snapshot_tracker: context.snapshot_tracker,
                 host: context.host,
-                budget_bytes,
+                settings: context.options,
                 read_only: context.read_only,
                 checkpointer,
             })),
@@ -463,7 +458,7 @@ impl Engine for BTreeEngine {
 
     fn pressure(&self) -> Pressure {
         let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
-        let budget = self.tree.budget_bytes;
+        let budget = self.tree.settings.write_buffer_bytes();
         // A checkpoint begins at the budget, and `dirty` counts what it writes until it ends; the
         // same again may come up meanwhile without harm.
         let slow_from = budget + budget / 2;

@@ -19,7 +19,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
-use crate::options::{EngineKind, KeyspaceOptions};
+use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
 
@@ -189,8 +189,10 @@ fn context(
         keyspace: KeyspaceId(5),
         snapshot_tracker: Arc::clone(snapshot_tracker),
         cache: Arc::new(BlockCache::new(1 << 20)),
-        options: options.clone(),
-        memtable: crate::options::MemtableKind::default(),
+        options: Arc::new(KeyspaceSettings::new(
+            &options.clone().with_defaults(),
+            64 << 20,
+        )),
         use_mmap,
         read_only: false,
         persisted_watermark: SeqNo::ZERO,

@@ -21,6 +21,7 @@ use super::slot::{Child, ChildRef, NodeRef, Slot};
 use super::writer::Writer;
 use crate::engine::{EngineHost, LevelStats, SnapshotTracker};
 use crate::error::{Error, Result};
+use crate::options::KeyspaceSettings;
 use crate::types::{PageId, SeqNo};
 
 /// Inner pages that are looked at for figures.
@@ -30,7 +31,7 @@ const COUNTED_PAGES_MAX: u32 = 4096;
 ///
 /// # Thread safety
 ///
-/// - Constant: `pager` (which looks after itself), `visibility`, `front`, `budget_bytes`, `read_only`.
+/// - Constant: `pager` (which looks after itself), `visibility`, `front`, `settings`, `read_only`.
 /// - `root` and everything under it: changed by the holder of `writer`, read by all under a pin.
 /// - `writer`: held by `apply`, and for moments by whoever seals or publishes. Never held over I/O.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
@@ -42,7 +43,7 @@ pub(super) struct Tree {
     pub(super) snapshot_tracker: Arc<SnapshotTracker>,
     pub(super) host: Arc<dyn EngineHost>,
     /// Size that memory for changes should not exceed.
-    pub(super) budget_bytes: u64,
+    pub(super) settings: Arc<KeyspaceSettings>,
     pub(super) read_only: bool,
 
     pub(super) root: Slot,
@@ -98,7 +99,7 @@ pub(super) struct TreeParts {
     pub(super) pager: Pager,
     pub(super) snapshot_tracker: Arc<SnapshotTracker>,
     pub(super) host: Arc<dyn EngineHost>,
-    pub(super) budget_bytes: u64,
+    pub(super) settings: Arc<KeyspaceSettings>,
     pub(super) read_only: bool,
     pub(super) checkpointer: Checkpointer,
 }
@@ -211,7 +212,7 @@ impl Tree {
             pager: parts.pager,
             snapshot_tracker: parts.snapshot_tracker,
             host: parts.host,
-            budget_bytes: parts.budget_bytes,
+            settings: parts.settings,
             read_only: parts.read_only,
             root: Slot::new(Child::Disk(meta.root)),
             writer: Mutex::new(Writer::new(meta.persisted_seq)),

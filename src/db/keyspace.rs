@@ -7,7 +7,7 @@ use super::pinned_views::PinnedViews;
 use crate::engine::{EngineHost, EngineStats, VerifyReport};
 use crate::error::Result;
 use crate::kv::{Batch, Kv, KvRead, Scan, check_op, read_once};
-use crate::options::{Durability, EngineKind};
+use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, OpenKeyspace, Store};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, Op, Value};
@@ -45,7 +45,13 @@ impl Keyspace {
 
     /// Its engine.
     pub fn engine(&self) -> EngineKind {
-        self.open.options.engine
+        self.open.options.engine()
+    }
+
+    /// Its options as they are in use now: a value for each that concerns its engine, `None` for
+    /// those of the other one. They change with [`Db::keyspace_with`](crate::Db::keyspace_with).
+    pub fn options(&self) -> KeyspaceOptions {
+        self.open.options.effective()
     }
 
     /// A handle whose single operations (put, delete, range delete) commit with `durability`.

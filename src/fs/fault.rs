@@ -35,13 +35,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::map::{MapFile, MapSource, Mapping, MappingMut, map};
-use super::{File, Fs, FsLock, LockMode, OpenMode, read_all};
+use super::map::{MapFile, MapSource, Mapping, MappingMut};
+use super::{File, Fs, FsLock, LockMode, OpenMode, map, read_all};
 use crate::error::{Error, Result};
 
 /// A kind of operation on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
 pub enum OpKind {
     /// [`Fs::open`] of a file that exists.
     Open,
@@ -126,7 +125,6 @@ impl OpKind {
 
 /// In which way an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Fault {
     /// Nothing happened; the device reports an error (`EIO`). A sync that fails in this way may be
     /// repeated with success, which Linux does not promise.

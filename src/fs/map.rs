@@ -33,33 +33,19 @@ impl<'a> MapSource<'a> {
     pub(super) fn new(file: &'a dyn MapFile) -> Self {
         Self(file)
     }
+
+    pub(super) fn map(self, len: u64) -> Result<Option<Mapping>> {
+        self.0.map(len)
+    }
+
+    pub(super) fn map_mut(self, len: u64) -> Result<Option<MappingMut>> {
+        self.0.map_mut(len)
+    }
 }
 
 impl fmt::Debug for MapSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapSource").finish_non_exhaustive()
-    }
-}
-
-/// Maps the first `len` bytes of `file` for reading, if its file system can; `None` means: use
-/// [`File::read_exact_at`](super::File::read_exact_at). `len` must not exceed the file's length.
-///
-/// The caller promises not to change or cut bytes while there is a reference to them: not while
-/// the mapping lives, if its bytes are read as one slice; not while a range lives, if they are
-/// read by [`Mapping::bytes`].
-pub(crate) fn map(file: &dyn super::File, len: u64) -> Result<Option<Mapping>> {
-    match file.map_source() {
-        Some(source) => source.0.map(len),
-        None => Ok(None),
-    }
-}
-
-/// Maps the first `len` bytes of `file`, which must be allocated, for writing, if its file system
-/// can; `None` means: use [`File::write_all_at`](super::File::write_all_at).
-pub(crate) fn map_mut(file: &dyn super::File, len: u64) -> Result<Option<MappingMut>> {
-    match file.map_source() {
-        Some(source) => source.0.map_mut(len),
-        None => Ok(None),
     }
 }
 
@@ -76,7 +62,7 @@ pub(crate) enum Advice {
 
 /// The first bytes of a file, mapped for reading.
 ///
-/// The bytes are immutable by the promise of [`map`]: the store maps only
+/// The bytes are immutable by the promise of [`map`](super::map): the store maps only
 /// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can reach. Against other
 /// processes that write to the store's files there is no defence in a mapping; the lock
 /// file keeps out other hedgerows, file modes keep out other users.

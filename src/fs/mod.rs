@@ -52,7 +52,7 @@ mod tests;
 
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub use map::MapSource;
-pub(crate) use map::{Advice, Mapping, MappingMut, map, map_mut};
+pub(crate) use map::{Advice, Mapping, MappingMut};
 pub use sim::{CrashPolicy, CrashState, CrashStates, Operation, SimFs};
 pub use std_fs::StdFs;
 
@@ -145,6 +145,28 @@ pub trait File: fmt::Debug + Send + Sync {
     /// another one may pass its answer on.
     fn map_source(&self) -> Option<MapSource<'_>> {
         None
+    }
+}
+
+/// Maps the first `len` bytes of `file` for reading, if its file system can; `None` means: use
+/// [`File::read_exact_at`]. `len` must not exceed the file's length.
+///
+/// The caller promises not to change or cut bytes while there is a reference to them: not while
+/// the mapping lives, if its bytes are read as one slice; not while a range lives, if they are
+/// read by [`Mapping::bytes`].
+pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
+    match file.map_source() {
+        Some(source) => source.map(len),
+        None => Ok(None),
+    }
+}
+
+/// Maps the first `len` bytes of `file`, which must be allocated, for writing, if its file system
+/// can; `None` means: use [`File::write_all_at`].
+pub(crate) fn map_mut(file: &dyn File, len: u64) -> Result<Option<MappingMut>> {
+    match file.map_source() {
+        Some(source) => source.map_mut(len),
+        None => Ok(None),
     }
 }
 

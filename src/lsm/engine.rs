@@ -71,7 +71,6 @@ const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
 /// Bits of filter for each key: about one false positive in a hundred.
 const FILTER_BITS_PER_KEY: u32 = 10;
 /// Budget of memtables if the context names none.
-const DEFAULT_WRITE_BUFFER_BYTES: u64 = 64 << 20;
 /// Separates the checksums of tables from others'.
 const SEED_TABLES: u64 = u64::from_le_bytes(*b"lsmtable");
 
@@ -82,7 +81,6 @@ pub(crate) struct LsmEngine {
     ctx: EngineContext,
     table_ctx: TableContext,
     block_size_bytes: u32,
-    write_buffer_bytes: u64,
     reaper: Arc<Reaper>,
 
     /// Shared with snapshots.
@@ -193,13 +191,9 @@ impl LsmEngine {
         table_ctx
             .tree_bytes
             .store(version.bytes(), Ordering::Relaxed);
-        let write_buffer_bytes = match ctx.options.write_buffer_bytes {
-            0 => DEFAULT_WRITE_BUFFER_BYTES,
-            bytes => bytes,
-        };
         let dead = Arc::new(DeadZones::new(contents.persisted_seq));
         let superversion = Superversion {
-            active: Arc::new(Memtable::new(ctx.memtable)),
+            active: Arc::new(Memtable::new(ctx.options.memtable())),
             immutable: Vec::new(),
             version: Arc::new(version),
             dead: Arc::clone(&dead),
@@ -207,7 +201,6 @@ impl LsmEngine {
         Ok(Arc::new(Self {
             table_ctx,
             block_size_bytes: manifest.identity().block_size_bytes,
-            write_buffer_bytes,
             reaper,
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
             current: Arc::new(ArcSwap::from_pointee(superversion)),
@@ -370,7 +363,7 @@ impl LsmEngine {
 
     /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
     fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
-        let fresh = Arc::new(Memtable::new(self.ctx.memtable));
+        let fresh = Arc::new(Memtable::new(self.ctx.options.memtable()));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {
@@ -430,13 +423,13 @@ impl LsmEngine {
     }
 
     fn limits(&self) -> Limits {
-        let flush_bytes = memtable_bytes(self.write_buffer_bytes);
+        let flush_bytes = memtable_bytes(self.ctx.options.write_buffer_bytes());
         Limits {
             level0_trigger: LEVEL0_TRIGGER,
-            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes),
+            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes()),
             size_ratio: SIZE_RATIO,
             // Level 0 is not compressed: the rewrite on the way down is when that happens.
-            moves_from_level0: self.ctx.options.compression == Compression::None,
+            moves_from_level0: self.ctx.options.compression() == Compression::None,
         }
     }
 
@@ -502,10 +495,10 @@ impl LsmEngine {
                 inputs,
                 output_level,
                 boundaries,
-                table_size_bytes: self.ctx.options.table_size_bytes,
+                table_size_bytes: self.ctx.options.table_size_bytes(),
             };
             let next_id = || self.take_file_id();
-            let compression = self.ctx.options.compression;
+            let compression = self.ctx.options.compression();
             let metas = job.run(self.output_context(compression, &next_id))?;
             let bytes = metas.iter().map(|meta| meta.size_bytes).sum();
             self.counters
@@ -703,7 +696,9 @@ impl Engine for LsmEngine {
             }
             superversion.active.size_bytes()
         };
-        if size_bytes >= memtable_bytes(self.write_buffer_bytes) && !self.ctx.read_only {
+        if size_bytes >= memtable_bytes(self.ctx.options.write_buffer_bytes())
+            && !self.ctx.read_only
+        {
             self.rotate(&recorder);
             drop(recorder);
             self.ctx.host.wake();
@@ -825,7 +820,7 @@ impl Engine for LsmEngine {
         if self.ctx.read_only {
             return Pressure::None;
         }
-        let budget = self.write_buffer_bytes;
+        let budget = self.ctx.options.write_buffer_bytes();
         let immutable_bytes = self.immutable_bytes.load(Ordering::Relaxed);
         if immutable_bytes >= 2 * budget {
             return Pressure::Stop;

@@ -24,7 +24,7 @@ impl Shared {
             Ok(())
         };
         let catalog = self.catalog.lock();
-        let is_same = |stored: Option<Catalog>| stored.is_some_and(|s| s.is_stored_like(&catalog));
+        let is_same = |stored: Option<Catalog>| stored.is_some_and(|stored| stored == *catalog);
         judge(Catalog::load(fs, &self.dir).map(is_same), CATALOG_FILE)?;
         drop(catalog);
         let wal_manifest = self.wal_manifest.lock();

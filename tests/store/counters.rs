@@ -127,12 +127,14 @@ fn open(fs: &CountingFs, cache_bytes: u64) -> Db {
 }
 
 fn keyspace_options(engine: EngineKind) -> KeyspaceOptions {
-    KeyspaceOptions::new(engine)
-        .write_buffer_bytes(64 << 10)
-        .table_size_bytes(64 << 10)
-        .block_size_bytes(1 << 10)
-        .page_size_bytes(1 << 10)
-        .compression(Compression::None)
+    let options = KeyspaceOptions::new(engine).write_buffer_bytes(64 << 10);
+    match engine {
+        EngineKind::Lsm => options
+            .table_size_bytes(64 << 10)
+            .block_size_bytes(1 << 10)
+            .compression(Compression::None),
+        EngineKind::BTree => options.page_size_bytes(1 << 10),
+    }
 }
 
 fn fill(db: &Db, engine: EngineKind) -> u64 {

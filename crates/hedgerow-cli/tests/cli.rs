@@ -474,7 +474,10 @@ fn verify_finds_damage() {
         let problems = report["problems"].as_array().unwrap();
         assert!(!problems.is_empty());
         for problem in problems {
-            assert!(problem["file"].is_string() && problem["what"].is_string(), "{problem}");
+            assert!(
+                problem["file"].is_string() && problem["what"].is_string(),
+                "{problem}"
+            );
         }
         let ran = b.run(&["verify", "db"]);
         assert_eq!(ran.code, 4);

@@ -163,7 +163,7 @@ fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)
             }
             assert!(scanned.unwrap_err().is_corruption(), "page {page}");
             let problems = engine.verify().unwrap().problems;
-            let offset = Some(page * PAGE);
+            let offset = Some((page * PAGE) as u64);
             let named =
                 |problem: &Problem| problem.offset == offset && problem.what.contains("older");
             assert!(problems.iter().any(named), "{problems:#?}");

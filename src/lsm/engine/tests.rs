@@ -9,7 +9,7 @@ use super::*;
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::fs::{Fs, SimFs, StdFs};
-use crate::options::{EngineKind, KeyspaceOptions};
+use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::{KeyspaceId, Op};
 
@@ -101,8 +101,10 @@ impl World {
             keyspace: KeyspaceId(3),
             snapshot_tracker: Arc::clone(&self.snapshot_tracker),
             cache: Arc::new(BlockCache::new(1 << 20)),
-            options: self.options.clone(),
-            memtable: crate::options::MemtableKind::default(),
+            options: Arc::new(KeyspaceSettings::new(
+                &self.options.clone().with_defaults(),
+                64 << 20,
+            )),
             use_mmap: true,
             read_only: self.read_only,
             persisted_watermark: SeqNo::ZERO,
@@ -401,7 +403,7 @@ fn random_lives_in_memory() {
         let fs = SimFs::new();
         let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
         if seed % 3 == 0 {
-            world.options.compression = Compression::None;
+            world.options.compression = Some(Compression::None);
         }
         live(seed, 1500, &mut world, Some(fs));
     }
@@ -473,7 +475,7 @@ fn a_random_life_on_disk() {
 fn levels_fill_up() {
     let fs = SimFs::new();
     let mut world = World::new(Arc::new(fs), Path::new("/lsm"));
-    world.options.compression = Compression::None;
+    world.options.compression = Some(Compression::None);
     let engine = LsmEngine::create(world.context()).unwrap();
     let mut random = Random::new(1);
     let mut history = History::default();

@@ -30,7 +30,10 @@ impl HedgerowTarget {
             .write_buffer_bytes(options.write_buffer_bytes)
             .background_threads(options.background_threads)
             .open(path)?;
-        let keyspace = KeyspaceOptions::new(engine).compression(options.compression);
+        let mut keyspace = KeyspaceOptions::new(engine);
+        if engine == EngineKind::Lsm {
+            keyspace = keyspace.compression(options.compression);
+        }
         let keyspace = db.keyspace_with(KEYSPACE, keyspace)?;
         Ok(Self {
             db,
@@ -75,7 +78,7 @@ impl Target for HedgerowTarget {
     fn settings(&self) -> String {
         let compression = match (self.keyspace.engine(), self.options.compression) {
             (EngineKind::Lsm, Compression::Lz4) => "lz4",
-            (EngineKind::Lsm, Compression::None) => "no compression",
+            (EngineKind::Lsm, _) => "no compression",
             (EngineKind::BTree, _) => "no compression (the engine has none)",
         };
         format!(
