@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
-use hedgerow::{Db, EngineKind, Error, Keyspace, Options, Result};
-use support::sizes::single_threaded;
+use hedgerow::{Db, EngineKind, Error, Keyspace, MemtableKind, Options, Result};
+use support::sizes::{Variant, single_threaded};
 
 use history::{Commit, Incarnation, Map, State, apply};
 pub use history::{Edit, key_of};
@@ -73,6 +73,7 @@ struct Slot {
 pub struct Driver {
     /// The engine of the keyspace `main`.
     pub engine: EngineKind,
+    memtable: MemtableKind,
     options: Options,
     fs: FaultFs,
     mem: SimFs,
@@ -94,7 +95,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(engine: EngineKind, position: Option<Position>) -> Self {
+    pub fn new(variant: Variant, position: Option<Position>) -> Self {
         let mem = SimFs::new();
         let fs = FaultFs::new(Arc::new(mem.clone()));
         // Nothing leaves the cache, or chance would decide what is read.
@@ -103,7 +104,8 @@ impl Driver {
             fs.plan(position.plan());
         }
         Self {
-            engine,
+            engine: variant.engine,
+            memtable: variant.memtable,
             options,
             fs,
             mem,
