@@ -141,7 +141,7 @@ fn reads(criterion: &mut Criterion, engine: EngineKind) {
     });
     group.bench_function("readmissing", |bencher| {
         bencher.iter(|| {
-            let found = keyspace.contains(key(2 * order.step() + 1));
+            let found = keyspace.contains_key(key(2 * order.step() + 1));
             assert!(!found.expect("a read"));
         });
     });

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use hedgerow::{Db, EngineKind, Keyspace, Kv, KvRead, Result, Value};
+use hedgerow::{Db, EngineKind, Keyspace, Result, SeqNo, Value};
 use tokio::task::{JoinSet, spawn_blocking};
 
 /// A keyspace for async code. Handles are cheap to clone, so each call takes one along.
@@ -19,7 +19,7 @@ impl AsyncKeyspace {
         blocking(move || keyspace.get(&key)).await
     }
 
-    async fn put(&self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Result<()> {
+    async fn put(&self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Result<SeqNo> {
         let (keyspace, key, value) = (self.0.clone(), key.into(), value.into());
         blocking(move || keyspace.put(&key, &value)).await
     }

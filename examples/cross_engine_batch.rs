@@ -46,7 +46,8 @@ impl Bank {
         // Numbers in big-endian order sort as numbers.
         let entry = format!("{from} -> {to}: {amount}");
         batch.put(&self.journal, number.to_be_bytes(), entry);
-        self.db.write(batch, Durability::Sync)
+        self.db.write(batch, Durability::Sync)?;
+        Ok(())
     }
 }
 

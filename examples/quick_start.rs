@@ -26,7 +26,7 @@ fn main() -> Result<()> {
         batch.put(name, year);
     }
     batch.delete("grace");
-    born.write(batch, Durability::Buffered)?;
+    born.write_with(batch, Durability::Buffered)?;
 
     println!("everybody:");
     for entry in born.iter() {

@@ -68,7 +68,7 @@ fn load(data: &Keyspace) -> Result<()> {
             let record = (first * 1000 + number) * 7919 % RECORDS;
             batch.put(format!("user:{record:08}"), [record as u8; 100]);
         }
-        data.write(batch, Durability::Buffered)?;
+        data.write_with(batch, Durability::Buffered)?;
     }
     Ok(())
 }
@@ -81,7 +81,9 @@ fn read(data: &Keyspace, operations: u64) -> Result<u64> {
         let record = (random.next() % RECORDS).min(random.next() % RECORDS);
         let key = format!("user:{record:08}");
         match random.next() % 100 {
-            0..2 => data.put(&key, [7; 100])?,
+            0..2 => {
+                data.put(&key, [7; 100])?;
+            }
             2..22 => {
                 let mut scan = data.range(key.as_str()..);
                 for _ in 0..50 {

@@ -22,10 +22,12 @@ mod types;
 mod util;
 mod wal;
 
-pub use db::{Db, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};
+pub use db::{Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};
 pub use engine::{EngineStats, LevelStats, Problem, VerifyReport};
 pub use error::{Error, LockHolder, Result};
-pub use kv::{Batch, Kv, KvRead, Model, ModelSnapshot, Scan};
+pub use kv::{
+    Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, Values,
+};
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
 pub use store::{DbStats, KeyspaceStats};
 pub use types::{

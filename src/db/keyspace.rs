@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use super::keyspace_snapshot::KeyspaceSnapshot;
 use super::pinned_views::PinnedViews;
-use crate::engine::{EngineHost, EngineStats, VerifyReport};
+use crate::engine::{EngineHost, EngineStats, Piece, VerifyReport};
 use crate::error::Result;
-use crate::kv::{Batch, Kv, KvRead, Scan, check_op, read_once};
+use crate::kv::{
+    Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
+    inherent_writes, read_once,
+};
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
-use crate::store::{Change, OpenKeyspace, Store};
+use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
 use crate::trace::Hook;
-use crate::types::{KeyBounds, KeyRange, Op, Value};
+use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
 
 /// An ordered map of byte strings in a store, on the engine that it was created with.
 ///
 /// A handle is cheap to clone and may be used from any thread; it keeps the store open. Made by
-/// [`Db::keyspace`](crate::Db::keyspace); used through [`KvRead`] and [`Kv`].
+/// [`Db::keyspace`](crate::Db::keyspace); the methods are those of the traits [`KvRead`]
+/// and [`Kv`].
 #[derive(Debug, Clone)]
 pub struct Keyspace {
     store: Arc<Store>,
@@ -54,7 +58,7 @@ impl Keyspace {
         self.open.options.effective()
     }
 
-    /// A handle whose single operations (put, delete, range delete) commit with `durability`.
+    /// A handle whose writes, batches included, commit with `durability`.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Self {
         Self {
@@ -104,7 +108,7 @@ impl Keyspace {
         Some(recorder.hook(self.open.id, false))
     }
 
-    fn commit_one(&self, op: Op<'_>) -> Result<()> {
+    fn commit_one(&self, op: Op<'_>) -> Result<SeqNo> {
         check_op(&op)?;
         self.store.shared.commit(
             Change::One {
@@ -119,6 +123,52 @@ impl Keyspace {
         let observer = self.hook().and_then(|hook| hook.scan(&range));
         let view = self.check_use().and_then(|()| self.open.engine.view());
         Scan::new(view, range).observed_by(observer)
+    }
+}
+
+inherent_reads!(Keyspace);
+inherent_writes!(Keyspace);
+
+impl Readable for Keyspace {
+    fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        self.check_use()?;
+        self.open.engine.view()?.pieces(range, at_least)
+    }
+}
+
+impl Watching for Watch<'_> {
+    fn since(&self) -> SeqNo {
+        Watch::since(self)
+    }
+}
+
+impl Atomic for Keyspace {
+    type Watch<'a> = Watch<'a>;
+
+    fn watch(&self) -> Result<Watch<'_>> {
+        self.check_use()?;
+        let pipeline = self.store.shared.writable()?;
+        Ok(pipeline.watch())
+    }
+
+    fn commit_if_unchanged(
+        &self,
+        watch: &Watch<'_>,
+        range: &KeyRange,
+        batch: Batch,
+    ) -> Result<Committed> {
+        let condition = Condition {
+            watch,
+            keyspace: &self.open,
+            range,
+        };
+        let shared = &self.store.shared;
+        Ok(
+            match shared.commit_if(batch, self.durability, &condition)? {
+                Outcome::Committed(seq) => Committed::At(seq),
+                Outcome::Conflict(_) => Committed::Conflict,
+            },
+        )
     }
 }
 
@@ -147,7 +197,7 @@ impl KvRead for Keyspace {
         Ok(found.map(|(result, _)| result))
     }
 
-    fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+    fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check_use()?;
         let key = key.as_ref();
         let found = self.open.engine.get(key, &mut |_| ())?;
@@ -179,21 +229,23 @@ impl KvRead for Keyspace {
 impl Kv for Keyspace {
     type Snapshot = KeyspaceSnapshot;
 
-    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SeqNo> {
         self.commit_one(Op::Put {
             key: key.as_ref(),
             value: value.as_ref(),
         })
     }
 
-    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+    fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo> {
         self.commit_one(Op::Delete { key: key.as_ref() })
     }
 
-    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
+    fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo> {
         let range = KeyRange::new(&bounds);
         if range.is_empty() {
-            return self.check_use();
+            self.check_use()?;
+            self.store.shared.writable()?;
+            return Ok(self.store.shared.snapshot_tracker.published());
         }
         self.commit_one(Op::DeleteRange {
             start: &range.start,
@@ -201,9 +253,14 @@ impl Kv for Keyspace {
         })
     }
 
-    fn write(&self, batch: Batch, durability: Durability) -> Result<()> {
-        let shared = vec![(Arc::clone(&self.open), batch)];
-        self.store.shared.commit(Change::Many(shared), durability)
+    fn write(&self, batch: Batch) -> Result<SeqNo> {
+        self.write_with(batch, self.durability)
+    }
+
+    fn write_with(&self, batch: Batch, durability: Durability) -> Result<SeqNo> {
+        let parts = vec![(Arc::clone(&self.open), batch)];
+        let shared = &self.store.shared;
+        shared.commit(Change::Many(parts), durability)
     }
 
     fn snapshot(&self) -> KeyspaceSnapshot {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::pinned_views::PinnedViews;
-use crate::engine::{Cursor, Entry, ReadView};
+use crate::engine::{Cursor, Entry, Piece, ReadView};
 use crate::error::Result;
-use crate::kv::{KvRead, Scan, read_once};
+use crate::kv::{KvRead, Readable, Scan, inherent_reads, read_once};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, KeyspaceId, Value};
 
@@ -169,6 +169,17 @@ impl Cursor for NoEntries {
     }
 }
 
+inherent_reads!(KeyspaceSnapshot);
+
+impl Readable for KeyspaceSnapshot {
+    fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        let view = self.view.as_ref();
+        view.map_or(Ok(Vec::new()), |view| {
+            Arc::clone(view).pieces(range, at_least)
+        })
+    }
+}
+
 impl KvRead for KeyspaceSnapshot {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
@@ -192,7 +203,7 @@ impl KvRead for KeyspaceSnapshot {
         Ok(found.map(|(result, _)| result))
     }
 
-    fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+    fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
         let found = ReadView::get(self, key, &mut |_| ())?;
         if let Some(hook) = self.hook() {
@@ -203,10 +214,10 @@ impl KvRead for KeyspaceSnapshot {
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        let values: Vec<_> = keys
-            .iter()
-            .map(|key| self.value(key))
-            .collect::<Result<_>>()?;
+        let values = match &self.view {
+            Some(view) => view.multi_get(&keys)?,
+            None => vec![None; keys.len()],
+        };
         if let Some(hook) = self.hook() {
             hook.multi_get(&keys, &values);
         }

@@ -1,5 +1,6 @@
 //! The store: a thin handle that owns the shared.
 
+mod durable;
 mod keyspace;
 mod keyspace_snapshot;
 mod pinned_views;
@@ -17,9 +18,10 @@ use crate::store::{
     CatalogEntry, Change, DbStats, Store, change_options, check_name, make_keyspace,
 };
 use crate::trace::RecordingStats;
-use crate::types::{KeyspaceId, MAX_KEYSPACES};
+use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
 use crate::util::mutants::mutated;
 
+pub use durable::Durable;
 pub use keyspace::Keyspace;
 pub use keyspace_snapshot::KeyspaceSnapshot;
 pub use snapshot::Snapshot;
@@ -219,9 +221,9 @@ impl Db {
     ///
     /// [`Error::InvalidArgument`] if a limit was exceeded or a keyspace belongs to another store;
     /// nothing is written then.
-    pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<()> {
-        let shared = batch.into_parts(&self.store)?;
-        self.store.shared.commit(Change::Many(shared), durability)
+    pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<SeqNo> {
+        let parts = batch.into_parts(&self.store)?;
+        self.store.shared.commit(Change::Many(parts), durability)
     }
 
     /// An immutable view of all keyspaces at this moment, consistent across them.
@@ -301,6 +303,56 @@ impl Db {
     /// Figures about the store and its keyspaces, now.
     pub fn stats(&self) -> DbStats {
         self.store.shared.stats()
+    }
+
+    /// Every commit up to this number survives a power loss. Writes return the numbers of their
+    /// commits.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use hedgerow::{Db, Durability, EngineKind};
+    ///
+    /// let db = Db::open(dir.path().join("my.db"))?;
+    /// let events = db.keyspace("events", EngineKind::Lsm)?;
+    /// let events = events.with_durability(Durability::Buffered);
+    /// let seq = events.put("2026", "a hedge")?;
+    /// db.wait_durable(seq)?;
+    /// assert!(db.durable_seq() >= seq);
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn durable_seq(&self) -> SeqNo {
+        self.store.shared.durable_seq()
+    }
+
+    /// Returns when the commit `seq`, and with it every earlier one, survives a power loss. Syncs
+    /// the log on this thread if that is not so yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if no commit has this number; the error of the sync, after which
+    /// the store takes no more writes.
+    pub fn wait_durable(&self, seq: SeqNo) -> Result<()> {
+        self.store.shared.wait_durable(seq)
+    }
+
+    /// A future of [`Db::wait_durable`], for any runtime or none: the log is synced by the store's
+    /// own thread, once for all who wait. With [`Options::background_threads`] 0 there is no such
+    /// thread, and polling syncs.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// # runtime.block_on(async {
+    /// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+    /// # let events = db.keyspace("events", hedgerow::EngineKind::Lsm)?;
+    /// # let events = events.with_durability(hedgerow::Durability::Buffered);
+    /// let seq = events.put("2026", "a hedge")?;
+    /// db.durable(seq).await?;
+    /// # Ok::<(), hedgerow::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn durable(&self, seq: SeqNo) -> Durable {
+        Durable::new(&self.store, seq)
     }
 
     /// Figures about the trace that is being recorded; `None` in a store that records none.

@@ -6,7 +6,7 @@ use super::keyspace::Keyspace;
 use super::keyspace_snapshot::KeyspaceSnapshot;
 use super::pinned_views::PinnedViews;
 use crate::error::Result;
-use crate::kv::{KvRead, Scan};
+use crate::kv::Scan;
 use crate::store::Store;
 use crate::types::{KeyBounds, SeqNo, Value};
 
@@ -37,22 +37,22 @@ impl Snapshot {
         KeyspaceSnapshot::new(self.views.clone(), keyspace.open().id)
     }
 
-    /// As [`KvRead::get`] on a keyspace of the snapshot.
+    /// As [`KvRead::get`](crate::KvRead::get) on a keyspace of the snapshot.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        KvRead::get(&self.keyspace(keyspace), key)
+        self.keyspace(keyspace).get(key)
     }
 
-    /// As [`KvRead::range`] on a keyspace of the snapshot.
+    /// As [`KvRead::range`](crate::KvRead::range) on a keyspace of the snapshot.
     pub fn range(&self, keyspace: &Keyspace, bounds: impl KeyBounds) -> Scan {
         self.keyspace(keyspace).range(bounds)
     }
 
-    /// As [`KvRead::prefix`] on a keyspace of the snapshot.
+    /// As [`KvRead::prefix`](crate::KvRead::prefix) on a keyspace of the snapshot.
     pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Scan {
         self.keyspace(keyspace).prefix(prefix)
     }
 
-    /// As [`KvRead::iter`] on a keyspace of the snapshot.
+    /// As [`KvRead::iter`](crate::KvRead::iter) on a keyspace of the snapshot.
     pub fn iter(&self, keyspace: &Keyspace) -> Scan {
         self.keyspace(keyspace).iter()
     }

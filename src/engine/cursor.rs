@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::types::{Value, is_from};
+use crate::types::{KeyRange, Value, is_from};
 
 /// An immutable view of one keyspace. Holding one keeps the files it needs.
 pub(crate) trait ReadView: fmt::Debug + Send + Sync {
@@ -18,8 +18,49 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
         Ok(value)
     }
 
+    /// The values of `keys`, in their order.
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        keys.iter().map(|key| self.get_value(key)).collect()
+    }
+
+    /// `range` in pieces with rising starts, at least `at_least` of them if there are as many
+    /// entries: what estimates are made of. Empty for an empty range. By default each entry is a
+    /// piece.
+    fn pieces(self: Arc<Self>, range: &KeyRange, _at_least: usize) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        if range.is_empty() {
+            return Ok(pieces);
+        }
+        let mut cursor = self.cursor();
+        cursor.seek(&range.start)?;
+        while cursor.is_valid() {
+            let (key, value) = cursor.entry()?;
+            if range.end.as_ref().is_some_and(|end| key >= end.as_slice()) {
+                break;
+            }
+            pieces.push(Piece {
+                start: key.to_vec(),
+                entries: 1,
+                bytes: (key.len() + value.len()) as u64,
+            });
+            cursor.next()?;
+        }
+        Ok(pieces)
+    }
+
     /// A cursor over the view, positioned nowhere.
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor>;
+}
+
+/// A part of a range: what lies from `start` to the next piece's start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins.
+    pub(crate) start: Vec<u8>,
+    /// Entries in it, about.
+    pub(crate) entries: u64,
+    /// Bytes that they take, about.
+    pub(crate) bytes: u64,
 }
 
 /// A position in a [`ReadView`].

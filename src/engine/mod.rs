@@ -35,6 +35,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 
+pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView};
 pub(crate) use host::{EngineContext, EngineHost};
 pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};

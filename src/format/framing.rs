@@ -1,16 +1,18 @@
 //! Checksummed framing of records, shared by the log and the LSM manifest.
 //!
 //! A frame is a 4-byte checksum, a 4-byte payload length, and the payload (docs/format.md, "Record
-//! framing"). The checksum covers the length and the payload and is seeded with the caller's seed (store, file)
-//! and the frame's offset, so a frame that was moved, or belongs to another file, does not pass.
+//! framing"). The checksum covers the length and the payload and is seeded with the caller's seed
+//! (store, file) and the frame's offset, so a frame that was moved, or belongs to another file,
+//! does not pass.
 //!
 //! [`append_record`] and [`RecordReader`] serve files that only grow; the log, which writes into
 //! preallocated segments and has its own notion of an end, uses [`frame_header`] and [`frame_at`].
 //!
 //! # Invariants
 //!
-//! - **R1** whoever appends with [`append_record`] syncs a record before appending the next. Then only the last
-//!   record can be torn, and an invalid record in front of a valid one is damage.
+//! - **R1** a caller that appends with [`append_record`] syncs a record before appending the next.
+//!   Then only the last record can be torn, and an invalid record in front of a valid one is
+//!   damage.
 //! - **R2** nothing is allocated by a length found in a file: payloads are borrowed.
 
 use crate::format::checksum::{Checksum, seed_of};
@@ -20,8 +22,8 @@ use crate::util::mutants::mutated;
 /// Bytes in front of a payload.
 pub(crate) const FRAME_HEADER_LEN_BYTES: usize = 8;
 
-/// The header of a frame at `offset` of its file whose payload is `prefix` and `parts` joined. They must
-/// not exceed `u32::MAX` bytes together.
+/// The header of a frame at `offset` of its file whose payload is `prefix` and `parts` joined. They
+/// must not exceed `u32::MAX` bytes together.
 pub(crate) fn frame_header(
     seed: u64,
     offset: u64,
@@ -65,8 +67,9 @@ pub(crate) fn frame_at(bytes: &[u8], at: usize, seed: u64, offset: u64) -> Optio
     (sum.finish() == get_u32(bytes, at) || mutated!("record-checksum-ignored")).then_some(payload)
 }
 
-/// Appends a record to `out`. `offset` is where in the file the record will stand, `seed` whatever
-/// else identifies the file. Empty payloads are refused by the reader, so `payload` must not be empty.
+/// Appends a record to `out`. `offset` is where in the file the record will stand, `seed` what else
+/// identifies the file. Empty payloads are refused by the reader, so `payload` must not be
+/// empty.
 pub(crate) fn append_record(out: &mut Vec<u8>, seed: u64, offset: u64, payload: &[u8]) {
     assert!(!payload.is_empty(), "an empty record says nothing");
     out.extend_from_slice(&frame_header(seed, offset, payload, &[]));
@@ -84,7 +87,8 @@ pub(crate) enum Step<'a> {
     },
     /// The file ends after the last record.
     End,
-    /// The file ends in a record that was not written whole: cut the file to `offset`, or write there.
+    /// The file ends in a record that was not written whole: cut the file to `offset`, or write
+    /// there.
     Torn { offset: u64 },
     /// The record at `offset` is not intact, and an intact one follows: by R1 not a torn write.
     Damaged { offset: u64 },
@@ -139,8 +143,9 @@ impl<'a> RecordReader<'a> {
         (!payload.is_empty()).then_some(payload)
     }
 
-    /// True if an intact record begins anywhere behind the position. The work is bounded, because hostile
-    /// bytes could claim a long record at every offset; whoever exhausts the bound is called damaged.
+    /// True if an intact record begins anywhere behind the position. The work is bounded, because
+    /// hostile bytes could claim a long record at every offset; a file that exhausts
+    /// the bound is called damaged.
     fn a_record_follows(&self) -> bool {
         let mut budget_bytes = 16 * self.bytes.len() + (1 << 20);
         for at in self.at + 1..self.bytes.len() {

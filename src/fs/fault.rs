@@ -1,15 +1,15 @@
 //! A file system whose operations can be made to fail.
 //!
-//! A [`FaultFs`] wraps any other file system, counts every operation by kind, and fails the one that a
-//! [`FaultPlan`] names, in the way that it names: nothing happened and an error; a part happened and an
-//! error; all of it happened and yet an error. It is how the tests drive every path that a program
-//! has for errors that real disks show once in years.
+//! A [`FaultFs`] wraps any other file system, counts every operation by kind, and fails the one
+//! that a [`FaultPlan`] names, in the way that it names: nothing happened and an error; a part
+//! happened and an error; all of it happened and yet an error. It is how the tests drive every path
+//! that a program has for errors that real disks show once in years.
 //!
 //! # Failed syncs
 //!
-//! What a failed `fsync` leaves differs between systems. Linux marks the pages that it could not write
-//! as clean: they can still be read, they are never written again, and once they leave the cache the
-//! old bytes are back. So there are three ways for a sync to fail:
+//! What a failed `fsync` leaves differs between systems. Linux marks the pages that it could not
+//! write as clean: they can still be read, they are never written again, and once they leave the
+//! cache the old bytes are back. So there are three ways for a sync to fail:
 //!
 //! - [`Fault::SyncDropped`]: the bytes are gone at once; reads show what was durable before;
 //! - [`Fault::SyncLost`]: the bytes can be read until [`FaultFs::evict`], and no later sync makes
@@ -18,8 +18,9 @@
 //!
 //! # Invariants
 //!
-//! - **F1** `undo` of a file turns what readers see into what was there at its last sync that worked.
-//! - **F2** A file has a `shadow` from the first sync that lost bytes to the next eviction: the
+//! - **FF1** `undo` of a file turns what readers see into what was there at its last sync that
+//!   worked.
+//! - **FF2** A file has a `shadow` from the first sync that lost bytes to the next eviction: the
 //!   bytes on the disk, and the changes that are still to reach it.
 //!
 //! Thread safety: handles may be used from any thread. Lacking on purpose: maps for writing,
@@ -138,8 +139,8 @@ pub enum Fault {
     Arrived,
     /// A sync failed, and the bytes are gone at once. Other operations: as [`Fault::Io`].
     SyncDropped,
-    /// A sync failed; the bytes can be read until [`FaultFs::evict`] and will never be durable. Other
-    /// operations: as [`Fault::Io`].
+    /// A sync failed; the bytes can be read until [`FaultFs::evict`] and will never be durable.
+    /// Other operations: as [`Fault::Io`].
     SyncLost,
 }
 
@@ -232,9 +233,9 @@ struct Armed {
 /// What is known of a file beyond its bytes.
 #[derive(Default)]
 struct Tracked {
-    /// F1, oldest first.
+    /// FF1, oldest first.
     undo: Vec<Undo>,
-    /// F2.
+    /// FF2.
     shadow: Option<Shadow>,
 }
 
@@ -292,7 +293,7 @@ impl FaultFs {
         self.shared.counts[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// The operating system lets go of its cache: bytes that a failed sync lost
+    /// The operating system drops its cache: bytes that a failed sync lost
     /// ([`Fault::SyncLost`]) cannot be read any more, what the disk has is back.
     pub fn evict(&self) -> Result<()> {
         let files: Vec<_> = self.shared.files.lock().values().cloned().collect();

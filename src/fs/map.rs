@@ -63,9 +63,9 @@ pub(crate) enum Advice {
 /// The first bytes of a file, mapped for reading.
 ///
 /// The bytes are immutable by the promise of [`map`](super::map): the store maps only
-/// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can reach. Against other
-/// processes that write to the store's files there is no defence in a mapping; the lock
-/// file keeps out other hedgerows, file modes keep out other users.
+/// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can
+/// reach. Against other processes that write to the store's files there is no defence in a mapping;
+/// the lock file keeps out other hedgerows, file modes keep out other users.
 pub(crate) struct Mapping(Mmap);
 
 impl Mapping {
@@ -76,8 +76,8 @@ impl Mapping {
         unsafe { memmap2::MmapOptions::new().len(len).map(file) }.map(Self)
     }
 
-    /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping, this
-    /// makes no reference to any other byte, so those may change meanwhile.
+    /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping,
+    /// this makes no reference to any other byte, so those may change meanwhile.
     #[inline]
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
         if offset > self.0.len() || len > self.0.len() - offset {
@@ -88,7 +88,7 @@ impl Mapping {
         Some(unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(offset), len) })
     }
 
-    /// Tells the operating system how `range` (byte offsets) will be read. A hint: failures are
+    /// Advises the operating system how `range` (byte offsets) will be read. A hint: failures are
     /// ignored, and platforms without such hints do nothing.
     pub(crate) fn advise(&self, advice: Advice, offset: usize, len: usize) {
         #[cfg(unix)]
@@ -136,7 +136,7 @@ impl MappingMut {
         self.0.len()
     }
 
-    /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; nobody
+    /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; no thread
     /// reads through this mapping.
     ///
     /// # Panics

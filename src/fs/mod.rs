@@ -1,9 +1,8 @@
 //! The file system as the store sees it.
 //!
-//! Everything below the store goes through [`Fs`] and [`File`]; `std::fs`
-//! appears nowhere else. [`StdFs`] is the operating system; [`SimFs`] lives in
-//! memory, knows which bytes were synced, and can forget the rest; [`FaultFs`] wraps either and fails
-//! as planned.
+//! Everything below the store goes through [`Fs`] and [`File`]; `std::fs` appears nowhere else.
+//! [`StdFs`] is the operating system; [`SimFs`] lives in memory, knows which bytes were synced, and
+//! can forget the rest; [`FaultFs`] wraps either and fails as planned.
 //!
 //! # Laws that every implementation keeps
 //!
@@ -68,10 +67,10 @@ pub enum OpenMode {
     CreateNew,
 }
 
-/// Whom a lock excludes.
+/// Which other holders a lock excludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
-    /// Everybody else.
+    /// All others.
     Exclusive,
     /// Exclusive holders only.
     Shared,
@@ -222,10 +221,8 @@ pub(crate) fn replace_file(
             // A failed operation may have happened (law 4).
             is_unknown: !matches!(fs.exists(&temporary), Ok(true)),
         })?;
-    if mutated!("directory-not-synced") {
-        return Ok(());
-    }
-    fs.sync_dir(dir).map_err(|error| NotReplaced {
+    let synced = mutated!("directory-not-synced", Ok(()), fs.sync_dir(dir));
+    synced.map_err(|error| NotReplaced {
         error,
         is_unknown: true,
     })
@@ -237,8 +234,5 @@ fn write_temporary(fs: &dyn Fs, temporary: &Path, bytes: &[u8]) -> Result<()> {
     }
     let file = fs.open(temporary, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    if mutated!("renamed-before-sync") {
-        return Ok(());
-    }
-    file.sync_data()
+    mutated!("renamed-before-sync", Ok(()), file.sync_data())
 }

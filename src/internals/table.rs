@@ -4,7 +4,7 @@ use super::lsm::Entry;
 use crate::format::coding::Reader;
 use crate::lsm::entry;
 use crate::lsm::entry::{seek_word, split_word};
-use crate::lsm::table::{block, filter, index, meta, reader};
+use crate::lsm::table::{block, compression, filter, index, meta};
 use crate::types::SeqNo;
 
 /// Builds the body of a block.
@@ -113,7 +113,7 @@ impl FilterBuilder {
 /// Uncompresses what follows the frame of a compressed block; a frame's length of zeros comes
 /// before the body.
 pub fn decompress(payload: &[u8]) -> Result<std::sync::Arc<[u8]>, &'static str> {
-    reader::decompress(payload)
+    compression::decompress(payload)
 }
 
 /// Reads and checks an index, and searches it for `key`: the number of blocks, of separators up to

@@ -117,7 +117,7 @@ impl Writer {
     }
 }
 
-/// The shared end of a log: syncs what was appended, for all who wait for it.
+/// The shared end of a log: syncs what was appended, for all threads that wait for it.
 #[derive(Debug, Clone)]
 pub struct Syncer(Arc<Log>);
 
@@ -133,7 +133,7 @@ impl Syncer {
         self.0.prepare()
     }
 
-    /// Lets go of segments with nothing from `oldest_needed` on; of all but the last if `None`.
+    /// Deletes segments with nothing from `oldest_needed` on; all but the last if `None`.
     pub fn retire(&self, oldest_needed: Option<u64>) -> Result<()> {
         self.0.retire(oldest_needed.map(SeqNo))
     }

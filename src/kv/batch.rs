@@ -52,8 +52,8 @@ const MAX_BOUND_LEN_BYTES: usize = MAX_KEY_LEN_BYTES + 1;
 /// batch.put(b"ada", b"1815");
 /// batch.delete(b"bob");
 /// batch.delete_range("x"..);
-/// kv.write(batch, Durability::Sync)?;
-/// assert!(kv.contains(b"ada")?);
+/// kv.write_with(batch, Durability::Sync)?;
+/// assert!(kv.contains_key(b"ada")?);
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]

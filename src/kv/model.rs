@@ -10,11 +10,16 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::engine::{Cursor, EngineStats, ReadView};
+use super::atomic::{Atomic, Committed, Watching};
+use super::batch::{Batch, check_op};
+use super::inherent::{inherent_reads, inherent_writes};
+use super::read::{KvRead, Readable};
+use super::scan::Scan;
+use super::write::Kv;
+use crate::engine::{Cursor, EngineStats, Piece, ReadView};
 use crate::error::Result;
-use crate::kv::{Batch, Kv, KvRead, Scan, check_op};
 use crate::options::Durability;
-use crate::types::{KeyBounds, KeyRange, Op, Value};
+use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
 
 type Map = BTreeMap<Vec<u8>, Value>;
 
@@ -29,13 +34,21 @@ type Map = BTreeMap<Vec<u8>, Value>;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Model {
-    map: Arc<RwLock<Arc<Map>>>,
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    map: Arc<Map>,
+    /// Operations so far.
+    seq: SeqNo,
 }
 
 /// A snapshot of a [`Model`].
 #[derive(Debug, Clone)]
 pub struct ModelSnapshot {
     map: Arc<Map>,
+    seq: SeqNo,
 }
 
 impl Model {
@@ -44,10 +57,16 @@ impl Model {
         Self::default()
     }
 
-    fn apply<'a>(&self, ops: impl Iterator<Item = Op<'a>>) {
-        let mut guard = self.map.write();
-        let map = Arc::make_mut(&mut guard);
+    fn apply<'a>(&self, ops: impl Iterator<Item = Op<'a>>) -> SeqNo {
+        self.state.write().apply(ops)
+    }
+}
+
+impl State {
+    fn apply<'a>(&mut self, ops: impl Iterator<Item = Op<'a>>) -> SeqNo {
+        let map = Arc::make_mut(&mut self.map);
         for op in ops {
+            self.seq = self.seq.next();
             match op {
                 Op::Put { key, value } => {
                     map.insert(key.to_vec(), Value::copy_from(value));
@@ -70,6 +89,58 @@ impl Model {
                 }
             }
         }
+        self.seq
+    }
+}
+
+inherent_reads!(Model);
+inherent_writes!(Model);
+inherent_reads!(ModelSnapshot);
+
+impl Readable for ModelSnapshot {
+    fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        Arc::new(MapView(Arc::clone(&self.map))).pieces(range, at_least)
+    }
+}
+
+impl Readable for Model {
+    fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
+        self.snapshot().pieces(range, at_least)
+    }
+}
+
+impl Watching for ModelSnapshot {
+    fn since(&self) -> SeqNo {
+        self.seq
+    }
+}
+
+/// A watch is a snapshot: what it has in the range is compared with what is there.
+impl Atomic for Model {
+    type Watch<'a> = ModelSnapshot;
+
+    fn watch(&self) -> Result<ModelSnapshot> {
+        Ok(self.snapshot())
+    }
+
+    fn commit_if_unchanged(
+        &self,
+        watch: &ModelSnapshot,
+        range: &KeyRange,
+        batch: Batch,
+    ) -> Result<Committed> {
+        batch.check()?;
+        let mut state = self.state.write();
+        if !range.is_empty() {
+            let start = Bound::Included(range.start.as_slice());
+            let end = range.end.as_deref();
+            let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+            let now = state.map.range::<[u8], _>((start, end));
+            if !now.eq(watch.map.range::<[u8], _>((start, end))) {
+                return Ok(Committed::Conflict);
+            }
+        }
+        Ok(Committed::At(state.apply(batch.iter())))
     }
 }
 
@@ -134,43 +205,46 @@ impl KvRead for Model {
 impl Kv for Model {
     type Snapshot = ModelSnapshot;
 
-    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SeqNo> {
         let op = Op::Put {
             key: key.as_ref(),
             value: value.as_ref(),
         };
         check_op(&op)?;
-        self.apply(std::iter::once(op));
-        Ok(())
+        Ok(self.apply(std::iter::once(op)))
     }
 
-    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+    fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo> {
         let op = Op::Delete { key: key.as_ref() };
         check_op(&op)?;
-        self.apply(std::iter::once(op));
-        Ok(())
+        Ok(self.apply(std::iter::once(op)))
     }
 
-    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
+    fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo> {
         let range = KeyRange::new(&bounds);
         let op = Op::DeleteRange {
             start: &range.start,
             end: range.end.as_deref(),
         };
         check_op(&op)?;
-        self.apply(std::iter::once(op));
-        Ok(())
+        let ops = (!range.is_empty()).then_some(op);
+        Ok(self.apply(ops.into_iter()))
     }
 
-    fn write(&self, batch: Batch, _durability: Durability) -> Result<()> {
+    fn write(&self, batch: Batch) -> Result<SeqNo> {
+        self.write_with(batch, Durability::Buffered)
+    }
+
+    fn write_with(&self, batch: Batch, _durability: Durability) -> Result<SeqNo> {
         batch.check()?;
-        self.apply(batch.iter());
-        Ok(())
+        Ok(self.apply(batch.iter()))
     }
 
     fn snapshot(&self) -> ModelSnapshot {
+        let state = self.state.read();
         ModelSnapshot {
-            map: Arc::clone(&self.map.read()),
+            map: Arc::clone(&state.map),
+            seq: state.seq,
         }
     }
 
@@ -180,7 +254,7 @@ impl Kv for Model {
 
     fn stats(&self) -> EngineStats {
         EngineStats {
-            entries_estimate: self.map.read().len() as u64,
+            entries_estimate: self.state.read().map.len() as u64,
             ..EngineStats::default()
         }
     }

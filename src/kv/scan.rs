@@ -247,6 +247,65 @@ impl Scan {
         Ok(Some(Value::copy_from(key)))
     }
 
+    /// The next key from the back, without reading its value; `None` at the end.
+    pub fn next_back_key(&mut self) -> Result<Option<Value>> {
+        if !self.advance_back()? {
+            return Ok(None);
+        }
+        let key = self.back.as_ref().expect("positioned").key();
+        if let Some(observer) = &mut self.observer {
+            observer.backward(key.len());
+        }
+        Ok(Some(Value::copy_from(key)))
+    }
+
+    /// The next entry, lent until the next call; `None` at the end. Copies nothing.
+    ///
+    /// ```
+    /// # let kv = hedgerow::Model::new();
+    /// # kv.put("ada", "1815")?;
+    /// let mut scan = kv.iter();
+    /// while let Some((key, value)) = scan.next_entry()? {
+    ///     assert!(key == b"ada" && value == b"1815");
+    /// }
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn next_entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        if self.next_with(|_, _| ())?.is_none() {
+            return Ok(None);
+        }
+        // The cursor stands on it and has its value at hand.
+        self.front.as_mut().map(|cursor| cursor.entry()).transpose()
+    }
+
+    /// The next entry from the back, lent until the next call; `None` at the end. Copies nothing.
+    pub fn next_back_entry(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        if self.next_back_with(|_, _| ())?.is_none() {
+            return Ok(None);
+        }
+        self.back.as_mut().map(|cursor| cursor.entry()).transpose()
+    }
+
+    /// Counts the entries that are left, without reading values that are stored apart. Unlike
+    /// [`Iterator::count`], which counts an error as an item, it reports errors.
+    ///
+    /// ```
+    /// # let kv = hedgerow::Model::new();
+    /// # kv.put("ada", "1815")?;
+    /// assert_eq!(kv.prefix("a").try_count()?, 1);
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn try_count(mut self) -> Result<u64> {
+        let mut count = 0;
+        while self.advance_front()? {
+            count += 1;
+            if let Some(observer) = &mut self.observer {
+                observer.forward(self.front.as_ref().map_or(0, |cursor| cursor.key().len()));
+            }
+        }
+        Ok(count)
+    }
+
     /// Skips ahead: the next entry from the front is the first one with a key `>= key`. Never
     /// moves back: a key at or before what was yielded changes nothing.
     ///
@@ -275,6 +334,43 @@ impl Scan {
             self.range.start = key.to_vec();
             // The next step seeks from the new start.
             self.started = false;
+        }
+        if self.range.is_empty() {
+            self.finish();
+        }
+    }
+
+    /// Skips ahead from the back: the next entry from the back is the last one with a key
+    /// `<= key`. Never moves towards the end: a key at or behind what was yielded changes nothing.
+    ///
+    /// ```
+    /// # let kv = hedgerow::Model::new();
+    /// for key in ["a", "b", "c", "d"] {
+    ///     kv.put(key, "")?;
+    /// }
+    /// let mut scan = kv.range("b"..);
+    /// scan.seek_back("c");
+    /// assert_eq!(scan.next_back().unwrap()?.0, b"c");
+    /// assert_eq!(scan.next_back().unwrap()?.0, b"b");
+    /// assert!(scan.next_back().is_none());
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn seek_back(&mut self, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        if let Some(observer) = &mut self.observer {
+            observer.seek();
+        }
+        let ahead = match &self.back {
+            Some(cursor) if self.back_started => cursor.key() > key,
+            _ => true,
+        };
+        if ahead {
+            let end = KeyRange::one(key).end;
+            if self.range.end.is_none() || end < self.range.end {
+                self.range.end = end;
+                // The next step from the back seeks from the new end.
+                self.back_started = false;
+            }
         }
         if self.range.is_empty() {
             self.finish();

@@ -1,20 +1,62 @@
 //! Writing a memtable to a table of level 0.
 //!
-//! A flush reads one immutable memtable and writes one table, without locks. Installing the table is the
-//! engine's. Versions that no read can see are dropped on the way: of a hot key that was overwritten
-//! a million times, one goes to disk.
+//! A flush reads one immutable memtable and writes one table, without locks. Installing the table
+//! is the engine's. Versions that no read can see are dropped on the way: of a hot key that was
+//! overwritten a million times, one goes to disk.
+
+use std::sync::atomic::Ordering;
 
 use super::entry::RangeTombstone;
 use super::memtable::Memtable;
-use super::output::{OutputContext, Outputs};
 use super::retention::{Boundaries, Retention};
+use super::state::LsmEngine;
 use super::table::TableMeta;
+use super::table_writer::{OutputContext, Outputs};
 use super::tombstones::{TombstoneIndex, condense};
+use super::version::VersionEdit;
 use crate::error::Result;
+use crate::options::Compression;
+use crate::util::mutants::mutated;
+
+impl LsmEngine {
+    /// Persists the oldest immutable memtable (L2). False if there is none.
+    pub(super) fn flush_oldest(&self) -> Result<bool> {
+        let _flushing = self.flushing.lock();
+        let Some(memtable) = self.current.load().immutable.last().cloned() else {
+            return Ok(false);
+        };
+        let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
+        let next_id = || self.take_file_id();
+        // Uncompressed: the table is rewritten soon, and the newest data is read most.
+        let output = self.output_context(Compression::None, &next_id);
+        let meta = write_table(&memtable, &boundaries, output)?;
+        let added = self.open_outputs(meta.as_slice())?;
+        // L3. After the table is written, because by then the log has mostly been synced anyway.
+        let sync = || self.ctx.host.make_durable(memtable.last_seq());
+        let durable = mutated!("table-installed-before-its-log-is-durable", Ok(()), sync());
+        if let Err(error) = durable {
+            self.remove_outputs(added);
+            return Err(error);
+        }
+        let edit = VersionEdit {
+            removed: Vec::new(),
+            added: added.into_iter().map(|table| (0, table)).collect(),
+            persisted_seq: Some(memtable.last_seq()),
+        };
+        self.install(&edit, Some(&memtable))?;
+        let bytes = meta.map_or(0, |meta| meta.size_bytes);
+        self.counters
+            .flush_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        self.ctx.host.progressed();
+        Ok(true)
+    }
+}
 
 /// Writes what reads can see of `memtable`, synced. `None` if that is nothing, which happens if all
 /// operations were empty range deletes.
-pub(crate) fn write_table(
+fn write_table(
     memtable: &Memtable,
     boundaries: &Boundaries,
     ctx: OutputContext<'_>,

@@ -1,35 +1,37 @@
 //! The manifest: a log of version edits.
 //!
-//! It says which tables make up the tree and up to where operations are persisted. A new manifest begins
-//! with a header and one edit that describes everything; each flush and compaction appends an
-//! edit; when the edits outweigh what they describe, a new manifest is begun. The file `CURRENT` names the
-//! manifest that counts. The bytes are described in docs/format.md, "LSM: manifest".
+//! It says which tables make up the tree and up to where operations are persisted. A new manifest
+//! begins with a header and one edit that describes everything; each flush and compaction appends
+//! an edit; when the edits outweigh what they describe, a new manifest is begun. The file `CURRENT`
+//! names the manifest that counts. The bytes are described in docs/format.md, "LSM: manifest".
 //!
 //! # Why a crash at any moment is harmless
 //!
-//! - **F1** An edit is appended after the tables that it adds, and their names, are durable, and it is acknowledged
-//!   after it is durable itself. A crash before that leaves the tree as it was, and some orphan files.
-//! - **F2** A record is synced before the next is appended. So only the last record can be torn: it
-//!   was never acknowledged, and is dropped. A bad record before a good one is damage.
-//! - **F3** To tell damage of the last edit from a torn write, an *acknowledgement* is appended once the edit is
-//!   synced. It is not synced by itself but before the next edit, to keep F2. If it is torn, the
-//!   edit before it is intact, and nothing is lost.
-//! - **F4** A new manifest is written and synced whole before `CURRENT` is replaced atomically. Until then the
-//!   old one counts, and is complete.
-//! - **F5** After a failed write or sync nothing is known about the file, so nothing is appended to it any
-//!   more: the next edit begins a new manifest. Tables that the failed edit would have added are not
-//!   removed before that has worked, because the edit may be durable after all.
-//! - **F6** What is read when a manifest is opened need not be on the disk: after a sync that failed in an earlier
-//!   process it may be in the operating system's cache only, held for clean and never written. An edit
-//!   without an acknowledgement is such a case, so a new manifest begins at once, before anything is built on
-//!   the edit; the last acknowledgement may be one, so nothing is appended to a manifest that another process wrote.
+//! - **LF1** An edit is appended after the tables that it adds, and their names, are durable, and
+//!   it is acknowledged after it is durable itself. A crash before that leaves the tree as it was,
+//!   and some orphan files.
+//! - **LF2** A record is synced before the next is appended. So only the last record can be torn:
+//!   it was never acknowledged, and is dropped. A bad record before a good one is damage.
+//! - **LF3** To tell damage of the last edit from a torn write, an *acknowledgement* is appended
+//!   once the edit is synced. It is not synced by itself but before the next edit, to keep LF2. If
+//!   it is torn, the edit before it is intact, and nothing is lost.
+//! - **LF4** A new manifest is written and synced whole before `CURRENT` is replaced atomically.
+//!   Until then the old one counts, and is complete.
+//! - **LF5** After a failed write or sync nothing is known about the file, so nothing is appended
+//!   to it any more: the next edit begins a new manifest. Tables that the failed edit would have
+//!   added are not removed before that has worked, because the edit may be durable after all.
+//! - **LF6** What is read when a manifest is opened need not be on the disk: after a sync that
+//!   failed in an earlier process it may be in the operating system's cache only, held for clean
+//!   and never written. An edit without an acknowledgement is such a case, so a new manifest begins
+//!   at once, before anything is built on the edit; the last acknowledgement may be one, so nothing
+//!   is appended to a manifest that another process wrote.
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{CURRENT, manifest_name};
+use super::obsolete_files::{CURRENT, manifest_name};
 use super::table::TableMeta;
 use super::version::LEVELS;
 use crate::error::{Error, Result};
@@ -52,10 +54,11 @@ const HEADER_LEN_BYTES: usize = 48;
 const CURRENT_LEN_BYTES: usize = 24;
 /// Longest manifest that is read: a million tables with long keys fit.
 const MAX_LEN_BYTES: u64 = 1 << 30;
-/// A manifest is begun anew when its edits are longer than this and longer than four times its first.
+/// A manifest is begun anew when its edits are longer than this and longer than four times its
+/// first.
 const REWRITE_LEN_BYTES: u64 = 256 << 10;
 
-/// Separates the checksums of this room from others'.
+/// Separates the checksums of manifests from others'.
 const SEED_MANIFEST: u64 = u64::from_le_bytes(*b"manifest");
 const SEED_CURRENT: u64 = u64::from_le_bytes(*b"current ");
 
@@ -191,7 +194,7 @@ impl Contents {
         if let Some(seq) = edit.persisted_seq {
             if seq < self.persisted_seq || seq > SeqNo::MAX {
                 return Err(format!(
-                    "persisted_seq goes from {} to {seq}",
+                    "persisted_seq changes from {} to {seq}",
                     self.persisted_seq
                 ));
             }
@@ -216,15 +219,15 @@ pub(crate) struct Manifest {
     dir: PathBuf,
     identity: Identity,
     number: u64,
-    /// Highest number that a file was begun under. The file of a failed attempt may be gone, or not: its name must
-    /// not be used again.
+    /// Highest number that a file was begun under. The file of a failed attempt may be gone, or
+    /// not: its name must not be used again.
     begun: u64,
-    /// `None` after a failure (F5), or when the manifest was opened read-only.
+    /// `None` after a failure (LF5), or when the manifest was opened read-only.
     file: Option<Arc<dyn File>>,
     len_bytes: u64,
     /// Length of header and first edit.
     first_len_bytes: u64,
-    /// An acknowledgement was appended and not synced (F3).
+    /// An acknowledgement was appended and not synced (LF3).
     is_dirty: bool,
 }
 
@@ -246,8 +249,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the manifest that counts, which must say that everything up to `watermark` is persisted.
-    /// `identity.block_size_bytes` is taken from the file.
+    /// Reads the manifest that counts, which must say that everything up to `watermark` is
+    /// persisted. `identity.block_size_bytes` is taken from the file.
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -300,7 +303,7 @@ impl Manifest {
                         first_len_bytes = reader.offset();
                     }
                 }
-                // CURRENT named this file after its first edit was durable (F4).
+                // CURRENT named this file after its first edit was durable (LF4).
                 Step::End | Step::Torn { .. } if first_len_bytes == 0 => {
                     return damage(HEADER_LEN_BYTES as u64, "the first edit is damaged");
                 }
@@ -323,7 +326,7 @@ impl Manifest {
             identity,
             number,
             begun: number,
-            // The next edit begins a new manifest (F6).
+            // The next edit begins a new manifest (LF6).
             file: None,
             len_bytes: bytes.len() as u64,
             first_len_bytes,
@@ -353,7 +356,7 @@ impl Manifest {
         contents: impl FnOnce() -> Contents,
     ) -> Result<()> {
         let is_long = self.len_bytes > REWRITE_LEN_BYTES.max(4 * self.first_len_bytes);
-        // Taken out, so that a failure on the way leaves none (F5).
+        // Taken out, so that a failure on the way leaves none (LF5).
         let Some(file) = self.file.take().filter(|_| !is_long) else {
             return self.begin(&contents());
         };
@@ -373,7 +376,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Appends an acknowledgement of what was just synced (F3). If that fails the edit is
+    /// Appends an acknowledgement of what was just synced (LF3). If that fails the edit is
     /// durable all the same; the next edit begins a new manifest.
     fn acknowledge(&mut self, file: Arc<dyn File>) {
         let mut record = Vec::new();
@@ -414,7 +417,7 @@ impl Manifest {
             });
         let file = named.map_err(|failure| {
             if !failure.is_unknown {
-                // On a full disk this is tried again and again: nothing may stay that takes room.
+                // On a full disk this is tried again and again: no file may stay that takes space.
                 let _ = self.fs.remove_file(&path);
             }
             failure.error

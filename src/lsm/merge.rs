@@ -1,18 +1,19 @@
 //! Merging several sorted runs into one.
 //!
-//! A [`MergeCursor`] walks any number of [`EntryCursor`]s as one sequence in internal order: the memtables
-//! and tables of a scan, or the inputs of a compaction. It is a *loser tree* (Knuth, The Art of Computer
-//! Programming, vol. 3, 5.4.1): each inner node keeps the source that lost the match there, so advancing
-//! the winner replays one match per level, each against a known opponent. Every source's key head is
-//! kept beside it, so most matches compare two integers and touch no key.
+//! A [`MergeCursor`] walks any number of [`EntryCursor`]s as one sequence in internal order: the
+//! memtables and tables of a scan, or the inputs of a compaction. It is a *loser tree* (Knuth, The
+//! Art of Computer Programming, vol. 3, 5.4.1): each inner node keeps the source that lost the
+//! match there, so advancing the winner replays one match per level, each against a known opponent.
+//! Every source's key head is kept beside it, so most matches compare two integers and touch no
+//! key.
 //!
 //! # Invariants
 //!
 //! - **G1** Every source stands on its first entry at or after the merge's position (going
 //!   forward), or on its last at or before it (going backward); `heads` holds the heads of
 //!   those entries.
-//! - **G2** `losers[0]` is the winner; `losers[n]`, for `n >= 1`, lost at node `n`. Source `i` starts
-//!   at leaf `i + sources.len()`.
+//! - **G2** `losers[0]` is the winner; `losers[n]`, for `n >= 1`, lost at node `n`. Source `i`
+//!   starts at leaf `i + sources.len()`.
 //! - **G3** No two sources hold the same key and sequence number, so order is strict; ties
 //!   between exhausted sources go to the lower number.
 //!
@@ -78,7 +79,8 @@ impl MergeCursor {
         }
         let order = self.heads[a].cmp(&self.heads[b]).then_with(|| {
             let (a, b) = (&self.sources[a], &self.sources[b]);
-            // Newer versions first. That two sources have the same key is rare, but for overwritten keys.
+            // Newer versions first. That two sources have the same key is rare, but for overwritten
+            // keys.
             let keys = a.key().cmp(b.key());
             keys.then_with(|| b.entry().word().cmp(&a.entry().word()))
         });
@@ -99,8 +101,8 @@ impl MergeCursor {
         }
     }
 
-    /// Plays the matches at and below `node`, and returns the winner. As deep as the tree is high, so that no
-    /// seek allocates a list of winners.
+    /// Plays the matches at and below `node`, and returns the winner. As deep as the tree is high,
+    /// so that no seek allocates a list of winners.
     fn play(&mut self, node: usize) -> u32 {
         let count = self.sources.len();
         if node >= count {
@@ -155,9 +157,9 @@ impl MergeCursor {
         Err(error)
     }
 
-    /// Moves every source for which `leaps` says so, and that is not there yet, on to where keys from `to` on begin,
-    /// or if `to` is `None` to the end; going backward, to what is before `to`. What is
-    /// passed over must not matter to anybody: G1 holds for the rest.
+    /// Moves every source for which `leaps` says so, and that is not there yet, on to where keys
+    /// from `to` on begin, or if `to` is `None` to the end; going backward, to what is before `to`.
+    /// What is passed over must not matter to the caller: G1 holds for the rest.
     pub(crate) fn leap(&mut self, leaps: impl Fn(usize) -> bool, to: Option<&[u8]>) -> Result<()> {
         for source in 0..self.sources.len() {
             if !self.valid[source] || !leaps(source) {

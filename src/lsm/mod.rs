@@ -1,15 +1,15 @@
 //! The log-structured merge tree.
 //!
 //! Writes go to a sorted table in memory; full ones are written to sorted files, and files are
-//! merged into fewer and larger ones in the background. A write costs an insertion in memory and a few sequential
-//! rewrites later; a read asks several sorted runs, newest first.
+//! merged into fewer and larger ones in the background. A write costs an insertion in memory and a
+//! few sequential rewrites later; a read asks several sorted runs, newest first.
 //!
 //! ```text
 //!            apply                                       get, scan
 //!              │                                             │
 //!              ▼                                             ▼
 //!   ┌─────────────────────┐   one atomic pointer   ┌───────────────────┐
-//!   │ memtable (active)   │◄───────────────────────│   Superversion    │ view
+//!   │ memtable (active)   │◄───────────────────────│   Superversion    │ superversion
 //!   │ memtables (full)    │                        └───────────────────┘
 //!   └──────────┬──────────┘                                  │
 //!              │ flush                                       ▼
@@ -20,30 +20,37 @@
 //!              └── compaction: picker (pure), job ───────────┤ manifest: one edit at a time
 //! ```
 //!
-//! Where to read on: [`engine`] puts the parts together and has the locks; [`view`] and [`cursor`] are
-//! reading; [`memtable`], [`flush`], [`compaction`] and [`output`] are the way of a write; [`version`] and
-//! [`manifest`] say which tables count; [`retention`] says which versions of a key may be dropped;
-//! [`tombstones`] is about range deletes; [`merge`] and [`run`] walk several tables as one; [`table`] is the
-//! file format.
+//! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
+//! store calls, [`open`] and [`verify`] are the ends of a tree's life; [`superversion`] and
+//! [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way
+//! of a write; [`version`] and [`manifest`] say which tables count; [`retention`] says which
+//! versions of a key may be dropped; [`tombstones`] is about range deletes, [`empty_ranges`] about
+//! what they leave; [`merge`] and [`run`] walk several tables as one; [`table`] is the file format.
 //!
-//! Lacking on purpose: the log (the front's), threads (the front's), a value log, tiered compaction.
+//! Lacking on purpose: the log and the threads
+//! (both are the store's), a value log, tiered compaction.
 
 mod compaction;
-mod cursor;
-mod dead;
-mod engine;
+mod contract;
+mod empty_ranges;
 pub(crate) mod entry;
-mod files;
 mod flush;
 pub(crate) mod manifest;
 pub(crate) mod memtable;
 pub(crate) mod merge;
-mod output;
+mod obsolete_files;
+mod open;
 mod retention;
 mod run;
+mod scan;
+mod state;
+mod superversion;
 pub(crate) mod table;
+mod table_writer;
+#[cfg(test)]
+mod tests;
 mod tombstones;
+mod verify;
 mod version;
-mod view;
 
-pub(crate) use engine::LsmEngine;
+pub(crate) use state::LsmEngine;

@@ -1,18 +1,19 @@
 //! Which entries a flush or a compaction passes on.
 //!
 //! Reads happen *at* a sequence number: that of a live snapshot, or one published by now or later.
-//! The live snapshots' numbers and the published one, sorted, are the *boundaries*. They cut sequence
-//! numbers into *stripes*: all numbers from above one boundary up to the next. Of the
-//! versions of a key that are in one stripe, reads can only see the newest, because
-//! every read below the last boundary is at a boundary. Above the last boundary any number
-//! may be read at yet, so everything there is kept.
+//! The live snapshots' numbers and the published one, sorted, are the *boundaries*. They cut
+//! sequence numbers into *stripes*: all numbers from above one boundary up to the next. Of the
+//! versions of a key that are in one stripe, reads can only see the newest, because every read
+//! below the last boundary is at a boundary. Above the last boundary any number may be read at yet,
+//! so everything there is kept.
 //!
 //! # Why it is right that the published number is taken once, at the start
 //!
 //! A read takes its view first and its number second. If the view has tables that were made with
-//! published number `p`, then `p` was published before those tables were installed, hence before the
-//! read took its number, which is therefore at least `p`. And a snapshot that registers
-//! after the boundaries were taken gets a number of at least `p` (see [`crate::visibility`]).
+//! published number `p`, then `p` was published before those tables were installed, hence before
+//! the read took its number, which is therefore at least `p`. And a snapshot that registers after
+//! the boundaries were taken gets a number of at least `p` (see
+//! [`crate::engine::SnapshotTracker`]).
 
 use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;
@@ -27,10 +28,7 @@ pub(crate) struct Boundaries(Vec<SeqNo>);
 impl Boundaries {
     /// The boundaries of this moment.
     pub(crate) fn new(live: LiveSnapshots) -> Self {
-        let mut numbers = live.snapshots;
-        if mutated!("version-dropped-under-a-snapshot") {
-            numbers.clear();
-        }
+        let mut numbers = mutated!("version-dropped-under-a-snapshot", vec![], live.snapshots);
         numbers.push(live.published);
         numbers.sort_unstable();
         numbers.dedup();
@@ -42,7 +40,8 @@ impl Boundaries {
         &self.0
     }
 
-    /// The lowest number that reads may use. What it cannot see through, nobody can.
+    /// The lowest number that reads may use. What is hidden from a read at this number is hidden
+    /// from all.
     pub(crate) fn oldest(&self) -> SeqNo {
         self.0[0]
     }

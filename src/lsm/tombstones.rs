@@ -14,10 +14,10 @@
 //!
 //! # Invariants
 //!
-//! - **T1** `points` is sorted and distinct, and holds every start and end. Leaf `i` of the
+//! - **LR1** `points` is sorted and distinct, and holds every start and end. Leaf `i` of the
 //!   tree stands for the keys in `[points[i], points[i + 1])`; the last leaf has no end. No key
 //!   below `points[0]` is covered.
-//! - **T2** The numbers on a node fall, so that the newest visible one is found by bisection.
+//! - **LR2** The numbers on a node fall, so that the newest visible one is found by bisection.
 //!
 //! Everything here is immutable once built. [`GrowingTombstones`] is the memtable's form: a
 //! few indexes of rising sizes, merged like the digits of a binary counter.
@@ -35,11 +35,11 @@ use crate::types::SeqNo;
 #[derive(Debug, Default)]
 pub(crate) struct TombstoneIndex {
     tombstones: Vec<RangeTombstone>,
-    /// T1.
+    /// LR1.
     points: Vec<Box<[u8]>>,
     /// Leaves of the tree: a power of two, at least `points.len()`.
     width: usize,
-    /// The numbers on node `n` are `numbers[node_starts[n]..node_starts[n + 1]]`, falling (T2).
+    /// The numbers on node `n` are `numbers[node_starts[n]..node_starts[n + 1]]`, falling (LR2).
     node_starts: Vec<u32>,
     numbers: Vec<SeqNo>,
 }
@@ -57,7 +57,7 @@ impl TombstoneIndex {
     /// Arranges `tombstones`, dropping those that cover nothing.
     pub(crate) fn new(mut tombstones: Vec<RangeTombstone>) -> Self {
         tombstones.retain(|t| t.end.as_ref().is_none_or(|end| t.start < *end));
-        // Newest first, so that every node is filled in falling order (T2).
+        // Newest first, so that every node is filled in falling order (LR2).
         tombstones.sort_unstable_by_key(|t| std::cmp::Reverse(t.seq));
         let mut points: Vec<Box<[u8]>> = tombstones
             .iter()
@@ -165,9 +165,9 @@ fn decompose(width: usize, low: usize, high: usize, visit: &mut dyn FnMut(usize)
 
 /// The range tombstones of a memtable: one writer adds, readers never wait.
 ///
-/// Tiers of indexes, oldest and largest first, each at least twice as large as the next: an addition
-/// merges small tiers, like a carry, and costs O(log² n) amortised; a question asks
-/// O(log n) tiers.
+/// Tiers of indexes, oldest and largest first, each at least twice as large as the next: an
+/// addition merges small tiers, like a carry, and costs O(log² n) amortised; a question asks O(log
+/// n) tiers.
 #[derive(Debug)]
 pub(crate) struct GrowingTombstones {
     tiers: ArcSwap<Vec<Arc<TombstoneIndex>>>,
@@ -203,7 +203,7 @@ impl GrowingTombstones {
         }
         tiers.push(Arc::new(TombstoneIndex::new(carry)));
         self.tiers.store(Arc::new(tiers));
-        // After the store: who sees the count finds the tombstone.
+        // After the store: a reader that sees the count finds the tombstone.
         self.count.fetch_add(1, Ordering::Release);
     }
 

@@ -2,23 +2,23 @@
 //!
 //! # Invariants
 //!
-//! - **V1** A version never changes. A flush or a compaction makes a new one from the current one and a
-//!   [`VersionEdit`].
-//! - **V2** Level 0 is sorted by age, newest first; its tables may overlap. Tables of a deeper level are sorted
-//!   by key and their extents, range tombstones included, are disjoint.
-//! - **V3** For one key, every version in a level is newer than every version in deeper levels; within
-//!   level 0, than in older tables. Range tombstones count as versions of the keys they
+//! - **LV1** A version never changes. A flush or a compaction makes a new one from the current one
+//!   and a [`VersionEdit`].
+//! - **LV2** Level 0 is sorted by age, newest first; its tables may overlap. Tables of a deeper
+//!   level are sorted by key and their extents, range tombstones included, are disjoint.
+//! - **LV3** For one key, every version in a level is newer than every version in deeper levels;
+//!   within level 0, than in older tables. Range tombstones count as versions of the keys they
 //!   cover. So a lookup may stop at the first level that knows the key.
-//! - **V4** All versions of a key that are in one deeper level are in one table.
+//! - **LV4** All versions of a key that are in one deeper level are in one table.
 //!
 //! Holding a version holds its tables: a [`TableHandle`] that has left the current version
-//! hands its file to the [`Reaper`] when the last version that has it is dropped.
+//! hands its file to the [`ObsoleteFiles`] when the last version that has it is dropped.
 
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::files::Reaper;
+use super::obsolete_files::ObsoleteFiles;
 use super::table::{Table, TableMeta};
 use super::tombstones::TombstoneIndex;
 use crate::types::{FileId, SeqNo};
@@ -34,18 +34,18 @@ pub(crate) struct TableHandle {
     /// The table's range tombstones; apart from the table, so that a scan can hold them.
     tombstones: Arc<TombstoneIndex>,
     obsolete: AtomicBool,
-    reaper: Arc<Reaper>,
+    obsolete_files: Arc<ObsoleteFiles>,
 }
 
 impl TableHandle {
     /// Wraps an open table.
-    pub(crate) fn new(table: Table, reaper: Arc<Reaper>) -> Self {
+    pub(crate) fn new(table: Table, obsolete_files: Arc<ObsoleteFiles>) -> Self {
         let tombstones = TombstoneIndex::new(table.range_tombstones().to_vec());
         Self {
             table: Arc::new(table),
             tombstones: Arc::new(tombstones),
             obsolete: AtomicBool::new(false),
-            reaper,
+            obsolete_files,
         }
     }
 
@@ -87,12 +87,12 @@ impl TableHandle {
 impl Drop for TableHandle {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
-            self.reaper.doom(self.table.meta().id);
+            self.obsolete_files.enqueue(self.table.meta().id);
         }
     }
 }
 
-/// Tables of one level, in the order of V2.
+/// Tables of one level, in the order of LV2.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Level {
     tables: Arc<Vec<Arc<TableHandle>>>,
@@ -113,7 +113,7 @@ impl Level {
         }
     }
 
-    /// The tables, in the order of V2.
+    /// The tables, in the order of LV2.
     pub(crate) fn tables(&self) -> &Arc<Vec<Arc<TableHandle>>> {
         &self.tables
     }
@@ -153,7 +153,7 @@ impl Level {
     }
 }
 
-/// The tables of the tree at one moment (V1).
+/// The tables of the tree at one moment (LV1).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     levels: [Level; LEVELS],
@@ -235,7 +235,7 @@ impl Version {
         }
     }
 
-    /// Every way in which V2 is broken, one line each.
+    /// Every way in which LV2 is broken, one line each.
     pub(crate) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         for (number, level) in self.levels.iter().enumerate() {

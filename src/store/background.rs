@@ -34,6 +34,10 @@ impl Shared {
             return Ok(false);
         };
         self.coordinator.check_writable()?;
+        if self.coordinator.take_sync_request() && log.synced_seq() < log.appended_seq() {
+            self.coordinator.sync_log()?;
+            return Ok(true);
+        }
         if log.prepare()? {
             return Ok(true);
         }

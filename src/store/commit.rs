@@ -24,18 +24,20 @@
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::conflicts::ConflictTracker;
 use super::coordinator::Coordinator;
 use super::keyspaces::OpenKeyspace;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
-use crate::types::{MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
+use crate::types::{KeyRange, MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
-use crate::util::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::util::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use crate::util::sync::thread::Thread;
-use crate::util::sync::{Mutex, MutexGuard, thread};
+use crate::util::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::wal::{Log, Writer};
 
 /// What one commit changes.
@@ -49,6 +51,44 @@ pub(crate) enum Change<'a> {
     /// A batch for each of several keyspaces. No keyspace appears twice, so each engine
     /// is handed its share in one call.
     Many(Vec<(Arc<OpenKeyspace>, Batch)>),
+}
+
+/// What a commit relies on: that no key of `range` was written after the watch began.
+#[derive(Debug)]
+pub(crate) struct Condition<'a> {
+    pub(crate) watch: &'a Watch<'a>,
+    pub(crate) keyspace: &'a Arc<OpenKeyspace>,
+    pub(crate) range: &'a KeyRange,
+}
+
+/// How a conditional commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Committed; the last operation has this number.
+    Committed(SeqNo),
+    /// Nothing was written: this operation changed what the commit relies on.
+    Conflict(SeqNo),
+}
+
+/// While it lives, the pipeline remembers which keys are written.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    pipeline: &'a Pipeline,
+    /// Everything up to here is visible to reads that begin now.
+    since: SeqNo,
+}
+
+impl Watch<'_> {
+    /// Everything up to here is visible to reads that begin during the watch.
+    pub(crate) fn since(&self) -> SeqNo {
+        self.since
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.pipeline.log.lock().conflicts.end(self.since);
+    }
 }
 
 /// Figures about commits since the store was opened.
@@ -67,8 +107,21 @@ pub(crate) struct Pipeline {
     shared_log: Arc<Log>,
     coordinator: Arc<Coordinator>,
     snapshot_tracker: Arc<SnapshotTracker>,
+    publications: Publications,
     pub(crate) counters: CommitCounters,
 }
+
+/// Threads that wait for a commit of another thread to become visible. There are some only while
+/// somebody watches, so commits look here only then.
+#[derive(Debug, Default)]
+struct Publications {
+    sleepers: AtomicU64,
+    lock: Mutex<()>,
+    condvar: Condvar,
+}
+
+/// Longest sleep in front of a publication; it only bounds the harm of a failed store.
+const PUBLICATION_WAIT: Duration = Duration::from_millis(50);
 
 /// Guarded by the log lock.
 #[derive(Debug)]
@@ -77,8 +130,9 @@ struct Sequencer {
     next: SeqNo,
     /// Logged, not applied, in order. Empty unless a sync commit is on its way.
     queue: Vec<Arc<Queued>>,
-    /// Somebody is syncing and will empty the queue, or has been told to.
+    /// A thread is syncing and will empty the queue, or has been told to.
     led: bool,
+    conflicts: ConflictTracker,
 }
 
 /// A commit that waits for the log to be synced.
@@ -126,6 +180,7 @@ impl Pipeline {
             next: last.next(),
             queue: Vec::new(),
             led: false,
+            conflicts: ConflictTracker::default(),
         };
         Self {
             log: Mutex::new(sequencer),
@@ -133,6 +188,7 @@ impl Pipeline {
             shared_log,
             coordinator,
             snapshot_tracker,
+            publications: Publications::default(),
             counters: CommitCounters::default(),
         }
     }
@@ -148,10 +204,84 @@ impl Pipeline {
     ///
     /// An error after the record was logged (a failed sync) leaves open whether the change is
     /// there after reopening; until then it is not visible.
-    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<()> {
+    ///
+    /// Returns the number of the last operation.
+    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         match change {
             Change::One { keyspace, op } => self.commit_one(keyspace, op, durability),
-            Change::Many(parts) => self.commit_many(parts, durability),
+            Change::Many(parts) => match self.commit_many(parts, durability, None)? {
+                Outcome::Committed(last) => Ok(last),
+                Outcome::Conflict(_) => unreachable!("there was no condition"),
+            },
+        }
+    }
+
+    /// Commits `parts` if `condition` holds at their place in the order of commits, or nothing.
+    /// On a conflict it waits until the operation in question is visible, so that the caller can
+    /// read and try again.
+    pub(crate) fn commit_if(
+        &self,
+        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        durability: Durability,
+        condition: &Condition<'_>,
+    ) -> Result<Outcome> {
+        let outcome = self.commit_many(parts, durability, Some(condition))?;
+        if let Outcome::Conflict(seq) = outcome {
+            self.wait_published(seq)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Begins to remember which keys are written. Waits for commits that are being applied, and
+    /// for no I/O.
+    pub(crate) fn watch(&self) -> Watch<'_> {
+        let mut log = self.log.lock();
+        // With both locks, what is logged is either applied or in the queue.
+        let apply = self.apply.lock();
+        let since = self.snapshot_tracker.published();
+        log.conflicts.begin(since);
+        let Sequencer {
+            queue, conflicts, ..
+        } = &mut *log;
+        for queued in queue {
+            note(conflicts, &queued.parts, queued.first);
+        }
+        drop(apply);
+        drop(log);
+        Watch {
+            pipeline: self,
+            since,
+        }
+    }
+
+    /// Waits until the operation `seq`, which is logged, is visible.
+    fn wait_published(&self, seq: SeqNo) -> Result<()> {
+        let mut guard = self.publications.lock.lock();
+        self.publications.sleepers.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let outcome = loop {
+            if self.snapshot_tracker.published() >= seq {
+                break Ok(());
+            }
+            if let Err(error) = self.coordinator.check_writable() {
+                break Err(error);
+            }
+            self.publications
+                .condvar
+                .wait_for(&mut guard, PUBLICATION_WAIT);
+        };
+        self.publications.sleepers.fetch_sub(1, Ordering::SeqCst);
+        outcome
+    }
+
+    /// Wakes threads that wait for what was just published, or for the failure of the store.
+    #[cold]
+    fn announce_publication(&self) {
+        fence(Ordering::SeqCst);
+        if self.publications.sleepers.load(Ordering::SeqCst) > 0 {
+            // Taking the lock orders this announcement after the sleeper's last look.
+            drop(self.publications.lock.lock());
+            self.publications.condvar.notify_all();
         }
     }
 
@@ -160,7 +290,7 @@ impl Pipeline {
         keyspace: &Arc<OpenKeyspace>,
         op: Op<'_>,
         durability: Durability,
-    ) -> Result<()> {
+    ) -> Result<SeqNo> {
         keyspace.check_alive()?;
         let mut ops = [SequencedOp {
             seq: SeqNo::ZERO,
@@ -174,6 +304,10 @@ impl Pipeline {
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
         let seq = log.append(1, &parts)?;
+        let watched = log.conflicts.is_active();
+        if watched {
+            log.conflicts.note(keyspace.id, &op, seq);
+        }
         if durability == Durability::Sync || log.led {
             let mut batch = Batch::new();
             batch.push(&op);
@@ -184,17 +318,22 @@ impl Pipeline {
         drop(log);
         ops[0].seq = seq;
         let applied = keyspace.engine.apply(&ops);
-        self.publish(seq, seq, applied)?;
+        let published = self.publish(seq, seq, applied);
         drop(apply);
+        if watched {
+            self.announce_publication();
+        }
+        published?;
         self.after_commit();
-        Ok(())
+        Ok(seq)
     }
 
     fn commit_many(
         &self,
         parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
-    ) -> Result<()> {
+        condition: Option<&Condition<'_>>,
+    ) -> Result<Outcome> {
         let mut count = 0;
         let mut bytes = 0;
         for (keyspace, batch) in &parts {
@@ -210,10 +349,10 @@ impl Pipeline {
         }
         if count == 0 {
             // Nothing to log, but a promise to keep: what came before is durable.
-            return match durability {
-                Durability::Sync => self.coordinator.sync_log(),
-                Durability::Buffered => Ok(()),
-            };
+            if durability == Durability::Sync {
+                self.coordinator.sync_log()?;
+            }
+            return Ok(Outcome::Committed(self.snapshot_tracker.published()));
         }
         for (keyspace, batch) in &parts {
             keyspace.engine.prepare(&sequenced(batch, SeqNo::ZERO))?;
@@ -230,11 +369,27 @@ impl Pipeline {
 
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
+        if let Some(Condition {
+            watch,
+            keyspace,
+            range,
+        }) = condition
+            && let Some(seq) = log.conflicts.conflict(watch.since, keyspace.id, range)
+            && !mutated!("condition-of-a-commit-ignored")
+        {
+            return Ok(Outcome::Conflict(seq));
+        }
         let first = log.append(count, &payload)?;
         let last = SeqNo(first.0 + count - 1);
+        let watched = log.conflicts.is_active();
+        if watched {
+            note(&mut log.conflicts, &parts, first);
+        }
         if durability == Durability::Sync || log.led {
             drop(payload);
-            return self.join_queue(log, parts, first, last);
+            return self
+                .join_queue(log, parts, first, last)
+                .map(Outcome::Committed);
         }
         let apply = self.apply.lock();
         drop(log);
@@ -242,10 +397,14 @@ impl Pipeline {
             self.snapshot_tracker.publish(last);
         }
         let applied = apply_parts(&parts, first);
-        self.publish(first, last, applied)?;
+        let published = self.publish(first, last, applied);
         drop(apply);
+        if watched {
+            self.announce_publication();
+        }
+        published?;
         self.after_commit();
-        Ok(())
+        Ok(Outcome::Committed(last))
     }
 
     /// Called with the apply lock held. An engine that could not apply a logged change has a
@@ -279,7 +438,7 @@ impl Pipeline {
         parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         first: SeqNo,
         last: SeqNo,
-    ) -> Result<()> {
+    ) -> Result<SeqNo> {
         let queued = Arc::new(Queued {
             parts,
             first,
@@ -304,7 +463,7 @@ impl Pipeline {
             self.lead();
         }
         self.after_commit();
-        queued.result()
+        queued.result().map(|()| last)
     }
 
     /// One round of leading: sync, take what the sync covered, pass the lead on, apply, wake.
@@ -317,6 +476,9 @@ impl Pipeline {
             Ok(()) => self.shared_log.sync(),
             Err(error) => Err(error),
         };
+        if let Ok(synced) = synced {
+            self.coordinator.note_synced(synced);
+        }
         let mut log = self.log.lock();
         if let Err(error) = synced {
             if !mutated!("writes-go-on-after-a-failed-sync") {
@@ -329,6 +491,7 @@ impl Pipeline {
             for queued in doomed {
                 queued.finish(Some(error.clone()));
             }
+            self.announce_publication();
             return;
         }
         let covered = log.queue.partition_point(|queued| queued.last <= upto);
@@ -338,6 +501,7 @@ impl Pipeline {
             Some(next) => next.tell(LEADS),
             None => log.led = false,
         }
+        let watched = log.conflicts.is_active();
         let apply = self.apply.lock();
         drop(log);
         let mut failed = None;
@@ -352,6 +516,9 @@ impl Pipeline {
             }
         }
         drop(apply);
+        if watched {
+            self.announce_publication();
+        }
         for queued in covered {
             queued.tell(DONE);
         }
@@ -371,6 +538,18 @@ impl Sequencer {
         self.writer.append(first, last, parts)?;
         self.next = last.next();
         Ok(first)
+    }
+}
+
+/// Has `conflicts` remember the operations of a commit, numbered from `first`.
+#[cold]
+fn note(conflicts: &mut ConflictTracker, parts: &[(Arc<OpenKeyspace>, Batch)], first: SeqNo) {
+    let mut seq = first;
+    for (keyspace, batch) in parts {
+        for op in batch.iter() {
+            conflicts.note(keyspace.id, &op, seq);
+            seq = seq.next();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! or the store.
 
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::engine::EngineHost;
@@ -24,6 +25,10 @@ pub(crate) struct Coordinator {
     /// The last error of background work, until such work succeeds again.
     background_error: Mutex<Option<Error>>,
     has_background_error: AtomicBool,
+    /// Futures that wait for the log to be durable up to a number.
+    durable_waiters: Mutex<Vec<(SeqNo, Waker)>>,
+    /// One of them asked for a sync.
+    sync_requested: AtomicBool,
     /// Counts announcements of work; sleeping threads compare it.
     work: Signal,
     /// Counts progress of background work; stalled writers compare it.
@@ -80,8 +85,41 @@ impl Coordinator {
     /// The store takes no more writes. The first reason stays.
     pub(crate) fn fail(&self, error: &Error) {
         let _ = self.failure.set(Error::writes_stopped(error));
+        self.wake_durable_waiters();
         self.progress.notify();
         self.work.notify();
+    }
+
+    /// Has the log synced by background work, and `waker` woken when it is durable up to `seq`, or
+    /// when the store stops writing or closes.
+    pub(crate) fn request_durable(&self, seq: SeqNo, waker: &Waker) {
+        self.durable_waiters.lock().push((seq, waker.clone()));
+        self.sync_requested.store(true, Ordering::SeqCst);
+        self.work.notify();
+    }
+
+    /// True if a sync was asked for since the last call.
+    pub(crate) fn take_sync_request(&self) -> bool {
+        self.sync_requested.load(Ordering::Relaxed)
+            && self.sync_requested.swap(false, Ordering::SeqCst)
+    }
+
+    /// The log is durable up to `seq`.
+    pub(crate) fn note_synced(&self, seq: SeqNo) {
+        let mut waiters = self.durable_waiters.lock();
+        if waiters.is_empty() {
+            return;
+        }
+        let (done, later) = waiters.drain(..).partition(|(upto, _)| *upto <= seq);
+        *waiters = later;
+        drop(waiters);
+        wake_all(done);
+    }
+
+    /// Wakes every future that waits for durability: the store closes or stops writing.
+    pub(crate) fn wake_durable_waiters(&self) {
+        let waiters = std::mem::take(&mut *self.durable_waiters.lock());
+        wake_all(waiters);
     }
 
     /// An error if the store takes no more writes.
@@ -140,12 +178,22 @@ impl Coordinator {
         let Some(log) = self.log() else { return Ok(()) };
         self.check_writable()?;
         match log.sync() {
-            Ok(_) => Ok(()),
+            Ok(synced) => {
+                self.note_synced(synced);
+                Ok(())
+            }
             Err(error) => {
                 self.fail(&error);
                 Err(error)
             }
         }
+    }
+}
+
+/// Wakers are code of the user: no lock is held.
+fn wake_all(waiters: Vec<(SeqNo, Waker)>) {
+    for (_, waker) in waiters {
+        waker.wake();
     }
 }
 

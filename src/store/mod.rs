@@ -10,7 +10,9 @@ mod background;
 mod backpressure;
 pub(crate) mod catalog;
 mod commit;
+mod conflicts;
 mod coordinator;
+mod durability;
 mod engines;
 mod keyspace_options;
 mod keyspaces;
@@ -34,7 +36,8 @@ use crate::fs::FsLock;
 use shared::Shared;
 
 pub(crate) use catalog::{CatalogEntry, check_name};
-pub(crate) use commit::Change;
+pub use commit::Watch;
+pub(crate) use commit::{Change, Condition, Outcome};
 pub(crate) use engines::make_keyspace;
 pub(crate) use keyspace_options::change_options;
 pub(crate) use keyspaces::OpenKeyspace;
@@ -122,6 +125,7 @@ impl Store {
         if let Some(recorder) = &self.shared.recorder {
             recorder.finish();
         }
+        self.shared.coordinator.wake_durable_waiters();
         *self.lock.lock() = None;
         synced
     }

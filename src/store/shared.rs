@@ -9,15 +9,17 @@ use parking_lot::Mutex;
 
 use super::backpressure::Throttle;
 use super::catalog::Catalog;
-use super::commit::{Change, Pipeline};
+use super::commit::{Change, Condition, Outcome, Pipeline};
 use super::coordinator::Coordinator;
 use super::keyspaces::Keyspaces;
 use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
+use crate::kv::Batch;
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
+use crate::types::SeqNo;
 
 /// What threads and handles share.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl Shared {
     }
 
     /// Commits `change` once background work has room for it.
-    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<()> {
+    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         let pipeline = self.writable()?;
         if let Some(recorder) = &self.recorder {
             record_commit(recorder, &change, durability);
@@ -126,6 +128,26 @@ impl Shared {
             }
         }
         pipeline.commit(change, durability)
+    }
+
+    /// Commits `batch` if `condition` holds.
+    pub(crate) fn commit_if(
+        &self,
+        batch: Batch,
+        durability: Durability,
+        condition: &Condition<'_>,
+    ) -> Result<Outcome> {
+        let pipeline = self.writable()?;
+        let keyspace = condition.keyspace;
+        self.make_room(keyspace, batch.len_bytes() as u64)?;
+        let change = Change::Many(vec![(Arc::clone(keyspace), batch)]);
+        if let Some(recorder) = &self.recorder {
+            record_commit(recorder, &change, durability);
+        }
+        let Change::Many(parts) = change else {
+            unreachable!("made here")
+        };
+        pipeline.commit_if(parts, durability, condition)
     }
 }
 

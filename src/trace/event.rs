@@ -1,4 +1,4 @@
-//! What a trace tells: one [`Event`] for each operation.
+//! What a trace records: one [`Event`] for each operation.
 
 use crate::options::Durability;
 use crate::types::Value;

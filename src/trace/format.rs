@@ -137,17 +137,17 @@ impl Header {
                 record_ms: a,
                 every_ms: b,
             },
-            _ => return Err("an unknown kind of sampling"),
+            _ => return Err("the sampling mode is unknown"),
         };
         let keys = match bytes[32] {
             0 => KeyMode::Contents,
             1 => KeyMode::Hashed,
-            _ => return Err("keys of an unknown kind"),
+            _ => return Err("the key mode is unknown"),
         };
         let values = match bytes[33] {
             0 => ValueMode::Sizes,
             1 => ValueMode::Contents,
-            _ => return Err("values of an unknown kind"),
+            _ => return Err("the value mode is unknown"),
         };
         Ok(Self {
             id: get_u64(bytes, 16),

@@ -14,33 +14,37 @@
 //!
 //! # Invariants
 //!
-//! - **T1** Recording never waits: the lock of a lane is held for encoding a few bytes, never over
+//! - **TR1** Recording never waits: the lock of a lane is held for encoding a few bytes, never over
 //!   I/O. What the writer thread cannot keep up with is dropped, counted, and the count is in the
 //!   trace.
-//! - **T2** A store without recording pays one branch on an `Option` for each operation.
-//! - **T3** A failing disk, or a trace that reached its limit, ends the trace and nothing else.
-//! - **T4** Times do not fall within a lane. A watermark in the file says that everything older
+//! - **TR2** A store without recording pays one branch on an `Option` for each operation.
+//! - **TR3** A failing disk, or a trace that reached its limit, ends the trace and nothing else.
+//! - **TR4** Times do not fall within a lane. A watermark in the file says that everything older
 //!   than it stands before it, so a reader restores the order of time with bounded memory.
-//! - **T5** A write is stamped when it begins, a read when it has ended: who reads what another
-//!   thread wrote stands behind it in the trace.
-//! - **T6** A trace is not the store's: nothing in the store depends on it, and it is synced only
+//! - **TR5** A write is stamped when it begins, a read when it has ended: a read that saw what
+//!   another thread wrote stands behind it in the trace.
+//! - **TR6** A trace is not the store's: nothing in the store depends on it, and it is synced only
 //!   at the end.
 //!
 //! Lacking on purpose: latencies (a replay measures its own), contents of values (unless asked
-//! for), operations that were refused or failed; but a write is recorded when it begins (T5), so
+//! for), operations that were refused or failed; but a write is recorded when it begins (TR5), so
 //! one that fails while it is logged is in the trace.
 
 mod event;
 mod format;
+mod hook;
+mod lanes;
 mod reader;
 mod recorder;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use crate::options::{KeyMode, Recording, Sampling, TraceOptions, ValueMode};
 pub use event::{Change, Event, Key, Lookup, Op};
+pub(crate) use hook::Hook;
 pub use reader::{Reader, TraceEnd, TraceKeyspace};
-pub(crate) use recorder::{Hook, Recorder, check_path};
+pub(crate) use recorder::{Recorder, check_path};
 
 /// Figures about a recording, now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -82,7 +82,8 @@ pub struct Reader {
     header: Header,
     /// Where the next frame is read.
     offset: u64,
-    /// In the order of the file; who has the smallest key is last, for cheap removal, once sorted.
+    /// In the order of the file; the one with the smallest key is last, for cheap removal, once
+    /// sorted.
     waiting: Vec<Waiting>,
     ready: VecDeque<Event>,
     keyspaces: Vec<TraceKeyspace>,
@@ -194,7 +195,7 @@ impl Reader {
             let offset = self.offset;
             match self.read_frame()? {
                 Some(payload) => self.take_frame(payload).map_err(|Malformed| {
-                    let what = "an intact block of the trace makes no sense";
+                    let what = "a block of the trace is malformed, though its checksum matches";
                     Error::corruption(self.file.path(), offset, what)
                 })?,
                 None => self.end = Some(TraceEnd::Torn { offset }),

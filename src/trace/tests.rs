@@ -97,7 +97,7 @@ fn everything_done_is_read_back_in_order() {
     a.with_durability(Durability::Sync).put("bob", "").unwrap();
     a.get("ada").unwrap();
     a.get_with("nobody", |_| ()).unwrap();
-    assert!(a.contains("bob").unwrap());
+    assert!(a.contains_key("bob").unwrap());
     a.multi_get(&["ada", "x"]).unwrap();
     a.delete("bob").unwrap();
     a.delete_range("c".."d").unwrap();
@@ -257,7 +257,7 @@ fn long_batches_are_cut_and_keep_every_change() {
     for n in 0..20_000 {
         batch.put(format!("key {n:020}"), [7; 9]);
     }
-    a.write(batch, Durability::Buffered).unwrap();
+    a.write_with(batch, Durability::Buffered).unwrap();
     let (events, _) = rig.read();
     assert!(events.len() > 2);
     let mut changes = 0;
@@ -347,12 +347,14 @@ fn a_sampled_key_keeps_its_whole_history() {
         let key = format!("key {}", random % 500);
         *done.entry(key.clone()).or_default() += 1;
         match random >> 62 {
-            0 => a.put(&key, "v").unwrap(),
+            0 => {
+                a.put(&key, "v").unwrap();
+            }
             1 => {
                 let mut batch = Batch::new();
                 batch.delete(&key);
                 batch.put("another key", "v");
-                a.write(batch, Durability::Buffered).unwrap();
+                a.write_with(batch, Durability::Buffered).unwrap();
             }
             2 => drop(a.multi_get(&[&key]).unwrap()),
             _ => drop(a.range(key.as_str()..)),
@@ -652,7 +654,7 @@ fn golden_bytes() {
 }
 
 /// A round that empties the queue can meet the message that ends the trace. It was thrown away
-/// there once, and whoever closed the store waited for ever.
+/// there once, and the thread that closed the store waited forever.
 #[test]
 fn finishing_while_a_round_empties_the_queue_ends_the_trace() {
     let fs: Arc<dyn Fs> = Arc::new(SimFs::new());

@@ -76,7 +76,7 @@ key_bounds_for_range!(
 /// An inclusive end `k` becomes the exclusive end `k + 0x00`, its immediate
 /// successor, so bounds can be one byte longer than the longest key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeyRange {
+pub struct KeyRange {
     pub(crate) start: Vec<u8>,
     pub(crate) end: Option<Vec<u8>>,
 }
@@ -110,6 +110,27 @@ impl KeyRange {
             start: prefix.to_vec(),
             end: prefix_end(prefix),
         }
+    }
+
+    /// The one key `key`.
+    pub(crate) fn one(key: &[u8]) -> Self {
+        Self::new(&(Bound::Included(key), Bound::Included(key)))
+    }
+
+    /// True if a key can be inside both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let begins_before_the_end = |start: &[u8], end: &Option<Vec<u8>>| {
+            end.as_ref().is_none_or(|end| start < end.as_slice())
+        };
+        begins_before_the_end(&self.start, &other.end)
+            && begins_before_the_end(&other.start, &self.end)
+            && !self.is_empty()
+            && !other.is_empty()
+    }
+
+    /// Bytes of the two bounds.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.start.len() + self.end.as_ref().map_or(0, Vec::len)
     }
 
     /// True when no key can be inside.

@@ -6,8 +6,8 @@ mod value;
 
 use std::fmt;
 
-pub use key_range::KeyBounds;
-pub(crate) use key_range::{KeyRange, is_from, prefix_end};
+pub use key_range::{KeyBounds, KeyRange};
+pub(crate) use key_range::{is_from, prefix_end};
 pub(crate) use op::{Op, SequencedOp};
 pub use value::Value;
 

@@ -1,43 +1,49 @@
 //! The write-ahead log: a chain of segment files that both engines share.
 //!
-//! In the data path it stands between the sequencer and the engines: a commit appends one record (payload
-//! opaque), asks for [`Log::sync`] if it must survive a power loss, and is then applied. At open, [`Recovery`]
-//! reads the records back in order. The bytes are described in docs/format.md, "Log segment".
+//! In the data path it stands between the sequencer and the engines: a commit appends one record
+//! (payload opaque), asks for [`Log::sync`] if it must survive a power loss, and is then applied.
+//! At open, [`Recovery`] reads the records back in order. The bytes are described in
+//! docs/format.md, "Log segment".
 //!
 //! ```text
 //!              prepare()                append() is full              retire()
-//!   (no file) ----------> N.log, blank ------------------> active ... live ------> K.tmp, in the pool
+//!   (no file) ----------> N.log, blank ------------------> active ... live ------> K.tmp, pooled
 //!                              ^                                                        |
 //!                              +---------------------- prepare(), new number -----------+
 //! ```
 //!
 //! # Invariants
 //!
-//! - **W1 preallocated.** A segment has its full length, really written, synced and named durably, before
-//!   a record enters it; so a sync moves data only, and a store through a mapping cannot find the disk full.
-//!   (The segment of a record too large for any other is the exception; it is never mapped.)
-//! - **W2 numbers are used once.** A segment's number is higher than that of any file that ever took records
-//!   here: the file with the highest number goes only after a higher one is durable. Checksums are
-//!   seeded with the number and the offset, so what a file held in an earlier life is never read.
-//! - **W3 one chain.** An active segment names its predecessor and the first sequence number it holds. Segments leave
-//!   at the old end only, one durably before the next, so a gap in the chain is damage.
-//! - **W4 synced means synced.** Records and activations carry a sequence number up to which everything was durable
-//!   when they were written. Where reading stops at `e`, any such number >= `e` further on proves damage;
-//!   without one it is the torn tail of a power loss.
-//! - **W5 the cut.** Recovery makes durable what it found, then opens a new segment whose first number is the one after the
-//!   last record found. Whatever older segments hold from that number on is dead: a later `first` overrules
-//!   every earlier record. Recovery changes nothing else, and the new segment appears with one rename, so
-//!   recovery may be interrupted anywhere and repeated.
-//! - **W6 no second sync.** After a failed sync every append and sync fails. The store must be reopened.
+//! - **WL1 preallocated.** A segment has its full length, really written, synced and named durably,
+//!   before a record enters it; so a sync moves data only, and a store through a mapping cannot
+//!   find the disk full. (The segment of a record too large for any other is the exception; it is
+//!   never mapped.)
+//! - **WL2 numbers are used once.** A segment's number is higher than that of any file that ever
+//!   took records here: the file with the highest number goes only after a higher one is durable.
+//!   Checksums are seeded with the number and the offset, so what a file held in an earlier life is
+//!   never read.
+//! - **WL3 one chain.** An active segment names its predecessor and the first sequence number it
+//!   holds. Segments leave at the old end only, one durably before the next, so a gap in the chain
+//!   is damage.
+//! - **WL4 synced means synced.** Records and activations carry a sequence number up to which
+//!   everything was durable when they were written. Where reading stops at `e`, any such number >=
+//!   `e` further on proves damage; without one it is the torn tail of a power loss.
+//! - **WL5 the cut.** Recovery makes durable what it found, then opens a new segment whose first
+//!   number is the one after the last record found. What older segments hold from that number on
+//!   is void: a later `first` overrules every earlier record. Recovery changes nothing else, and
+//!   the new segment appears with one rename, so recovery may be interrupted anywhere and repeated.
+//! - **WL6 no second sync.** After a failed sync every append and sync fails. The store must be
+//!   reopened.
 //!
-//! Thread safety: [`Writer`] belongs to whoever holds the commit lock; [`Log`] may be used by any thread. No lock is held over
-//! I/O that an append needs, unless no segment was prepared in time.
+//! Thread safety: [`Writer`] belongs to the thread that holds the commit lock; [`Log`] may be used
+//! by any thread. No lock is held over I/O that an append needs, unless no segment was prepared in
+//! time.
 //!
 //! Lacking on purpose: compression, records that span segments, several writers, archiving.
 //!
-//! What cannot be told here: damage to records behind the last witness of W4 looks like a torn tail. The newest segment's
-//! activation is such a witness for everything that an earlier run of the store left, and whoever opens the log may
-//! know more ([`Recovery::replay`]).
+//! What cannot be detected here: damage to records behind the last witness of WL4 looks like a torn
+//! tail. The newest segment's activation is such a witness for everything that an earlier run of
+//! the store left, and the caller that opens the log may know more ([`Recovery::replay`]).
 
 use std::path::Path;
 
@@ -46,6 +52,8 @@ use crate::error::{Error, Result};
 mod log;
 mod recovery;
 pub(crate) mod segment;
+mod segment_chain;
+mod segment_factory;
 mod sink;
 mod writer;
 
@@ -66,8 +74,8 @@ pub(crate) struct WalConfig {
 }
 
 impl WalConfig {
-    /// The segment length that is used: room for a small record at least, and a whole
-    /// number of record units.
+    /// The segment length that is used: enough for a small
+    /// record at least, and a whole number of record units.
     fn segment_len(&self) -> u64 {
         self.segment_bytes.max(512) / segment::ALIGN_BYTES as u64 * segment::ALIGN_BYTES as u64
     }
@@ -78,8 +86,8 @@ fn failed_before(cause: &Error) -> Error {
     Error::writes_stopped(cause)
 }
 
-/// Removes a file that is of no use any more. That it stays when the removal fails does no harm: the next
-/// recovery finds and removes it.
+/// Removes a file that is of no use any more. That it stays when the removal fails does no harm:
+/// the next recovery finds and removes it.
 fn discard_file(fs: &dyn crate::fs::Fs, path: &Path) -> Result<()> {
     match fs.remove_file(path) {
         Err(e) if e.is_not_found() => Ok(()),

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::log::{Inheritance, LiveSegment, Log};
+use super::log::{Inheritance, Log};
 use super::segment::{
     Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, claimed_record,
     decode_header, parse_name, record_at, segment_path, segment_seed,
 };
+use super::segment_chain::LiveSegment;
 use super::writer::Writer;
 use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
@@ -26,18 +27,19 @@ pub(crate) struct Recovery {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     store_id: u64,
-    /// From the oldest segment to the newest active one (W3).
+    /// From the oldest segment to the newest active one (WL3).
     chain: Vec<Found>,
-    /// Active segments that no later one names: left by a failed activation, or from before a chain began.
+    /// Active segments that no later one names: left by a failed activation, or from before a chain
+    /// began.
     strays: Vec<Found>,
     /// Prepared segments that no activation names.
     blanks: Vec<Found>,
     temporaries: Vec<PathBuf>,
-    /// Highest number in use (W2).
+    /// Highest number in use (WL2).
     number_max: u64,
     /// Last sequence number, once replay has found it.
     last: Option<SeqNo>,
-    /// Highest sequence number that anything read says was durable (W4).
+    /// Highest sequence number that anything read says was durable (WL4).
     witnessed: SeqNo,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
@@ -49,7 +51,7 @@ struct Found {
     path: PathBuf,
     len_bytes: u64,
     state: ActivationState,
-    /// Records from here on are dead: a later segment begins here (W5).
+    /// Records from here on are void: a later segment begins here (WL5).
     limit: SeqNo,
 }
 
@@ -107,7 +109,7 @@ impl Recovery {
         for name in self.fs.read_dir(&self.dir)? {
             let path = self.dir.join(&name);
             match parse_name(&name) {
-                // Somebody else's file: none of our business.
+                // Not a file of the log: it is left alone.
                 None => {}
                 Some(Name::Temporary(number)) => {
                     self.number_max = self.number_max.max(number);
@@ -139,7 +141,7 @@ impl Recovery {
             return Err(Error::corruption(
                 &path,
                 24,
-                format!("the file is segment {:016x}", header.number),
+                format!("the header names segment {:016x}", header.number),
             ));
         }
         if header.len_bytes != len_bytes {
@@ -213,18 +215,18 @@ impl Recovery {
         Ok(())
     }
 
-    /// Visits every valid record in commit order, with its first and last sequence number; those that end
-    /// below `from` may be left out. A torn tail ends the log silently; damage is
-    /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was durable as others
-    /// know. Returns the last sequence number in the log; if it holds no record, the one before
-    /// the first that its newest segment announces; zero for a new log.
+    /// Visits every valid record in commit order, with its first and last sequence number; those
+    /// that end below `from` may be left out. A torn tail ends the log silently; damage is
+    /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was
+    /// durable as others know. Returns the last sequence number in the log; if it holds no record,
+    /// the one before the first that its newest segment announces; zero for a new log.
     pub(crate) fn replay(
         &mut self,
         from: SeqNo,
         durable: SeqNo,
         visit: &mut Visit<'_>,
     ) -> Result<SeqNo> {
-        // The next number expected, once the oldest segment has told.
+        // The next number expected, once it is known from the oldest segment.
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
         self.replayed.clear();
@@ -236,7 +238,7 @@ impl Recovery {
                 // Dead as a whole.
                 continue;
             }
-            // By W5 the next living segment begins at this one's limit, so going on means that
+            // By WL5 the next living segment begins at this one's limit, so going on means that
             // the numbers fit.
             debug_assert!(expected.is_none_or(|expected| expected == activation.first));
             if segment.limit <= from {
@@ -253,7 +255,7 @@ impl Recovery {
                 continue;
             }
             // The log ends here, or the rest is damaged. Later segments and
-            // what follows in this one may know (W4).
+            // what follows in this one may know (WL4).
             let seed = segment_seed(self.store_id, segment.number);
             let is_damaged = next <= durable
                 || bears_witness(&bytes, at, seed, next)
@@ -317,8 +319,8 @@ impl Recovery {
         Ok(read)
     }
 
-    /// True if anything in the chain from `index` on, or in a segment whose activation was lost, says that
-    /// `expected` was durable.
+    /// True if anything in the chain from `index` on, or in a segment whose activation was lost,
+    /// says that `expected` was durable.
     fn later_witness(&self, index: usize, expected: SeqNo) -> Result<bool> {
         for segment in &self.chain[index..] {
             let announced = segment.activation().is_some_and(|a| a.synced >= expected);
@@ -363,18 +365,21 @@ impl Recovery {
         read_all(&*file, segment.len_bytes).map(SegmentBytes::Owned)
     }
 
-    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an engine holds
-    /// more than the log does: then nothing in the log counts any longer. Always in a new segment (W5); old ones
-    /// stay until they are retired.
+    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
+    /// engine holds more than the log does: then nothing in the log counts any longer. Always in a
+    /// new segment (WL5); old ones stay until they are retired.
     pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
         assert!(last >= found, "recovered records are not cut off");
         self.fs.create_dir_all(&self.dir)?;
         if let Some(parent) = self.dir.parent() {
-            // Even if the directory was there: whoever created it may not have come to this.
+            // Even if the directory was there: the process that created it may have ended before
+            // this.
             self.fs.sync_dir(parent)?;
         }
-        self.make_durable()?;
+        if !mutated!("recovered-tail-not-synced") {
+            self.make_durable()?;
+        }
         self.fs.sync_dir(&self.dir)?;
         let previous = match self.chain.last() {
             Some(newest) if last == found => newest.number,
@@ -399,7 +404,7 @@ impl Recovery {
                 previous,
             },
         )?;
-        // Only now that a higher number is durable may files go (W2).
+        // Only now that a higher number is durable may files be removed (WL2).
         for path in self
             .temporaries
             .iter()
@@ -410,13 +415,11 @@ impl Recovery {
         Ok((Writer::new(Arc::clone(&log), active, last), log))
     }
 
-    /// Makes what replay found durable, since the new segment is going to say so. After a kill it may exist in memory
-    /// only; after a failed sync the operating system may even hold it for clean and never write it. So what
-    /// nothing proves to be durable is written again, unchanged, before it is synced.
+    /// Makes what replay found durable, since the new segment is going to say so. After a kill it
+    /// may exist in memory only; after a failed sync the operating system may even hold it for
+    /// clean and never write it. So what nothing proves to be durable is written again, unchanged,
+    /// before it is synced.
     fn make_durable(&self) -> Result<()> {
-        if mutated!("recovered-tail-not-synced") {
-            return Ok(());
-        }
         for (index, segment) in self.chain.iter().enumerate() {
             let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
             let replayed = self.replayed.iter().find(|(at, _)| *at == index);
@@ -449,7 +452,7 @@ impl Recovery {
     }
 
     /// The old segments as the log will retire them. Strays come first: a segment of the
-    /// chain must not be gone while something older than it is there (W3).
+    /// chain must not be gone while something older than it is there (WL3).
     fn inherited(&self, last: SeqNo) -> VecDeque<LiveSegment> {
         let next = last.next();
         self.strays

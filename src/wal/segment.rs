@@ -59,12 +59,10 @@ pub(crate) enum ActivationState {
     Active(Activation),
 }
 
-/// Seed of all checksums in segment `number` of a store (W2).
+/// Seed of all checksums in segment `number` of a store (WL2).
 pub(crate) fn segment_seed(store_id: u64, number: u64) -> u64 {
-    if mutated!("log-records-unsalted") {
-        return seed_of(&[store_id]);
-    }
-    seed_of(&[store_id, number])
+    let ids = [store_id, number];
+    seed_of(mutated!("log-records-unsalted", &ids[..1], &ids))
 }
 
 /// The header of a segment, with or without its activation.
@@ -117,8 +115,8 @@ pub(crate) fn encode_activation(
     out
 }
 
-/// Decodes a header. A segment's name becomes durable after its header did, so under a segment's name
-/// nothing but a valid header is in order.
+/// Decodes a header. A segment's name becomes durable after its header did, so under a segment's
+/// name nothing but a valid header is in order.
 pub(crate) fn decode_header(
     path: &Path,
     store_id: u64,
@@ -243,9 +241,10 @@ pub(crate) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     })
 }
 
-/// True if an intact record at or behind `from` says that `expected` was durable (W4). Records of the
-/// segment's earlier lives are older than `expected` and fall to the cheap test. The work is bounded, because hostile
-/// bytes could claim a long record everywhere; exhausting the bound counts as a witness.
+/// True if an intact record at or behind `from` says that `expected` was durable (WL4). Records of
+/// the segment's earlier lives are older than `expected` and fall to the cheap test. The work is
+/// bounded, because hostile bytes could claim a long record everywhere; exhausting the bound counts
+/// as a witness.
 pub(crate) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqNo) -> bool {
     let mut budget_bytes = 8 * bytes.len() + (1 << 20);
     let mut at = align(from);

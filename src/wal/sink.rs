@@ -24,7 +24,7 @@ pub(super) trait Sink: fmt::Debug + Send + Sync {
     fn write_bytes(&mut self, at: u64, bytes: &[u8]) -> Result<()>;
 }
 
-/// The sink for `file`. With `use_mmap` its `len_bytes` must be allocated (W1).
+/// The sink for `file`. With `use_mmap` its `len_bytes` must be allocated (WL1).
 pub(super) fn open_sink(
     file: &Arc<dyn File>,
     len_bytes: u64,

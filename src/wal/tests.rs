@@ -122,7 +122,7 @@ fn live(random: &mut Random, writer: &mut Writer, log: &Log, oracle: &mut Oracle
                 if log.retire(Some(needed)).is_ok() {
                     assert!(
                         log.oldest_seq() <= needed.max(before),
-                        "nothing needed was let go"
+                        "no segment that is needed was deleted"
                     );
                 }
                 oracle.needed = oracle.needed.max(needed);
@@ -158,8 +158,8 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
             oracle.check(&found, last, least, &context);
             let config = config(512 + random.below(8) * 256);
             if random.below(3) == 0 {
-                // A crash inside recovery, at any depth. Bytes of a sync that failed on the way stay readable and
-                // are never written by the system again.
+                // A crash inside recovery, at any depth. Bytes of a sync that failed on the way
+                // stay readable and are never written by the system again.
                 mem.fail_after(random.below(24), ErrorKind::Other);
                 if let Ok((mut writer, log)) = recovery.into_log(config, last) {
                     oracle.durable = last;
@@ -192,10 +192,11 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
     }
 }
 
-/// Each attempt to make a segment counted as one that was made, so the next one asked for four times the space: a
-/// store on a full disk wanted ever more of it, up to the full length of a segment, before it went on.
+/// Each attempt to make a segment counted as one that was made, so the next one asked for four
+/// times the space: a store on a full disk wanted ever more of it, up to the full length of a
+/// segment, before it went on.
 #[test]
-fn a_segment_that_found_no_room_asks_for_no_more_the_next_time() {
+fn a_segment_that_found_no_space_asks_for_no_more_the_next_time() {
     let disk = FaultFs::new(Arc::new(SimFs::new()));
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(64 << 20));
@@ -218,8 +219,8 @@ fn a_segment_that_found_no_room_asks_for_no_more_the_next_time() {
     assert!(log.stats().disk_bytes > 3 * small);
 }
 
-/// A file of full length that waits for reuse was passed over while segments were short, after each opening: the store
-/// asked a full disk for room that it had.
+/// A file of full length that waits for reuse was passed over while segments were short, after each
+/// opening: the store asked a full disk for space that it had.
 #[test]
 fn a_file_that_waits_for_reuse_is_taken_first() {
     const FULL_LEN_BYTES: u64 = 8 << 20;
@@ -314,8 +315,8 @@ fn files(fs: &SimFs) -> Vec<PathBuf> {
     names.iter().map(|n| Path::new(DIR).join(n)).collect()
 }
 
-/// Damages every file of `mem` in every way of `ways`, and checks that recovery either fails or finds
-/// a prefix with `least` records at least.
+/// Damages every file of `mem` in every way of `ways`, and checks that recovery either fails or
+/// finds a prefix with `least` records at least.
 fn sweep(
     mem: &SimFs,
     whole: &[Entry],
@@ -401,7 +402,8 @@ fn missing_and_swapped_segments_are_damage() {
     let (mem, _) = small_log(12);
     let segments = files(&mem);
     assert!(segments.len() >= 4);
-    // The last file is prepared and empty, the one before it active, the first one could have been retired.
+    // The last file is prepared and empty, the one before it active, the first one could have been
+    // retired.
     for path in &segments[1..segments.len() - 2] {
         let image = mem.crash();
         image.remove_file(path).unwrap();

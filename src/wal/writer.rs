@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::log::{Log, ReadySegment};
+use super::log::Log;
 use super::segment::{
     ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, encode_activation,
     encode_record_header, segment_seed,
 };
+use super::segment_factory::ReadySegment;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
@@ -21,8 +22,9 @@ pub(crate) struct Writer {
     at: u64,
     /// Last sequence number appended.
     last: SeqNo,
-    /// The activation of a next segment failed, and may be there all the same: then it cuts off whatever is appended
-    /// here. So nothing is, and the next append activates another segment, which overrules that one.
+    /// The activation of a next segment failed, and may be there all the same: then it cuts off
+    /// all that is appended here. So nothing is, and the next append activates another segment,
+    /// which overrules that one.
     is_left: bool,
 }
 
@@ -39,8 +41,9 @@ impl Writer {
         }
     }
 
-    /// Appends one record, whose payload is `parts` joined. `first` must follow the last record appended.
-    /// On error nothing counts as appended: the numbers are free, and the next append overwrites the place.
+    /// Appends one record, whose payload is `parts` joined. `first` must follow the last record
+    /// appended. On error nothing counts as appended: the numbers are free, and the next append
+    /// overwrites the place.
     pub(crate) fn append(&mut self, first: SeqNo, last: SeqNo, parts: &[&[u8]]) -> Result<()> {
         assert!(
             first == self.last.next() && first <= last,
@@ -77,8 +80,8 @@ impl Writer {
         };
         let bytes = encode_activation(self.log.store_id(), next.number, &activation);
         if let Err(e) = next.sink.write_bytes(ACTIVATION_AT as u64, &bytes) {
-            // Whatever arrived names no record, and the next try with a higher
-            // number overrules it.
+            // What arrived names no record, and the
+            // next try with a higher number overrules it.
             self.is_left = true;
             self.log.discard(next);
             return Err(e);

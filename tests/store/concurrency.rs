@@ -148,7 +148,7 @@ fn run(mut rig: Rig, durability: Durability, commits: u64) {
                         batch.delete_range(format!("mine {writer}")..=format!("mine {writer}~"));
                         batch.put(format!("mine {writer} {n}"), n.to_le_bytes());
                         keyspaces[(n / 64 % 2) as usize]
-                            .write(batch, durability)
+                            .write_with(batch, durability)
                             .unwrap();
                     }
                 }
@@ -176,7 +176,7 @@ fn run(mut rig: Rig, durability: Durability, commits: u64) {
                     }
                     let n = random.below(PILLARS.into()) as u32;
                     assert!(
-                        keyspaces[at].contains(pillar(n)).unwrap(),
+                        keyspaces[at].contains_key(pillar(n)).unwrap(),
                         "pillar {n} is gone"
                     );
                     let found = keyspaces[at]

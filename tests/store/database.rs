@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hedgerow::fs::OpenMode;
 use hedgerow::{
     Batch, Compression, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead,
-    LockHolder, MAX_VALUE_LEN_BYTES, MemtableKind, Options,
+    LockHolder, MAX_VALUE_LEN_BYTES, MemtableKind, Options, SeqNo,
 };
 use support::image::Image;
 use support::random::{Random, Source};
@@ -497,15 +497,15 @@ fn overwrites_and_deletes_are_kept_over_opens(mut rig: Rig) {
             let key = random.below(500).to_be_bytes()[6..].to_vec();
             if random.one_in(3) {
                 expected.remove(&key);
-                keyspaces
-                    .iter()
-                    .for_each(|keyspace| keyspace.delete(&key).unwrap());
+                keyspaces.iter().for_each(|keyspace| {
+                    keyspace.delete(&key).unwrap();
+                });
             } else {
                 let len = random.below(100) as usize;
                 let value = random.bytes(len);
-                keyspaces
-                    .iter()
-                    .for_each(|keyspace| keyspace.put(&key, &value).unwrap());
+                keyspaces.iter().for_each(|keyspace| {
+                    keyspace.put(&key, &value).unwrap();
+                });
                 expected.insert(key, value);
             }
         }
@@ -563,7 +563,7 @@ fn after_close_every_use_fails(mut rig: Rig) {
         let mut batch = Batch::new();
         batch.put(b"a", b"1");
         assert!(matches!(
-            keyspace.write(batch, Durability::Buffered),
+            keyspace.write_with(batch, Durability::Buffered),
             Err(Error::Closed)
         ));
         assert!(matches!(keyspace.get(b"a"), Err(Error::Closed)));
@@ -677,8 +677,8 @@ fn reading_only_reads_everything_and_changes_nothing(mut rig: Rig) {
             keyspace.put(b"a", b"1"),
             keyspace.delete(b"a"),
             keyspace.delete_range(..),
-            keyspace.flush(),
-            keyspace.compact(),
+            keyspace.flush().map(|()| SeqNo::ZERO),
+            keyspace.compact().map(|()| SeqNo::ZERO),
         ];
         for result in refused {
             assert!(matches!(result, Err(Error::ReadOnly { .. })), "{result:?}");
@@ -741,9 +741,9 @@ fn background_work_can_be_stepped_by_hand(rig: Rig) {
     for _ in 0..4000u32 {
         let key = random.below(2000).to_be_bytes()[6..].to_vec();
         let value = random.bytes(50);
-        keyspaces
-            .iter()
-            .for_each(|keyspace| keyspace.put(&key, &value).unwrap());
+        keyspaces.iter().for_each(|keyspace| {
+            keyspace.put(&key, &value).unwrap();
+        });
         expected.insert(key, value);
         if random.one_in(20) && rig.db().run_background_once().unwrap() {
             steps += 1;
@@ -862,9 +862,9 @@ fn options_may_change_between_opens(mut rig: Rig) {
         for _ in 0..200 {
             let key = random.below(1000).to_be_bytes()[6..].to_vec();
             let value = random.bytes(80);
-            keyspaces
-                .iter()
-                .for_each(|keyspace| keyspace.put(&key, &value).unwrap());
+            keyspaces.iter().for_each(|keyspace| {
+                keyspace.put(&key, &value).unwrap();
+            });
             expected.insert(key, value);
         }
         for keyspace in &keyspaces {
@@ -968,7 +968,7 @@ fn every_position_of_a_failing_write() {
                 }
                 attempted = n;
                 match rig.db().write(batch, Durability::Sync) {
-                    Ok(()) => acknowledged = n,
+                    Ok(_) => acknowledged = n,
                     Err(_) => trouble = true,
                 }
                 if n % 6 == 0 {
@@ -1140,7 +1140,7 @@ fn a_batch_that_passes_the_limit_is_refused_before_it_takes_the_memory() {
     }
     assert_eq!(batch.len_bytes(), before);
     let kv = hedgerow::Model::new();
-    assert_invalid(kv.write(batch, Durability::Sync));
+    assert_invalid(kv.write_with(batch, Durability::Sync));
     assert_holds(&kv, &Map::new());
 }
 

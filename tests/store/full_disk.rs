@@ -57,10 +57,10 @@ fn assert_holds(keyspace: &Keyspace, expected: &Map, when: &str) {
 
 /// Does what works at the latest when background work, which failed on the full disk, has been tried again.
 #[track_caller]
-fn soon(mut act: impl FnMut() -> Result<()>, what: &str) {
+fn soon<T>(mut act: impl FnMut() -> Result<T>, what: &str) {
     for _ in 0..200 {
         match act() {
-            Ok(()) => return,
+            Ok(_) => return,
             Err(error) => assert!(is_full(&error), "{what}: {error}"),
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -86,7 +86,7 @@ fn fill(keyspace: &Keyspace, expected: &mut Map, random: &mut Random) -> u32 {
         let len = 600 + random.below(1200) as usize;
         let value = bytes(random, len);
         match keyspace.put(&key, &value) {
-            Ok(()) => {
+            Ok(_) => {
                 expected.insert(key, value);
             }
             Err(error) => {
@@ -255,7 +255,7 @@ fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
     let error = loop {
         let key = u64::to_be_bytes(deleted);
         match keyspace.delete(key) {
-            Ok(()) => drop(expected.remove(&key[..])),
+            Ok(_) => drop(expected.remove(&key[..])),
             Err(error) => break error,
         }
         deleted += 1;
@@ -269,7 +269,9 @@ fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
         "{deleted} deletes used {logged} bytes of the log's segment"
     );
     assert_holds(&keyspace, &expected, "with no room for another delete");
-    let outcomes = [db.flush(), db.compact(), keyspace.put(b"key", vec![1; 300])];
+    let (flushed, compacted) = (db.flush(), db.compact());
+    let put = keyspace.put(b"key", vec![1; 300]).map(|_| ());
+    let outcomes = [flushed, compacted, put];
     let was_compacted = outcomes[1].is_ok();
     for outcome in outcomes {
         match outcome {

@@ -25,7 +25,7 @@ fn loads_and_comes_back_on_both_engines() {
             for city in chunk {
                 batch.put(&city.key, &city.value);
             }
-            keyspace.write(batch, Durability::Buffered).unwrap();
+            keyspace.write_with(batch, Durability::Buffered).unwrap();
         }
         drop(keyspace);
         rig.close();

@@ -51,7 +51,9 @@ fn a_segment_that_begins_while_the_horizon_is_written_is_not_the_oldest() {
         Rig::new(Place::Memory, Sizes::Tiny).with(|options| options.background_threads(0));
     let keyspace = rig.keyspace("keyspace", EngineKind::Lsm);
     // A segment takes one of them.
-    let put = |n: u8| keyspace.put([n], vec![n; 40_000]).unwrap();
+    let put = |n: u8| {
+        keyspace.put([n], vec![n; 40_000]).unwrap();
+    };
     (0..4).for_each(put);
     keyspace.flush().unwrap();
     let images = Arc::new(Mutex::new(Vec::new()));

@@ -99,7 +99,7 @@ fn cpu_time(stat: &str) -> Option<Duration> {
 }
 
 /// Bytes that the files under `path` occupy. Holes of sparse files are not counted where the
-/// platform tells.
+/// platform reports them.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! The bytes of a file: pages that are shared until written, absent where all zero.
 //!
-//! A content is cheap to clone, and its hash is cheap to compute again after a small change, because
-//! each page remembers its own.
+//! A content is cheap to clone, and its hash is cheap to compute again after a small change,
+//! because each page remembers its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

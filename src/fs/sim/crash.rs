@@ -1,8 +1,9 @@
 //! The states that a power loss may leave.
 //!
-//! A state is a choice among the versions of everything that is pending ([`frame`](super::frame)). If there are few
-//! states, all are made. If there are many: those that keep everything up to a moment (also in the middle of a
-//! write), those that lack one unit, those that have one, and random ones.
+//! A state is a choice among the versions of everything that is pending ([`frame`](super::frame)).
+//! If there are few states, all are made. If there are many: those that keep everything up to a
+//! moment (also in the middle of a write), those that lack one unit, those that have one, and
+//! random ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,6 +31,29 @@ impl Random {
     /// disks do: everything arrived, nothing did, all but one sector.
     fn chance(&mut self) -> u64 {
         [0, 16, 128, 240, 256][(self.next() % 5) as usize]
+    }
+}
+
+impl SimFs {
+    /// The file system as after a power loss in which nothing survived that was not synced:
+    /// unsynced writes are lost, unsynced names undone. Locks are gone. This one goes on unchanged.
+    pub fn crash(&self) -> Self {
+        // Exclusive: nothing happens while the picture is taken (FS2).
+        Self::with_tree(image(&self.shared.tree.write(), None))
+    }
+
+    /// The file system as after a power loss that kept a random part of what was not synced:
+    /// 512-byte sectors, lengths and names each survive or not. The same seed after the same
+    /// history gives the same image. Harsher than the fault model above in one point: of two writes
+    /// to one sector the second may survive without the first.
+    pub fn crash_keeping(&self, seed: u64) -> Self {
+        Self::with_tree(image(&self.shared.tree.write(), Some(seed)))
+    }
+
+    /// The states that a power loss at this moment may leave, or as many of them as `policy`
+    /// asks for.
+    pub fn crash_states(&self, policy: &CrashPolicy) -> CrashStates {
+        CrashStates::new(&self.shared.tree.write(), policy)
     }
 }
 
@@ -215,7 +239,7 @@ impl Choice {
 }
 
 impl CrashStates {
-    pub(super) fn new(tree: &Tree, policy: &CrashPolicy) -> Self {
+    fn new(tree: &Tree, policy: &CrashPolicy) -> Self {
         let frame = Frame::new(tree);
         let choices = Choice::of(&frame, policy);
         Self {
@@ -268,7 +292,7 @@ impl Iterator for CrashStates {
 impl ExactSizeIterator for CrashStates {}
 
 /// The tree after a power loss that keeps nothing, or what `seed` decides, of what is pending.
-pub(super) fn image(tree: &Tree, seed: Option<u64>) -> Tree {
+fn image(tree: &Tree, seed: Option<u64>) -> Tree {
     let mut random = seed.map(Random);
     let mut image = Tree {
         next_dir: tree.next_dir,

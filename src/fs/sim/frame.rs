@@ -1,9 +1,10 @@
 //! The file system at one moment, from which states are made.
 //!
-//! A [`Frame`] holds what is durable, and the pending changes, ordered into *chains*. A chain is something that the
-//! disk holds one version of: a sector, the length of a file, whether a name change has taken place. Version 0
-//! is the durable one. A state is a version for each chain; a *unit* is the step from one version of a chain to the
-//! next. A step that changes nothing (zeros over zeros) is none.
+//! A [`Frame`] holds what is durable, and the pending changes, ordered into *chains*. A chain is
+//! something that the disk holds one version of: a sector, the length of a file, whether a name
+//! change has taken place. Version 0 is the durable one. A state is a version for each chain; a
+//! *unit* is the step from one version of a chain to the next. A step that changes nothing (zeros
+//! over zeros) is none.
 
 use std::collections::{BTreeMap, HashMap, hash_map};
 use std::fmt::Write as _;

@@ -1,29 +1,31 @@
 //! A file system in memory that knows what a power loss could leave.
 //!
-//! Every file keeps two contents: what readers see, and what has been synced; every directory
-//! keeps two maps of names likewise. Between the two lies a log of pending operations. A sync
-//! empties the log of one file or one directory. From the logs every state can be made that the
-//! disk may be in after a power loss *now*: [`SimFs::crash_states`] makes them, one after the other,
-//! each a file system of its own that shares its pages with this one. [`SimFs::on_change`] tells
-//! the moments at which to ask.
+//! Every file keeps two contents: what readers see, and what has been synced; every directory keeps
+//! two maps of names likewise. Between the two lies a log of pending operations. A sync empties the
+//! log of one file or one directory. From the logs every state can be made that the disk may be in
+//! after a power loss *now*: [`SimFs::crash_states`] makes them, one after the other, each a file
+//! system of its own that shares its pages with this one. [`SimFs::on_change`] tells the moments at
+//! which to ask.
 //!
 //! # Fault model
 //!
 //! What a power loss may do, to every thing independently of every other:
 //!
-//! - **Sectors.** A sector of 512 bytes is written whole or not at all. Between its durable bytes and its
-//!   visible ones it has had a version for each write that touched it; any of these may be what
-//!   the disk holds. So a write may be lost, arrive in part (torn), or arrive before an earlier
-//!   one to another sector (reordered).
+//! - **Sectors.** A sector of 512 bytes is written whole or not at all. Between its durable bytes
+//!   and its visible ones it has had a version for each write that touched it; any of these may be
+//!   what the disk holds. So a write may be lost, arrive in part (torn), or arrive before an
+//!   earlier one to another sector (reordered).
 //! - **Lengths.** A file may have any of the lengths that it has had since its last sync. What lies
-//!   beyond the length is lost; what a longer length uncovers, and no sector write reached, is zero.
-//! - **Names.** Each creation, removal and rename since the directory's last sync has taken
-//!   place or not. A rename within a directory is one change, which takes place as a whole; between two
+//!   beyond the length is lost; what a longer length uncovers, and no sector write reached, is
+//!   zero.
+//! - **Names.** Each creation, removal and rename since the directory's last sync has taken place
+//!   or not. A rename within a directory is one change, which takes place as a whole; between two
 //!   directories it is a change of each, and the file may be found under both names or none.
 //! - **A sync** of a file makes its bytes and length durable, not its name; a sync of a directory
 //!   makes its names durable, neither the files' bytes nor the names in directories below.
-//! - **A failed sync** takes its operations out of the log without making them durable, while readers go on to see
-//!   them: what the Linux page cache does, and the reason why a failed sync is never retried.
+//! - **A failed sync** takes its operations out of the log without making them durable, while
+//!   readers go on to see them: what the Linux page cache does, and the reason why a failed sync is
+//!   never retried.
 //! - **A killed process** loses nothing: [`SimFs::killed`] keeps what is visible, and what is
 //!   pending stays so.
 //!
@@ -31,12 +33,14 @@
 //!
 //! # Invariants
 //!
-//! - **M1** visible content = durable content with all pending operations applied, except after
+//! - **FS1** visible content = durable content with all pending operations applied, except after
 //!   a failed sync.
-//! - **M2** an image is taken at one moment: every operation holds the tree lock shared (files) or
-//!   exclusively (names), and whoever takes an image holds it exclusively.
-//! - **M3** an image shares pages with its origin but no state: writing to one never changes the other.
-//! - **M4** the states of a moment, and their order, follow from the history of operations and the policy.
+//! - **FS2** an image is taken at one moment: every operation holds the tree lock shared (files) or
+//!   exclusively (names), and a thread that takes an image holds it exclusively.
+//! - **FS3** an image shares pages with its origin but no state: writing to one never changes the
+//!   other.
+//! - **FS4** the states of a moment, and their order, follow from the history of operations and the
+//!   policy.
 //!
 //! Thread safety: handles and the file system may be used from any thread.
 //!
@@ -105,7 +109,7 @@ struct Shared {
     hook: Mutex<Option<Arc<Hook>>>,
 }
 
-/// Told of a change, before it happens.
+/// Called with a change before it happens.
 type Hook = dyn Fn(&SimFs, &Operation<'_>) + Send + Sync;
 
 /// A change that is about to happen.
@@ -166,27 +170,6 @@ impl SimFs {
         }
     }
 
-    /// The file system as after a power loss in which nothing survived that was not synced:
-    /// unsynced writes are lost, unsynced names undone. Locks are gone. This one goes on unchanged.
-    pub fn crash(&self) -> Self {
-        // Exclusive: nothing happens while the picture is taken (M2).
-        Self::with_tree(crash::image(&self.shared.tree.write(), None))
-    }
-
-    /// The file system as after a power loss that kept a random part of what was not synced:
-    /// 512-byte sectors, lengths and names each survive or not. The same seed after the same history
-    /// gives the same image. Harsher than the fault model above in one point: of two writes to
-    /// one sector the second may survive without the first.
-    pub fn crash_keeping(&self, seed: u64) -> Self {
-        Self::with_tree(crash::image(&self.shared.tree.write(), Some(seed)))
-    }
-
-    /// The states that a power loss at this moment may leave, or as many of them as `policy`
-    /// asks for.
-    pub fn crash_states(&self, policy: &CrashPolicy) -> CrashStates {
-        CrashStates::new(&self.shared.tree.write(), policy)
-    }
-
     /// The file system as a killed process leaves it: what it wrote is there for the next one to
     /// read, and what was not synced can still be lost. Locks are gone. This one goes on unchanged.
     pub fn killed(&self) -> Self {
@@ -194,9 +177,9 @@ impl SimFs {
     }
 
     /// Calls `hook` before every changing operation (writes, length changes, syncs, creations,
-    /// renames, removals) from now on, in the thread that makes the change. The moment before a change
-    /// is the moment after the one before it, so this is where to take crash states. Replaces an
-    /// earlier hook. Images have none.
+    /// renames, removals) from now on, in the thread that makes the change. The moment before a
+    /// change is the moment after the one before it, so this is where to take crash states.
+    /// Replaces an earlier hook. Images have none.
     pub fn on_change(&self, hook: impl Fn(&Self, &Operation<'_>) + Send + Sync + 'static) {
         *self.shared.hook.lock() = Some(Arc::new(hook));
         self.shared.has_hook.store(true, Ordering::Release);
@@ -212,8 +195,9 @@ impl SimFs {
     /// renames, removals) succeed and every later one fail with `kind`, until
     /// [`heal`](Self::heal). A failing sync loses what it was to make durable, for good.
     ///
-    /// [`FaultFs`](super::FaultFs) fails in more ways, but stands outside: only here does an image, of a killed
-    /// process or a power loss, know which bytes a failed sync lost although they can still be read.
+    /// [`FaultFs`](super::FaultFs) fails in more ways, but stands outside: only here does an image,
+    /// of a killed process or a power loss, know which bytes a failed sync lost although they can
+    /// still be read.
     pub fn fail_after(&self, n_ops: u64, kind: io::ErrorKind) {
         self.shared.faults.lock().plan = Some(Plan {
             remaining: n_ops,
@@ -429,7 +413,7 @@ impl SimFile {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         }
         self.fs.announce(op, &self.path).map_err(failed)?;
-        // Shared: a crash waits until the change is whole (M2).
+        // Shared: a crash waits until the change is whole (FS2).
         let tree = self.fs.shared.tree.read();
         apply(&mut self.node.state.lock(), tree.next_moment());
         Ok(())
@@ -489,7 +473,7 @@ impl File for SimFile {
         let mut state = self.node.state.lock();
         match outcome {
             Ok(()) => state.sync(),
-            // The bytes stay visible and are never written again (M1).
+            // The bytes stay visible and are never written again (FS1).
             Err(_) => state.pending.clear(),
         }
         outcome

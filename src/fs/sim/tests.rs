@@ -204,7 +204,8 @@ fn lengths_and_sectors_survive_one_without_the_other() {
         .collect();
     let mut expected = BTreeSet::new();
     for is_written in [false, true] {
-        // The write before the cut in the journal, but after it in the file: its sector, which held zeros then.
+        // The write before the cut in the journal, but after it in the file: its sector, which held
+        // zeros then.
         let mut long = vec![1; 1500];
         let mut grown = vec![1; 700];
         grown.resize(1500, 0);

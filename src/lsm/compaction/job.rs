@@ -1,23 +1,23 @@
 //! Doing a compaction: merging the inputs, dropping what no read can see, writing the outputs.
 //!
-//! Reads only the input tables and the version they were picked from; touches nothing else of the engine,
-//! so it runs without locks. Installing the result is the engine's.
+//! Reads only the input tables and the version they were picked from; touches nothing else of the
+//! engine, so it runs without locks. Installing the result is the engine's.
 
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
-use crate::lsm::output::{OutputContext, Outputs};
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
 use crate::lsm::table::TableMeta;
+use crate::lsm::table_writer::{OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
 use crate::util::mutants::mutated;
 
-/// An output may overlap this many times the table size in the level below its own, or compacting it
-/// later would be a big job.
+/// An output may overlap this many times the table size in the level below its own, or compacting
+/// it later would be a big job.
 const MAX_OVERLAP_FACTOR: u64 = 10;
 
 /// What a compaction works on.
@@ -56,7 +56,7 @@ impl Job<'_> {
             let begins_key = retention.begins_key(&entry);
             written_key &= !begins_key;
             if retention.keeps(&entry, |key| self.is_bottom(key)) {
-                // Only in front of the first version of a key that is written, by V4.
+                // Only in front of the first version of a key that is written, by LV4.
                 if !written_key && outputs.open_bytes() > 0 {
                     let overlap_bytes = grandparents.pass(entry.key);
                     if outputs.open_bytes() >= self.table_size_bytes
@@ -98,18 +98,16 @@ impl Job<'_> {
         sources
     }
 
-    /// True if no level below the output knows `key`. Levels between inputs and output are empty (P3), and what
-    /// other jobs move meanwhile was below before.
+    /// True if no level below the output knows `key`. Levels between inputs and output are empty
+    /// (LP3), and what other jobs move meanwhile was below before.
     fn is_bottom(&self, key: &[u8]) -> bool {
         let below = &self.version.levels()[self.output_level + 1..];
         below.iter().all(|level| level.find(key).is_none())
     }
 
     fn tombstones_to_pass_on(&self, tombstones: &[RangeTombstone]) -> Vec<RangeTombstone> {
-        if mutated!("range-tombstone-dropped-above-the-bottom") {
-            return Vec::new();
-        }
-        let mut condensed = condense(tombstones, self.boundaries.as_slice());
+        let kept: &[_] = mutated!("range-tombstone-dropped-above-the-bottom", &[], tombstones);
+        let mut condensed = condense(kept, self.boundaries.as_slice());
         let below = &self.version.levels()[self.output_level + 1..];
         condensed.retain(|t| {
             // As for single deletes: nothing left to hide, for any read.

@@ -1,4 +1,8 @@
-//! Compaction: what to rewrite ([`picker`], pure) and rewriting it ([`job`]).
+//! Compaction: what to rewrite ([`picker`], pure), rewriting it ([`job`]), and which jobs run at
+//! the same time ([`scheduler`]).
 
-pub(crate) mod job;
-pub(crate) mod picker;
+mod job;
+mod picker;
+mod scheduler;
+
+pub(crate) use picker::Span;

@@ -2,31 +2,33 @@
 //!
 //! # The shape it strives for
 //!
-//! Leveled compaction with *dynamic level sizes* (RocksDB's `level_compaction_dynamic_level_bytes`): data fills
-//! the tree from the bottom. Level 6 is as large as it is; each level above has a target of a tenth of
-//! the next, up to the *base level*, the first whose target is at most [`Limits::base_bytes`]. Level 0 is merged
-//! into the base level, and the levels between are empty. So about nine tenths of the data is in the last
-//! level, whatever the size of the store, and space taken by old versions is bounded by about a tenth.
+//! Leveled compaction with *dynamic level sizes* (RocksDB's
+//! `level_compaction_dynamic_level_bytes`): data fills the tree from the bottom. Level 6 is as
+//! large as it is; each level above has a target of a tenth of the next, up to the *base level*,
+//! the first whose target is at most [`Limits::base_bytes`]. Level 0 is merged into the base level,
+//! and the levels between are empty. So about nine tenths of the data is in the last level,
+//! whatever the size of the store, and space taken by old versions is bounded by about a tenth.
 //!
-//! `base_bytes` is several times what level 0 brings at once: merging a batch straight into a level a
-//! few times its size rewrites fewer bytes than an additional level would.
+//! `base_bytes` is several times what level 0 brings at once: merging a batch straight into a level
+//! a few times its size rewrites fewer bytes than an additional level would.
 //!
 //! # Order of work
 //!
-//! Every level has a *score*: level 0 its number of tables over the trigger, the others their bytes over
-//! the target. The highest score of at least 1 that can be worked on is taken. Within a
-//! level, the table goes first that overlaps the fewest bytes below per byte of its own; deletes
-//! count for it, since they free space when they move down. When no level is over its target, tables
-//! that are mostly deletes, or have range tombstones, move down for the same reason.
+//! Every level has a *score*: level 0 its number of tables over the trigger, the others their bytes
+//! over the target. The highest score of at least 1 that can be worked on is taken. Within a level,
+//! the table goes first that overlaps the fewest bytes below per byte of its own; deletes count for
+//! it, since they free space when they move down. When no level is over its target, tables that are
+//! mostly deletes, or have range tombstones, move down for the same reason.
 //!
 //! # Invariants
 //!
-//! - **P1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet have disjoint
-//!   key extents. So what a job writes cannot overlap what another writes or moves.
-//! - **P2** A job from level 0 takes all of its tables, so nothing older than an input stays behind above the
-//!   output; and all tables of the output level that the inputs overlap. This keeps V3 of
-//!   [`super::super::version`].
-//! - **P3** Levels between level 0 and the base level are empty, or level 0 goes to the first that is not.
+//! - **LP1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet
+//!   have disjoint key extents. So what a job writes cannot overlap what another writes or moves.
+//! - **LP2** A job from level 0 takes all of its tables, so nothing older than an input stays
+//!   behind above the output; and all tables of the output level that the inputs overlap. This
+//!   keeps LV3 of [`super::super::version`].
+//! - **LP3** Levels between level 0 and the base level are empty, or level 0 goes to the first that
+//!   is not.
 
 use std::ops::Bound;
 
@@ -56,8 +58,8 @@ pub(crate) struct Span {
     pub(crate) end: Bound<Vec<u8>>,
 }
 
-/// The tree that is to be shaped. Levels are ordered as in a version: level 0 newest first, the others by
-/// key.
+/// The tree that is to be shaped. Levels are ordered as in a version: level 0 newest first, the
+/// others by key.
 #[derive(Debug, Default)]
 pub(crate) struct Tree<'a> {
     pub(crate) levels: [Vec<FileInfo<'a>>; LEVELS],
@@ -159,7 +161,7 @@ impl<'a> Tree<'a> {
             target_bytes[base_level - 1] = target_bytes[base_level] / limits.size_ratio;
             base_level -= 1;
         }
-        // P3.
+        // LP3.
         let first_used = (1..LEVELS).find(|level| sizes[*level] > 0).unwrap_or(last);
         Shape {
             base_level: base_level.min(first_used),
@@ -206,7 +208,7 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// All of level 0, and what it overlaps in the base level (P2).
+    /// All of level 0, and what it overlaps in the base level (LP2).
     fn pick_level0(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
         let level0: Vec<&FileInfo<'a>> = self.levels[0].iter().collect();
         if level0.is_empty() || level0.iter().any(|file| file.is_busy) {
@@ -258,7 +260,8 @@ impl<'a> Tree<'a> {
         &files[low..high.max(low)]
     }
 
-    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running one (P1).
+    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running
+    /// one (LP1).
     fn job<'s>(
         &'s self,
         level: usize,

@@ -205,9 +205,10 @@ fn edits_that_do_not_fit_are_damage() {
     assert_eq!(Edit::decode(b"\x09"), Err(Malformed));
 }
 
-/// Every attempt to begin a manifest on a full disk left a file, with what had found room, until the next opening.
+/// Every attempt to begin a manifest on a full disk left a file, with as much as
+/// could be written, until the next opening.
 #[test]
-fn a_manifest_that_finds_no_room_leaves_no_file() {
+fn a_manifest_that_finds_no_space_leaves_no_file() {
     let (sim, manifest, states) = grown(3);
     drop(manifest);
     let disk = FaultFs::new(Arc::new(sim.clone()));

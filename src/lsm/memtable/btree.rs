@@ -1,29 +1,31 @@
 //! The default index: a B+tree in an arena, with key heads side by side.
 //!
-//! A search touches, on each level, one array of eight-byte key heads, and mostly no key at all; a skip list
-//! touches a node per step, each a cache miss. Nodes hold up to 64 slots. The bytes that all keys of a
-//! node share are left out of the heads (up to 16 of them), so that keys with a common prefix still differ in
-//! their heads.
+//! A search touches, on each level, one array of eight-byte key heads, and mostly no key at all; a
+//! skip list touches a node per step, each a cache miss. Nodes hold up to 64 slots. The bytes that
+//! all keys of a node share are left out of the heads (up to 16 of them), so that keys with a
+//! common prefix still differ in their heads.
 //!
 //! # Readers beside the writer
 //!
-//! Every node has a version that is odd while the writer changes the node. A reader remembers the version,
-//! reads, and starts again if the version has changed: a sequence lock (H.-J. Boehm, "Can seqlocks get
-//! along with programming language memory models?", 2012). All fields are atomics, so that a read that
-//! turns out to be void is a race, not undefined behaviour. Splits move the upper half of a node to a new
-//! *right* neighbour before the parent knows (Lehman and Yao, 1981); a reader that finds nothing at or
-//! above its key in a leaf goes on to the right.
+//! Every node has a version that is odd while the writer changes the node. A reader remembers the
+//! version, reads, and starts again if the version has changed: a sequence lock (H.-J. Boehm, "Can
+//! seqlocks get along with programming language memory models?", 2012). All fields are atomics, so
+//! that a read that turns out to be void is a race, not undefined behaviour. Splits move the upper
+//! half of a node to a new *right* neighbour before the parent knows (Lehman and Yao, 1981); a
+//! reader that finds nothing at or above its key in a leaf goes on to the right.
 //!
 //! # Invariants
 //!
-//! - **B1** Nodes and records live in the arena until the index is dropped, and are never freed, moved or
-//!   reused before. Whatever pointer a slot ever held stays valid.
-//! - **B2** A record is complete before a pointer to it is stored, with release ordering, and never changes.
-//! - **B3** In slots `0..count` of a leaf, and `1..count` of an inner node, records rise in internal order and
-//!   heads do not fall. Slots below `count` hold pointers, even while the node changes.
-//! - **B4** Entries only move to the right: to a leaf that `next` leads to. So who enters the tree at a leaf
-//!   that once was right finds every entry there or further on.
-//! - **B5** One thread changes the tree at a time: who holds the lock of `arena`.
+//! - **LB1** Nodes and records live in the arena until the index is dropped, and are never freed,
+//!   moved or reused before. Every pointer that a slot ever held stays valid.
+//! - **LB2** A record is complete before a pointer to it is stored, with release ordering, and
+//!   never changes.
+//! - **LB3** In slots `0..count` of a leaf, and `1..count` of an inner node, records rise in
+//!   internal order and heads do not fall. Slots below `count` hold pointers, even while the node
+//!   changes.
+//! - **LB4** Entries only move to the right: to a leaf that `next` leads to. So a reader that
+//!   starts at a formerly correct leaf finds every entry in it or to its right.
+//! - **LB5** One thread changes the tree at a time: the one that holds the lock of `arena`.
 
 #![allow(unsafe_code)]
 
@@ -34,7 +36,7 @@ use std::ptr;
 use std::slice;
 use std::sync::Arc;
 
-use super::MemtableIndex;
+use super::index::MemtableIndex;
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, seek_word, split_word};
 use crate::types::SeqNo;
@@ -43,8 +45,9 @@ use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::util::sync::{Mutex, hint, thread};
 
-/// Slots of a node. Heads and pointers of 64 slots are 16 cache lines. Where every step is dear, there are so
-/// few that some insertions make a deep tree: with shuttle, which tries their interleavings, and under Miri.
+/// Slots of a node. Heads and pointers of 64 slots are 16 cache lines. Where every step is
+/// expensive, there are so few that some insertions make a deep tree: with shuttle, which tries
+/// their interleavings, and under Miri.
 const SLOTS: usize = if cfg!(all(test, shuttle)) {
     4
 } else if cfg!(miri) {
@@ -54,7 +57,8 @@ const SLOTS: usize = if cfg!(all(test, shuttle)) {
 };
 /// Longest prefix that is left out of heads.
 const MAX_SKIP: usize = 16;
-/// Size of an arena's chunks, but for records that need more. Small under Miri, which looks at every byte.
+/// Size of an arena's chunks, but for records that need more. Small under Miri, which looks at
+/// every byte.
 const CHUNK_LEN_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 256 << 10 };
 /// Alignment of everything in the arena: nodes begin on cache lines.
 const CHUNK_ALIGN: usize = 64;
@@ -72,10 +76,10 @@ impl Record {
     ///
     /// # Safety
     ///
-    /// `record` is a pointer that a slot held, and the index lives for `'a` (B1, B2).
+    /// `record` is a pointer that a slot held, and the index lives for `'a` (LB1, LB2).
     #[inline]
     unsafe fn key<'a>(record: *const Self) -> &'a [u8] {
-        // SAFETY: by B2 `key_len` bytes follow the head of a record, initialised; by B1 they
+        // SAFETY: by LB2 `key_len` bytes follow the head of a record, initialised; by LB1 they
         // live as long as the index.
         unsafe { slice::from_raw_parts(record.add(1).cast(), (*record).key_len as usize) }
     }
@@ -187,7 +191,7 @@ impl Node {
         }
     }
 
-    /// Changes the node (B5).
+    /// Changes the node (LB5).
     #[inline]
     fn write(&self, change: impl FnOnce()) {
         let version = self.version.load(Relaxed);
@@ -205,8 +209,8 @@ impl Node {
         bytes
     }
 
-    /// The first compared slot whose record is at or after `(key, word)`; `count` if none is. A void answer
-    /// (within `0..=SLOTS`) if the node changes meanwhile.
+    /// The first compared slot whose record is at or after `(key, word)`; `count` if none is. A
+    /// void answer (within `0..=SLOTS`) if the node changes meanwhile.
     #[inline]
     fn search(&self, key: &[u8], word: u64) -> usize {
         let (first, count) = (self.first_slot(), self.count());
@@ -248,7 +252,8 @@ impl Node {
     #[inline]
     fn children(&self) -> &Children {
         assert!(self.height > 0);
-        // SAFETY: inner nodes are made with their children (`Arena::node`), which live as long (B1).
+        // SAFETY: inner nodes are made with their children (`Arena::node`), which live as long
+        // (LB1).
         unsafe { &*self.children }
     }
 
@@ -262,9 +267,9 @@ impl Node {
         self.children()[slot].store(child, Release);
     }
 
-    /// Key of a slot below `count` (B3), for the writer.
+    /// Key of a slot below `count` (LB3), for the writer.
     fn key(&self, slot: usize) -> &[u8] {
-        // SAFETY: by B3 the slot holds a record; `self` is borrowed from the living index.
+        // SAFETY: by LB3 the slot holds a record; `self` is borrowed from the living index.
         unsafe { Record::key(self.records[slot].load(Relaxed)) }
     }
 
@@ -300,9 +305,9 @@ impl Node {
         common_prefix_len(self.key(first), self.key(count - 1)).min(MAX_SKIP)
     }
 
-    /// Inserts at `slot`. There is room. `child` goes with it in an inner node.
+    /// Inserts at `slot`. The node is not full. `child` goes with it in an inner node.
     fn insert_at(&self, slot: usize, record: *mut Record, child: *mut Node) {
-        // SAFETY: the record is complete, and lives as long as the index (B1, B2).
+        // SAFETY: the record is complete, and lives as long as the index (LB1, LB2).
         let key = unsafe { Record::key(record) };
         let skip = self.skip.load(Relaxed) as usize;
         let shared = common_prefix_len(key, &self.prefix_bytes()[..skip]);
@@ -311,7 +316,7 @@ impl Node {
                 self.set_skip(shared);
             }
             let count = self.count();
-            // The slot above the last first, and published with the count, for B3.
+            // The slot above the last first, and published with the count, for LB3.
             for at in (slot..count).rev() {
                 self.heads[at + 1].store(self.heads[at].load(Relaxed), Relaxed);
                 self.records[at + 1].store(self.records[at].load(Relaxed), Release);
@@ -330,7 +335,7 @@ impl Node {
 
     /// Moves slots `from..` to `right`, which is new and empty, and makes it the right neighbour.
     fn split_to(&self, from: usize, right: *mut Node) {
-        // SAFETY: the writer has just made it in the arena (B1), and only shares it below.
+        // SAFETY: the writer has just made it in the arena (LB1), and only shares it below.
         let right_node = unsafe { &*right };
         let count = self.count();
         for (to, slot) in (from..count).enumerate() {
@@ -355,7 +360,7 @@ impl Node {
             }
         });
         if !next.is_null() {
-            // SAFETY: by B1. The pointer to the left is a hint: readers go right from there.
+            // SAFETY: by LB1. The pointer to the left is a hint: readers go right from there.
             unsafe { &*next }.prev.store(right, Release);
         }
     }
@@ -453,7 +458,7 @@ impl Drop for Arena {
 pub(crate) struct BTreeIndex {
     root: AtomicPtr<Node>,
     arena: Mutex<Arena>,
-    /// Bytes of the arena that are in use, for who does not hold its lock.
+    /// Bytes of the arena that are in use, for threads that do not hold its lock.
     bytes: AtomicUsize,
 }
 
@@ -499,7 +504,7 @@ impl Place {
 
 impl BTreeIndex {
     fn root(&self) -> &Node {
-        // SAFETY: by B1, and the pointer is never null.
+        // SAFETY: by LB1, and the pointer is never null.
         unsafe { &*self.root.load(Acquire) }
     }
 
@@ -509,13 +514,13 @@ impl BTreeIndex {
         let mut node = self.root();
         while node.height > 0 {
             let (child, _) = node.read(|| node.child(choose(node)));
-            // SAFETY: by B1, and by B3 not null, since the read was not void.
+            // SAFETY: by LB1, and by LB3 not null, since the read was not void.
             node = unsafe { &*child };
         }
         node
     }
 
-    /// The leaf where an entry would be, or one to the left of it (B4).
+    /// The leaf where an entry would be, or one to the left of it (LB4).
     #[inline]
     fn leaf_of(&self, key: &[u8], word: u64) -> &Node {
         // A child holds what is at or after its own first entry: the child to the left of the first
@@ -524,7 +529,7 @@ impl BTreeIndex {
             let slot = node.search(key, word);
             let begins_there = slot < node.count() && {
                 let record = node.records[slot].load(Acquire);
-                // SAFETY: a slot held it; by B1.
+                // SAFETY: a slot held it; by LB1.
                 !record.is_null() && unsafe { Record::cmp(record, key, word) } == Order::Equal
             };
             if begins_there {
@@ -561,7 +566,7 @@ impl BTreeIndex {
             if next.is_null() {
                 return Place::NOWHERE;
             }
-            // SAFETY: by B1.
+            // SAFETY: by LB1.
             leaf = unsafe { &*next };
         }
     }
@@ -583,7 +588,7 @@ impl BTreeIndex {
                 let (next, prev) = (leaf.next.load(Acquire), leaf.prev.load(Acquire));
                 (slot, slot == leaf.count(), record, next, prev)
             });
-            // SAFETY: by B1, if not null.
+            // SAFETY: by LB1, if not null.
             let (next, prev) = unsafe { (next.as_ref(), prev.as_ref()) };
             if is_all
                 && let Some(next) = next
@@ -609,7 +614,7 @@ impl BTreeIndex {
     #[inline]
     fn after(&self, mut place: Place) -> Place {
         loop {
-            // SAFETY: places are of this index; by B1.
+            // SAFETY: places are of this index; by LB1.
             let leaf = unsafe { &*place.leaf };
             let ((record, next), version) = leaf.read(|| {
                 let slot = place.slot + 1;
@@ -634,7 +639,7 @@ impl BTreeIndex {
                     ..place
                 };
             }
-            // SAFETY: by B1, if not null.
+            // SAFETY: by LB1, if not null.
             let Some(next) = (unsafe { next.as_ref() }) else {
                 return Place::NOWHERE;
             };
@@ -655,10 +660,10 @@ impl BTreeIndex {
     #[inline]
     fn preceding(&self, place: Place) -> Place {
         if let Some(slot) = place.slot.checked_sub(1) {
-            // SAFETY: places are of this index; by B1.
+            // SAFETY: places are of this index; by LB1.
             let leaf = unsafe { &*place.leaf };
             let (record, version) = leaf.read(|| leaf.records[slot].load(Acquire));
-            // The leaf is as it was when the place was found, so by B3 nothing is in between.
+            // The leaf is as it was when the place was found, so by LB3 nothing is in between.
             if version == place.version {
                 return Place {
                     slot,
@@ -684,7 +689,7 @@ impl MemtableIndex for BTreeIndex {
         while node.height > 0 {
             let slot = node.search(key, word).saturating_sub(1);
             path[node.height as usize] = (node, slot);
-            // SAFETY: by B1 and B3.
+            // SAFETY: by LB1 and LB3.
             node = unsafe { &*node.child(slot) };
         }
         let mut slot = node.search(key, word);
@@ -697,7 +702,7 @@ impl MemtableIndex for BTreeIndex {
             let rises = slot == SLOTS && node.next.load(Relaxed).is_null();
             let from = if rises { SLOTS - 1 } else { SLOTS / 2 };
             let right = arena.node(node.height);
-            // SAFETY: made just now (B1).
+            // SAFETY: made just now (LB1).
             let right_node = unsafe { &*right };
             node.split_to(from, right);
             // At `from` itself it comes before all that moved.
@@ -706,13 +711,13 @@ impl MemtableIndex for BTreeIndex {
             } else {
                 node.insert_at(slot, record, child);
             }
-            // The parent learns of the right node, by the first entry it has.
+            // The parent gets the right node, under the first entry that it has.
             record = right_node.records[0].load(Relaxed);
             child = right;
             let height = node.height as usize + 1;
             if ptr::eq(node, self.root()) {
                 let root = arena.node(height as u32);
-                // SAFETY: made just now (B1).
+                // SAFETY: made just now (LB1).
                 let root_node = unsafe { &*root };
                 let left = self.root.load(Relaxed);
                 root_node.insert_at(0, node.records[0].load(Relaxed), left);
@@ -721,7 +726,7 @@ impl MemtableIndex for BTreeIndex {
                 break;
             }
             let (parent, at) = path[height];
-            // SAFETY: on the path from the root; by B1.
+            // SAFETY: on the path from the root; by LB1.
             node = unsafe { &*parent };
             slot = at + 1;
         }

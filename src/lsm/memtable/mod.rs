@@ -6,16 +6,15 @@
 //!
 //! # Invariants
 //!
-//! - **M1** One thread inserts at a time, with rising sequence numbers (E1 of the engine
+//! - **LM1** One thread inserts at a time, with rising sequence numbers (E1 of the engine
 //!   contract). Readers run meanwhile and never wait.
-//! - **M2** An entry is visible to index readers when `insert` returns, at the latest; a reader
+//! - **LM2** An entry is visible to index readers when `insert` returns, at the latest; a reader
 //!   that finds it reads all of it.
-//! - **M3** Nothing is ever removed or changed. Memory is given back all at once, when the
+//! - **LM3** Nothing is ever removed or changed. Memory is given back all at once, when the
 //!   memtable is dropped.
 //!
 //! Two indexes stand behind [`MemtableIndex`]; [`Memtable::new`] is where the choice is made.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,26 +24,12 @@ use crate::options::MemtableKind;
 use crate::types::{Op, SeqNo};
 
 mod btree;
+mod index;
 mod skiplist;
 
 pub(crate) use btree::BTreeIndex;
+pub(crate) use index::MemtableIndex;
 pub(crate) use skiplist::SkipListIndex;
-
-/// An ordered index of entries: one writer, many readers (M1 to M3).
-pub(crate) trait MemtableIndex: fmt::Debug + Send + Sync {
-    /// Adds an entry. No entry of that key and word is there yet.
-    fn insert(&self, key: &[u8], word: u64, value: &[u8]);
-
-    /// Lends the first entry of `key` at or after `word` in internal order to `read`, and
-    /// returns true, or returns false.
-    fn get(&self, key: &[u8], word: u64, read: &mut dyn FnMut(&Entry<'_>)) -> bool;
-
-    /// A cursor that keeps the index, standing nowhere.
-    fn cursor(self: Arc<Self>) -> Box<dyn EntryCursor>;
-
-    /// Bytes of memory held.
-    fn memory_bytes(&self) -> usize;
-}
 
 /// What was written since the last flush.
 #[derive(Debug)]
@@ -79,7 +64,7 @@ impl Memtable {
         }
     }
 
-    /// Applies one operation (M1).
+    /// Applies one operation (LM1).
     pub(crate) fn insert(&self, seq: SeqNo, op: &Op<'_>) {
         // Before the entry: a watermark may be too low for a moment, never too high.
         if self.first_seq.load(Ordering::Relaxed) == u64::MAX {

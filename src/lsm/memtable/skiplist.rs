@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crossbeam_skiplist::SkipSet;
 
-use super::MemtableIndex;
+use super::index::MemtableIndex;
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, seek_word, split_word};
 use crate::types::SeqNo;

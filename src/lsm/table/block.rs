@@ -11,7 +11,7 @@
 //! A search touches the header and the heads, which are neighbours, one offset, and one
 //! record. Heads that tie are told apart by comparing whole keys.
 //!
-//! Nothing here trusts the bytes: a checksum only says that they are what somebody wrote.
+//! Nothing here trusts the bytes: a checksum only says that they are what was written.
 //! Damage is a value of type [`Damage`]; the caller knows file and offset.
 
 use std::cmp::Ordering;
@@ -24,14 +24,17 @@ use crate::util::key_prefix::{common_prefix_len, head32};
 /// What is wrong with some bytes.
 pub(crate) type Damage = &'static str;
 
+/// What a record of an unknown kind is reported as.
+pub(crate) const UNKNOWN_KIND: Damage = "an entry is of an unknown kind";
+
 /// Bytes before the heads.
 const HEADER_LEN_BYTES: usize = 16;
 /// Largest body: one entry with the longest key and the longest value, and room for the
 /// arrays. A block of many entries is far smaller.
 pub(crate) const MAX_BODY_LEN_BYTES: usize = MAX_VALUE_LEN_BYTES + MAX_KEY_LEN_BYTES + 4096;
 
-/// Largest body that is compressed. A body of one huge value stays as it is: 255 bytes can come of one,
-/// and a small file must not make a reader take memory without bound.
+/// Largest body that is compressed. A body of one huge value stays as it is: 255 bytes can come of
+/// one, and a small file must not make a reader take memory without bound.
 pub(crate) const MAX_PACKED_LEN_BYTES: usize = 32 << 20;
 
 /// Collects the entries of one block.
@@ -202,22 +205,22 @@ impl Layout {
     #[inline]
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Damage> {
         let Some(header) = body.first_chunk::<HEADER_LEN_BYTES>() else {
-            return Err("the block has no room for its header");
+            return Err("the block is shorter than its header");
         };
         let count = get_u32(header, 0);
         let prefix_len = u16::from_le_bytes([header[4], header[5]]);
         let (word_width, offset_width) = (header[6], header[7]);
         if count == 0 {
-            return Err("the block states that it is empty");
+            return Err("the block has no entries");
         }
         if !(1..=8).contains(&word_width) || !(offset_width == 2 || offset_width == 4) {
-            return Err("the block states impossible widths");
+            return Err("the block's header states impossible field widths");
         }
         let offsets_at = HEADER_LEN_BYTES as u64 + u64::from(count) * 4;
         let prefix_at = offsets_at + u64::from(count) * u64::from(offset_width);
         if prefix_at + u64::from(prefix_len) > body.len() as u64 || body.len() > MAX_BODY_LEN_BYTES
         {
-            return Err("the block has no room for its entries");
+            return Err("the block is too short for its entries");
         }
         Ok(Self {
             count,
@@ -377,9 +380,9 @@ impl<'a> Block<'a> {
         Ok(low)
     }
 
-    /// Checks everything that [`Block::record`] does not need: records fill the block without
-    /// gaps, heads agree with keys, words have a kind, entries are in internal order. Returns the highest sequence
-    /// number.
+    /// Checks everything that [`Block::record`] does not need: records fill the block without gaps,
+    /// heads agree with keys, words have a kind, entries are in internal order. Returns the highest
+    /// sequence number.
     pub(crate) fn check(&self) -> Result<SeqNo, Damage> {
         if self.offset(0) != self.records_at() {
             return Err("the first record is not where it should be");

@@ -321,8 +321,8 @@ impl TableBuilder {
     /// be worth the time of decompressing it. Returns the frame's tag.
     fn put_compressed_or_plain(&mut self) -> u8 {
         let at = self.pending.len();
-        let room = 4 + get_maximum_output_size(self.body.len());
-        self.pending.resize(at + room, 0);
+        let bound_bytes = 4 + get_maximum_output_size(self.body.len());
+        self.pending.resize(at + bound_bytes, 0);
         let (length, output) = self.pending[at..].split_at_mut(4);
         length.copy_from_slice(&(self.body.len() as u32).to_le_bytes());
         let compressed = compress_into_with_table(&self.body, output, &mut self.compress_table)

@@ -4,9 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Table;
-use super::block::{Block, Layout};
-use super::reader::{BlockBytes, UNKNOWN_KIND};
+use super::block::{Block, Layout, UNKNOWN_KIND};
+use super::reader::{BlockBytes, Table};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, seek_word, split_word};
 use crate::types::SeqNo;
@@ -50,7 +49,7 @@ struct ReadAhead {
     forward: u32,
     /// Blocks entered one after the other, backward.
     backward: u32,
-    /// What the operating system was told about last, if the file is mapped.
+    /// What was last announced to the operating system, if the file is mapped.
     advised: Range<u64>,
     /// Stored bytes from `buffer_at` on, if the file is not mapped.
     buffer: Vec<u8>,
@@ -101,8 +100,16 @@ impl fmt::Debug for TableCursor {
     }
 }
 
+impl Table {
+    /// A cursor over the entries, standing nowhere. Blocks that it loads enter the cache, and are
+    /// counted as read, only if `fill_cache`: readers want that, compactions do not.
+    pub(crate) fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
+        TableCursor::new(Arc::clone(self), fill_cache)
+    }
+}
+
 impl TableCursor {
-    pub(super) fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+    fn new(table: Arc<Table>, fill_cache: bool) -> Self {
         Self {
             table,
             fill_cache,
@@ -247,9 +254,10 @@ impl TableCursor {
         Ok(Some((no, at)))
     }
 
-    /// Checks the entry that a search stands on after it left the block that the index had named. Within a block
-    /// entries are known to be in order; that the separators are is only known where they were
-    /// compared, and a search that ends on the wrong side of its key would make a scan go round in circles.
+    /// Checks the entry that a search stands on after it left the block that the index had named.
+    /// Within a block entries are known to be in order; that the separators are is only known where
+    /// they were compared, and a search that ends on the wrong side of its key would make a scan go
+    /// round in circles.
     fn expect(&mut self, is_right: impl FnOnce(&Entry<'_>) -> bool) -> Result<()> {
         if !self.valid || is_right(&self.entry()) {
             return Ok(());

@@ -60,7 +60,7 @@ impl Frame {
     /// Checks the checksum of `framed`, which stands at `offset`, and reads its frame.
     pub(crate) fn verify(framed: &[u8], table_seed: u64, offset: u64) -> Result<Self, Damage> {
         let Some(frame) = framed.first_chunk::<FRAME_LEN_BYTES>() else {
-            return Err("there is no room for a frame");
+            return Err("the block or section is shorter than its frame");
         };
         let sum = checksum(seed_of(&[table_seed, offset]), &framed[4..]);
         if get_u32(frame, 0) != sum && !mutated!("block-checksum-ignored") {
@@ -130,7 +130,7 @@ impl Footer {
         }
         let version = get_u32(bytes, 48);
         if get_u32(bytes, 52) != checksum(seed_of(&[table_seed, footer_at]), &bytes[..52]) {
-            // A later version may compute the checksum otherwise, so its number is believed.
+            // A later version may compute the checksum otherwise, so its number is accepted.
             return Err(if version > VERSION && version < 1 << 16 {
                 FooterDamage::Version(version)
             } else {

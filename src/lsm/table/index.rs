@@ -149,7 +149,7 @@ impl<'a> Index<'a> {
         min_block_len: u64,
     ) -> Result<Self, Damage> {
         if bytes.len() < HEADER_LEN_BYTES {
-            return Err("the index has no room for its header");
+            return Err("the index is shorter than its header");
         }
         let blocks = get_u32(bytes, 0);
         let prefix_len = get_u32(bytes, 4) as usize;
@@ -158,10 +158,10 @@ impl<'a> Index<'a> {
             .checked_mul(ROW_LEN_BYTES)
             .map(|rows| HEADER_LEN_BYTES + rows + 12);
         let Some(prefix_at) = prefix_at.filter(|at| *at <= bytes.len()) else {
-            return Err("the index has no room for its blocks");
+            return Err("the index is too short for its blocks");
         };
         if prefix_len > bytes.len() - prefix_at {
-            return Err("the index has no room for its prefix");
+            return Err("the index is too short for its prefix");
         }
         let layout = Layout {
             blocks,

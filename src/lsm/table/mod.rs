@@ -4,32 +4,32 @@
 //! [`TableMeta`] to the manifest; readers share it as an open [`Table`] until no version names it.
 //! The bytes are described in docs/format.md, "LSM: table".
 //!
-//! A lookup goes filter -> index -> block: one cache line of the filter says that most absent keys are
-//! absent; a binary search over eight-byte heads finds the one block that can hold the key;
-//! a binary search over four-byte heads finds the entry in it. Each array is contiguous, so the
+//! A lookup goes filter -> index -> block: one cache line of the filter says that most absent keys
+//! are absent; a binary search over eight-byte heads finds the one block that can hold the key; a
+//! binary search over four-byte heads finds the entry in it. Each array is contiguous, so the
 //! dependent cache misses are few, and the value is lent from where it lies.
 //!
 //! # Invariants
 //!
-//! - **T1 order.** Entries are in internal order, within and across blocks; no two have the same
+//! - **LT1 order.** Entries are in internal order, within and across blocks; no two have the same
 //!   key and sequence number.
-//! - **T2 separators.** The separator of a block is at or before its first entry and after the last
-//!   entry before it. If a block starts in the midst of the versions of a key, its separator
+//! - **LT2 separators.** The separator of a block is at or before its first entry and after the
+//!   last entry before it. If a block starts in the midst of the versions of a key, its separator
 //!   is that whole key.
-//! - **T3 filter.** The filter, if there is one, contains the key of every entry. It knows nothing
+//! - **LT3 filter.** The filter, if there is one, contains the key of every entry. It knows nothing
 //!   of range tombstones.
-//! - **T4 heads.** The head of a key or separator is the start of what follows the common prefix.
-//! - **T5 agreement.** The properties are what the entries and tombstones add up to, and what the
+//! - **LT4 heads.** The head of a key or separator is the start of what follows the common prefix.
+//! - **LT5 agreement.** The properties are what the entries and tombstones add up to, and what the
 //!   manifest says.
-//! - **T6 verified first.** No byte of a block or section is interpreted before its checksum, which
-//!   is seeded with store, keyspace, file and offset, has matched once in this process. A mapped
-//!   uncompressed block is checked on first touch and remembered in a bitmap; any other block when it is
-//!   read and before it may enter the cache.
-//! - **T7 bytes are not trusted** even then: a decoder reports damage and never panics, loops,
+//! - **LT6 verified first.** No byte of a block or section is interpreted before its checksum,
+//!   which is seeded with store, keyspace, file and offset, has matched once in this process. A
+//!   mapped uncompressed block is checked on first touch and remembered in a bitmap; any other
+//!   block when it is read and before it may enter the cache.
+//! - **LT7 bytes are not trusted** even then: a decoder reports damage and never panics, loops,
 //!   or allocates by a length that the bytes present do not make plausible.
 //!
-//! [`Table::verify`] checks T1 to T6. A lookup in a table that breaks T1 to T4 with good checksums
-//! may miss an entry; only a faulty writer makes such a table.
+//! [`Table::verify`] checks LT1 to LT6. A lookup in a table that breaks LT1 to LT4 with good
+//! checksums may miss an entry; only a faulty writer makes such a table.
 //!
 //! # Thread safety
 //!
@@ -39,16 +39,19 @@
 //! # What it lacks on purpose
 //!
 //! A second level of index: the heads of a 64 MiB table take 128 KiB. A hash index and
-//! values in files of their own: the filter's frame and the entry kinds leave room for them.
+//! values in files of their own: the filter's frame and the entry kinds could be extended by them.
 
+mod aligned;
 pub(crate) mod block;
 mod builder;
+pub(crate) mod compression;
 mod cursor;
 pub(crate) mod filter;
 pub(crate) mod footer;
 pub(crate) mod index;
 pub(crate) mod meta;
-pub(crate) mod reader;
+mod open;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::block::{Block, BlockBuilder};
+use super::compression::decompress;
 use super::footer::{FOOTER_LEN_BYTES, Footer, Properties, decode_tombstones, filter_at};
 use super::index::Index;
-use super::reader::{READ_AROUND_BYTES, decompress};
+use super::reader::READ_AROUND_BYTES;
 use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
 use crate::cache::BlockCache;
 use crate::error::Error;
@@ -440,8 +441,8 @@ fn blocks_that_readers_touch_are_counted() {
     }
 }
 
-/// Once every block was left to page faults, of which one that lies on two pages costs two, and a small
-/// table that nothing had cached was read in as many requests as it has pages.
+/// Once every block was left to page faults, of which one that lies on two pages costs two, and a
+/// small table that nothing had cached was read in as many requests as it has pages.
 #[test]
 fn a_cold_block_is_asked_for_as_a_whole_and_a_small_tree_in_large_pieces() {
     let scratch = scratch();

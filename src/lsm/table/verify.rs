@@ -1,37 +1,41 @@
 //! Checking everything that the readers of a table rely on.
 
-use super::block::{Block, Damage};
+use super::block::{Block, Damage, UNKNOWN_KIND};
+use super::compression::unpack;
+use super::filter::filter_hash;
 use super::footer::{FOOTER_LEN_BYTES, Footer, Frame, filter_at};
 use super::meta::Summary;
-use super::reader::{UNKNOWN_KIND, unpack};
-use super::{Table, filter_hash};
+use super::reader::Table;
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, split_word};
 
-/// Reads all of `table` from its file or map, past the cache, and reports what is wrong.
-pub(super) fn verify(table: &Table) -> Result<VerifyReport> {
-    let mut walk = Walk {
-        table,
-        report: VerifyReport {
-            files: 1,
-            ..VerifyReport::default()
-        },
-        summary: Summary::default(),
-        last: None,
-        compressed_blocks: 0,
-    };
-    walk.check_sections()?;
-    for no in 0..table.blocks() {
-        let range = table.block_range(no);
-        let stored = table.read_stored(&range)?;
-        if let Err(what) = walk.check_block(no, &stored) {
-            walk.problem(range.start, what);
+impl Table {
+    /// Reads everything from the file or map, past the cache, and checks it; see the invariants in
+    /// the module docs. Damage is reported in the list, `Err` is I/O trouble.
+    pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        let mut walk = Walk {
+            table: self,
+            report: VerifyReport {
+                files: 1,
+                ..VerifyReport::default()
+            },
+            summary: Summary::default(),
+            last: None,
+            compressed_blocks: 0,
+        };
+        walk.check_sections()?;
+        for no in 0..self.blocks() {
+            let range = self.block_range(no);
+            let stored = self.read_stored(&range)?;
+            if let Err(what) = walk.check_block(no, &stored) {
+                walk.problem(range.start, what);
+            }
+            walk.report.blocks += 1;
         }
-        walk.report.blocks += 1;
+        walk.check_totals();
+        Ok(walk.report)
     }
-    walk.check_totals();
-    Ok(walk.report)
 }
 
 struct Walk<'a> {
@@ -107,7 +111,7 @@ impl Walk<'_> {
                 self.check_separator(no, &entry)?;
             }
             if !self.table.may_contain(filter_hash(&key)) {
-                return Err("the filter lacks a key");
+                return Err("the filter does not contain a key of the table");
             }
             self.summary.add_entry(&entry);
             self.report.entries += 1;
@@ -132,7 +136,7 @@ impl Walk<'_> {
                     .then((word >> 8).cmp(&(last_word >> 8)))
                     .is_ge() =>
             {
-                Err("the block before reaches behind the separator")
+                Err("the previous block extends past the separator")
             }
             _ => Ok(()),
         }

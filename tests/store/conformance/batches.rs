@@ -7,8 +7,8 @@ use super::helpers::{Map, assert_holds, keys, with_values};
 
 pub fn an_empty_batch_changes_nothing(kv: &impl Kv) {
     kv.put(b"a", b"1").unwrap();
-    kv.write(Batch::new(), Durability::Sync).unwrap();
-    kv.write(Batch::new(), Durability::Buffered).unwrap();
+    kv.write_with(Batch::new(), Durability::Sync).unwrap();
+    kv.write_with(Batch::new(), Durability::Buffered).unwrap();
     assert_holds(kv, &[(b"a".to_vec(), b"1".to_vec())].into());
 }
 
@@ -21,7 +21,7 @@ pub fn the_last_operation_of_a_batch_wins(kv: &impl Kv) {
     batch.delete(b"delete, put");
     batch.put(b"delete, put", b"3");
     assert_eq!(batch.len(), 6);
-    kv.write(batch, Durability::Sync).unwrap();
+    kv.write_with(batch, Durability::Sync).unwrap();
     for _ in 0..2 {
         assert_eq!(kv.get(b"put twice").unwrap().unwrap(), b"2");
         assert_eq!(kv.get(b"put, delete").unwrap(), None);
@@ -39,7 +39,7 @@ pub fn range_deletes_inside_a_batch_keep_their_place(kv: &impl Kv) {
     batch.delete_range("b".."d");
     batch.put(b"c", b"after");
     batch.put(b"c1", b"after");
-    kv.write(batch, Durability::Buffered).unwrap();
+    kv.write_with(batch, Durability::Buffered).unwrap();
     for _ in 0..2 {
         assert_eq!(keys(kv.iter()), ["a", "c", "c1", "d"]);
         assert_eq!(kv.get(b"c").unwrap().unwrap(), b"after");
@@ -50,7 +50,7 @@ pub fn range_deletes_inside_a_batch_keep_their_place(kv: &impl Kv) {
     batch.delete_range(..);
     batch.put(b"z", b"1");
     batch.delete_range("x".."y");
-    kv.write(batch, Durability::Buffered).unwrap();
+    kv.write_with(batch, Durability::Buffered).unwrap();
     assert_eq!(keys(kv.iter()), ["z"]);
 }
 
@@ -58,7 +58,7 @@ pub fn both_durabilities_are_visible_at_once(kv: &impl Kv) {
     for (durability, value) in [(Durability::Sync, "s"), (Durability::Buffered, "b")] {
         let mut batch = Batch::new();
         batch.put(b"key", value);
-        kv.write(batch, durability).unwrap();
+        kv.write_with(batch, durability).unwrap();
         assert_eq!(kv.get(b"key").unwrap().unwrap(), value.as_bytes());
     }
 }
@@ -70,10 +70,10 @@ pub fn a_batch_can_be_cleared_and_used_again(kv: &impl Kv) {
     batch.clear();
     assert!(batch.is_empty() && batch.len_bytes() == 0);
     batch.put(b"b", b"2");
-    kv.write(batch.clone(), Durability::Sync).unwrap();
+    kv.write_with(batch.clone(), Durability::Sync).unwrap();
     assert_eq!(keys(kv.iter()), ["b"]);
     kv.delete(b"b").unwrap();
-    kv.write(batch, Durability::Sync).unwrap();
+    kv.write_with(batch, Durability::Sync).unwrap();
     assert_eq!(keys(kv.iter()), ["b"]);
 }
 
@@ -84,13 +84,13 @@ pub fn a_batch_of_many_operations(kv: &impl Kv) {
     for (key, value) in &entries {
         batch.put(key, value);
     }
-    kv.write(batch, Durability::Sync).unwrap();
+    kv.write_with(batch, Durability::Sync).unwrap();
     assert_holds(kv, &entries);
     let mut batch = Batch::new();
     for key in entries.keys() {
         batch.delete(key);
     }
-    kv.write(batch, Durability::Sync).unwrap();
+    kv.write_with(batch, Durability::Sync).unwrap();
     assert_holds(kv, &Map::new());
 }
 
@@ -104,7 +104,7 @@ pub fn a_batch_of_several_mib(kv: &impl Kv) {
         batch.put(n.to_be_bytes(), &value);
         entries.insert(n.to_be_bytes().to_vec(), value);
     }
-    kv.write(batch, Durability::Buffered).unwrap();
+    kv.write_with(batch, Durability::Buffered).unwrap();
     assert_holds(kv, &entries);
     kv.flush().unwrap();
     assert_holds(kv, &entries);
@@ -138,7 +138,7 @@ pub fn random_batches_agree_with_a_map(kv: &impl Kv) {
                 }
             }
         }
-        kv.write(batch, Durability::Buffered).unwrap();
+        kv.write_with(batch, Durability::Buffered).unwrap();
         if random.one_in(10) {
             kv.flush().unwrap();
         }

@@ -53,8 +53,12 @@ pub fn assert_holds(kv: &impl Kv, expected: &Map) {
 pub fn load_mixed(kv: &impl Kv, entries: &Map) {
     for (at, (key, value)) in entries.iter().enumerate() {
         match at % 3 {
-            0 => kv.put(key, value).unwrap(),
-            1 => kv.put(key, b"old").unwrap(),
+            0 => {
+                kv.put(key, value).unwrap();
+            }
+            1 => {
+                kv.put(key, b"old").unwrap();
+            }
             _ => {}
         }
     }

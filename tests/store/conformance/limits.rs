@@ -69,11 +69,11 @@ pub fn keys_beyond_the_limit_are_refused(kv: &impl Kv) {
         batch.delete(b"a");
         batch.put(&too_long, b"v");
         batch.put(b"c", b"3");
-        assert_invalid(kv.write(batch, durability));
+        assert_invalid(kv.write_with(batch, durability));
         let mut batch = Batch::new();
         batch.put(b"b", b"2");
         batch.delete(&too_long);
-        assert_invalid(kv.write(batch, durability));
+        assert_invalid(kv.write_with(batch, durability));
     }
     assert_holds(kv, &[(b"a".to_vec(), b"1".to_vec())].into());
 }
@@ -130,6 +130,6 @@ pub fn values_beyond_the_limit_are_refused(kv: &impl Kv) {
     let mut batch = Batch::new();
     batch.put(b"b", b"2");
     batch.put(b"a", &too_long);
-    assert_invalid(kv.write(batch, Durability::Sync));
+    assert_invalid(kv.write_with(batch, Durability::Sync));
     assert_holds(kv, &[(b"a".to_vec(), b"1".to_vec())].into());
 }

@@ -8,7 +8,7 @@ use super::helpers::{assert_holds, awkward_keys, load_mixed, with_values};
 pub fn an_empty_store_has_nothing(kv: &impl Kv) {
     assert_eq!(kv.get(b"a").unwrap(), None);
     assert_eq!(kv.get(b"").unwrap(), None);
-    assert!(!kv.contains(b"a").unwrap());
+    assert!(!kv.contains_key(b"a").unwrap());
     assert!(kv.iter().next().is_none());
     assert!(kv.iter().next_back().is_none());
 }
@@ -16,12 +16,12 @@ pub fn an_empty_store_has_nothing(kv: &impl Kv) {
 pub fn put_get_contains_delete(kv: &impl Kv) {
     kv.put(b"ada", b"1815").unwrap();
     assert_eq!(kv.get(b"ada").unwrap().unwrap(), b"1815");
-    assert!(kv.contains(b"ada").unwrap());
-    assert!(!kv.contains(b"ad").unwrap());
-    assert!(!kv.contains(b"adaa").unwrap());
+    assert!(kv.contains_key(b"ada").unwrap());
+    assert!(!kv.contains_key(b"ad").unwrap());
+    assert!(!kv.contains_key(b"adaa").unwrap());
     kv.delete(b"ada").unwrap();
     assert_eq!(kv.get(b"ada").unwrap(), None);
-    assert!(!kv.contains(b"ada").unwrap());
+    assert!(!kv.contains_key(b"ada").unwrap());
 }
 
 pub fn the_last_put_wins(kv: &impl Kv) {
@@ -79,7 +79,7 @@ pub fn the_empty_key_and_the_empty_value(kv: &impl Kv) {
     kv.flush().unwrap();
     assert_eq!(kv.get(b"").unwrap().unwrap(), b"nothing");
     assert_eq!(kv.get(b"a").unwrap().unwrap(), b"");
-    assert!(kv.contains(b"a").unwrap());
+    assert!(kv.contains_key(b"a").unwrap());
     let first = kv.iter().next().unwrap().unwrap();
     assert_eq!(first.0, b"");
     kv.delete(b"").unwrap();
@@ -263,7 +263,7 @@ pub fn looking_up_a_key_beyond_the_limit_finds_nothing(kv: &impl Kv) {
     kv.put(vec![b'k'; MAX_KEY_LEN_BYTES], b"v").unwrap();
     let too_long = vec![b'k'; MAX_KEY_LEN_BYTES + 1];
     assert_eq!(kv.get(&too_long).unwrap(), None);
-    assert!(!kv.contains(&too_long).unwrap());
+    assert!(!kv.contains_key(&too_long).unwrap());
     assert_eq!(kv.range(&too_long[..]..).count(), 0);
     assert_eq!(kv.range(..&too_long[..]).count(), 1);
 }

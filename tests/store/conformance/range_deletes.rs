@@ -89,7 +89,7 @@ pub fn a_range_delete_reaches_through_every_layer(kv: &impl Kv) {
     for _ in 0..2 {
         for n in 0..100u32 {
             assert_eq!(
-                kv.contains(n.to_be_bytes()).unwrap(),
+                kv.contains_key(n.to_be_bytes()).unwrap(),
                 !(10..90).contains(&n),
                 "{n}"
             );

@@ -35,7 +35,7 @@ pub fn a_snapshot_of_nothing_stays_empty(kv: &impl Kv) {
     kv.put(b"b", b"1").unwrap();
     assert_snapshot(&snapshot, &Map::new());
     assert_eq!(snapshot.get(b"a").unwrap(), None);
-    assert!(!snapshot.contains(b"b").unwrap());
+    assert!(!snapshot.contains_key(b"b").unwrap());
 }
 
 pub fn stable_across_overwrites_and_deletes(kv: &impl Kv) {
@@ -48,7 +48,7 @@ pub fn stable_across_overwrites_and_deletes(kv: &impl Kv) {
             0 => kv.put(&key, b"overwritten").unwrap(),
             1 => kv.delete(&key).unwrap(),
             _ => kv.put(key + "+", b"added").unwrap(),
-        }
+        };
     }
     assert_snapshot(&snapshot, &entries);
     kv.flush().unwrap();
@@ -108,7 +108,7 @@ pub fn a_snapshot_sees_whole_batches(kv: &impl Kv) {
         let mut batch = Batch::new();
         batch.put(b"left", round.to_le_bytes());
         batch.put(b"right", round.to_le_bytes());
-        kv.write(batch, Durability::Buffered).unwrap();
+        kv.write_with(batch, Durability::Buffered).unwrap();
         let snapshot = kv.snapshot();
         assert_eq!(
             snapshot.get(b"left").unwrap(),

@@ -214,7 +214,9 @@ fn the_beginning_of_the_log_is_missing() {
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
         .with(|options| options.background_threads(0).background_sync_ms(0));
     let keyspace = rig.keyspace("keyspace", EngineKind::Lsm);
-    let put = |n: u8| keyspace.put([n], vec![n; 40_000]).unwrap();
+    let put = |n: u8| {
+        keyspace.put([n], vec![n; 40_000]).unwrap();
+    };
     (0..4).for_each(put);
     keyspace.flush().unwrap();
     rig.db().wait_idle().unwrap();

@@ -48,7 +48,7 @@ impl Life {
 
     /// Notes an outcome. There is one reason to fail.
     #[track_caller]
-    fn note(&mut self, outcome: Result<()>) -> bool {
+    fn note<T>(&mut self, outcome: Result<T>) -> bool {
         let Err(error) = outcome else { return true };
         let full =
             matches!(&error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
@@ -60,7 +60,7 @@ impl Life {
 
     fn put(&mut self, key: u8, len: usize, fill: u8) {
         let (key, value) = (vec![key], vec![fill; len]);
-        let outcome = self.data.put(&key, &value);
+        let outcome = self.data.put(&key, &value).map(|_| ());
         if self.note(outcome) {
             self.live.insert(key, value);
         }

@@ -98,7 +98,7 @@ fn read_hit(kv: &impl Kv, data: &Data, version: Version) -> Result<u64> {
 fn read_miss(kv: &impl Kv, data: &Data) -> Result<u64> {
     for (operation, key) in data.absent.iter().enumerate() {
         tick(operation)?;
-        if kv.contains(key)? {
+        if kv.contains_key(key)? {
             return Err(wrong("a value that nobody put", key));
         }
     }
@@ -180,7 +180,7 @@ fn durable_commit(kv: &impl Kv, data: &Data, version: Version) -> Result<u64> {
         record.write(version, &mut value);
         let mut batch = Batch::new();
         batch.put(&record.key, &value);
-        kv.write(batch, Durability::Sync)?;
+        kv.write_with(batch, Durability::Sync)?;
         commits += 1;
         if began.elapsed() > DURABLE_TIME_MAX {
             break;

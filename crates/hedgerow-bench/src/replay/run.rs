@@ -336,7 +336,7 @@ impl Replayer {
                 }
             }
             Op::Contains { keyspace, key, .. } => {
-                self.keyspace(*keyspace)?.contains(bytes(key))?;
+                self.keyspace(*keyspace)?.contains_key(bytes(key))?;
                 "contains"
             }
             Op::MultiGet {

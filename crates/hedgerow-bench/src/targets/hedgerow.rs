@@ -91,15 +91,19 @@ impl Target for HedgerowTarget {
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.keyspace.put(key, value)?)
+        self.keyspace.put(key, value)?;
+        Ok(())
     }
 
     fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        Ok(self.keyspace.write(batch_of(entries), self.durability())?)
+        self.keyspace
+            .write_with(batch_of(entries), self.durability())?;
+        Ok(())
     }
 
     fn delete(&self, key: &[u8]) -> Result<()> {
-        Ok(self.keyspace.delete(key)?)
+        self.keyspace.delete(key)?;
+        Ok(())
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
@@ -152,15 +156,19 @@ impl Target for ModelTarget {
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        Ok(self.model.put(key, value)?)
+        self.model.put(key, value)?;
+        Ok(())
     }
 
     fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        Ok(self.model.write(batch_of(entries), Durability::Buffered)?)
+        self.model
+            .write_with(batch_of(entries), Durability::Buffered)?;
+        Ok(())
     }
 
     fn delete(&self, key: &[u8]) -> Result<()> {
-        Ok(self.model.delete(key)?)
+        self.model.delete(key)?;
+        Ok(())
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {

@@ -96,7 +96,7 @@ impl<'a, K: Kv> Loader<'a, K> {
         let batch = std::mem::take(&mut self.batch);
         let records = batch.len() as u64;
         if records > 0 {
-            self.kv.write(batch, self.durability)?;
+            self.kv.write_with(batch, self.durability)?;
         }
         self.records += records;
         self.record_bytes += std::mem::take(&mut self.batch_bytes) as u64;

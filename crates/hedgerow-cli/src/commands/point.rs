@@ -155,7 +155,7 @@ impl Delete {
         match key {
             Some(key) => keyspace.delete(&key)?,
             None => keyspace.delete_range(bounds)?,
-        }
+        };
         db.close()?;
         if out.json {
             out.value(&json!({ "keyspace": keyspace.name() }))?;

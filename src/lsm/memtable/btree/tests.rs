@@ -5,7 +5,8 @@ use super::super::SkipListIndex;
 use super::*;
 use crate::testing::{OverAtEnd, Random, much};
 
-/// Keys of several shapes: with long common prefixes, with and without differences in the head, empty.
+/// Keys of several shapes: with long common prefixes, with and without differences in the head,
+/// empty.
 fn key(random: &mut Random, shape: u64) -> Vec<u8> {
     match shape % 5 {
         0 => random.next().to_be_bytes().to_vec(),
@@ -40,7 +41,8 @@ fn it_agrees_with_the_skip_list() {
         let mut ours = Arc::clone(&tree).cursor();
         let mut theirs = Arc::clone(&oracle).cursor();
         if cfg!(miri) {
-            // Never dropped: crossbeam's list frees its nodes through shared references, which Miri refuses.
+            // Never dropped: crossbeam's list frees its nodes through shared references, which Miri
+            // refuses.
             std::mem::forget(Arc::clone(&oracle));
         }
         for seq in 1..much(4000, 80) {
@@ -232,7 +234,8 @@ fn many_versions_of_a_hot_key_keep_the_tree_flat() {
             // SAFETY: the place is of a living index.
             let entry = unsafe { Record::entry(place.record) };
             assert_eq!((entry.key, entry.seq), (hot, SeqNo(seq)));
-            // The descent leads to the leaf itself or to its neighbour: reads do not walk over versions.
+            // The descent leads to the leaf itself or to its neighbour: reads do not walk over
+            // versions.
             let leaf = tree.leaf_of(hot, word);
             let is_near = ptr::eq(leaf, place.leaf) || ptr::eq(leaf.next.load(Acquire), place.leaf);
             assert!(is_near, "version {seq}");

@@ -84,7 +84,8 @@ impl Driver {
             };
             let written = self.slots.iter().find_map(|(name, slot)| {
                 let handle = slot.handle.clone()?;
-                Some((*name, slot.of, handle.put(b"the disk works", *name)))
+                let outcome = handle.put(b"the disk works", *name).map(|_| ());
+                Some((*name, slot.of, outcome))
             });
             if let Some((name, of, outcome)) = written {
                 assert!(

@@ -47,7 +47,7 @@ impl Driver {
         };
         self.changes += 1;
         match outcome {
-            Ok(()) => {
+            Ok(_) => {
                 apply(&commit, &mut self.live);
                 self.acknowledged.push(commit);
                 self.doubtful.clear();

@@ -339,7 +339,7 @@ fn trace() -> Seeds {
         batch.put(b"a", b"b");
         batch.delete(b"k\x01");
         batch.delete_range("x"..);
-        keyspace.write(batch, Durability::Sync).unwrap();
+        keyspace.write_with(batch, Durability::Sync).unwrap();
         keyspace.multi_get(&[b"a", b"z"]).unwrap();
         assert_eq!(db.snapshot().iter(&keyspace).take(5).count(), 5);
         keyspace.flush().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use hedgerow::{Batch, Durability, Keyspace, Kv, WriteBatch};
+use hedgerow::{Batch, Durability, Keyspace, Kv, SeqNo, WriteBatch};
 
 use crate::random::{Random, Source};
 
@@ -126,7 +126,7 @@ impl Edit {
         }
     }
 
-    pub(super) fn apply(self, kv: &impl Kv) -> hedgerow::Result<()> {
+    pub(super) fn apply(self, kv: &impl Kv) -> hedgerow::Result<SeqNo> {
         match self {
             Self::Put(number, filling) => kv.put(key(number), filling.bytes()),
             Self::Delete(number) => kv.delete(key(number)),

@@ -249,11 +249,11 @@ impl Run {
                 let counts = !batch.is_empty();
                 failed(
                     "batch",
-                    open.keyspaces[*target].write(batch.clone(), *durability),
+                    open.keyspaces[*target].write_with(batch.clone(), *durability),
                 )?;
                 failed(
                     "batch of the model",
-                    models[*target].write(batch, *durability),
+                    models[*target].write_with(batch, *durability),
                 )?;
                 // An empty commit need not sync anything.
                 if counts {
@@ -279,7 +279,7 @@ impl Run {
                 let found = failed("get", keyspace.get(key(*number)))?;
                 let expected = failed("get", model.get(key(*number)))?;
                 agree(|| format!("get of {:?}", key(*number)), &found, &expected)?;
-                let found = failed("contains", keyspace.contains(key(*number)))?;
+                let found = failed("contains", keyspace.contains_key(key(*number)))?;
                 agree(|| "contains".into(), &found, &expected.is_some())?;
             }
             Op::MultiGet(target, numbers) => {
@@ -496,7 +496,10 @@ impl Run {
             for (key, value) in map {
                 batch.put(key, value);
             }
-            failed("refill the model", model.write(batch, Durability::Sync))?;
+            failed(
+                "refill the model",
+                model.write_with(batch, Durability::Sync),
+            )?;
         }
         self.step(&Op::Verify)
     }

@@ -1,4 +1,4 @@
-//! Zones against a history that is asked again for every key and number.
+//! Ranges against a history that is asked again for every key and number.
 
 use super::*;
 use crate::testing::Random;
@@ -26,7 +26,7 @@ impl History {
         self.states[seq as usize][at]
     }
 
-    fn apply(&mut self, zones: &DeadZones, op: Op<'_>) {
+    fn apply(&mut self, ranges: &EmptyRanges, op: Op<'_>) {
         let mut state = self.states[self.last() as usize].clone();
         for (key, exists) in self.keys.iter().zip(&mut state) {
             let key = &key[..];
@@ -43,7 +43,7 @@ impl History {
         }
         self.states.push(state);
         let seq = SeqNo(self.last());
-        zones.note(&mut zones.recorder(), &SequencedOp { seq, op });
+        ranges.note(&mut ranges.recorder(), &SequencedOp { seq, op });
     }
 }
 
@@ -53,28 +53,28 @@ fn keys() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// What a scan at `seq` from key `at` on, which is dead, would tell.
+/// What a scan at `seq` from key `at` on, which is deleted, would record.
 fn dead_from(history: &History, at: usize, seq: u64) -> Option<Vec<u8>> {
     let mut from = at..history.keys.len();
     let live = from.find(|at| history.sees(*at, seq))?;
     Some(history.keys[live].clone())
 }
 
-fn check(history: &History, zones: &DeadZones, oldest: u64, context: &str) {
+fn check(history: &History, ranges: &EmptyRanges, oldest: u64, context: &str) {
     for seq in oldest..=history.last() {
         for (at, key) in history.keys.iter().enumerate() {
-            if let Some(zone) = zones.find(key, SeqNo(seq)) {
-                assert!(zone.contains(key), "{context}");
+            if let Some(range) = ranges.find(key, SeqNo(seq)) {
+                assert!(range.contains(key), "{context}");
                 assert!(
                     !history.sees(at, seq),
-                    "{context}: a read at {seq} of {} sees {key:?} in {zone:?}",
+                    "{context}: a read at {seq} of {} sees {key:?} in {range:?}",
                     history.last(),
                 );
             }
         }
     }
-    let list = zones.zones.load();
-    assert!(list.len() <= MAX_ZONES);
+    let list = ranges.ranges.load();
+    assert!(list.len() <= MAX_RANGES);
     for pair in list.windows(2) {
         let end = pair[0].end.as_ref();
         assert!(end.is_some_and(|end| *end < pair[1].start), "{context}: D2");
@@ -82,24 +82,24 @@ fn check(history: &History, zones: &DeadZones, oldest: u64, context: &str) {
 }
 
 #[test]
-fn no_read_misses_anything_in_a_zone() {
+fn no_read_misses_anything_in_a_range() {
     let keys = keys();
-    let (mut learnt, mut used) = (0, 0);
+    let (mut recorded, mut used) = (0, 0);
     for seed in 0..100 {
         let mut random = Random::new(seed);
         let mut history = History::of(keys.clone());
-        let zones = DeadZones::new(SeqNo::ZERO);
+        let ranges = EmptyRanges::new(SeqNo::ZERO);
         let range_deletes = random.below(3);
         for step in 0..120 {
             let at = random.below(keys.len() as u64) as usize;
             let key = &keys[at];
             match random.below(12) {
-                0..4 => history.apply(&zones, Op::Put { key, value: b"v" }),
-                4..8 => history.apply(&zones, Op::Delete { key }),
+                0..4 => history.apply(&ranges, Op::Put { key, value: b"v" }),
+                4..8 => history.apply(&ranges, Op::Delete { key }),
                 8 if range_deletes == 0 => {
                     let end = &keys[random.below(keys.len() as u64) as usize];
                     let end = (random.below(6) > 0).then_some(&end[..]);
-                    history.apply(&zones, Op::DeleteRange { start: key, end });
+                    history.apply(&ranges, Op::DeleteRange { start: key, end });
                 }
                 // A scan of now, or one that was slow and read at an older number.
                 _ => {
@@ -109,100 +109,100 @@ fn no_read_misses_anything_in_a_zone() {
                         continue;
                     }
                     let end = dead_from(&history, at, seq);
-                    let before = zones.zones.load_full();
-                    zones.learn(key.clone(), end, SeqNo(seq));
-                    learnt += u32::from(before != zones.zones.load_full());
-                    used += u32::from(zones.find(key, SeqNo(history.last())).is_some());
+                    let before = ranges.ranges.load_full();
+                    ranges.record(key.clone(), end, SeqNo(seq));
+                    recorded += u32::from(before != ranges.ranges.load_full());
+                    used += u32::from(ranges.find(key, SeqNo(history.last())).is_some());
                 }
             }
             let oldest = history.last().saturating_sub(8);
             check(
                 &history,
-                &zones,
+                &ranges,
                 oldest,
                 &format!("seed {seed} step {step}"),
             );
         }
     }
-    assert!(learnt > 300 && used > 300, "{learnt} {used}");
+    assert!(recorded > 300 && used > 300, "{recorded} {used}");
 }
 
 #[test]
 fn a_put_between_the_number_and_the_telling_is_not_forgotten() {
-    let zones = DeadZones::new(SeqNo::ZERO);
+    let ranges = EmptyRanges::new(SeqNo::ZERO);
     let mut history = History::of(Vec::new());
     history.apply(
-        &zones,
+        &ranges,
         Op::Put {
             key: b"m",
             value: b"",
         },
     );
-    history.apply(&zones, Op::Delete { key: b"m" });
+    history.apply(&ranges, Op::Delete { key: b"m" });
     history.apply(
-        &zones,
+        &ranges,
         Op::Put {
             key: b"x",
             value: b"",
         },
     );
     // The first scan read at 2; it only begins the watch, at 3.
-    zones.learn(b"a".to_vec(), None, SeqNo(2));
-    assert_eq!(zones.find(b"m", SeqNo(3)), None);
-    // The second reads at 3, and is overtaken by a put before it tells.
+    ranges.record(b"a".to_vec(), None, SeqNo(2));
+    assert_eq!(ranges.find(b"m", SeqNo(3)), None);
+    // The second reads at 3, and is overtaken by a put before it records.
     history.apply(
-        &zones,
+        &ranges,
         Op::Put {
             key: b"p",
             value: b"",
         },
     );
-    zones.learn(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3));
-    assert_eq!(zones.find(b"m", SeqNo(4)), None);
-    // A third tells the same, though the watch now begins at 4.
-    zones.learn(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3));
-    assert_eq!(zones.find(b"m", SeqNo(4)), None);
-    // A fourth reads at 4, up to the put; the next put is behind the zone.
+    ranges.record(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3));
+    assert_eq!(ranges.find(b"m", SeqNo(4)), None);
+    // A third records the same, though the watch now begins at 4.
+    ranges.record(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3));
+    assert_eq!(ranges.find(b"m", SeqNo(4)), None);
+    // A fourth reads at 4, up to the put; the next put is behind the range.
     history.apply(
-        &zones,
+        &ranges,
         Op::Put {
             key: b"q",
             value: b"",
         },
     );
-    zones.learn(b"a".to_vec(), Some(b"p".to_vec()), SeqNo(4));
-    let zone = zones.find(b"m", SeqNo(5)).expect("known");
-    assert_eq!(zone.end.as_deref(), Some(&b"p"[..]));
-    assert_eq!(zones.find(b"m", SeqNo(3)), None, "an older snapshot");
-    assert_eq!(zones.find(b"p", SeqNo(5)), None);
+    ranges.record(b"a".to_vec(), Some(b"p".to_vec()), SeqNo(4));
+    let range = ranges.find(b"m", SeqNo(5)).expect("known");
+    assert_eq!(range.end.as_deref(), Some(&b"p"[..]));
+    assert_eq!(ranges.find(b"m", SeqNo(3)), None, "an older snapshot");
+    assert_eq!(ranges.find(b"p", SeqNo(5)), None);
 }
 
 #[test]
 fn a_range_delete_is_known_at_once_and_a_put_cuts_it() {
-    let zones = DeadZones::new(SeqNo::ZERO);
+    let ranges = EmptyRanges::new(SeqNo::ZERO);
     let mut history = History::of(Vec::new());
     let range = Op::DeleteRange {
         start: b"b",
         end: Some(b"y"),
     };
-    history.apply(&zones, range);
-    let zone = zones.find(b"c", SeqNo(1)).expect("known");
+    history.apply(&ranges, range);
+    let range = ranges.find(b"c", SeqNo(1)).expect("known");
     assert_eq!(
-        (&zone.start[..], zone.end.as_deref()),
+        (&range.start[..], range.end.as_deref()),
         (&b"b"[..], Some(&b"y"[..]))
     );
-    assert_eq!(zones.find(b"c", SeqNo::ZERO), None, "it was there before");
+    assert_eq!(ranges.find(b"c", SeqNo::ZERO), None, "it was there before");
     history.apply(
-        &zones,
+        &ranges,
         Op::Put {
             key: b"m",
             value: b"",
         },
     );
-    let below = zones.find(b"c", SeqNo(2)).expect("known");
+    let below = ranges.find(b"c", SeqNo(2)).expect("known");
     assert_eq!(below.end.as_deref(), Some(&b"m"[..]));
-    assert_eq!(zones.find(b"m", SeqNo(2)), None);
-    let above = zones.find(b"n", SeqNo(2)).expect("known");
+    assert_eq!(ranges.find(b"m", SeqNo(2)), None);
+    let above = ranges.find(b"n", SeqNo(2)).expect("known");
     assert_eq!(
         (&above.start[..], above.end.as_deref()),
         (&b"m\0"[..], Some(&b"y"[..]))
@@ -210,28 +210,28 @@ fn a_range_delete_is_known_at_once_and_a_put_cuts_it() {
 }
 
 #[test]
-fn there_are_few_zones_and_a_watch_ends() {
-    let zones = DeadZones::new(SeqNo::ZERO);
+fn there_are_few_ranges_and_a_watch_ends() {
+    let ranges = EmptyRanges::new(SeqNo::ZERO);
     let mut history = History::of(Vec::new());
     for n in 0..100_u8 {
         let (start, end) = ([n, 0], [n, 5]);
         let end = Some(&end[..]);
-        history.apply(&zones, Op::DeleteRange { start: &start, end });
+        history.apply(&ranges, Op::DeleteRange { start: &start, end });
     }
-    assert_eq!(zones.zones.load().len(), MAX_ZONES);
+    assert_eq!(ranges.ranges.load().len(), MAX_RANGES);
     assert!(
-        zones.find(&[99, 1], SeqNo::MAX).is_some(),
+        ranges.find(&[99, 1], SeqNo::MAX).is_some(),
         "the newest stay"
     );
-    zones.learn(vec![200], None, SeqNo::MAX);
-    assert!(zones.recorder().watch.is_some());
+    ranges.record(vec![200], None, SeqNo::MAX);
+    assert!(ranges.recorder().watch.is_some());
     for _ in 0..=WATCH_PUTS {
         let op = Op::Put {
             key: &[150],
             value: b"",
         };
-        let mut recorder = zones.recorder();
-        zones.note(
+        let mut recorder = ranges.recorder();
+        ranges.note(
             &mut recorder,
             &SequencedOp {
                 seq: SeqNo(1000),
@@ -239,16 +239,16 @@ fn there_are_few_zones_and_a_watch_ends() {
             },
         );
     }
-    assert!(zones.recorder().watch.is_none());
+    assert!(ranges.recorder().watch.is_none());
 }
 
-/// Who clears a keyspace and fills it again would pay for a cut at every put.
+/// A caller that clears a keyspace and fills it again would pay for a cut at every put.
 #[test]
-fn a_zone_that_is_filled_again_is_forgotten() {
-    let zones = DeadZones::new(SeqNo::ZERO);
+fn a_range_that_is_filled_again_is_removed() {
+    let ranges = EmptyRanges::new(SeqNo::ZERO);
     let mut history = History::of(Vec::new());
     history.apply(
-        &zones,
+        &ranges,
         Op::DeleteRange {
             start: b"",
             end: None,
@@ -256,9 +256,9 @@ fn a_zone_that_is_filled_again_is_forgotten() {
     );
     for number in 0..1000_u32 {
         let key = &number.to_be_bytes();
-        history.apply(&zones, Op::Put { key, value: b"" });
-        let is_known = zones.find(b"z", SeqNo::MAX).is_some();
+        history.apply(&ranges, Op::Put { key, value: b"" });
+        let is_known = ranges.find(b"z", SeqNo::MAX).is_some();
         assert_eq!(is_known, number < MAX_CUTS, "{number}");
     }
-    assert!(!zones.any.load(Ordering::Relaxed) || zones.zones.load().len() <= MAX_ZONES);
+    assert!(!ranges.any.load(Ordering::Relaxed) || ranges.ranges.load().len() <= MAX_RANGES);
 }

@@ -108,11 +108,11 @@ fn the_first_key_after_a_range_delete_is_found_without_a_walk() {
     let levels = tables.engine.stats().levels;
     assert!(levels.iter().filter(|level| level.files > 0).count() > 1);
     tables.delete_range(&name(1_000), &name(19_000));
-    // A snapshot's view would find zones of its time as well; so would a reopened tree, once it has walked. The
-    // tombstone itself has to be enough.
-    for zones in [true, false] {
-        if !zones {
-            tables.engine.dead.forget();
+    // A snapshot's view would find ranges of its time as well; so would a reopened tree, once it
+    // has walked. The tombstone itself has to be enough.
+    for ranges in [true, false] {
+        if !ranges {
+            tables.engine.empty_ranges.clear();
         }
         let expect = |seen: Option<String>, number: u64| assert_eq!(seen, Some(name(number)));
         let blocks = tables.blocks_of(|| {
@@ -129,22 +129,22 @@ fn the_first_key_after_a_range_delete_is_found_without_a_walk() {
             expect(key_of(&*cursor), 999);
         });
         let sources = 2 + levels[0].files + 6;
-        assert!(blocks < 6 * 4 * sources, "zones {zones}: {blocks} blocks");
+        assert!(blocks < 6 * 4 * sources, "ranges {ranges}: {blocks} blocks");
     }
     // Everything, and nothing left behind it.
     tables.commit(Op::DeleteRange {
         start: b"",
         end: None,
     });
-    for zones in [true, false] {
-        if !zones {
-            tables.engine.dead.forget();
+    for ranges in [true, false] {
+        if !ranges {
+            tables.engine.empty_ranges.clear();
         }
         let blocks = tables.blocks_of(|| {
             assert_eq!(tables.first(), None);
             assert_eq!(tables.last(), None);
         });
-        assert!(blocks < 200, "zones {zones}: {blocks} blocks");
+        assert!(blocks < 200, "ranges {ranges}: {blocks} blocks");
     }
     tables.put("last");
     assert_eq!(tables.first().as_deref(), Some("last"));
@@ -162,7 +162,7 @@ fn a_take_from_a_queue_does_not_walk_over_earlier_takes() {
         });
         queue.delete(&name(number));
         queue.put(&name(20_000 + number));
-        // The first ones find no zone yet.
+        // The first ones find no range yet.
         if number > 100 {
             most = most.max(blocks);
         }
@@ -182,9 +182,9 @@ fn a_take_from_a_queue_does_not_walk_over_earlier_takes() {
     assert!(most < 80, "{most} blocks for a take from the top");
 }
 
-/// Puts race with scans behind the mark up to which everything is known to be dead.
+/// Puts race with scans behind the mark up to which everything is known to be deleted.
 #[test]
-fn a_put_into_a_dead_stretch_is_seen_at_once() {
+fn a_put_into_an_empty_range_is_seen_at_once() {
     const TAKES: u64 = 20_000;
     let mut world = World::new(Arc::new(SimFs::new()), Path::new("/lsm"));
     world.options = world.options.clone().write_buffer_bytes(256 << 10);
@@ -240,7 +240,7 @@ fn a_put_into_a_dead_stretch_is_seen_at_once() {
     assert_eq!(queue.first(), Some(name(TAKES)));
 }
 
-/// A snapshot sees what was deleted after it, wherever zones say that nothing is left.
+/// A snapshot sees what was deleted after it, wherever ranges say that nothing is left.
 #[test]
 fn an_old_snapshot_walks_through_what_is_dead_by_now() {
     let tree = filled(|_| {});
@@ -255,7 +255,7 @@ fn an_old_snapshot_walks_through_what_is_dead_by_now() {
     }
     assert!(
         tree.engine
-            .dead
+            .empty_ranges
             .find(name(50).as_bytes(), SeqNo::MAX)
             .is_some()
     );

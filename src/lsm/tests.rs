@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use super::*;
-use crate::cache::BlockCache;
-use crate::engine::SnapshotTracker;
-use crate::fs::{Fs, SimFs, StdFs};
-use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
-use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
-use crate::types::{KeyspaceId, Op};
+use parking_lot::Mutex;
 
-mod dead;
+use super::LsmEngine;
+use crate::cache::BlockCache;
+use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, SnapshotTracker};
+use crate::error::Error;
+use crate::fs::{Fs, SimFs, StdFs};
+use crate::options::{Compression, EngineKind, KeyspaceOptions};
+use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
+use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
+
+mod empty_ranges;
 
 /// Versions of a key, rising; `None` for a removal.
 type Versions = Vec<(u64, Option<Vec<u8>>)>;
@@ -418,7 +422,7 @@ fn one_flush_takes_one_memtable() {
     for seq in 1..=2 {
         history.push(OwnedOp::Put(vec![seq], b"value".to_vec()));
         apply(&engine, &history, u64::from(seq) - 1);
-        engine.rotate(&engine.dead.recorder());
+        engine.rotate(&engine.empty_ranges.recorder());
     }
     world.snapshot_tracker.publish(SeqNo(2));
     for flushed in 1..=2 {
@@ -430,7 +434,7 @@ fn one_flush_takes_one_memtable() {
     assert!(!engine.flush_oldest().unwrap());
 }
 
-/// A delete that is compacted where an older version lies below goes on hiding it.
+/// A delete that is compacted where an older version lies below continues to hide it.
 #[test]
 fn a_delete_above_the_bottom_goes_on_hiding() {
     let world = World::new(Arc::new(SimFs::new()), Path::new("/lsm"));
@@ -767,7 +771,7 @@ fn read_only_changes_no_file() {
     world.snapshot_tracker.publish(SeqNo(300));
     engine.flush().unwrap();
     drop(engine);
-    // An orphan, which only a writer may remove; and a foreign file, which nobody may.
+    // An orphan, which only a writer may remove; and a foreign file, which must stay.
     for name in ["TABLE-00000000000000ff", "notes.txt"] {
         fs.open(&world.dir.join(name), crate::fs::OpenMode::CreateNew)
             .unwrap();

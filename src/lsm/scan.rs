@@ -1,25 +1,27 @@
 //! Scans: from all versions of all keys to the one that a reader sees.
 //!
-//! A [`ScanCursor`] walks a [`MergeCursor`] and collapses it: of each key the newest version at or below the
-//! reader's number counts; if that is a delete, or a range tombstone covers it, the key does
-//! not exist.
+//! A [`ScanCursor`] walks a [`MergeCursor`] and collapses it: of each key the newest version at or
+//! below the reader's number counts; if that is a delete, or a range tombstone covers it, the key
+//! does not exist.
 //!
 //! # Invariants
 //!
-//! - **C1** Going forward, the merge stands on the entry that the cursor stands on; the entry is lent
-//!   from there, nothing is copied.
-//! - **C2** Going backward, a key's versions come oldest first, so the one that counts is only known when the
-//!   merge has left the key. It is copied, and the merge stands before the key's first version.
-//! - **C3** `gap` holds the keys around the last question that all have the answer `cover`.
+//! - **LC1** Going forward, the merge stands on the entry that the cursor stands on; the entry is
+//!   lent from there, nothing is copied.
+//! - **LC2** Going backward, a key's versions come oldest first, so the one that counts is only
+//!   known when the merge has left the key. It is copied, and the merge stands before the key's
+//!   first version.
+//! - **LC3** `gap` holds the keys around the last question that all have the answer `cover`.
 //!
-//! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks. Nor are
-//! very many keys that do not exist any more: below a range tombstone the sources that are older than it go
-//! on to its end (by V3 of [`super::version`], which counts range tombstones as versions, all that they have there
-//! is hidden), and where it is known that nothing is left ([`super::dead`]) the whole merge does.
+//! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks. Nor
+//! are very many keys that do not exist any more: below a range tombstone the sources that are
+//! older than it go on to its end (by LV3 of [`super::version`], which counts range tombstones as
+//! versions, all that they have there is hidden), and where a range is known to
+//! be empty ([`super::empty_ranges`]) the whole merge does.
 
 use std::sync::Arc;
 
-use super::dead::{DeadZones, LEARN_AFTER, after};
+use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
 use super::merge::MergeCursor;
 use super::tombstones::TombstoneIndex;
@@ -35,8 +37,8 @@ const MAX_STEPS: usize = 16;
 /// Copies of values above this length are not kept for reuse.
 const MAX_KEPT_LEN_BYTES: usize = 1 << 20;
 
-/// Keys in a row that a range tombstone hides, from which on sources are moved on to its end. Moving them
-/// costs as much as a few steps.
+/// Keys in a row that a range tombstone hides, from which on sources are moved on to its end.
+/// Moving them costs as much as a few steps.
 const LEAP_AFTER: usize = 2;
 
 /// A source of a scan, or the tombstones of one, with its age: what has a higher rank is older.
@@ -56,9 +58,9 @@ impl<T> Ranked<T> {
 enum State {
     /// Stands nowhere.
     Nowhere,
-    /// C1.
+    /// LC1.
     Forward,
-    /// C2.
+    /// LC2.
     Backward,
 }
 
@@ -69,13 +71,13 @@ pub(crate) struct ScanCursor {
     ranks: Vec<usize>,
     seq: SeqNo,
     state: State,
-    /// Going forward: scratch. Going backward: the entry (C2).
+    /// Going forward: scratch. Going backward: the entry (LC2).
     key: Vec<u8>,
     value: Vec<u8>,
     covers: Covers,
-    dead: Arc<DeadZones>,
-    /// The first dead key of the walk that goes on.
-    first_dead: Vec<u8>,
+    empty_ranges: Arc<EmptyRanges>,
+    /// The first key that the current walk has passed.
+    first_passed: Vec<u8>,
     /// Keeps the files of tables that are opened later.
     _version: Arc<Version>,
 }
@@ -87,7 +89,7 @@ impl ScanCursor {
         seq: SeqNo,
         tombstones: Vec<Ranked<Arc<TombstoneIndex>>>,
         version: Arc<Version>,
-        dead: Arc<DeadZones>,
+        empty_ranges: Arc<EmptyRanges>,
     ) -> Self {
         Self {
             ranks: sources.iter().map(|source| source.rank).collect(),
@@ -97,8 +99,8 @@ impl ScanCursor {
             key: Vec::new(),
             value: Vec::new(),
             covers: Covers::new(tombstones),
-            dead,
-            first_dead: Vec::new(),
+            empty_ranges,
+            first_passed: Vec::new(),
             _version: version,
         }
     }
@@ -152,12 +154,12 @@ impl ScanCursor {
             skip = true;
             steps = 0;
             if walk.passes(is_hidden) == 1 {
-                self.first_dead.clone_from(&self.key);
+                self.first_passed.clone_from(&self.key);
             }
-            if walk.looks_for_zones()
-                && let Some(zone) = self.dead.find(&self.key, self.seq)
+            if walk.looks_for_ranges()
+                && let Some(range) = self.empty_ranges.find(&self.key, self.seq)
             {
-                match &zone.end {
+                match &range.end {
                     Some(end) => self.merge.seek(end, self.seq)?,
                     None => self.merge.leave(),
                 }
@@ -172,10 +174,10 @@ impl ScanCursor {
                 self.merge.next()?;
             }
         }
-        if walk.dead >= LEARN_AFTER {
+        if walk.passed >= RECORD_AFTER {
             let end = self.merge.is_valid().then(|| self.merge.key().to_vec());
-            let start = std::mem::take(&mut self.first_dead);
-            self.dead.learn(start, end, self.seq);
+            let start = std::mem::take(&mut self.first_passed);
+            self.empty_ranges.record(start, end, self.seq);
         }
         Ok(())
     }
@@ -223,12 +225,12 @@ impl ScanCursor {
                 }
             }
             if walk.passes(is_hidden) == 1 {
-                self.first_dead.clone_from(&self.key);
+                self.first_passed.clone_from(&self.key);
             }
-            if walk.looks_for_zones()
-                && let Some(zone) = self.dead.find(&self.key, self.seq)
+            if walk.looks_for_ranges()
+                && let Some(range) = self.empty_ranges.find(&self.key, self.seq)
             {
-                self.merge.seek_before(&zone.start)?;
+                self.merge.seek_before(&range.start)?;
             } else if walk.hidden >= LEAP_AFTER && self.merge.is_valid() {
                 let (ranks, covers) = (&self.ranks, &self.covers);
                 if let Some((start, _)) = &covers.gap
@@ -239,13 +241,13 @@ impl ScanCursor {
                 }
             }
         }
-        if walk.dead >= LEARN_AFTER {
+        if walk.passed >= RECORD_AFTER {
             let start = match self.state {
                 State::Backward => after(&self.key),
                 _ => Vec::new(),
             };
-            self.dead
-                .learn(start, Some(after(&self.first_dead)), self.seq);
+            self.empty_ranges
+                .record(start, Some(after(&self.first_passed)), self.seq);
         }
         Ok(())
     }
@@ -355,11 +357,11 @@ impl Cursor for ScanCursor {
     }
 }
 
-/// A walk over keys that are not to be seen.
+/// A walk over keys that the reader does not see.
 #[derive(Default)]
 struct Walk {
     /// Keys passed.
-    dead: usize,
+    passed: usize,
     /// Of them, in a row, hidden by range tombstones.
     hidden: usize,
 }
@@ -368,28 +370,28 @@ impl Walk {
     /// One more; returns how many that makes.
     #[inline]
     fn passes(&mut self, is_hidden: bool) -> usize {
-        self.dead += 1;
+        self.passed += 1;
         self.hidden = if is_hidden { self.hidden + 1 } else { 0 };
-        self.dead
+        self.passed
     }
 
-    /// True at the first key and then ever more rarely, so that a long walk through what no zone knows
-    /// does not ask at every step.
+    /// True at the first key and then ever more rarely, so that a long walk through what no range
+    /// knows does not ask at every step.
     #[inline]
-    fn looks_for_zones(&self) -> bool {
-        self.dead.is_power_of_two()
+    fn looks_for_ranges(&self) -> bool {
+        self.passed.is_power_of_two()
     }
 }
 
-/// The range tombstones over a scan. Neighbouring keys mostly have the same answer, so the answer is kept
-/// with the keys it is good for.
+/// The range tombstones over a scan. Neighbouring keys mostly have the same answer, so the answer
+/// is kept with the keys it is good for.
 struct Covers {
     indexes: Vec<Ranked<Arc<TombstoneIndex>>>,
-    /// C3; `None` before the first question.
+    /// LC3; `None` before the first question.
     gap: Option<(Vec<u8>, Option<Vec<u8>>)>,
     cover: Option<SeqNo>,
-    /// The rank of the newest source that has a tombstone over these keys; the answer holds for all of what
-    /// sources of higher ranks have there.
+    /// The rank of the newest source that has a tombstone over these keys; the answer holds for all
+    /// of what sources of higher ranks have there.
     rank: usize,
 }
 

@@ -1,32 +1,32 @@
 //! Views: everything a read needs, behind one pointer.
 //!
-//! A [`Superversion`] names the memtables and the version of one moment. The engine keeps the current one
-//! in an atomic pointer; a read loads it once and holds no lock. Rotation, flush and compaction
-//! replace it.
+//! A [`Superversion`] names the memtables and the version of one moment. The engine keeps the
+//! current one in an atomic pointer; a read loads it once and holds no lock. Rotation, flush and
+//! compaction replace it.
 //!
 //! # View first, number second
 //!
-//! A read loads its superversion *first* and the published number *second*. The other way round it could miss
-//! what it must see. Say it takes number 10 and is suspended; meanwhile operation 11 overwrites key k and is
-//! published, and a flush, for which no read below 11 exists, keeps only version 11 of k and installs its table. With a
-//! view loaded now, the read at 10 would find version 11 (too new) and no other, and
-//! report k absent. Taken in the right order the read either has the older view, which still has the
-//! memtable with both versions, or a number of at least 11. In general: tables made with published
-//! number `p` are installed after `p` was published, so who sees them reads at `p` or higher; and
-//! [`super::retention`] keeps what such reads need. A read never sees *less* than what was
-//! published when it began (E4), since the number is taken after it began, and memtables reach
-//! the superversion before anything is inserted into them.
+//! A read loads its superversion *first* and the published number *second*. The other way round it
+//! could miss what it must see. Say it takes number 10 and is suspended; meanwhile operation 11
+//! overwrites key k and is published, and a flush, for which no read below 11 exists, keeps only
+//! version 11 of k and installs its table. With a view loaded now, the read at 10 would find
+//! version 11 (too new) and no other, and report k absent. Taken in the right order the read either
+//! has the older view, which still has the memtable with both versions, or a number of at least 11.
+//! In general: tables made with published number `p` are installed after `p` was published, so a
+//! read that sees them is at `p` or higher; and [`super::retention`] keeps what such reads need. A
+//! read never sees *less* than what was published when it began (E4), since the number is taken
+//! after it began, and memtables reach the superversion before anything is inserted into them.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::cursor::{Ranked, ScanCursor};
-use super::dead::DeadZones;
+use super::empty_ranges::EmptyRanges;
 use super::entry::{Entry, EntryCursor, EntryKind};
 use super::memtable::Memtable;
 use super::run::RunCursor;
+use super::scan::{Ranked, ScanCursor};
 use super::table::filter_hash;
 use super::tombstones::TombstoneIndex;
 use super::version::{TableHandle, Version};
@@ -44,7 +44,7 @@ pub(crate) struct Superversion {
     /// The tables.
     pub(crate) version: Arc<Version>,
     /// Where there is nothing to see: one list for all superversions of a tree.
-    pub(crate) dead: Arc<DeadZones>,
+    pub(crate) empty_ranges: Arc<EmptyRanges>,
 }
 
 impl Superversion {
@@ -55,9 +55,9 @@ impl Superversion {
 
     /// Lends the value of `key` as of `seq` to `read` and returns true, or returns false.
     ///
-    /// Sources are asked from the newest on, and the first that knows the key decides: by V3 of
-    /// [`super::version`], and because memtables are older the further back they are. A range tombstone in a
-    /// source hides what is older in the same source, and everything in later ones.
+    /// Sources are searched from the newest on, and the first that knows the key decides: by LV3 of
+    /// [`super::version`], and because memtables are older the further back they are. A range
+    /// tombstone in a source hides what is older in the same source, and everything in later ones.
     pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         for memtable in self.memtables() {
             if let Some(is_live) = get_from_memtable(memtable, key, seq, read) {
@@ -84,9 +84,10 @@ impl Superversion {
 
     /// The values of `keys` as of `seq`, in their order.
     ///
-    /// One source after the other answers what it can of all keys, in key order, so what a lookup needs
-    /// of a table is in the processor's cache for the next one. Filters are asked for all keys before any block is
-    /// read: these questions do not depend on each other, so the processor waits for many of them at once.
+    /// One source after the other answers what it can of all keys, in key order, so what a lookup
+    /// needs of a table is in the processor's cache for the next one. Filters are asked for all
+    /// keys before any block is read: these questions do not depend on each other, so the processor
+    /// waits for many of them at once.
     pub(crate) fn multi_get(&self, keys: &[&[u8]], seq: SeqNo) -> Result<Vec<Option<Value>>> {
         let mut values: Vec<Option<Value>> = keys.iter().map(|_| None).collect();
         // Keys that no source knew so far.
@@ -182,7 +183,7 @@ impl Superversion {
             seq,
             tombstones,
             Arc::clone(&self.version),
-            Arc::clone(&self.dead),
+            Arc::clone(&self.empty_ranges),
         )
     }
 }
@@ -197,7 +198,8 @@ fn lend_if_live(entry: &Entry<'_>, cover: Option<SeqNo>, read: &mut dyn FnMut(&[
     is_live
 }
 
-/// `Some(true)` if the memtable has a value and lent it, `Some(false)` if it knows that there is none.
+/// `Some(true)` if the memtable has a value and lent it, `Some(false)` if it knows that there is
+/// none.
 #[inline]
 fn get_from_memtable(
     memtable: &Memtable,
@@ -247,16 +249,16 @@ impl ReadView for ScanView {
     }
 }
 
-/// A view for a snapshot, which may live long: it holds no memtable and no table. Its number is registered
-/// with the visibility, so flushes and compactions keep what it sees, and it reads from whatever
-/// superversion is current.
+/// A view for a snapshot, which may live long: it holds no memtable and no table. Its number is
+/// registered with the snapshot tracker, so flushes and compactions keep what it sees, and it reads
+/// from the current superversion.
 pub(crate) struct SnapshotView {
     current: Arc<ArcSwap<Superversion>>,
     seq: SeqNo,
 }
 
 impl SnapshotView {
-    /// A view at `seq` of whatever tree `current` holds.
+    /// A view at `seq` of the tree that `current` holds.
     pub(crate) fn new(current: Arc<ArcSwap<Superversion>>, seq: SeqNo) -> Self {
         Self { current, seq }
     }

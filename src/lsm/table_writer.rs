@@ -1,15 +1,15 @@
 //! Writing the tables that a flush or a compaction makes.
 //!
-//! [`Outputs`] takes the entries that are kept, in order, and cuts them into tables. The cuts divide the key
-//! space into *partitions*: a table's range tombstones are clipped to its partition, so the
-//! extents of the tables are disjoint (V2), and all versions of a key are in one table (V4).
-//! Files that were begun are removed if the work is given up.
+//! [`Outputs`] takes the entries that are kept, in order, and cuts them into tables. The cuts
+//! divide the key space into *partitions*: a table's range tombstones are clipped to its partition,
+//! so the extents of the tables are disjoint (LV2), and all versions of a key are in one table
+//! (LV4). Files that were begun are removed if the work is given up.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::entry::{Entry, RangeTombstone};
-use super::files::table_name;
+use super::obsolete_files::table_name;
 use super::table::{TableBuilder, TableMeta, TableOptions};
 use crate::error::Result;
 use crate::fs::Fs;
@@ -87,7 +87,8 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Ends the last table and returns the metas of all. The files are synced, the directory is not.
+    /// Ends the last table and returns the metas of all. The files are synced, the directory is
+    /// not.
     pub(crate) fn finish(mut self) -> Result<Vec<TableMeta>> {
         self.close(None)?;
         self.created.clear();

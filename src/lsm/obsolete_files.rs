@@ -1,9 +1,10 @@
 //! Names of an LSM keyspace's files, and the removal of those that nothing needs.
 //!
 //! A table file outlives its place in the current version, because older views may still read it.
-//! When the last holder drops its handle, the file's number goes to the [`Reaper`], and
-//! background work removes the file: unlinking a large file can take long, and the last holder may be
-//! a reader. A file that cannot be removed stays, and goes with the next open's orphans.
+//! When the last handle is dropped, the file's number is put into the queue of [`ObsoleteFiles`],
+//! and background work removes the file: unlinking a large file can take long, and the thread that
+//! drops the last handle may be a reader. A file that cannot be removed is an orphan, which the
+//! next open removes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) const CURRENT: &str = "CURRENT";
 const TABLE_PREFIX: &str = "TABLE-";
 const MANIFEST_PREFIX: &str = "MANIFEST-";
 
-/// What a file name of ours stands for.
+/// What a file name of an LSM keyspace stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileName {
     /// A table.
@@ -44,7 +45,7 @@ pub(crate) fn manifest_name(number: u64) -> String {
     format!("{MANIFEST_PREFIX}{number:016x}")
 }
 
-/// Recognises exactly the names that this module makes.
+/// Parses exactly the names that this module makes.
 pub(crate) fn parse_name(name: &str) -> Option<FileName> {
     let number = |prefix: &str| {
         let digits = name.strip_prefix(prefix)?;
@@ -62,30 +63,30 @@ pub(crate) fn parse_name(name: &str) -> Option<FileName> {
 
 /// Removes table files once nothing reads them.
 #[derive(Debug)]
-pub(crate) struct Reaper {
+pub(crate) struct ObsoleteFiles {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     host: Arc<dyn EngineHost>,
-    doomed: Mutex<Vec<FileId>>,
+    queue: Mutex<Vec<FileId>>,
     waiting: AtomicUsize,
 }
 
-impl Reaper {
-    /// A reaper of files in `dir`.
+impl ObsoleteFiles {
+    /// For the files in `dir`; none is obsolete yet.
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, host: Arc<dyn EngineHost>) -> Self {
         Self {
             fs,
             dir: dir.to_path_buf(),
             host,
-            doomed: Mutex::new(Vec::new()),
+            queue: Mutex::new(Vec::new()),
             waiting: AtomicUsize::new(0),
         }
     }
 
     /// Notes that nothing reads table `id` any more. Called where its last handle is dropped, which
-    /// may be a reader's thread, hence without I/O.
-    pub(crate) fn doom(&self, id: FileId) {
-        self.doomed.lock().push(id);
+    /// may be in a reader's thread, hence without I/O.
+    pub(crate) fn enqueue(&self, id: FileId) {
+        self.queue.lock().push(id);
         self.waiting.fetch_add(1, Ordering::Release);
         self.host.wake();
     }
@@ -95,12 +96,12 @@ impl Reaper {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Removes what is doomed. A failure is not an error: the file is an orphan then, and the
-    /// next open tries again.
-    pub(crate) fn reap(&self) {
-        let doomed = std::mem::take(&mut *self.doomed.lock());
-        self.waiting.fetch_sub(doomed.len(), Ordering::Release);
-        for id in doomed {
+    /// Removes the files in the queue. A failure is not an error:
+    /// the file is an orphan then, and the next open tries again.
+    pub(crate) fn remove_all(&self) {
+        let queue = std::mem::take(&mut *self.queue.lock());
+        self.waiting.fetch_sub(queue.len(), Ordering::Release);
+        for id in queue {
             let _ = self.fs.remove_file(&self.dir.join(table_name(id)));
         }
     }

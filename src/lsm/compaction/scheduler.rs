@@ -1,0 +1,237 @@
+//! Running compactions: which job is begun, beside which others, and its result installed.
+//!
+//! What to do is picked with `compactions` locked, which then says what the job works on (LP1); the
+//! job itself runs without locks. [`Engine::compact`](crate::engine::Engine::compact) waits for
+//! running jobs to end and keeps others from beginning.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::job::Job;
+use super::picker::{FileInfo, Limits, Pick, Tree};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::lsm::retention::Boundaries;
+use crate::lsm::state::{Compactions, LsmEngine, memtable_bytes};
+use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
+use crate::options::Compression;
+use crate::util::mutants::mutated;
+
+/// Tables in level 0 that make a compaction due.
+const LEVEL0_TRIGGER: usize = 4;
+/// How many times larger each level is than the one above.
+const SIZE_RATIO: u64 = 10;
+/// The base level's largest target, in flushes: four times what level 0 brings at once. Merging a
+/// batch into a level four times its size rewrites less than one more level would.
+const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
+
+impl LsmEngine {
+    fn limits(&self) -> Limits {
+        let flush_bytes = memtable_bytes(self.ctx.options.write_buffer_bytes());
+        Limits {
+            level0_trigger: LEVEL0_TRIGGER,
+            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes()),
+            size_ratio: SIZE_RATIO,
+            // Level 0 is not compressed: the rewrite on the way down is when that happens.
+            moves_from_level0: self.ctx.options.compression() == Compression::None,
+        }
+    }
+
+    /// Does the compaction that is due most. False if there is none.
+    pub(in crate::lsm) fn compact_once(&self) -> Result<bool> {
+        let (pick, version) = {
+            let mut compactions = self.compactions.lock();
+            if compactions.is_exclusive {
+                return Ok(false);
+            }
+            self.compaction_due.store(false, Ordering::Release);
+            // With the lock held: a job that ends now leaves its marks until its outputs are
+            // installed.
+            let version = Arc::clone(&self.current.load().version);
+            let Some(pick) = tree_of(&version, &compactions).pick(&self.limits()) else {
+                return Ok(false);
+            };
+            compactions
+                .busy
+                .extend(pick.inputs.iter().map(|(_, id)| *id));
+            compactions.spans.push(pick.span.clone());
+            (pick, version)
+        };
+        let _running = RunningJob {
+            engine: self,
+            pick: &pick,
+        };
+        // Another thread may find more to do beside this.
+        self.compaction_due.store(true, Ordering::Release);
+        let inputs: Vec<_> = pick
+            .inputs
+            .iter()
+            .map(|(level, id)| {
+                let tables = version.level(*level).tables();
+                let table = tables.iter().find(|table| table.id() == *id);
+                (*level, Arc::clone(table.expect("picked from this version")))
+            })
+            .collect();
+        let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
+        self.run_job(
+            &version,
+            &inputs,
+            &boundaries,
+            pick.output_level,
+            pick.is_move,
+        )?;
+        Ok(true)
+    }
+
+    /// One job over all tables, which needs space for old and new ones until it ends. Nothing, if
+    /// nothing has changed since this was last done and there was nothing left to drop then.
+    pub(in crate::lsm) fn compact_all(&self) -> Result<()> {
+        self.flush()?;
+        let exclusive = Exclusive::begin(self);
+        let version = Arc::clone(&self.current.load().version);
+        // The weak pointer keeps the address from being used again.
+        if self.settled.lock().as_ptr() == Arc::as_ptr(&version) {
+            return Ok(());
+        }
+        let inputs: Vec<_> = version
+            .tables()
+            .map(|(level, table)| (level, Arc::clone(table)))
+            .collect();
+        if !inputs.is_empty() {
+            let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
+            let newest = inputs.iter().map(|(_, table)| table.meta().largest_seq);
+            // All entries were in one stripe, so one version of each key was kept, and no delete.
+            let is_one_stripe = boundaries.as_slice().len() == 1
+                && newest
+                    .max()
+                    .is_none_or(|newest| newest <= boundaries.oldest());
+            let installed = self.run_job(&version, &inputs, &boundaries, LEVELS - 1, false)?;
+            // A flush may have added a table meanwhile.
+            if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
+                *self.settled.lock() = Arc::downgrade(&installed);
+            }
+        }
+        drop(exclusive);
+        drop((version, inputs));
+        self.collect_garbage();
+        Ok(())
+    }
+
+    /// Compacts `inputs` into `output_level` and installs the result, which is returned.
+    fn run_job(
+        &self,
+        version: &Version,
+        inputs: &[(usize, Arc<TableHandle>)],
+        boundaries: &Boundaries,
+        output_level: usize,
+        is_move: bool,
+    ) -> Result<Arc<Version>> {
+        let added = if is_move {
+            inputs.iter().map(|(_, table)| Arc::clone(table)).collect()
+        } else {
+            let job = Job {
+                version,
+                inputs,
+                output_level,
+                boundaries,
+                table_size_bytes: self.ctx.options.table_size_bytes(),
+            };
+            let next_id = || self.take_file_id();
+            let compression = self.ctx.options.compression();
+            let metas = job.run(self.output_context(compression, &next_id))?;
+            let bytes = metas.iter().map(|meta| meta.size_bytes).sum();
+            self.counters
+                .compaction_bytes
+                .fetch_add(bytes, Ordering::Relaxed);
+            self.open_outputs(&metas)?
+        };
+        let edit = VersionEdit {
+            removed: inputs
+                .iter()
+                .map(|(level, table)| (*level, table.id()))
+                .collect(),
+            added: added
+                .into_iter()
+                .map(|table| (output_level, table))
+                .collect(),
+            persisted_seq: None,
+        };
+        if mutated!("inputs-removed-before-the-edit") && !is_move {
+            self.remove_files(inputs.iter().map(|(_, table)| table.id()));
+        }
+        let installed = self.install(&edit, None)?;
+        self.counters.compactions.fetch_add(1, Ordering::Relaxed);
+        self.ctx.host.progressed();
+        Ok(installed)
+    }
+}
+
+/// Marks that end with the job, however it ends.
+struct RunningJob<'a> {
+    engine: &'a LsmEngine,
+    pick: &'a Pick,
+}
+
+impl Drop for RunningJob<'_> {
+    fn drop(&mut self) {
+        let mut compactions = self.engine.compactions.lock();
+        for (_, id) in &self.pick.inputs {
+            compactions.busy.remove(id);
+        }
+        let spans = &mut compactions.spans;
+        let at = spans.iter().position(|span| *span == self.pick.span);
+        spans.swap_remove(at.expect("pushed when the job began"));
+        drop(compactions);
+        self.engine.compaction_due.store(true, Ordering::Release);
+        self.engine.job_ended.notify_all();
+    }
+}
+
+/// Keeps other compactions away while it lives.
+struct Exclusive<'a>(&'a LsmEngine);
+
+impl<'a> Exclusive<'a> {
+    /// Waits for running jobs to end.
+    fn begin(engine: &'a LsmEngine) -> Self {
+        let mut compactions = engine.compactions.lock();
+        while compactions.is_exclusive {
+            engine.job_ended.wait(&mut compactions);
+        }
+        compactions.is_exclusive = true;
+        while !compactions.spans.is_empty() {
+            engine.job_ended.wait(&mut compactions);
+        }
+        Self(engine)
+    }
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        self.0.compactions.lock().is_exclusive = false;
+        self.0.compaction_due.store(true, Ordering::Release);
+        self.0.job_ended.notify_all();
+        self.0.ctx.host.wake();
+    }
+}
+
+fn tree_of<'a>(version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
+    let info = |table: &'a Arc<TableHandle>| {
+        let meta = table.meta();
+        FileInfo {
+            id: meta.id,
+            size_bytes: meta.size_bytes,
+            smallest: &meta.smallest_key,
+            largest: meta.largest_key.as_ref().map(Vec::as_slice),
+            entries: meta.entries,
+            deletes: meta.deletes,
+            range_tombstones: meta.range_tombstones,
+            is_busy: compactions.busy.contains(&meta.id),
+        }
+    };
+    Tree {
+        levels: std::array::from_fn(|level| {
+            version.level(level).tables().iter().map(info).collect()
+        }),
+        running: &compactions.spans,
+    }
+}

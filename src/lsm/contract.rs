@@ -1,0 +1,190 @@
+//! The engine contract ([`Engine`]) of the tree: what the store calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::state::{LsmEngine, memtable_bytes};
+use super::superversion::{ScanView, SnapshotView};
+use super::version::TableHandle;
+use crate::engine::{Engine, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work};
+use crate::error::Result;
+use crate::types::{SeqNo, SequencedOp, Value};
+
+/// Tables in level 0 from which on writers are slowed, and at which they are slowed most.
+const LEVEL0_SLOW: usize = 8;
+const LEVEL0_SLOWEST: usize = 20;
+
+impl Engine for LsmEngine {
+    /// Nothing: `apply` touches memory only.
+    fn prepare(&self, _ops: &[SequencedOp<'_>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        let mut recorder = self.empty_ranges.recorder();
+        let size_bytes = {
+            let superversion = self.current.load();
+            for op in ops {
+                superversion.active.insert(op.seq, &op.op);
+                self.empty_ranges.note(&mut recorder, op);
+            }
+            superversion.active.size_bytes()
+        };
+        if size_bytes >= memtable_bytes(self.ctx.options.write_buffer_bytes()) && !self.ctx.read_only {
+            self.rotate(&recorder);
+            drop(recorder);
+            self.ctx.host.wake();
+        }
+        Ok(())
+    }
+
+    fn persisted_seq(&self) -> SeqNo {
+        SeqNo(self.persisted.load(Ordering::Acquire))
+    }
+
+    fn oldest_unpersisted(&self) -> Option<SeqNo> {
+        let superversion = self.current.load();
+        let oldest = superversion
+            .immutable
+            .last()
+            .unwrap_or(&superversion.active);
+        oldest.first_seq()
+    }
+
+    fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        // The view first, the number second: see `superversion`.
+        let superversion = self.current.load();
+        superversion.get(key, self.ctx.snapshot_tracker.published(), read)
+    }
+
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        let superversion = self.superversion();
+        let seq = self.ctx.snapshot_tracker.published();
+        superversion.multi_get(keys, seq)
+    }
+
+    fn view(&self) -> Result<Arc<dyn ReadView>> {
+        let superversion = self.superversion();
+        let seq = self.ctx.snapshot_tracker.published();
+        Ok(Arc::new(ScanView { superversion, seq }))
+    }
+
+    fn snapshot_view(&self, seq: SeqNo) -> Arc<dyn ReadView> {
+        Arc::new(SnapshotView::new(Arc::clone(&self.current), seq))
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        let last = {
+            let recorder = self.empty_ranges.recorder();
+            self.rotate(&recorder);
+            let superversion = self.current.load();
+            superversion
+                .immutable
+                .first()
+                .map_or(SeqNo::ZERO, |memtable| memtable.last_seq())
+        };
+        while self.persisted_seq() < last && self.flush_oldest()? {}
+        self.collect_garbage();
+        Ok(())
+    }
+
+    fn work_due(&self) -> Option<Work> {
+        if self.ctx.read_only {
+            return None;
+        }
+        if self.immutable_bytes.load(Ordering::Relaxed) > 0 {
+            return Some(Work::Flush);
+        }
+        let due = self.compaction_due.load(Ordering::Acquire) || self.has_garbage();
+        due.then_some(Work::Compact)
+    }
+
+    fn run_once(&self, work: Work) -> Result<bool> {
+        if self.ctx.read_only {
+            return Ok(false);
+        }
+        let had_garbage = self.has_garbage();
+        self.collect_garbage();
+        let done = match work {
+            Work::Flush => self.flush_oldest()?,
+            Work::Compact => self.compact_once()?,
+        };
+        self.collect_garbage();
+        Ok(done || had_garbage)
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.compact_all()
+    }
+
+    fn pressure(&self) -> Pressure {
+        if self.ctx.read_only {
+            return Pressure::None;
+        }
+        let budget = self.ctx.options.write_buffer_bytes();
+        let immutable_bytes = self.immutable_bytes.load(Ordering::Relaxed);
+        if immutable_bytes >= 2 * budget {
+            return Pressure::Stop;
+        }
+        // With one memtable waiting, the active one cannot exceed the budget together with it.
+        let over_bytes = if immutable_bytes <= memtable_bytes(budget) {
+            0
+        } else {
+            (immutable_bytes + self.current.load().active.size_bytes()).saturating_sub(budget)
+        };
+        let memory = over_bytes as f64 / (2 * budget) as f64;
+        let level0 = self
+            .level0_tables
+            .load(Ordering::Relaxed)
+            .saturating_sub(LEVEL0_SLOW);
+        let level0 = level0 as f64 / (LEVEL0_SLOWEST - LEVEL0_SLOW) as f64;
+        match memory.max(level0) {
+            0.0 => Pressure::None,
+            behind => Pressure::Slow(behind.min(1.0)),
+        }
+    }
+
+    fn stats(&self) -> EngineStats {
+        let superversion = self.superversion();
+        let version = &superversion.version;
+        let sum = |figure: fn(&TableHandle) -> u64| -> u64 {
+            version.tables().map(|(_, table)| figure(table)).sum()
+        };
+        let in_memory: u64 = superversion
+            .memtables()
+            .map(|memtable| memtable.entries())
+            .sum();
+        let levels = version.levels().iter().map(|level| LevelStats {
+            files: level.tables().len() as u64,
+            bytes: level.bytes(),
+        });
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        EngineStats {
+            disk_bytes: sum(|table| table.meta().size_bytes),
+            write_buffer_bytes: superversion.memtables().map(|m| m.size_bytes()).sum(),
+            pinned_bytes: sum(|table| {
+                table.table().pinned_bytes() + table.tombstones().memory_bytes() as u64
+            }),
+            entries_estimate: in_memory
+                + sum(|table| {
+                    table
+                        .meta()
+                        .entries
+                        .saturating_sub(2 * table.meta().deletes)
+                }),
+            files: version.tables().count() as u64,
+            flush_bytes_written: load(&self.counters.flush_bytes),
+            compaction_bytes_written: load(&self.counters.compaction_bytes),
+            flushes: load(&self.counters.flushes),
+            compactions: load(&self.counters.compactions),
+            blocks_read: self.table_ctx.blocks_read.sum(),
+            levels: levels.collect(),
+            ..EngineStats::default()
+        }
+    }
+
+    fn verify(&self) -> Result<VerifyReport> {
+        self.verify_all()
+    }
+}

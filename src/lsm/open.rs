@@ -1,0 +1,161 @@
+//! Opening a tree: from the manifest and the files in the directory to an engine.
+//!
+//! The manifest says which tables count; every one is opened and checked. Our files that it does
+//! not name are what a crash left of a flush, a compaction or a new manifest, and are removed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+
+use super::empty_ranges::EmptyRanges;
+use super::manifest::{Contents, Identity, Manifest};
+use super::memtable::Memtable;
+use super::obsolete_files::{FileName, ObsoleteFiles, parse_name, table_name};
+use super::state::{Counters, LsmEngine};
+use super::superversion::Superversion;
+use super::table::{Table, TableContext};
+use super::version::{TableHandle, Version, VersionEdit};
+use crate::engine::EngineContext;
+use crate::error::{Error, Result};
+use crate::format::checksum::seed_of;
+use crate::types::FileId;
+use crate::util::mutants::mutated;
+
+/// Separates the checksums of tables from others'.
+const SEED_TABLES: u64 = u64::from_le_bytes(*b"lsmtable");
+
+impl LsmEngine {
+    /// Makes a new, empty tree in `ctx.dir`, durably.
+    pub(crate) fn create(ctx: EngineContext) -> Result<Arc<Self>> {
+        let manifest = Manifest::create(Arc::clone(&ctx.fs), &ctx.dir, identity(&ctx))?;
+        Self::with_manifest(ctx, manifest, Contents::default())
+    }
+
+    /// Opens the tree in `ctx.dir`. It holds exactly what was persisted.
+    pub(crate) fn open(ctx: EngineContext) -> Result<Arc<Self>> {
+        let (manifest, contents) = Manifest::open(
+            Arc::clone(&ctx.fs),
+            &ctx.dir,
+            identity(&ctx),
+            ctx.persisted_watermark,
+            ctx.read_only,
+        )?;
+        Self::with_manifest(ctx, manifest, contents)
+    }
+
+    fn with_manifest(
+        ctx: EngineContext,
+        manifest: Manifest,
+        contents: Contents,
+    ) -> Result<Arc<Self>> {
+        let obsolete_files =
+            ObsoleteFiles::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.host));
+        let obsolete_files = Arc::new(obsolete_files);
+        let table_ctx = TableContext {
+            fs: Arc::clone(&ctx.fs),
+            cache: Arc::clone(&ctx.cache),
+            use_mmap: ctx.use_mmap,
+            blocks_read: Arc::default(),
+            tree_bytes: Arc::default(),
+            seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
+        };
+        let next_file = remove_orphans(&ctx, &manifest, &contents)?;
+
+        let mut edit = VersionEdit::default();
+        for (level, metas) in contents.levels.iter().enumerate() {
+            for meta in metas {
+                let path = ctx.dir.join(table_name(meta.id));
+                if meta.largest_seq > contents.persisted_seq {
+                    let what = "the table holds operations above the persisted sequence number";
+                    return Err(Error::corruption(&path, 0, what));
+                }
+                let table = Table::open(&table_ctx, &path, meta).map_err(|error| {
+                    if error.is_not_found() {
+                        Error::corruption(&path, 0, "a table that the manifest names is missing")
+                    } else {
+                        error
+                    }
+                })?;
+                let handle = TableHandle::new(table, Arc::clone(&obsolete_files));
+                edit.added.push((level, Arc::new(handle)));
+            }
+        }
+        let version = Version::default().apply(&edit);
+        if let Some(problem) = version.problems().into_iter().next() {
+            return Err(Error::corruption(&ctx.dir, 0, problem));
+        }
+
+        table_ctx
+            .tree_bytes
+            .store(version.bytes(), Ordering::Relaxed);
+        let empty_ranges = Arc::new(EmptyRanges::new(contents.persisted_seq));
+        let superversion = Superversion {
+            active: Arc::new(Memtable::new(ctx.options.memtable())),
+            immutable: Vec::new(),
+            version: Arc::new(version),
+            empty_ranges: Arc::clone(&empty_ranges),
+        };
+        Ok(Arc::new(Self {
+            table_ctx,
+            block_size_bytes: manifest.identity().block_size_bytes,
+            obsolete_files,
+            level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
+            current: Arc::new(ArcSwap::from_pointee(superversion)),
+            switch: Mutex::default(),
+            empty_ranges,
+            flushing: Mutex::default(),
+            manifest: Mutex::new(manifest),
+            unnamed: Mutex::default(),
+            compactions: Mutex::default(),
+            job_ended: Condvar::new(),
+            retired: Mutex::default(),
+            next_file: AtomicU64::new(next_file.0),
+            persisted: AtomicU64::new(contents.persisted_seq.0),
+            immutable_bytes: AtomicU64::new(0),
+            settled: Mutex::default(),
+            compaction_due: AtomicBool::new(!ctx.read_only),
+            counters: Counters::default(),
+            ctx,
+        }))
+    }
+}
+
+/// What the manifest of the keyspace must name.
+pub(super) fn identity(ctx: &EngineContext) -> Identity {
+    Identity {
+        store_id: ctx.store_id,
+        keyspace: ctx.keyspace,
+        block_size_bytes: ctx.options.block_size_bytes,
+    }
+}
+
+/// Removes our files that nothing names: what a crash left of a flush, a compaction or a new
+/// manifest. Foreign names are left alone. Returns the first file number that no file has.
+fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents) -> Result<FileId> {
+    let known: HashSet<FileId> = contents
+        .levels
+        .iter()
+        .flatten()
+        .map(|meta| meta.id)
+        .collect();
+    let mut next_file = contents.next_file;
+    for name in ctx.fs.read_dir(&ctx.dir)? {
+        let is_orphan = match parse_name(&name) {
+            Some(FileName::Table(id)) => {
+                // Even if removing it fails, its number is not used again.
+                next_file = next_file.max(FileId(id.0.saturating_add(1)));
+                !known.contains(&id)
+            }
+            Some(FileName::Manifest(number)) => number != manifest.number(),
+            Some(FileName::CurrentTemporary) => true,
+            Some(FileName::Current) | None => false,
+        };
+        if is_orphan && !ctx.read_only && !mutated!("orphans-stay") {
+            ctx.fs.remove_file(&ctx.dir.join(&name))?;
+        }
+    }
+    Ok(next_file)
+}

@@ -1,0 +1,330 @@
+//! The engine: memtables and tables put together.
+//!
+//! # State and who may change it
+//!
+//! ```text
+//!   apply ───► active memtable ──rotate──► immutable memtables ──flush──► level 0 ──compact──► 1..6
+//!                    └────────────── Superversion ─────────────────────────── Version ───────┘
+//! ```
+//!
+//! - `current`, the superversion, is an atomic pointer. Readers load it and take no lock. A thread
+//!   that replaces it holds `switch`, for a few instructions.
+//! - The recorder of `empty_ranges` is held by `apply` while it inserts, and by a thread that
+//!   rotates, so that no insert goes to a memtable that has become immutable. Rotation happens
+//!   between batches, so a flush persists whole batches.
+//! - `flushing`, then `manifest`, are held over I/O: by background work and by callers of `flush`
+//!   and `compact`, who want to wait. No reader and no `apply` ever takes them.
+//! - `compactions` says what running jobs work on; held briefly.
+//!
+//! Lock order: `flushing`, `manifest`, the recorder, `switch`. `compactions` is taken alone.
+//!
+//! # Invariants
+//!
+//! - **L1** The version is only replaced with `manifest` held, after the edit is durable; so
+//!   versions follow one another in the order of the manifest's edits.
+//! - **L2** Memtables are flushed oldest first, one at a time; so level 0 and `persisted` grow in
+//!   commit order (E2).
+//! - **L3** Before a flush's edit is appended, the log holds everything up to the memtable's last
+//!   operation, durably (E3).
+//! - **L4** A memtable leaves the superversion in the same swap in which its table enters: a read
+//!   finds every operation in one of them.
+//!
+//! A step of background work that fails changes nothing in memory and can be tried again.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+
+use super::compaction::Span;
+use super::empty_ranges::{EmptyRanges, Recorder};
+use super::manifest::{Contents, Edit, Manifest};
+use super::memtable::Memtable;
+use super::obsolete_files::{ObsoleteFiles, table_name};
+use super::superversion::Superversion;
+use super::table::{Table, TableContext, TableMeta, TableOptions};
+use super::table_writer::OutputContext;
+use super::version::{TableHandle, Version, VersionEdit};
+use crate::engine::{Engine, EngineContext};
+use crate::error::{Error, Result};
+use crate::options::Compression;
+use crate::types::{FileId, SeqNo};
+use crate::util::mutants::mutated;
+
+/// Bits of filter for each key: about one false positive in a hundred.
+const FILTER_BITS_PER_KEY: u32 = 10;
+
+/// The LSM tree of one keyspace.
+#[derive(Debug)]
+pub(crate) struct LsmEngine {
+    // Constant.
+    pub(super) ctx: EngineContext,
+    pub(super) table_ctx: TableContext,
+    pub(super) block_size_bytes: u32,
+    pub(super) obsolete_files: Arc<ObsoleteFiles>,
+
+    /// Shared with snapshots.
+    pub(super) current: Arc<ArcSwap<Superversion>>,
+    pub(super) switch: Mutex<()>,
+    pub(super) empty_ranges: Arc<EmptyRanges>,
+    pub(super) flushing: Mutex<()>,
+    pub(super) manifest: Mutex<Manifest>,
+    /// Tables that an edit would have added which failed. Changed with the manifest locked.
+    pub(super) unnamed: Mutex<Vec<FileId>>,
+    pub(super) compactions: Mutex<Compactions>,
+    /// Signalled when a job ends.
+    pub(super) job_ended: Condvar,
+    /// Flushed memtables that a reader may still hold: dropping one takes long, so it is left to
+    /// background work.
+    pub(super) retired: Mutex<Vec<Arc<Memtable>>>,
+
+    pub(super) next_file: AtomicU64,
+    pub(super) persisted: AtomicU64,
+    /// Bytes of the immutable memtables.
+    pub(super) immutable_bytes: AtomicU64,
+    pub(super) level0_tables: AtomicUsize,
+    /// The version in which every key has one entry in one bottom run, if that is known: the last
+    /// `compact` made it, while no snapshot was live. Only compared with the current one. Weak, so
+    /// that it keeps no files.
+    pub(super) settled: Mutex<Weak<Version>>,
+    /// Something has changed since a pick found nothing.
+    pub(super) compaction_due: AtomicBool,
+    pub(super) counters: Counters,
+}
+
+/// What running compactions work on.
+#[derive(Debug, Default)]
+pub(super) struct Compactions {
+    pub(super) busy: HashSet<FileId>,
+    pub(super) spans: Vec<Span>,
+    /// `compact` wants the tree to itself.
+    pub(super) is_exclusive: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) flush_bytes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) compaction_bytes: AtomicU64,
+    pub(super) compactions: AtomicU64,
+}
+
+impl LsmEngine {
+    pub(super) fn superversion(&self) -> Arc<Superversion> {
+        self.current.load_full()
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.ctx.read_only {
+            return Err(Error::ReadOnly);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_file_id(&self) -> FileId {
+        FileId(self.next_file.fetch_add(1, Ordering::SeqCst))
+    }
+
+    pub(super) fn output_context<'a>(
+        &'a self,
+        compression: Compression,
+        next_id: &'a dyn Fn() -> FileId,
+    ) -> OutputContext<'a> {
+        OutputContext {
+            fs: &self.ctx.fs,
+            dir: self.ctx.dir.clone(),
+            seed: self.table_ctx.seed,
+            options: TableOptions {
+                block_size_bytes: self.block_size_bytes,
+                compression,
+                filter_bits_per_key: FILTER_BITS_PER_KEY,
+            },
+            next_id,
+        }
+    }
+
+    /// Makes the names of new tables durable, and opens them.
+    pub(super) fn open_outputs(&self, metas: &[TableMeta]) -> Result<Vec<Arc<TableHandle>>> {
+        let open = |meta: &TableMeta| {
+            let path = self.ctx.dir.join(table_name(meta.id));
+            let table = Table::open(&self.table_ctx, &path, meta)?;
+            Ok(Arc::new(TableHandle::new(
+                table,
+                Arc::clone(&self.obsolete_files),
+            )))
+        };
+        let opened = if metas.is_empty() {
+            Ok(Vec::new())
+        } else {
+            let sync = || self.ctx.fs.sync_dir(&self.ctx.dir);
+            let synced = mutated!("table-name-not-synced", Ok(()), sync());
+            synced.and_then(|()| metas.iter().map(open).collect())
+        };
+        if opened.is_err() {
+            // No edit names them yet.
+            self.remove_files(metas.iter().map(|meta| meta.id));
+        }
+        opened
+    }
+
+    /// Removes the files of tables, as far as that works: what stays is an orphan.
+    pub(super) fn remove_files(&self, ids: impl Iterator<Item = FileId>) {
+        for id in ids {
+            let _ = self.ctx.fs.remove_file(&self.ctx.dir.join(table_name(id)));
+        }
+    }
+
+    /// Makes `edit` durable, then current (L1). `flushed` is the memtable whose table it adds.
+    /// Returns the new version.
+    ///
+    /// If the edit fails, its outputs stay: the manifest's file may have the edit even so, and then
+    /// names them. They are removed once an edit has succeeded, which began a new manifest (LF5).
+    pub(super) fn install(
+        &self,
+        edit: &VersionEdit,
+        flushed: Option<&Arc<Memtable>>,
+    ) -> Result<Arc<Version>> {
+        let mut manifest = self.manifest.lock();
+        let version = Arc::new(self.current.load().version.apply(edit));
+        let persisted = edit.persisted_seq.unwrap_or(self.persisted_seq());
+        let next_file = FileId(self.next_file.load(Ordering::Relaxed));
+        let stored = Edit {
+            persisted_seq: edit.persisted_seq,
+            next_file: Some(next_file),
+            removed: edit.removed.clone(),
+            added: edit
+                .added
+                .iter()
+                .map(|(level, t)| (*level, t.meta().clone()))
+                .collect(),
+        };
+        let stays = |id: FileId| edit.added.iter().any(|(_, table)| table.id() == id);
+        let is_new = |id: FileId| edit.removed.iter().all(|(_, removed)| *removed != id);
+        let appended = manifest.append(&stored, || contents_of(&version, persisted, next_file));
+        let mut unnamed = self.unnamed.lock();
+        if let Err(error) = appended {
+            let added = edit.added.iter().map(|(_, table)| table.id());
+            unnamed.extend(added.filter(|id| is_new(*id)));
+            return Err(error);
+        }
+        unnamed
+            .drain(..)
+            .for_each(|id| self.obsolete_files.enqueue(id));
+        drop(unnamed);
+
+        self.persisted.store(persisted.0, Ordering::Release);
+        let old = {
+            let _switch = self.switch.lock();
+            let old = self.current.load_full();
+            let mut immutable = old.immutable.clone();
+            if let Some(flushed) = flushed {
+                let oldest = immutable.last();
+                debug_assert!(oldest.is_some_and(|oldest| Arc::ptr_eq(oldest, flushed)));
+                let left = mutated!("all-memtables-dropped-by-one-flush", 0, immutable.len() - 1);
+                immutable.truncate(left);
+            }
+            self.level0_tables
+                .store(version.level(0).tables().len(), Ordering::Relaxed);
+            self.table_ctx
+                .tree_bytes
+                .store(version.bytes(), Ordering::Relaxed);
+            self.note_immutable(&immutable);
+            self.current.store(Arc::new(Superversion {
+                active: Arc::clone(&old.active),
+                immutable,
+                version: Arc::clone(&version),
+                empty_ranges: Arc::clone(&old.empty_ranges),
+            }));
+            old
+        };
+        for (level, id) in &edit.removed {
+            if !stays(*id) {
+                let tables = old.version.level(*level).tables();
+                let left = tables.iter().find(|table| table.id() == *id);
+                left.expect("removed from the version it was in")
+                    .mark_obsolete();
+            }
+        }
+        if let Some(flushed) = flushed {
+            self.retired.lock().push(Arc::clone(flushed));
+        }
+        self.compaction_due.store(true, Ordering::Release);
+        Ok(version)
+    }
+
+    fn note_immutable(&self, immutable: &[Arc<Memtable>]) {
+        let bytes = immutable.iter().map(|memtable| memtable.size_bytes()).sum();
+        self.immutable_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
+    pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
+        let fresh = Arc::new(Memtable::new(self.ctx.options.memtable()));
+        let _switch = self.switch.lock();
+        let old = self.current.load_full();
+        if old.active.first_seq().is_none() {
+            return;
+        }
+        let mut immutable = Vec::with_capacity(old.immutable.len() + 1);
+        immutable.push(Arc::clone(&old.active));
+        immutable.extend_from_slice(&old.immutable);
+        self.note_immutable(&immutable);
+        self.current.store(Arc::new(Superversion {
+            active: fresh,
+            immutable,
+            version: Arc::clone(&old.version),
+            empty_ranges: Arc::clone(&old.empty_ranges),
+        }));
+    }
+
+    /// Removes tables that no edit ever named.
+    pub(super) fn remove_outputs(&self, tables: Vec<Arc<TableHandle>>) {
+        tables.iter().for_each(|table| table.mark_obsolete());
+    }
+
+    /// True if a retired memtable has no reader left.
+    pub(super) fn has_garbage(&self) -> bool {
+        self.obsolete_files.is_due()
+            || self
+                .retired
+                .lock()
+                .iter()
+                .any(|memtable| Arc::strong_count(memtable) == 1)
+    }
+
+    /// Frees memtables and removes files that nothing reads any more.
+    pub(super) fn collect_garbage(&self) {
+        let free: Vec<_> = {
+            let mut retired = self.retired.lock();
+            retired
+                .extract_if(.., |memtable| Arc::strong_count(memtable) == 1)
+                .collect()
+        };
+        drop(free);
+        if !self.ctx.read_only {
+            self.obsolete_files.remove_all();
+        }
+    }
+}
+
+/// Half of the budget: one memtable fills while another is flushed.
+pub(super) fn memtable_bytes(write_buffer_bytes: u64) -> u64 {
+    write_buffer_bytes / 2
+}
+
+pub(super) fn contents_of(version: &Version, persisted_seq: SeqNo, next_file: FileId) -> Contents {
+    let metas = |level: usize| {
+        version
+            .level(level)
+            .tables()
+            .iter()
+            .map(|t| t.meta().clone())
+    };
+    Contents {
+        persisted_seq,
+        next_file,
+        levels: std::array::from_fn(|level| metas(level).collect()),
+    }
+}

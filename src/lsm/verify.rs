@@ -1,0 +1,81 @@
+//! Checking a whole tree: tables, the version, and the manifest against both and the directory.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::manifest::{Identity, Manifest};
+use super::obsolete_files::{FileName, parse_name};
+use super::open::identity;
+use super::state::{LsmEngine, contents_of};
+use crate::engine::{Engine, Problem, VerifyReport};
+use crate::error::Result;
+
+impl LsmEngine {
+    /// Reads every file of the tree and reports what is wrong; `Err` is I/O trouble.
+    pub(super) fn verify_all(&self) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        let superversion = self.superversion();
+        for (_, table) in superversion.version.tables() {
+            report.merge(table.table().verify()?);
+            if table.meta().largest_seq > self.persisted_seq() {
+                let persisted = self.persisted_seq();
+                let what = format!("an entry has a sequence number above persisted_seq {persisted}");
+                report.problem(Problem::in_file(table.table().path(), what));
+            }
+        }
+        for problem in superversion.version.problems() {
+            report.problem(problem);
+        }
+        self.verify_manifest(&mut report)?;
+        Ok(report)
+    }
+
+    /// Compares the manifest on disk with the version in memory, and the directory with both.
+    fn verify_manifest(&self, report: &mut VerifyReport) -> Result<()> {
+        // Held over the reading: an edit in between would be a difference.
+        let _manifest = self.manifest.lock();
+        let fs = Arc::clone(&self.ctx.fs);
+        let version = Arc::clone(&self.current.load().version);
+        let identity = Identity {
+            block_size_bytes: self.block_size_bytes,
+            ..identity(&self.ctx)
+        };
+        report.files += 1;
+        let mut stored = match Manifest::open(
+            fs,
+            &self.ctx.dir,
+            identity,
+            self.ctx.persisted_watermark,
+            true,
+        ) {
+            Ok((_, stored)) => stored,
+            Err(error) if error.is_corruption() => {
+                report.problem(error);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut expected = contents_of(&version, self.persisted_seq(), stored.next_file);
+        for levels in [&mut stored.levels, &mut expected.levels] {
+            levels
+                .iter_mut()
+                .for_each(|metas| metas.sort_by_key(|meta| meta.id));
+        }
+        if stored != expected {
+            let what = "the manifest lists other tables than are open";
+            report.problem(Problem::in_file(&self.ctx.dir, what));
+        }
+        // In this order: a file that is listed took its number before the next number is read.
+        let names = self.ctx.fs.read_dir(&self.ctx.dir)?;
+        let next_file = self.next_file.load(Ordering::SeqCst);
+        for name in names {
+            // Tables that older views hold, or that are being written, have lower numbers.
+            if matches!(parse_name(&name), Some(FileName::Table(id)) if id.0 >= next_file) {
+                let path = self.ctx.dir.join(&name);
+                let what = "unexpected table: its file number was never allocated";
+                report.problem(Problem::in_file(&path, what));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,376 @@
+//! Making segments: of nothing, or of files that the chain no longer needs.
+//!
+//! A segment is made ready in advance, when the active one is half full; an append that finds none
+//! makes it itself. A segment is durable in content and
+//! name before it is handed out (WL1), and its number is higher than any before it (WL2).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::segment::{Activation, Header, encode_header, segment_path, temporary_path};
+use super::sink::{Sink, open_sink};
+use super::{WalConfig, discard_file};
+use crate::error::Result;
+use crate::fs::{File, Fs, OpenMode};
+use crate::util::mutants::mutated;
+use crate::util::sync::Mutex;
+use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Unit of zero-writing. With larger ones the page cache uses large folios, and every sync of a few
+/// mapped stores writes back a whole folio.
+const ZERO_CHUNK_LEN_BYTES: usize = 64 << 10;
+/// Files kept for reuse besides the prepared one.
+const POOL_LEN_MAX: usize = 1;
+/// Length of the first segment after opening. Making a segment of full length takes tens of
+/// milliseconds, and a store that is written to little should be small.
+const FIRST_LEN_BYTES: u64 = 1 << 20;
+/// How much longer each segment is than the one before, up to full length: the log reaches it
+/// after 21 MiB, and a small store takes a few times what it was given.
+const GROWTH: u64 = 4;
+
+/// Makes the segments of a log.
+#[derive(Debug)]
+pub(super) struct SegmentFactory {
+    // Constant.
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    store_id: u64,
+    config: WalConfig,
+
+    created: AtomicU64,
+    recycled: AtomicU64,
+    awaited: AtomicU64,
+    has_prepared: AtomicBool,
+
+    /// Held for moments only, never over I/O.
+    stock: Mutex<Stock>,
+    /// One thread makes segments at a time, so that numbers rise along the chain.
+    turn: Mutex<MakerState>,
+}
+
+/// What is there for the next segments.
+#[derive(Debug)]
+struct Stock {
+    prepared: Option<ReadySegment>,
+    /// Files to make segments from.
+    pool: Vec<PathBuf>,
+    /// Closed maps: unmapping takes time that appends do not have.
+    closed: Vec<ReadySegment>,
+    /// Temporary names must differ; apart from that their numbers mean nothing.
+    next_temporary: u64,
+}
+
+#[derive(Debug)]
+struct MakerState {
+    next_number: u64,
+    /// Length of the segment made last; 0 before the first, and after a failure.
+    last_len_bytes: u64,
+}
+
+impl MakerState {
+    /// Length of the next segment if no record needs more, and nothing waits for reuse.
+    fn next_len(&mut self, full_len: u64) -> u64 {
+        let len_bytes = match self.last_len_bytes {
+            0 => FIRST_LEN_BYTES,
+            last => last.saturating_mul(GROWTH),
+        };
+        self.last_len_bytes = len_bytes.min(full_len);
+        self.last_len_bytes
+    }
+}
+
+/// A segment that can take records.
+#[derive(Debug)]
+pub(super) struct ReadySegment {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) len_bytes: u64,
+    pub(super) file: Arc<dyn File>,
+    pub(super) sink: Box<dyn Sink>,
+}
+
+/// Segments made since the log was opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Made {
+    /// Of nothing.
+    pub(super) created: u64,
+    /// Of retired ones.
+    pub(super) recycled: u64,
+    /// By an append, since none was ready.
+    pub(super) awaited: u64,
+}
+
+impl SegmentFactory {
+    /// Makes segments in `dir` from `next_number` on. `spare` is a file to make one from.
+    pub(super) fn new(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        store_id: u64,
+        config: WalConfig,
+        next_number: u64,
+        spare: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            fs,
+            dir: dir.to_path_buf(),
+            store_id,
+            config,
+            created: AtomicU64::new(0),
+            recycled: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
+            has_prepared: AtomicBool::new(false),
+            stock: Mutex::new(Stock {
+                prepared: None,
+                pool: Vec::from_iter(spare),
+                closed: Vec::new(),
+                next_temporary: next_number,
+            }),
+            turn: Mutex::new(MakerState {
+                next_number,
+                last_len_bytes: 0,
+            }),
+        }
+    }
+
+    pub(super) fn store_id(&self) -> u64 {
+        self.store_id
+    }
+
+    pub(super) fn made(&self) -> Made {
+        Made {
+            created: self.created.load(Ordering::Relaxed),
+            recycled: self.recycled.load(Ordering::Relaxed),
+            awaited: self.awaited.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Bytes of the files that are prepared or wait for reuse.
+    pub(super) fn stock_bytes(&self) -> u64 {
+        let stock = self.stock.lock();
+        let prepared = stock.prepared.as_ref().map_or(0, |s| s.len_bytes);
+        prepared + stock.pool.len() as u64 * self.config.segment_len()
+    }
+
+    /// True if a segment is ready.
+    pub(super) fn has_prepared(&self) -> bool {
+        self.has_prepared.load(Ordering::Acquire)
+    }
+
+    /// Makes the log's first segment, which is active from the start.
+    pub(super) fn make_active(&self, activation: &Activation) -> Result<ReadySegment> {
+        let mut turn = self.turn.lock();
+        let len_bytes = self.next_len(&mut turn);
+        self.make(&mut turn, len_bytes, Some(activation))
+    }
+
+    /// Makes the next segment ready, if `is_due` still says so when this thread may make one.
+    /// Returns whether it was made.
+    pub(super) fn prepare_if(&self, is_due: impl Fn() -> bool) -> Result<bool> {
+        if !is_due() {
+            return Ok(false);
+        }
+        let mut turn = self.turn.lock();
+        if !is_due() {
+            return Ok(false);
+        }
+        let len_bytes = self.next_len(&mut turn);
+        let ready = self.make(&mut turn, len_bytes, None)?;
+        self.stock.lock().prepared = Some(ready);
+        self.has_prepared.store(true, Ordering::Release);
+        Ok(true)
+    }
+
+    /// The prepared segment, if `len_bytes` fit into it; else a new one, made now.
+    pub(super) fn take_ready(&self, len_bytes: u64) -> Result<ReadySegment> {
+        let take = || {
+            let mut stock = self.stock.lock();
+            let fits = |ready: &mut ReadySegment| ready.len_bytes >= len_bytes;
+            let taken = stock.prepared.take_if(fits);
+            if taken.is_some() {
+                self.has_prepared.store(false, Ordering::Release);
+            }
+            taken
+        };
+        if let Some(ready) = take() {
+            return Ok(ready);
+        }
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        // Another thread may be making one: wait and look again.
+        let mut turn = self.turn.lock();
+        if let Some(ready) = take() {
+            return Ok(ready);
+        }
+        // What is prepared has a lower number than what is made now, so it
+        // can no longer follow in the chain.
+        let outrun = self.stock.lock().prepared.take();
+        self.has_prepared.store(false, Ordering::Release);
+        if let Some(outrun) = outrun {
+            self.discard(outrun);
+        }
+        let len_bytes = len_bytes.max(self.next_len(&mut turn));
+        self.make(&mut turn, len_bytes, None)
+    }
+
+    /// Keeps the file of a segment that will not be used under its number, if it has the usual
+    /// length.
+    pub(super) fn discard(&self, segment: ReadySegment) {
+        if segment.len_bytes != self.config.segment_len() {
+            // It took no record, so its number need not be remembered (WL2).
+            let _ = discard_file(&*self.fs, &segment.path);
+            return;
+        }
+        let mut stock = self.stock.lock();
+        stock.pool.push(segment.path.clone());
+        stock.closed.push(segment);
+    }
+
+    /// Takes a segment that is written to no more. It is unmapped by
+    /// [`free_closed`](Self::free_closed).
+    pub(super) fn close(&self, segment: ReadySegment) {
+        self.stock.lock().closed.push(segment);
+    }
+
+    /// Unmaps what was closed.
+    pub(super) fn free_closed(&self) {
+        let closed = std::mem::take(&mut self.stock.lock().closed);
+        drop(closed);
+    }
+
+    /// Takes the file of a retired segment out of the chain: under a temporary name if it is to be
+    /// [kept](Self::keep) for reuse, which is returned, else it is removed.
+    pub(super) fn recycle(&self, path: &Path, len_bytes: u64) -> Result<Option<PathBuf>> {
+        let temporary = {
+            let mut stock = self.stock.lock();
+            let reuse = len_bytes == self.config.segment_len() && stock.pool.len() < POOL_LEN_MAX;
+            reuse.then(|| {
+                stock.next_temporary += 1;
+                temporary_path(&self.dir, stock.next_temporary)
+            })
+        };
+        match temporary {
+            Some(temporary) => match self.fs.rename(path, &temporary) {
+                Ok(()) => Ok(Some(temporary)),
+                // An earlier attempt reported an error and had worked all the same. Where the
+                // file is now is not known; the next recovery removes it.
+                Err(e) if e.is_not_found() => Ok(None),
+                Err(e) => Err(e),
+            },
+            None => {
+                discard_file(&*self.fs, path)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps a recycled file for the next segment.
+    pub(super) fn keep(&self, recycled: PathBuf) {
+        self.stock.lock().pool.push(recycled);
+    }
+
+    /// Length of the next segment if no record needs more. A file that waits for reuse has full
+    /// length, and takes no more space on the disk.
+    fn next_len(&self, turn: &mut MakerState) -> u64 {
+        let full_len = self.config.segment_len();
+        if self.stock.lock().pool.is_empty() {
+            turn.next_len(full_len)
+        } else {
+            full_len
+        }
+    }
+
+    /// Makes a segment of `len_bytes` under the next number, durable in content and name. The name
+    /// comes last: a crash on the way leaves a temporary file, which the next recovery removes.
+    fn make(
+        &self,
+        turn: &mut MakerState,
+        len_bytes: u64,
+        activation: Option<&Activation>,
+    ) -> Result<ReadySegment> {
+        let number = turn.next_number;
+        turn.next_number += 1;
+        let full_len = self.config.segment_len();
+        let allocate = len_bytes <= full_len;
+        let source = if len_bytes == full_len {
+            self.stock.lock().pool.pop()
+        } else {
+            None
+        };
+        let temporary = {
+            let mut stock = self.stock.lock();
+            stock.next_temporary = stock.next_temporary.max(number) + 1;
+            temporary_path(&self.dir, stock.next_temporary)
+        };
+        let header = Header {
+            number,
+            len_bytes,
+            opened_active: activation.is_some(),
+        };
+        let path = segment_path(&self.dir, number);
+        let made = match &source {
+            Some(source) => self.reuse(source, &temporary),
+            None => self.create(&temporary, len_bytes, allocate),
+        }
+        .and_then(|file| {
+            file.write_all_at(&encode_header(self.store_id, &header, activation), 0)?;
+            if !mutated!("segment-renamed-before-sync") {
+                file.sync_data()?;
+            }
+            drop(file);
+            self.fs.rename(&temporary, &path)?;
+            if !mutated!("segment-name-not-synced") {
+                self.fs.sync_dir(&self.dir)?;
+            }
+            let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+            let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
+            Ok((file, sink))
+        });
+        let (file, sink) = made.inspect_err(|_| {
+            // Best effort: what stays is removed by the next recovery.
+            let _ = discard_file(&*self.fs, &temporary);
+            // The disk may be full: the next try asks for as little as it can.
+            turn.last_len_bytes = 0;
+        })?;
+        let counter = if source.is_some() {
+            &self.recycled
+        } else {
+            &self.created
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(ReadySegment {
+            number,
+            path,
+            len_bytes,
+            file,
+            sink,
+        })
+    }
+
+    /// Takes an old file. Its old name goes durably before its old header does; otherwise a crash
+    /// could show a segment's name with another one's header.
+    fn reuse(&self, source: &Path, temporary: &Path) -> Result<Arc<dyn File>> {
+        self.fs.rename(source, temporary)?;
+        if !mutated!("old-name-of-a-recycled-segment-not-synced") {
+            self.fs.sync_dir(&self.dir)?;
+        }
+        self.fs.open(temporary, OpenMode::ReadWrite)
+    }
+
+    /// Creates a file of `len_bytes`; really allocated if it will be mapped and used again and
+    /// again.
+    fn create(&self, temporary: &Path, len_bytes: u64, allocate: bool) -> Result<Arc<dyn File>> {
+        let file = self.fs.open(temporary, OpenMode::CreateNew)?;
+        if !allocate {
+            // It takes one huge record; writing zeros first would double that.
+            file.set_len(len_bytes)?;
+            return Ok(file);
+        }
+        let zeros = [0; ZERO_CHUNK_LEN_BYTES];
+        let mut at = 0;
+        while at < len_bytes {
+            let len = (len_bytes - at).min(ZERO_CHUNK_LEN_BYTES as u64);
+            file.write_all_at(&zeros[..len as usize], at)?;
+            at += len;
+        }
+        Ok(file)
+    }
+}
