@@ -14,13 +14,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation failed.
 ///
-/// The type is cheap to clone, because one failed sync is reported to every
-/// writer that waited for it.
+/// The type is cheap to clone, because one failed sync is reported to every writer that waited
+/// for it. `Display` says what failed and leaves the cause to
+/// [`source`](std::error::Error::source), as error reporters expect; `{:#}` prints the whole
+/// chain on one line.
+///
+/// ```
+/// let error = hedgerow::Db::open("/dev/null/store").unwrap_err();
+/// let line = format!("{error:#}");
+/// assert!(line.starts_with(&error.to_string()));
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused an operation. Retrying may help when the
     /// cause (a full disk, say) is removed.
+    #[non_exhaustive]
     Io {
         /// What was attempted: `"write"`, `"fdatasync"`, `"open"`, ...
         op: &'static str,
@@ -33,6 +42,7 @@ pub enum Error {
     },
     /// Bytes on disk are not what was written. Nothing was guessed; restore the
     /// file from a backup, or salvage what is readable.
+    #[non_exhaustive]
     Corruption {
         /// The damaged file.
         file: PathBuf,
@@ -43,17 +53,22 @@ pub enum Error {
     },
     /// The caller asked for something outside the documented limits. Nothing
     /// was written.
+    #[non_exhaustive]
     InvalidArgument {
         /// Which argument, and which limit.
         what: String,
     },
-    /// Another handle, in this process or another, has the store open.
+    /// The store is open already, in this process or in another.
+    #[non_exhaustive]
     Locked {
         /// The lock file.
         path: PathBuf,
+        /// Which process has it open.
+        holder: LockHolder,
     },
     /// The file is a hedgerow file of a format version that this build does
     /// not read.
+    #[non_exhaustive]
     UnsupportedFormat {
         /// The file.
         file: PathBuf,
@@ -62,19 +77,51 @@ pub enum Error {
         /// The version this build reads and writes.
         supported: u32,
     },
-    /// The store takes no more writes: it was opened read-only, or a sync
-    /// failed and it must be reopened. Reads go on.
-    ReadOnly {
-        /// Why.
-        reason: String,
+    /// The file was written by a later build and needs something that this one does not know.
+    #[non_exhaustive]
+    UnsupportedFeature {
+        /// The file.
+        file: PathBuf,
+        /// What it needs.
+        what: String,
+    },
+    /// The store was opened with [`Options::read_only`](crate::Options::read_only) and takes no
+    /// writes.
+    ReadOnly,
+    /// A write or a sync failed in a way that leaves open what is on disk, so the store takes no
+    /// more writes until it is opened again. Reads go on. The first such failure is the
+    /// [`source`](std::error::Error::source).
+    #[non_exhaustive]
+    WritesStopped {
+        /// The failure that stopped them.
+        cause: Arc<Error>,
     },
     /// There is no keyspace of that name, or it has been dropped.
+    #[non_exhaustive]
     NoSuchKeyspace {
         /// The name asked for.
         name: String,
     },
-    /// The store has been closed through another handle.
+    /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,
+}
+
+/// Which process keeps a store locked; part of [`Error::Locked`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LockHolder {
+    /// This one: a handle of the store or of one of its keyspaces, a snapshot or a scan is alive.
+    /// The store closes when the last of them is dropped, or by
+    /// [`Db::close`](crate::Db::close).
+    ThisProcess,
+    /// Another one.
+    #[non_exhaustive]
+    OtherProcess {
+        /// Its process id, as it sees itself (in a container, another number than outside).
+        /// `None` if it is not known: a process that opened the store read-only leaves no name,
+        /// and a name may not be readable.
+        pid: Option<u32>,
+    },
 }
 
 impl Error {
@@ -119,6 +166,25 @@ impl Error {
         })
     }
 
+    /// The error of a lock on `path` that `holder` keeps from being taken.
+    pub fn locked(path: &Path, holder: LockHolder) -> Self {
+        Self::Locked {
+            path: path.to_path_buf(),
+            holder,
+        }
+    }
+
+    /// The error of every write after `cause`. A cause that is of this kind itself is passed on,
+    /// so that the chain ends at the first failure.
+    pub(crate) fn writes_stopped(cause: &Self) -> Self {
+        match cause {
+            Self::WritesStopped { .. } => cause.clone(),
+            cause => Self::WritesStopped {
+                cause: Arc::new(cause.clone()),
+            },
+        }
+    }
+
     /// A limit or usage violation.
     pub fn invalid(what: impl Into<String>) -> Self {
         Self::InvalidArgument { what: what.into() }
@@ -131,41 +197,76 @@ impl Error {
 
     /// True for an [`Error::Io`] that says the file does not exist.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        self.io_kind() == Some(io::ErrorKind::NotFound)
     }
-}
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// True if the file system or the user's quota is full. Also true for
+    /// [`Error::WritesStopped`] with that cause.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::WritesStopped { cause } => cause.is_out_of_space(),
+            other => matches!(
+                other.io_kind(),
+                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            ),
+        }
+    }
+
+    /// True for [`Error::Locked`].
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Locked { .. })
+    }
+
+    /// True if the same call on the same handle may succeed later, because what stands in its way
+    /// is outside the store and can pass: a lock of another process, a full disk, too many open
+    /// files, an interrupted call. False for what needs another argument, a reopened store or a
+    /// repaired file, hence for [`Error::WritesStopped`] whatever its cause.
+    pub fn is_retryable(&self) -> bool {
+        if self.is_locked() || self.is_out_of_space() {
+            return !matches!(self, Self::WritesStopped { .. });
+        }
+        match self {
+            Self::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::Interrupted
+                        | io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                        | io::ErrorKind::ResourceBusy
+                        | io::ErrorKind::OutOfMemory
+                ) || is_out_of_descriptors(source)
+            }
+            _ => false,
+        }
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+
+    /// What failed, without its cause.
+    fn write_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io {
-                op,
-                path,
-                offset: Some(offset),
-                source,
+                op, path, offset, ..
             } => {
-                write!(
-                    f,
-                    "{op} of {} at byte {offset} failed: {source}",
-                    path.display()
-                )
-            }
-            Self::Io {
-                op,
-                path,
-                offset: None,
-                source,
-            } => {
-                write!(f, "{op} of {} failed: {source}", path.display())
+                write!(f, "{op} of {}", path.display())?;
+                if let Some(offset) = offset {
+                    write!(f, " at byte {offset}")?;
+                }
+                f.write_str(" failed")
             }
             Self::Corruption { file, offset, what } => {
                 write!(f, "{} is damaged at byte {offset}: {what}", file.display())
             }
             Self::InvalidArgument { what } => write!(f, "invalid argument: {what}"),
-            Self::Locked { path } => {
+            Self::Locked { path, holder } => {
                 write!(
                     f,
-                    "the store is open elsewhere (lock file {})",
+                    "the store is open {holder} (lock file {})",
                     path.display()
                 )
             }
@@ -178,9 +279,52 @@ impl fmt::Display for Error {
                 "{} has format version {found}; this build reads version {supported} only",
                 file.display()
             ),
-            Self::ReadOnly { reason } => write!(f, "the store is read-only: {reason}"),
+            Self::UnsupportedFeature { file, what } => write!(
+                f,
+                "{} needs {what}, which this build does not know",
+                file.display()
+            ),
+            Self::ReadOnly => f.write_str("the store was opened read-only"),
+            Self::WritesStopped { .. } => {
+                f.write_str("the store takes no more writes until it is reopened: one has failed")
+            }
             Self::NoSuchKeyspace { name } => write!(f, "there is no keyspace named {name:?}"),
-            Self::Closed => write!(f, "the store has been closed"),
+            Self::Closed => f.write_str("the store has been closed"),
+        }
+    }
+}
+
+/// True if the process or the system has no more file descriptors; std has no kind for it.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, the same on every Unix; ERROR_TOO_MANY_OPEN_FILES.
+    let codes: &[i32] = if cfg!(windows) { &[4] } else { &[24, 23] };
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_what(f)?;
+        if f.alternate() {
+            let mut cause = std::error::Error::source(self);
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ThisProcess => {
+                f.write_str("in this process: a handle, snapshot or scan keeps it open")
+            }
+            Self::OtherProcess { pid: Some(pid) } => write!(f, "in another process, {pid}"),
+            Self::OtherProcess { pid: None } => f.write_str("in another process"),
         }
     }
 }
@@ -189,7 +333,66 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source.as_ref()),
+            Self::WritesStopped { cause } => Some(cause.as_ref()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full(kind: io::ErrorKind) -> Error {
+        Error::io_at("write", Path::new("d/wal/1.log"), 4096, kind.into())
+    }
+
+    #[test]
+    fn display_leaves_the_cause_to_the_chain() {
+        let io = full(io::ErrorKind::StorageFull);
+        let cause = io::Error::from(io::ErrorKind::StorageFull).to_string();
+        assert_eq!(io.to_string(), "write of d/wal/1.log at byte 4096 failed");
+        assert_eq!(format!("{io:#}"), format!("{io}: {cause}"));
+        let stopped = Error::writes_stopped(&io);
+        assert!(!stopped.to_string().contains("1.log"), "{stopped}");
+        assert_eq!(format!("{stopped:#}"), format!("{stopped}: {io}: {cause}"));
+    }
+
+    #[test]
+    fn the_first_failure_stays_the_cause() {
+        let first = Error::writes_stopped(&full(io::ErrorKind::StorageFull));
+        let again = Error::writes_stopped(&first);
+        assert_eq!(format!("{again:#}"), format!("{first:#}"));
+    }
+
+    #[test]
+    fn kinds() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let error = full(kind);
+            assert!(error.is_out_of_space() && error.is_retryable());
+            let stopped = Error::writes_stopped(&error);
+            assert!(stopped.is_out_of_space() && !stopped.is_retryable());
+        }
+        let other = LockHolder::OtherProcess { pid: Some(7) };
+        let locked = Error::locked(Path::new("LOCK"), other);
+        assert!(locked.is_locked() && locked.is_retryable() && !locked.is_out_of_space());
+        let missing = full(io::ErrorKind::NotFound);
+        assert!(missing.is_not_found() && !missing.is_retryable());
+        let damage = Error::corruption(Path::new("f"), 1, "torn");
+        assert!(damage.is_corruption() && !damage.is_retryable());
+        #[cfg(unix)]
+        assert!(Error::io("open", Path::new("f"), io::Error::from_raw_os_error(24)).is_retryable());
+        for error in [Error::ReadOnly, Error::Closed, Error::invalid("x")] {
+            assert!(!error.is_retryable() && !error.is_locked() && !error.is_out_of_space());
+        }
+    }
+
+    #[test]
+    fn a_lock_says_who_has_it() {
+        let locked = |holder| Error::locked(Path::new("LOCK"), holder).to_string();
+        let pid = |pid| LockHolder::OtherProcess { pid };
+        assert!(locked(LockHolder::ThisProcess).contains("in this process: a handle, snapshot"));
+        assert!(locked(pid(Some(4711))).contains("in another process, 4711"));
+        assert!(locked(pid(None)).contains("in another process (lock file LOCK)"));
     }
 }

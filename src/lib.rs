@@ -23,8 +23,8 @@ mod util;
 mod wal;
 
 pub use db::{Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};
-pub use engine::{EngineStats, LevelStats, VerifyReport};
-pub use error::{Error, Result};
+pub use engine::{EngineStats, LevelStats, Problem, VerifyReport};
+pub use error::{Error, LockHolder, Result};
 pub use kv::{
     Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, Values,
 };

@@ -25,9 +25,6 @@ use crate::util::mutants::mutated;
 /// Name of the page file in the keyspace's directory.
 pub(super) const FILE_NAME: &str = "tree.hdb";
 
-/// Budget for dirty bytes where the options give none.
-const DEFAULT_BUDGET_BYTES: u64 = 64 << 20;
-
 /// Smaller files are not worth the work.
 const COMPACT_MIN_BYTES: u64 = 4 << 20;
 
@@ -61,9 +58,7 @@ impl BTreeEngine {
     /// keyspace was recorded is replaced.
     pub(crate) fn create(context: EngineContext) -> Result<Arc<dyn Engine>> {
         if context.read_only {
-            return Err(Error::ReadOnly {
-                reason: "a keyspace cannot be created in a store that is open read-only".into(),
-            });
+            return Err(Error::ReadOnly);
         }
         let path = context.dir.join(FILE_NAME);
         if context.fs.exists(&path)? {
@@ -172,10 +167,6 @@ impl BTreeEngine {
             context.use_mmap,
             meta.file_pages,
         )?;
-        let budget_bytes = match context.options.write_buffer_bytes {
-            0 => DEFAULT_BUDGET_BYTES,
-            bytes => bytes,
-        };
         let checkpointer = Checkpointer::new(
             context.store_id,
             context.keyspace,
@@ -187,7 +178,7 @@ impl BTreeEngine {
             pager,
             snapshot_tracker: context.snapshot_tracker,
             host: context.host,
-            budget_bytes,
+            settings: context.options,
             read_only: context.read_only,
             checkpointer,
         });
@@ -473,7 +464,7 @@ impl Engine for BTreeEngine {
 
     fn pressure(&self) -> Pressure {
         let dirty = self.tree.dirty_bytes.load(Ordering::Relaxed);
-        let budget = self.tree.budget_bytes;
+        let budget = self.tree.settings.write_buffer_bytes();
         // A checkpoint begins at the budget, and `dirty` counts what it writes until it ends; the
         // same again may come in meanwhile without harm.
         let slow_from = budget + budget / 2;

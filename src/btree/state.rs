@@ -16,6 +16,7 @@ use super::write::editor::Editor;
 use super::write::state::WriterState;
 use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::Result;
+use crate::options::KeyspaceSettings;
 use crate::types::{SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 use crate::util::sharded::shard_of_thread;
@@ -24,7 +25,7 @@ use crate::util::sharded::shard_of_thread;
 ///
 /// # Thread safety
 ///
-/// - Constant: `shared` (which looks after itself), `host`, `budget_bytes`, `read_only`.
+/// - Constant: `shared` (which looks after itself), `host`, `settings`, `read_only`.
 /// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint.
 ///   Never held over I/O.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
@@ -36,7 +37,7 @@ pub(super) struct Tree {
     pub(super) shared: Arc<SharedTree>,
     pub(super) host: Arc<dyn EngineHost>,
     /// Size that memory for changes should not exceed.
-    pub(super) budget_bytes: u64,
+    pub(super) settings: Arc<KeyspaceSettings>,
     pub(super) read_only: bool,
 
     pub(super) writer: Mutex<WriterState>,
@@ -79,7 +80,7 @@ pub(super) struct TreeParts {
     pub(super) pager: Pager,
     pub(super) snapshot_tracker: Arc<SnapshotTracker>,
     pub(super) host: Arc<dyn EngineHost>,
-    pub(super) budget_bytes: u64,
+    pub(super) settings: Arc<KeyspaceSettings>,
     pub(super) read_only: bool,
     pub(super) checkpointer: Checkpointer,
 }
@@ -98,7 +99,7 @@ impl Tree {
         Self {
             shared: Arc::new(SharedTree::new(parts.pager, parts.snapshot_tracker, &meta)),
             host: parts.host,
-            budget_bytes: parts.budget_bytes,
+            settings: parts.settings,
             read_only: parts.read_only,
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
             view_cache: ViewCache::default(),
@@ -112,7 +113,8 @@ impl Tree {
 
     /// True when there is enough to write for a checkpoint.
     pub(super) fn flush_is_due(&self) -> bool {
-        !self.read_only && self.dirty_bytes.load(Ordering::Relaxed) >= self.budget_bytes
+        !self.read_only
+            && self.dirty_bytes.load(Ordering::Relaxed) >= self.settings.write_buffer_bytes()
     }
 
     /// The last operation applied.

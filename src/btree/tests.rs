@@ -14,12 +14,12 @@ use support::repair;
 use super::{BTreeEngine, node};
 use crate::cache::BlockCache;
 use crate::engine::{
-    Cursor, Engine, EngineContext, EngineHost, Pressure, ReadView, SnapshotTracker,
+    Cursor, Engine, EngineContext, EngineHost, Pressure, Problem, ReadView, SnapshotTracker,
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
-use crate::options::{EngineKind, KeyspaceOptions};
+use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
 
@@ -189,8 +189,10 @@ fn context(
         keyspace: KeyspaceId(5),
         snapshot_tracker: Arc::clone(snapshot_tracker),
         cache: Arc::new(BlockCache::new(1 << 20)),
-        options: options.clone(),
-        memtable: crate::options::MemtableKind::default(),
+        options: Arc::new(KeyspaceSettings::new(
+            &options.clone().with_defaults(),
+            64 << 20,
+        )),
         use_mmap,
         read_only: false,
         persisted_watermark: SeqNo::ZERO,
@@ -870,7 +872,7 @@ fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
         };
         // The repairs lead behind the fingerprints.
         let problems = engine.verify().unwrap().problems;
-        let stopped = |problem: &String| problem.contains("fingerprint");
+        let stopped = |problem: &Problem| problem.what.contains("fingerprint");
         assert!(!problems.iter().any(stopped), "{problems:#?}");
         engine.stats();
         for i in (0..600_u32).step_by(7) {

@@ -17,7 +17,7 @@ use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
 use super::state::Tree;
-use crate::engine::VerifyReport;
+use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 use crate::types::PageId;
 
@@ -78,10 +78,9 @@ impl Tree {
 
 impl Verifier<'_> {
     fn problem(&mut self, page: PageId, what: impl std::fmt::Display) {
-        let path = self.tree.shared.pager.path().display();
-        let offset = self.tree.shared.pager.offset(page);
-        let problem = format!("{path} at byte {offset}: {what}");
-        self.report.problems.push(problem);
+        let pager = &self.tree.shared.pager;
+        let problem = Problem::at(pager.path(), pager.offset(page), what.to_string());
+        self.report.problem(problem);
     }
 
     fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
@@ -160,7 +159,7 @@ impl Verifier<'_> {
         self.report.blocks += 1;
         let checked = pager.check_node(&image, page);
         if let Err(error) = checked.and_then(|()| pager.check_meant(&image, link)) {
-            self.report.problems.push(error.to_string());
+            self.report.problem(error);
             return Ok(());
         }
         if node::level(&image) != level {
@@ -255,7 +254,7 @@ impl Verifier<'_> {
             // The file's tree was checked; that the reference is right shows in the fences.
             ChildRef::Disk(link) => match self.tree.shared.disk_node(link, level, guard) {
                 Ok(image) => self.check_fences(&image, fences, link.page()),
-                Err(error) => self.report.problems.push(error.to_string()),
+                Err(error) => self.report.problem(error),
             },
             ChildRef::Inner(inner) => {
                 self.check_image(&inner.image, level, fences);
@@ -282,7 +281,7 @@ impl Verifier<'_> {
                                 }
                             }
                         }
-                        Err(error) => self.report.problems.push(error.to_string()),
+                        Err(error) => self.report.problem(error),
                     },
                 }
             }
@@ -301,9 +300,9 @@ impl Verifier<'_> {
     }
 
     fn memory_problem(&mut self, what: &str) {
-        let path = self.tree.shared.pager.path().display();
-        let problem = format!("{path}, in memory: {what}");
-        self.report.problems.push(problem);
+        let what = format!("in memory: {what}");
+        let path = self.tree.shared.pager.path();
+        self.report.problem(Problem::in_file(path, what));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::kv::{
     Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
     inherent_writes, read_once,
 };
-use crate::options::{Durability, EngineKind};
+use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
@@ -49,7 +49,13 @@ impl Keyspace {
 
     /// Its engine.
     pub fn engine(&self) -> EngineKind {
-        self.open.options.engine
+        self.open.options.engine()
+    }
+
+    /// Its options as they are in use now: a value for each that concerns its engine, `None` for
+    /// those of the other one. They change with [`Db::keyspace_with`](crate::Db::keyspace_with).
+    pub fn options(&self) -> KeyspaceOptions {
+        self.open.options.effective()
     }
 
     /// A handle whose writes, batches included, commit with `durability`.

@@ -14,7 +14,9 @@ use crate::engine::{EngineHost, VerifyReport};
 use crate::error::{Error, Result};
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
-use crate::store::{CatalogEntry, Change, DbStats, Store, check_name, make_keyspace};
+use crate::store::{
+    CatalogEntry, Change, DbStats, Store, change_options, check_name, make_keyspace,
+};
 use crate::trace::RecordingStats;
 use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
 use crate::util::mutants::mutated;
@@ -111,7 +113,8 @@ impl Db {
         })
     }
 
-    /// The keyspace `name`, created on `engine` with default options if there is none.
+    /// The keyspace `name`, created on `engine` with default options if there is none; one that
+    /// exists keeps its options.
     ///
     /// # Errors
     ///
@@ -121,8 +124,14 @@ impl Db {
         self.keyspace_with(name, KeyspaceOptions::new(engine))
     }
 
-    /// The keyspace `name`, created with `options` if there is none. An existing keyspace keeps
-    /// the options it was created with; only its engine is compared.
+    /// The keyspace `name`, created with `options` if there is none. Of one that exists, the
+    /// changeable options that are set in `options` are changed, durably and at once, for all
+    /// handles; [`KeyspaceOptions`] says which are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::keyspace`]; [`Error::InvalidArgument`] also if a fixed option is set to another
+    /// value than the keyspace has, or an option is out of range or of the other engine.
     pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         check_name(name)?;
         options.check()?;
@@ -130,12 +139,7 @@ impl Db {
         shared.check_open()?;
         let mut catalog = shared.catalog.lock();
         if let Some(open) = shared.keyspaces.by_name(name) {
-            if open.options.engine != options.engine {
-                return Err(Error::invalid(format!(
-                    "keyspace {name:?} exists with engine {}, not {}",
-                    open.options.engine, options.engine
-                )));
-            }
+            change_options(shared, &mut catalog, &open, &options)?;
             return Ok(Keyspace::new(Arc::clone(&self.store), open));
         }
         shared.writable()?;
@@ -146,11 +150,7 @@ impl Db {
             )));
         }
         let id = KeyspaceId(catalog.next_id);
-        let entry = CatalogEntry {
-            id,
-            name: name.to_owned(),
-            options,
-        };
+        let entry = CatalogEntry::new(id, name, options.with_defaults());
         let made = make_keyspace(shared, &mut catalog, entry)?;
         Ok(Keyspace::new(Arc::clone(&self.store), made))
     }
@@ -169,7 +169,7 @@ impl Db {
             .map(|open| KeyspaceInfo {
                 name: open.name.clone(),
                 id: open.id.0,
-                engine: open.options.engine,
+                engine: open.options.engine(),
             })
             .collect()
     }
@@ -292,7 +292,7 @@ impl Db {
         for open in self.store.shared.keyspaces.all().iter() {
             let mut part = open.engine.verify()?;
             for problem in &mut part.problems {
-                *problem = format!("keyspace {:?}: {problem}", open.name);
+                problem.keyspace = Some(open.name.clone());
             }
             report.merge(part);
         }

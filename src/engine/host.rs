@@ -8,7 +8,7 @@ use super::snapshot_tracker::SnapshotTracker;
 use crate::cache::BlockCache;
 use crate::error::Result;
 use crate::fs::Fs;
-use crate::options::{KeyspaceOptions, MemtableKind};
+use crate::options::KeyspaceSettings;
 use crate::types::{KeyspaceId, SeqNo};
 
 /// What an engine is given when it is opened.
@@ -28,9 +28,7 @@ pub(crate) struct EngineContext {
     /// The store's one cache of blocks and pages.
     pub(crate) cache: Arc<BlockCache>,
     /// How the keyspace was configured.
-    pub(crate) options: KeyspaceOptions,
-    /// Index of an LSM's memtables.
-    pub(crate) memtable: MemtableKind,
+    pub(crate) options: Arc<KeyspaceSettings>,
     /// Use memory maps for reading where the file system has them.
     pub(crate) use_mmap: bool,
     /// No file may be created, changed or removed; `apply` still works, in memory.

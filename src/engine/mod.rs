@@ -27,6 +27,7 @@ mod cursor;
 mod host;
 mod snapshot_tracker;
 mod stats;
+mod verify_report;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
 pub(crate) use host::{EngineContext, EngineHost};
 pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
-pub use stats::{EngineStats, LevelStats, VerifyReport};
+pub use stats::{EngineStats, LevelStats};
+pub use verify_report::{Problem, VerifyReport};
 
 /// Kinds of background work, in order of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,17 +10,19 @@
 //! answer will have a number at or above the `published` in that answer.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
+use crate::error::Error;
 use crate::types::SeqNo;
 use crate::util::sync::Mutex;
-use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::util::sync::atomic::{AtomicU64, Ordering};
 
 /// Published sequence number and live snapshots of one store.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotTracker {
     published: CacheLine<AtomicU64>,
     /// What was applied above `published` will never be published.
-    abandoned: AtomicBool,
+    abandoned: OnceLock<Error>,
     /// Live snapshots: sequence number and how many read at it.
     snapshots: Mutex<BTreeMap<SeqNo, usize>>,
 }
@@ -51,14 +53,15 @@ impl SnapshotTracker {
         SeqNo(self.published.0.load(Ordering::Acquire))
     }
 
-    /// A change was applied in part and will never be published: nobody may wait for it.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
+    /// A change was applied in part, because of `cause`, and will never be published: nothing may
+    /// wait for it.
+    pub(crate) fn abandon(&self, cause: &Error) {
+        let _ = self.abandoned.set(Error::writes_stopped(cause));
     }
 
-    /// True after [`SnapshotTracker::abandon`].
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Acquire)
+    /// What a wait for that change ends with, after [`SnapshotTracker::abandon`].
+    pub(crate) fn abandoned(&self) -> Option<&Error> {
+        self.abandoned.get()
     }
 
     /// Registers a snapshot at the published sequence number and returns it. The caller

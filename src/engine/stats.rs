@@ -1,4 +1,4 @@
-//! Figures about an engine, and what a verification found.
+//! Figures about an engine.
 
 /// Figures about one keyspace.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,33 +41,4 @@ pub struct LevelStats {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-}
-
-/// What a verification saw.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct VerifyReport {
-    /// Files read.
-    pub files: u64,
-    /// Blocks or pages whose checksum and structure were checked.
-    pub blocks: u64,
-    /// Entries seen.
-    pub entries: u64,
-    /// What is wrong, one line each, with file and offset; empty if all is well.
-    pub problems: Vec<String>,
-}
-
-impl VerifyReport {
-    /// True if nothing is wrong.
-    pub fn is_clean(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    /// Adds the figures and problems of another report.
-    pub fn merge(&mut self, other: Self) {
-        self.files += other.files;
-        self.blocks += other.blocks;
-        self.entries += other.entries;
-        self.problems.extend(other.problems);
-    }
 }

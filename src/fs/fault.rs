@@ -36,7 +36,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode, read_all};
+use super::map::{MapFile, MapSource, Mapping, MappingMut};
+use super::{File, Fs, FsLock, LockMode, OpenMode, map, read_all};
 use crate::error::{Error, Result};
 
 /// A kind of operation on a file system.
@@ -609,9 +610,15 @@ impl File for FaultFile {
         }
     }
 
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        Some(MapSource::new(self))
+    }
+}
+
+impl MapFile for FaultFile {
     fn map(&self, len: u64) -> Result<Option<Mapping>> {
         self.fs
-            .run(OpKind::Map, "map", self.path(), || self.inner.map(len))
+            .run(OpKind::Map, "map", self.path(), || map(&*self.inner, len))
     }
 
     fn map_mut(&self, _len: u64) -> Result<Option<MappingMut>> {

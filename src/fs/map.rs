@@ -8,11 +8,50 @@ use std::ops::Deref;
 
 use memmap2::{Mmap, MmapRaw};
 
+use crate::error::Result;
+
+/// A file that can be mapped.
+pub(super) trait MapFile {
+    /// Maps the first `len` bytes for reading, if possible. `len` must not exceed the file's
+    /// length.
+    ///
+    /// The caller promises not to change or cut bytes while there is a reference to them: not
+    /// while the mapping lives, if its bytes are read as one slice; not while a range lives, if
+    /// they are read by [`Mapping::bytes`].
+    fn map(&self, len: u64) -> Result<Option<Mapping>>;
+
+    /// Maps the first `len` bytes, which must be allocated, for writing, if possible.
+    fn map_mut(&self, len: u64) -> Result<Option<MappingMut>>;
+}
+
+/// What the store maps a file through; see [`File::map_source`](super::File::map_source). Opaque,
+/// because a map is only sound with the promises that the store makes about its own files.
+#[derive(Clone, Copy)]
+pub struct MapSource<'a>(&'a dyn MapFile);
+
+impl<'a> MapSource<'a> {
+    pub(super) fn new(file: &'a dyn MapFile) -> Self {
+        Self(file)
+    }
+
+    pub(super) fn map(self, len: u64) -> Result<Option<Mapping>> {
+        self.0.map(len)
+    }
+
+    pub(super) fn map_mut(self, len: u64) -> Result<Option<MappingMut>> {
+        self.0.map_mut(len)
+    }
+}
+
+impl fmt::Debug for MapSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapSource").finish_non_exhaustive()
+    }
+}
+
 /// How mapped bytes will be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advice {
-    /// No pattern.
-    Normal,
+pub(crate) enum Advice {
     /// Scattered points: no read-ahead.
     Random,
     /// EngineHost to back: aggressive read-ahead.
@@ -23,16 +62,16 @@ pub enum Advice {
 
 /// The first bytes of a file, mapped for reading.
 ///
-/// The bytes are immutable by the promise of [`File::map`](super::File::map): the store maps only
+/// The bytes are immutable by the promise of [`map`](super::map): the store maps only
 /// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can
 /// reach. Against other processes that write to the store's files there is no defence in a mapping;
 /// the lock file keeps out other hedgerows, file modes keep out other users.
-pub struct Mapping(Mmap);
+pub(crate) struct Mapping(Mmap);
 
 impl Mapping {
     /// Maps `len > 0` bytes of `file`.
     pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
-        // SAFETY: the caller of `File::map` promises that the mapped bytes are neither changed
+        // SAFETY: the caller of `map` promises that the mapped bytes are neither changed
         // nor cut while the mapping lives (law stated there).
         unsafe { memmap2::MmapOptions::new().len(len).map(file) }.map(Self)
     }
@@ -40,22 +79,21 @@ impl Mapping {
     /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping,
     /// this makes no reference to any other byte, so those may change meanwhile.
     #[inline]
-    pub fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
         if offset > self.0.len() || len > self.0.len() - offset {
             return None;
         }
         // SAFETY: the range was checked to be inside the mapping, which lives as long as `self`;
-        // the caller of `File::map` promises that bytes do not change while referred to.
+        // the caller of `map` promises that bytes do not change while referred to.
         Some(unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(offset), len) })
     }
 
     /// Advises the operating system how `range` (byte offsets) will be read. A hint: failures are
     /// ignored, and platforms without such hints do nothing.
-    pub fn advise(&self, advice: Advice, offset: usize, len: usize) {
+    pub(crate) fn advise(&self, advice: Advice, offset: usize, len: usize) {
         #[cfg(unix)]
         {
             let advice = match advice {
-                Advice::Normal => memmap2::Advice::Normal,
                 Advice::Random => memmap2::Advice::Random,
                 Advice::Sequential => memmap2::Advice::Sequential,
                 Advice::WillNeed => memmap2::Advice::WillNeed,
@@ -85,7 +123,7 @@ impl fmt::Debug for Mapping {
 
 /// The first bytes of a file, mapped for writing. What is written is in the operating system's
 /// hands at once, and durable after [`File::sync_data`](super::File::sync_data).
-pub struct MappingMut(MmapRaw);
+pub(crate) struct MappingMut(MmapRaw);
 
 impl MappingMut {
     /// Maps `len > 0` allocated bytes of `file`.
@@ -94,13 +132,8 @@ impl MappingMut {
     }
 
     /// Length in bytes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// Always false: nothing is mapped with length zero.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; no thread
@@ -109,7 +142,7 @@ impl MappingMut {
     /// # Panics
     ///
     /// If the bytes do not fit.
-    pub fn write(&mut self, bytes: &[u8], offset: usize) {
+    pub(crate) fn write(&mut self, bytes: &[u8], offset: usize) {
         assert!(
             offset <= self.len() && bytes.len() <= self.len() - offset,
             "within the mapping"

@@ -15,6 +15,24 @@
 //!    [`Fs::sync_dir`] of its directory.
 //! 4. A failed operation may have happened in part. After a failed sync
 //!    nothing is known about the bytes it covered; it is never retried.
+//!
+//! # Memory maps
+//!
+//! With [`Options::mmap_reads`](crate::Options::mmap_reads) and
+//! [`Options::mmap_log`](crate::Options::mmap_log), both on unless they are switched off, the
+//! store reads and writes through maps where the file system offers a [`MapSource`]. Only the
+//! store can use one: the bytes of a map are a `&[u8]`, which is sound only while they do not
+//! change, and the promise that they do not is the store's.
+//!
+//! - What the store does itself never breaks it: it maps only lengths that are allocated, and
+//!   neither changes nor cuts bytes that a reference can reach.
+//! - What others do to the store's files can: the lock keeps out other stores, and file modes
+//!   (0600, 0700) keep out other users. A process of the same user that cuts a mapped file makes
+//!   the next access to the lost pages end this process with SIGBUS; one that overwrites mapped
+//!   bytes changes them under a reference, which Rust calls undefined behaviour.
+//! - A medium that cannot read a mapped page also ends the process with SIGBUS, where a read
+//!   would return an error. Whoever needs the error (removable media, network file systems)
+//!   switches `mmap_reads` and `mmap_log` off; then no file of the store is mapped.
 
 use std::fmt;
 use std::path::Path;
@@ -24,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 
 mod fault;
+mod lock;
 mod map;
 mod sim;
 mod std_fs;
@@ -31,7 +50,8 @@ mod std_fs;
 mod tests;
 
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
-pub use map::{Advice, Mapping, MappingMut};
+pub use map::MapSource;
+pub(crate) use map::{Advice, Mapping, MappingMut};
 pub use sim::{CrashPolicy, CrashState, CrashStates, Operation, SimFs};
 pub use std_fs::StdFs;
 
@@ -86,8 +106,7 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a lock on a file; for an exclusive one the file is created if needed. The lock ends
     /// when the returned value is dropped or the process ends.
-    /// [`Error::Locked`] if a lock that excludes it
-    /// is held, in this process or another.
+    /// [`Error::Locked`] if another lock, of this process or another, excludes it.
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>>;
 }
 
@@ -120,18 +139,34 @@ pub trait File: fmt::Debug + Send + Sync {
     /// Makes data and length durable (`fdatasync`).
     fn sync_data(&self) -> Result<()>;
 
-    /// Maps the first `len` bytes for reading, if this file system can.
-    /// `None` means: use [`File::read_exact_at`]. `len` must not exceed the
-    /// file's length.
-    ///
-    /// The caller promises not to change or cut bytes while there is a reference to them: not
-    /// while the mapping lives, if its bytes are read as one slice; not while a range lives, if
-    /// they are read by [`Mapping::bytes`].
-    fn map(&self, len: u64) -> Result<Option<Mapping>>;
+    /// What the store maps this file through, if this file system has memory maps. Without, as
+    /// here, it uses [`File::read_exact_at`] and [`File::write_all_at`]. A file system that wraps
+    /// another one may pass its answer on.
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        None
+    }
+}
 
-    /// Maps the first `len` bytes, which must be allocated, for writing, if
-    /// this file system can. `None` means: use [`File::write_all_at`].
-    fn map_mut(&self, len: u64) -> Result<Option<MappingMut>>;
+/// Maps the first `len` bytes of `file` for reading, if its file system can; `None` means: use
+/// [`File::read_exact_at`]. `len` must not exceed the file's length.
+///
+/// The caller promises not to change or cut bytes while there is a reference to them: not while
+/// the mapping lives, if its bytes are read as one slice; not while a range lives, if they are
+/// read by [`Mapping::bytes`].
+pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
+    match file.map_source() {
+        Some(source) => source.map(len),
+        None => Ok(None),
+    }
+}
+
+/// Maps the first `len` bytes of `file`, which must be allocated, for writing, if its file system
+/// can; `None` means: use [`File::write_all_at`].
+pub(crate) fn map_mut(file: &dyn File, len: u64) -> Result<Option<MappingMut>> {
+    match file.map_source() {
+        Some(source) => source.map_mut(len),
+        None => Ok(None),
+    }
 }
 
 /// Reads a whole file, refusing one that is longer than `limit` bytes.

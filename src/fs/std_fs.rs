@@ -1,11 +1,12 @@
 //! The operating system's file system.
 
-use std::fs::{self, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode};
+use super::map::{MapFile, MapSource, Mapping, MappingMut};
+use super::{File, Fs, FsLock, LockMode, OpenMode, lock};
 use crate::error::{Error, Result};
 
 /// The operating system's file system.
@@ -108,45 +109,7 @@ impl Fs for StdFs {
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
-        let mut options = OpenOptions::new();
-        options.read(true);
-        if mode == LockMode::Exclusive {
-            options.write(true).create(true).truncate(false);
-        }
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            options.mode(0o600);
-            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-        }
-        let file = options.open(path).map_err(|e| Error::io("open", path, e))?;
-        let locked = match mode {
-            LockMode::Exclusive => file.try_lock(),
-            LockMode::Shared => file.try_lock_shared(),
-        };
-        match locked {
-            Ok(()) => Ok(Box::new(StdLock { file })),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked {
-                path: path.to_path_buf(),
-            }),
-            Err(TryLockError::Error(e)) => Err(Error::io("lock", path, e)),
-        }
-    }
-}
-
-/// Holds the lock for as long as the file is open (`flock` on Unix).
-#[derive(Debug)]
-struct StdLock {
-    file: fs::File,
-}
-
-impl FsLock for StdLock {}
-
-impl Drop for StdLock {
-    fn drop(&mut self) {
-        // Closing would not do: a child that another thread is just starting holds a copy of the
-        // descriptor until it executes its program, and the lock with it.
-        let _ = self.file.unlock();
+        lock::lock(path, mode)
     }
 }
 
@@ -236,6 +199,12 @@ impl File for StdFile {
             .map_err(|e| Error::io("sync", &self.path, e))
     }
 
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        Some(MapSource::new(self))
+    }
+}
+
+impl MapFile for StdFile {
     fn map(&self, len: u64) -> Result<Option<Mapping>> {
         let Ok(len_native) = usize::try_from(len) else {
             return Ok(None);

@@ -30,7 +30,9 @@ impl Engine for LsmEngine {
             }
             superversion.active.size_bytes()
         };
-        if size_bytes >= memtable_bytes(self.write_buffer_bytes) && !self.ctx.read_only {
+        if size_bytes >= memtable_bytes(self.ctx.options.write_buffer_bytes())
+            && !self.ctx.read_only
+        {
             self.rotate(&recorder);
             drop(recorder);
             self.ctx.host.wake();
@@ -122,7 +124,7 @@ impl Engine for LsmEngine {
         if self.ctx.read_only {
             return Pressure::None;
         }
-        let budget = self.write_buffer_bytes;
+        let budget = self.ctx.options.write_buffer_bytes();
         let immutable_bytes = self.immutable_bytes.load(Ordering::Relaxed);
         if immutable_bytes >= 2 * budget {
             return Pressure::Stop;

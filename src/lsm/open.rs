@@ -24,8 +24,6 @@ use crate::format::checksum::seed_of;
 use crate::types::FileId;
 use crate::util::mutants::mutated;
 
-/// Budget of memtables if the context names none.
-const DEFAULT_WRITE_BUFFER_BYTES: u64 = 64 << 20;
 /// Separates the checksums of tables from others'.
 const SEED_TABLES: u64 = u64::from_le_bytes(*b"lsmtable");
 
@@ -93,13 +91,9 @@ impl LsmEngine {
         table_ctx
             .tree_bytes
             .store(version.bytes(), Ordering::Relaxed);
-        let write_buffer_bytes = match ctx.options.write_buffer_bytes {
-            0 => DEFAULT_WRITE_BUFFER_BYTES,
-            bytes => bytes,
-        };
         let empty_ranges = Arc::new(EmptyRanges::new(contents.persisted_seq));
         let superversion = Superversion {
-            active: Arc::new(Memtable::new(ctx.memtable)),
+            active: Arc::new(Memtable::new(ctx.options.memtable())),
             immutable: Vec::new(),
             version: Arc::new(version),
             empty_ranges: Arc::clone(&empty_ranges),
@@ -107,7 +101,6 @@ impl LsmEngine {
         Ok(Arc::new(Self {
             table_ctx,
             block_size_bytes: manifest.identity().block_size_bytes,
-            write_buffer_bytes,
             obsolete_files,
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
             current: Arc::new(ArcSwap::from_pointee(superversion)),

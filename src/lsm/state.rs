@@ -63,7 +63,6 @@ pub(crate) struct LsmEngine {
     pub(super) ctx: EngineContext,
     pub(super) table_ctx: TableContext,
     pub(super) block_size_bytes: u32,
-    pub(super) write_buffer_bytes: u64,
     pub(super) obsolete_files: Arc<ObsoleteFiles>,
 
     /// Shared with snapshots.
@@ -119,9 +118,7 @@ impl LsmEngine {
 
     pub(super) fn check_writable(&self) -> Result<()> {
         if self.ctx.read_only {
-            return Err(Error::ReadOnly {
-                reason: "it was opened read-only".to_owned(),
-            });
+            return Err(Error::ReadOnly);
         }
         Ok(())
     }
@@ -264,7 +261,7 @@ impl LsmEngine {
 
     /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
     pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
-        let fresh = Arc::new(Memtable::new(self.ctx.memtable));
+        let fresh = Arc::new(Memtable::new(self.ctx.options.memtable()));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {

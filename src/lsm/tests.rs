@@ -13,7 +13,7 @@ use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, SnapshotTracker};
 use crate::error::Error;
 use crate::fs::{Fs, SimFs, StdFs};
-use crate::options::{Compression, EngineKind, KeyspaceOptions};
+use crate::options::{Compression, EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
@@ -105,8 +105,10 @@ impl World {
             keyspace: KeyspaceId(3),
             snapshot_tracker: Arc::clone(&self.snapshot_tracker),
             cache: Arc::new(BlockCache::new(1 << 20)),
-            options: self.options.clone(),
-            memtable: crate::options::MemtableKind::default(),
+            options: Arc::new(KeyspaceSettings::new(
+                &self.options.clone().with_defaults(),
+                64 << 20,
+            )),
             use_mmap: true,
             read_only: self.read_only,
             persisted_watermark: SeqNo::ZERO,
@@ -352,7 +354,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                 assert_eq!(engine.persisted_seq(), persisted, "{label}");
                 let expected = history.at(persisted.0);
                 check_all(&engine.view().unwrap(), &expected, &label);
-                assert_eq!(engine.verify().unwrap().problems, [""; 0], "{label}");
+                assert_eq!(engine.verify().unwrap().problems, [], "{label}");
                 apply(&engine, &history, persisted.0);
             }
             _ => {
@@ -388,7 +390,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
     let label = format!("seed {seed} at rest");
     let expected = history.at(history.ops.len() as u64);
     check_all(&engine.view().unwrap(), &expected, &label);
-    assert_eq!(engine.verify().unwrap().problems, [""; 0], "{label}");
+    assert_eq!(engine.verify().unwrap().problems, [], "{label}");
     engine.compact().unwrap();
     check_all(&engine.view().unwrap(), &expected, &label);
     let stats = engine.stats();
@@ -405,7 +407,7 @@ fn random_lives_in_memory() {
         let fs = SimFs::new();
         let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
         if seed % 3 == 0 {
-            world.options.compression = Compression::None;
+            world.options.compression = Some(Compression::None);
         }
         live(seed, 1500, &mut world, Some(fs));
     }
@@ -477,7 +479,7 @@ fn a_random_life_on_disk() {
 fn levels_fill_up() {
     let fs = SimFs::new();
     let mut world = World::new(Arc::new(fs), Path::new("/lsm"));
-    world.options.compression = Compression::None;
+    world.options.compression = Some(Compression::None);
     let engine = LsmEngine::create(world.context()).unwrap();
     let mut random = Random::new(1);
     let mut history = History::default();
@@ -548,7 +550,7 @@ fn a_crash_at_any_sync_recovers_what_was_persisted() {
             &expected,
             &format!("fail_after {fail_after}"),
         );
-        assert_eq!(reopened.verify().unwrap().problems, [""; 0]);
+        assert_eq!(reopened.verify().unwrap().problems, []);
         drop(reopened);
         let reopened = world.reopen(&history);
         reopened.compact().unwrap();
@@ -589,7 +591,7 @@ fn work_goes_on_after_a_failure_in_the_same_process() {
             &expected,
             &format!("fail_after {fail_after}"),
         );
-        assert_eq!(engine.verify().unwrap().problems, [""; 0]);
+        assert_eq!(engine.verify().unwrap().problems, []);
         drop(engine);
         let engine = LsmEngine::open(world.context()).unwrap();
         assert_eq!(engine.persisted_seq().0, history.ops.len() as u64);
@@ -689,7 +691,7 @@ fn readers_run_beside_everything() {
             }
         }
     });
-    assert_eq!(engine.verify().unwrap().problems, [""; 0]);
+    assert_eq!(engine.verify().unwrap().problems, []);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::manifest::{Identity, Manifest};
 use super::obsolete_files::{FileName, parse_name};
 use super::open::identity;
 use super::state::{LsmEngine, contents_of};
-use crate::engine::{Engine, VerifyReport};
+use crate::engine::{Engine, Problem, VerifyReport};
 use crate::error::Result;
 
 impl LsmEngine {
@@ -18,14 +18,15 @@ impl LsmEngine {
         for (_, table) in superversion.version.tables() {
             report.merge(table.table().verify()?);
             if table.meta().largest_seq > self.persisted_seq() {
-                report.problems.push(format!(
-                    "{}: an entry has a sequence number above persisted_seq {}",
-                    table.table().path().display(),
-                    self.persisted_seq()
-                ));
+                let persisted = self.persisted_seq();
+                let what =
+                    format!("an entry has a sequence number above persisted_seq {persisted}");
+                report.problem(Problem::in_file(table.table().path(), what));
             }
         }
-        report.problems.extend(superversion.version.problems());
+        for problem in superversion.version.problems() {
+            report.problem(problem);
+        }
         self.verify_manifest(&mut report)?;
         Ok(report)
     }
@@ -50,7 +51,7 @@ impl LsmEngine {
         ) {
             Ok((_, stored)) => stored,
             Err(error) if error.is_corruption() => {
-                report.problems.push(error.to_string());
+                report.problem(error);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -62,10 +63,8 @@ impl LsmEngine {
                 .for_each(|metas| metas.sort_by_key(|meta| meta.id));
         }
         if stored != expected {
-            let dir = self.ctx.dir.display();
-            report.problems.push(format!(
-                "{dir}: the manifest lists other tables than are open"
-            ));
+            let what = "the manifest lists other tables than are open";
+            report.problem(Problem::in_file(&self.ctx.dir, what));
         }
         // In this order: a file that is listed took its number before the next number is read.
         let names = self.ctx.fs.read_dir(&self.ctx.dir)?;
@@ -74,10 +73,8 @@ impl LsmEngine {
             // Tables that older views hold, or that are being written, have lower numbers.
             if matches!(parse_name(&name), Some(FileName::Table(id)) if id.0 >= next_file) {
                 let path = self.ctx.dir.join(&name);
-                report.problems.push(format!(
-                    "{}: unexpected table: its file number was never allocated",
-                    path.display()
-                ));
+                let what = "unexpected table: its file number was never allocated";
+                report.problem(Problem::in_file(&path, what));
             }
         }
         Ok(())

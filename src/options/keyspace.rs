@@ -1,46 +1,94 @@
 //! Options of one keyspace.
+//!
+//! [`KeyspaceOptions`] is what a caller asks for: an option that was not set asks for nothing.
+//! [`KeyspaceSettings`] is what an engine works with: a value for every option that concerns it.
 
-use super::setters::setters;
-use super::{Compression, EngineKind};
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::setters::optional_setters;
+use super::{Compression, EngineKind, MemtableKind};
 use crate::error::{Error, Result};
 
-/// How a keyspace is made. The engine and sizes of pages and blocks are fixed when it is
-/// created and kept in the store; the rest may change with each open.
+/// What a keyspace is made with, and what is to be changed in one that exists.
+///
+/// Every option is **fixed** or **changeable**. A fixed one is decided when the keyspace is
+/// created; to ask for another value later is an error that names both. A changeable one may be
+/// given another value by any later [`Db::keyspace_with`](crate::Db::keyspace_with): it is stored
+/// with the keyspace and applies at once to everything that is written from then on; what is
+/// there stays as it is until it is rewritten. An option that is not set here asks for nothing: a
+/// new keyspace takes the default, an existing one keeps what it has.
+///
+/// | option | engine | |
+/// | --- | --- | --- |
+/// | `engine` | | fixed |
+/// | `write_buffer_bytes` | both | changeable |
+/// | `memtable`, `table_size_bytes`, `compression` | LSM | changeable |
+/// | `block_size_bytes` | LSM | fixed |
+/// | `page_size_bytes` | B-tree | fixed |
+///
+/// To set an option of the other engine is an error. The values in use are in
+/// [`Keyspace::options`](crate::Keyspace::options) and in [`KeyspaceStats`](crate::KeyspaceStats).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use hedgerow::{Compression, Db, EngineKind, KeyspaceOptions};
+///
+/// let db = Db::open(dir.path().join("my.db"))?;
+/// let made = KeyspaceOptions::new(EngineKind::Lsm).block_size_bytes(8 << 10);
+/// db.keyspace_with("events", made)?;
+///
+/// let changed = KeyspaceOptions::new(EngineKind::Lsm).compression(Compression::None);
+/// let events = db.keyspace_with("events", changed)?;
+/// assert_eq!(events.options().compression, Some(Compression::None));
+/// assert_eq!(events.options().block_size_bytes, Some(8 << 10));
+///
+/// let other = KeyspaceOptions::new(EngineKind::Lsm).block_size_bytes(4 << 10);
+/// assert!(db.keyspace_with("events", other).is_err());
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyspaceOptions {
-    /// The engine.
+    /// The engine. Fixed.
     pub engine: EngineKind,
-    /// Budget of this keyspace's memtables or dirty pages, in bytes; 0 takes
-    /// [`Options::write_buffer_bytes`]. Not stored: each open decides.
-    pub write_buffer_bytes: u64,
-    /// LSM: target size of a block before compression, in bytes; 256 to 65,536.
-    /// Default: 4096.
-    pub block_size_bytes: u32,
-    /// LSM: target size of a table, in bytes; at least 16 KiB. Default: 64 MiB.
-    pub table_size_bytes: u64,
-    /// LSM: compression of blocks. Default: [`Compression::Lz4`].
-    pub compression: Compression,
-    /// B-tree: size of a page, in bytes; a power of two, 1024 to 65,536. Default: 16,384.
-    pub page_size_bytes: u32,
+    /// Budget of this keyspace's memtables or dirty pages, in bytes; 16 KiB to 1 TiB. Changeable.
+    /// A keyspace for which it was never set follows
+    /// [`Options::write_buffer_bytes`](crate::Options::write_buffer_bytes) of each open.
+    pub write_buffer_bytes: Option<u64>,
+    /// LSM: the index of memtables. Changeable, from the next memtable on. Default:
+    /// [`MemtableKind::BTree`].
+    pub memtable: Option<MemtableKind>,
+    /// LSM: target size of a block before compression, in bytes; 256 to 65,536. Fixed. Default:
+    /// 4096.
+    pub block_size_bytes: Option<u32>,
+    /// LSM: target size of a table, in bytes; 16 KiB to 4 GiB. Changeable. Default: 64 MiB.
+    pub table_size_bytes: Option<u64>,
+    /// LSM: compression of blocks. Changeable. Default: [`Compression::Lz4`].
+    pub compression: Option<Compression>,
+    /// B-tree: size of a page, in bytes; a power of two, 1024 to 65,536. Fixed. Default: 16,384.
+    pub page_size_bytes: Option<u32>,
 }
 
 impl KeyspaceOptions {
-    /// The defaults of an engine.
+    /// Asks for an engine and for nothing else.
     pub fn new(engine: EngineKind) -> Self {
         Self {
             engine,
-            write_buffer_bytes: 0,
-            block_size_bytes: 4096,
-            table_size_bytes: 64 << 20,
-            compression: Compression::Lz4,
-            page_size_bytes: 16 << 10,
+            write_buffer_bytes: None,
+            memtable: None,
+            block_size_bytes: None,
+            table_size_bytes: None,
+            compression: None,
+            page_size_bytes: None,
         }
     }
 
-    setters! {
+    optional_setters! {
         /// Sets the budget of memtables or dirty pages.
         write_buffer_bytes: u64,
+        /// Sets the memtable index of an LSM keyspace.
+        memtable: MemtableKind,
         /// Sets the block size of an LSM keyspace.
         block_size_bytes: u32,
         /// Sets the table size of an LSM keyspace.
@@ -51,21 +99,282 @@ impl KeyspaceOptions {
         page_size_bytes: u32,
     }
 
-    /// Refuses impossible values.
+    /// Refuses impossible values, and options of the other engine.
     pub(crate) fn check(&self) -> Result<()> {
-        if !(256..=65_536).contains(&self.block_size_bytes) {
+        let is_lsm = self.engine == EngineKind::Lsm;
+        let foreign = [
+            ("memtable", self.memtable.is_some(), is_lsm),
+            ("block_size_bytes", self.block_size_bytes.is_some(), is_lsm),
+            ("table_size_bytes", self.table_size_bytes.is_some(), is_lsm),
+            ("compression", self.compression.is_some(), is_lsm),
+            ("page_size_bytes", self.page_size_bytes.is_some(), !is_lsm),
+        ];
+        if let Some((name, ..)) = foreign.iter().find(|(_, is_set, fits)| *is_set && !fits) {
+            return Err(Error::invalid(format!(
+                "{name} is no option of a keyspace with engine {}",
+                self.engine
+            )));
+        }
+        let in_range = |value: Option<u64>, min: u64, max: u64| {
+            value.is_none_or(|value| (min..=max).contains(&value))
+        };
+        if !in_range(self.write_buffer_bytes, 16 << 10, 1 << 40) {
+            return Err(Error::invalid("write_buffer_bytes must be 16 KiB to 1 TiB"));
+        }
+        if !in_range(self.block_size_bytes.map(u64::from), 256, 65_536) {
             return Err(Error::invalid("block_size_bytes must be 256 to 65,536"));
         }
-        if self.table_size_bytes < 16 << 10 || self.table_size_bytes > 4 << 30 {
+        if !in_range(self.table_size_bytes, 16 << 10, 4 << 30) {
             return Err(Error::invalid("table_size_bytes must be 16 KiB to 4 GiB"));
         }
-        if !self.page_size_bytes.is_power_of_two()
-            || !(1024..=65_536).contains(&self.page_size_bytes)
+        let page_size = self.page_size_bytes;
+        if !in_range(page_size.map(u64::from), 1024, 65_536)
+            || page_size.is_some_and(|size| !size.is_power_of_two())
         {
             return Err(Error::invalid(
                 "page_size_bytes must be a power of two from 1024 to 65,536",
             ));
         }
         Ok(())
+    }
+
+    /// These options with the default for each that is not set and concerns the engine, apart
+    /// from `write_buffer_bytes`, whose default is an option of the store.
+    pub(crate) fn with_defaults(mut self) -> Self {
+        match self.engine {
+            EngineKind::Lsm => {
+                self.memtable.get_or_insert_default();
+                self.block_size_bytes.get_or_insert(4096);
+                self.table_size_bytes.get_or_insert(64 << 20);
+                self.compression.get_or_insert_default();
+            }
+            EngineKind::BTree => {
+                self.page_size_bytes.get_or_insert(16 << 10);
+            }
+        }
+        self
+    }
+
+    /// The options of keyspace `name`, which has these, once it is opened with `asked`. An error
+    /// if that asks for another value of a fixed one.
+    pub(crate) fn changed_by(&self, asked: &Self, name: &str) -> Result<Self> {
+        fixed(name, "engine", Some(self.engine), Some(asked.engine))?;
+        let (is, asked_for) = (self.block_size_bytes, asked.block_size_bytes);
+        fixed(name, "block_size_bytes", is, asked_for)?;
+        let (is, asked_for) = (self.page_size_bytes, asked.page_size_bytes);
+        fixed(name, "page_size_bytes", is, asked_for)?;
+        Ok(Self {
+            write_buffer_bytes: asked.write_buffer_bytes.or(self.write_buffer_bytes),
+            memtable: asked.memtable.or(self.memtable),
+            table_size_bytes: asked.table_size_bytes.or(self.table_size_bytes),
+            compression: asked.compression.or(self.compression),
+            ..self.clone()
+        })
+    }
+}
+
+/// Refuses another value of a fixed option.
+fn fixed<T: PartialEq + fmt::Display>(
+    keyspace: &str,
+    option: &str,
+    is: Option<T>,
+    asked: Option<T>,
+) -> Result<()> {
+    match (is, asked) {
+        (Some(is), Some(asked)) if is != asked => Err(Error::invalid(format!(
+            "keyspace {keyspace:?} has {option} {is}, which is fixed; {asked} was asked for"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What the engine of one keyspace works with. Changeable options are read wherever they are
+/// used, so a change applies from then on; nothing depends on two of them changing together.
+#[derive(Debug)]
+pub(crate) struct KeyspaceSettings {
+    /// LSM: target size of a block before compression.
+    pub(crate) block_size_bytes: u32,
+    /// B-tree: size of a page.
+    pub(crate) page_size_bytes: u32,
+    write_buffer_bytes: AtomicU64,
+    table_size_bytes: AtomicU64,
+    compression: AtomicU8,
+    memtable: AtomicU8,
+}
+
+impl KeyspaceSettings {
+    /// The settings that `options` ask for, in a store whose budget for a keyspace without one
+    /// of its own is `store_write_buffer_bytes`.
+    pub(crate) fn new(options: &KeyspaceOptions, store_write_buffer_bytes: u64) -> Self {
+        let settings = Self {
+            block_size_bytes: options.block_size_bytes.unwrap_or_default(),
+            page_size_bytes: options.page_size_bytes.unwrap_or_default(),
+            write_buffer_bytes: AtomicU64::default(),
+            table_size_bytes: AtomicU64::default(),
+            compression: AtomicU8::default(),
+            memtable: AtomicU8::default(),
+        };
+        settings.change(options, store_write_buffer_bytes);
+        settings
+    }
+
+    /// Takes the changeable ones of `options`, which have their defaults.
+    pub(crate) fn change(&self, options: &KeyspaceOptions, store_write_buffer_bytes: u64) {
+        let write_buffer_bytes = options
+            .write_buffer_bytes
+            .unwrap_or(store_write_buffer_bytes);
+        let table_size_bytes = options.table_size_bytes.unwrap_or_default();
+        let compression = options.compression.unwrap_or_default().code();
+        let memtable = options.memtable.unwrap_or_default().code();
+        let relaxed = Ordering::Relaxed;
+        self.write_buffer_bytes.store(write_buffer_bytes, relaxed);
+        self.table_size_bytes.store(table_size_bytes, relaxed);
+        self.compression.store(compression, relaxed);
+        self.memtable.store(memtable, relaxed);
+    }
+
+    /// Budget of memtables or dirty pages.
+    #[inline]
+    pub(crate) fn write_buffer_bytes(&self) -> u64 {
+        self.write_buffer_bytes.load(Ordering::Relaxed)
+    }
+
+    /// LSM: target size of a table.
+    pub(crate) fn table_size_bytes(&self) -> u64 {
+        self.table_size_bytes.load(Ordering::Relaxed)
+    }
+
+    /// LSM: compression of blocks.
+    pub(crate) fn compression(&self) -> Compression {
+        Compression::from_code(self.compression.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// LSM: the index of memtables.
+    pub(crate) fn memtable(&self) -> MemtableKind {
+        MemtableKind::from_code(self.memtable.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lsm() -> KeyspaceOptions {
+        KeyspaceOptions::new(EngineKind::Lsm)
+    }
+
+    fn btree() -> KeyspaceOptions {
+        KeyspaceOptions::new(EngineKind::BTree)
+    }
+
+    #[track_caller]
+    fn refused<T: fmt::Debug>(result: Result<T>, words: &[&str]) {
+        match result {
+            Err(Error::InvalidArgument { what }) => {
+                assert!(words.iter().all(|word| what.contains(word)), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        for value in [0, 1, (16 << 10) - 1, (1 << 40) + 1, u64::MAX] {
+            refused(lsm().write_buffer_bytes(value).check(), &["write_buffer"]);
+            refused(btree().write_buffer_bytes(value).check(), &["write_buffer"]);
+        }
+        for value in [0, 255, 65_537, u32::MAX] {
+            refused(lsm().block_size_bytes(value).check(), &["block_size_bytes"]);
+        }
+        for value in [0, (16 << 10) - 1, (4 << 30) + 1, u64::MAX] {
+            refused(lsm().table_size_bytes(value).check(), &["table_size_bytes"]);
+        }
+        for value in [0, 512, 1023, 3000, 1 << 17, u32::MAX] {
+            refused(btree().page_size_bytes(value).check(), &["page_size_bytes"]);
+        }
+        let widest = [
+            lsm().write_buffer_bytes(16 << 10).block_size_bytes(256),
+            lsm().write_buffer_bytes(1 << 40).block_size_bytes(65_536),
+            lsm().table_size_bytes(16 << 10),
+            lsm().table_size_bytes(4 << 30),
+            btree().page_size_bytes(1024),
+            btree().page_size_bytes(65_536),
+        ];
+        for options in widest {
+            options.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn options_of_the_other_engine_are_refused_by_name() {
+        refused(
+            btree().memtable(MemtableKind::BTree).check(),
+            &["memtable", "btree"],
+        );
+        refused(
+            btree().block_size_bytes(4096).check(),
+            &["block_size_bytes"],
+        );
+        refused(
+            btree().table_size_bytes(1 << 20).check(),
+            &["table_size_bytes"],
+        );
+        refused(
+            btree().compression(Compression::None).check(),
+            &["compression"],
+        );
+        refused(
+            lsm().page_size_bytes(4096).check(),
+            &["page_size_bytes", "lsm"],
+        );
+    }
+
+    #[test]
+    fn a_fixed_option_keeps_its_value_and_a_changeable_one_takes_the_new() {
+        let stored = lsm().block_size_bytes(512).with_defaults();
+        assert_eq!(stored.changed_by(&lsm(), "k").unwrap(), stored);
+        assert_eq!(stored.changed_by(&stored, "k").unwrap(), stored);
+        let other = lsm().block_size_bytes(1024);
+        refused(
+            stored.changed_by(&other, "k"),
+            &["\"k\"", "block_size_bytes", "512", "1024"],
+        );
+        refused(stored.changed_by(&btree(), "k"), &["engine lsm", "btree"]);
+        let asked = lsm()
+            .write_buffer_bytes(1 << 20)
+            .memtable(MemtableKind::SkipList)
+            .table_size_bytes(1 << 20)
+            .compression(Compression::None);
+        let changed = stored.changed_by(&asked, "k").unwrap();
+        assert_eq!(changed, asked.clone().block_size_bytes(512));
+        // What is not asked for stays.
+        assert_eq!(changed.changed_by(&lsm(), "k").unwrap(), changed);
+
+        let stored = btree().with_defaults();
+        let other = btree().page_size_bytes(1024);
+        refused(
+            stored.changed_by(&other, "k"),
+            &["page_size_bytes", "16384", "1024"],
+        );
+    }
+
+    #[test]
+    fn settings_follow_changes() {
+        let options = lsm().with_defaults();
+        let settings = KeyspaceSettings::new(&options, 1 << 20);
+        assert_eq!(settings.write_buffer_bytes(), 1 << 20);
+        assert_eq!(settings.compression(), Compression::Lz4);
+        assert_eq!(settings.memtable(), MemtableKind::BTree);
+        let asked = lsm()
+            .write_buffer_bytes(1 << 16)
+            .memtable(MemtableKind::SkipList);
+        let changed = options
+            .changed_by(&asked.compression(Compression::None), "k")
+            .unwrap();
+        settings.change(&changed, 1 << 20);
+        assert_eq!(settings.write_buffer_bytes(), 1 << 16);
+        assert_eq!(settings.table_size_bytes(), 64 << 20);
+        assert_eq!(settings.compression(), Compression::None);
+        assert_eq!(settings.memtable(), MemtableKind::SkipList);
     }
 }

@@ -14,6 +14,7 @@ use crate::fs::{Fs, StdFs};
 use setters::setters;
 
 pub use keyspace::KeyspaceOptions;
+pub(crate) use keyspace::KeyspaceSettings;
 pub use trace::{KeyMode, Recording, Sampling, TraceOptions, ValueMode};
 
 /// Which engine stores a keyspace.
@@ -77,6 +78,7 @@ pub enum Durability {
 
 /// Compression of table blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Compression {
     /// Blocks are stored as they are.
     None,
@@ -85,16 +87,39 @@ pub enum Compression {
     Lz4,
 }
 
-/// The ordered index of an LSM keyspace's memtables. Only memory is concerned: a store may be
-/// opened with another one each time.
+/// The ordered index of an LSM keyspace's memtables; see
+/// [`KeyspaceOptions::memtable`](KeyspaceOptions#structfield.memtable). Only memory is concerned:
+/// files do not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum MemtableKind {
     /// A B+tree in an arena, with the heads of keys beside each other: the faster one.
     #[default]
     BTree,
-    /// crossbeam's lock-free skip list: the plain one, and the oracle of the other.
+    /// crossbeam's lock-free skip list, as it is given.
     SkipList,
 }
+
+/// Defines the numbers that stand for the variants of an enum in files.
+macro_rules! codes {
+    ($type:ident { $($variant:ident = $code:literal),* $(,)? }) => {
+        impl $type {
+            /// The number in files.
+            pub(crate) const fn code(self) -> u8 {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The variant of that number.
+            pub(crate) const fn from_code(code: u8) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+codes!(EngineKind { Lsm = 0, BTree = 1 });
+codes!(Compression { None = 0, Lz4 = 1 });
+codes!(MemtableKind { BTree = 0, SkipList = 1 });
 
 /// How a store is opened. `Options::default()` suits a machine with a few GiB of
 /// memory; every field may be changed from one open to the next.
@@ -117,8 +142,6 @@ pub struct Options {
     /// Budget of memtables and dirty pages, in bytes, for each keyspace that does not set
     /// its own. Writers are slowed when background work cannot keep to it. Default: 64 MiB.
     pub write_buffer_bytes: u64,
-    /// Index of the memtables of LSM keyspaces. Default: [`MemtableKind::BTree`].
-    pub memtable: MemtableKind,
     /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
     pub log_segment_bytes: u64,
     /// When the log holds more than this, the keyspace that needs its oldest segment is
@@ -147,7 +170,6 @@ impl Default for Options {
             background_sync_ms: 1000,
             cache_bytes: 256 << 20,
             write_buffer_bytes: 64 << 20,
-            memtable: MemtableKind::BTree,
             log_segment_bytes: 64 << 20,
             log_limit_bytes: 128 << 20,
             mmap_reads: true,
@@ -178,8 +200,6 @@ impl Options {
         cache_bytes: u64,
         /// Sets [`Options::write_buffer_bytes`](#structfield.write_buffer_bytes).
         write_buffer_bytes: u64,
-        /// Sets [`Options::memtable`](#structfield.memtable).
-        memtable: MemtableKind,
         /// Sets [`Options::log_segment_bytes`](#structfield.log_segment_bytes).
         log_segment_bytes: u64,
         /// Sets [`Options::log_limit_bytes`](#structfield.log_limit_bytes).
@@ -214,8 +234,8 @@ impl Options {
         if !(64 << 10..=1 << 30).contains(&self.log_segment_bytes) {
             return Err(Error::invalid("log_segment_bytes must be 64 KiB to 1 GiB"));
         }
-        if self.write_buffer_bytes < 16 << 10 {
-            return Err(Error::invalid("write_buffer_bytes must be at least 16 KiB"));
+        if !(16 << 10..=1 << 40).contains(&self.write_buffer_bytes) {
+            return Err(Error::invalid("write_buffer_bytes must be 16 KiB to 1 TiB"));
         }
         if self.background_threads > 64 {
             return Err(Error::invalid("background_threads must be at most 64"));

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// How keys are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum KeyMode {
     /// Their bytes, so that a replay is faithful.
     #[default]
@@ -18,6 +19,7 @@ pub enum KeyMode {
 
 /// How values are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ValueMode {
     /// Their length only.
     #[default]
@@ -28,6 +30,7 @@ pub enum ValueMode {
 
 /// Which operations are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Sampling {
     /// All of them.
     #[default]

@@ -13,11 +13,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::format::checksum::{checksum, seed_of};
-use crate::format::coding::{Malformed, Reader, get_u32, put_bytes};
+use crate::format::checksum::seed_of;
+use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
+use crate::format::small_file::{ENVELOPE_LEN_BYTES, SmallFile};
 use crate::fs;
 use crate::fs::{Fs, NotReplaced, OpenMode};
-use crate::options::{Compression, EngineKind, KeyspaceOptions};
+use crate::options::{Compression, EngineKind, KeyspaceOptions, MemtableKind};
 use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES};
 use crate::util::mutants::mutated;
 
@@ -25,19 +26,164 @@ use crate::util::mutants::mutated;
 pub(crate) const CATALOG_FILE: &str = "CATALOG";
 /// Name of the file while it is written.
 pub(crate) const CATALOG_TEMPORARY: &str = "CATALOG.tmp";
-const MAGIC: &[u8; 8] = b"hdgrCATL";
-const VERSION: u32 = 2;
-/// Magic, version, store id, next id, count, checksum.
-const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 4 + 4 + 4;
-/// Id, engine, compression, block size, table size, page size, name length and name.
-const MAX_ENTRY_LEN_BYTES: usize = 4 + 1 + 1 + 4 + 8 + 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES;
+const FORMAT: SmallFile = SmallFile {
+    name: "catalogue",
+    magic: b"hdgrCATL",
+    version: 3,
+};
+/// The envelope, store id, next id and count.
+const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 4 + 4;
+/// Options of one keyspace. Those that this build knows have 44 bytes.
+const MAX_OPTIONS_LEN_BYTES: usize = 1024;
+/// Id, length and name, length and options.
+const MAX_ENTRY_LEN_BYTES: usize = 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES + 2 + MAX_OPTIONS_LEN_BYTES;
+
+/// Tags of options. A build that does not know a tag with [`REQUIRED`] refuses the store; one
+/// without it is kept as it is. So a new option needs no new version of the file.
+mod tag {
+    pub(super) const REQUIRED: u8 = 0x80;
+    pub(super) const WRITE_BUFFER: u8 = 0x01;
+    pub(super) const TABLE_SIZE: u8 = 0x02;
+    pub(super) const COMPRESSION: u8 = 0x03;
+    pub(super) const MEMTABLE: u8 = 0x04;
+    pub(super) const ENGINE: u8 = REQUIRED | 0x01;
+    pub(super) const BLOCK_SIZE: u8 = REQUIRED | 0x02;
+    pub(super) const PAGE_SIZE: u8 = REQUIRED | 0x03;
+}
 
 /// One keyspace of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CatalogEntry {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
+    /// As stored: what is `None` has its default.
     pub(crate) options: KeyspaceOptions,
+    /// Options that a later build stored and that this one need not know, by tag.
+    pub(crate) unknown_options: Vec<(u8, Vec<u8>)>,
+}
+
+impl CatalogEntry {
+    /// The entry of a new keyspace.
+    pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            options,
+            unknown_options: Vec::new(),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id.0.to_le_bytes());
+        put_bytes(out, self.name.as_bytes());
+        put_bytes(out, &self.encode_options());
+    }
+
+    /// Tag, length and value of each option, rising by tag.
+    fn encode_options(&self) -> Vec<u8> {
+        let options = &self.options;
+        let bytes_of_u64 = |value: u64| value.to_le_bytes().to_vec();
+        let bytes_of_u32 = |value: u32| value.to_le_bytes().to_vec();
+        let known = [
+            (
+                tag::WRITE_BUFFER,
+                options.write_buffer_bytes.map(bytes_of_u64),
+            ),
+            (tag::TABLE_SIZE, options.table_size_bytes.map(bytes_of_u64)),
+            (
+                tag::COMPRESSION,
+                options.compression.map(|kind| vec![kind.code()]),
+            ),
+            (
+                tag::MEMTABLE,
+                options.memtable.map(|kind| vec![kind.code()]),
+            ),
+            (tag::ENGINE, Some(vec![options.engine.code()])),
+            (tag::BLOCK_SIZE, options.block_size_bytes.map(bytes_of_u32)),
+            (tag::PAGE_SIZE, options.page_size_bytes.map(bytes_of_u32)),
+        ];
+        let known = known
+            .into_iter()
+            .filter_map(|(tag, value)| Some((tag, value?)));
+        let mut all: Vec<(u8, Vec<u8>)> = known.chain(self.unknown_options.clone()).collect();
+        all.sort_unstable_by_key(|(tag, _)| *tag);
+        let mut out = Vec::new();
+        for (tag, value) in all {
+            out.push(tag);
+            put_varint(&mut out, value.len() as u64);
+            out.extend_from_slice(&value);
+        }
+        out
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Refused> {
+        let id = KeyspaceId(reader.u32()?);
+        let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;
+        let fields = reader.bytes()?;
+        if fields.len() > MAX_OPTIONS_LEN_BYTES {
+            return Err(Malformed.into());
+        }
+        // Until the engine is read, which may be behind other options.
+        let mut entry = Self::new(id, name, KeyspaceOptions::new(EngineKind::Lsm));
+        let mut engine = None;
+        let mut last_tag = 0;
+        let mut fields = Reader::new(fields);
+        while !fields.is_empty() {
+            let tag = fields.u8()?;
+            if tag <= last_tag {
+                return Err(Malformed.into());
+            }
+            last_tag = tag;
+            let mut value = Reader::new(fields.bytes()?);
+            let options = &mut entry.options;
+            match tag {
+                tag::WRITE_BUFFER => options.write_buffer_bytes = Some(value.u64()?),
+                tag::TABLE_SIZE => options.table_size_bytes = Some(value.u64()?),
+                tag::COMPRESSION => {
+                    let kind = Compression::from_code(value.u8()?);
+                    options.compression = Some(kind.ok_or(Refused::Unknown("a compression"))?);
+                }
+                tag::MEMTABLE => {
+                    let kind = MemtableKind::from_code(value.u8()?);
+                    options.memtable = Some(kind.ok_or(Refused::Unknown("a memtable"))?);
+                }
+                tag::ENGINE => {
+                    let kind = EngineKind::from_code(value.u8()?);
+                    engine = Some(kind.ok_or(Refused::Unknown("an engine"))?);
+                }
+                tag::BLOCK_SIZE => options.block_size_bytes = Some(value.u32()?),
+                tag::PAGE_SIZE => options.page_size_bytes = Some(value.u32()?),
+                unknown if unknown & tag::REQUIRED != 0 => {
+                    return Err(Refused::Unknown("an option of a keyspace"));
+                }
+                unknown => {
+                    let bytes = value.take(value.remaining())?.to_vec();
+                    entry.unknown_options.push((unknown, bytes));
+                }
+            }
+            if !value.is_empty() {
+                return Err(Malformed.into());
+            }
+        }
+        entry.options.engine = engine.ok_or(Malformed)?;
+        entry.options.check().map_err(|_| Malformed)?;
+        check_name(name).map_err(|_| Malformed)?;
+        Ok(entry)
+    }
+}
+
+/// Why a catalogue is not taken.
+#[derive(Debug)]
+enum Refused {
+    Malformed,
+    /// It is of a later build, which has something that this one has not.
+    Unknown(&'static str),
+}
+
+impl From<Malformed> for Refused {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
 }
 
 /// The content of the file.
@@ -95,99 +241,53 @@ impl Catalog {
         Ok(())
     }
 
-    /// True if both would be stored alike: not every option is.
-    pub(crate) fn is_stored_like(&self, other: &Self) -> bool {
-        self.encode() == other.encode()
-    }
-
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&self.store_id.to_le_bytes());
-        out.extend_from_slice(&self.next_id.to_le_bytes());
-        out.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.store_id.to_le_bytes());
+        body.extend_from_slice(&self.next_id.to_le_bytes());
+        body.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
         for entry in &self.entries {
-            let options = &entry.options;
-            out.extend_from_slice(&entry.id.0.to_le_bytes());
-            out.push(match options.engine {
-                EngineKind::Lsm => 0,
-                EngineKind::BTree => 1,
-            });
-            out.push(match options.compression {
-                Compression::None => 0,
-                Compression::Lz4 => 1,
-            });
-            out.extend_from_slice(&options.block_size_bytes.to_le_bytes());
-            out.extend_from_slice(&options.table_size_bytes.to_le_bytes());
-            out.extend_from_slice(&options.page_size_bytes.to_le_bytes());
-            put_bytes(&mut out, entry.name.as_bytes());
+            entry.encode(&mut body);
         }
-        out.extend_from_slice(&checksum(catalog_seed(), &out).to_le_bytes());
-        out
+        FORMAT.encode(catalog_seed(), &body)
     }
 
     fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
-        let damaged = |at: usize, what: &str| Error::corruption(path, at as u64, what);
-        if bytes.len() < FIXED_LEN_BYTES {
-            return Err(damaged(bytes.len(), "the catalogue is too short"));
+        let opened = FORMAT.open(bytes, path)?;
+        match opened.check(catalog_seed()) {
+            Err(error) if !mutated!("catalogue-checksum-ignored") => return Err(error),
+            _ => {}
         }
-        if &bytes[..8] != MAGIC {
-            return Err(damaged(0, "this is not a hedgerow catalogue"));
-        }
-        let (body, sum) = bytes.split_at(bytes.len() - 4);
-        let version = get_u32(bytes, 8);
-        // Before the checksum: another version may compute it in another way.
-        Error::check_version(path, version, VERSION)?;
-        let is_intact = checksum(catalog_seed(), body) == get_u32(sum, 0);
-        if !is_intact && !mutated!("catalogue-checksum-ignored") {
-            return Err(damaged(0, "the checksum of the catalogue does not match"));
-        }
-        let mut reader = Reader::new(body);
-        let _ = reader.take(12);
-        Self::decode_body(&mut reader)
-            .map_err(|Malformed| damaged(reader.position(), "the catalogue is malformed"))
+        let mut reader = Reader::new(opened.body());
+        Self::decode_body(&mut reader).map_err(|refused| match refused {
+            Refused::Malformed => opened.malformed(reader.position()),
+            Refused::Unknown(what) => Error::UnsupportedFeature {
+                file: path.to_path_buf(),
+                what: what.to_owned(),
+            },
+        })
     }
 
-    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Refused> {
         let store_id = reader.u64()?;
         let next_id = reader.u32()?;
         let count = reader.u32()? as usize;
         if count > MAX_KEYSPACES {
-            return Err(Malformed);
+            return Err(Malformed.into());
         }
         let mut entries: Vec<CatalogEntry> = Vec::new();
         for _ in 0..count {
-            let id = KeyspaceId(reader.u32()?);
-            let engine = match reader.u8()? {
-                0 => EngineKind::Lsm,
-                1 => EngineKind::BTree,
-                _ => return Err(Malformed),
-            };
-            let mut options = KeyspaceOptions::new(engine);
-            options.compression = match reader.u8()? {
-                0 => Compression::None,
-                1 => Compression::Lz4,
-                _ => return Err(Malformed),
-            };
-            options.block_size_bytes = reader.u32()?;
-            options.table_size_bytes = reader.u64()?;
-            options.page_size_bytes = reader.u32()?;
-            let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;
-            let known = entries
+            let entry = CatalogEntry::decode(reader)?;
+            let is_known = entries
                 .iter()
-                .any(|other| other.id == id || other.name == name);
-            if known || id.0 >= next_id || options.check().is_err() {
-                return Err(Malformed);
+                .any(|other| other.id == entry.id || other.name == entry.name);
+            if is_known || entry.id.0 >= next_id {
+                return Err(Malformed.into());
             }
-            entries.push(CatalogEntry {
-                id,
-                name: name.to_owned(),
-                options,
-            });
+            entries.push(entry);
         }
         if !reader.is_empty() {
-            return Err(Malformed);
+            return Err(Malformed.into());
         }
         Ok(Self {
             store_id,
@@ -205,7 +305,7 @@ pub(crate) fn round_trip(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
 
 /// The catalogue names the store, so its own checksum cannot be bound to the store.
 fn catalog_seed() -> u64 {
-    seed_of(&[u64::from_le_bytes(*MAGIC)])
+    seed_of(&[u64::from_le_bytes(*FORMAT.magic)])
 }
 
 /// Directory of a keyspace within the store's directory.
@@ -241,28 +341,90 @@ mod tests {
     use super::*;
 
     fn sample() -> Catalog {
+        let options = KeyspaceOptions::new(EngineKind::BTree).page_size_bytes(1 << 14);
         Catalog {
             store_id: 0x0102_0304_0506_0708,
             next_id: 3,
-            entries: vec![CatalogEntry {
-                id: KeyspaceId(2),
-                name: "users".into(),
-                options: KeyspaceOptions::new(EngineKind::BTree),
-            }],
+            entries: vec![CatalogEntry::new(KeyspaceId(2), "users", options)],
         }
+    }
+
+    /// A catalogue of one keyspace with these bytes as its options.
+    fn with_options(options: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&7u64.to_le_bytes());
+        body.extend_from_slice(&3u32.to_le_bytes());
+        body.extend_from_slice(&1u32.to_le_bytes());
+        body.extend_from_slice(&2u32.to_le_bytes());
+        put_bytes(&mut body, b"users");
+        put_bytes(&mut body, options);
+        FORMAT.encode(catalog_seed(), &body)
     }
 
     #[test]
     fn golden_bytes() {
         let bytes = sample().encode();
         let expected: &[u8] =
-            b"hdgrCATL\x02\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
-            \x02\0\0\0\x01\x01\0\x10\0\0\0\0\0\x04\0\0\0\0\0\x40\0\0\x05users";
+            b"hdgrCATL\x03\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
+            \x02\0\0\0\x05users\x09\x81\x01\x01\x83\x04\0\x40\0\0";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
-        assert_eq!(
-            get_u32(&bytes, bytes.len() - 4),
-            checksum(catalog_seed(), expected)
-        );
+        let all = KeyspaceOptions::new(EngineKind::Lsm)
+            .write_buffer_bytes(1 << 20)
+            .memtable(MemtableKind::SkipList)
+            .compression(Compression::None)
+            .table_size_bytes(1 << 24)
+            .block_size_bytes(1 << 12);
+        let entry = CatalogEntry::new(KeyspaceId(1), "k", all);
+        let expected: &[u8] = b"\x01\x08\0\0\x10\0\0\0\0\0\x02\x08\0\0\0\x01\0\0\0\0\x03\x01\0\
+            \x04\x01\x01\x81\x01\0\x82\x04\0\x10\0\0";
+        assert_eq!(entry.encode_options(), expected);
+    }
+
+    #[test]
+    fn unknown_options_are_kept_or_refused_as_their_tag_says() {
+        let path = Path::new(CATALOG_FILE);
+        let later = b"\x70\x03new\x7f\0\x81\x01\x01";
+        let bytes = with_options(later);
+        let catalog = Catalog::decode(&bytes, path).unwrap();
+        let unknown = &catalog.entries[0].unknown_options;
+        assert_eq!(unknown, &[(0x70, b"new".to_vec()), (0x7f, Vec::new())]);
+        assert_eq!(catalog.encode(), bytes, "and written again");
+        for required in [
+            &b"\x81\x01\x01\xf0\x01\0"[..],
+            b"\x81\x01\x02",
+            b"\x03\x01\x09\x81\x01\0",
+        ] {
+            let refused = Catalog::decode(&with_options(required), path);
+            assert!(
+                matches!(refused, Err(Error::UnsupportedFeature { .. })),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_options_are_refused() {
+        let long = [&[0x70, 0xff, 0x07][..], &[0; 1023]].concat();
+        let malformed: [&[u8]; 9] = [
+            b"",
+            // No engine, a tag twice, tags that fall, a short and a long value, a cut one.
+            b"\x04\x01\x01",
+            b"\x81\x01\x01\x81\x01\x01",
+            b"\x81\x01\x01\x70\0",
+            b"\x81\x01\x01\x83\x02\0\x40",
+            b"\x81\x02\x01\x01",
+            b"\x81\x01\x01\x83\x04\0",
+            // A page size of 3 bytes.
+            b"\x81\x01\x01\x83\x04\x03\0\0\0",
+            &long,
+        ];
+        for options in malformed {
+            let refused = Catalog::decode(&with_options(options), Path::new(CATALOG_FILE));
+            assert!(
+                refused.is_err_and(|error| error.is_corruption()),
+                "{options:x?}"
+            );
+        }
     }
 
     #[test]
@@ -285,20 +447,16 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused_by_name() {
-        let mut bytes = sample().encode();
-        bytes[8] = 9;
-        let body = bytes.len() - 4;
-        let sum = checksum(catalog_seed(), &bytes[..body]);
-        bytes[body..].copy_from_slice(&sum.to_le_bytes());
-        let error = Catalog::decode(&bytes, Path::new("CATALOG")).unwrap_err();
-        assert!(matches!(
-            error,
-            Error::UnsupportedFormat {
-                found: 9,
-                supported: 2,
-                ..
+        for version in [1, 2, 4, 9] {
+            let mut bytes = sample().encode();
+            bytes[8] = version;
+            match Catalog::decode(&bytes, Path::new("CATALOG")) {
+                Err(Error::UnsupportedFormat {
+                    found, supported, ..
+                }) => assert_eq!((found, supported), (u32::from(version), 3)),
+                other => panic!("{other:?}"),
             }
-        ));
+        }
     }
 
     #[test]

@@ -412,7 +412,7 @@ impl Pipeline {
     fn publish(&self, first: SeqNo, last: SeqNo, applied: Result<()>) -> Result<()> {
         if let Err(error) = applied {
             self.coordinator.fail(&error);
-            self.snapshot_tracker.abandon();
+            self.snapshot_tracker.abandon(&error);
             return Err(error);
         }
         self.snapshot_tracker.publish(last);

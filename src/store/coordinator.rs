@@ -84,9 +84,7 @@ impl Coordinator {
 
     /// The store takes no more writes. The first reason stays.
     pub(crate) fn fail(&self, error: &Error) {
-        let _ = self.failure.set(Error::ReadOnly {
-            reason: format!("a write failed and the store must be reopened: {error}"),
-        });
+        let _ = self.failure.set(Error::writes_stopped(error));
         self.wake_durable_waiters();
         self.progress.notify();
         self.work.notify();
@@ -204,9 +202,7 @@ impl EngineHost for Coordinator {
         match self.log() {
             // Nothing is logged in a read-only store, and engines persist nothing there. During
             // recovery engines must not persist either: threads start later.
-            None => Err(Error::ReadOnly {
-                reason: "the log is not open for writing".into(),
-            }),
+            None => Err(Error::ReadOnly),
             Some(log) if log.synced_seq() >= seq => Ok(()),
             Some(_) => self.sync_log(),
         }

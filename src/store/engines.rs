@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, CatalogEntry, keyspace_dir};
 use super::coordinator::Coordinator;
-use super::keyspaces::{OpenKeyspace, remove_tree};
+use super::keyspaces::{LiveOptions, OpenKeyspace, remove_tree};
 use super::shared::Shared;
 use super::wal_manifest::WalManifest;
 use crate::btree::BTreeEngine;
@@ -13,7 +13,7 @@ use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, SnapshotTracker};
 use crate::error::Result;
 use crate::lsm::LsmEngine;
-use crate::options::{EngineKind, Options};
+use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::util::mutants::mutated;
 
 /// Opens and makes engines, for recovery and for [`Shared::make_keyspace`].
@@ -32,10 +32,8 @@ impl EngineMaker<'_> {
         snapshot_tracker: &Arc<SnapshotTracker>,
         coordinator: &Arc<Coordinator>,
     ) -> EngineContext {
-        let mut options = entry.options.clone();
-        if options.write_buffer_bytes == 0 {
-            options.write_buffer_bytes = self.options.write_buffer_bytes;
-        }
+        let options = entry.options.clone().with_defaults();
+        let settings = KeyspaceSettings::new(&options, self.options.write_buffer_bytes);
         EngineContext {
             fs: Arc::clone(&self.options.fs),
             dir: keyspace_dir(self.dir, entry.id),
@@ -43,8 +41,7 @@ impl EngineMaker<'_> {
             keyspace: entry.id,
             snapshot_tracker: Arc::clone(snapshot_tracker),
             cache: Arc::clone(cache),
-            options,
-            memtable: self.options.memtable,
+            options: Arc::new(settings),
             use_mmap: self.options.mmap_reads,
             read_only: self.options.read_only,
             persisted_watermark: self.wal_manifest.persisted_watermark(entry.id),
@@ -57,26 +54,38 @@ impl EngineMaker<'_> {
         entry: &CatalogEntry,
         context: EngineContext,
     ) -> Result<OpenKeyspace> {
+        let settings = Arc::clone(&context.options);
         let engine: Arc<dyn Engine> = match entry.options.engine {
             EngineKind::Lsm => LsmEngine::open(context)?,
             EngineKind::BTree => BTreeEngine::open(context)?,
         };
-        Ok(self.wrap(entry, engine))
+        Ok(self.wrap(entry, settings, engine))
     }
 
     fn create(&self, entry: &CatalogEntry, context: EngineContext) -> Result<OpenKeyspace> {
+        let settings = Arc::clone(&context.options);
         let engine: Arc<dyn Engine> = match entry.options.engine {
             EngineKind::Lsm => LsmEngine::create(context)?,
             EngineKind::BTree => BTreeEngine::create(context)?,
         };
-        Ok(self.wrap(entry, engine))
+        Ok(self.wrap(entry, settings, engine))
     }
 
-    fn wrap(&self, entry: &CatalogEntry, engine: Arc<dyn Engine>) -> OpenKeyspace {
+    fn wrap(
+        &self,
+        entry: &CatalogEntry,
+        settings: Arc<KeyspaceSettings>,
+        engine: Arc<dyn Engine>,
+    ) -> OpenKeyspace {
+        let options = LiveOptions::new(
+            entry.options.clone().with_defaults(),
+            settings,
+            self.options.write_buffer_bytes,
+        );
         OpenKeyspace::new(
             entry.id,
             entry.name.clone(),
-            entry.options.clone(),
+            options,
             engine,
             Arc::clone(&self.options.fs),
             keyspace_dir(self.dir, entry.id),

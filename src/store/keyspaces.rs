@@ -8,20 +8,69 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
-use crate::options::KeyspaceOptions;
+use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::trace::Recorder;
 use crate::types::KeyspaceId;
+
+/// Options of one open keyspace, shared with its engine.
+#[derive(Debug)]
+pub(crate) struct LiveOptions {
+    engine: EngineKind,
+    /// With defaults, but without the store's write buffer.
+    options: Mutex<KeyspaceOptions>,
+    settings: Arc<KeyspaceSettings>,
+    store_write_buffer_bytes: u64,
+}
+
+impl LiveOptions {
+    /// The `options` of a keyspace whose engine works with `settings`.
+    pub(super) fn new(
+        options: KeyspaceOptions,
+        settings: Arc<KeyspaceSettings>,
+        store_write_buffer_bytes: u64,
+    ) -> Self {
+        Self {
+            engine: options.engine,
+            options: Mutex::new(options),
+            settings,
+            store_write_buffer_bytes,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> EngineKind {
+        self.engine
+    }
+
+    /// Every option that concerns the engine, with the value in use.
+    pub(crate) fn effective(&self) -> KeyspaceOptions {
+        let options = self.options.lock().clone();
+        options.write_buffer_bytes(self.settings.write_buffer_bytes())
+    }
+
+    /// The options, without the store's write buffer.
+    pub(super) fn stored(&self) -> KeyspaceOptions {
+        self.options.lock().clone()
+    }
+
+    /// Gives the engine other options, from now on. Fixed ones are the same.
+    pub(super) fn change(&self, options: KeyspaceOptions) {
+        self.settings
+            .change(&options, self.store_write_buffer_bytes);
+        *self.options.lock() = options;
+    }
+}
 
 /// An open keyspace: a name, a number and an engine.
 #[derive(Debug)]
 pub(crate) struct OpenKeyspace {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
-    pub(crate) options: KeyspaceOptions,
+    pub(crate) options: LiveOptions,
     pub(crate) engine: Arc<dyn Engine>,
     dropped: AtomicBool,
     fs: Arc<dyn Fs>,
@@ -32,7 +81,7 @@ impl OpenKeyspace {
     pub(crate) fn new(
         id: KeyspaceId,
         name: String,
-        options: KeyspaceOptions,
+        options: LiveOptions,
         engine: Arc<dyn Engine>,
         fs: Arc<dyn Fs>,
         dir: PathBuf,
@@ -51,7 +100,7 @@ impl OpenKeyspace {
     /// Names the keyspace in a trace.
     pub(crate) fn declare_to(&self, recorder: &Recorder) {
         let stats = self.engine.stats();
-        recorder.declare(self.id, &self.name, self.options.engine, &stats);
+        recorder.declare(self.id, &self.name, self.options.engine(), &stats);
     }
 
     /// Refuses use after the keyspace was dropped.

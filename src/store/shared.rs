@@ -101,9 +101,7 @@ impl Shared {
     pub(crate) fn writable(&self) -> Result<&Pipeline> {
         self.check_open()?;
         let Some(pipeline) = &self.pipeline else {
-            return Err(Error::ReadOnly {
-                reason: "it was opened read-only".into(),
-            });
+            return Err(Error::ReadOnly);
         };
         Ok(pipeline)
     }

@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use crate::engine::EngineStats;
-use crate::options::EngineKind;
+use crate::options::{EngineKind, KeyspaceOptions};
 
 /// Figures about a store, now. Counters run since the store was opened.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +51,8 @@ pub struct KeyspaceStats {
     pub name: String,
     /// Its engine.
     pub engine: EngineKind,
+    /// Its options, as they are in use now: a value for each that concerns its engine.
+    pub options: KeyspaceOptions,
     /// Its figures.
     pub stats: EngineStats,
 }
@@ -102,14 +104,15 @@ impl Shared {
         stats.background_error = self
             .coordinator
             .background_error()
-            .map(|error| error.to_string());
+            .map(|error| format!("{error:#}"));
         stats.keyspaces = self
             .keyspaces
             .all()
             .iter()
             .map(|open| KeyspaceStats {
                 name: open.name.clone(),
-                engine: open.options.engine,
+                engine: open.options.engine(),
+                options: open.options.effective(),
                 stats: open.engine.stats(),
             })
             .collect();

@@ -3,7 +3,7 @@
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WalManifest};
-use crate::engine::VerifyReport;
+use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 
 impl Shared {
@@ -15,17 +15,16 @@ impl Shared {
             match same {
                 Ok(true) => {}
                 Ok(false) => {
-                    let path = self.dir.join(name);
-                    let problem = format!("{}: the file is not the one in use", path.display());
-                    report.problems.push(problem);
+                    let what = "the file is not the one in use";
+                    report.problem(Problem::in_file(&self.dir.join(name), what));
                 }
-                Err(error) if error.is_corruption() => report.problems.push(error.to_string()),
+                Err(error) if error.is_corruption() => report.problem(error),
                 Err(error) => return Err(error),
             }
             Ok(())
         };
         let catalog = self.catalog.lock();
-        let is_same = |stored: Option<Catalog>| stored.is_some_and(|s| s.is_stored_like(&catalog));
+        let is_same = |stored: Option<Catalog>| stored.is_some_and(|stored| stored == *catalog);
         judge(Catalog::load(fs, &self.dir).map(is_same), CATALOG_FILE)?;
         drop(catalog);
         let wal_manifest = self.wal_manifest.lock();

@@ -20,8 +20,9 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::checksum::{checksum, seed_of};
-use crate::format::coding::{Malformed, Reader, get_u32, get_u64};
+use crate::format::checksum::seed_of;
+use crate::format::coding::{Malformed, Reader};
+use crate::format::small_file::{ENVELOPE_LEN_BYTES, SmallFile};
 use crate::fs;
 use crate::fs::{Fs, OpenMode};
 use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
@@ -31,10 +32,13 @@ use crate::util::mutants::mutated;
 pub(crate) const WAL_MANIFEST_FILE: &str = "WAL-MANIFEST";
 /// Name of the file while it is written.
 pub(crate) const WAL_MANIFEST_TEMPORARY: &str = "WAL-MANIFEST.tmp";
-const MAGIC: &[u8; 8] = b"hdgrWALM";
-const VERSION: u32 = 1;
-/// Magic, version, store id, first, end, count, checksum.
-const FIXED_LEN_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4 + 4;
+const FORMAT: SmallFile = SmallFile {
+    name: "WAL manifest",
+    magic: b"hdgrWALM",
+    version: 1,
+};
+/// The envelope, store id, first, end and count.
+const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 8 + 4;
 /// Keyspace and watermark.
 const WATERMARK_LEN_BYTES: usize = 4 + 8;
 
@@ -123,51 +127,32 @@ impl WalManifest {
     }
 
     fn encode(&self, store_id: u64) -> Vec<u8> {
-        let mut out =
-            Vec::with_capacity(FIXED_LEN_BYTES + self.watermarks.len() * WATERMARK_LEN_BYTES);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&store_id.to_le_bytes());
-        out.extend_from_slice(&self.first.0.to_le_bytes());
-        out.extend_from_slice(&self.end.0.to_le_bytes());
-        out.extend_from_slice(&(self.watermarks.len() as u32).to_le_bytes());
+        let mut body = Vec::new();
+        body.extend_from_slice(&store_id.to_le_bytes());
+        body.extend_from_slice(&self.first.0.to_le_bytes());
+        body.extend_from_slice(&self.end.0.to_le_bytes());
+        body.extend_from_slice(&(self.watermarks.len() as u32).to_le_bytes());
         for (keyspace, watermark) in &self.watermarks {
-            out.extend_from_slice(&keyspace.0.to_le_bytes());
-            out.extend_from_slice(&watermark.0.to_le_bytes());
+            body.extend_from_slice(&keyspace.0.to_le_bytes());
+            body.extend_from_slice(&watermark.0.to_le_bytes());
         }
-        out.extend_from_slice(&checksum(seed(store_id), &out).to_le_bytes());
-        out
+        FORMAT.encode(seed(store_id), &body)
     }
 
     fn decode(bytes: &[u8], path: &Path, store_id: u64) -> Result<Self> {
-        let damaged = |at: usize, what: &str| Error::corruption(path, at as u64, what);
-        if bytes.len() < FIXED_LEN_BYTES {
-            return Err(damaged(bytes.len(), "the wal_manifest is too short"));
-        }
-        if &bytes[..8] != MAGIC {
-            return Err(damaged(0, "this is not a wal_manifest"));
-        }
-        let version = get_u32(bytes, 8);
-        // Before the checksum: another version may compute it in another way.
-        Error::check_version(path, version, VERSION)?;
-        let owner = get_u64(bytes, 12);
+        let opened = FORMAT.open(bytes, path)?;
+        let mut reader = Reader::new(opened.body());
+        let owner = reader.u64().map_err(|Malformed| opened.malformed(0))?;
         if owner != store_id {
             let what =
-                format!("the wal_manifest is of store {owner:016x}, this is {store_id:016x}");
-            return Err(damaged(12, &what));
+                format!("the WAL manifest is of store {owner:016x}, this is {store_id:016x}");
+            return Err(opened.damaged(0, what));
         }
-        let (body, sum) = bytes.split_at(bytes.len() - 4);
-        let is_intact = checksum(seed(store_id), body) == get_u32(sum, 0);
-        if !is_intact && !mutated!("wal-manifest-checksum-ignored") {
-            return Err(damaged(
-                0,
-                "the checksum of the wal_manifest does not match",
-            ));
+        match opened.check(seed(store_id)) {
+            Err(error) if !mutated!("wal-manifest-checksum-ignored") => return Err(error),
+            _ => {}
         }
-        let mut reader = Reader::new(body);
-        let _ = reader.take(20);
-        Self::decode_body(&mut reader)
-            .map_err(|Malformed| damaged(reader.position(), "the wal_manifest is malformed"))
+        Self::decode_body(&mut reader).map_err(|Malformed| opened.malformed(reader.position()))
     }
 
     fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -207,12 +192,14 @@ pub(crate) fn round_trip(bytes: &[u8], path: &Path) -> Result<Vec<u8>> {
 }
 
 fn seed(store_id: u64) -> u64 {
-    seed_of(&[u64::from_le_bytes(*MAGIC), store_id])
+    seed_of(&[u64::from_le_bytes(*FORMAT.magic), store_id])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::checksum::checksum;
+    use crate::format::coding::get_u32;
 
     const STORE: u64 = 0x0102_0304_0506_0708;
 

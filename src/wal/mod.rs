@@ -83,9 +83,7 @@ impl WalConfig {
 
 /// The error of every append and sync after a failed sync.
 fn failed_before(cause: &Error) -> Error {
-    Error::ReadOnly {
-        reason: format!("an earlier sync of the log failed ({cause}); reopen the store"),
-    }
+    Error::writes_stopped(cause)
 }
 
 /// Removes a file that is of no use any more. That it stays when the removal fails does no harm:

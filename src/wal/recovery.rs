@@ -13,6 +13,7 @@ use super::segment_chain::LiveSegment;
 use super::writer::Writer;
 use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
+use crate::fs;
 use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -357,7 +358,7 @@ impl Recovery {
 
     fn read_segment(&self, segment: &Found) -> Result<SegmentBytes> {
         let file = self.fs.open(&segment.path, OpenMode::Read)?;
-        if let Some(map) = file.map(segment.len_bytes)? {
+        if let Some(map) = fs::map(&*file, segment.len_bytes)? {
             map.advise(Advice::Sequential, 0, map.len());
             return Ok(SegmentBytes::Mapped(map));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::segment::RECORD_HEADER_LEN_BYTES;
 use crate::error::Result;
+use crate::fs;
 use crate::fs::{File, MappingMut};
 use crate::util::mutants::mutated;
 
@@ -29,7 +30,7 @@ pub(super) fn open_sink(
     len_bytes: u64,
     use_mmap: bool,
 ) -> Result<Box<dyn Sink>> {
-    if use_mmap && let Some(map) = file.map_mut(len_bytes)? {
+    if use_mmap && let Some(map) = fs::map_mut(&**file, len_bytes)? {
         return Ok(Box::new(MappedSink { map }));
     }
     Ok(Box::new(FileSink {

@@ -463,9 +463,9 @@ fn a_failed_sync_ends_all_writing() {
     writer.append(SeqNo(2), SeqNo(2), &[b"lost"]).unwrap();
     mem.fail_once_after(0, ErrorKind::Other);
     assert!(matches!(log.sync(), Err(Error::Io { .. })));
-    assert!(matches!(log.sync(), Err(Error::ReadOnly { .. })));
+    assert!(matches!(log.sync(), Err(Error::WritesStopped { .. })));
     let append = writer.append(SeqNo(3), SeqNo(3), &[b"no"]);
-    assert!(matches!(append, Err(Error::ReadOnly { .. })));
+    assert!(matches!(append, Err(Error::WritesStopped { .. })));
     assert_eq!(log.synced_seq(), SeqNo(1));
     let after: Arc<dyn Fs> = Arc::new(mem.crash());
     assert_eq!(recover(&after, DIR.as_ref()).unwrap().2, SeqNo(1));

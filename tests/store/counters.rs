@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use hedgerow::fs::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode, SimFs};
+use hedgerow::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
 use hedgerow::{
     Compression, Db, Durability, EngineKind, KeyspaceOptions, Kv, KvRead, Options, Result,
 };
@@ -79,12 +79,6 @@ impl File for CountingFile {
     fn sync_data(&self) -> Result<()> {
         self.inner.sync_data()
     }
-    fn map(&self, _len: u64) -> Result<Option<Mapping>> {
-        Ok(None)
-    }
-    fn map_mut(&self, _len: u64) -> Result<Option<MappingMut>> {
-        Ok(None)
-    }
 }
 
 impl Fs for CountingFs {
@@ -133,12 +127,14 @@ fn open(fs: &CountingFs, cache_bytes: u64) -> Db {
 }
 
 fn keyspace_options(engine: EngineKind) -> KeyspaceOptions {
-    KeyspaceOptions::new(engine)
-        .write_buffer_bytes(64 << 10)
-        .table_size_bytes(64 << 10)
-        .block_size_bytes(1 << 10)
-        .page_size_bytes(1 << 10)
-        .compression(Compression::None)
+    let options = KeyspaceOptions::new(engine).write_buffer_bytes(64 << 10);
+    match engine {
+        EngineKind::Lsm => options
+            .table_size_bytes(64 << 10)
+            .block_size_bytes(1 << 10)
+            .compression(Compression::None),
+        EngineKind::BTree => options.page_size_bytes(1 << 10),
+    }
 }
 
 fn fill(db: &Db, engine: EngineKind) -> u64 {

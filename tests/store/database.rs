@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use hedgerow::fs::OpenMode;
 use hedgerow::{
-    Batch, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead,
-    MAX_VALUE_LEN_BYTES, Options, SeqNo,
+    Batch, Compression, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead,
+    LockHolder, MAX_VALUE_LEN_BYTES, MemtableKind, Options, SeqNo,
 };
 use support::image::Image;
 use support::random::{Random, Source};
@@ -35,6 +35,7 @@ macro_rules! database_cases {
 database_cases!(
     keyspaces_are_listed_and_found_again,
     a_keyspace_keeps_its_engine,
+    options_of_a_keyspace_are_fixed_or_change_at_once,
     names_beyond_the_limits_are_refused,
     many_keyspaces_keep_apart,
     a_dropped_keyspace_is_gone,
@@ -119,13 +120,90 @@ fn a_keyspace_keeps_its_engine(mut rig: Rig) {
     }
 }
 
+/// An option that was given to a keyspace that existed was ignored, whatever it was.
+fn options_of_a_keyspace_are_fixed_or_change_at_once(mut rig: Rig) {
+    let lsm = || KeyspaceOptions::new(EngineKind::Lsm);
+    let btree = || KeyspaceOptions::new(EngineKind::BTree);
+    let made = lsm().block_size_bytes(512).write_buffer_bytes(1 << 20);
+    rig.db().keyspace_with("lsm", made).unwrap();
+    rig.db()
+        .keyspace_with("btree", btree().page_size_bytes(2048))
+        .unwrap();
+    let refused = |db: &Db, name: &str, options, words: [&str; 3]| {
+        let error = db.keyspace_with(name, options).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    };
+    let changed = lsm()
+        .write_buffer_bytes(32 << 10)
+        .compression(Compression::None)
+        .table_size_bytes(16 << 10)
+        .memtable(MemtableKind::SkipList);
+    for reopened in [false, true] {
+        if reopened {
+            rig.close();
+        }
+        let options = if reopened { lsm() } else { changed.clone() };
+        let db = rig.db();
+        let before = db.existing_keyspace("lsm").unwrap().unwrap();
+        let keyspace = db.keyspace_with("lsm", options).unwrap();
+        refused(
+            db,
+            "lsm",
+            lsm().block_size_bytes(256),
+            ["block_size_bytes", "512", "256"],
+        );
+        refused(db, "lsm", btree(), ["engine", "lsm", "btree"]);
+        refused(
+            db,
+            "btree",
+            btree().page_size_bytes(1024),
+            ["page_size_bytes", "2048", "1024"],
+        );
+        let expected = changed.clone().block_size_bytes(512);
+        for handle in [
+            &before,
+            &keyspace,
+            &db.keyspace("lsm", EngineKind::Lsm).unwrap(),
+        ] {
+            assert_eq!(handle.options(), expected);
+        }
+        let stats = db.stats();
+        assert_eq!(stats.keyspaces[0].options, expected);
+        assert_eq!(stats.keyspaces[1].options.page_size_bytes, Some(2048));
+        assert_eq!(stats.keyspaces[1].options.compression, None);
+        // They count: a fresh budget of 1 MiB would not have been flushed once.
+        for n in 0..2000u32 {
+            before.put(n.to_be_bytes(), [0; 100]).unwrap();
+        }
+        db.wait_idle().unwrap();
+        let stats = before.stats();
+        assert!(stats.flushes > 1, "{stats:?}");
+        assert!(stats.write_buffer_bytes <= 64 << 10, "{stats:?}");
+        before.compact().unwrap();
+        // 200 KB that compress to nothing, in tables of 16 KiB.
+        let stats = before.stats();
+        assert!(stats.disk_bytes > 150_000 && stats.files > 5, "{stats:?}");
+    }
+    rig.close();
+    // Reading only, what changes nothing is fine.
+    let options = rig.options.clone().read_only(true);
+    let db = options.open(rig.path()).unwrap();
+    let keyspace = db.keyspace_with("lsm", changed.clone()).unwrap();
+    assert_eq!(keyspace.options().block_size_bytes, Some(512));
+    let other = changed.clone().write_buffer_bytes(1 << 20);
+    assert!(matches!(
+        db.keyspace_with("lsm", other),
+        Err(Error::ReadOnly)
+    ));
+    assert_eq!(keyspace.options().write_buffer_bytes, Some(32 << 10));
+}
+
 fn names_beyond_the_limits_are_refused(mut rig: Rig) {
     let db = rig.db();
     for name in ["", "line\nbreak", "nul\0", &"x".repeat(256)] {
         assert_invalid(db.keyspace(name, EngineKind::Lsm));
     }
-    let mut bad = KeyspaceOptions::new(EngineKind::BTree);
-    bad.page_size_bytes = 3000;
+    let bad = KeyspaceOptions::new(EngineKind::BTree).page_size_bytes(3000);
     assert_invalid(db.keyspace_with("data", bad));
     assert!(db.keyspaces().is_empty());
     for name in [&"x".repeat(255), "with space", "../up", "CATALOG", "ключи"] {
@@ -529,7 +607,10 @@ fn a_second_open_is_locked_out(mut rig: Rig) {
     let path = rig.path().to_path_buf();
     assert!(matches!(
         options.clone().open(&path),
-        Err(Error::Locked { .. })
+        Err(Error::Locked {
+            holder: LockHolder::ThisProcess,
+            ..
+        })
     ));
     assert!(matches!(
         options.clone().read_only(true).open(&path),

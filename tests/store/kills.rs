@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, MemtableKind, Options};
 use support::random::{Random, Source};
-use support::rig::{Sizes, effort, figure, from_env, keyspace_options, report, tiny};
+use support::rig::{Sizes, effort, figure, from_env, keyspace_options_with, report, tiny};
 
 /// Kills of each kind in the ordinary run.
 const KILLS: u64 = 8;
@@ -42,10 +42,15 @@ fn options(durability: Durability, maps: bool) -> Options {
         .mmap_reads(maps)
 }
 
-fn keyspaces(db: &Db) -> [Keyspace; 2] {
+/// Without maps memtables are skip lists.
+fn keyspaces(db: &Db, maps: bool) -> [Keyspace; 2] {
+    let memtable = match maps {
+        true => MemtableKind::BTree,
+        false => MemtableKind::SkipList,
+    };
     EngineKind::ALL.map(|engine| {
-        db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny))
-            .unwrap()
+        let options = keyspace_options_with(engine, Sizes::Tiny, memtable);
+        db.keyspace_with(engine.name(), options).unwrap()
     })
 }
 
@@ -97,7 +102,7 @@ fn child() {
     let db = options(durability, maps)
         .open(words.next().expect("a path"))
         .unwrap();
-    let keyspaces = keyspaces(&db);
+    let keyspaces = keyspaces(&db, maps);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (db, keyspaces) = (&db, &keyspaces);
@@ -161,7 +166,7 @@ fn kill_many(kills: u64, durability: Durability, maps: bool) {
             .unwrap_or_else(|error| {
                 panic!("kill {kill} (HEDGEROW_SEED={seed}): the store does not open: {error}")
             });
-        let keyspaces = keyspaces(&db);
+        let keyspaces = keyspaces(&db, maps);
         for thread in 0..THREADS as usize {
             let found = commits_found(&keyspaces, thread as u64);
             let least = acknowledged[thread].max(counts[thread]);

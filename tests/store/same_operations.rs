@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use hedgerow::fs::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode, SimFs, StdFs};
+use hedgerow::fs::{File, Fs, FsLock, LockMode, MapSource, OpenMode, SimFs, StdFs};
 use hedgerow::{Error, Result};
 use support::image::Image;
 use support::lockstep::{Run, Setting, draw};
@@ -139,12 +139,9 @@ impl File for RecordedFile {
         self.note("sync", "", synced)
     }
 
-    fn map(&self, len: u64) -> Result<Option<Mapping>> {
-        self.note("map", &format!(" {len}"), Ok(None))
-    }
-
-    fn map_mut(&self, len: u64) -> Result<Option<MappingMut>> {
-        self.note("map for writing", &format!(" {len}"), Ok(None))
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        self.note("map", "", Ok(())).ok();
+        None
     }
 }
 

@@ -471,7 +471,14 @@ fn verify_finds_damage() {
         assert_eq!(ran.code, 4, "{engine}: {ran:?}");
         let report = parse(&ran.out);
         assert_eq!(report["clean"], false);
-        assert!(!report["problems"].as_array().unwrap().is_empty());
+        let problems = report["problems"].as_array().unwrap();
+        assert!(!problems.is_empty());
+        for problem in problems {
+            assert!(
+                problem["file"].is_string() && problem["what"].is_string(),
+                "{problem}"
+            );
+        }
         let ran = b.run(&["verify", "db"]);
         assert_eq!(ran.code, 4);
         assert!(ran.out.contains("problem"), "{ran:?}");
@@ -482,8 +489,9 @@ fn verify_finds_damage() {
 fn a_store_in_use_is_refused() {
     let b = Bench::new();
     let db = hedgerow::Db::open(b.path("db")).unwrap();
-    b.fails(1, "open elsewhere", &["put", "db", "k", "v"]);
-    b.fails(1, "open elsewhere", &["scan", "db"]);
+    let holder = format!("open in another process, {}", std::process::id());
+    b.fails(1, &holder, &["put", "db", "k", "v"]);
+    b.fails(1, &holder, &["scan", "db"]);
     db.close().unwrap();
     b.ok(&["put", "db", "k", "v"]);
 }

@@ -31,6 +31,7 @@ use crate::btree::node::Link;
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
 use crate::format::checksum::{Checksum, checksum, seed_of};
+use crate::fs;
 use crate::fs::{Advice, File, Mapping};
 use crate::types::{KeyspaceId, PageId};
 use crate::util::mutants::mutated;
@@ -529,7 +530,7 @@ fn map_file(
     old: Option<&PageMap>,
 ) -> Result<PageMap> {
     let mapping = if use_mmap {
-        file.map(pages * page_size as u64)?
+        fs::map(file, pages * page_size as u64)?
     } else {
         None
     };

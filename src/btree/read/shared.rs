@@ -218,10 +218,8 @@ impl SharedTree {
             if let Some(error) = self.apply_failed.get() {
                 return Err(error.clone());
             }
-            if self.snapshot_tracker.is_abandoned() {
-                return Err(Error::ReadOnly {
-                    reason: "a commit was applied in part; reopen the store".into(),
-                });
+            if let Some(error) = self.snapshot_tracker.abandoned() {
+                return Err(error.clone());
             }
             spins += 1;
             if spins < 64 {

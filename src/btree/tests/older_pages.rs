@@ -165,8 +165,9 @@ fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)
             }
             assert!(scanned.unwrap_err().is_corruption(), "page {page}");
             let problems = engine.verify().unwrap().problems;
-            let offset = format!("byte {}", page * PAGE);
-            let named = |problem: &String| problem.contains(&offset) && problem.contains("older");
+            let offset = Some((page * PAGE) as u64);
+            let named =
+                |problem: &Problem| problem.offset == offset && problem.what.contains("older");
             assert!(problems.iter().any(named), "{problems:#?}");
             tried += 1;
         }

@@ -62,8 +62,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{File, Fs, FsLock, LockMode, Mapping, MappingMut, OpenMode};
-use crate::error::{Error, Result};
+use super::{File, Fs, FsLock, LockMode, OpenMode};
+use crate::error::{Error, LockHolder, Result};
 
 mod content;
 mod crash;
@@ -358,9 +358,7 @@ impl Fs for SimFs {
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, take)
             .is_err()
         {
-            return Err(Error::Locked {
-                path: path.to_path_buf(),
-            });
+            return Err(Error::locked(path, LockHolder::ThisProcess));
         }
         Ok(Box::new(SimLock { node, mode }))
     }
@@ -479,13 +477,5 @@ impl File for SimFile {
             Err(_) => state.pending.clear(),
         }
         outcome
-    }
-
-    fn map(&self, _len: u64) -> Result<Option<Mapping>> {
-        Ok(None)
-    }
-
-    fn map_mut(&self, _len: u64) -> Result<Option<MappingMut>> {
-        Ok(None)
     }
 }

@@ -27,13 +27,13 @@ const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
 
 impl LsmEngine {
     fn limits(&self) -> Limits {
-        let flush_bytes = memtable_bytes(self.write_buffer_bytes);
+        let flush_bytes = memtable_bytes(self.ctx.options.write_buffer_bytes());
         Limits {
             level0_trigger: LEVEL0_TRIGGER,
-            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes),
+            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes()),
             size_ratio: SIZE_RATIO,
             // Level 0 is not compressed: the rewrite on the way down is when that happens.
-            moves_from_level0: self.ctx.options.compression == Compression::None,
+            moves_from_level0: self.ctx.options.compression() == Compression::None,
         }
     }
 
@@ -134,10 +134,10 @@ impl LsmEngine {
                 inputs,
                 output_level,
                 boundaries,
-                table_size_bytes: self.ctx.options.table_size_bytes,
+                table_size_bytes: self.ctx.options.table_size_bytes(),
             };
             let next_id = || self.take_file_id();
-            let compression = self.ctx.options.compression;
+            let compression = self.ctx.options.compression();
             let metas = job.run(self.output_context(compression, &next_id))?;
             let bytes = metas.iter().map(|meta| meta.size_bytes).sum();
             self.counters

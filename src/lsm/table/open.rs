@@ -15,6 +15,7 @@ use super::footer::{
 use super::index::{self, Index};
 use super::reader::{Asked, READ_AROUND_BYTES, Table, TableContext, no_bits};
 use crate::error::{Error, Result};
+use crate::fs;
 use crate::fs::{Advice, OpenMode};
 
 impl Table {
@@ -52,7 +53,11 @@ impl Table {
                 });
             }
         };
-        let map = if ctx.use_mmap { file.map(len)? } else { None };
+        let map = if ctx.use_mmap {
+            fs::map(&*file, len)?
+        } else {
+            None
+        };
         let tail = match &map {
             Some(map) => {
                 // Lookups touch scattered blocks; without this advice each would read neighbouring

@@ -680,7 +680,7 @@ fn huge_values_have_blocks_of_their_own() {
                 assert!(found.as_ref() == Some(row));
             }
             assert!(all(&table).expect("walk") == rows);
-            assert_eq!(table.verify().expect("verify").problems, [""; 0]);
+            assert_eq!(table.verify().expect("verify").problems, []);
             assert!(ctx.cache.used_bytes() < 1 << 20);
         }
     }
@@ -740,7 +740,7 @@ fn read_everything(
         .map(|row| get(&table, &row.key, SeqNo(row.seq)))
         .collect();
     if let Some(problem) = report.problems.into_iter().next() {
-        return Err(problem);
+        return Err(problem.to_string());
     }
     Ok((
         walked.map_err(text)?,

@@ -6,7 +6,7 @@ use super::filter::filter_hash;
 use super::footer::{FOOTER_LEN_BYTES, Footer, Frame, filter_at};
 use super::meta::Summary;
 use super::reader::Table;
-use crate::engine::VerifyReport;
+use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, split_word};
 
@@ -49,8 +49,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn problem(&mut self, at: u64, what: Damage) {
-        let problem = format!("{} at byte {at}: {what}", self.table.path().display());
-        self.report.problems.push(problem);
+        self.report
+            .problem(Problem::at(self.table.path(), at, what));
     }
 
     /// The parts behind the blocks, read again: they were checked when the table was opened, but

@@ -79,6 +79,9 @@ conformance! {
     lsm_tiny: on_store(EngineKind::Lsm, Place::Disk, Sizes::Tiny);
     lsm_tiny_without_maps: without_maps(EngineKind::Lsm);
     lsm_tiny_in_memory: on_store(EngineKind::Lsm, Place::Memory, Sizes::Tiny);
+    skiplist: on_skiplist(Place::Disk, Sizes::Default);
+    skiplist_tiny: on_skiplist(Place::Disk, Sizes::Tiny);
+    skiplist_tiny_in_memory: on_skiplist(Place::Memory, Sizes::Tiny);
     btree: on_store(EngineKind::BTree, Place::Disk, Sizes::Default);
     btree_tiny: on_store(EngineKind::BTree, Place::Disk, Sizes::Tiny);
     btree_tiny_without_maps: without_maps(EngineKind::BTree);
@@ -93,14 +96,18 @@ fn on_store(engine: EngineKind, place: Place, sizes: Sizes) -> impl FnOnce(fn(&K
     move |case| run(Rig::new(place, sizes), engine, case)
 }
 
+/// On an LSM tree whose memtables are skip lists.
+fn on_skiplist(place: Place, sizes: Sizes) -> impl FnOnce(fn(&Keyspace)) {
+    move |case| {
+        let rig = Rig::new(place, sizes).with_memtable(MemtableKind::SkipList);
+        run(rig, EngineKind::Lsm, case);
+    }
+}
+
 fn without_maps(engine: EngineKind) -> impl FnOnce(fn(&Keyspace)) {
     move |case| {
-        let rig = Rig::new(Place::Disk, Sizes::Tiny).with(|options| {
-            options
-                .mmap_reads(false)
-                .mmap_log(false)
-                .memtable(MemtableKind::SkipList)
-        });
+        let rig = Rig::new(Place::Disk, Sizes::Tiny)
+            .with(|options| options.mmap_reads(false).mmap_log(false));
         run(rig, engine, case);
     }
 }

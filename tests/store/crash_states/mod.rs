@@ -28,7 +28,7 @@ use hedgerow::fs::{CrashPolicy, CrashState, Fs, OpenMode, Operation, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Kv, KvRead};
 use support::random::{Random, Source};
 use support::rig::{effort, figure, from_env, report};
-use support::sizes::{Sizes, keyspace_options};
+use support::sizes::{Sizes, Variant, keyspace_options};
 
 use oracle::{Bounds, Found, Truth, read_all};
 use workloads::Workload;
@@ -70,7 +70,7 @@ fn count(counter: &AtomicU64, n: usize) {
 #[derive(Clone)]
 struct Case {
     workload: Workload,
-    engine: EngineKind,
+    variant: Variant,
     seed: u64,
     /// Look at this moment and this state of it only.
     only: (Option<u64>, Option<u64>),
@@ -112,7 +112,7 @@ impl Examiner {
     /// A number that follows from the case and `salt`.
     fn dice(&self, salt: &[u64]) -> u64 {
         let name = self.case.workload.0.bytes().map(u64::from);
-        let engine = self.case.engine as u64;
+        let engine = self.case.variant.engine as u64;
         name.chain([engine])
             .chain(salt.iter().copied())
             .fold(self.case.seed, |dice, salt| Random::new(dice ^ salt).bits())
@@ -210,13 +210,14 @@ impl Examiner {
     fn command(&self, moment: u64, state: Option<usize>) -> String {
         let Case {
             workload,
-            engine,
+            variant,
             seed,
             ..
         } = &self.case;
+        let variant = variant.name();
         let state = state.map_or(String::new(), |state| format!(" HEDGEROW_STATE={state}"));
         format!(
-            "repeat with: HEDGEROW_WORKLOAD={} HEDGEROW_ENGINE={engine} HEDGEROW_SEED={seed:#x} \
+            "repeat with: HEDGEROW_WORKLOAD={} HEDGEROW_ENGINE={variant} HEDGEROW_SEED={seed:#x} \
              HEDGEROW_MOMENT={moment}{state} cargo test --test store crash_states",
             workload.0
         )
@@ -499,7 +500,7 @@ fn run_case(case: &Case, counts: &Arc<Counts>) -> Result<(), String> {
         }
     };
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(case.seed, case.engine, truth, Box::new(attach));
+        let mut world = World::new(case.seed, case.variant, truth, Box::new(attach));
         case.workload.1(&mut world);
         let fs = world.fs.clone();
         world.finish();
@@ -524,7 +525,7 @@ fn run_case(case: &Case, counts: &Arc<Counts>) -> Result<(), String> {
         (None, Ok(())) => return Ok(()),
         (None, Err(panic)) => told(&*panic),
     };
-    let (name, engine, seed) = (case.workload.0, case.engine, case.seed);
+    let (name, engine, seed) = (case.workload.0, case.variant.name(), case.seed);
     Err(format!(
         "workload {name} on {engine}, seed {seed:#x}, {story}"
     ))
@@ -540,14 +541,14 @@ fn every_state_that_a_power_loss_leaves_is_recovered() {
     let mut cases = Vec::new();
     for round in 0..rounds {
         for workload in workloads::ALL {
-            for engine in EngineKind::ALL {
+            for variant in Variant::ALL {
                 if wanted("HEDGEROW_WORKLOAD", workload.0)
-                    && wanted("HEDGEROW_ENGINE", engine.name())
+                    && wanted("HEDGEROW_ENGINE", variant.name())
                 {
                     let seed = seed.wrapping_add(round);
                     cases.push(Case {
                         workload: *workload,
-                        engine,
+                        variant,
                         seed,
                         only,
                     });

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::SimFs;
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, MemtableKind, Options};
 use support::random::{Random, Source};
-use support::sizes::{Sizes, keyspace_options, single_threaded};
+use support::sizes::{Sizes, Variant, keyspace_options_with, single_threaded};
 
 use super::oracle::{Map, Truth};
 
@@ -31,6 +31,7 @@ pub struct World {
     pub random: Random,
     /// The engine that the workload is about.
     pub engine: EngineKind,
+    memtable: MemtableKind,
     attach: Attach,
     db: Option<Db>,
     open: BTreeMap<String, Keyspace>,
@@ -51,12 +52,13 @@ pub fn other(engine: EngineKind) -> EngineKind {
 
 impl World {
     /// Opens a new store.
-    pub fn new(seed: u64, engine: EngineKind, truth: Arc<Mutex<Truth>>, attach: Attach) -> Self {
+    pub fn new(seed: u64, variant: Variant, truth: Arc<Mutex<Truth>>, attach: Attach) -> Self {
         let mut world = Self {
             fs: SimFs::new(),
             truth,
             random: Random::new(seed),
-            engine,
+            engine: variant.engine,
+            memtable: variant.memtable,
             attach,
             db: None,
             open: BTreeMap::new(),
@@ -86,7 +88,7 @@ impl World {
     /// Makes a keyspace on `engine`.
     pub fn create(&mut self, name: &str, engine: EngineKind) {
         self.truth().begin_create(name);
-        let options = keyspace_options(engine, Sizes::Tiny);
+        let options = keyspace_options_with(engine, Sizes::Tiny, self.memtable);
         let keyspace = self.db().keyspace_with(name, options);
         self.open
             .insert(name.to_owned(), keyspace.expect("the keyspace is made"));

@@ -520,7 +520,7 @@ fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
         .files
         .get_mut(Path::new("CATALOG"))
         .expect("a catalogue");
-    catalogue[8..12].copy_from_slice(&3u32.to_le_bytes());
+    catalogue[8..12].copy_from_slice(&4u32.to_le_bytes());
     repair::catalog(catalogue);
     let fs = SimFs::new();
     image.write(&fs, Path::new("/store"));
@@ -529,8 +529,9 @@ fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
         match options.clone().read_only(read_only).open("/store") {
             Err(Error::UnsupportedFormat {
                 file,
-                found: 3,
-                supported: 2,
+                found: 4,
+                supported: 3,
+                ..
             }) => {
                 assert!(file.ends_with("CATALOG"));
             }

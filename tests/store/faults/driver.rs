@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
-use hedgerow::{Db, EngineKind, Error, Keyspace, Options, Result};
-use support::sizes::single_threaded;
+use hedgerow::{Db, EngineKind, Error, Keyspace, MemtableKind, Options, Result};
+use support::sizes::{Variant, single_threaded};
 
 use history::{Commit, Incarnation, Map, State, apply};
 pub use history::{Edit, key_of};
@@ -73,6 +73,7 @@ struct Slot {
 pub struct Driver {
     /// The engine of the keyspace `main`.
     pub engine: EngineKind,
+    memtable: MemtableKind,
     options: Options,
     fs: FaultFs,
     mem: SimFs,
@@ -94,7 +95,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(engine: EngineKind, position: Option<Position>) -> Self {
+    pub fn new(variant: Variant, position: Option<Position>) -> Self {
         let mem = SimFs::new();
         let fs = FaultFs::new(Arc::new(mem.clone()));
         // Nothing leaves the cache, or chance would decide what is read.
@@ -103,7 +104,8 @@ impl Driver {
             fs.plan(position.plan());
         }
         Self {
-            engine,
+            engine: variant.engine,
+            memtable: variant.memtable,
             options,
             fs,
             mem,
@@ -157,16 +159,16 @@ impl Driver {
         match act() {
             Ok(value) => Some(value),
             Err(error) => {
-                let read_only = matches!(error, Error::ReadOnly { .. }) && !reading;
-                let after_sync = read_only && self.position.is_some_and(|p| p.may_end_writing());
-                let stuck = self.stuck.borrow().contains(&error.to_string());
+                let stopped = matches!(error, Error::WritesStopped { .. }) && !reading;
+                let after_sync = stopped && self.position.is_some_and(|p| p.may_end_writing());
+                let stuck = self.stuck.borrow().contains(&format!("{error:#}"));
                 assert!(
                     self.excused(before, reading) || after_sync || stuck,
                     "{what} failed without a reason: {error}"
                 );
                 self.expect_plain_words(&error);
                 if ends_checkpoints(&error) {
-                    self.stuck.borrow_mut().push(error.to_string());
+                    self.stuck.borrow_mut().push(format!("{error:#}"));
                 }
                 None
             }
@@ -177,7 +179,7 @@ impl Driver {
     #[track_caller]
     fn expect_plain_words(&self, error: &Error) {
         assert!(
-            matches!(error, Error::Io { .. } | Error::ReadOnly { .. }),
+            matches!(error, Error::Io { .. } | Error::WritesStopped { .. }),
             "an I/O error turned into {error:?}"
         );
     }

@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{Fault, FaultFs, OpKind, SimFs};
-use hedgerow::{Durability, EngineKind, Options};
+use hedgerow::{Durability, Options};
 use support::rig::{effort, figure, report};
-use support::sizes::single_threaded;
+use support::sizes::{Variant, single_threaded};
 
 use driver::{Driver, Position};
 use workloads::Workload;
@@ -103,7 +103,7 @@ fn ways(kind: OpKind) -> Vec<(Fault, &'static [OpKind])> {
 
 struct Task {
     workload: Workload,
-    engine: EngineKind,
+    variant: Variant,
     position: Position,
 }
 
@@ -115,7 +115,7 @@ impl Task {
             fault,
             lasting,
         } = self.position;
-        let (name, engine) = (self.workload.0, self.engine);
+        let (name, engine) = (self.workload.0, self.variant.name());
         let lasts = if lasting.is_empty() {
             String::new()
         } else {
@@ -126,8 +126,8 @@ impl Task {
 }
 
 /// All positions of a workload.
-fn positions(workload: Workload, engine: EngineKind) -> Vec<Task> {
-    let mut driver = Driver::new(engine, None);
+fn positions(workload: Workload, variant: Variant) -> Vec<Task> {
+    let mut driver = Driver::new(variant, None);
     workload.1(&mut driver);
     let counts = driver.counts();
     driver.finish();
@@ -136,7 +136,7 @@ fn positions(workload: Workload, engine: EngineKind) -> Vec<Task> {
         for (fault, lasting) in ways(kind) {
             tasks.extend((0..count).map(|nth| Task {
                 workload,
-                engine,
+                variant,
                 position: Position {
                     kind,
                     nth,
@@ -152,7 +152,7 @@ fn positions(workload: Workload, engine: EngineKind) -> Vec<Task> {
 fn run(task: &Task) -> Result<(), String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..TRIES {
-            let mut driver = Driver::new(task.engine, Some(task.position));
+            let mut driver = Driver::new(task.variant, Some(task.position));
             task.workload.1(&mut driver);
             let fired = driver.fired() > 0;
             driver.finish();
@@ -176,8 +176,8 @@ fn at_every_position() {
     let mut tasks = Vec::new();
     let stride = if effort() >= 10 { 1 } else { SAMPLED };
     for (number, workload) in workloads::ALL.into_iter().enumerate() {
-        for engine in EngineKind::ALL {
-            let all = positions(workload, engine);
+        for variant in Variant::ALL {
+            let all = positions(workload, variant);
             possible += all.len() as u64;
             tasks.extend(all.into_iter().enumerate().filter_map(|(at, task)| {
                 let chosen = match &filter {

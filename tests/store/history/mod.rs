@@ -297,12 +297,9 @@ fn histories_are_linearizable() {
     let tiny = |place| Rig::new(place, Sizes::Tiny);
     let mut count = run(tiny(Place::Memory), rounds, 0);
     count += run(
-        tiny(Place::Memory).with(|options| {
-            options
-                .memtable(MemtableKind::SkipList)
-                .background_threads(2)
-                .cache_bytes(0)
-        }),
+        tiny(Place::Memory)
+            .with_memtable(MemtableKind::SkipList)
+            .with(|options| options.background_threads(2).cache_bytes(0)),
         rounds,
         1 << 32,
     );

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, SimFs, StdFs};
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, MemtableKind, Options};
 use tempfile::TempDir;
 
-pub use crate::sizes::{Sizes, keyspace_options, tiny};
+pub use crate::sizes::{Sizes, Variant, keyspace_options, keyspace_options_with, tiny};
 
 /// Where a store lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Rig {
     pub options: Options,
     /// How large things are.
     pub sizes: Sizes,
+    /// What the memtables of LSM trees are.
+    pub memtable: MemtableKind,
     db: Option<Db>,
     _dir: Option<TempDir>,
 }
@@ -63,6 +65,7 @@ impl Rig {
             path,
             options,
             sizes,
+            memtable: MemtableKind::default(),
             db: None,
             _dir: dir,
         }
@@ -72,6 +75,13 @@ impl Rig {
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(Options) -> Options) -> Self {
         self.options = change(self.options);
+        self
+    }
+
+    /// Sets what the memtables of LSM trees are.
+    #[must_use]
+    pub fn with_memtable(mut self, memtable: MemtableKind) -> Self {
+        self.memtable = memtable;
         self
     }
 
@@ -102,7 +112,7 @@ impl Rig {
 
     /// The keyspace `name`, made with this rig's sizes if it does not exist.
     pub fn keyspace(&mut self, name: &str, engine: EngineKind) -> Keyspace {
-        let options = keyspace_options(engine, self.sizes);
+        let options = keyspace_options_with(engine, self.sizes, self.memtable);
         self.db()
             .keyspace_with(name, options)
             .expect("the keyspace opens")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hedgerow::fs::Fs;
-use hedgerow::{EngineKind, KeyspaceOptions, Options};
+use hedgerow::{EngineKind, KeyspaceOptions, MemtableKind, Options};
 
 /// How large things are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,43 @@ pub enum Sizes {
     /// Everything at its minimum, so that rotation, flush, compaction, splits, merges and
     /// checkpoints happen all the time.
     Tiny,
+}
+
+/// What a suite runs on: an engine, and the memtables of its LSM trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// The engine that the suite is about.
+    pub engine: EngineKind,
+    /// What the memtables of LSM trees are.
+    pub memtable: MemtableKind,
+}
+
+impl Variant {
+    /// Both engines, and the LSM tree with either memtable.
+    pub const ALL: [Self; 3] = [
+        Self::of(EngineKind::Lsm),
+        Self {
+            engine: EngineKind::Lsm,
+            memtable: MemtableKind::SkipList,
+        },
+        Self::of(EngineKind::BTree),
+    ];
+
+    /// An engine with the default memtable.
+    pub const fn of(engine: EngineKind) -> Self {
+        Self {
+            engine,
+            memtable: MemtableKind::BTree,
+        }
+    }
+
+    /// A name of its own.
+    pub const fn name(self) -> &'static str {
+        match (self.engine, self.memtable) {
+            (EngineKind::Lsm, MemtableKind::SkipList) => "lsm-skiplist",
+            (engine, _) => engine.name(),
+        }
+    }
 }
 
 /// The smallest sizes that the options allow.
@@ -36,12 +73,27 @@ pub fn single_threaded(fs: Arc<dyn Fs>) -> Options {
 /// Options of a keyspace of a size.
 pub fn keyspace_options(engine: EngineKind, sizes: Sizes) -> KeyspaceOptions {
     let options = KeyspaceOptions::new(engine);
-    match sizes {
-        Sizes::Default => options,
-        Sizes::Tiny => options
+    match (sizes, engine) {
+        (Sizes::Default, _) => options,
+        (Sizes::Tiny, EngineKind::Lsm) => options
             .write_buffer_bytes(16 << 10)
             .block_size_bytes(256)
-            .table_size_bytes(16 << 10)
+            .table_size_bytes(16 << 10),
+        (Sizes::Tiny, EngineKind::BTree) => options
+            .write_buffer_bytes(16 << 10)
             .page_size_bytes(1 << 10),
+    }
+}
+
+/// As [`keyspace_options`]; LSM trees have such memtables.
+pub fn keyspace_options_with(
+    engine: EngineKind,
+    sizes: Sizes,
+    memtable: MemtableKind,
+) -> KeyspaceOptions {
+    let options = keyspace_options(engine, sizes);
+    match engine {
+        EngineKind::Lsm => options.memtable(memtable),
+        EngineKind::BTree => options,
     }
 }

@@ -30,7 +30,7 @@ impl Fjall {
             match options.compression {
                 // Its default: nothing in the two upper levels, lz4 below.
                 Compression::Lz4 => create,
-                Compression::None => create
+                _ => create
                     .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
             }
         };
@@ -76,7 +76,7 @@ impl Target for Fjall {
             self.options.background_threads,
             match self.options.compression {
                 Compression::Lz4 => "lz4",
-                Compression::None => "no compression",
+                _ => "no compression",
             },
         )
     }

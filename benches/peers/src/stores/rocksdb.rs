@@ -39,7 +39,7 @@ impl RocksDb {
         db.set_level_compaction_dynamic_level_bytes(true);
         let compression = match options.compression {
             Compression::Lz4 => DBCompressionType::Lz4,
-            Compression::None => DBCompressionType::None,
+            _ => DBCompressionType::None,
         };
         db.set_compression_type(compression);
 

@@ -31,9 +31,14 @@ impl HedgerowTarget {
             .cache_bytes(options.cache_bytes)
             .write_buffer_bytes(options.write_buffer_bytes)
             .background_threads(options.background_threads)
-            .memtable(variant.memtable())
             .open(path)?;
-        let keyspace = KeyspaceOptions::new(variant.engine()).compression(options.compression);
+        let engine = variant.engine();
+        let mut keyspace = KeyspaceOptions::new(engine);
+        if engine == EngineKind::Lsm {
+            keyspace = keyspace
+                .compression(options.compression)
+                .memtable(variant.memtable());
+        }
         let keyspace = db.keyspace_with(KEYSPACE, keyspace)?;
         Ok(Self {
             db,
@@ -89,7 +94,7 @@ impl Target for HedgerowTarget {
         };
         let compression = match (self.variant.engine(), self.options.compression) {
             (EngineKind::Lsm, Compression::Lz4) => "lz4",
-            (EngineKind::Lsm, Compression::None) => "no compression",
+            (EngineKind::Lsm, _) => "no compression",
             (EngineKind::BTree, _) => "no compression (the engine has none)",
         };
         format!(

@@ -1,7 +1,7 @@
 //! `verify`, `compact` and `drop`.
 
 use clap::Args;
-use hedgerow::{Db, Error, VerifyReport};
+use hedgerow::{Db, Error, Problem, VerifyReport};
 use hedgerow_bench::format::{bytes, counted};
 use serde_json::json;
 
@@ -34,11 +34,11 @@ impl Verify {
                 "files": report.files,
                 "blocks": report.blocks,
                 "entries": report.entries,
-                "problems": report.problems,
+                "problems": report.problems.iter().map(problem_json).collect::<Vec<_>>(),
             }))?;
         } else {
             for problem in &report.problems {
-                out.line(problem)?;
+                out.line(problem.to_string())?;
             }
             let verdict = match report.problems.len() as u64 {
                 0 => "no damage".to_owned(),
@@ -75,10 +75,20 @@ impl Verify {
     }
 }
 
+/// A problem as an object; a field that does not apply is null.
+fn problem_json(problem: &Problem) -> serde_json::Value {
+    json!({
+        "keyspace": problem.keyspace,
+        "file": problem.file.as_ref().map(|file| file.display().to_string()),
+        "offset": problem.offset,
+        "what": problem.what,
+    })
+}
+
 /// A report of nothing but one error.
 fn finding(error: &Error) -> VerifyReport {
     let mut report = VerifyReport::default();
-    report.problems.push(error.to_string());
+    report.problem(error);
     report
 }
 

@@ -79,8 +79,8 @@ impl Driver {
             let stuck = self.stuck.borrow().clone();
             let refused = |outcome: &Result<()>| match outcome {
                 Ok(()) => false,
-                Err(Error::ReadOnly { .. }) => excuse.is_some_and(|p| p.may_end_writing()),
-                Err(error) => stuck.contains(&error.to_string()),
+                Err(Error::WritesStopped { .. }) => excuse.is_some_and(|p| p.may_end_writing()),
+                Err(error) => stuck.contains(&format!("{error:#}")),
             };
             let written = self.slots.iter().find_map(|(name, slot)| {
                 let handle = slot.handle.clone()?;

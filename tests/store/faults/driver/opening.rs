@@ -1,7 +1,7 @@
 //! Opening and closing the store, and making and dropping its keyspaces.
 
 use hedgerow::{EngineKind, Error};
-use support::rig::{Sizes, keyspace_options};
+use support::rig::{Sizes, keyspace_options_with};
 
 use super::{Driver, Map, Presence, ROOT, Slot};
 
@@ -59,8 +59,9 @@ impl Driver {
                 self.live.resize(self.incarnations, Map::new());
                 self.slots.insert(name, slot);
             }
+            let memtable = self.memtable;
             let handle = self.attempt("making a keyspace", false, || {
-                db.keyspace_with(name, keyspace_options(engine, Sizes::Tiny))
+                db.keyspace_with(name, keyspace_options_with(engine, Sizes::Tiny, memtable))
             });
             if let Some(handle) = handle {
                 let slot = self.slots.get_mut(name).expect("a slot");

@@ -57,16 +57,16 @@ impl Driver {
             }
             Err(error) => {
                 self.expect_plain_words(&error);
-                let read_only = matches!(error, Error::ReadOnly { .. });
-                let stuck = self.stuck.borrow().contains(&error.to_string());
+                let stopped = matches!(error, Error::WritesStopped { .. });
+                let stuck = self.stuck.borrow().contains(&format!("{error:#}"));
                 assert!(
                     stuck
                         || self.excused(before, false)
-                        || read_only && self.position.is_some_and(|p| p.may_end_writing()),
+                        || stopped && self.position.is_some_and(|p| p.may_end_writing()),
                     "a commit failed without a reason: {error}"
                 );
                 if ends_checkpoints(&error) || ends_applying(&error) {
-                    self.stuck.borrow_mut().push(error.to_string());
+                    self.stuck.borrow_mut().push(format!("{error:#}"));
                 }
                 // Nothing of it can be seen.
                 for ((of, edit), handle) in commit.iter().zip(&handles) {
@@ -84,11 +84,11 @@ impl Driver {
                 if is_log_sync(&error) {
                     let again = handles[0].put(b"after a failed sync", b"");
                     assert!(
-                        matches!(again, Err(Error::ReadOnly { .. })),
+                        matches!(again, Err(Error::WritesStopped { .. })),
                         "a store whose log could not be synced took a write: {again:?}"
                     );
                 }
-                if !read_only {
+                if !stopped {
                     self.doubtful.push(commit);
                 }
             }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hedgerow::fs::{CrashPolicy, SimFs};
 use hedgerow::{
-    Batch, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model, ModelSnapshot,
-    Options, Scan, Snapshot,
+    Batch, Compression, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead,
+    MemtableKind, Model, ModelSnapshot, Options, Scan, Snapshot,
 };
 
 use super::op::{Edit, KEYS, KeyNumber, Map, Move, Op, Target, key};
@@ -44,14 +44,21 @@ impl Setting {
             options = options.fs(std::sync::Arc::new(mem.clone()));
         }
         let keyspaces = EngineKind::ALL.map(|engine| {
-            KeyspaceOptions::new(engine)
-                .write_buffer_bytes(*source.pick(&[16 << 10, 16 << 10, 64 << 10]))
-                .block_size_bytes(*source.pick(&[256, 512, 4096]))
-                .table_size_bytes(*source.pick(&[16 << 10, 64 << 10]))
-                .page_size_bytes(*source.pick(&[1024, 1024, 2048, 4096]))
-                .compression(
-                    *source.pick(&[hedgerow::Compression::Lz4, hedgerow::Compression::None]),
-                )
+            let options = KeyspaceOptions::new(engine).write_buffer_bytes(*source.pick(&[
+                16 << 10,
+                16 << 10,
+                64 << 10,
+            ]));
+            match engine {
+                EngineKind::Lsm => options
+                    .block_size_bytes(*source.pick(&[256, 512, 4096]))
+                    .table_size_bytes(*source.pick(&[16 << 10, 64 << 10]))
+                    .compression(*source.pick(&[Compression::Lz4, Compression::None]))
+                    .memtable(*source.pick(&[MemtableKind::BTree, MemtableKind::SkipList])),
+                EngineKind::BTree => {
+                    options.page_size_bytes(*source.pick(&[1024, 1024, 2048, 4096]))
+                }
+            }
         });
         Self {
             options,

@@ -1,0 +1,241 @@
+//! Locks of the operating system's file system, and which process holds them.
+//!
+//! The lock itself is the operating system's (`flock` on Unix) and ends with the process. Who
+//! holds it is for error messages only, so it may be missing but must not be wrong:
+//! - this process keeps a list of its own locks;
+//! - the holder of an exclusive lock writes its process id into the file, in decimal with a line
+//!   feed, and cuts the file to nothing before it releases the lock. A process that was killed
+//!   leaves its id behind, so the id is read only while somebody holds an exclusive lock.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use super::{FsLock, LockMode};
+use crate::error::{Error, LockHolder, Result};
+
+/// Locks that this process holds, once for each. Locked over taking and releasing them, which
+/// never waits, so that the list and the locks agree.
+static HELD: Mutex<Vec<FileIdentity>> = Mutex::new(Vec::new());
+
+/// Longest content of a lock file that is read: a 32-bit number and a line feed.
+const PID_LEN_BYTES_MAX: usize = 11;
+
+/// Which file it is, whatever the path.
+#[cfg(unix)]
+type FileIdentity = (u64, u64);
+#[cfg(not(unix))]
+type FileIdentity = std::path::PathBuf;
+
+#[cfg(unix)]
+fn identity(file: &File, _path: &Path) -> io::Result<FileIdentity> {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().map(|meta| (meta.dev(), meta.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_file: &File, path: &Path) -> io::Result<FileIdentity> {
+    path.canonicalize()
+}
+
+/// As [`Fs::lock`](super::Fs::lock).
+pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
+    let failed = |e| Error::io("lock", path, e);
+    let file = open(path, mode)?;
+    let identity = identity(&file, path).map_err(failed)?;
+    let mut held = HELD.lock();
+    let locked = match mode {
+        LockMode::Exclusive => file.try_lock(),
+        LockMode::Shared => file.try_lock_shared(),
+    };
+    match locked {
+        Ok(()) => {
+            if mode == LockMode::Exclusive {
+                // Best effort: the lock holds without a name in it.
+                let _ = write_pid(&file);
+            }
+            held.push(identity.clone());
+            Ok(Box::new(StdLock {
+                file,
+                mode,
+                identity,
+            }))
+        }
+        Err(TryLockError::WouldBlock) if held.contains(&identity) => {
+            Err(Error::locked(path, LockHolder::ThisProcess))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let pid = holder_pid(&file, mode);
+            Err(Error::locked(path, LockHolder::OtherProcess { pid }))
+        }
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+    }
+}
+
+fn open(path: &Path, mode: LockMode) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if mode == LockMode::Exclusive {
+        options.write(true).create(true).truncate(false);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    }
+    options.open(path).map_err(|e| Error::io("open", path, e))
+}
+
+fn write_pid(mut file: &File) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom, Write};
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(format!("{}\n", std::process::id()).as_bytes())
+}
+
+/// The process that holds an exclusive lock on `file`, which kept one of `mode` from being taken.
+fn holder_pid(file: &File, mode: LockMode) -> Option<u32> {
+    use std::io::Read;
+    if mode == LockMode::Exclusive && file.try_lock_shared().is_ok() {
+        // Shared locks are in the way, and whatever the file says is left from before.
+        let _ = file.unlock();
+        return None;
+    }
+    let mut content = String::new();
+    file.take(PID_LEN_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut content)
+        .ok()?;
+    content.strip_suffix('\n')?.parse().ok()
+}
+
+#[derive(Debug)]
+struct StdLock {
+    file: File,
+    mode: LockMode,
+    identity: FileIdentity,
+}
+
+impl FsLock for StdLock {}
+
+impl Drop for StdLock {
+    fn drop(&mut self) {
+        let mut held = HELD.lock();
+        if self.mode == LockMode::Exclusive {
+            let _ = self.file.set_len(0);
+        }
+        // Closing would not do: a child that another thread is just starting holds a copy of the
+        // descriptor until it executes its program, and the lock with it.
+        let _ = self.file.unlock();
+        if let Some(at) = held.iter().position(|other| *other == self.identity) {
+            held.swap_remove(at);
+        }
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    const PATH_VARIABLE: &str = "HEDGEROW_TEST_LOCK";
+    const MODE_VARIABLE: &str = "HEDGEROW_TEST_LOCK_MODE";
+
+    fn holder(path: &Path, mode: LockMode) -> LockHolder {
+        match lock(path, mode) {
+            Err(Error::Locked { holder, .. }) => holder,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The body of the other process: does nothing in an ordinary run.
+    #[test]
+    fn other_process() {
+        let Some(path) = std::env::var_os(PATH_VARIABLE) else {
+            return;
+        };
+        let shared = std::env::var_os(MODE_VARIABLE).is_some();
+        let mode = if shared {
+            LockMode::Shared
+        } else {
+            LockMode::Exclusive
+        };
+        let _lock = lock(Path::new(&path), mode).unwrap();
+        println!("\nlocked");
+        // Until the parent kills this process or goes away itself.
+        let _ = std::io::stdin().read_line(&mut String::new());
+    }
+
+    fn start_other(path: &Path, shared: bool) -> Child {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "fs::lock::tests::other_process", "--nocapture"])
+            .env(PATH_VARIABLE, path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if shared {
+            command.env(MODE_VARIABLE, "shared");
+        }
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(io::Result::ok).any(|line| line == "locked"));
+        child
+    }
+
+    #[test]
+    fn a_lock_of_this_process_is_told_from_another_one() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("LOCK");
+        let other_modes = [LockMode::Exclusive, LockMode::Shared];
+
+        let own = lock(&path, LockMode::Exclusive).unwrap();
+        for mode in other_modes {
+            assert_eq!(holder(&path, mode), LockHolder::ThisProcess);
+        }
+        drop(own);
+        assert_eq!(std::fs::read(&path).unwrap(), b"", "a release leaves no id");
+
+        let own = [LockMode::Shared; 2].map(|mode| lock(&path, mode).unwrap());
+        for shared in own {
+            assert_eq!(holder(&path, LockMode::Exclusive), LockHolder::ThisProcess);
+            drop(shared);
+        }
+
+        let mut child = start_other(&path, false);
+        let pid = Some(child.id());
+        for mode in other_modes {
+            assert_eq!(holder(&path, mode), LockHolder::OtherProcess { pid });
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(left, format!("{}\n", child.id()), "a kill leaves the id");
+
+        // Which is not taken for that of a reader.
+        let mut child = start_other(&path, true);
+        let unknown = LockHolder::OtherProcess { pid: None };
+        assert_eq!(holder(&path, LockMode::Exclusive), unknown);
+        assert!(lock(&path, LockMode::Shared).is_ok());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(lock(&path, LockMode::Exclusive).is_ok());
+    }
+
+    #[test]
+    fn a_lock_file_that_says_something_else_names_nobody() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("LOCK");
+        for content in ["", "12", "-1\n", "99999999999\n", "12\n\n", "\u{fc}\n"] {
+            std::fs::write(&path, content).unwrap();
+            let file = File::open(&path).unwrap();
+            assert_eq!(holder_pid(&file, LockMode::Shared), None, "{content:?}");
+        }
+        std::fs::write(&path, "4294967295\n").unwrap();
+        let file = File::open(&path).unwrap();
+        assert_eq!(holder_pid(&file, LockMode::Shared), Some(u32::MAX));
+    }
+}
