@@ -2,11 +2,12 @@
 //! compare the two engines, on real data and in benchmarks.
 //!
 //! Results go to standard output, as text for people or, with `--json`, as JSON for programs;
-//! errors and progress go to standard error. Exit codes are in [`failure::Exit`]. docs/cli.md
+//! errors and progress go to standard error. Exit codes are in [`exit::Exit`]. docs/cli.md
 //! describes every subcommand.
 
 mod bytes;
 mod commands;
+mod exit;
 mod failure;
 mod interrupt;
 mod output;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{advise, bench, compare, dump, inspect, load, maintain, point, replay, scan};
-use failure::{Failure, Result};
+use failure::Result;
 use output::Output;
 
 /// An embedded, ordered key-value store with two engines
@@ -79,6 +80,10 @@ impl Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json.as_deref() == Some(output::JSON_TO_STDOUT);
+    // A measuring process is ended by the one that started it, which says so.
+    if !matches!(&cli.command, Command::Bench(bench) if bench.is_child()) {
+        interrupt::install(json);
+    }
     let mut out = Output::new(json);
     let outcome = cli.command.run(&mut out);
     // What was printed before a failure still counts; the failure that came first is reported.
@@ -87,20 +92,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure, json);
+            failure.report(json);
             ExitCode::from(failure.exit as u8)
         }
-    }
-}
-
-/// Prints a failure as one line on standard error.
-fn report(failure: &Failure, json: bool) {
-    if !failure.has_message() {
-        return;
-    }
-    if json {
-        eprintln!("{}", failure.to_json());
-    } else {
-        eprintln!("hedgerow: {failure}");
     }
 }

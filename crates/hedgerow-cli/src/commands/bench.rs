@@ -165,6 +165,11 @@ enum Engines {
 }
 
 impl Bench {
+    /// True for a process that measures for another one.
+    pub fn is_child(&self) -> bool {
+        self.child_dir.is_some()
+    }
+
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
@@ -174,7 +179,7 @@ impl Bench {
         }
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
-        interrupt::install();
+        interrupt::take_time();
         let home = scratch::directory("hedgerow-bench-", self.dir.as_deref())?;
         let within = home.path().parent().unwrap_or(home.path());
         plan.check_space(within)?;

@@ -52,7 +52,7 @@ impl Compare {
             .records
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let data = Data::new(records, limit)?;
-        interrupt::install();
+        interrupt::take_time();
         let home = scratch::directory("hedgerow-compare-", self.dir.as_deref())?;
 
         if !out.json {

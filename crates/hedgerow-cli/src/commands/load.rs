@@ -112,7 +112,7 @@ impl Load {
         let progress = byte_progress(out.json);
         let input = records::open_records(&self.file, &progress)?;
 
-        interrupt::install();
+        interrupt::take_time();
         let began = Instant::now();
         let db = open(&self.store, Access::Create)?;
         let keyspace = existing_or_new(&db, &self.keyspace, self.engine)?;
