@@ -12,7 +12,7 @@ use super::scan::{RangeArgs, parse_bytes};
 use crate::bytes::{Notation, hex};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
-use crate::store::{Access, EngineArg, KeyspaceArg, StoreArg, existing, existing_or_new, open};
+use crate::store::{Access, EngineArg, KeyspaceArg, StoreArg, existing, existing_or_new, existing_to_write, open};
 
 /// Print the value of a key
 ///
@@ -151,7 +151,7 @@ impl Delete {
             .transpose()?;
         let bounds = self.range.bounds(self.hex)?;
         let db = open(&self.store, Access::Write)?;
-        let keyspace = existing(&db, &self.keyspace)?;
+        let keyspace = existing_to_write(&db, &self.keyspace)?;
         match key {
             Some(key) => keyspace.delete(&key)?,
             None => keyspace.delete_range(bounds)?,
