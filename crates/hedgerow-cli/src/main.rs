@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{advise, bench, compare, dump, inspect, load, maintain, point, replay, scan};
+use commands::{advise, bench, compare, count, dump, inspect, load, maintain, point, replay, scan};
 use failure::Result;
 use output::Output;
 
@@ -44,6 +44,7 @@ enum Command {
     Put(point::Put),
     Delete(point::Delete),
     Scan(scan::Scan),
+    Count(count::Count),
     Stats(inspect::Stats),
     Keyspaces(inspect::Keyspaces),
     Drop(maintain::Drop),
@@ -64,6 +65,7 @@ impl Command {
             Self::Put(command) => command.run(out),
             Self::Delete(command) => command.run(out),
             Self::Scan(command) => command.run(out),
+            Self::Count(command) => command.run(out),
             Self::Stats(command) => command.run(out),
             Self::Keyspaces(command) => command.run(out),
             Self::Drop(command) => command.run(out),

@@ -6,6 +6,7 @@
 pub mod advise;
 pub mod bench;
 pub mod compare;
+pub mod count;
 pub mod dump;
 pub mod inspect;
 pub mod load;
