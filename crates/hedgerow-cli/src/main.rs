@@ -25,7 +25,7 @@ use output::Output;
 
 /// An embedded, ordered key-value store with two engines
 #[derive(Debug, Parser)]
-#[command(name = "hedgerow", version, disable_help_subcommand = true)]
+#[command(name = "hedgerow", version)]
 struct Cli {
     /// Print JSON, one value a line, for programs
     // A value rather than a flag, because `bench` may name a file here: arguments of one name share

@@ -23,6 +23,7 @@ use hedgerow_bench::suite::rounds::{self, Progress, Setup, Task};
 use hedgerow_bench::{Distribution, KeyShape, Machine, TargetOptions, ValueSize};
 use tempfile::NamedTempFile;
 
+use super::workload_list;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::{JSON_TO_STDOUT, Output, step_progress};
@@ -35,6 +36,7 @@ use crate::store::DurabilityArg;
 /// engines, checks every answer, and prints which engine is better at what, and what it costs.
 /// docs/benchmarks.md describes the method.
 #[derive(Debug, Args)]
+#[command(after_long_help = workload_list::text())]
 pub struct Bench {
     /// How much to run
     #[arg(long, value_enum, default_value = "quick")]

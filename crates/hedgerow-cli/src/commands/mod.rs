@@ -15,3 +15,4 @@ pub mod point;
 pub mod replay;
 pub mod scan;
 pub mod trace_args;
+pub mod workload_list;
