@@ -4,6 +4,7 @@
 //! empties the lanes from time to time. Nothing but a lane is locked on the path of an operation.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,7 +42,9 @@ impl Recorder {
             .map_or(0, |since| since.as_micros() as u64);
         let id = RandomState::new().build_hasher().finish();
         let header = Header::new(options, id, started_unix_us);
-        let file = fs.open(path, OpenMode::CreateNew)?;
+        let file = fs
+            .open(path, OpenMode::CreateNew)
+            .map_err(|error| refuse_existing(path, error))?;
         file.write_all_at(&header.encode(), 0)?;
         let shared = Arc::new(Shared {
             started: Instant::now(),
@@ -285,6 +288,20 @@ fn durable(durability: Durability) -> u8 {
     match durability {
         Durability::Sync => format::DURABLE,
         Durability::Buffered => 0,
+    }
+}
+
+/// Says what to do when the file is there, as it is when a program that records starts again.
+fn refuse_existing(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+            Error::invalid(format!(
+                "the trace {} exists already, and a recording replaces no other: name another \
+                 file, or remove this one",
+                path.display()
+            ))
+        }
+        error => error,
     }
 }
 

@@ -2,28 +2,17 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
+use hedgerow_bench::format::counted;
 use serde_json::{Map, Value, json};
+
+use crate::exit;
+pub use crate::exit::Exit;
 
 /// A result whose error ends the command.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
-
-/// How a command ended. Programs may rely on the numbers (docs/cli.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Something went wrong.
-    Error = 1,
-    /// The command line or the arguments make no sense. clap exits with this number too.
-    Usage = 2,
-    /// `get` found no such key.
-    NotFound = 3,
-    /// `verify` found damage.
-    Damage = 4,
-    /// Interrupted by a signal; 128 + SIGINT, as shells do.
-    Interrupted = 130,
-}
 
 /// The end of a command that did not succeed.
 #[derive(Debug)]
@@ -91,18 +80,39 @@ impl Failure {
         self
     }
 
+    /// Says how many records `load` had committed when this happened.
+    #[must_use]
+    pub fn after_commits(self, records: u64) -> Self {
+        let records_text = counted(records, "record");
+        self.context(format!("stopped after {records_text} had been committed"))
+            .detail("committed", records)
+    }
+
+    /// Prints the failure as one line on standard error.
+    pub fn report(&self, json: bool) {
+        if !self.has_message() {
+            return;
+        }
+        // Whoever closed standard error does not want to know.
+        let _ = if json {
+            writeln!(io::stderr(), "{}", self.to_json())
+        } else {
+            writeln!(io::stderr(), "hedgerow: {self}")
+        };
+    }
+
     /// True if the output's reader closed it, as `head` does: not worth an error.
     pub fn is_broken_pipe(&self) -> bool {
         self.broken_pipe
     }
 
     /// True if there is something to print.
-    pub fn has_message(&self) -> bool {
+    fn has_message(&self) -> bool {
         !self.message.is_empty() || self.source.is_some()
     }
 
     /// The failure as one JSON object.
-    pub fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let mut object = self.details.clone();
         object.insert("error".to_owned(), json!(self.to_string()));
         object.insert("exit_code".to_owned(), json!(self.exit as u8));
@@ -143,7 +153,7 @@ impl From<hedgerow_bench::Error> for Failure {
         use hedgerow_bench::Error;
         let exit = match error.root() {
             Error::Usage(_) => Exit::Usage,
-            Error::Interrupted => Exit::Interrupted,
+            Error::Interrupted => exit::interrupted(),
             _ => Exit::Error,
         };
         let io = match error.root() {

@@ -2,11 +2,12 @@
 //! compare the two engines, on real data and in benchmarks.
 //!
 //! Results go to standard output, as text for people or, with `--json`, as JSON for programs;
-//! errors and progress go to standard error. Exit codes are in [`failure::Exit`]. docs/cli.md
+//! errors and progress go to standard error. Exit codes are in [`exit::Exit`]. docs/cli.md
 //! describes every subcommand.
 
 mod bytes;
 mod commands;
+mod exit;
 mod failure;
 mod interrupt;
 mod output;
@@ -18,13 +19,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{advise, bench, compare, dump, inspect, load, maintain, point, replay, scan};
-use failure::{Failure, Result};
+use commands::{advise, bench, compare, count, dump, inspect, load, maintain, point, replay, scan};
+use failure::Result;
 use output::Output;
 
 /// An embedded, ordered key-value store with two engines
 #[derive(Debug, Parser)]
-#[command(name = "hedgerow", version, disable_help_subcommand = true)]
+#[command(name = "hedgerow", version)]
 struct Cli {
     /// Print JSON, one value a line, for programs
     // A value rather than a flag, because `bench` may name a file here: arguments of one name share
@@ -43,6 +44,7 @@ enum Command {
     Put(point::Put),
     Delete(point::Delete),
     Scan(scan::Scan),
+    Count(count::Count),
     Stats(inspect::Stats),
     Keyspaces(inspect::Keyspaces),
     Drop(maintain::Drop),
@@ -63,6 +65,7 @@ impl Command {
             Self::Put(command) => command.run(out),
             Self::Delete(command) => command.run(out),
             Self::Scan(command) => command.run(out),
+            Self::Count(command) => command.run(out),
             Self::Stats(command) => command.run(out),
             Self::Keyspaces(command) => command.run(out),
             Self::Drop(command) => command.run(out),
@@ -79,6 +82,10 @@ impl Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.json.as_deref() == Some(output::JSON_TO_STDOUT);
+    // A measuring process is ended by the one that started it, which says so.
+    if !matches!(&cli.command, Command::Bench(bench) if bench.is_child()) {
+        interrupt::install(json);
+    }
     let mut out = Output::new(json);
     let outcome = cli.command.run(&mut out);
     // What was printed before a failure still counts; the failure that came first is reported.
@@ -87,20 +94,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure, json);
+            failure.report(json);
             ExitCode::from(failure.exit as u8)
         }
-    }
-}
-
-/// Prints a failure as one line on standard error.
-fn report(failure: &Failure, json: bool) {
-    if !failure.has_message() {
-        return;
-    }
-    if json {
-        eprintln!("{}", failure.to_json());
-    } else {
-        eprintln!("hedgerow: {failure}");
     }
 }

@@ -63,12 +63,20 @@ impl Output {
     }
 }
 
-/// A progress bar over bytes, of a length not yet known. Drawn only on a terminal.
-pub fn byte_progress(json: bool) -> ProgressBar {
-    bar(
-        json,
-        "{msg:12} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-    )
+/// Progress over the bytes of an input: a bar if its length is known, otherwise how much was read.
+/// Drawn only on a terminal.
+pub fn byte_progress(json: bool, total: Option<u64>) -> ProgressBar {
+    let bar = bar(json, byte_template(total));
+    bar.set_length(total.unwrap_or(0));
+    bar
+}
+
+/// What is shown of an input of `total` bytes.
+fn byte_template(total: Option<u64>) -> &'static str {
+    match total {
+        Some(_) => "{msg:12} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        None => "{spinner} {msg:12} {bytes} read, {bytes_per_sec}, {elapsed}",
+    }
 }
 
 /// A progress bar over `steps`. Drawn only on a terminal.
@@ -95,4 +103,24 @@ fn bar(json: bool, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template(template).expect("a constant of this file"));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An input of unknown length was drawn as a bar that was full from the first byte on.
+    #[test]
+    fn an_input_of_unknown_length_shows_what_was_read() {
+        let known = byte_template(Some(10));
+        assert!(known.contains("{wide_bar}") && known.contains("{total_bytes}"));
+        let unknown = byte_template(None);
+        assert!(unknown.contains("{bytes} read"));
+        for part in ["bar}", "{total_bytes}", "{eta}"] {
+            assert!(!unknown.contains(part), "{part}");
+        }
+        for template in [known, unknown] {
+            ProgressStyle::with_template(template).unwrap();
+        }
+    }
 }

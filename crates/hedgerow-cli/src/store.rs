@@ -1,7 +1,8 @@
 //! Opening stores and finding keyspaces, with the caution a command line needs.
 //!
 //! A command that reads opens the store read-only and never creates anything, so a misspelt path
-//! or name is an error and changes nothing. Only `load` and `put` create.
+//! or name is an error and changes nothing. Only `load` and `put` create. A command that writes
+//! takes the keyspace it names, or `default`, and no other.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, KeyspaceInfo, Options};
 
 use crate::failure::{Failure, Result};
 
-/// The keyspace that `load` and `put` create when none is named.
+/// The keyspace of commands that name none.
 const DEFAULT_KEYSPACE: &str = "default";
 
 /// Size of the log's segments. A command is soon over, and segments are prepared in whole: with the
@@ -28,7 +29,7 @@ pub struct StoreArg {
 /// Which keyspace of a store.
 #[derive(Debug, Clone, Args)]
 pub struct KeyspaceArg {
-    /// Keyspace [default: the only one of the store, or `default`]
+    /// Keyspace [default: `default`; to read, also the only one of the store]
     #[arg(long, short = 'k', value_name = "NAME")]
     pub keyspace: Option<String>,
 }
@@ -92,8 +93,27 @@ pub enum Access {
 
 /// Opens a store.
 pub fn open(store: &StoreArg, access: Access) -> Result<Db> {
-    open_reporting(store, access)?
-        .map_err(|error| Failure::from(error).context(format!("opening {}", store.path.display())))
+    open_reporting(store, access)?.map_err(|error| opening(store, error))
+}
+
+/// Opens a store to change it; `None` if there is none yet.
+pub fn open_if_there(store: &StoreArg) -> Result<Option<Db>> {
+    match options(Access::Write).open(&store.path) {
+        Ok(db) => Ok(Some(db)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(opening(store, error)),
+    }
+}
+
+fn options(access: Access) -> Options {
+    Options::new()
+        .create_if_missing(access == Access::Create)
+        .read_only(access == Access::Read)
+        .log_segment_bytes(LOG_SEGMENT_BYTES)
+}
+
+fn opening(store: &StoreArg, error: hedgerow::Error) -> Failure {
+    Failure::from(error).context(format!("opening {}", store.path.display()))
 }
 
 /// Opens a store and hands damage to the caller as the inner error, rather than failing.
@@ -110,57 +130,78 @@ pub fn open_reporting(store: &StoreArg, access: Access) -> Result<hedgerow::Resu
             path.display()
         )));
     }
-    let opened = Options::new()
-        .create_if_missing(access == Access::Create)
-        .read_only(access == Access::Read)
-        .log_segment_bytes(LOG_SEGMENT_BYTES)
-        .open(path);
-    match opened {
-        Err(error) if !error.is_corruption() => {
-            Err(Failure::from(error).context(format!("opening {}", path.display())))
-        }
+    match options(access).open(path) {
+        Err(error) if !error.is_corruption() => Err(opening(store, error)),
         opened => Ok(opened),
     }
 }
 
-/// The keyspace meant by the command line, which must exist.
+/// The keyspace to read, which must exist: the one named, `default`, or the only one there is.
 pub fn existing(db: &Db, arg: &KeyspaceArg) -> Result<Keyspace> {
-    match find(db, arg)? {
-        Ok(keyspace) => Ok(keyspace),
-        Err(name) => Err(missing(db, &name)),
-    }
-}
-
-/// The keyspace meant by the command line, created if need be, with `engine` or the LSM tree.
-///
-/// An engine that is named must be the one that an existing keyspace has.
-pub fn existing_or_new(db: &Db, arg: &KeyspaceArg, engine: Option<EngineArg>) -> Result<Keyspace> {
-    let engine = engine.map(EngineKind::from);
-    match find(db, arg)? {
-        Ok(keyspace) => match engine {
-            Some(engine) if engine != keyspace.engine() => Err(Failure::usage(format!(
-                "keyspace {:?} exists with engine {}, not {engine}",
-                keyspace.name(),
-                keyspace.engine()
-            ))),
-            _ => Ok(keyspace),
-        },
-        Err(name) => Ok(db.keyspace(&name, engine.unwrap_or(EngineKind::Lsm))?),
-    }
-}
-
-/// The keyspace meant by the command line, or the name under which there is none.
-fn find(db: &Db, arg: &KeyspaceArg) -> Result<Result<Keyspace, String>> {
     let name = match (&arg.keyspace, db.keyspaces().as_slice()) {
         (Some(name), _) => name.clone(),
         (None, [KeyspaceInfo { name, .. }]) => name.clone(),
         (None, _) => DEFAULT_KEYSPACE.to_owned(),
     };
-    Ok(db.existing_keyspace(&name)?.ok_or(name))
+    db.existing_keyspace(&name)?
+        .ok_or_else(|| missing(db, &name))
+}
+
+/// The keyspace to change, which must exist. Unless it is named it is `default`: a write never
+/// picks a keyspace because there is no other.
+pub fn existing_to_write(db: &Db, arg: &KeyspaceArg) -> Result<Keyspace> {
+    find_to_write(db, arg, None)?.map_err(|name| missing(db, &name))
+}
+
+/// The keyspace to change, as [`existing_to_write`], created if need be.
+pub fn existing_or_new(db: &Db, arg: &KeyspaceArg, engine: Option<EngineArg>) -> Result<Keyspace> {
+    match find_to_write(db, arg, engine)? {
+        Ok(keyspace) => Ok(keyspace),
+        Err(name) => create(db, &name, engine),
+    }
+}
+
+/// A new keyspace, with `engine` or the LSM tree.
+pub fn create(db: &Db, name: &str, engine: Option<EngineArg>) -> Result<Keyspace> {
+    let engine = engine.map_or(EngineKind::Lsm, EngineKind::from);
+    Ok(db.keyspace(name, engine)?)
+}
+
+/// The keyspace to change, or the name under which there is none and one may be created.
+///
+/// An engine that is named must be the one that an existing keyspace has.
+pub fn find_to_write(
+    db: &Db,
+    arg: &KeyspaceArg,
+    engine: Option<EngineArg>,
+) -> Result<Result<Keyspace, String>> {
+    let name = arg.keyspace.as_deref().unwrap_or(DEFAULT_KEYSPACE);
+    let engine = engine.map(EngineKind::from);
+    match db.existing_keyspace(name)? {
+        Some(keyspace) => match engine {
+            Some(engine) if engine != keyspace.engine() => Err(Failure::usage(format!(
+                "keyspace {name:?} exists with engine {}, not {engine}",
+                keyspace.engine()
+            ))),
+            _ => Ok(Ok(keyspace)),
+        },
+        None if arg.keyspace.is_none() && !db.keyspaces().is_empty() => {
+            Err(Failure::usage(format!(
+                "which keyspace? {}; name it, or a new one, with -k",
+                holdings(db)
+            )))
+        }
+        None => Ok(Err(name.to_owned())),
+    }
 }
 
 /// Says which keyspaces there are instead.
 pub fn missing(db: &Db, name: &str) -> Failure {
+    Failure::error(format!("there is no keyspace {name:?}: {}", holdings(db)))
+}
+
+/// Which keyspaces a store has.
+fn holdings(db: &Db) -> String {
     let mut names = db
         .keyspaces()
         .iter()
@@ -168,10 +209,9 @@ pub fn missing(db: &Db, name: &str) -> Failure {
         .collect::<Vec<_>>();
     let more = names.len().saturating_sub(10);
     names.truncate(10);
-    let what = match (names.is_empty(), more) {
+    match (names.is_empty(), more) {
         (true, _) => "the store has none".to_owned(),
         (false, 0) => format!("the store has {}", names.join(", ")),
         (false, more) => format!("the store has {} and {more} more", names.join(", ")),
-    };
-    Failure::error(format!("there is no keyspace {name:?}: {what}"))
+    }
 }

@@ -259,3 +259,20 @@ fn replays_leave_no_stores_behind() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(std::fs::read_dir(&stores).unwrap().count(), 0);
 }
+
+/// A program that records was started a second time, and all it heard was "File exists".
+#[test]
+fn a_second_start_with_recording_on_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = record(dir.path(), TraceOptions::new());
+    let before = std::fs::read(&trace).unwrap();
+    let options = Options::new().record_to(&trace, TraceOptions::new());
+    let error = options.open(dir.path().join("store")).unwrap_err();
+    let error = error.to_string();
+    for part in ["a.trace exists already", "name another file, or remove"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(std::fs::read(&trace).unwrap(), before);
+    // The store is none the worse for it.
+    Db::open(dir.path().join("store")).unwrap().close().unwrap();
+}

@@ -107,7 +107,7 @@ struct Finding {
 impl Advise {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
-        interrupt::install();
+        interrupt::take_time();
         let (subjects, notes) = self.subjects()?;
         let home = self.bench.temporary_dir()?;
         let mut lines = Vec::new();

@@ -23,6 +23,7 @@ use hedgerow_bench::suite::rounds::{self, Progress, Setup, Task};
 use hedgerow_bench::{Distribution, KeyShape, Machine, Subject, TargetOptions, ValueSize, Variant};
 use tempfile::NamedTempFile;
 
+use super::workload_list;
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::{JSON_TO_STDOUT, Output, step_progress};
@@ -35,6 +36,7 @@ use crate::store::DurabilityArg;
 /// engines, checks every answer, and prints which engine is better at what, and what it costs.
 /// docs/benchmarks.md describes the method.
 #[derive(Debug, Args)]
+#[command(after_long_help = workload_list::text())]
 pub struct Bench {
     /// How much to run
     #[arg(long, value_enum, default_value = "quick")]
@@ -187,6 +189,11 @@ impl EngineArg {
 }
 
 impl Bench {
+    /// True for a process that measures for another one.
+    pub fn is_child(&self) -> bool {
+        self.child_dir.is_some()
+    }
+
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
@@ -196,7 +203,7 @@ impl Bench {
         }
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
-        interrupt::install();
+        interrupt::take_time();
         let home = scratch::directory("hedgerow-bench-", self.dir.as_deref())?;
         let within = home.path().parent().unwrap_or(home.path());
         plan.check_space(within)?;

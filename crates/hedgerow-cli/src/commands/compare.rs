@@ -53,7 +53,7 @@ impl Compare {
             .records
             .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let data = Data::new(records, limit)?;
-        interrupt::install();
+        interrupt::take_time();
         let home = scratch::directory("hedgerow-compare-", self.dir.as_deref())?;
 
         let conditions = Conditions::now(home.path());
@@ -124,10 +124,10 @@ impl Compare {
             ));
         };
         self.shape.check(path)?;
-        let progress = byte_progress(json);
+        let progress = byte_progress(json, records::length(path));
         let input = records::open_records(path, &progress)?;
         let mut records = Vec::new();
-        records::for_each(path, input, &self.shape, |_, key, value| {
+        let tally = records::for_each(path, input, &self.shape, |_, key, value| {
             records.push(Record {
                 key: key.to_vec(),
                 value: value.to_vec(),
@@ -135,7 +135,14 @@ impl Compare {
             Ok(())
         })?;
         progress.finish_and_clear();
-        Ok((path.display().to_string(), records))
+        let mut source = path.display().to_string();
+        if let Some((line, what)) = tally.first_skipped {
+            let skipped = counted(tally.missing + tally.skipped, "record");
+            source.push_str(&format!(
+                " ({skipped} skipped, the first: line {line}: {what})"
+            ));
+        }
+        Ok((source, records))
     }
 
     fn measure(&self, data: &Data, home: &Path, json: bool) -> Result<Report> {

@@ -1,7 +1,6 @@
 //! `dump`: a whole keyspace as text that `load --dumped` reads back exactly.
 
 use clap::{Args, ValueEnum};
-use hedgerow::KvRead;
 use serde_json::json;
 
 use crate::bytes::{Notation, escape_into};

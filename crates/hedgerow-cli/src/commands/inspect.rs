@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use clap::Args;
-use hedgerow::{EngineStats, KeyspaceStats};
+use hedgerow::{Db, EngineStats, KeyspaceStats};
 use hedgerow_bench::format::{bytes, table, thousands};
 use serde_json::{Value, json};
 
+use super::count::records_in;
 use crate::failure::{Failure, Result};
-use crate::output::Output;
+use crate::output::{Output, spinner};
 use crate::store::{Access, KeyspaceArg, StoreArg, missing, open};
 
 /// List the keyspaces of a store
@@ -36,13 +37,27 @@ impl Keyspaces {
 
 /// Print figures about a store and its keyspaces
 ///
-/// What is on disk, and what opening the store brought into memory.
+/// What is on disk, and what opening the store read from the log into memory. The engines'
+/// estimate of records leaves out what is only in the log: where there is something, the records
+/// are counted, which takes as long as a scan.
 #[derive(Debug, Args)]
 pub struct Stats {
     #[command(flatten)]
     store: StoreArg,
     #[command(flatten)]
     keyspace: KeyspaceArg,
+    /// Never count: print the engine's estimate, without what is only in the log
+    #[arg(long)]
+    estimate: bool,
+}
+
+/// The records of a keyspace.
+#[derive(Debug, Clone, Copy)]
+enum Records {
+    /// As the engine estimates from its files.
+    Estimated(u64),
+    /// Every one was visited.
+    Counted(u64),
 }
 
 impl Stats {
@@ -59,8 +74,19 @@ impl Stats {
                 return Err(missing(&db, name));
             }
         }
+        let progress = spinner(out.json, "counting");
+        let records = keyspaces
+            .iter()
+            .map(|keyspace| self.records(&db, keyspace))
+            .collect::<Result<Vec<_>>>();
+        progress.finish_and_clear();
+        let records = records?;
         if out.json {
-            let keyspaces: Vec<Value> = keyspaces.iter().map(keyspace_json).collect();
+            let keyspaces: Vec<Value> = keyspaces
+                .iter()
+                .zip(&records)
+                .map(|(keyspace, records)| keyspace_json(keyspace, *records))
+                .collect();
             return out.value(&json!({
                 "disk_bytes": all_bytes,
                 "log_disk_bytes": log_bytes,
@@ -76,7 +102,7 @@ impl Stats {
             [
                 "keyspace",
                 "engine",
-                "entries",
+                "records",
                 "disk",
                 "free",
                 "in memory",
@@ -86,12 +112,15 @@ impl Stats {
             .map(str::to_owned)
             .to_vec(),
         ];
-        for keyspace in &keyspaces {
+        for (keyspace, records) in keyspaces.iter().zip(&records) {
             let figures = &keyspace.stats;
             rows.push(vec![
                 keyspace.name.clone(),
                 keyspace.engine.to_string(),
-                format!("~{}", thousands(figures.entries_estimate)),
+                match records {
+                    Records::Estimated(records) => format!("~{}", thousands(*records)),
+                    Records::Counted(records) => thousands(*records),
+                },
                 bytes(figures.disk_bytes),
                 bytes(figures.free_bytes),
                 bytes(figures.write_buffer_bytes + figures.pinned_bytes),
@@ -100,6 +129,18 @@ impl Stats {
             ]);
         }
         out.line(table(&rows))
+    }
+
+    /// How many records `keyspace` has.
+    fn records(&self, db: &Db, keyspace: &KeyspaceStats) -> Result<Records> {
+        let estimate = Records::Estimated(keyspace.stats.entries_estimate);
+        if self.estimate || keyspace.stats.write_buffer_bytes == 0 {
+            return Ok(estimate);
+        }
+        match db.existing_keyspace(&keyspace.name)? {
+            Some(keyspace) => Ok(Records::Counted(records_in(&keyspace, ..)?)),
+            None => Ok(estimate),
+        }
     }
 }
 
@@ -133,16 +174,22 @@ fn levels(stats: &EngineStats) -> String {
 }
 
 /// The figures about a keyspace that mean something right after opening.
-fn keyspace_json(keyspace: &KeyspaceStats) -> Value {
+fn keyspace_json(keyspace: &KeyspaceStats, records: Records) -> Value {
     let stats = &keyspace.stats;
     let levels: Vec<Value> = stats
         .levels
         .iter()
         .map(|level| json!({ "files": level.files, "bytes": level.bytes }))
         .collect();
+    let (records, exact) = match records {
+        Records::Estimated(records) => (records, false),
+        Records::Counted(records) => (records, true),
+    };
     json!({
         "name": keyspace.name,
         "engine": keyspace.engine.name(),
+        "records": records,
+        "records_are_exact": exact,
         "entries_estimate": stats.entries_estimate,
         "disk_bytes": stats.disk_bytes,
         "free_bytes": stats.free_bytes,

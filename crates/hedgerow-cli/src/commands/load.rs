@@ -1,34 +1,37 @@
 //! `load`: records of a file into a keyspace.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
-use clap::Args;
-use hedgerow::{Batch, Durability, Kv};
+use clap::{Args, ValueEnum};
+use hedgerow::{Batch, Db, Durability, Keyspace};
 use hedgerow_bench::format::{bytes, counted, thousands};
 use hedgerow_bench::stop;
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::failure::{Failure, Result};
 use crate::interrupt;
 use crate::output::{Output, byte_progress};
-use crate::records::{self, Shape};
-use crate::store::{
-    Access, DurabilityArg, EngineArg, KeyspaceArg, StoreArg, existing_or_new, open,
-};
+use crate::records::{self, Shape, Tally};
+use crate::store::{self, Access, DurabilityArg, EngineArg, KeyspaceArg, StoreArg};
 
 /// A batch is committed at this size even if it has few records.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Load records from a file
 ///
-/// Creates the store and the keyspace if they do not exist. Records are committed in batches;
-/// reading stops at the first bad record, and the error says how many were committed before.
+/// Creates the store and the keyspace if they do not exist, at the first commit. Records are
+/// committed in batches, and whenever the input pauses; reading stops at the first bad record, and
+/// the error says how many were committed before.
 #[derive(Debug, Args)]
 pub struct Load {
     #[command(flatten)]
     store: StoreArg,
-    /// File to read; - is standard input. A name that ends in .lz4 is decompressed
+    /// File to read; - is standard input. What is compressed with gzip or LZ4 is decompressed
     file: PathBuf,
     #[command(flatten)]
     keyspace: KeyspaceArg,
@@ -37,6 +40,9 @@ pub struct Load {
     engine: Option<EngineArg>,
     #[command(flatten)]
     shape: Shape,
+    /// What to do with a record whose key is there already, from the file or from before
+    #[arg(long, value_enum, default_value = "last")]
+    on_duplicate: OnDuplicate,
     /// Records in a commit
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
@@ -45,62 +51,202 @@ pub struct Load {
     durability: DurabilityArg,
 }
 
-/// Fills and commits batches, and counts what is committed.
-struct Loader<'a, K> {
-    kv: &'a K,
-    durability: Durability,
-    records_max: u64,
-    batch: Batch,
-    batch_bytes: usize,
-    records: u64,
-    record_bytes: u64,
+/// What becomes of a record whose key is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnDuplicate {
+    /// Stop
+    Error,
+    /// Keep the record that is there
+    First,
+    /// Replace the record that is there
+    Last,
 }
 
-impl<'a, K: Kv> Loader<'a, K> {
-    fn new(kv: &'a K, durability: Durability, records_max: u64) -> Self {
-        Self {
-            kv,
-            durability,
-            records_max,
-            batch: Batch::new(),
-            batch_bytes: 0,
-            records: 0,
-            record_bytes: 0,
+/// The store and keyspace that records go to. What does not exist is not made before the first
+/// commit, so that a mistake in the arguments or in the first records leaves nothing behind.
+struct Destination {
+    store: StoreArg,
+    arg: KeyspaceArg,
+    engine: Option<EngineArg>,
+    durability: Durability,
+    db: Option<Db>,
+    keyspace: Option<Keyspace>,
+}
+
+impl Destination {
+    /// Opens what exists of it.
+    fn find(load: &Load) -> Result<Self> {
+        let mut found = Self {
+            store: load.store.clone(),
+            arg: load.keyspace.clone(),
+            engine: load.engine,
+            durability: load.durability.into(),
+            db: None,
+            keyspace: None,
+        };
+        if let Some(db) = store::open_if_there(&found.store)? {
+            let keyspace = store::find_to_write(&db, &found.arg, found.engine)?;
+            found.keyspace = keyspace.ok();
+            found.db = Some(db);
+        }
+        Ok(found)
+    }
+
+    /// The keyspace, made if it does not exist.
+    fn create(&mut self) -> Result<&Keyspace> {
+        if self.keyspace.is_none() {
+            if self.db.is_none() {
+                self.db = Some(store::open(&self.store, Access::Create)?);
+            }
+            let db = self.db.as_ref().expect("it was just opened");
+            self.keyspace = Some(store::existing_or_new(db, &self.arg, self.engine)?);
+        }
+        Ok(self.keyspace.as_ref().expect("it was just made"))
+    }
+
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        let durability = self.durability;
+        self.create()?.write_with(batch, durability)?;
+        Ok(())
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        match &self.keyspace {
+            Some(keyspace) => Ok(keyspace.contains_key(key)?),
+            None => Ok(false),
         }
     }
 
+    fn largest_key(&self) -> Result<Option<Vec<u8>>> {
+        let Some(keyspace) = &self.keyspace else {
+            return Ok(None);
+        };
+        Ok(keyspace.iter().next_back_with(|key, _| key.to_vec())?)
+    }
+}
+
+/// Records by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    /// Put, under a key that was not there.
+    new: u64,
+    /// Put, in place of a record that was there.
+    replaced: u64,
+    /// Not put, because a record was there.
+    kept: u64,
+    /// Bytes of keys and values that were put.
+    bytes: u64,
+}
+
+/// Fills and commits batches, and counts what is committed.
+struct Loader {
+    destination: Destination,
+    on_duplicate: OnDuplicate,
+    records_max: u64,
+    batch: Batch,
+    batch_bytes: usize,
+    /// The keys of `batch`.
+    batch_keys: HashSet<Vec<u8>>,
+    /// The largest key there is, in the keyspace or in `batch`: a key above it is new, and needs no
+    /// lookup. So files in the order of keys load without any.
+    largest: Option<Vec<u8>>,
+    counts: Counts,
+    /// Records that are committed.
+    committed: u64,
+    /// Why a commit failed that was made because the input was idle.
+    idle_failure: Option<Failure>,
+}
+
+impl Loader {
+    fn new(destination: Destination, on_duplicate: OnDuplicate, records_max: u64) -> Result<Self> {
+        interrupt::committed(0);
+        Ok(Self {
+            largest: destination.largest_key()?,
+            destination,
+            on_duplicate,
+            records_max,
+            batch: Batch::new(),
+            batch_bytes: 0,
+            batch_keys: HashSet::new(),
+            counts: Counts::default(),
+            committed: 0,
+            idle_failure: None,
+        })
+    }
+
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        // Checked here, where the line is known, rather than when the batch is written.
-        if key.len() > hedgerow::MAX_KEY_LEN_BYTES {
-            return Err(Failure::error(format!(
-                "a key of {} bytes is too long",
-                key.len()
-            )));
-        }
-        if value.len() > hedgerow::MAX_VALUE_LEN_BYTES {
-            return Err(Failure::error(format!(
-                "a value of {} bytes is too long",
-                value.len()
-            )));
+        stop::check()?;
+        if self.is_there(key)? {
+            match self.on_duplicate {
+                OnDuplicate::Error => {
+                    return Err(Failure::error(format!(
+                        "the key {} is there already",
+                        crate::bytes::escape(key)
+                    )));
+                }
+                OnDuplicate::First => {
+                    self.counts.kept += 1;
+                    return Ok(());
+                }
+                OnDuplicate::Last => self.counts.replaced += 1,
+            }
+        } else {
+            self.counts.new += 1;
         }
         self.batch.put(key, value);
+        self.batch_keys.insert(key.to_vec());
         self.batch_bytes += key.len() + value.len();
         if self.batch.len() as u64 >= self.records_max || self.batch_bytes >= BATCH_BYTES_MAX {
             self.commit()?;
-            stop::check()?;
         }
         Ok(())
+    }
+
+    /// True if `key` has a value, in the keyspace or in the batch.
+    fn is_there(&mut self, key: &[u8]) -> Result<bool> {
+        match &mut self.largest {
+            Some(largest) if key <= &largest[..] => {
+                Ok(self.batch_keys.contains(key) || self.destination.contains(key)?)
+            }
+            largest => {
+                *largest = Some(key.to_vec());
+                Ok(false)
+            }
+        }
     }
 
     fn commit(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let records = batch.len() as u64;
         if records > 0 {
-            self.kv.write_with(batch, self.durability)?;
+            self.destination.write(batch)?;
         }
-        self.records += records;
-        self.record_bytes += std::mem::take(&mut self.batch_bytes) as u64;
+        self.batch_keys.clear();
+        self.counts.bytes += std::mem::take(&mut self.batch_bytes) as u64;
+        self.committed += records;
+        interrupt::committed(self.committed);
         Ok(())
+    }
+
+    /// Commits what there is while the input pauses. False if that failed.
+    fn commit_idle(&mut self) -> bool {
+        self.idle_failure = self.commit().err();
+        self.idle_failure.is_none()
+    }
+
+    /// Commits the rest, and brings everything into the files of the engine, so that later commands
+    /// need not read it out of the log.
+    fn finish(&mut self) -> Result<()> {
+        self.commit()?;
+        Ok(self.destination.create()?.flush()?)
+    }
+
+    /// Syncs and closes the store, if there is one.
+    fn close(&self) -> Result<()> {
+        match &self.destination.db {
+            Some(db) => Ok(db.sync().and_then(|()| db.close())?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -109,74 +255,159 @@ impl Load {
     pub fn run(&self, out: &mut Output) -> Result<()> {
         // The file first: a misspelt name must not leave an empty store behind.
         self.shape.check(&self.file)?;
-        let progress = byte_progress(out.json);
-        let input = records::open_records(&self.file, &progress)?;
+        let file = records::open(&self.file)?;
+        let destination = Destination::find(self)?;
 
-        interrupt::install();
+        interrupt::take_time();
         let began = Instant::now();
-        let db = open(&self.store, Access::Create)?;
-        let keyspace = existing_or_new(&db, &self.keyspace, self.engine)?;
-        let mut loader = Loader::new(&keyspace, self.durability.into(), self.batch);
-        let outcome = records::for_each(&self.file, input, &self.shape, |line, key, value| {
-            loader
-                .add(key, value)
-                .map_err(|failure| failure.context(format!("line {line}")))
-        })
-        .and_then(|()| loader.commit());
+        let loader = Loader::new(destination, self.on_duplicate, self.batch)?;
+        let loader = Rc::new(RefCell::new(loader));
+        let progress = byte_progress(out.json, records::length(&self.file));
+        let read = self.read(file, &loader, &progress);
+        let mut loader = loader.borrow_mut();
+        let read = match loader.idle_failure.take() {
+            Some(failure) => Err(failure),
+            None => read.and_then(|tally| loader.finish().map(|()| tally)),
+        };
         progress.finish_and_clear();
 
-        let committed = loader.records;
         // What was committed is synced even if reading failed; the first failure is reported.
-        let synced = db.sync().and_then(|()| db.close()).map_err(Failure::from);
-        if let Err(failure) = outcome.and(synced) {
-            let context = format!(
-                "stopped after {} had been committed",
-                counted(committed, "record")
-            );
-            return Err(failure.context(context).detail("committed", committed));
-        }
+        let closed = loader.close();
+        let tally = read.and_then(|tally| closed.map(|()| tally));
+        let tally = tally.map_err(|failure| failure.after_commits(loader.committed))?;
+        self.report(&loader, &tally, began, out)
+    }
 
+    /// Reads the file into `loader`, but for the last batch.
+    fn read(
+        &self,
+        file: records::File,
+        loader: &Rc<RefCell<Loader>>,
+        progress: &ProgressBar,
+    ) -> Result<Tally> {
+        let idle = Rc::clone(loader);
+        let idle = move || idle.borrow_mut().commit_idle();
+        let input = records::decompressed(file, &self.file, progress, idle)?;
+        records::for_each(&self.file, input, &self.shape, |_, key, value| {
+            loader.borrow_mut().add(key, value)
+        })
+    }
+
+    fn report(
+        &self,
+        loader: &Loader,
+        tally: &Tally,
+        began: Instant,
+        out: &mut Output,
+    ) -> Result<()> {
+        let keyspace = loader.destination.keyspace.as_ref();
+        let keyspace = keyspace.expect("it was made when the last batch was committed");
+        let counts = &loader.counts;
         let elapsed = began.elapsed();
-        let rate = (committed as f64 / elapsed.as_secs_f64().max(1e-9)) as u64;
-        out.either(
-            &json!({
+        let rate = (tally.records as f64 / elapsed.as_secs_f64().max(1e-9)) as u64;
+        if out.json {
+            let first = tally.first_skipped.as_ref();
+            return out.value(&json!({
                 "keyspace": keyspace.name(),
                 "engine": keyspace.engine().name(),
-                "records": committed,
-                "record_bytes": loader.record_bytes,
+                "records_read": tally.records,
+                "records": loader.committed,
+                "new_keys": counts.new,
+                "replaced": counts.replaced,
+                "kept": counts.kept,
+                "skipped_missing": tally.missing,
+                "skipped_errors": tally.skipped,
+                "first_skipped": first.map(|(line, what)| json!({ "line": line, "error": what })),
+                "record_bytes": counts.bytes,
                 "elapsed_ms": elapsed.as_secs_f64() * 1e3,
                 "durability": self.durability.name(),
-            }),
-            format!(
-                "{}, {}, into {:?} ({}) in {:.2} s: {} records/s",
-                counted(committed, "record"),
-                bytes(loader.record_bytes),
-                keyspace.name(),
-                keyspace.engine(),
-                elapsed.as_secs_f64(),
-                thousands(rate),
-            ),
-        )
+            }));
+        }
+        out.line(format!(
+            "{} read, {}, {}, into {:?} ({}) in {:.2} s: {} records/s",
+            counted(tally.records, "record"),
+            match counts.new {
+                1 => "1 new key".to_owned(),
+                new => format!("{} new keys", thousands(new)),
+            },
+            bytes(counts.bytes),
+            keyspace.name(),
+            keyspace.engine(),
+            elapsed.as_secs_f64(),
+            thousands(rate),
+        ))?;
+        for (count, what) in [
+            (counts.replaced, "replaced one with the same key"),
+            (counts.kept, "not put: their keys were there already"),
+            (tally.missing, "skipped: a column was missing"),
+            (tally.skipped, "skipped: it could not be used"),
+        ] {
+            if count > 0 {
+                out.line(format!("{} {what}", counted(count, "record")))?;
+            }
+        }
+        match &tally.first_skipped {
+            Some((line, what)) => {
+                out.line(format!("the first record skipped: line {line}: {what}"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hedgerow::{KvRead, Model};
+
+    fn loader(dir: &std::path::Path, on_duplicate: OnDuplicate) -> Loader {
+        let destination = Destination {
+            store: StoreArg {
+                path: dir.join("db"),
+            },
+            arg: KeyspaceArg { keyspace: None },
+            engine: None,
+            durability: Durability::Buffered,
+            db: None,
+            keyspace: None,
+        };
+        Loader::new(destination, on_duplicate, 2).unwrap()
+    }
 
     #[test]
     fn batches_fill_by_records_and_by_bytes() {
-        let kv = Model::new();
-        let mut loader = Loader::new(&kv, Durability::Buffered, 2);
+        let dir = tempfile::tempdir().unwrap();
+        let mut loader = loader(dir.path(), OnDuplicate::Last);
         loader.add(b"a", b"1").unwrap();
-        assert_eq!(kv.iter().count(), 0);
+        assert!(!dir.path().join("db").exists());
         loader.add(b"b", b"2").unwrap();
-        assert_eq!((kv.iter().count(), loader.records), (2, 2));
+        assert_eq!(loader.committed, 2);
         loader.add(b"c", &vec![0; BATCH_BYTES_MAX]).unwrap();
-        assert_eq!(loader.records, 3);
-        assert!(loader.add(&[0; 65_536], b"").is_err());
-        loader.commit().unwrap();
-        assert_eq!((kv.iter().count(), loader.records), (3, 3));
+        assert_eq!(loader.committed, 3);
+        loader.add(b"d", b"4").unwrap();
+        assert!(!loader.destination.contains(b"d").unwrap());
+        assert!(loader.commit_idle());
+        assert!(loader.destination.contains(b"d").unwrap());
+    }
+
+    #[test]
+    fn duplicates_are_counted_within_a_batch_and_across() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut last = loader(dir.path(), OnDuplicate::Last);
+        for key in ["b", "b", "a", "c", "b", "a", "0"] {
+            last.add(key.as_bytes(), b"").unwrap();
+        }
+        last.finish().unwrap();
+        assert_eq!((last.counts.new, last.counts.replaced), (4, 3));
+        assert_eq!(last.committed, 7);
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = loader(dir.path(), OnDuplicate::First);
+        for key in ["b", "a", "b", "a", "c"] {
+            first.add(key.as_bytes(), b"").unwrap();
+        }
+        assert_eq!((first.counts.new, first.counts.kept), (3, 2));
+        let mut error = loader(&dir.path().join("other"), OnDuplicate::Error);
+        error.add(b"b", b"").unwrap();
+        let failure = error.add(b"b", b"").unwrap_err();
+        assert!(failure.to_string().contains("the key b is there already"));
     }
 }

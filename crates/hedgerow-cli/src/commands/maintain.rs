@@ -1,17 +1,19 @@
 //! `verify`, `compact` and `drop`.
 
 use clap::Args;
-use hedgerow::{Db, Error, Problem, VerifyReport};
+use hedgerow::{Db, Error, Keyspace, Problem, VerifyReport};
 use hedgerow_bench::format::{bytes, counted};
 use serde_json::json;
 
+use super::count::records_in;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{Output, spinner};
 use crate::store::{Access, KeyspaceArg, StoreArg, existing, missing, open, open_reporting};
 
 /// Check everything in a store that can be checked
 ///
-/// Reads every file and checks checksums, order and structure. Changes nothing. Exits with 4 if
+/// Reads every file and checks checksums, order and structure, then reads and counts every record,
+/// also those that are only in the log. Changes nothing. Exits with 4 if
 /// something is damaged, with a line for each problem.
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -25,15 +27,16 @@ impl Verify {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let progress = spinner(out.json, "verifying");
-        let report = self.verify();
+        let verified = self.verify();
         progress.finish_and_clear();
-        let report = report?;
+        let (report, records) = verified?;
         if out.json {
             out.value(&json!({
                 "clean": report.is_clean(),
                 "files": report.files,
                 "blocks": report.blocks,
                 "entries": report.entries,
+                "records": records,
                 "problems": report.problems.iter().map(problem_json).collect::<Vec<_>>(),
             }))?;
         } else {
@@ -48,7 +51,10 @@ impl Verify {
                 "{verdict} in {}, {}, {}",
                 counted(report.files, "file"),
                 counted(report.blocks, "block"),
-                counted(report.entries, "entry"),
+                match records {
+                    Some(records) => counted(records, "record"),
+                    None => counted(report.entries, "entry"),
+                },
             ))?;
         }
         if report.is_clean() {
@@ -58,19 +64,31 @@ impl Verify {
         }
     }
 
-    fn verify(&self) -> Result<VerifyReport> {
+    /// What was found and, if that is no damage, the number of records.
+    fn verify(&self) -> Result<(VerifyReport, Option<u64>)> {
         // Damage can be so bad that the store does not open. That is a finding, too.
         let db = match open_reporting(&self.store, Access::Read)? {
             Ok(db) => db,
-            Err(error) => return Ok(finding(&error)),
+            Err(error) => return Ok((finding(&error), None)),
         };
-        let verified = match &self.keyspace.keyspace {
-            Some(_) => existing(&db, &self.keyspace)?.verify(),
+        let one = match &self.keyspace.keyspace {
+            Some(_) => Some(existing(&db, &self.keyspace)?),
+            None => None,
+        };
+        let verified = match &one {
+            Some(keyspace) => keyspace.verify(),
             None => db.verify(),
         };
-        match verified {
-            Err(error) if error.is_corruption() => Ok(finding(&error)),
-            verified => Ok(verified?),
+        let counted = verified.and_then(|report| {
+            let records = match report.is_clean() {
+                true => Some(count(&db, one.as_ref())?),
+                false => None,
+            };
+            Ok((report, records))
+        });
+        match counted {
+            Err(error) if error.is_corruption() => Ok((finding(&error), None)),
+            counted => Ok(counted?),
         }
     }
 }
@@ -83,6 +101,20 @@ fn problem_json(problem: &Problem) -> serde_json::Value {
         "offset": problem.offset,
         "what": problem.what,
     })
+}
+
+/// The records of one keyspace or of all.
+fn count(db: &Db, one: Option<&Keyspace>) -> hedgerow::Result<u64> {
+    if let Some(keyspace) = one {
+        return records_in(keyspace, ..);
+    }
+    let mut records = 0;
+    for keyspace in db.keyspaces() {
+        if let Some(keyspace) = db.existing_keyspace(&keyspace.name)? {
+            records += records_in(&keyspace, ..)?;
+        }
+    }
+    Ok(records)
 }
 
 /// A report of nothing but one error.

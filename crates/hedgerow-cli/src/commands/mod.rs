@@ -6,6 +6,7 @@
 pub mod advise;
 pub mod bench;
 pub mod compare;
+pub mod count;
 pub mod dump;
 pub mod inspect;
 pub mod load;
@@ -14,3 +15,4 @@ pub mod point;
 pub mod replay;
 pub mod scan;
 pub mod trace_args;
+pub mod workload_list;

@@ -2,17 +2,21 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use hedgerow::{Kv, KvRead};
+use hedgerow_bench::format::counted;
 use serde_json::json;
 
-use super::scan::{RangeArgs, parse_bytes};
+use super::count::records_in;
+use super::scan::{Bounds, RangeArgs, parse_hex, parse_key};
 use crate::bytes::{Notation, hex};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
-use crate::store::{Access, EngineArg, KeyspaceArg, StoreArg, existing, existing_or_new, open};
+use crate::store::{
+    Access, EngineArg, KeyspaceArg, StoreArg, existing, existing_or_new, existing_to_write, open,
+};
 
 /// Print the value of a key
 ///
@@ -21,7 +25,7 @@ use crate::store::{Access, EngineArg, KeyspaceArg, StoreArg, existing, existing_
 pub struct Get {
     #[command(flatten)]
     store: StoreArg,
-    /// Key
+    /// Key, escaped as scan prints it
     key: OsString,
     #[command(flatten)]
     keyspace: KeyspaceArg,
@@ -36,7 +40,7 @@ pub struct Get {
 impl Get {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
-        let key = parse_bytes(&self.key, self.hex)?;
+        let key = parse_key(&self.key, self.hex)?;
         let db = open(&self.store, Access::Read)?;
         let keyspace = existing(&db, &self.keyspace)?;
         let notation = Notation::new(self.hex);
@@ -68,9 +72,9 @@ impl Get {
 pub struct Put {
     #[command(flatten)]
     store: StoreArg,
-    /// Key
+    /// Key, escaped as scan prints it
     key: OsString,
-    /// Value
+    /// Value, taken as it is
     #[arg(required_unless_present = "file")]
     value: Option<OsString>,
     /// Read the value from a file; - is standard input
@@ -89,9 +93,10 @@ pub struct Put {
 impl Put {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
-        let key = parse_bytes(&self.key, self.hex)?;
+        let key = parse_key(&self.key, self.hex)?;
         let value = match (&self.value, &self.file) {
-            (Some(value), _) => parse_bytes(value, self.hex)?,
+            (Some(value), _) if self.hex => parse_hex(value)?,
+            (Some(value), _) => value.as_encoded_bytes().to_vec(),
             (None, Some(path)) => read_value(path)?,
             (None, None) => unreachable!("clap requires one of them"),
         };
@@ -119,14 +124,14 @@ fn read_value(path: &Path) -> Result<Vec<u8>> {
 
 /// Remove a key, or a range of keys
 ///
-/// Removing what is not there is not an error.
+/// Says how much was removed; removing what is not there is not an error.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
     .args(["key", "from", "to", "prefix", "all"]))]
 pub struct Delete {
     #[command(flatten)]
     store: StoreArg,
-    /// Key
+    /// Key, escaped as scan prints it
     #[arg(conflicts_with_all = ["from", "to", "prefix", "all"])]
     key: Option<OsString>,
     #[command(flatten)]
@@ -147,19 +152,39 @@ impl Delete {
         let key = self
             .key
             .as_ref()
-            .map(|key| parse_bytes(key, self.hex))
+            .map(|key| parse_key(key, self.hex))
             .transpose()?;
         let bounds = self.range.bounds(self.hex)?;
+        if key.is_none() && !self.all && bounds == EVERYTHING {
+            return Err(Failure::usage(
+                "these bounds take in every key: if that is meant, say --all",
+            ));
+        }
         let db = open(&self.store, Access::Write)?;
-        let keyspace = existing(&db, &self.keyspace)?;
-        match key {
-            Some(key) => keyspace.delete(&key)?,
-            None => keyspace.delete_range(bounds)?,
+        let keyspace = existing_to_write(&db, &self.keyspace)?;
+        // Counted first; nobody else can write in between, because the store is locked.
+        let deleted = match key {
+            Some(key) => {
+                let there = u64::from(keyspace.contains_key(&key)?);
+                keyspace.delete(&key)?;
+                there
+            }
+            None => {
+                let records = records_in(&keyspace, bounds.clone())?;
+                keyspace.delete_range(bounds)?;
+                records
+            }
         };
         db.close()?;
-        if out.json {
-            out.value(&json!({ "keyspace": keyspace.name() }))?;
-        }
-        Ok(())
+        out.either(
+            &json!({ "keyspace": keyspace.name(), "deleted": deleted }),
+            match deleted {
+                0 => "nothing deleted: there was no such key".to_owned(),
+                _ => format!("{} deleted", counted(deleted, "record")),
+            },
+        )
     }
 }
+
+/// The bounds of an empty prefix, or of `--from ""`.
+const EVERYTHING: Bounds = (Bound::Included(Vec::new()), Bound::Unbounded);

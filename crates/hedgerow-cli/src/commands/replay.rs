@@ -58,7 +58,7 @@ pub struct Replay {
 impl Replay {
     /// Runs the command.
     pub fn run(&self, out: &mut Output) -> Result<()> {
-        interrupt::install();
+        interrupt::take_time();
         let choice = Choice {
             limit: self.ops,
             ..Choice::default()

@@ -7,7 +7,7 @@ use clap::Args;
 use hedgerow::{KeyBounds, KvRead, Scan as Entries};
 use serde_json::json;
 
-use crate::bytes::{Notation, unhex};
+use crate::bytes::{Notation, unescape, unhex};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::store::{Access, KeyspaceArg, StoreArg, existing, open};
@@ -33,7 +33,7 @@ impl RangeArgs {
     /// The bounds meant.
     pub fn bounds(&self, hex: bool) -> Result<Bounds> {
         let parse =
-            |arg: &Option<OsString>| arg.as_ref().map(|arg| parse_bytes(arg, hex)).transpose();
+            |arg: &Option<OsString>| arg.as_ref().map(|arg| parse_key(arg, hex)).transpose();
         if let Some(prefix) = parse(&self.prefix)? {
             return Ok(prefix_bounds(prefix));
         }
@@ -43,14 +43,21 @@ impl RangeArgs {
     }
 }
 
-/// A key or value on the command line.
-pub fn parse_bytes(arg: &OsString, hex: bool) -> Result<Vec<u8>> {
-    let bytes = arg.as_encoded_bytes();
+/// A key on the command line, written as `scan` prints it: escaped, or in hexadecimal.
+pub fn parse_key(arg: &OsString, hex: bool) -> Result<Vec<u8>> {
     if hex {
-        unhex(bytes).map_err(|what| Failure::usage(format!("{}: {what}", arg.display())))
-    } else {
-        Ok(bytes.to_vec())
+        return parse_hex(arg);
     }
+    unescape(arg.as_encoded_bytes()).map_err(|what| {
+        let what = format!("the key {}: {what}; \\\\ is a backslash", arg.display());
+        Failure::usage(what)
+    })
+}
+
+/// Hexadecimal on the command line.
+pub fn parse_hex(arg: &OsString) -> Result<Vec<u8>> {
+    unhex(arg.as_encoded_bytes())
+        .map_err(|what| Failure::usage(format!("{}: {what}", arg.display())))
 }
 
 /// All keys that start with `prefix`.

@@ -1,89 +1,19 @@
 //! The command-line tool from outside: what it prints, what it stores, how it exits.
 
+mod load;
+mod rig;
+#[cfg(unix)]
+mod signals;
+mod stores;
+
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hedgerow_bench::cities;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// A directory for one test, with the tool run inside it.
-struct Bench {
-    dir: TempDir,
-}
-
-/// What a run of the tool left behind.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn file(&self, name: &str, contents: impl AsRef<[u8]>) {
-        fs::write(self.path(name), contents).unwrap();
-    }
-
-    fn run(&self, args: &[&str]) -> Ran {
-        self.run_with_input(args, b"")
-    }
-
-    fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hedgerow"))
-            .args(args)
-            .current_dir(self.dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The tool may end before it has read everything; that is for the test to judge.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        let output = child.wait_with_output().unwrap();
-        Ran {
-            code: output.status.code().expect("not killed"),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Runs what must succeed, and returns what it printed.
-    fn ok(&self, args: &[&str]) -> String {
-        let ran = self.run(args);
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}: {ran:?}");
-        ran.out
-    }
-
-    /// Runs what must fail with `code` and one line on standard error that contains `what`.
-    fn fails(&self, code: i32, what: &str, args: &[&str]) -> Ran {
-        let ran = self.run(args);
-        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
-        assert!(ran.err.contains(what), "{args:?}: {ran:?}");
-        if code != 2 {
-            assert_eq!(ran.err.lines().count(), 1, "{args:?}: {ran:?}");
-        }
-        ran
-    }
-}
-
-fn parse(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-const ENGINES: [&str; 2] = ["lsm", "btree"];
+use rig::{Bench, ENGINES, names, parse};
 
 #[test]
 fn put_get_delete() {
@@ -97,9 +27,12 @@ fn put_get_delete() {
             json!({"key": "ada", "value": "1815"})
         );
         assert_eq!(b.ok(&["keyspaces", "db"]), format!("{engine:5}  default\n"));
-        assert_eq!(b.ok(&["delete", "db", "ada"]), "");
+        assert_eq!(b.ok(&["delete", "db", "ada"]), "1 record deleted\n");
         b.fails(3, "no such key: ada", &["get", "db", "ada"]);
-        b.ok(&["delete", "db", "ada"]);
+        assert!(
+            b.ok(&["delete", "db", "ada"])
+                .starts_with("nothing deleted")
+        );
     }
 }
 
@@ -215,7 +148,10 @@ fn each_format_loads() {
     let printed = b.ok(&[
         "load", "db", "a.csv", "-k", "csv", "--key", "name", "--value", "born",
     ]);
-    assert!(printed.starts_with("2 records, "), "{printed}");
+    assert!(
+        printed.starts_with("2 records read, 2 new keys, "),
+        "{printed}"
+    );
     assert_eq!(
         b.ok(&["scan", "db", "-k", "csv"]),
         "Hopper\t1906\nLovelace, Ada\t1815\n"
@@ -360,7 +296,7 @@ fn a_mistake_creates_nothing() {
     b.fails(
         2,
         "exists with engine lsm",
-        &["put", "db", "k", "v", "--engine", "btree"],
+        &["put", "db", "k", "v", "-k", "one", "--engine", "btree"],
     );
     assert_eq!(b.ok(&["keyspaces", "db"]), before);
 }
@@ -607,16 +543,6 @@ fn compare_takes_a_file() {
         (&json!(900), &json!("in.jsonl"))
     );
     b.fails(1, "nowhere", &["compare", "--dir", "nowhere"]);
-}
-
-/// Names of what is in a directory.
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
