@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 use support::order::Order;
 use tempfile::TempDir;
 

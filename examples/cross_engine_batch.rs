@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example cross_engine_batch`
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, KvRead, Result};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Result};
 
 /// A tiny bank.
 struct Bank {

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example quick_start`
 
-use hedgerow::{Batch, Db, Durability, EngineKind, Kv, KvRead, Result};
+use hedgerow::{Batch, Db, Durability, EngineKind, Result};
 
 fn main() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -14,7 +14,7 @@
 use std::time::Instant;
 
 use hedgerow::trace::TraceOptions;
-use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead, Options, Result};
+use hedgerow::{Batch, Durability, EngineKind, Keyspace, Options, Result};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --example snapshots`
 
-use hedgerow::{Db, Durability, EngineKind, KvRead, Result};
+use hedgerow::{Db, Durability, EngineKind, Result};
 
 const ITEMS: u32 = 1000;
 

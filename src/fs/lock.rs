@@ -56,7 +56,7 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
                 // Best effort: the lock holds without a name in it.
                 let _ = write_pid(&file);
             }
-            held.push(identity.clone());
+            held.push(identity);
             Ok(Box::new(StdLock {
                 file,
                 mode,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::fs::{Fs, OpenMode, SimFs};
-use crate::kv::{Batch, Kv, KvRead};
+use crate::kv::Batch;
 use crate::options::{Durability, EngineKind, Options};
 use crate::types::Value;
 use crate::{Db, Keyspace};

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hedgerow::KvRead;
 use hedgerow::fs::SimFs;
 use support::forge::manifest::manifest_of;
 use support::forge::table::{Block, Table, add_tombstone, block_body};

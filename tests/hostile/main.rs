@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use hedgerow::fs::{FaultFs, Fs, OpKind, SimFs, StdFs};
-use hedgerow::{Compression, Db, Durability, EngineKind, Kv, KvRead, Options, Scan};
+use hedgerow::{Compression, Db, Durability, EngineKind, Options, Scan};
 use support::alloc::{Counting, HOSTILE_LIMIT_BYTES, Taken, Watched, measure};
 use support::forge::tree::PAGE;
 use support::image::Image;

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead};
+use hedgerow::{Batch, Durability, EngineKind, Keyspace};
 use support::random::{Random, Source};
 use support::rig::{Place, Rig, Sizes, from_env, report};
 

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
-use hedgerow::{
-    Compression, Db, Durability, EngineKind, KeyspaceOptions, Kv, KvRead, Options, Result,
-};
+use hedgerow::{Compression, Db, Durability, EngineKind, KeyspaceOptions, Options, Result};
 
 /// What was done to the files whose names begin alike.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

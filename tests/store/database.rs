@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use hedgerow::fs::OpenMode;
 use hedgerow::{
-    Batch, Compression, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead,
-    LockHolder, MAX_VALUE_LEN_BYTES, MemtableKind, Options, SeqNo,
+    Batch, Compression, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, LockHolder,
+    MAX_VALUE_LEN_BYTES, MemtableKind, Options, SeqNo,
 };
-use support::image::Image;
 use support::random::{Random, Source};
 use support::rig::{Place, Rig, Sizes, keyspace_options};
 

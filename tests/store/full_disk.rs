@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-use hedgerow::{
-    Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, KvRead, Options, Result,
-};
+use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Options, Result};
 use support::random::{Random, Source};
 use support::rig::{Sizes, keyspace_options, report};
 use support::tmpfs::Tmpfs;

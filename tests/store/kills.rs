@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, MemtableKind, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, MemtableKind, Options};
 use support::random::{Random, Source};
 use support::rig::{Sizes, effort, figure, from_env, keyspace_options_with, report, tiny};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use hedgerow::{Batch, Durability, EngineKind, Keyspace, Kv, KvRead};
+use hedgerow::{Batch, Durability, EngineKind, Keyspace};
 use hedgerow_bench::cities;
 use support::rig::{Place, Rig, Sizes, report};
 

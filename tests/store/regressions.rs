@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hedgerow::{Durability, EngineKind, Kv, KvRead, Options};
+use hedgerow::{Durability, EngineKind, Options};
 use support::random::Random;
 use support::rig::{Place, Rig, Sizes, tiny};
 

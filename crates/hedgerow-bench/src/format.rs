@@ -102,8 +102,8 @@ pub fn table_within(rows: &[Vec<String>], keys: usize, most: usize) -> String {
     };
     let mut parts: Vec<Vec<usize>> = Vec::new();
     let mut room = 0;
-    for at in keys..columns {
-        let needed = widths[at] + GAP;
+    for (at, width) in widths.iter().enumerate().skip(keys) {
+        let needed = width + GAP;
         if parts.is_empty() || needed > room {
             parts.push(Vec::new());
             room = most.saturating_sub(first + key_widths);

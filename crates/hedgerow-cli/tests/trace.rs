@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hedgerow::trace::{KeyMode, Reader, TraceOptions};
-use hedgerow::{Db, Durability, EngineKind, Kv, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Options};
 use serde_json::Value;
 
 /// Records a bit of everything on two keyspaces of a store that held records before.

@@ -5,7 +5,7 @@
 //! harness adds to every case: afterwards `verify` is clean, and after closing and opening
 //! again everything is still there, and again after compaction.
 
-use hedgerow::{EngineKind, Keyspace, Kv, KvRead, MemtableKind, Model};
+use hedgerow::{EngineKind, Keyspace, MemtableKind, Model};
 use support::rig::{Place, Rig, Sizes};
 
 mod batches;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{CrashPolicy, Fs, OpenMode, SimFs};
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead};
+use hedgerow::{Db, Durability, EngineKind, Keyspace};
 use support::random::Random;
 use support::sizes::{Sizes, keyspace_options};
 

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{CrashPolicy, CrashState, Fs, OpenMode, Operation, SimFs};
-use hedgerow::{Db, Durability, EngineKind, Kv, KvRead};
+use hedgerow::{Db, Durability, EngineKind};
 use support::random::{Random, Source};
 use support::rig::{effort, figure, from_env, report};
 use support::sizes::{Sizes, Variant, keyspace_options};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use hedgerow::{Db, KvRead};
+use hedgerow::Db;
 
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -2,7 +2,6 @@
 //! change of the file system is recovered, and named after what it is about.
 
 use hedgerow::Durability::{Buffered, Sync};
-use hedgerow::KvRead;
 use support::random::Source;
 
 use super::world::{Edit, World, key_of, other};

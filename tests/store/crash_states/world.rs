@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::SimFs;
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, MemtableKind, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, MemtableKind, Options};
 use support::random::{Random, Source};
 use support::sizes::{Sizes, Variant, keyspace_options_with, single_threaded};
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, SimFs, StdFs};
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Kv, KvRead};
+use hedgerow::{Db, Durability, EngineKind, Error, Keyspace};
 use support::image::Image;
 use support::random::{Random, Source};
 use support::repair;

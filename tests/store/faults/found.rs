@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hedgerow::fs::{Fault, FaultPlan, OpKind};
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 use support::rig::{Sizes, keyspace_options};
 
 use super::disk;

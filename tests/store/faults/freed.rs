@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, SimFs};
-use hedgerow::{Db, EngineKind, Error, Keyspace, Kv, KvRead, Options, Result};
+use hedgerow::{Db, EngineKind, Error, Keyspace, Options, Result};
 use support::rig::{Sizes, figure, keyspace_options};
 
 use super::disk;

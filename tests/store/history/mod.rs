@@ -13,7 +13,7 @@ mod checker;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, MemtableKind, Snapshot};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, MemtableKind, Snapshot};
 use support::random::{Random, Source};
 use support::rig::{Place, Rig, Sizes, effort, figure};
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 
 use super::data::{Data, Version};
 use super::workload::Workload;

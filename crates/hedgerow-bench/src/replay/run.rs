@@ -11,9 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hedgerow::trace::{Change, Event, Key, Op};
-use hedgerow::{
-    Db, Durability, EngineKind, Keyspace, Kv, KvRead, MAX_VALUE_LEN_BYTES, Options, Value,
-};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, MAX_VALUE_LEN_BYTES, Options, Value};
 use serde_json::{Map, Value as Json, json};
 
 use super::plan::{Plan, ops_of};

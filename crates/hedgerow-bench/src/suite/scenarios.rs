@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use hedgerow::{Db, Keyspace, Kv, KvRead};
+use hedgerow::{Db, Keyspace, KvRead};
 
 use super::disk_space;
 use crate::data::ValueSize;

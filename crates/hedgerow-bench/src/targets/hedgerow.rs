@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hedgerow::{
-    Batch, Compression, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead, Model,
+    Batch, Compression, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, KvRead, Model,
     Options, Scan,
 };
 

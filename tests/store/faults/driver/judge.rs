@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hedgerow::fs::SimFs;
-use hedgerow::{Durability, Error, Kv, Result};
+use hedgerow::{Durability, Error, Result};
 
 use super::{Driver, Edit, Map, Presence, ROOT, Slot, State, apply};
 

@@ -1,6 +1,6 @@
 //! Reading in every way: right, or an error, never wrong.
 
-use hedgerow::{Keyspace, KvRead, Scan};
+use hedgerow::{Keyspace, Scan};
 
 use super::{Driver, Map, State, key_of};
 

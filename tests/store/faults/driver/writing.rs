@@ -1,6 +1,6 @@
 //! Commits, and the work that they cause.
 
-use hedgerow::{Db, Durability, Error, Keyspace, Kv, KvRead, Result};
+use hedgerow::{Db, Durability, Error, Keyspace, Result};
 
 use super::{
     Commit, Driver, Edit, Incarnation, apply, ends_applying, ends_checkpoints, is_log_sync, key_of,

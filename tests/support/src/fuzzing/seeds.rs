@@ -10,7 +10,7 @@ use hedgerow::internals::lsm::Entry;
 use hedgerow::internals::table::BlockBuilder;
 use hedgerow::internals::{Op, append_record, encode_batch, page, wal};
 use hedgerow::trace::{TraceOptions, ValueMode};
-use hedgerow::{Durability, EngineKind, Kv, KvRead};
+use hedgerow::{Durability, EngineKind};
 
 use super::stores::{self, PAGE, STORE};
 use super::{Flags, files, pages};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use hedgerow::fs::SimFs;
-use hedgerow::{Db, Durability, EngineKind, Keyspace, Kv, KvRead, Options};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 
 use super::images;
 use crate::image::Image;

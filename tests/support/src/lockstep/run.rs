@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hedgerow::fs::{CrashPolicy, SimFs};
 use hedgerow::{
-    Batch, Compression, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Kv, KvRead,
-    MemtableKind, Model, ModelSnapshot, Options, Scan, Snapshot,
+    Batch, Compression, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, MemtableKind, Model,
+    ModelSnapshot, Options, Scan, Snapshot,
 };
 
 use super::op::{Edit, KEYS, KeyNumber, Map, Move, Op, Target, key};
