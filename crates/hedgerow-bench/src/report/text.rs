@@ -107,11 +107,11 @@ mod tests {
             "queue",
         ];
         let mut results = testing::results_of(variants, &labels);
-        for row in 0..labels.len() {
+        for (row, label) in labels.iter().enumerate() {
             for subject in 0..variants.len() {
                 for round in 0..3 {
                     let scale = f64::from(round + 1) * 1.37 * (subject + 1) as f64;
-                    let sample = match labels[row] {
+                    let sample = match *label {
                         "queue" => json!({"figures": [
                             {"id": "held", "label": "overwrite, snapshot held, settled",
                              "unit": "operations/s", "value": 1_234_567.0 * scale},
