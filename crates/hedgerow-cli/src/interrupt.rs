@@ -27,8 +27,8 @@ static TAKES_TIME: AtomicBool = AtomicBool::new(false);
 /// Records that `load` has committed, plus one; 0 for every other command.
 static COMMITTED: AtomicU64 = AtomicU64::new(0);
 
-/// Installs the handler, from now on; `json` is how failures are printed. Without a handler a signal
-/// ends the process as usual, so failing to install it is no reason not to run.
+/// Installs the handler, from now on; `json` is how failures are printed. Without a handler a
+/// signal ends the process as usual, so failing to install it is no reason not to run.
 #[cfg(unix)]
 pub fn install(json: bool) {
     let wanted = [exit::INTERRUPT, exit::TERMINATE, exit::HANGUP];

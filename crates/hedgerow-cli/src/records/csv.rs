@@ -1,7 +1,7 @@
 //! Comma-separated values, as RFC 4180 has them.
 //!
-//! Records are read by hand, because the readers that there are take what is wrong without a word: a
-//! quote that is never closed makes one field of all that follows, and text after a closing quote
+//! Records are read by hand, because the readers that there are take what is wrong without a word:
+//! a quote that is never closed makes one field of all that follows, and text after a closing quote
 //! joins its field. Here both end the reading at their line, always: after such an error nothing
 //! says where a record begins. A quote within a field that does not begin with one is text.
 

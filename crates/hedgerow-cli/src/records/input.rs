@@ -1,7 +1,8 @@
 //! The bytes of a file or of standard input, decompressed.
 //!
 //! A thread of its own reads, so that the command never waits for bytes without end: while none
-//! come it looks whether it was interrupted, and after [`IDLE_AFTER`] it says that the input is idle.
+//! come it looks whether it was interrupted, and after [`IDLE_AFTER`] it says that the input is
+//! idle.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -307,7 +308,8 @@ mod tests {
         assert_eq!(read(Vec::new(), 3).unwrap(), b"");
     }
 
-    /// A file of several blocks, cut where one ends, gave the records before the cut, without a word.
+    /// A file of several blocks, cut where one ends, gave the records before the cut, without a
+    /// word.
     #[test]
     fn an_lz4_file_cut_between_blocks_is_an_error() {
         for checksum in [false, true] {

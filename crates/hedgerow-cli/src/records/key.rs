@@ -1,10 +1,10 @@
 //! Keys of several columns.
 //!
 //! Parts are joined so that different parts never give the same key: within a part, `%` is written
-//! as `%25` and the first character of the joiner as `%XX` for each of its bytes. An unescaped first
-//! character therefore begins a joiner, everywhere in the key, and the parts can be told from it.
-//! `Biel/Bienne` within `CH/BE/Biel%2FBienne/2661513` is an example. A key of one column is that
-//! column, unchanged.
+//! as `%25` and the first character of the joiner as `%XX` for each of its bytes. An unescaped
+//! first character therefore begins a joiner, everywhere in the key, and the parts can be told from
+//! it. `Biel/Bienne` within `CH/BE/Biel%2FBienne/2661513` is an example. A key of one column is
+//! that column, unchanged.
 
 use std::io::Write as _;
 

@@ -9,8 +9,8 @@ use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use super::sink::{Line, bad};
 use crate::failure::{Failure, Result};
 
-/// The longest record that is read: longer than the longest that `dump` writes, in which a byte of a
-/// value takes six (`\u0000`). It keeps a file without ends of lines from taking all memory.
+/// The longest record that is read: longer than the longest that `dump` writes, in which a byte of
+/// a value takes six (`\u0000`). It keeps a file without ends of lines from taking all memory.
 pub const RECORD_BYTES_MAX: u64 =
     6 * (hedgerow::MAX_KEY_LEN_BYTES + hedgerow::MAX_VALUE_LEN_BYTES) as u64 + 1024;
 
@@ -37,8 +37,8 @@ pub struct Text<R> {
 }
 
 impl<R: Read> Text<R> {
-    /// Begins to read `input`. Passes over a byte order mark, unless the file was `dumped`: there it
-    /// belongs to the first key. Refuses UTF-16 and UTF-32.
+    /// Begins to read `input`. Passes over a byte order mark, unless the file was `dumped`: there
+    /// it belongs to the first key. Refuses UTF-16 and UTF-32.
     pub fn new(mut input: R, ends: LineEnds, dumped: bool) -> Result<Self> {
         let mut head = Vec::new();
         // Enough to recognise an encoding; but a first line that is shorter is not waited for.

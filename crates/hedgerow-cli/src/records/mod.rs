@@ -5,10 +5,10 @@
 //!
 //! Nothing is changed or lost in silence:
 //!
-//! - R1: a record that cannot be used ends the reading with its line, unless the user asked for such
-//!   records to be skipped; what is skipped is counted.
-//! - R2: two different keys of the file never become one ([`key`]), and a number is the text that the
-//!   file has, never a rounded one ([`json`]).
+//! - R1: a record that cannot be used ends the reading with its line, unless the user asked for
+//!   such records to be skipped; what is skipped is counted.
+//! - R2: two different keys of the file never become one ([`key`]), and a number is the text that
+//!   the file has, never a rounded one ([`json`]).
 //! - R3: text that is not what its format allows (quotes that do not match, another encoding,
 //!   compressed bytes) is an error, never a guess ([`csv`], [`input`]).
 //!
@@ -41,8 +41,8 @@ use lines::{LineEnds, Text};
 use shape::Format;
 use sink::Sink;
 
-/// Calls `visit` with the line, key and value of every record of `input`, in order. Returns how many
-/// there were and how many were skipped.
+/// Calls `visit` with the line, key and value of every record of `input`, in order. Returns how
+/// many there were and how many were skipped.
 pub fn for_each(
     path: &Path,
     input: impl Read,
