@@ -13,7 +13,7 @@ use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, SnapshotTracker};
 use crate::error::Error;
 use crate::fs::{Fs, SimFs, StdFs};
-use crate::options::{Compression, EngineKind, KeyspaceOptions};
+use crate::options::{Compression, EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
