@@ -129,7 +129,7 @@ pub fn retain_removes_what_is_not_wanted(kv: &impl Kv) {
     }
     let before = kv.snapshot();
     let mut seen = 0;
-    let keep = |key: &[u8]| key[3] % 3 == 0;
+    let keep = |key: &[u8]| key[3].is_multiple_of(3);
     let removed = kv.retain(|key, value| {
         seen += 1;
         assert_eq!(value, [key[3]; 40]);
