@@ -5,11 +5,11 @@
 //!
 //! Nothing is changed or lost in silence:
 //!
-//! - R1: a record that cannot be used ends the reading with its line, unless the user asked for
+//! - RR1: a record that cannot be used ends the reading with its line, unless the user asked for
 //!   such records to be skipped; what is skipped is counted.
-//! - R2: two different keys of the file never become one ([`key`]), and a number is the text that
+//! - RR2: two different keys of the file never become one ([`key`]), and a number is the text that
 //!   the file has, never a rounded one ([`json`]).
-//! - R3: text that is not what its format allows (quotes that do not match, another encoding,
+//! - RR3: text that is not what its format allows (quotes that do not match, another encoding,
 //!   compressed bytes) is an error, never a guess ([`csv`], [`input`]).
 //!
 //! Reading is streaming: memory is bounded by the largest record, and that by
