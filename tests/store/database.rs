@@ -694,7 +694,7 @@ fn an_idle_keyspace_pins_no_log(rig: Rig) {
             busy.put((n % 100).to_be_bytes(), vec![n as u8; 1000])
                 .unwrap();
         }
-        // Without another write, and whoever does the work: soon, not at once.
+        // Without another write, and whichever thread does the work: soon, not at once.
         let soon = Instant::now() + Duration::from_secs(10);
         loop {
             rig.db().wait_idle().unwrap();
@@ -860,8 +860,8 @@ fn the_default_durability_survives_a_power_loss() {
 }
 
 /// Every position at which a changing operation of the file system can fail: the operation of the
-/// store fails or not, nothing is half visible, and after the trouble is over, opening again finds a
-/// prefix with at least what was acknowledged.
+/// store fails or not, nothing is half visible, and after the trouble is over, opening again finds
+/// a prefix with at least what was acknowledged.
 #[test]
 fn every_position_of_a_failing_write() {
     let mut positions = 0;
