@@ -7,9 +7,9 @@
 //! ```
 //!
 //! `writes` puts values of 1 KiB under random keys, eight times the write buffer, and reads a few;
-//! `reads` looks up and scans small values that fit in memory. With `-` instead of a file nothing is
-//! recorded, which shows what recording costs. A number as third argument scales the work. Without
-//! arguments a small run of `reads` is made and nothing is recorded.
+//! `reads` looks up and scans small values that fit in memory. With `-` instead of a file nothing
+//! is recorded, which shows what recording costs. A number as third argument scales the work.
+//! Without arguments a small run of `reads` is made and nothing is recorded.
 
 use std::time::Instant;
 

@@ -178,9 +178,9 @@ impl Db {
     /// handle, scan or snapshot that uses it does; handles of it fail with
     /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
     ///
-    /// After an error the keyspace is there as before. If even putting the old catalogue back failed,
-    /// it is unknown until the store is reopened whether the keyspace is gone, and the store takes no
-    /// more writes, as after a failed sync of the log.
+    /// After an error the keyspace is there as before. If even putting the old catalogue back
+    /// failed, it is unknown until the store is reopened whether the keyspace is gone, and the
+    /// store takes no more writes, as after a failed sync of the log.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
         let shared = &self.store.shared;
         shared.writable()?;
@@ -271,14 +271,14 @@ impl Db {
     }
 
     /// Returns when no flush, checkpoint or compaction is due or running: when the store has
-    /// paid its debts.
+    /// caught up.
     pub fn wait_idle(&self) -> Result<()> {
         self.store.shared.writable()?;
         self.store.shared.wait_idle()
     }
 
     /// Does one unit of background work on the calling thread; false if none is due. For stores
-    /// opened with [`Options::background_threads`] 0, where nobody else does it.
+    /// opened with [`Options::background_threads`] 0, where no thread does it.
     pub fn run_background_once(&self) -> Result<bool> {
         self.store.shared.writable()?;
         self.store.shared.run_background_once()

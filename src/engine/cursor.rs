@@ -102,7 +102,8 @@ pub(crate) trait Cursor: Send {
         self.entry().map(Some)
     }
 
-    /// Goes to the previous entry and lends it; `None` if there is none, or if its key is below `start`.
+    /// Goes to the previous entry and lends it; `None` if there is none, or if its key is below
+    /// `start`.
     fn prev_from(&mut self, start: &[u8]) -> Result<Option<Entry<'_>>> {
         self.prev()?;
         if !self.is_valid() || !is_from(self.key(), start) {

@@ -16,7 +16,7 @@ use crate::types::{KeyspaceId, SeqNo};
 pub(crate) struct EngineContext {
     /// The file system.
     pub(crate) fs: Arc<dyn Fs>,
-    /// The keyspace's own directory. It exists, and nobody else writes to it.
+    /// The keyspace's own directory. It exists, and nothing else writes to it.
     pub(crate) dir: PathBuf,
     /// Random number of the store; seeds every checksum, so that files of
     /// another store are told apart.
@@ -33,14 +33,14 @@ pub(crate) struct EngineContext {
     pub(crate) use_mmap: bool,
     /// No file may be created, changed or removed; `apply` still works, in memory.
     pub(crate) read_only: bool,
-    /// What the keyspace must have persisted: the log may lack operations up to here. An engine that finds less
-    /// in its files has lost something, and says so before it changes anything.
+    /// What the keyspace must have persisted: the log may lack operations up to here. An engine
+    /// that finds less in its files has lost something, and says so before it changes anything.
     pub(crate) persisted_watermark: SeqNo,
-    /// What the engine may ask of the front.
+    /// What the engine may ask of the store.
     pub(crate) host: Arc<dyn EngineHost>,
 }
 
-/// What an engine may ask of the front.
+/// What an engine may ask of the store.
 pub(crate) trait EngineHost: fmt::Debug + Send + Sync {
     /// Returns once every operation up to `seq` would survive a power loss (E3).
     fn make_durable(&self, seq: SeqNo) -> Result<()>;
@@ -50,6 +50,6 @@ pub(crate) trait EngineHost: fmt::Debug + Send + Sync {
     fn wake(&self);
 
     /// `persisted_seq` has risen or pressure has fallen: log segments may be
-    /// let go and waiting writers may go on.
+    /// deleted and waiting writers may go on.
     fn progressed(&self);
 }

@@ -1,7 +1,7 @@
 //! The contract that both engines keep, and nothing more.
 //!
 //! An engine is an ordered map that is fed operations in commit order and
-//! persists them in its own time. It never sees the log: the front sequences a
+//! persists them in its own time. It never sees the log: the store sequences a
 //! batch, logs it, calls [`Engine::apply`], and publishes. Recovery calls the
 //! same `apply`.
 //!
@@ -20,8 +20,8 @@
 //! - **E5 no waiting.** Taking a view or reading from memory never waits for I/O
 //!   done by another thread.
 //! - **E6 apply needs no disk** in the usual case: [`Engine::prepare`] runs first,
-//!   outside every lock, and brings in what `apply` will touch. An error from
-//!   `apply` is fatal to writing: the front turns the store read-only.
+//!   outside every lock, and loads what `apply` will touch. An error from
+//!   `apply` is fatal to writing: the store takes no more writes.
 
 mod cursor;
 mod host;
@@ -71,7 +71,7 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
 
     /// Applies the operations of one batch (E1). Not visible to reads until the
-    /// front publishes the batch's last sequence number (E4).
+    /// store publishes the batch's last sequence number (E4).
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
 
     /// Everything up to here is durable in the engine's own files (E2).

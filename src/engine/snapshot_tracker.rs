@@ -1,12 +1,12 @@
 //! Which operations can be seen, and by whom.
 //!
-//! The front *publishes* a sequence number when every operation up to it has
+//! The store *publishes* a sequence number when every operation up to it has
 //! been applied; a read without a snapshot sees what was published when it
 //! began. A snapshot registers the number that it reads at, so that engines
 //! keep what it can see.
 //!
-//! A snapshot's number is taken and registered in one critical section, and [`SnapshotTracker::live`]
-//! answers from the same one. Hence: any snapshot that is missing from an
+//! A snapshot's number is taken and registered in one critical section, and
+//! [`SnapshotTracker::live`] answers from the same one. Hence: any snapshot that is missing from an
 //! answer will have a number at or above the `published` in that answer.
 
 use std::collections::BTreeMap;

@@ -23,7 +23,8 @@ macro_rules! inherent_reads {
                 KvRead::get_with(self, key, read)
             }
 
-            /// True if `key` has a value. See [`KvRead::contains_key`](crate::KvRead::contains_key).
+            /// True if `key` has a value. See
+            /// [`KvRead::contains_key`](crate::KvRead::contains_key).
             #[inline]
             pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
                 KvRead::contains_key(self, key)

@@ -79,11 +79,11 @@ impl State {
                         continue;
                     }
                     let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-                    let doomed: Vec<_> = map
+                    let covered: Vec<_> = map
                         .range::<[u8], _>((Bound::Included(start), end))
                         .map(|(key, _)| key.clone())
                         .collect();
-                    for key in doomed {
+                    for key in covered {
                         map.remove(&key);
                     }
                 }

@@ -126,8 +126,8 @@ pub trait KvRead: Readable {
         self.iter().next_back().transpose()
     }
 
-    /// Number of entries, exactly. Walks over all keys, since neither engine keeps a count: the cost is that of
-    /// a scan. [`KvRead::size_of_range`] estimates at next to no cost.
+    /// Number of entries, exactly. Walks over all keys, since neither engine keeps a count: the
+    /// cost is that of a scan. [`KvRead::size_of_range`] estimates at next to no cost.
     fn len(&self) -> Result<u64> {
         self.iter().try_count()
     }
@@ -138,7 +138,8 @@ pub trait KvRead: Readable {
     }
 
     /// About how many entries and bytes of keys and values there are in `bounds`, as they are
-    /// stored: compressed, and with what was overwritten but not yet removed. Reads indexes, not entries, except for those still in memory.
+    /// stored: compressed, and with what was overwritten but not yet removed. Reads indexes, not
+    /// entries, except for those still in memory.
     ///
     /// The error is that of the pieces at the two ends, some hundredths of a long range; a range
     /// of a few kilobytes may be counted as nothing or as a whole block.

@@ -11,7 +11,7 @@ pub enum KeyMode {
     /// Their bytes, so that a replay is faithful.
     #[default]
     Contents,
-    /// A hash and the length. The hash is keyed with a secret that nobody keeps, so keys cannot be
+    /// A hash and the length. The hash is keyed with a secret that is not kept, so keys cannot be
     /// guessed from it; equal keys have equal hashes within a trace. The order of keys is lost:
     /// scans replay from a random place and take as many entries as they took.
     Hashed,

@@ -97,7 +97,7 @@ impl Shared {
         while !self.stop.load(Ordering::SeqCst) {
             let seen = self.coordinator.work_count();
             let outcome = step(self);
-            // What failed may have been done by somebody else meanwhile, a caller of `flush` perhaps: then
+            // What failed may have been done by another thread meanwhile, in `flush` perhaps: then
             // nothing is due, and the error is over as well.
             if matches!(outcome, Ok(worked) if worked || has_failed) {
                 self.coordinator.note_background(Ok(()));

@@ -4,10 +4,10 @@
 //!   throttle -> prepare -> [log lock: sequence, append] -> (sync) -> [apply lock: apply, publish]
 //! ```
 //!
-//! - The **log lock** orders commits: numbers are given and records appended under it. An append is a
-//!   copy into a preallocated segment, not I/O.
-//! - The **apply lock** is taken before the log lock is let go, so commits are applied in the order
-//!   in which they were logged, while the next one is already being logged. Only memory is
+//! - The **log lock** orders commits: numbers are given and records appended under it. An append is
+//!   a copy into a preallocated segment, not I/O.
+//! - The **apply lock** is taken before the log lock is released, so commits are applied in the
+//!   order in which they were logged, while the next one is already being logged. Only memory is
 //!   touched under it. Snapshots take it, and nothing else, to stand between two commits.
 //! - A lone **buffered** commit runs through on its own thread: two uncontended locks, no queue, no
 //!   hand-over.
@@ -19,7 +19,7 @@
 //!
 //! Invariants:
 //! - P1: commits are applied and published in the order of their sequence numbers, without a gap.
-//! - P2: a `Sync` commit is applied only after its record is durable: nobody sees what a power
+//! - P2: a `Sync` commit is applied only after its record is durable: no reader sees what a power
 //!   loss could take back together with its acknowledgement.
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged.
 
@@ -112,7 +112,7 @@ pub(crate) struct Pipeline {
 }
 
 /// Threads that wait for a commit of another thread to become visible. There are some only while
-/// somebody watches, so commits look here only then.
+/// there is a watch, so commits look here only then.
 #[derive(Debug, Default)]
 struct Publications {
     sleepers: AtomicU64,
@@ -313,7 +313,7 @@ impl Pipeline {
             batch.push(&op);
             return self.join_queue(log, vec![(Arc::clone(keyspace), batch)], seq, seq);
         }
-        // Taking the second lock before letting go of the first keeps the order (P1).
+        // Taking the second lock before releasing the first keeps the order (P1).
         let apply = self.apply.lock();
         drop(log);
         ops[0].seq = seq;
@@ -408,7 +408,7 @@ impl Pipeline {
     }
 
     /// Called with the apply lock held. An engine that could not apply a logged change has a
-    /// state that nobody may build on: the store stops writing (P3).
+    /// state that nothing may build on: the store stops writing (P3).
     fn publish(&self, first: SeqNo, last: SeqNo, applied: Result<()>) -> Result<()> {
         if let Err(error) = applied {
             self.coordinator.fail(&error);
@@ -431,7 +431,7 @@ impl Pipeline {
     }
 
     /// Waits until the log is synced up to this commit and the commit is applied, doing it if
-    /// nobody else is.
+    /// no other thread is.
     fn join_queue(
         &self,
         mut log: MutexGuard<'_, Sequencer>,
@@ -485,10 +485,10 @@ impl Pipeline {
                 self.coordinator.fail(&error);
             }
             // Everything queued shares the fate of the sync, later arrivals included.
-            let doomed = std::mem::take(&mut log.queue);
+            let failed = std::mem::take(&mut log.queue);
             log.led = false;
             drop(log);
-            for queued in doomed {
+            for queued in failed {
                 queued.finish(Some(error.clone()));
             }
             self.announce_publication();

@@ -1,14 +1,15 @@
 //! Which keys were written lately, for commits that hold only if nothing they read has changed.
 //!
-//! A [`ConflictTracker`] remembers the keys and ranges of commits while somebody watches, and
-//! nothing otherwise: a store in which nobody reads, modifies and writes back pays one comparison a
-//! commit. It belongs to the sequencer and is used under its lock.
+//! A [`ConflictTracker`] remembers the keys and ranges of commits while there is a watch, and
+//! nothing otherwise: a store in which no caller reads, modifies and writes back pays one
+//! comparison a commit. It belongs to the sequencer and is used under its lock.
 //!
 //! Its memory is bounded. Beyond the bound it forgets, and watches that began before what it forgot
 //! are told of a conflict: they try again, and nothing else slows down.
 //!
 //! Invariants:
-//! - Q1: for a watch since `s`, every operation above `s` is remembered, or `forgotten` is above `s`.
+//! - Q1: for a watch since `s`, every operation above `s` is remembered, or `forgotten` is above
+//!   `s`.
 //! - Q2: without a watch nothing is remembered.
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ pub(crate) struct ConflictTracker {
 }
 
 impl ConflictTracker {
-    /// True while somebody watches.
+    /// True while there is a watch.
     #[inline]
     pub(crate) fn is_active(&self) -> bool {
         !self.watches.is_empty()

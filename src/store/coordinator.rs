@@ -49,7 +49,7 @@ impl Signal {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Cheap when nobody sleeps: one atomic addition and one load.
+    /// Cheap when no thread sleeps: one atomic addition and one load.
     fn notify(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
@@ -214,7 +214,7 @@ impl EngineHost for Coordinator {
 
     fn progressed(&self) {
         self.progress.notify();
-        // Log segments may be let go, which is background work.
+        // Log segments may be deleted, which is background work.
         self.work.notify();
     }
 }

@@ -53,7 +53,7 @@ impl Shared {
             return Poll::Ready(self.coordinator.sync_log());
         }
         self.coordinator.request_durable(seq, waker);
-        // What happened before the request wakes no one.
+        // What happened before the request wakes no waker.
         match self.is_durable(seq) {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,

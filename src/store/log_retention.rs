@@ -36,7 +36,7 @@ impl Shared {
         log.would_retire_after(seq).then(|| Arc::clone(keyspace))
     }
 
-    /// Lets go of the segments that no keyspace needs, once a WAL manifest says so (H2).
+    /// Deletes the segments that no keyspace needs, once a WAL manifest says so (H2).
     pub(super) fn retire_log(&self) -> Result<()> {
         let Some(log) = self.coordinator.log() else {
             return Ok(());
@@ -53,7 +53,7 @@ impl Shared {
                 end: log.synced_seq(),
                 watermarks: self.keyspaces.all().iter().map(watermark).collect(),
             };
-            if mutated!("log-let-go-before-its-wal-manifest") {
+            if mutated!("log-deleted-before-its-wal-manifest") {
                 log.retire(Some(first))?;
             }
             if !mutated!("wal-manifest-not-written") {
@@ -62,12 +62,12 @@ impl Shared {
             *wal_manifest = new;
         }
         // Not `needed`: segments that began meanwhile are not in the WAL manifest.
-        let beyond = mutated!("more-let-go-than-the-wal-manifest-says");
+        let beyond = mutated!("more-deleted-than-the-wal-manifest-says");
         log.retire(Some(if beyond { needed } else { first }))
     }
 
-    /// Says how far the log is durable, so that damage of its last records can be told from a torn tail. The store is
-    /// being closed.
+    /// Says how far the log is durable, so that damage of its last records can be told from a torn
+    /// tail. The store is being closed.
     pub(super) fn note_end(&self) -> Result<()> {
         let Some(log) = self.coordinator.log() else {
             return Ok(());

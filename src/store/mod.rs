@@ -1,7 +1,7 @@
 //! The parts of an open store, joined.
 //!
-//! [`Store`] is what handles share; its last owner stops the threads. [`Shared`] is what the threads
-//! share with it. The threads are thin loops around plain functions
+//! [`Store`] is what handles share; its last owner stops the threads. [`Shared`] is what the
+//! threads share with it. The threads are thin loops around plain functions
 //! ([`Shared::run_engines_once`], [`Shared::run_log_once`]), so tests and simulators call the same
 //! functions without threads.
 

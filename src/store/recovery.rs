@@ -2,8 +2,8 @@
 //!
 //! Recovery is part of every open; there is no other. Each engine comes back with what it had
 //! persisted, and the log's records above that are fed to it through the same
-//! [`Engine::apply`](crate::engine::Engine::apply) that commits use. Nothing is written by the replay itself, so a crash inside
-//! recovery leaves what recovery found.
+//! [`Engine::apply`](crate::engine::Engine::apply) that commits use. Nothing is written by the
+//! replay itself, so a crash inside recovery leaves what recovery found.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
@@ -131,7 +131,7 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
             return missing();
         }
         fs.create_dir_all(dir)?;
-        // A directory with somebody else's files in it is probably a mistyped path.
+        // A directory with other files in it is probably a mistyped path.
         let ours = [LOCK_FILE, LOG_DIR, CATALOG_TEMPORARY, CATALOG_FILE];
         if let Some(name) = fs
             .read_dir(dir)?
@@ -146,7 +146,7 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
     }
     let path = dir.join(LOCK_FILE);
     if options.read_only {
-        // A store on a read-only medium may have no lock file, and nobody can write to it.
+        // A store on a read-only medium may have no lock file, and nothing can write to it.
         return if fs.exists(&path)? {
             fs.lock(&path, LockMode::Shared).map(Some)
         } else {
@@ -208,7 +208,8 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
     Ok(())
 }
 
-/// Feeds the log's records to the engines that lack them; returns the last sequence number. The log must reach `end`.
+/// Feeds the log's records to the engines that lack them; returns the last sequence number. The log
+/// must reach `end`.
 fn replay(
     recovery: &mut wal::Recovery,
     log_dir: &Path,

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     /// The catalogue as it is on disk. Guards making and dropping keyspaces, over I/O: neither
     /// readers nor writers take it.
     pub(crate) catalog: Mutex<Catalog>,
-    /// The WAL manifest as it is on disk. Guards letting go of log segments, over I/O.
+    /// The WAL manifest as it is on disk. Guards deleting log segments, over I/O.
     pub(super) wal_manifest: Mutex<WalManifest>,
     pub(super) store_id: u64,
     /// None in a read-only store.

@@ -1,19 +1,22 @@
-//! The WAL manifest: what the log reaches from and to, and what keyspaces had persisted when the rest was let go.
+//! The WAL manifest: what the log reaches from and to, and what keyspaces had persisted when the
+//! rest was deleted.
 //!
-//! One small file, `WAL-MANIFEST`, replaced as a whole before segments of the log are let go, and when the store is closed
-//! (docs/format.md, "WalManifest").
+//! One small file, `WAL-MANIFEST`, replaced as a whole before segments of the log are deleted, and
+//! when the store is closed (docs/format.md, "WAL manifest").
 //!
-//! It is the witness of what no other file can tell. A keyspace's own files say up to where they hold its operations. Intact files of an earlier moment say less; while
-//! the log goes back so far, replay makes up for it. The WAL manifest tells when it no longer does: the file of
-//! an idle keyspace may lag behind the log by any number of operations of other keyspaces, so its number
-//! alone proves nothing. And the last records of the log are followed by none that would say that they
-//! were durable: when they are damaged, they look like writes that a power loss cut short.
+//! It is the witness of what no other file can tell. A keyspace's own files say up to where they
+//! hold its operations. Intact files of an earlier moment say less; while the log goes back so far,
+//! replay makes up for it. The WAL manifest tells when it no longer does: the file of an idle
+//! keyspace may lag behind the log by any number of operations of other keyspaces, so its number
+//! alone proves nothing. And the last records of the log are followed by none that would say that
+//! they were durable: when they are damaged, they look like writes that a power loss cut short.
 //!
 //! Invariants:
-//! - H1: what is in the file is true of the disk: a keyspace's watermark was durable in its own files before it was written
-//!   here, and never falls.
-//! - H2: a segment is let go only after a WAL manifest is durable that says so. So every operation that the log lacks
-//!   is at or below the watermark of its keyspace, and a keyspace that says less than its watermark has lost something.
+//! - H1: what is in the file is true of the disk: a keyspace's watermark was durable in its own
+//!   files before it was written here, and never falls.
+//! - H2: a segment is deleted only after a WAL manifest is durable that says so. So every operation
+//!   that the log lacks is at or below the watermark of its keyspace, and a keyspace that says less
+//!   than its watermark has lost something.
 //! - H3: a store without the file has a log that goes back to the first operation.
 //! - H4: everything up to the end was durable in the log before it was written here.
 
@@ -94,7 +97,8 @@ impl WalManifest {
         at.map_or(SeqNo::ZERO, |at| self.watermarks[at].1)
     }
 
-    /// Compares with `log_first`, the first operation of the log in `log_dir`, if that has any segment.
+    /// Compares with `log_first`, the first operation of the log in `log_dir`, if that has any
+    /// segment.
     pub(crate) fn check_log(
         &self,
         dir: &Path,
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_lacks_its_front_is_told_from_one_whose_horizon_is_missing() {
+    fn a_log_that_lacks_its_front_is_told_from_one_whose_wal_manifest_is_missing() {
         let (dir, log) = (Path::new("d"), Path::new("d/wal"));
         let blamed = |wal_manifest: &WalManifest, first: Option<u64>| match wal_manifest.check_log(
             dir,

@@ -1,5 +1,5 @@
-//! What the unit tests of several parts share: random numbers, operations that own their bytes, and the front as an
-//! engine sees it.
+//! What the unit tests of several parts share: random numbers, operations that own their bytes, and
+//! the store as an engine sees it.
 
 mod running;
 
@@ -16,11 +16,13 @@ use crate::types::{Op, SeqNo};
 
 pub(crate) use running::{OverAtEnd, alone, much};
 
-/// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the seed as it is.
+/// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the
+/// seed as it is.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    /// From a mixed seed: neighbouring seeds would otherwise give one and the same sequence, shifted by a step.
+    /// From a mixed seed: neighbouring seeds would otherwise give one and the same sequence,
+    /// shifted by a step.
     pub(crate) fn new(seed: u64) -> Self {
         Self(mix64(seed ^ 0x5EED))
     }
@@ -87,14 +89,15 @@ impl OwnedOp {
     }
 }
 
-/// A front whose log is durable as soon as it is asked to be. Remembers up to where it was asked.
+/// A host whose log is durable as soon as it is asked to be. Remembers up to where it was asked.
 #[derive(Debug, Default)]
 pub(crate) struct FakeHost {
     pub(crate) durable: AtomicU64,
     pub(crate) gate: Mutex<Option<Gate>>,
 }
 
-/// Stops whoever next asks for a durable log: one checkpoint or flush, between its writing and its end.
+/// Stops the thread that next asks for a durable log: one checkpoint or flush, between its writing
+/// and its end.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) reached: Sender<()>,

@@ -19,8 +19,9 @@ impl Drop for OverAtEnd<'_> {
     }
 }
 
-/// Runs `test`, the body of the test called `name`, in a process of its own. Epochs belong to the whole process: a
-/// pin of another test, whose thread has to wait for a processor, delays what this one waits for.
+/// Runs `test`, the body of the test called `name`, in a process of its own. Epochs belong to the
+/// whole process: a pin of another test, whose thread has to wait for a processor, delays what this
+/// one waits for.
 pub(crate) fn alone(name: &str, test: impl FnOnce()) {
     const IS_ALONE: &str = "HEDGEROW_TEST_IS_ALONE";
     if env::var_os(IS_ALONE).is_some() {

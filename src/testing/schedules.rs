@@ -6,10 +6,10 @@
 //! ```
 //!
 //! What is run is the code itself, on the primitives of src/sync.rs: the commit pipeline with a
-//! real log (in memory) and an engine that notes what it is given, the coordinator's signals, snapshot
-//! registration, and the memtable's B+tree with nodes of four slots. shuttle makes every atomic
-//! sequentially consistent, so this finds wrong interleavings, not wrong orderings; those are
-//! what Miri and the stress tests are for.
+//! real log (in memory) and an engine that notes what it is given, the coordinator's signals,
+//! snapshot registration, and the memtable's B+tree with nodes of four slots. shuttle makes every
+//! atomic sequentially consistent, so this finds wrong interleavings, not wrong orderings; those
+//! are what Miri and the stress tests are for.
 //!
 //! A failure prints a schedule; `shuttle::replay` with it in place of `check` repeats the run.
 
@@ -35,8 +35,9 @@ use crate::util::sync::{Mutex, thread};
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::wal::{Log, Recovery, WalConfig};
 
-/// Schedules of a test (`HEDGEROW_EFFORT` times as many): half of them random, half of them with few switches at random places (Burckhardt
-/// and others, "A randomized scheduler with probabilistic guarantees of finding bugs", 2010).
+/// Schedules of a test (`HEDGEROW_EFFORT` times as many): half of them random, half of them with
+/// few switches at random places (Burckhardt and others, "A randomized scheduler with probabilistic
+/// guarantees of finding bugs", 2010).
 fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
     let effort = std::env::var("HEDGEROW_EFFORT").map(|effort| effort.parse());
     let schedules = schedules * effort.map_or(1, |effort| effort.expect("a number"));
@@ -101,11 +102,11 @@ impl Engine for Witness {
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {
-        unimplemented!("nobody reads")
+        unimplemented!("no test reads")
     }
 
     fn snapshot_view(&self, _: SeqNo) -> Arc<dyn ReadView> {
-        unimplemented!("nobody reads")
+        unimplemented!("no test reads")
     }
 
     fn flush(&self) -> Result<()> {
@@ -316,7 +317,7 @@ fn a_failed_sync_fails_all_that_wait_for_it() {
         });
         spawn_all(tasks.collect());
         host.check_between_commits();
-        // Nobody is left waiting, or this would not be reached. What was acknowledged is there.
+        // No thread is left waiting, or this would not be reached. What was acknowledged is there.
         let survived = host.recovered();
         let acknowledged = acknowledged.load(Ordering::SeqCst);
         assert!(survived.0 > acknowledged, "an acknowledged commit is lost");

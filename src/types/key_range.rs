@@ -15,8 +15,9 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 
 /// True if `key >= start`.
 ///
-/// Where there is no bound nothing is compared: an empty vector points to no memory, and `memcmp` of no bytes there
-/// took 50 ns on a processor that loads them under a mask, and then has a fault to suppress.
+/// Where there is no bound nothing is compared: an empty vector points to no memory, and `memcmp`
+/// of no bytes there took 50 ns on a processor that loads them under a mask, and then has a fault
+/// to suppress.
 #[inline]
 pub(crate) fn is_from(key: &[u8], start: &[u8]) -> bool {
     start.is_empty() || key >= start

@@ -3,17 +3,18 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Shards of a counter, or of whatever threads should not share: a power of two. With more threads than this, some share a shard.
+/// Shards of a counter, or of whatever threads should not share: a power of two. With more threads
+/// than this, some share a shard.
 pub(crate) const SHARDS: usize = 16;
 
 /// A counter for hot paths of many threads.
 ///
-/// Each thread adds to a shard of its own as long as there are no more than 16 threads, so that threads that
-/// count do not take a cache line from one another. Adding costs one uncontended atomic addition; reading the
-/// sum touches all shards.
+/// Each thread adds to a shard of its own as long as there are no more than 16 threads, so that
+/// threads that count do not take a cache line from one another. Adding costs one uncontended
+/// atomic addition; reading the sum touches all shards.
 ///
-/// Thread-safe. A sum that is taken while others add has every addition that happened before, and some, none or
-/// all of those that run meanwhile.
+/// Thread-safe. A sum that is taken while others add has every addition that happened before, and
+/// some, none or all of those that run meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct ShardedCounter {
     shards: [Shard; SHARDS],

@@ -28,7 +28,7 @@ enum Definition {
     Import { path: Vec<String>, reexported: bool },
 }
 
-/// One name that a `use` brings in.
+/// One name that a `use` makes known.
 #[derive(Debug, Clone)]
 pub struct Import {
     pub path: Vec<String>,

@@ -126,8 +126,8 @@ fn forged_files_without_tricks_are_read() {
     on_both_paths("forged without tricks", &image);
 }
 
-/// A fuzzer's table: the blocks hold other keys than their separators say, and a scan backwards, which steps over a key and
-/// seeks it again, was sent round for over eighty seconds.
+/// A fuzzer's table: the blocks hold other keys than their separators say, and a scan backwards,
+/// which steps over a key and seeks it again, was sent round for over eighty seconds.
 #[test]
 fn a_backward_scan_over_blocks_out_of_order_ends() {
     let _alone = alone();
@@ -274,7 +274,7 @@ fn absurd_manifests() {
             vec![(1, meta.clone()); 10_000],
         ),
         ("a level that is none", 50, vec![(7, meta.clone())]),
-        ("persisted for ever", u64::MAX >> 8, vec![]),
+        ("persisted forever", u64::MAX >> 8, vec![]),
         ("persisted beyond all numbers", u64::MAX, vec![]),
     ];
     for (story, persisted, tables) in stories {
@@ -288,7 +288,8 @@ fn absurd_manifests() {
     }
 }
 
-/// A circle of references is closed by fingerprints that fit, so it is what the levels say that ends a descent.
+/// A circle of references is closed by fingerprints that fit, so it is what the levels say that
+/// ends a descent.
 #[test]
 fn a_circle_of_right_fingerprints_ends_at_a_wrong_level() {
     let separators: Vec<_> = (1..20u32).map(key).collect();

@@ -1,11 +1,13 @@
 //! Hostile files: bytes that somebody wrote on purpose, with every checksum right.
 //!
-//! Checksums are no tamper protection, so decoders must take whatever they are given: opening, reading,
-//! scanning, verifying and maintaining such a store may fail, and must not panic, hang, or take memory
-//! without bound. A store must not need more than [`HOSTILE_LIMIT_BYTES`] for files of a few hundred kilobytes, neither in
-//! one allocation nor in all; and a scan gives keys in order and comes to an end.
+//! Checksums are no tamper protection, so decoders must take whatever they are given: opening,
+//! reading, scanning, verifying and maintaining such a store may fail, and must not panic, hang, or
+//! take memory without bound. A store must not need more than [`HOSTILE_LIMIT_BYTES`] for files of
+//! a few hundred kilobytes, neither in one allocation nor in all; and a scan gives keys in order
+//! and comes to an end.
 //!
-//! A binary of its own, because it counts every allocation of its process; so it runs one test at a time.
+//! A binary of its own, because it counts every allocation of its process; so it runs one test at a
+//! time.
 
 mod forged;
 
@@ -179,8 +181,8 @@ fn suffer(story: &str, image: &Image, mapped: bool) -> Taken {
     taken
 }
 
-/// Changes one place of a file: a field of one to eight bytes to an extreme or arbitrary value, or a few bytes copied from
-/// elsewhere in the file.
+/// Changes one place of a file: a field of one to eight bytes to an extreme or arbitrary value, or
+/// a few bytes copied from elsewhere in the file.
 fn mutate(bytes: &mut [u8], random: &mut Random) -> String {
     // The log is mostly empty.
     let used = bytes

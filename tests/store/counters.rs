@@ -160,8 +160,8 @@ fn bytes_written_are_those_that_the_file_system_saw() {
         let of_engine = stats.bytes_written() - stats.log_bytes_written;
         let seen = fs.of(kind).written_bytes;
         assert!(of_engine > user_bytes, "{engine}: {stats:?}");
-        // What the engines count are nodes, values and tables; the B-tree's meta pages and free list
-        // come on top.
+        // What the engines count are nodes, values and tables; the B-tree's meta pages and free
+        // list come on top.
         let more = match engine {
             EngineKind::Lsm => 0,
             EngineKind::BTree => seen / 10,

@@ -772,7 +772,7 @@ fn an_idle_keyspace_pins_no_log(rig: Rig) {
             busy.put((n % 100).to_be_bytes(), vec![n as u8; 1000])
                 .unwrap();
         }
-        // Without another write, and whoever does the work: not at once. The limit is there so that
+        // Without another write, and whichever thread does the work: not at once. The limit is there so that
         // a failure is no hang; it says nothing about time.
         let patience = Instant::now() + Duration::from_secs(300);
         loop {
@@ -939,8 +939,8 @@ fn the_default_durability_survives_a_power_loss() {
 }
 
 /// Every position at which a changing operation of the file system can fail: the operation of the
-/// store fails or not, nothing is half visible, and after the trouble is over, opening again finds a
-/// prefix with at least what was acknowledged.
+/// store fails or not, nothing is half visible, and after the trouble is over, opening again finds
+/// a prefix with at least what was acknowledged.
 #[test]
 fn every_position_of_a_failing_write() {
     let mut positions = 0;

@@ -1,9 +1,10 @@
 //! A file system that is really full: a tmpfs of a few megabytes.
 //!
-//! A commit fails and leaves nothing behind, and reads go on. With a little room made, deletes and compaction give
-//! the space back, without reopening; a dropped keyspace does at once. Opening for
-//! reading works while the disk is full, and nothing acknowledged is lost. Without any room, commits go on in what
-//! the log has allocated, and a compaction that writes no table gives space back.
+//! A commit fails and leaves nothing behind, and reads go on. With a little room made, deletes and
+//! compaction give the space back, without reopening; a dropped keyspace does at once. Opening for
+//! reading works while the disk is full, and nothing acknowledged is lost. Without any room,
+//! commits go on in what the log has allocated, and a compaction that writes no table gives space
+//! back.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
@@ -53,7 +54,8 @@ fn assert_holds(keyspace: &Keyspace, expected: &Map, when: &str) {
     }
 }
 
-/// Does what works at the latest when background work, which failed on the full disk, has been tried again.
+/// Does what works at the latest when background work, which failed on the full disk, has been
+/// tried again.
 #[track_caller]
 fn soon<T>(mut act: impl FnMut() -> Result<T>, what: &str) {
     // Five minutes, so that a failure is no hang; it says nothing about time.
@@ -220,8 +222,8 @@ fn free(disk: &Tmpfs) {
     std::fs::remove_file(disk.path().join("rest")).unwrap();
 }
 
-/// Another program takes all the space. The log's segment is allocated, so commits succeed until it is used up; what
-/// must write a file fails, and harms nothing.
+/// Another program takes all the space. The log's segment is allocated, so commits succeed until it
+/// is used up; what must write a file fails, and harms nothing.
 fn deletes_without_room(name: &str, engine: EngineKind, threads: usize) {
     const SEGMENT_LEN_BYTES: u64 = 256 << 10;
     /// Of a segment: what is no record. Generous.
@@ -325,8 +327,8 @@ fn deletes_take_what_the_log_has_without_threads() {
     }
 }
 
-/// A compaction whose tables are all covered by a range delete writes none: it takes an edit of the manifest, which
-/// fits in the last block of that file, and gives back the space of the tables.
+/// A compaction whose tables are all covered by a range delete writes none: it takes an edit of the
+/// manifest, which fits in the last block of that file, and gives back the space of the tables.
 #[test]
 fn a_compaction_that_leaves_nothing_takes_no_room() {
     let Some(disk) = Tmpfs::mount("full_disk::leaves_nothing", DISK_KIB) else {

@@ -2,9 +2,10 @@
 //! moment, and the store is opened and compared with what a faultless run would hold.
 //!
 //! The child is this very test binary, told by an environment variable. Its writes follow from a
-//! seed, so the parent needs to hear only how many there were. Every thread of it
-//! writes keys of its own, in batches over both engines or one, and in single puts; each commit also counts the
-//! thread's commits: the count found afterwards says which prefix of that thread's commits survived.
+//! seed, so the parent needs to hear only how many there were. Every thread of it writes keys of
+//! its own, in batches over both engines or one, and in single puts; each commit also counts the
+//! thread's commits: the count found afterwards says which prefix of that thread's commits
+//! survived.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -68,7 +69,8 @@ fn goes_to(thread: u64, n: u64) -> [bool; 2] {
     }
 }
 
-/// What commit `n` of a thread does to each keyspace that it goes to: a put, or a delete where there is no value.
+/// What commit `n` of a thread does to each keyspace that it goes to: a put, or a delete where
+/// there is no value.
 fn commit(thread: u64, n: u64) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let mut random = Random::new(thread << 32 | n);
     let mut edits = vec![(counter(thread), Some(n.to_le_bytes().to_vec()))];

@@ -1,9 +1,9 @@
 //! Random operations on both engines and the model in lockstep, under random tiny options.
 //!
-//! The seeds of [`SEEDS`](crate::regressions::SEEDS) come first. `HEDGEROW_SEED` names the first of the other
-//! cases, `HEDGEROW_CASES` how many there are. A seed decides
-//! everything about its case except how threads interleave. A case that fails is shrunk, and
-//! printed with the command that repeats it.
+//! The seeds of [`SEEDS`](crate::regressions::SEEDS) come first. `HEDGEROW_SEED` names the first of
+//! the other cases, `HEDGEROW_CASES` how many there are. A seed decides everything about its case
+//! except how threads interleave. A case that fails is shrunk, and printed with the command that
+//! repeats it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

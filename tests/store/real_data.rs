@@ -135,16 +135,16 @@ fn delete_ranges(keyspace: &Keyspace, cities: &[cities::City]) -> Vec<cities::Ci
     let snapshot = keyspace.snapshot();
     let mut countries: Vec<&[u8]> = cities.iter().map(country).collect();
     countries.dedup();
-    let mut doomed: Vec<&[u8]> = countries.iter().copied().step_by(3).collect();
-    doomed.sort_unstable();
-    for prefix in &doomed {
+    let mut deleted: Vec<&[u8]> = countries.iter().copied().step_by(3).collect();
+    deleted.sort_unstable();
+    for prefix in &deleted {
         let mut end = prefix.to_vec();
         *end.last_mut().expect("a prefix ends with a slash") += 1;
         keyspace.delete_range(*prefix..&end[..]).unwrap();
     }
     keyspace.delete_range("S".."T").unwrap();
     let gone =
-        |city: &cities::City| city.key[0] == b'S' || doomed.binary_search(&country(city)).is_ok();
+        |city: &cities::City| city.key[0] == b'S' || deleted.binary_search(&country(city)).is_ok();
     let left: Vec<_> = cities.iter().filter(|city| !gone(city)).cloned().collect();
     compare(keyspace, &left);
     // The snapshot still has everything.

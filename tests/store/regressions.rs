@@ -9,9 +9,9 @@ use support::rig::{Place, Rig, Sizes, tiny};
 
 use crate::conformance::helpers::{Map, assert_holds};
 
-/// Seeds of random operations that failed once. They run before all others. A seed means what it meant
-/// only as long as nothing about the drawing of operations changes, so each fault has a
-/// test of its own below, or beside the code.
+/// Seeds of random operations that failed once. They run before all others. A seed means what it
+/// meant only as long as nothing about the drawing of operations changes, so each fault has a test
+/// of its own below, or beside the code.
 pub const SEEDS: &[u64] = &[
     // A page cached before the file was cut is not read after it grew.
     0x5eee,
@@ -75,7 +75,7 @@ fn a_segment_that_begins_while_the_wal_manifest_is_written_is_not_the_oldest() {
     rig.db().wait_idle().unwrap();
     rig.mem().clear_hook();
     let images = std::mem::take(&mut *images.lock().unwrap());
-    assert!(images.len() > 3, "segments were let go");
+    assert!(images.len() > 3, "segments were deleted");
     for image in images {
         let options = tiny(Options::new()).fs(Arc::new(image));
         let db = options.open(rig.path()).unwrap();

@@ -1,9 +1,9 @@
-//! The simulated file system stands in for the real one: with the same seed, the store asks both for
-//! the same operations in the same order, and gets the same answers.
+//! The simulated file system stands in for the real one: with the same seed, the store asks both
+//! for the same operations in the same order, and gets the same answers.
 //!
-//! So what is shown on the simulated disk is shown for the sequence of calls that the operating system gets. One
-//! thread, and no memory maps, which would bypass the calls. Reads are left out: which
-//! blocks are cached depends on hashes that differ from run to run.
+//! So what is shown on the simulated disk is shown for the sequence of calls that the operating
+//! system gets. One thread, and no memory maps, which would bypass the calls. Reads are left out:
+//! which blocks are cached depends on hashes that differ from run to run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -178,8 +178,8 @@ fn life(seed: u64, inner: Arc<dyn Fs>, root: &Path) -> (Vec<String>, Vec<(PathBu
 /// Set in the child process.
 const ALONE: &str = "HEDGEROW_ALONE";
 
-/// In a process of its own: when a B-tree may use a page again depends on the readers of the whole process, so
-/// on other tests.
+/// In a process of its own: when a B-tree may use a page again depends on the readers of the whole
+/// process, so on other tests.
 #[test]
 fn the_store_asks_the_real_and_the_simulated_disk_for_the_same() {
     if std::env::var_os(ALONE).is_none() {

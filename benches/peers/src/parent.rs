@@ -183,7 +183,7 @@ fn finish(mut process: Process, read: Result<bool>, store: Store) -> Result<()> 
 }
 
 /// Touches memory once: the first touch of a virtual machine's memory is slow, and would fall to
-/// whoever is measured first.
+/// the store that is measured first.
 fn touch_memory(gib: u64) {
     const PAGE_BYTES: usize = 4096;
     let mut memory = vec![0u8; (gib as usize) << 30];

@@ -88,8 +88,8 @@ fn assert_sixteen_survive(fs: &SimFs, value: &[u8], story: &str) {
     }
 }
 
-/// A crash while the catalogue was written left `CATALOG.tmp` behind, until the next time that a keyspace was
-/// made or dropped: for ever, in most stores.
+/// A crash while the catalogue was written left `CATALOG.tmp` behind, until the next time that a
+/// keyspace was made or dropped: forever, in most stores.
 #[test]
 fn a_catalogue_that_was_being_written_is_not_left_behind() {
     let fs = SimFs::new();
@@ -105,9 +105,10 @@ fn a_catalogue_that_was_being_written_is_not_left_behind() {
     assert!(met > 0);
 }
 
-/// A kill came when a keyspace was being dropped: the catalogue without it was in place, but its name was not
-/// synced. The next open read that catalogue and removed the keyspace's files. Then the power failed: the
-/// removal was durable, the new catalogue was not, and the old one listed a keyspace without files.
+/// A kill came when a keyspace was being dropped: the catalogue without it was in place, but its
+/// name was not synced. The next open read that catalogue and removed the keyspace's files. Then
+/// the power failed: the removal was durable, the new catalogue was not, and the old one listed a
+/// keyspace without files.
 #[test]
 fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
     for engine in EngineKind::ALL {
@@ -127,8 +128,8 @@ fn files_of_a_dropped_keyspace_outlive_the_catalogue_that_lists_it() {
 }
 
 /// A kill came when a flush or a checkpoint had written its manifest edit or meta page, but not
-/// synced it. The next open read it and let go of the log that the flush had made superfluous. Then the
-/// power failed, and took the edit: neither the log nor the tables had the commits.
+/// synced it. The next open read it and deleted the log that the flush had made superfluous. Then
+/// the power failed, and took the edit: neither the log nor the tables had the commits.
 #[test]
 fn the_log_outlives_a_flush_that_a_kill_left_unsynced() {
     for engine in EngineKind::ALL {
@@ -146,9 +147,9 @@ fn the_log_outlives_a_flush_that_a_kill_left_unsynced() {
     }
 }
 
-/// A kill came when a new manifest had been named by `CURRENT`, and that name was not synced. The next open read the
-/// new manifest and removed the old one as an orphan. Then the power failed: `CURRENT` was the old
-/// one, and named a manifest that was gone.
+/// A kill came when a new manifest had been named by `CURRENT`, and that name was not synced. The
+/// next open read the new manifest and removed the old one as an orphan. Then the power failed:
+/// `CURRENT` was the old one, and named a manifest that was gone.
 #[test]
 fn the_old_manifest_outlives_a_current_that_is_not_durable() {
     let fs = SimFs::new();
@@ -181,8 +182,9 @@ fn the_old_manifest_outlives_a_current_that_is_not_durable() {
     );
 }
 
-/// Making a keyspace failed when the catalogue with it was in place, but its name could not be synced. The next
-/// attempt took the same number and removed the directory first, which the catalogue on disk listed.
+/// Making a keyspace failed when the catalogue with it was in place, but its name could not be
+/// synced. The next attempt took the same number and removed the directory first, which the
+/// catalogue on disk listed.
 #[test]
 fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
     for engine in EngineKind::ALL {
@@ -212,9 +214,9 @@ fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
     }
 }
 
-/// Dropping a keyspace failed when the catalogue without it was in place, but its name could not be synced. The store
-/// went on as if the keyspace were there, and acknowledged commits to it, which the next open threw away
-/// together with its files.
+/// Dropping a keyspace failed when the catalogue without it was in place, but its name could not be
+/// synced. The store went on as if the keyspace were there, and acknowledged commits to it, which
+/// the next open threw away together with its files.
 #[test]
 fn a_commit_after_a_failed_drop_is_kept_or_refused() {
     for engine in EngineKind::ALL {
@@ -247,8 +249,8 @@ fn a_commit_after_a_failed_drop_is_kept_or_refused() {
     }
 }
 
-/// A new store in a directory that was new itself, or that was given by a relative path, was lost as
-/// a whole to a power loss: only the names in the store's own parent were synced, and none for a
+/// A new store in a directory that was new itself, or that was given by a relative path, was lost
+/// as a whole to a power loss: only the names in the store's own parent were synced, and none for a
 /// path without a parent.
 #[test]
 fn a_new_store_survives_a_power_loss_with_the_directories_above_it() {
@@ -292,12 +294,13 @@ fn what_a_process_reads_after_a_kill_survives_a_power_loss() {
     }
 }
 
-/// The sync of a manifest edit, its acknowledgement or a meta page failed, and the process ended. The next one read what the page
-/// cache still showed. Syncing that would write nothing, since the operating system holds it for
-/// clean, so it must be written again before the log is let go because of it, or an edit is appended
-/// behind it: an acknowledgement that was not, and was lost, made the whole manifest pass for damaged.
+/// The sync of a manifest edit, its acknowledgement or a meta page failed, and the process ended.
+/// The next one read what the page cache still showed. Syncing that would write nothing, since the
+/// operating system holds it for clean, so it must be written again before the log is deleted
+/// because of it, or an edit is appended behind it: an acknowledgement that was not, and was lost,
+/// made the whole manifest pass for damaged.
 #[test]
-fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
+fn a_flush_whose_sync_failed_is_not_trusted_by_the_next_process() {
     for engine in EngineKind::ALL {
         let mut failed = 0;
         let value = Random::new(2).bytes(9000);
@@ -318,9 +321,10 @@ fn a_flush_whose_sync_failed_is_not_believed_by_the_next_process() {
     }
 }
 
-/// The sync of a B-tree's file failed after it had grown, and the process ended. The next one found the file long
-/// enough, so it did not make it longer; but on disk it was not. After a checkpoint and a power loss
-/// the file was shorter than its meta page said, and the keyspace passed for damaged.
+/// The sync of a B-tree's file failed after it had grown, and the process ended. The next one found
+/// the file long enough, so it did not make it longer; but on disk it was not. After a checkpoint
+/// and a power loss the file was shorter than its meta page said, and the keyspace passed for
+/// damaged.
 #[test]
 fn a_page_file_that_only_looks_long_enough_is_grown_again() {
     let mut failed = 0;

@@ -1,20 +1,22 @@
 //! The power fails at every change of the file system, in every way that the disk may take it.
 //!
-//! Small workloads ([`workloads`]) run on the simulated disk. Before each change that the store makes to the file
-//! system, the states that a power loss may leave at this moment are made
-//! ([`SimFs::crash_states`]). Each distinct one is opened, which recovers it, and must then be right:
+//! Small workloads ([`workloads`]) run on the simulated disk. Before each change that the store
+//! makes to the file system, the states that a power loss may leave at this moment are made
+//! ([`SimFs::crash_states`]). Each distinct one is opened, which recovers it, and must then be
+//! right:
 //!
-//! - what it holds is the state after a prefix of the commits (I3), each whole (I2), with every acknowledged
-//!   `Sync` commit (I1) and nothing that was deleted (I4); [`oracle`] knows these states;
+//! - what it holds is the state after a prefix of the commits (I3), each whole (I2), with every
+//!   acknowledged `Sync` commit (I1) and nothing that was deleted (I4); [`oracle`] knows these
+//!   states;
 //! - `verify` finds nothing, and the store takes and keeps new commits (I6);
 //! - there are no files that nothing needs (I7);
-//! - recovered again, it is the same (I5): at some images the recovery itself is cut off by power losses, again in
-//!   every way at every change, and at some of those the recovery from that, too.
+//! - recovered again, it is the same (I5): at some images the recovery itself is cut off by power
+//!   losses, again in every way at every change, and at some of those the recovery from that, too.
 //!
-//! At some moments the process is killed instead, which loses nothing of what is visible, but leaves it
-//! at the mercy of the disk. The next process recovers that, works on, and the power fails all the while.
-//! And some syncs fail just before the process ends: the page cache then shows the next one what the disk does not
-//! have, and will not get from another sync.
+//! At some moments the process is killed instead, which loses nothing of what is visible, but
+//! leaves it at the mercy of the disk. The next process recovers that, works on, and the power
+//! fails all the while. And some syncs fail just before the process ends: the page cache then shows
+//! the next one what the disk does not have, and will not get from another sync.
 //!
 //! A failure names the moment and the state, and the command that repeats it alone.
 
@@ -41,13 +43,15 @@ mod world;
 
 /// How often, in images, the recovery is cut off, at the first and at the second level.
 const INSIDE_EVERY: [u64; 2] = [60, 100];
-/// Up to how many states all are taken, for even and odd seeds: all of six changes, or all of eight.
+/// Up to how many states all are taken, for even and odd seeds: all of six changes, or all of
+/// eight.
 const EXHAUSTIVE_MAX: [u64; 2] = [64, 256];
 /// How often, in moments, the process is killed.
 const KILL_EVERY: u64 = 32;
 /// How often, in syncs of files, the sync fails and the process ends.
 const FAILED_SYNC_EVERY: u64 = 16;
-/// How often, in images, everything is flushed and compacted after the recovery, and compared once more.
+/// How often, in images, everything is flushed and compacted after the recovery, and compared once
+/// more.
 const THOROUGH_EVERY: u64 = 16;
 
 /// Figures of all cases.

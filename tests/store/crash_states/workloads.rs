@@ -1,5 +1,5 @@
-//! What the store is doing when the power fails. Each workload is small, because every state at every
-//! change of the file system is recovered, and named after what it is about.
+//! What the store is doing when the power fails. Each workload is small, because every state at
+//! every change of the file system is recovered, and named after what it is about.
 
 use hedgerow::Durability::{Buffered, Sync};
 use support::random::Source;

@@ -233,7 +233,7 @@ impl World {
         self.truth().all_synced();
     }
 
-    /// Lets go of the store at the end.
+    /// Drops the store at the end.
     pub fn finish(mut self) {
         self.open.clear();
         self.db().close().expect("the store closes");

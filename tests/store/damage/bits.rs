@@ -1,11 +1,11 @@
 //! Every bit flipped, and every length cut to, in files of each kind.
 //!
-//! At effort 10 and above all of them, otherwise a sample. Whatever refuses to open a store must name the file that
-//! was changed.
+//! At effort 10 and above all of them, otherwise a sample. Whatever refuses to open a store must
+//! name the file that was changed.
 //!
-//! A manifest that is cut looks like one whose last edit was torn by a crash, and describes the tree of an earlier
-//! moment. The log makes up for that where it still goes back so far; where it does not, the WAL manifest
-//! shows it.
+//! A manifest that is cut looks like one whose last edit was torn by a crash, and describes the
+//! tree of an earlier moment. The log makes up for that where it still goes back so far; where it
+//! does not, the WAL manifest shows it.
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! Damaged and foreign files. Whatever happens to the bytes of a closed store, reading gives the right
-//! data or an error: never wrong data, never a panic. What reading trips over, `verify` reports.
+//! Damaged and foreign files. Whatever happens to the bytes of a closed store, reading gives the
+//! right data or an error: never wrong data, never a panic. What reading trips over, `verify`
+//! reports.
 
 mod bits;
 mod older_pages;
@@ -36,7 +37,7 @@ enum Shape {
     ManyFlushes,
     /// A long catalogue.
     ManyKeyspaces,
-    /// A log whose first segments have been let go.
+    /// A log whose first segments have been deleted.
     ShortLog,
 }
 
@@ -45,8 +46,8 @@ fn sample(seed: u64) -> Sample {
     shaped(seed, Shape::Mixed)
 }
 
-/// A store for a sample, and a keyspace of each engine. Every commit is synced, and thereby witness that the one before
-/// it was durable.
+/// A store for a sample, and a keyspace of each engine. Every commit is synced, and thereby witness
+/// that the one before it was durable.
 fn sample_rig() -> (Rig, [Keyspace; 2]) {
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
         options
@@ -116,7 +117,7 @@ fn shaped(seed: u64, shape: Shape) -> Sample {
     }
     if shape == Shape::ShortLog {
         let first = rig.path().join("wal/0000000000000001.log");
-        assert!(!rig.fs().exists(&first).unwrap(), "segments were let go");
+        assert!(!rig.fs().exists(&first).unwrap(), "segments were deleted");
     }
     sample_of(rig, keyspaces, states)
 }
@@ -510,8 +511,8 @@ fn flipped_bits_read_through_maps() {
     sweep.report();
 }
 
-/// A catalogue of a later version, intact by its own checksum, is not called damaged, and nothing of
-/// the store is touched.
+/// A catalogue of a later version, intact by its own checksum, is not called damaged, and nothing
+/// of the store is touched.
 #[test]
 fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
     let sample = sample(50);

@@ -1,12 +1,14 @@
-//! Pages of a B-tree from an earlier moment, intact and in their places: writes that the disk reported as done and lost.
+//! Pages of a B-tree from an earlier moment, intact and in their places: writes that the disk
+//! reported as done and lost.
 
 use support::rig::effort;
 
 use super::stale::{PAGE, trees};
 use super::*;
 
-/// A store, and images of it at earlier moments: with the same files and other bytes in them. Every key is there from
-/// the beginning and all values have one length, so that a tree keeps its shape and its nodes their fences.
+/// A store, and images of it at earlier moments: with the same files and other bytes in them. Every
+/// key is there from the beginning and all values have one length, so that a tree keeps its shape
+/// and its nodes their fences.
 fn moments() -> (Sample, Vec<Image>) {
     const KEYS: u32 = 60;
     let (mut rig, keyspaces) = sample_rig();
@@ -32,8 +34,9 @@ fn moments() -> (Sample, Vec<Image>) {
     (sample_of(rig, keyspaces, states), earlier)
 }
 
-/// One page of a tree as it was earlier: a write that the disk lost and reported as done. Where the tree refers to the
-/// page, reading it fails and verify names it; nothing is read that is of another moment.
+/// One page of a tree as it was earlier: a write that the disk lost and reported as done. Where the
+/// tree refers to the page, reading it fails and verify names it; nothing is read that is of
+/// another moment.
 #[test]
 fn pages_of_a_tree_from_an_earlier_moment() {
     let (sample, earlier) = moments();
@@ -59,7 +62,8 @@ fn pages_of_a_tree_from_an_earlier_moment() {
     report(format_args!("earlier pages: {tally:?}"));
 }
 
-/// Pages of a tree as they were earlier, any of them but the meta pages: it is enough that one of them is needed.
+/// Pages of a tree as they were earlier, any of them but the meta pages: it is enough that one of
+/// them is needed.
 #[test]
 fn several_pages_of_a_tree_from_an_earlier_moment() {
     let (sample, earlier) = moments();

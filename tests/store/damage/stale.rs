@@ -111,8 +111,8 @@ fn sectors_swapped() {
     report(format_args!("swapped sectors: {tally:?}"));
 }
 
-/// A store at two moments: files that are there at both, and differ. With `is_short` the log has let go of most of what
-/// happened in between.
+/// A store at two moments: files that are there at both, and differ. With `is_short` the log has
+/// deleted most of what happened in between.
 fn two_moments(is_short: bool) -> (Sample, Image) {
     let (mut rig, keyspaces) = sample_rig();
     let mut state = State::default();
@@ -166,11 +166,11 @@ fn files_from_an_earlier_moment() {
     report(format_args!("earlier files: {tally:?}"));
 }
 
-/// A manifest was cut back to an earlier edit, by a power loss with a disk that lied, or a copy that ended early. Each of its
-/// records is intact, and the log had let go of what the lost edits persisted: the store opened, and was
-/// an older one.
+/// A manifest was cut back to an earlier edit, by a power loss with a disk that lied, or a copy
+/// that ended early. Each of its records is intact, and the log had deleted what the lost edits
+/// persisted: the store opened, and was an older one.
 #[test]
-fn a_manifest_cut_back_behind_what_the_log_let_go_of() {
+fn a_manifest_cut_back_behind_what_the_log_deleted() {
     let sample = shaped(66, Shape::ShortLog);
     let manifests = sample.image.data_files();
     let (path, bytes) = manifests
@@ -192,7 +192,7 @@ fn a_manifest_cut_back_behind_what_the_log_let_go_of() {
                     if what.contains("was persisted") {
                         assert!(file.ends_with(path) && offset <= len as u64, "{what}");
                         refused += 1;
-                        // Whoever salvages what is left finds it as it was.
+                        // Salvage of what is left finds it as it was.
                         assert!(Image::of(&fs, Path::new("/store")) == image, "cut to {len}");
                     }
                 }
@@ -247,8 +247,9 @@ fn the_beginning_of_the_log_is_missing() {
     }
 }
 
-/// The last record of the log, which is followed by none that would bear witness, was damaged: it looked like a write that
-/// a power loss had cut short, and an acknowledged commit was gone. A store that was closed has another witness.
+/// The last record of the log, which is followed by none that would bear witness, was damaged: it
+/// looked like a write that a power loss had cut short, and an acknowledged commit was gone. A
+/// store that was closed has another witness.
 #[test]
 fn the_end_of_the_log_after_closing() {
     let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
@@ -306,7 +307,7 @@ fn an_idle_keyspace_is_not_called_old() {
         rig.db().flush().unwrap();
     }
     let first = rig.path().join("wal/0000000000000001.log");
-    assert!(!rig.fs().exists(&first).unwrap(), "segments were let go");
+    assert!(!rig.fs().exists(&first).unwrap(), "segments were deleted");
     drop((idle, busy));
     rig.abandon();
     assert_eq!(rig.db().verify().unwrap().problems, []);

@@ -1,9 +1,10 @@
 //! A store on a faulty disk, and beside it what the store must hold.
 //!
 //! The [`Driver`] does what a workload says, notes what was acknowledged, and compares whatever it
-//! reads. What a workload asks for may fail at any time; the driver decides whether it was allowed to,
-//! and goes on. Here is what it knows, and which errors it lets pass; [`opening`], [`writing`] and [`reading`] are
-//! what it can be asked for, [`history`] what was committed, [`judge`] what must be left of it in the end.
+//! reads. What a workload asks for may fail at any time; the driver decides whether it was allowed
+//! to, and goes on. Here is what it knows, and which errors it lets pass; [`opening`], [`writing`]
+//! and [`reading`] are what it can be asked for, [`history`] what was committed, [`judge`] what
+//! must be left of it in the end.
 
 mod history;
 mod judge;
@@ -44,8 +45,8 @@ impl Position {
         self.kind == OpKind::Sync && matches!(self.fault, Fault::SyncDropped | Fault::SyncLost)
     }
 
-    /// True if the store may turn read-only: a sync can fail, or the read of a page that a B-tree needs to
-    /// apply a commit that is already logged.
+    /// True if the store may turn read-only: a sync can fail, or the read of a page that a B-tree
+    /// needs to apply a commit that is already logged.
     fn may_end_writing(&self) -> bool {
         let kinds = self.lasting.iter().chain([&self.kind]);
         kinds
@@ -84,7 +85,8 @@ pub struct Driver {
     acknowledged: Vec<Commit>,
     /// So many of them are durable.
     durable: usize,
-    /// Commits that failed after the last acknowledged one: any one of them may be there after reopening.
+    /// Commits that failed after the last acknowledged one: any one of them may be there after
+    /// reopening.
     doubtful: Vec<Commit>,
     live: State,
     /// What the store holds is not known until the end: opening it again failed.
@@ -185,8 +187,8 @@ impl Driver {
     }
 }
 
-/// True if a B-tree checkpoint failed where nobody knows which tree a reopen would find. No later one is
-/// tried then, until the store is reopened.
+/// True if a B-tree checkpoint failed where nobody knows which tree a reopen would find. No later
+/// one is tried then, until the store is reopened.
 pub fn ends_checkpoints(error: &Error) -> bool {
     match error {
         Error::Io {
@@ -198,8 +200,8 @@ pub fn ends_checkpoints(error: &Error) -> bool {
     }
 }
 
-/// True if a page could not be read that a B-tree needed to apply a commit. The commit was logged, so the
-/// keyspace may answer with this until the store is reopened.
+/// True if a page could not be read that a B-tree needed to apply a commit. The commit was logged,
+/// so the keyspace may answer with this until the store is reopened.
 fn ends_applying(error: &Error) -> bool {
     matches!(error, Error::Io { op: "read", path, .. } if path.ends_with("tree.hdb"))
 }

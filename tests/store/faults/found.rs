@@ -28,8 +28,8 @@ fn fill(keyspace: &Keyspace, round: u8) {
 }
 
 /// Linux marks pages that it could not write as clean: they can be read, and are never written. A
-/// process that opens the store after such a failed sync reads what the disk does not have, builds on it, and
-/// its own syncs succeed. What it acknowledges must survive a power loss all the same.
+/// process that opens the store after such a failed sync reads what the disk does not have, builds
+/// on it, and its own syncs succeed. What it acknowledges must survive a power loss all the same.
 fn writing_on_after_a_lost_sync(engine: EngineKind) {
     for position in 0.. {
         let (fs, mem, options) = disk();
@@ -77,17 +77,17 @@ fn a_manifest_edit_that_a_failed_sync_lost_is_not_built_upon() {
     writing_on_after_a_lost_sync(EngineKind::Lsm);
 }
 
-/// A meta page or the length of the file, lost by a failed sync, was taken for durable when the store was opened
-/// again: log segments were let go that the tree on the disk still needed.
+/// A meta page or the length of the file, lost by a failed sync, was taken for durable when the
+/// store was opened again: log segments were deleted that the tree on the disk still needed.
 #[test]
 fn a_meta_page_that_a_failed_sync_lost_is_not_built_upon() {
     writing_on_after_a_lost_sync(EngineKind::BTree);
 }
 
-/// Letting a log segment go renames its file. When that reported an error although it had happened, every
-/// later attempt failed with "not found", and the log grew until the store was reopened.
+/// Deleting a log segment renames its file. When that reported an error although it had happened,
+/// every later attempt failed with "not found", and the log grew until the store was reopened.
 #[test]
-fn a_log_segment_that_went_with_an_error_is_let_go_once() {
+fn a_log_segment_that_went_with_an_error_is_deleted_once() {
     for position in 0.. {
         let (fs, _, options) = disk();
         let db = open(&options);
@@ -118,8 +118,8 @@ fn a_log_segment_that_went_with_an_error_is_let_go_once() {
     }
 }
 
-/// The catalogue is replaced by a rename. When that reported an error although it had happened, the keyspace stayed
-/// in use in memory and was gone on the disk, with whatever was acknowledged later.
+/// The catalogue is replaced by a rename. When that reported an error although it had happened, the
+/// keyspace stayed in use in memory and was gone on the disk, with whatever was acknowledged later.
 #[test]
 fn a_keyspace_whose_dropping_failed_takes_no_writes_that_get_lost() {
     for kinds in [[OpKind::Rename], [OpKind::SyncDir]] {
@@ -147,8 +147,8 @@ fn a_keyspace_whose_dropping_failed_takes_no_writes_that_get_lost() {
     }
 }
 
-/// The same when a keyspace is made: the catalogue on the disk listed it, the one in memory did not, and the next
-/// attempt began by removing its directory.
+/// The same when a keyspace is made: the catalogue on the disk listed it, the one in memory did
+/// not, and the next attempt began by removing its directory.
 #[test]
 fn a_keyspace_whose_making_failed_leaves_a_store_that_opens() {
     for kinds in [[OpKind::Rename], [OpKind::SyncDir]] {
@@ -184,9 +184,10 @@ fn a_keyspace_whose_making_failed_leaves_a_store_that_opens() {
     }
 }
 
-/// A record that did not fit made the log go on to the next segment; writing that segment's activation reported
-/// an error although it had arrived. The next record fitted the old segment again, and was acknowledged there; but
-/// recovery believed the activation, which cut off what follows.
+/// A record that did not fit made the log go on to the next segment; writing that segment's
+/// activation reported an error although it had arrived. The next record fitted the old segment
+/// again, and was acknowledged there; but recovery trusted the activation, which cut off what
+/// follows.
 #[test]
 fn a_segment_whose_activation_failed_cuts_nothing_off() {
     for fault in [Fault::Arrived, Fault::Short] {
@@ -210,8 +211,8 @@ fn a_segment_whose_activation_failed_cuts_nothing_off() {
     }
 }
 
-/// A range delete cuts whole leaves off unread; the checkpoint reads them, to free their pages. A read that failed
-/// at that moment left the pages neither in use nor free, for ever.
+/// A range delete cuts whole leaves off unread; the checkpoint reads them, to free their pages. A
+/// read that failed at that moment left the pages neither in use nor free, forever.
 #[test]
 fn a_read_that_fails_in_a_checkpoint_leaks_no_pages() {
     for position in 0.. {
@@ -238,8 +239,8 @@ fn a_read_that_fails_in_a_checkpoint_leaks_no_pages() {
     }
 }
 
-/// The write of a log record reported an error, though all of it had arrived. Its commit failed, so a
-/// recovery that finds the place must not find the record.
+/// The write of a log record reported an error, though all of it had arrived. Its commit failed, so
+/// a recovery that finds the place must not find the record.
 #[test]
 fn a_record_that_arrived_though_its_write_failed_is_not_replayed() {
     for engine in EngineKind::ALL {
@@ -264,9 +265,9 @@ fn a_record_that_arrived_though_its_write_failed_is_not_replayed() {
     }
 }
 
-/// A flush in the background found no space. With space again, somebody asked for a flush before the thread had tried
-/// again: nothing was due any more, and the thread's error stayed for ever. Waiting for idle failed with it, and so
-/// would commits that have to wait for background work.
+/// A flush in the background found no space. With space again, somebody asked for a flush before
+/// the thread had tried again: nothing was due any more, and the thread's error stayed forever.
+/// Waiting for idle failed with it, and so would commits that have to wait for background work.
 #[test]
 fn an_error_of_background_work_goes_when_somebody_else_does_the_work() {
     // Five minutes, so that a failure is no hang; it says nothing about time.

@@ -1,5 +1,6 @@
-//! A disk that is full for a while. From some operation on there is no space; then somebody makes some, and the
-//! store goes on without being opened again, and has kept no space for what had failed.
+//! A disk that is full for a while. From some operation on there is no space; then somebody makes
+//! some, and the store goes on without being opened again, and has kept no space for what had
+//! failed.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -128,7 +129,8 @@ impl Life {
     }
 }
 
-/// Runs one life whose disk has no space for operations of `kinds` from the `nth` on. False if there are not so many.
+/// Runs one life whose disk has no space for operations of `kinds` from the `nth` on. False if
+/// there are not so many.
 fn run(engine: EngineKind, kinds: &[OpKind], nth: u64, fault: Fault, skipped: &mut u64) -> bool {
     let mut life = Life::new(engine);
     life.act(1);

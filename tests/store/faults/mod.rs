@@ -1,12 +1,11 @@
 //! Every operation on the file system fails once, in every way that its kind can fail.
 //!
-//! Each of the [workloads] runs undisturbed first, which says how many operations of each kind
-//! it asks of the file system; then once for each of them and each way to fail. The
-//! [driver] holds the store to its promises: an operation fails or does not, nothing is partly
-//! visible, reads are right or errors, what failed can be tried again once the disk works; a
-//! store whose log could not be synced takes no more writes; and opened again, on what the process left and on
-//! what a power loss would leave, it holds the state after a prefix of its commits with every
-//! durable one.
+//! Each of the [workloads] runs undisturbed first, which says how many operations of each kind it
+//! asks of the file system; then once for each of them and each way to fail. The [driver] holds the
+//! store to its promises: an operation fails or does not, nothing is partly visible, reads are
+//! right or errors, what failed can be tried again once the disk works; a store whose log could not
+//! be synced takes no more writes; and opened again, on what the process left and on what a power
+//! loss would leave, it holds the state after a prefix of its commits with every durable one.
 //!
 //! A failure prints its position, which repeats it:
 //! `HEDGEROW_FAULT="flush lsm Write 17 Short" cargo test --test store faults`.
@@ -31,8 +30,8 @@ use workloads::Workload;
 /// At effort 1 one position in so many is tried, other ones of each kind and fault.
 const SAMPLED: u64 = 16;
 const THREADS: usize = 2;
-/// Which pages a checkpoint may reuse depends on when readers were last seen, so the last operations of a run are
-/// not there in every run.
+/// Which pages a checkpoint may reuse depends on when readers were last seen, so the last
+/// operations of a run are not there in every run.
 const TRIES: u32 = 50;
 
 const READS: &[OpKind] = &[

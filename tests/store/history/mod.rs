@@ -22,7 +22,7 @@ use self::checker::{Call, Cells, Effect, KEYS, State, linearize};
 const THREADS: usize = 5;
 /// Calls of a thread in a round: all threads together stay below what the checker takes.
 const CALLS: u64 = 48;
-/// Rounds of each configuration at the least effort.
+/// Rounds of each configuration at the lowest effort.
 const ROUNDS: u64 = 100;
 /// Keys of each of the two keyspaces.
 const EACH: usize = KEYS / 2;

@@ -9,8 +9,8 @@ use hedgerow::{Durability, Error, Result};
 use super::{Driver, Edit, Map, Presence, ROOT, Slot, State, apply};
 
 impl Driver {
-    /// Takes over what the store holds, if it may: all that was acknowledged, or with `loss` all of it
-    /// that is durable and any more in order; and at the end perhaps one commit that failed.
+    /// Takes over what the store holds, if it may: all that was acknowledged, or with `loss` all of
+    /// it that is durable and any more in order; and at the end perhaps one commit that failed.
     #[track_caller]
     pub(super) fn adopt(&mut self, found: &State, loss: bool) {
         let visible = |state: &State| {

@@ -103,7 +103,7 @@ impl Driver {
         }
     }
 
-    /// Closes the store, properly or by letting go of it, and opens it again.
+    /// Closes the store, properly or by dropping it, and opens it again.
     pub fn reopen(&mut self, properly: bool) {
         let Some(db) = self.db.take() else { return };
         self.stuck.borrow_mut().clear();
