@@ -4,8 +4,8 @@ use std::path::Path;
 
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use hedgerow::{Compression, Durability};
+use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 
 use super::wait_until_idle;
 
