@@ -41,7 +41,10 @@ pub struct Collected {
 
 /// A store of ours, and those it must be better than.
 const RIVALS: [(&str, &[&str]); 2] = [
-    ("hedgerow-lsm", &["rocksdb", "rocksdb-system", "fjall"]),
+    (
+        "hedgerow-lsm",
+        &["rocksdb", "rocksdb-system", "fjall", "surrealkv"],
+    ),
     ("hedgerow-btree", &["lmdb", "lmdb-writemap"]),
 ];
 

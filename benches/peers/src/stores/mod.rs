@@ -15,6 +15,8 @@ mod redb;
 mod rocksdb;
 #[cfg(feature = "sled")]
 mod sled;
+#[cfg(feature = "surrealkv")]
+mod surrealkv;
 
 use hedgerow_bench::{Error, HedgerowTarget, OpenTarget, Result};
 
@@ -64,6 +66,13 @@ pub const STORES: &[Store] = &[
         name: "fjall",
         open: fjall::Fjall::open,
         packages: &["fjall"],
+        weaker: None,
+    },
+    #[cfg(feature = "surrealkv")]
+    Store {
+        name: "surrealkv",
+        open: surrealkv::SurrealKv::open,
+        packages: &["surrealkv"],
         weaker: None,
     },
     #[cfg(feature = "lmdb")]
@@ -118,7 +127,12 @@ pub fn find(name: &str) -> Result<Store> {
 
 /// Waits until `is_idle` has been true twice in a row, some milliseconds apart: work that has just
 /// ended may be about to start more.
-#[cfg(any(feature = "fjall", feature = "rocksdb", feature = "rocksdb-system"))]
+#[cfg(any(
+    feature = "fjall",
+    feature = "rocksdb",
+    feature = "rocksdb-system",
+    feature = "surrealkv"
+))]
 fn wait_until_idle(mut is_idle: impl FnMut() -> Result<bool>) -> Result<()> {
     let mut quiet = 0;
     while quiet < 2 {
