@@ -17,6 +17,8 @@ mod rocksdb;
 mod sled;
 #[cfg(feature = "surrealkv")]
 mod surrealkv;
+#[cfg(test)]
+mod tests;
 
 use hedgerow_bench::{Error, HedgerowTarget, OpenTarget, Result};
 
