@@ -1,4 +1,16 @@
 //! LMDB, through heed. Buffered commits are NOSYNC: the kernel has the pages when a commit returns.
+//!
+//! Settings, by the documentation in lmdb.h:
+//!
+//! - NOSYNC, for buffered commits. A power loss may then destroy the file, so it is weaker than the
+//!   others and labelled; with its default flags each commit is durable, which is what it does
+//!   where the others are asked for durable commits.
+//! - Measured with and without WRITEMAP, which writes pages through the memory map: faster, but it
+//!   gives up the protection of the file from stray pointers.
+//! - A map of 64 GiB, which is address space and not memory: it "should be chosen as large as
+//!   possible".
+//! - Caching is the kernel's, so `cache_bytes` does not bound it. There is no compression, and
+//!   there are no checksums.
 
 use std::ops::Bound;
 use std::path::Path;
