@@ -1,7 +1,7 @@
 //! `peers`: hedgerow and other embedded stores under the same workloads.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/peers/Cargo.toml --features rocksdb -- \
+//! cargo run --release --manifest-path benches/peers/Cargo.toml -- \
 //!     --records 2000000 --rounds 3 --out docs/peers.md
 //! ```
 //!

@@ -41,7 +41,10 @@ pub struct Collected {
 
 /// A store of ours, and those it must be better than.
 const RIVALS: [(&str, &[&str]); 2] = [
-    ("hedgerow-lsm", &["rocksdb", "fjall"]),
+    (
+        "hedgerow-lsm",
+        &["rocksdb", "rocksdb-system", "fjall", "surrealkv"],
+    ),
     ("hedgerow-btree", &["lmdb", "lmdb-writemap"]),
 ];
 
@@ -213,10 +216,9 @@ impl Collected {
                 .unwrap_or("–");
             let _ = writeln!(
                 out,
-                "| {} | {} {} | {settings} | {} |",
+                "| {} | {} | {settings} | {} |",
                 store.name,
-                store.package,
-                versions::of(store.package),
+                versions::shown(store.packages),
                 store.weaker.unwrap_or(""),
             );
         }
@@ -299,7 +301,7 @@ impl Collected {
             let store = self.stores[entry.column];
             let line = json!({
                 "store": store.name,
-                "version": versions::of(store.package),
+                "version": versions::shown(store.packages),
                 "round": entry.round + 1,
                 "row": entry.row.map_or("reopen", |row| &self.rows[row]),
                 "figures": entry.figures,
@@ -316,6 +318,7 @@ impl Collected {
 fn command() -> String {
     let features: Vec<_> = [
         ("rocksdb", cfg!(feature = "rocksdb")),
+        ("rocksdb-system", cfg!(feature = "rocksdb-system")),
         ("sled", cfg!(feature = "sled")),
         ("canopydb", cfg!(feature = "canopydb")),
     ]

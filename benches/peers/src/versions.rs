@@ -3,9 +3,15 @@
 /// This crate's lock file: what was really built.
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// The version of `package` in the lock file.
-pub fn of(package: &str) -> &'static str {
-    version_in(LOCK, package).unwrap_or("unknown")
+/// Packages with their versions in the lock file; what is no package of it, as it is.
+pub fn shown(packages: &[&str]) -> String {
+    let shown = packages
+        .iter()
+        .map(|package| match version_in(LOCK, package) {
+            Some(version) => format!("{package} {version}"),
+            None => (*package).to_owned(),
+        });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// The compiler that built this program.
@@ -27,8 +33,8 @@ mod tests {
 
     #[test]
     fn versions_come_from_the_lock_file() {
-        assert_eq!(of("hedgerow"), env!("CARGO_PKG_VERSION"));
-        assert_eq!(of("no such package"), "unknown");
+        let hedgerow = concat!("hedgerow ", env!("CARGO_PKG_VERSION"), ", a library");
+        assert_eq!(shown(&["hedgerow", "a library"]), hedgerow);
         let lock = "[[package]]\nname = \"ab\"\nversion = \"1.2.3+x\"\n";
         assert_eq!(version_in(lock, "ab"), Some("1.2.3+x"));
         assert_eq!(version_in(lock, "a"), None);

@@ -11,10 +11,14 @@ mod fjall;
 mod lmdb;
 #[cfg(feature = "redb")]
 mod redb;
-#[cfg(feature = "rocksdb")]
+#[cfg(any(feature = "rocksdb", feature = "rocksdb-system"))]
 mod rocksdb;
 #[cfg(feature = "sled")]
 mod sled;
+#[cfg(feature = "surrealkv")]
+mod surrealkv;
+#[cfg(test)]
+mod tests;
 
 use hedgerow_bench::{Error, HedgerowTarget, OpenTarget, Result};
 
@@ -25,8 +29,8 @@ pub struct Store {
     pub name: &'static str,
     /// How it is opened.
     pub open: OpenTarget,
-    /// The crate whose version Cargo.lock tells.
-    pub package: &'static str,
+    /// The crates whose versions Cargo.lock tells; what is no crate has its version in the settings.
+    pub packages: &'static [&'static str],
     /// In what it promises less than the others, if it does.
     pub weaker: Option<&'static str>,
 }
@@ -36,62 +40,76 @@ pub const STORES: &[Store] = &[
     Store {
         name: "hedgerow-lsm",
         open: HedgerowTarget::open_lsm,
-        package: "hedgerow",
+        packages: &["hedgerow"],
         weaker: None,
     },
     Store {
         name: "hedgerow-btree",
         open: HedgerowTarget::open_btree,
-        package: "hedgerow",
+        packages: &["hedgerow"],
         weaker: None,
     },
     #[cfg(feature = "rocksdb")]
     Store {
         name: "rocksdb",
-        open: rocksdb::RocksDb::open,
-        package: "rocksdb",
+        open: rocksdb::bundled::RocksDb::open,
+        packages: &["rocksdb", "librocksdb-sys"],
+        weaker: None,
+    },
+    #[cfg(feature = "rocksdb-system")]
+    Store {
+        name: "rocksdb-system",
+        open: rocksdb::system::RocksDbSystem::open,
+        packages: &["librocksdb of the system"],
         weaker: None,
     },
     #[cfg(feature = "fjall")]
     Store {
         name: "fjall",
         open: fjall::Fjall::open,
-        package: "fjall",
+        packages: &["fjall"],
+        weaker: None,
+    },
+    #[cfg(feature = "surrealkv")]
+    Store {
+        name: "surrealkv",
+        open: surrealkv::SurrealKv::open,
+        packages: &["surrealkv"],
         weaker: None,
     },
     #[cfg(feature = "lmdb")]
     Store {
         name: "lmdb",
         open: lmdb::Lmdb::open_nosync,
-        package: "lmdb-master-sys",
+        packages: &["heed", "lmdb-master-sys"],
         weaker: Some("no checksums; with NOSYNC a power loss may destroy the file"),
     },
     #[cfg(feature = "lmdb")]
     Store {
         name: "lmdb-writemap",
         open: lmdb::Lmdb::open_writemap,
-        package: "lmdb-master-sys",
+        packages: &["heed", "lmdb-master-sys"],
         weaker: Some("no checksums; with NOSYNC a power loss may destroy the file"),
     },
     #[cfg(feature = "redb")]
     Store {
         name: "redb",
         open: redb::Redb::open,
-        package: "redb",
+        packages: &["redb"],
         weaker: Some("buffered commits are `Durability::None`: lost when the process is killed"),
     },
     #[cfg(feature = "sled")]
     Store {
         name: "sled",
         open: sled::Sled::open,
-        package: "sled",
+        packages: &["sled"],
         weaker: Some("buffered commits are flushed every 500 ms: lost when the process is killed"),
     },
     #[cfg(feature = "canopydb")]
     Store {
         name: "canopydb",
         open: canopydb::Canopy::open,
-        package: "canopydb",
+        packages: &["canopydb"],
         weaker: None,
     },
 ];
@@ -103,7 +121,7 @@ pub fn find(name: &str) -> Result<Store> {
         let known: Vec<_> = STORES.iter().map(|store| store.name).collect();
         Error::Usage(format!(
             "unknown store {name:?}: this program was built with {} (others need their feature, \
-             as in --features rocksdb,sled,canopydb)",
+             as in --features rocksdb,rocksdb-system,sled,canopydb)",
             known.join(", ")
         ))
     })
@@ -111,7 +129,12 @@ pub fn find(name: &str) -> Result<Store> {
 
 /// Waits until `is_idle` has been true twice in a row, some milliseconds apart: work that has just
 /// ended may be about to start more.
-#[allow(dead_code, reason = "not every store has work in the background")]
+#[cfg(any(
+    feature = "fjall",
+    feature = "rocksdb",
+    feature = "rocksdb-system",
+    feature = "surrealkv"
+))]
 fn wait_until_idle(mut is_idle: impl FnMut() -> Result<bool>) -> Result<()> {
     let mut quiet = 0;
     while quiet < 2 {

@@ -1,5 +1,9 @@
 //! redb. It has no durability between "lost with the process" and "synced": its buffered commits
 //! are the weaker of the two, and labelled.
+//!
+//! Settings, by the docs of its `Builder`: a cache of `cache_bytes`; everything else is its
+//! default, with checksums and one process that writes. There is no compression and no write
+//! buffer.
 
 use std::path::Path;
 

@@ -1,5 +1,10 @@
-//! sled. Buffered commits stay in its own memory until a thread flushes them, twice a second:
-//! weaker than the others, and labelled.
+//! sled, the newest release that is not an alpha. Buffered commits stay in its own memory until a
+//! thread flushes them, twice a second (its default): weaker than the others, and labelled.
+//!
+//! Settings, by the docs of its `Config`: a cache of `cache_bytes`, and `Mode::HighThroughput`,
+//! which "maximizes write throughput while potentially using more disk space". A durable commit is
+//! followed by `flush`. Checksums are always on; compression, which is zstd, is off by default and
+//! stays so.
 
 use std::path::Path;
 
