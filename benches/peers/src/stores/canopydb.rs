@@ -85,7 +85,7 @@ impl Target for Canopy {
             self.options.write_buffer_bytes >> 20,
             match self.options.compression {
                 Compression::Lz4 => "lz4 for values above 12 KiB",
-                Compression::None => "no compression",
+                _ => "no compression",
             },
         )
     }

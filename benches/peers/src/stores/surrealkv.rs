@@ -54,7 +54,7 @@ impl SurrealKv {
             .with_wal_preallocation(options.durability == Durability::Sync);
         settings = match options.compression {
             Compression::Lz4 => settings.with_l0_no_compression(),
-            Compression::None => settings.without_compression(),
+            _ => settings.without_compression(),
         };
         let entered = runtime.enter();
         let tree = TreeBuilder::with_options(settings)
@@ -123,7 +123,7 @@ impl Target for SurrealKv {
             self.options.background_threads + 1,
             match self.options.compression {
                 Compression::Lz4 => "Snappy from level 1 on",
-                Compression::None => "no compression",
+                _ => "no compression",
             },
         )
     }

@@ -39,7 +39,7 @@ fn settings(path: &Path, options: &TargetOptions) -> String {
         options.background_threads,
         match options.compression {
             Compression::Lz4 => "lz4",
-            Compression::None => "no compression",
+            _ => "no compression",
         },
     )
 }

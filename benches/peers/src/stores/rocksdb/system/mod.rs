@@ -93,7 +93,7 @@ impl RocksDbSystem {
             (api.options_set_level_compaction_dynamic_level_bytes)(db.get(), 1);
             let compression = match options.compression {
                 Compression::Lz4 => LZ4,
-                Compression::None => NO_COMPRESSION,
+                _ => NO_COMPRESSION,
             };
             (api.options_set_compression)(db.get(), compression);
 
