@@ -26,7 +26,6 @@ const PENDING: &[(Rule, &str)] = &[
     (Rule::Width, "docs/testing.md"),
     (Rule::Width, "docs/trace.md"),
     (Rule::Width, "docs/trade-offs.md"),
-    (Rule::Links, "README.md"),
 ];
 
 pub fn is_pending(rule: Rule, path: &str) -> bool {
