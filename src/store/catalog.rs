@@ -223,8 +223,8 @@ impl Catalog {
 
     /// Replaces this catalogue of the store in `dir` by `new`, durably, in memory and on the disk.
     /// If it is unknown afterwards which of them is on the disk, this one is put back there; if
-    /// that fails too, `unknown` is told the error: whoever goes on with either could lose what is
-    /// acknowledged.
+    /// that fails too, `unknown` is told the error: a store that goes on with either could lose
+    /// what is acknowledged.
     pub(crate) fn replace(
         &mut self,
         new: Self,
