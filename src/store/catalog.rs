@@ -38,7 +38,7 @@ const MAX_OPTIONS_LEN_BYTES: usize = 1024;
 /// Id, length and name, length and options.
 const MAX_ENTRY_LEN_BYTES: usize = 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES + 2 + MAX_OPTIONS_LEN_BYTES;
 
-/// Tags of options. A build that does not know a tag with [`REQUIRED`] refuses the store; one
+/// Tags of options. A build that does not know a tag with `REQUIRED` refuses the store; one
 /// without it is kept as it is. So a new option needs no new version of the file.
 mod tag {
     pub(super) const REQUIRED: u8 = 0x80;
