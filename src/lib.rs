@@ -1,4 +1,36 @@
-//! hedgerow: an embedded, ordered key-value store with two engines behind one trait.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are in this crate
+//!
+//! | for | see |
+//! | --- | --- |
+//! | opening a store | [`Db`], [`Options`], [`Durability`] |
+//! | its ordered maps | [`Keyspace`], [`KeyspaceOptions`], [`EngineKind`], [`KeyspaceInfo`] |
+//! | reading | [`KvRead`] has every method, with an example; [`Value`], [`KeyBounds`] |
+//! | scans | [`Scan`], which lends, seeks and counts; [`Keys`], [`Values`] |
+//! | writing | [`Kv`] has every method, with an example; [`Update`], [`Mismatch`] |
+//! | batches | [`Batch`] for one map, also in generic code; [`WriteBatch`] for several keyspaces |
+//! | one moment | [`Snapshot`] of all keyspaces, [`KeyspaceSnapshot`] of one |
+//! | durability of a commit | [`SeqNo`], [`Db::wait_durable`], [`Durable`] |
+//! | tests of your own code | [`Model`], the same interface in memory; [`fs::SimFs`], a disk that crashes |
+//! | figures and checks | [`DbStats`], [`EngineStats`], [`RangeSize`], [`VerifyReport`] |
+//! | recording a workload | [`trace`] |
+//! | what can go wrong | [`Error`] |
+//!
+//! The source has one folder for each layer; a file uses only what is below it in this list. The
+//! [tour](https://github.com/hedgerow-db/hedgerow/blob/main/docs/tour.md) follows a put, a get, a
+//! scan and a crash through them.
+//!
+//! ```text
+//! db        handles: what users hold
+//! store     commits, recovery, background work; joins the log and the engines
+//! trace     records operations
+//! lsm       one engine      btree   the other      kv   the interface, batches, the model
+//! wal       the log         engine  what an engine owes the store
+//! options
+//! fs        files, real and simulated
+//! format    bytes           types, error, util, cache
+//! ```
 #![deny(unsafe_code)]
 
 mod btree;

@@ -8,10 +8,10 @@ use crate::types::{KeyRange, Value, is_from};
 
 /// An immutable view of one keyspace. Holding one keeps the files it needs.
 pub(crate) trait ReadView: fmt::Debug + Send + Sync {
-    /// As [`Engine::get`].
+    /// As [`Engine::get`](super::Engine::get).
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool>;
 
-    /// As [`Engine::get_value`].
+    /// As [`Engine::get_value`](super::Engine::get_value).
     fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
         let mut value = None;
         self.get(key, &mut |bytes| value = Some(Value::copy_from(bytes)))?;

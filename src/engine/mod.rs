@@ -12,7 +12,7 @@
 //! - **E2 prefix.** An engine persists a prefix of what it was given: after a
 //!   crash it holds exactly the operations up to [`Engine::persisted_seq`].
 //! - **E3 log first.** Before an engine makes operations up to `s` durable, it calls
-//!   [`EngineContext::make_durable`]`(s)`. Otherwise a power loss could keep an
+//!   [`EngineHost::make_durable`]`(s)`. Otherwise a power loss could keep an
 //!   operation here and lose an earlier one, of another keyspace, from the log.
 //! - **E4 visibility.** A read sees all operations up to some published sequence
 //!   number, and none above it. Reads without a snapshot see at least everything that was

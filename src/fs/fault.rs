@@ -73,9 +73,9 @@ pub enum OpKind {
     SetLen,
     /// [`File::sync_data`].
     Sync,
-    /// [`File::map`].
+    /// Mapping a file for reading.
     Map,
-    /// [`File::map_mut`].
+    /// Mapping a file for writing.
     MapMut,
 }
 

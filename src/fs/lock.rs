@@ -5,7 +5,7 @@
 //! - this process keeps a list of its own locks;
 //! - the holder of an exclusive lock writes its process id into the file, in decimal with a line
 //!   feed, and cuts the file to nothing before it releases the lock. A process that was killed
-//!   leaves its id behind, so the id is read only while somebody holds an exclusive lock.
+//!   leaves its id behind, so the id is read only while a process holds an exclusive lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_says_something_else_names_nobody() {
+    fn a_lock_file_that_says_something_else_names_no_process() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("LOCK");
         for content in ["", "12", "-1\n", "99999999999\n", "12\n\n", "\u{fc}\n"] {

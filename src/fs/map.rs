@@ -62,7 +62,7 @@ pub(crate) enum Advice {
 
 /// The first bytes of a file, mapped for reading.
 ///
-/// The bytes are immutable by the promise of [`map`](super::map): the store maps only
+/// The bytes are immutable by the promise of [`map`](fn@super::map): the store maps only
 /// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can
 /// reach. Against other processes that write to the store's files there is no defence in a mapping;
 /// the lock file keeps out other hedgerows, file modes keep out other users.

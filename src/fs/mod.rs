@@ -31,7 +31,7 @@
 //!   the next access to the lost pages end this process with SIGBUS; one that overwrites mapped
 //!   bytes changes them under a reference, which Rust calls undefined behaviour.
 //! - A medium that cannot read a mapped page also ends the process with SIGBUS, where a read
-//!   would return an error. Whoever needs the error (removable media, network file systems)
+//!   would return an error. A program that needs the error (removable media, network file systems)
 //!   switches `mmap_reads` and `mmap_log` off; then no file of the store is mapped.
 
 use std::fmt;

@@ -38,7 +38,7 @@ const MAX_OPTIONS_LEN_BYTES: usize = 1024;
 /// Id, length and name, length and options.
 const MAX_ENTRY_LEN_BYTES: usize = 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES + 2 + MAX_OPTIONS_LEN_BYTES;
 
-/// Tags of options. A build that does not know a tag with [`REQUIRED`] refuses the store; one
+/// Tags of options. A build that does not know a tag with `REQUIRED` refuses the store; one
 /// without it is kept as it is. So a new option needs no new version of the file.
 mod tag {
     pub(super) const REQUIRED: u8 = 0x80;
@@ -223,8 +223,8 @@ impl Catalog {
 
     /// Replaces this catalogue of the store in `dir` by `new`, durably, in memory and on the disk.
     /// If it is unknown afterwards which of them is on the disk, this one is put back there; if
-    /// that fails too, `unknown` is told the error: whoever goes on with either could lose what is
-    /// acknowledged.
+    /// that fails too, `unknown` is told the error: a store that goes on with either could lose
+    /// what is acknowledged.
     pub(crate) fn replace(
         &mut self,
         new: Self,

@@ -16,7 +16,7 @@ use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::util::mutants::mutated;
 
-/// Opens and makes engines, for recovery and for [`Shared::make_keyspace`].
+/// Opens and makes engines, for recovery and for [`make_keyspace`].
 pub(super) struct EngineMaker<'a> {
     pub(super) options: &'a Options,
     pub(super) dir: &'a Path,

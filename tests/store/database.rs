@@ -772,8 +772,8 @@ fn an_idle_keyspace_pins_no_log(rig: Rig) {
             busy.put((n % 100).to_be_bytes(), vec![n as u8; 1000])
                 .unwrap();
         }
-        // Without another write, and whichever thread does the work: not at once. The limit is there so that
-        // a failure is no hang; it says nothing about time.
+        // Without another write, and whichever thread does the work: not at once. The limit is
+        // there so that a failure is no hang; it says nothing about time.
         let patience = Instant::now() + Duration::from_secs(300);
         loop {
             rig.db().wait_idle().unwrap();

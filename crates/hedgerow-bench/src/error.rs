@@ -1,4 +1,4 @@
-//! Why a run could not be done, or must not be believed.
+//! Why a run could not be done, or must not be trusted.
 
 use std::fmt;
 use std::io;

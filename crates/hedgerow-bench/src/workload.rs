@@ -1,7 +1,7 @@
 //! The named workloads, and the figures that scale them.
 //!
-//! Names are those of db_bench (RocksDB's and LevelDB's benchmark) and of YCSB, so that whoever
-//! knows those knows what is run. A request is written `name[:argument][@threads]`:
+//! Names are those of db_bench (RocksDB's and LevelDB's benchmark) and of YCSB, so that a
+//! reader who knows those knows what is run. A request is written `name[:argument][@threads]`:
 //! `readrandom@2`, `seekrandom:100`, `fillbatch:1000`, `ycsb-a:zipfian@8`.
 
 use std::fmt;

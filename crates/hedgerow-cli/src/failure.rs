@@ -93,7 +93,7 @@ impl Failure {
         if !self.has_message() {
             return;
         }
-        // Whoever closed standard error does not want to know.
+        // A caller that closed standard error does not want to know.
         let _ = if json {
             writeln!(io::stderr(), "{}", self.to_json())
         } else {

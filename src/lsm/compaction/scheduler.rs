@@ -1,8 +1,8 @@
 //! Running compactions: which job is begun, beside which others, and its result installed.
 //!
 //! What to do is picked with `compactions` locked, which then says what the job works on (LP1); the
-//! job itself runs without locks. [`Engine::compact`](crate::engine::Engine::compact) waits for
-//! running jobs to end and keeps others from beginning.
+//! job itself runs without locks. `Engine::compact` waits for running jobs to end and keeps others
+//! from beginning.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

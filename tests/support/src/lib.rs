@@ -11,3 +11,8 @@ pub mod repair;
 pub mod rig;
 pub mod sizes;
 pub mod tmpfs;
+
+/// The code in docs/migrating.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating.md")]
+pub struct MigrationGuide;

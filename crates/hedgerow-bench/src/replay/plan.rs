@@ -440,8 +440,8 @@ fn apply(live: &mut HashMap<u32, BTreeMap<Value, u64>>, change: &Change) {
         }
         Change::DeleteRange { start, end, .. } => {
             let (start, end) = (start.to_value(), end.as_ref().map(Key::to_value));
-            let doomed: Vec<_> = in_range(map, &start, end.as_deref()).cloned().collect();
-            for key in doomed {
+            let covered: Vec<_> = in_range(map, &start, end.as_deref()).cloned().collect();
+            for key in covered {
                 map.remove(&key);
             }
         }

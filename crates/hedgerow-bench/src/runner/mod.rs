@@ -125,8 +125,8 @@ impl Plan<'_> {
         let extra = usize::from(self.workload.with_writer);
         let ready = Barrier::new(self.threads + extra + 1);
         let measured = AtomicBool::new(true);
-        // Set by whoever leaves the barrier first: this thread may be the last to wake up, and a
-        // short run would be over by then.
+        // Set by the thread that leaves the barrier first: this thread may be the last to wake up,
+        // and a short run would be over by then.
         let start = OnceLock::new();
         thread::scope(|scope| {
             let workers: Vec<_> = (0..self.threads)

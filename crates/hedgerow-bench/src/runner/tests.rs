@@ -145,8 +145,8 @@ fn a_duration_ends_a_run() {
     assert!(outcome.elapsed >= Duration::from_nanos(1));
 }
 
-/// On one core the readers of `readwhilewriting` were done before the writer had its first turn, six
-/// times in forty, and the run had no write at all.
+/// On one core the readers of `readwhilewriting` were done before the writer had its first turn,
+/// six times in forty, and the run had no write at all.
 #[test]
 fn a_writer_beside_readers_writes_whatever_the_scheduler_does() {
     let dir = tempfile::tempdir().unwrap();

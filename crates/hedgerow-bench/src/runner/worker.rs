@@ -72,8 +72,8 @@ impl<'a> Worker<'a> {
             let intended = plan
                 .rate_per_s
                 .map(|rate| start + Duration::from_secs_f64(number as f64 / rate));
-            // The first operation is done however late the thread got its turn: a run of none has no
-            // rate.
+            // The first operation is done however late the thread got its turn: a run of none has
+            // no rate.
             let may_be_over = turn > 0 || intended.is_some();
             if deadline.is_some() && may_be_over && (timed || turn % CLOCK_EVERY == 0) {
                 let next = intended.unwrap_or_else(Instant::now);
@@ -101,7 +101,8 @@ impl<'a> Worker<'a> {
     }
 
     /// What the extra thread of `Workload::with_writer` does. Every write is timed. It writes once
-    /// at least, whatever the scheduler does: reads that no write came between are another workload.
+    /// at least, whatever the scheduler does: reads that no write came between are another
+    /// workload.
     pub(super) fn overwrite_until_stopped(&mut self) -> Result<()> {
         loop {
             let record = self.rng.below(self.plan.records);

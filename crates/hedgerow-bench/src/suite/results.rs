@@ -57,7 +57,7 @@ pub struct Contest {
     pub unsure: bool,
 }
 
-/// The circumstances of a run: what a reader must know to believe it, or to repeat it.
+/// The circumstances of a run: what a reader must know to trust it, or to repeat it.
 #[derive(Debug, Clone)]
 pub struct Setting {
     /// The command line.

@@ -287,7 +287,7 @@ impl Bench {
         }
     }
 
-    /// What a reader must know to believe the figures, or to repeat them.
+    /// What a reader must know to trust the figures, or to repeat them.
     fn setting(&self, plan: &Plan, within: &Path) -> Setting {
         let machine = Machine::this();
         let conditions = Conditions::now(within);

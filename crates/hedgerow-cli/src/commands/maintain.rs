@@ -160,7 +160,7 @@ impl Compact {
 }
 
 /// Bytes of the files of all keyspaces. The log's are left out: what is in them is there twice or
-/// about to be let go.
+/// about to be deleted.
 fn keyspace_bytes(db: &Db) -> u64 {
     let keyspaces = db.stats().keyspaces;
     keyspaces
