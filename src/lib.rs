@@ -23,7 +23,7 @@ mod util;
 mod wal;
 
 pub use db::{Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};
-pub use engine::{EngineStats, LevelStats, VerifyReport};
+pub use engine::{EngineStats, Figure, InspectDetail, Inspection, LevelStats, VerifyReport};
 pub use error::{Error, Result};
 pub use kv::{
     Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, Values,
