@@ -14,6 +14,7 @@ mod conflicts;
 mod coordinator;
 mod durability;
 mod engines;
+mod inspect;
 mod keyspaces;
 mod log_retention;
 mod recovery;
