@@ -55,7 +55,9 @@ mod util;
 mod wal;
 
 pub use db::{Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};
-pub use engine::{EngineStats, LevelStats, Problem, VerifyReport};
+pub use engine::{
+    EngineStats, Figure, InspectDetail, Inspection, LevelStats, Problem, VerifyReport,
+};
 pub use error::{Error, LockHolder, Result};
 pub use kv::{
     Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, Values,

@@ -14,7 +14,8 @@ use super::node::{Link, leaf};
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
 use crate::engine::{
-    Engine, EngineContext, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work,
+    Engine, EngineContext, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView,
+    VerifyReport, Work,
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
@@ -503,6 +504,10 @@ impl Engine for BTreeEngine {
             height: counters.height.load(Ordering::Relaxed) as u32,
             ..EngineStats::default()
         }
+    }
+
+    fn inspect(&self, detail: InspectDetail) -> Result<Vec<Inspection>> {
+        self.tree.inspect(detail)
     }
 
     fn verify(&self) -> Result<VerifyReport> {

@@ -20,6 +20,7 @@
 //! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
 //! compact.rs   moving pages to the front and cutting the file
 //! verify.rs    checking everything
+//! inspect.rs   what a tree looks like, for people
 //! stats.rs     figures of the file's tree
 //! engine.rs    the engine contract, opening and creating
 //! ```
@@ -76,6 +77,7 @@ mod checkpoint;
 mod compact;
 mod engine;
 mod file;
+mod inspect;
 mod memory;
 pub(crate) mod node;
 mod read;

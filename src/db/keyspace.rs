@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::keyspace_snapshot::KeyspaceSnapshot;
 use super::pinned_views::PinnedViews;
-use crate::engine::{EngineHost, EngineStats, Piece, VerifyReport};
+use crate::engine::{EngineHost, EngineStats, InspectDetail, Inspection, Piece, VerifyReport};
 use crate::error::Result;
 use crate::kv::{
     Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
@@ -85,6 +85,14 @@ impl Keyspace {
     pub fn verify(&self) -> Result<VerifyReport> {
         self.check_use()?;
         self.open.engine.verify()
+    }
+
+    /// What is inside. Of an LSM tree: memtables, levels with their tables and blocks, the manifest.
+    /// Of a B-tree: the meta page, levels with their pages and the changes in memory that lie over
+    /// them, free space. See [`Db::inspect`](crate::Db::inspect).
+    pub fn inspect(&self, detail: InspectDetail) -> Result<Inspection> {
+        self.check_use()?;
+        self.open.inspect(detail)
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -10,7 +10,7 @@ mod write_batch;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{EngineHost, VerifyReport};
+use crate::engine::{EngineHost, InspectDetail, Inspection, VerifyReport};
 use crate::error::{Error, Result};
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
@@ -298,6 +298,19 @@ impl Db {
         }
         self.store.shared.verify_own_files(&mut report)?;
         Ok(report)
+    }
+
+    /// What is inside: the catalogue, the WAL manifest, the log's segments, and each keyspace as
+    /// [`Keyspace::inspect`] shows it, one after the other. Commits go on meanwhile; a flush, a
+    /// checkpoint or an edit of a manifest that is running is waited for. Takes as much memory as
+    /// what is looked at has parts. Damage is a figure of the part that has it.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with reading, and [`Error::Closed`].
+    pub fn inspect(&self, detail: InspectDetail) -> Result<Inspection> {
+        self.store.shared.check_open()?;
+        self.store.shared.inspect(detail)
     }
 
     /// Figures about the store and its keyspaces, now.

@@ -25,6 +25,7 @@
 
 mod cursor;
 mod host;
+mod inspect;
 mod snapshot_tracker;
 mod stats;
 mod verify_report;
@@ -38,6 +39,7 @@ use crate::types::{SeqNo, SequencedOp, Value};
 pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
 pub(crate) use host::{EngineContext, EngineHost};
+pub use inspect::{Figure, InspectDetail, Inspection};
 pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
 pub use stats::{EngineStats, LevelStats};
 pub use verify_report::{Problem, VerifyReport};
@@ -124,6 +126,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     /// Figures about the engine, now.
     fn stats(&self) -> EngineStats;
+
+    /// What is inside: memory, files and what they are made of. Takes no lock over I/O and pins
+    /// nothing for long, but may wait for a flush or a checkpoint that is running. Damage is a
+    /// figure of the part that has it; an `Err` is I/O trouble.
+    fn inspect(&self, detail: InspectDetail) -> Result<Vec<Inspection>>;
 
     /// Checks every structural invariant of what is on disk and in memory, reading
     /// everything. An `Err` is I/O trouble; damage is reported in the list.

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::state::{LsmEngine, memtable_bytes};
 use super::superversion::{ScanView, SnapshotView};
 use super::version::TableHandle;
-use crate::engine::{Engine, EngineStats, LevelStats, Pressure, ReadView, VerifyReport, Work};
+use crate::engine::{
+    Engine, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView, VerifyReport,
+    Work,
+};
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 
@@ -184,6 +187,10 @@ impl Engine for LsmEngine {
             levels: levels.collect(),
             ..EngineStats::default()
         }
+    }
+
+    fn inspect(&self, detail: InspectDetail) -> Result<Vec<Inspection>> {
+        self.inspect_all(detail)
     }
 
     fn verify(&self) -> Result<VerifyReport> {

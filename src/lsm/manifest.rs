@@ -227,6 +227,8 @@ pub(crate) struct Manifest {
     len_bytes: u64,
     /// Length of header and first edit.
     first_len_bytes: u64,
+    /// Edits in the file.
+    edits: u64,
     /// An acknowledgement was appended and not synced (LF3).
     is_dirty: bool,
 }
@@ -243,6 +245,7 @@ impl Manifest {
             file: None,
             len_bytes: 0,
             first_len_bytes: 0,
+            edits: 0,
             is_dirty: false,
         };
         manifest.begin(&Contents::default())?;
@@ -284,6 +287,7 @@ impl Manifest {
         let mut reader =
             RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
         let mut first_len_bytes = 0;
+        let mut edits = 0;
         let mut is_acknowledged = false;
         loop {
             match reader.step() {
@@ -299,6 +303,7 @@ impl Manifest {
                     if let Err(what) = applied {
                         return damage(offset, &what);
                     }
+                    edits += 1;
                     if first_len_bytes == 0 {
                         first_len_bytes = reader.offset();
                     }
@@ -330,6 +335,7 @@ impl Manifest {
             file: None,
             len_bytes: bytes.len() as u64,
             first_len_bytes,
+            edits,
             is_dirty: false,
         };
         if !read_only && !is_acknowledged {
@@ -346,6 +352,16 @@ impl Manifest {
     /// Number of the file that counts.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Edits in the file that counts, the one that describes everything included.
+    pub(crate) fn edits(&self) -> u64 {
+        self.edits
+    }
+
+    /// Length of the file that counts.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.len_bytes
     }
 
     /// Makes `edit` durable. `contents` is the tree with the edit applied, asked for when a new
@@ -372,6 +388,7 @@ impl Manifest {
             file.sync_data()?;
         }
         self.len_bytes += record.len() as u64;
+        self.edits += 1;
         self.acknowledge(file);
         Ok(())
     }
@@ -427,6 +444,7 @@ impl Manifest {
             let _ = self.fs.remove_file(&self.dir.join(manifest_name(old)));
         }
         self.number = number;
+        self.edits = 1;
         self.len_bytes = bytes.len() as u64;
         self.first_len_bytes = self.len_bytes;
         self.is_dirty = false;

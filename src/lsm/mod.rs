@@ -21,7 +21,7 @@
 //! ```
 //!
 //! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
-//! store calls, [`open`] and [`verify`] are the ends of a tree's life; [`superversion`] and
+//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`inspect`] shows what is inside; [`superversion`] and
 //! [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way
 //! of a write; [`version`] and [`manifest`] say which tables count; [`retention`] says which
 //! versions of a key may be dropped; [`tombstones`] is about range deletes, [`empty_ranges`] about
@@ -36,6 +36,7 @@ mod empty_ranges;
 pub(crate) mod entry;
 mod estimate;
 mod flush;
+mod inspect;
 pub(crate) mod manifest;
 pub(crate) mod memtable;
 pub(crate) mod merge;

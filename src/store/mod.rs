@@ -14,6 +14,7 @@ mod conflicts;
 mod coordinator;
 mod durability;
 mod engines;
+mod inspect;
 mod keyspace_options;
 mod keyspaces;
 mod log_retention;

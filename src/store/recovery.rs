@@ -30,7 +30,7 @@ use crate::wal::WalConfig;
 use crate::{trace, wal};
 
 const LOCK_FILE: &str = "LOCK";
-const LOG_DIR: &str = "wal";
+pub(super) const LOG_DIR: &str = "wal";
 
 /// Opens, recovers and starts the store in `dir`.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {

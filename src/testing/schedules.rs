@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use crate::engine::{Engine, EngineStats, EngineHost, Pressure, ReadView, VerifyReport, SnapshotTracker, Work};
+use crate::engine::{Engine, EngineStats, EngineHost, InspectDetail, Inspection, Pressure, ReadView, VerifyReport, SnapshotTracker, Work};
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::kv::Batch;
@@ -131,6 +131,10 @@ impl Engine for Witness {
 
     fn stats(&self) -> EngineStats {
         EngineStats::default()
+    }
+
+    fn inspect(&self, _detail: InspectDetail) -> Result<Vec<Inspection>> {
+        Ok(Vec::new())
     }
 
     fn verify(&self) -> Result<VerifyReport> {

@@ -49,6 +49,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+mod inspect;
 mod log;
 mod recovery;
 pub(crate) mod segment;
@@ -60,6 +61,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
 pub(crate) use log::Log;
 pub(crate) use recovery::Recovery;
 pub(crate) use writer::Writer;

@@ -146,14 +146,25 @@ impl FreeSpace {
         }
     }
 
-    /// All free runs, reusable or held, in order.
-    pub(crate) fn all_runs(&self) -> Vec<Run> {
-        let ready = self.ready.iter().map(|(start, len)| Run {
+    /// Runs that can be reused at once, in order.
+    pub(crate) fn ready_runs(&self) -> impl Iterator<Item = Run> {
+        self.ready.iter().map(|(start, len)| Run {
             start: *start,
             len: *len,
-        });
-        let held = self.held.iter().flat_map(|(_, runs)| runs.iter().copied());
-        let mut runs: Vec<Run> = ready.chain(held).filter(|run| run.len > 0).collect();
+        })
+    }
+
+    /// Runs that readers may still need, each with the checkpoint that freed it, oldest first.
+    pub(crate) fn held_runs(&self) -> impl Iterator<Item = (u64, Run)> {
+        let held = self.held.iter();
+        held.flat_map(|(freed_by, runs)| runs.iter().map(|run| (*freed_by, *run)))
+    }
+
+    /// All free runs, reusable or held, in order.
+    pub(crate) fn all_runs(&self) -> Vec<Run> {
+        let held = self.held_runs().map(|(_, run)| run);
+        let all = self.ready_runs().chain(held);
+        let mut runs: Vec<Run> = all.filter(|run| run.len > 0).collect();
         runs.sort_unstable();
         runs
     }

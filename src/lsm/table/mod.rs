@@ -49,6 +49,7 @@ mod cursor;
 pub(crate) mod filter;
 pub(crate) mod footer;
 pub(crate) mod index;
+mod inspect;
 pub(crate) mod meta;
 mod open;
 mod reader;
