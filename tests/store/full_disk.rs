@@ -114,12 +114,11 @@ fn fill_and_free(name: &str, engine: EngineKind, threads: usize) {
     std::fs::write(&ballast, vec![1; BALLAST_LEN_BYTES]).unwrap();
     let open = || -> (Db, Keyspace) {
         let db = options(threads).open(&path).expect("the store opens");
-        let keyspace = db
-            .keyspace_with(
-                "data",
-                keyspace_options(engine, Sizes::Default).table_size_bytes(256 << 10),
-            )
-            .unwrap();
+        let mut options = keyspace_options(engine, Sizes::Default);
+        if engine == EngineKind::Lsm {
+            options = options.table_size_bytes(256 << 10);
+        }
+        let keyspace = db.keyspace_with("data", options).unwrap();
         (db, keyspace)
     };
     let (db, keyspace) = open();
