@@ -65,6 +65,6 @@ pub use kv::{
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
 pub use store::{DbStats, KeyspaceStats};
 pub use types::{
-    KeyBounds, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES,
-    MAX_VALUE_LEN_BYTES, SeqNo, Value,
+    KeyBounds, KeyBuilder, KeyReader, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES,
+    MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES, MAX_VALUE_LEN_BYTES, SeqNo, Value,
 };

@@ -38,6 +38,12 @@ pub(crate) fn is_from(key: &[u8], start: &[u8]) -> bool {
 /// assert_eq!(kv.range(b"ada"..=b"ada").count(), 1);
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a range of byte strings",
+    label = "expected a range such as `\"a\"..\"b\"`, `key..`, or `..`",
+    note = "keys are byte strings: `hedgerow::KeyBuilder` makes them of integers, strings and \
+            times, in their order"
+)]
 pub trait KeyBounds {
     /// The lower and the upper bound.
     fn key_bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);

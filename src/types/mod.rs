@@ -1,11 +1,13 @@
 //! Newtypes shared by every room, and the store's limits.
 
+mod key_builder;
 mod key_range;
 mod op;
 mod value;
 
 use std::fmt;
 
+pub use key_builder::{KeyBuilder, KeyReader};
 pub use key_range::{KeyBounds, KeyRange};
 pub(crate) use key_range::{is_from, prefix_end};
 pub(crate) use op::{Op, SequencedOp};
