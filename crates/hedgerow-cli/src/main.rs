@@ -19,7 +19,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{advise, bench, compare, count, dump, inspect, load, maintain, point, replay, scan};
+use commands::{
+    advise, bench, compare, count, dump, inspect, inspect_tree, load, maintain, point, replay, scan,
+};
 use failure::Result;
 use output::Output;
 
@@ -46,6 +48,7 @@ enum Command {
     Scan(scan::Scan),
     Count(count::Count),
     Stats(inspect::Stats),
+    Inspect(inspect_tree::Inspect),
     Keyspaces(inspect::Keyspaces),
     Drop(maintain::Drop),
     Verify(maintain::Verify),
@@ -67,6 +70,7 @@ impl Command {
             Self::Scan(command) => command.run(out),
             Self::Count(command) => command.run(out),
             Self::Stats(command) => command.run(out),
+            Self::Inspect(command) => command.run(out),
             Self::Keyspaces(command) => command.run(out),
             Self::Drop(command) => command.run(out),
             Self::Verify(command) => command.run(out),

@@ -9,6 +9,7 @@ pub mod compare;
 pub mod count;
 pub mod dump;
 pub mod inspect;
+pub mod inspect_tree;
 pub mod load;
 pub mod maintain;
 pub mod point;

@@ -1,5 +1,6 @@
 //! The command-line tool from outside: what it prints, what it stores, how it exits.
 
+mod inspect;
 mod load;
 mod rig;
 #[cfg(unix)]
