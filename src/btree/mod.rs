@@ -2,18 +2,19 @@
 //!
 //! # Where things are
 //!
-//! From the ground up; a file uses those above it in this list.
+//! From the ground up; a file uses those above it in this list, and state.rs also what one
+//! checkpoint hands to the next (checkpoint/checkpointer.rs).
 //!
 //! ```text
 //! node/        images of leaves and inner nodes
-//! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
-//!              map or the cache, checked at first touch)
 //! memory/      slot (references to nodes that change under readers' eyes; the unsafe module),
 //!              children (of an inner node), delta (changes to a page that stays on disk),
 //!              node (nodes in memory), merged (changes over a page as one sequence)
+//! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
+//!              map or the cache, checked at first touch)
 //! read/        shared (what readers share: the root, point reads, the registry of views),
 //!              view (one moment of the tree), view_cache (views of the current tree, which scans
-//!              share), cursor (over a view)
+//!              share), cursor (over a view), estimate (sizes of ranges)
 //! write/       state (of the one writer), editor (what every change is made of), leaf,
 //!              split_merge, point, range_delete
 //! state.rs     the tree as a whole: owns all of the above
