@@ -191,7 +191,7 @@ pub enum Move {
     Seek(KeyNumber),
 }
 
-/// Which of the two keyspaces: an index into [`EngineKind::ALL`].
+/// Which of the two keyspaces: an index into [`EngineKind::ALL`](hedgerow::EngineKind::ALL).
 pub type Target = usize;
 
 /// Something to do to the store.
