@@ -197,8 +197,8 @@ impl<'v> Walk<'v> {
         Ok((node::level(&image), part))
     }
 
-    /// A leaf that is whole in memory, or changes over a page. It is frozen, so nobody waits for
-    /// its lock while the page is read.
+    /// A leaf that is whole in memory, or changes over a page. It is frozen, so no thread waits
+    /// for its lock while the page is read.
     fn look_at_leaf(
         &self,
         state: &LeafState,

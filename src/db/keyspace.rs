@@ -87,9 +87,9 @@ impl Keyspace {
         self.open.engine.verify()
     }
 
-    /// What is inside. Of an LSM tree: memtables, levels with their tables and blocks, the manifest.
-    /// Of a B-tree: the meta page, levels with their pages and the changes in memory that lie over
-    /// them, free space. See [`Db::inspect`](crate::Db::inspect).
+    /// What is inside. Of an LSM tree: memtables, levels with their tables and blocks, and the
+    /// manifest. Of a B-tree: the meta page, levels with their pages and the changes in memory that
+    /// lie over them, and free space. See [`Db::inspect`](crate::Db::inspect).
     pub fn inspect(&self, detail: InspectDetail) -> Result<Inspection> {
         self.check_use()?;
         self.open.inspect(detail)

@@ -20,8 +20,8 @@ pub enum InspectDetail {
 /// A part of a store: what it is, figures about it, and the parts that it is made of.
 ///
 /// Made by [`Db::inspect`](crate::Db::inspect) and [`Keyspace::inspect`](crate::Keyspace::inspect).
-/// Printed with `{}` it is a line for each part, the parts of a part below it and two spaces further
-/// in. For people and for tests of what happened: kinds and figures may change with any version.
+/// Printed with `{}` it is a line for each part, the parts of a part below it and two spaces to the
+/// right. For people and for tests of what happened: kinds and figures may change with any version.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

@@ -14,8 +14,8 @@
 //! close_and_open         kill_and_open                  lose_power_and_open
 //! ```
 //!
-//! A RANGE is `a..b`, `a..`, `..b` or `..`. `fill` puts the keys PREFIX0000 and so on with values of
-//! LEN bytes.
+//! A RANGE is `a..b`, `a..`, `..b` or `..`. `fill` puts the keys PREFIX0000 and so on with values
+//! of LEN bytes.
 
 use std::ops::{Bound, Range};
 

@@ -1,8 +1,8 @@
 //! Golden scripts: operations, and what the tree looks like after them.
 //!
 //! A script (`*.txt` in this folder) is made of paragraphs: commands, one a line, and below a line
-//! `---` what they print. Lines that begin with `#` are comments. The first command is `open`, which
-//! says on what the script runs: `lsm`, `btree`, `model`, or several of them, and how large things
+//! `---` what they print. Lines that begin with `#` are comments. The first command is `open`: it
+//! says on what the script runs, `lsm`, `btree`, `model`, or several of them, and how large things
 //! are. What is read must be the same on all of them, so it is printed once. The commands are in
 //! [`command`].
 //!
