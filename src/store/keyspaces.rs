@@ -29,7 +29,7 @@ pub(crate) struct LiveOptions {
 
 impl LiveOptions {
     /// The `options` of a keyspace whose engine works with `settings`.
-    pub(super) fn new(
+    pub(crate) fn new(
         options: KeyspaceOptions,
         settings: Arc<KeyspaceSettings>,
         store_write_buffer_bytes: u64,

@@ -2,6 +2,8 @@
 //! the store as an engine sees it.
 
 mod running;
+#[cfg(shuttle)]
+mod schedules;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -21,18 +21,21 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use crate::engine::{Engine, EngineStats, EngineHost, InspectDetail, Inspection, Pressure, ReadView, VerifyReport, SnapshotTracker, Work};
+use crate::engine::{
+    Engine, EngineHost, EngineStats, InspectDetail, Inspection, Pressure, ReadView,
+    SnapshotTracker, VerifyReport, Work,
+};
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
 use crate::kv::Batch;
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
-use crate::options::{Durability, EngineKind, KeyspaceOptions};
+use crate::options::{Durability, EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::store::commit::{Change, Pipeline};
 use crate::store::coordinator::Coordinator;
-use crate::store::keyspaces::OpenKeyspace;
+use crate::store::keyspaces::{LiveOptions, OpenKeyspace};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp, Value};
-use crate::util::sync::{Mutex, thread};
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::util::sync::{Mutex, thread};
 use crate::wal::{Log, Recovery, WalConfig};
 
 /// Schedules of a test (`HEDGEROW_EFFORT` times as many): half of them random, half of them with
@@ -178,10 +181,15 @@ impl Rig {
             busy: AtomicBool::new(false),
         });
         let engine: Arc<dyn Engine> = Arc::<Witness>::clone(&witness);
+        let options = KeyspaceOptions::new(EngineKind::Lsm).with_defaults();
         let keyspace = OpenKeyspace::new(
             KeyspaceId(1),
             "only".into(),
-            KeyspaceOptions::new(EngineKind::Lsm),
+            LiveOptions::new(
+                options.clone(),
+                Arc::new(KeyspaceSettings::new(&options, 1 << 20)),
+                1 << 20,
+            ),
             engine,
             shared,
             "/ks".into(),
@@ -212,7 +220,7 @@ impl Rig {
             keyspace: &self.keyspace,
             op: Op::Put { key: b"key", value },
         };
-        self.pipeline.commit(change, durability)
+        self.pipeline.commit(change, durability).map(|_| ())
     }
 
     /// Two operations in one commit.
@@ -221,7 +229,9 @@ impl Rig {
         batch.put(b"one", b"buffered");
         batch.put(b"two", b"buffered");
         let change = Change::Many(vec![(Arc::clone(&self.keyspace), batch)]);
-        self.pipeline.commit(change, Durability::Buffered)
+        self.pipeline
+            .commit(change, Durability::Buffered)
+            .map(|_| ())
     }
 
     /// What is published has been applied, at any moment.
@@ -381,7 +391,8 @@ fn a_snapshot_that_is_missed_is_a_later_one() {
             }));
         }
         for _ in 0..2 {
-            let (snapshot_tracker, registered) = (Arc::clone(&snapshot_tracker), Arc::clone(&registered));
+            let (snapshot_tracker, registered) =
+                (Arc::clone(&snapshot_tracker), Arc::clone(&registered));
             tasks.push(Box::new(move || {
                 let gone = snapshot_tracker.register();
                 let seq = snapshot_tracker.register();
