@@ -104,6 +104,13 @@ pub enum Error {
     },
     /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,
+    /// A thread of the store panicked: a fault of this library, and always the cause of an
+    /// [`Error::WritesStopped`]. What was committed is in the log.
+    #[non_exhaustive]
+    Panicked {
+        /// What the thread did, and the message.
+        what: String,
+    },
 }
 
 /// Which process keeps a store locked; part of [`Error::Locked`].
@@ -164,6 +171,20 @@ impl Error {
             found,
             supported,
         })
+    }
+
+    /// The error of a panic in `place`, from what it was raised with.
+    pub(crate) fn panicked(place: &str, panic: &(dyn std::any::Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Self::Panicked {
+            what: match message {
+                Some(message) => format!("{place}: {message}"),
+                None => place.to_owned(),
+            },
+        }
     }
 
     /// The error of a lock on `path` that `holder` keeps from being taken.
@@ -290,6 +311,7 @@ impl Error {
             }
             Self::NoSuchKeyspace { name } => write!(f, "there is no keyspace named {name:?}"),
             Self::Closed => f.write_str("the store has been closed"),
+            Self::Panicked { what } => write!(f, "a panic in {what}"),
         }
     }
 }

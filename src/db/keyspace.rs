@@ -7,13 +7,14 @@ use super::pinned_views::PinnedViews;
 use crate::engine::{EngineHost, EngineStats, InspectDetail, Inspection, Piece, VerifyReport};
 use crate::error::Result;
 use crate::kv::{
-    Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
-    inherent_writes, read_once,
+    Atomic, Batch, Committed, Keeps, Kv, KvRead, Readable, Scan, Watching, check_op,
+    inherent_reads, inherent_writes, read_once,
 };
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
+use crate::util::gate::{Pass, Stay};
 
 /// An ordered map of byte strings in a store, on the engine that it was created with.
 ///
@@ -22,8 +23,9 @@ use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
 /// and [`Kv`].
 #[derive(Debug, Clone)]
 pub struct Keyspace {
-    store: Arc<Store>,
+    // Dropped before the store: its files may go with it, if the keyspace was dropped.
     open: Arc<OpenKeyspace>,
+    store: Arc<Store>,
     durability: Durability,
 }
 
@@ -31,8 +33,8 @@ impl Keyspace {
     pub(crate) fn new(store: Arc<Store>, open: Arc<OpenKeyspace>) -> Self {
         let durability = store.shared.options.durability;
         Self {
-            store,
             open,
+            store,
             durability,
         }
     }
@@ -70,12 +72,11 @@ impl Keyspace {
     /// Brings the files into their best shape, on the calling thread: an LSM is merged into its
     /// bottom level, a B-tree gives free pages back to the file system.
     pub fn compact(&self) -> Result<()> {
-        self.check_use()?;
-        self.store.shared.writable()?;
+        let _pass = self.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
             recorder.compact(Some(self.open.id));
         }
-        self.open.engine.compact()?;
+        self.store.shared.compact(&self.open)?;
         self.store.shared.coordinator.progressed();
         Ok(())
     }
@@ -83,7 +84,7 @@ impl Keyspace {
     /// Reads everything in the keyspace and checks every structural invariant. An `Err` is trouble
     /// with reading; damage is reported in the list.
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.check_use()?;
+        let _stay = self.stay()?;
         self.open.engine.verify()
     }
 
@@ -91,7 +92,7 @@ impl Keyspace {
     /// manifest. Of a B-tree: the meta page, levels with their pages and the changes in memory that
     /// lie over them, and free space. See [`Db::inspect`](crate::Db::inspect).
     pub fn inspect(&self, detail: InspectDetail) -> Result<Inspection> {
-        self.check_use()?;
+        let _stay = self.stay()?;
         self.open.inspect(detail)
     }
 
@@ -103,10 +104,27 @@ impl Keyspace {
         &self.open
     }
 
+    /// For a call that ends by itself.
     #[inline]
-    fn check_use(&self) -> Result<()> {
-        self.store.shared.check_open()?;
-        self.open.check_alive()
+    fn enter(&self) -> Result<Pass<'_>> {
+        let pass = self.store.shared.enter()?;
+        self.open.check_alive()?;
+        Ok(pass)
+    }
+
+    /// For a call that ends by itself and writes.
+    fn enter_to_write(&self) -> Result<Pass<'_>> {
+        let pass = self.enter()?;
+        self.store.shared.takes_writes()?;
+        Ok(pass)
+    }
+
+    /// For what takes as long as the data, or the user, likes.
+    #[inline]
+    fn stay(&self) -> Result<Stay> {
+        let stay = self.store.shared.stay()?;
+        self.open.check_alive()?;
+        Ok(stay)
     }
 
     /// What reads are recorded with, if they are.
@@ -129,8 +147,14 @@ impl Keyspace {
 
     fn scan(&self, range: KeyRange) -> Scan {
         let observer = self.hook().and_then(|hook| hook.scan(&range));
-        let view = self.check_use().and_then(|()| self.open.engine.view());
-        Scan::new(view, range).observed_by(observer)
+        let stay = match self.stay() {
+            Ok(stay) => stay,
+            Err(error) => return Scan::new(Err(error), range),
+        };
+        let keyspace = Arc::clone(&self.open);
+        Scan::new(self.open.engine.view(), range)
+            .observed_by(observer)
+            .keeping(Keeps::new(keyspace, stay))
     }
 }
 
@@ -139,7 +163,7 @@ inherent_writes!(Keyspace);
 
 impl Readable for Keyspace {
     fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
-        self.check_use()?;
+        let _stay = self.stay()?;
         self.open.engine.view()?.pieces(range, at_least)
     }
 }
@@ -154,9 +178,8 @@ impl Atomic for Keyspace {
     type Watch<'a> = Watch<'a>;
 
     fn watch(&self) -> Result<Watch<'_>> {
-        self.check_use()?;
-        let pipeline = self.store.shared.writable()?;
-        Ok(pipeline.watch())
+        let _pass = self.enter()?;
+        Ok(self.store.shared.takes_writes()?.watch())
     }
 
     fn commit_if_unchanged(
@@ -182,7 +205,7 @@ impl Atomic for Keyspace {
 
 impl KvRead for Keyspace {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.check_use()?;
+        let _pass = self.enter()?;
         let key = key.as_ref();
         let value = self.open.engine.get_value(key)?;
         if let Some(hook) = self.hook() {
@@ -196,7 +219,7 @@ impl KvRead for Keyspace {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        self.check_use()?;
+        let _stay = self.stay()?;
         let key = key.as_ref();
         let found = read_once(read, |visit| self.open.engine.get(key, visit))?;
         if let Some(hook) = self.hook() {
@@ -206,7 +229,7 @@ impl KvRead for Keyspace {
     }
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.check_use()?;
+        let _pass = self.enter()?;
         let key = key.as_ref();
         let found = self.open.engine.get(key, &mut |_| ())?;
         if let Some(hook) = self.hook() {
@@ -216,7 +239,7 @@ impl KvRead for Keyspace {
     }
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.check_use()?;
+        let _pass = self.enter()?;
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let values = self.open.engine.multi_get(&keys)?;
         if let Some(hook) = self.hook() {
@@ -251,8 +274,7 @@ impl Kv for Keyspace {
     fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo> {
         let range = KeyRange::new(&bounds);
         if range.is_empty() {
-            self.check_use()?;
-            self.store.shared.writable()?;
+            let _pass = self.enter_to_write()?;
             return Ok(self.store.shared.snapshot_tracker.published());
         }
         self.commit_one(Op::DeleteRange {
@@ -276,16 +298,15 @@ impl Kv for Keyspace {
             recorder.snapshot(Some(self.open.id));
         }
         let views = PinnedViews::of_one(&self.store, &self.open);
-        KeyspaceSnapshot::new(views, self.open.id)
+        KeyspaceSnapshot::new(views, &self.store, &self.open)
     }
 
     fn flush(&self) -> Result<()> {
-        self.check_use()?;
-        self.store.shared.writable()?;
+        let _pass = self.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
             recorder.flush(Some(self.open.id));
         }
-        self.open.engine.flush()?;
+        self.store.shared.flush(&self.open)?;
         self.store.shared.coordinator.progressed();
         Ok(())
     }

@@ -4,40 +4,58 @@ use std::sync::Arc;
 
 use super::pinned_views::PinnedViews;
 use crate::engine::{Cursor, Entry, Piece, ReadView};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kv::{KvRead, Readable, Scan, inherent_reads, read_once};
+use crate::store::{OpenKeyspace, Store};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, KeyspaceId, Value};
 
 /// A [`Snapshot`](crate::Snapshot) of one keyspace: [`KvRead`] as of its moment.
+///
+/// Taking one cannot fail. If the store was closed before, or the keyspace dropped or of another
+/// store, every read of the snapshot returns that error.
 #[derive(Debug, Clone)]
 pub struct KeyspaceSnapshot {
     /// `None` for a keyspace that did not exist yet: it is empty.
-    view: Option<Arc<dyn ReadView>>,
+    view: Result<Option<Arc<dyn ReadView>>>,
     id: KeyspaceId,
     views: PinnedViews,
 }
 
 impl KeyspaceSnapshot {
     /// The view of one keyspace among `views`.
-    pub(crate) fn new(views: PinnedViews, keyspace: KeyspaceId) -> Self {
+    pub(crate) fn new(views: PinnedViews, store: &Arc<Store>, keyspace: &OpenKeyspace) -> Self {
+        let view = if Arc::ptr_eq(views.store(), store) {
+            views.view(keyspace).map(Option::<&_>::cloned)
+        } else {
+            Err(Error::invalid(format!(
+                "keyspace {:?} belongs to another store than the snapshot",
+                keyspace.name
+            )))
+        };
         Self {
-            view: views.view(keyspace).cloned(),
-            id: keyspace,
+            view,
+            id: keyspace.id,
             views,
+        }
+    }
+
+    /// The view, unless the keyspace did not exist yet.
+    fn view(&self) -> Result<Option<&Arc<dyn ReadView>>> {
+        match &self.view {
+            Ok(view) => Ok(view.as_ref()),
+            Err(error) => Err(error.clone()),
         }
     }
 
     fn scan(&self, range: KeyRange) -> Scan {
         let observer = self.hook().and_then(|hook| hook.scan(&range));
-        let view: Arc<dyn ReadView> = Arc::new(self.clone());
-        Scan::new(Ok(view), range).observed_by(observer)
+        let view = self.view().map(|_| Arc::new(self.clone()) as _);
+        Scan::new(view, range).observed_by(observer)
     }
 
     fn value(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.view
-            .as_ref()
-            .map_or(Ok(None), |view| view.get_value(key))
+        self.view()?.map_or(Ok(None), |view| view.get_value(key))
     }
 
     /// What reads are recorded with, if they are.
@@ -57,9 +75,7 @@ impl KeyspaceSnapshot {
 /// A scan over a snapshot keeps the snapshot registered: it holds this view, not the engine's.
 impl ReadView for KeyspaceSnapshot {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        self.view
-            .as_ref()
-            .map_or(Ok(false), |view| view.get(key, read))
+        self.view()?.map_or(Ok(false), |view| view.get(key, read))
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
@@ -68,14 +84,15 @@ impl ReadView for KeyspaceSnapshot {
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
         match &self.view {
-            Some(view) => {
+            Ok(Some(view)) => {
                 let cursor = Arc::clone(view).cursor();
                 Box::new(HoldingCursor {
                     cursor,
                     _views: self.views.clone(),
                 })
             }
-            None => Box::new(NoEntries),
+            // Of a view that is an error no scan is made.
+            Ok(None) | Err(_) => Box::new(NoEntries),
         }
     }
 }
@@ -177,8 +194,7 @@ inherent_reads!(KeyspaceSnapshot);
 
 impl Readable for KeyspaceSnapshot {
     fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
-        let view = self.view.as_ref();
-        view.map_or(Ok(Vec::new()), |view| {
+        self.view()?.map_or(Ok(Vec::new()), |view| {
             Arc::clone(view).pieces(range, at_least)
         })
     }
@@ -218,7 +234,7 @@ impl KvRead for KeyspaceSnapshot {
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        let values = match &self.view {
+        let values = match self.view()? {
             Some(view) => view.multi_get(&keys)?,
             None => vec![None; keys.len()],
         };

@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
 use crate::store::{
-    CatalogEntry, Change, DbStats, Store, change_options, check_name, make_keyspace,
+    CatalogEntry, Change, DbStats, Store, change_options, changes_options, check_name,
+    make_keyspace,
 };
 use crate::trace::RecordingStats;
 use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
@@ -136,13 +137,19 @@ impl Db {
         check_name(name)?;
         options.check()?;
         let shared = &self.store.shared;
-        shared.check_open()?;
+        let _pass = shared.enter()?;
+        // Looking up what is there waits for nobody who makes or drops another one.
+        if let Some(open) = shared.keyspaces.by_name(name)
+            && !changes_options(&open, &options)?
+        {
+            return Ok(Keyspace::new(Arc::clone(&self.store), open));
+        }
         let mut catalog = shared.catalog.lock();
         if let Some(open) = shared.keyspaces.by_name(name) {
             change_options(shared, &mut catalog, &open, &options)?;
             return Ok(Keyspace::new(Arc::clone(&self.store), open));
         }
-        shared.writable()?;
+        shared.takes_writes()?;
         shared.coordinator.check_writable()?;
         if catalog.entries.len() >= MAX_KEYSPACES {
             return Err(Error::invalid(format!(
@@ -157,7 +164,7 @@ impl Db {
 
     /// The keyspace `name`, if there is one.
     pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
-        self.store.shared.check_open()?;
+        let _pass = self.store.shared.enter()?;
         let open = self.store.shared.keyspaces.by_name(name);
         Ok(open.map(|open| Keyspace::new(Arc::clone(&self.store), open)))
     }
@@ -183,7 +190,7 @@ impl Db {
     /// store takes no more writes, as after a failed sync of the log.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
         let shared = &self.store.shared;
-        shared.writable()?;
+        let _pass = shared.enter_to_write()?;
         shared.coordinator.check_writable()?;
         let mut catalog = shared.catalog.lock();
         let Some(open) = shared.keyspaces.by_name(name) else {
@@ -236,7 +243,7 @@ impl Db {
 
     /// Returns when every commit so far would survive a power loss.
     pub fn sync(&self) -> Result<()> {
-        self.store.shared.writable()?;
+        let _pass = self.store.shared.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
             recorder.sync();
         }
@@ -246,12 +253,12 @@ impl Db {
     /// Brings everything committed so far into the engines' own files, durably: memtables into
     /// tables, dirty pages into the page file. Makes the next open faster; nothing needs it.
     pub fn flush(&self) -> Result<()> {
-        self.store.shared.writable()?;
+        let _pass = self.store.shared.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
             recorder.flush(None);
         }
         for open in self.store.shared.keyspaces.all().iter() {
-            open.engine.flush()?;
+            self.store.shared.flush(open)?;
         }
         self.store.shared.coordinator.progressed();
         Ok(())
@@ -259,12 +266,12 @@ impl Db {
 
     /// Brings all files into their best shape. See [`Keyspace::compact`].
     pub fn compact(&self) -> Result<()> {
-        self.store.shared.writable()?;
+        let _pass = self.store.shared.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
             recorder.compact(None);
         }
         for open in self.store.shared.keyspaces.all().iter() {
-            open.engine.compact()?;
+            self.store.shared.compact(open)?;
         }
         self.store.shared.coordinator.progressed();
         Ok(())
@@ -273,21 +280,21 @@ impl Db {
     /// Returns when no flush, checkpoint or compaction is due or running: when the store has
     /// caught up.
     pub fn wait_idle(&self) -> Result<()> {
-        self.store.shared.writable()?;
+        drop(self.store.shared.enter_to_write()?);
         self.store.shared.wait_idle()
     }
 
     /// Does one unit of background work on the calling thread; false if none is due. For stores
     /// opened with [`Options::background_threads`] 0, where no thread does it.
     pub fn run_background_once(&self) -> Result<bool> {
-        self.store.shared.writable()?;
+        let _pass = self.store.shared.enter_to_write()?;
         self.store.shared.run_background_once()
     }
 
     /// Reads everything and checks every structural invariant. An `Err` is trouble with
     /// reading; damage is reported in the list.
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.store.shared.check_open()?;
+        let _stay = self.store.shared.stay()?;
         let mut report = VerifyReport::default();
         for open in self.store.shared.keyspaces.all().iter() {
             let mut part = open.engine.verify()?;
@@ -309,7 +316,7 @@ impl Db {
     ///
     /// Trouble with reading, and [`Error::Closed`].
     pub fn inspect(&self, detail: InspectDetail) -> Result<Inspection> {
-        self.store.shared.check_open()?;
+        let _stay = self.store.shared.stay()?;
         self.store.shared.inspect(detail)
     }
 
@@ -379,9 +386,15 @@ impl Db {
         &self.store.shared.dir
     }
 
-    /// Closes the store for all handles: stops background work, makes every commit durable,
-    /// releases the lock. Later use of any handle fails with [`Error::Closed`]; scans and snapshots
-    /// that were taken before can still be read.
+    /// Closes the store for all handles. Refuses what begins from now on with [`Error::Closed`],
+    /// waits for calls of other threads that run, of which compactions are given up with that
+    /// error, makes every commit durable, and releases the lock. A second call waits for the first
+    /// and returns what it returned.
+    ///
+    /// Scans and snapshots that were taken before can still be read. While one of them lives, or a
+    /// closure that was given to [`get_with`](Keyspace::get_with) or a
+    /// [`verify`](Db::verify) runs, the directory stays locked: opening it fails with
+    /// [`Error::Locked`].
     pub fn close(&self) -> Result<()> {
         self.store.close()
     }

@@ -3,21 +3,31 @@
 use std::sync::Arc;
 
 use crate::engine::ReadView;
+use crate::error::{Error, Result};
 use crate::store::{OpenKeyspace, Store};
 use crate::types::{KeyspaceId, SeqNo};
+use crate::util::gate::Stay;
 
-/// Views of some keyspaces at one sequence number, which stays registered while they live.
+/// Views of some keyspaces at one sequence number, which stays registered while they live; or why
+/// there are none.
 #[derive(Debug, Clone)]
 pub(crate) struct PinnedViews {
-    inner: Arc<Inner>,
+    inner: Result<Arc<Inner>>,
+    store: Arc<Store>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// Ordered by keyspace. Fields drop in order: the views before the registration.
-    views: Vec<(KeyspaceId, Arc<dyn ReadView>)>,
+    /// Ordered by keyspace. Fields drop in order: the views before what they need.
+    views: Vec<PinnedView>,
     registration: Registration,
+    /// The files go with the last user of a keyspace.
+    _keyspaces: Vec<Arc<OpenKeyspace>>,
+    /// The directory stays locked.
+    _stay: Stay,
 }
+
+type PinnedView = (KeyspaceId, Arc<dyn ReadView>);
 
 #[derive(Debug)]
 struct Registration {
@@ -34,15 +44,36 @@ impl Drop for Registration {
 impl PinnedViews {
     /// Views of every keyspace.
     pub(crate) fn of_all(store: &Arc<Store>) -> Self {
-        Self::take(store, &store.shared.keyspaces.all())
+        let stay = store.shared.stay();
+        Self::take(store, stay, || store.shared.keyspaces.all().to_vec())
     }
 
     /// A view of one keyspace.
     pub(crate) fn of_one(store: &Arc<Store>, keyspace: &Arc<OpenKeyspace>) -> Self {
-        Self::take(store, std::slice::from_ref(keyspace))
+        let stay = store
+            .shared
+            .stay()
+            .and_then(|stay| keyspace.check_alive().map(|()| stay));
+        Self::take(store, stay, || vec![Arc::clone(keyspace)])
     }
 
-    fn take(store: &Arc<Store>, keyspaces: &[Arc<OpenKeyspace>]) -> Self {
+    fn take(
+        store: &Arc<Store>,
+        stay: Result<Stay>,
+        keyspaces: impl FnOnce() -> Vec<Arc<OpenKeyspace>>,
+    ) -> Self {
+        let inner = stay.map(|stay| Arc::new(Self::take_inner(store, stay, keyspaces)));
+        Self {
+            inner,
+            store: Arc::clone(store),
+        }
+    }
+
+    fn take_inner(
+        store: &Arc<Store>,
+        stay: Stay,
+        keyspaces: impl FnOnce() -> Vec<Arc<OpenKeyspace>>,
+    ) -> Inner {
         let shared = &store.shared;
         let take = || {
             let seq = shared.snapshot_tracker.register();
@@ -50,36 +81,45 @@ impl PinnedViews {
                 seq,
                 store: Arc::clone(store),
             };
+            let keyspaces = keyspaces();
             let view = |open: &Arc<OpenKeyspace>| (open.id, open.engine.snapshot_view(seq));
             Inner {
                 views: keyspaces.iter().map(view).collect(),
                 registration,
+                _keyspaces: keyspaces,
+                _stay: stay,
             }
         };
-        let inner = match &shared.pipeline {
+        match shared.takes_writes() {
             // Between two commits every engine stands at the same sequence number.
-            Some(pipeline) => pipeline.between_commits(take),
-            None => take(),
-        };
-        Self {
-            inner: Arc::new(inner),
+            Ok(pipeline) => pipeline.between_commits(take),
+            Err(_) => take(),
         }
     }
 
     /// The moment: everything up to this sequence number is visible.
     pub(crate) fn seq(&self) -> SeqNo {
-        self.inner.registration.seq
+        match &self.inner {
+            Ok(inner) => inner.registration.seq,
+            Err(_) => self.store.shared.snapshot_tracker.published(),
+        }
     }
 
     /// The store.
-    pub(crate) fn store(&self) -> &Store {
-        &self.inner.registration.store
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
-    /// The view of a keyspace; `None` if it did not exist at that moment.
-    pub(crate) fn view(&self, keyspace: KeyspaceId) -> Option<&Arc<dyn ReadView>> {
-        let views = &self.inner.views;
-        let at = views.binary_search_by_key(&keyspace, |(id, _)| *id).ok()?;
-        Some(&views[at].1)
+    /// The view of a keyspace of this store; `None` if it did not exist at that moment. An error
+    /// if the store was closed by then, or the keyspace dropped.
+    pub(crate) fn view(&self, keyspace: &OpenKeyspace) -> Result<Option<&Arc<dyn ReadView>>> {
+        let views = match &self.inner {
+            Ok(inner) => &inner.views,
+            Err(error) => return Err(Error::clone(error)),
+        };
+        match views.binary_search_by_key(&keyspace.id, |(id, _)| *id) {
+            Ok(at) => Ok(Some(&views[at].1)),
+            Err(_) => keyspace.check_alive().map(|()| None),
+        }
     }
 }

@@ -12,6 +12,8 @@ use crate::types::{KeyBounds, SeqNo, Value};
 
 /// An immutable view of all keyspaces of a store at one moment.
 ///
+/// Taking one cannot fail: of a store that was closed, every read of the snapshot fails.
+///
 /// Cheap to take and to clone, and may be used from any thread. While it lives, the engines keep
 /// the old versions, files and pages that it can see; drop it when it is no longer needed
 /// ([`DbStats::oldest_snapshot_age_ops`](crate::DbStats) shows forgotten ones).
@@ -32,9 +34,10 @@ impl Snapshot {
         self.views.seq()
     }
 
-    /// This snapshot's view of `keyspace`. A keyspace that was created later is empty.
+    /// This snapshot's view of `keyspace`. A keyspace that was created later is empty; of one that
+    /// had been dropped by then, or that belongs to another store, every read fails.
     pub fn keyspace(&self, keyspace: &Keyspace) -> KeyspaceSnapshot {
-        KeyspaceSnapshot::new(self.views.clone(), keyspace.open().id)
+        KeyspaceSnapshot::new(self.views.clone(), keyspace.store(), keyspace.open())
     }
 
     /// As [`KvRead::get`](crate::KvRead::get) on a keyspace of the snapshot.

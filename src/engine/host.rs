@@ -45,6 +45,10 @@ pub(crate) trait EngineHost: fmt::Debug + Send + Sync {
     /// Returns once every operation up to `seq` would survive a power loss (E3).
     fn make_durable(&self, seq: SeqNo) -> Result<()>;
 
+    /// [`Error::Closed`](crate::Error::Closed) once the store is being closed. Long work that may
+    /// be given up, such as a compaction, asks before each block, and is given up then.
+    fn check_running(&self) -> Result<()>;
+
     /// Background work has become due. Must be cheap: it is called on the
     /// write path.
     fn wake(&self);

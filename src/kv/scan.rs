@@ -1,11 +1,13 @@
 //! Scans: entries in key order, from both ends.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::engine::{Cursor, ReadView};
 use crate::error::Result;
 use crate::types::{KeyRange, Value, is_from};
+use crate::util::gate::Stay;
 
 /// A scan: entries in key order, from both ends.
 ///
@@ -26,6 +28,24 @@ pub struct Scan {
     back_started: bool,
     /// Told of what is taken, in a store that records its operations.
     observer: Option<Box<dyn ScanObserver>>,
+    /// Dropped last.
+    keeps: Option<Keeps>,
+}
+
+/// What must outlive the view and the cursors of a scan: the keyspace, whose files go with its last
+/// user, and a place in the store, whose directory stays locked meanwhile.
+pub(crate) struct Keeps {
+    _keyspace: Arc<dyn Any + Send + Sync>,
+    _stay: Stay,
+}
+
+impl Keeps {
+    pub(crate) fn new(keyspace: Arc<dyn Any + Send + Sync>, stay: Stay) -> Self {
+        Self {
+            _keyspace: keyspace,
+            _stay: stay,
+        }
+    }
 }
 
 /// Is told what a scan does. Dropped with the scan.
@@ -68,7 +88,16 @@ impl Scan {
             started: false,
             back_started: false,
             observer: None,
+            keeps: None,
         }
+    }
+
+    /// Holds on to `keeps` as long as there are a view or cursors.
+    pub(crate) fn keeping(mut self, keeps: Keeps) -> Self {
+        if matches!(self.state, State::Ready(_)) {
+            self.keeps = Some(keeps);
+        }
+        self
     }
 
     /// Has `observer` told of what is taken.
@@ -81,6 +110,7 @@ impl Scan {
         self.state = State::Done;
         self.front = None;
         self.back = None;
+        self.keeps = None;
     }
 
     fn fail<T>(&mut self, error: crate::Error) -> Result<T> {

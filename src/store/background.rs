@@ -1,60 +1,180 @@
 //! Background work, as plain functions, and the loop that a thread runs around them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::IDLE_WAIT;
+use super::health::Health;
+use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::engine::{EngineHost, Work};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::util::mutants::mutated;
 
-/// How long a thread waits before it tries again what failed: a full disk, say.
-pub(super) const RETRY_AFTER_ERROR: Duration = Duration::from_millis(200);
+/// The jobs on the log. One that fails does not keep the others from running.
+#[derive(Debug, Default)]
+pub(super) struct LogJobs {
+    pub(super) sync: Health,
+    pub(super) retire: Health,
+    pub(super) prepare: Health,
+}
+
+/// Whose turn it is in each kind of work, so that no keyspace waits behind a busy one.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    flush: AtomicUsize,
+    compact: AtomicUsize,
+}
+
+impl Turns {
+    fn next(&self, kind: Work) -> usize {
+        let turn = match kind {
+            Work::Flush => &self.flush,
+            Work::Compact => &self.compact,
+        };
+        match mutated!("busy-keyspace-is-always-first") {
+            true => 0,
+            false => turn.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
 
 impl Shared {
-    /// Does one unit of engine work of the first kind that is due; false if none is.
+    /// Does one unit of engine work of the first kind that is due; false if none is. An error is
+    /// that of a job which failed now, if none did anything.
     pub(crate) fn run_engines_once(&self, kinds: &[Work]) -> Result<bool> {
         let _busy = Busy::begin(&self.busy);
-        if kinds.contains(&Work::Flush) && self.flush_for_log_limit()? {
+        let mut failed = None;
+        for kind in kinds {
+            if *kind == Work::Flush {
+                match self.flush_for_log_limit() {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let all = self.keyspaces.all();
+            let begin = self.turns.next(*kind);
+            for at in 0..all.len() {
+                let keyspace = &all[(begin + at) % all.len()];
+                match self.run_job(keyspace, *kind, |engine| engine.run_once(*kind)) {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(error) if mutated!("one-failing-job-stops-all-others") => {
+                        return Err(error);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+        }
+        failed.map_or(Ok(false), Err)
+    }
+
+    /// Does one unit of work of the first kind that is due in that keyspace, or that the log's limit
+    /// asks for anywhere.
+    pub(super) fn run_engines_of(&self, keyspace: &OpenKeyspace, kinds: &[Work]) -> Result<bool> {
+        let _busy = Busy::begin(&self.busy);
+        if self.flush_for_log_limit()? {
             return Ok(true);
         }
         for kind in kinds {
-            for keyspace in self.keyspaces.all().iter() {
-                if keyspace.check_alive().is_ok() && keyspace.engine.run_once(*kind)? {
-                    return Ok(true);
-                }
+            if self.run_job(keyspace, *kind, |engine| engine.run_once(*kind))? {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Does one unit of work on the log: prepares the next segment, lets old ones go, or syncs
-    /// buffered commits that have waited long enough. False if nothing was due.
+    /// Runs `job`, work of that kind, unless the keyspace was dropped or the job has failed a short
+    /// while ago.
+    pub(super) fn run_job(
+        &self,
+        keyspace: &OpenKeyspace,
+        kind: Work,
+        job: impl FnOnce(&dyn crate::engine::Engine) -> Result<bool>,
+    ) -> Result<bool> {
+        let health = keyspace.health(kind);
+        if keyspace.check_alive().is_err() || self.leaves_alone(health) {
+            return Ok(false);
+        }
+        self.coordinator.check_running()?;
+        let outcome = job(&*keyspace.engine);
+        self.note(health, &outcome);
+        outcome
+    }
+
+    /// Whether a job is to be left alone. Where no thread does background work, whoever calls
+    /// decides when something is tried again.
+    fn leaves_alone(&self, health: &Health) -> bool {
+        self.options.background_threads > 0 && health.pause().is_some()
+    }
+
+    /// Notes how a job ended, and has those look up who wait for it.
+    pub(super) fn note<T>(&self, health: &Health, outcome: &Result<T>) {
+        if health.note(outcome) {
+            self.coordinator.note_progress();
+        }
+    }
+
+    /// Does one unit of work on the log: syncs buffered commits that have waited long enough, lets
+    /// old segments go, and prepares the next one. False if nothing was due.
     pub(crate) fn run_log_once(&self) -> Result<bool> {
         let Some(log) = self.coordinator.log() else {
             return Ok(false);
         };
         self.coordinator.check_writable()?;
-        if self.coordinator.take_sync_request() && log.synced_seq() < log.appended_seq() {
-            self.coordinator.sync_log()?;
-            return Ok(true);
-        }
-        if log.prepare()? {
-            return Ok(true);
-        }
-        let interval_ms = self.options.background_sync_ms;
-        let now_ms = self.opened.elapsed().as_millis() as u64;
-        let last_ms = self.last_background_sync_ms.load(Ordering::Relaxed);
+        let jobs = &self.log_jobs;
+        let unsynced = || log.synced_seq() < log.appended_seq();
         let mut worked = false;
-        if interval_ms > 0 && now_ms.saturating_sub(last_ms) >= interval_ms {
+        let asked = self.coordinator.take_sync_request();
+        if (asked || self.sync_is_due()) && !mutated!("buffered-commits-are-never-synced") {
             self.last_background_sync_ms
-                .store(now_ms, Ordering::Relaxed);
-            if log.synced_seq() < log.appended_seq() {
-                self.coordinator.sync_log()?;
+                .store(self.now_ms(), Ordering::Relaxed);
+            if unsynced() {
+                let synced = self.coordinator.sync_log();
+                self.note(&jobs.sync, &synced);
+                synced?;
                 worked = true;
             }
         }
-        self.retire_log()?;
-        Ok(worked)
+        // On a full disk these fail, and neither may keep the other from running.
+        let mut failed = None;
+        if !self.leaves_alone(&jobs.retire) {
+            let retired = self.retire_log();
+            self.note(&jobs.retire, &retired);
+            failed = retired.err();
+        }
+        self.watch_log_length();
+        if !self.leaves_alone(&jobs.prepare) {
+            let prepared = log.prepare();
+            self.note(&jobs.prepare, &prepared);
+            match prepared {
+                Ok(prepared) => worked |= prepared,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if !worked => Err(error),
+            _ => Ok(worked),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64
+    }
+
+    /// Milliseconds until buffered commits are to be synced; `None` if they never are.
+    fn sync_due_in_ms(&self) -> Option<u64> {
+        let interval_ms = self.options.background_sync_ms;
+        let last_ms = self.last_background_sync_ms.load(Ordering::Relaxed);
+        let due_ms = last_ms.saturating_add(interval_ms);
+        (interval_ms > 0).then(|| due_ms.saturating_sub(self.now_ms()))
+    }
+
+    fn sync_is_due(&self) -> bool {
+        self.sync_due_in_ms() == Some(0)
     }
 
     /// Does one unit of any background work; false if none is due.
@@ -62,28 +182,32 @@ impl Shared {
         Ok(self.run_log_once()? || self.run_engines_once(&[Work::Flush, Work::Compact])?)
     }
 
-    /// Returns when no background work is due or running.
+    /// Returns when no background work is due or running; an error if some of it fails.
     pub(crate) fn wait_idle(&self) -> Result<()> {
         loop {
             let seen = self.coordinator.progress_count();
-            self.check_open()?;
             self.coordinator.check_writable()?;
-            if let Some(error) = self.coordinator.background_error() {
-                return Err(error);
-            }
             if self.options.background_threads == 0 {
+                let _pass = self.enter()?;
                 if !self.run_background_once()? {
                     return self.retire_log();
                 }
                 continue;
             }
-            let due = self
-                .keyspaces
-                .all()
-                .iter()
-                .any(|ks| ks.engine.work_due().is_some());
+            // With a pass for each look, so that closing does not wait for what never ends.
+            let pass = self.enter()?;
+            let mut failed = None;
+            let mut due = self.log_limit_debtor().is_some();
+            for keyspace in self.keyspaces.all().iter() {
+                match keyspace.engine.work_due() {
+                    None => {}
+                    Some(_) if keyspace.error().is_some() => failed = keyspace.error(),
+                    Some(_) => due = true,
+                }
+            }
+            drop(pass);
             if !due && self.busy.load(Ordering::SeqCst) == 0 {
-                return Ok(());
+                return failed.or_else(|| self.log_error()).map_or(Ok(()), Err);
             }
             self.coordinator.wake();
             self.coordinator
@@ -91,29 +215,89 @@ impl Shared {
         }
     }
 
-    /// A thin loop around `step` until the store closes.
-    pub(super) fn run_thread(&self, idle_wait: Duration, step: impl Fn(&Self) -> Result<bool>) {
-        let mut has_failed = false;
-        while !self.stop.load(Ordering::SeqCst) {
+    /// The error of a job on the log, if one fails.
+    fn log_error(&self) -> Option<Error> {
+        let LogJobs {
+            sync,
+            retire,
+            prepare,
+        } = &self.log_jobs;
+        [sync, retire, prepare].into_iter().find_map(Health::error)
+    }
+
+    /// What fails in the background, and where: the first job found.
+    pub(super) fn background_error(&self) -> Option<String> {
+        let LogJobs {
+            sync,
+            retire,
+            prepare,
+        } = &self.log_jobs;
+        let of_log = [
+            (sync, "syncing the log"),
+            (retire, "letting go of log segments"),
+            (prepare, "preparing a log segment"),
+        ];
+        let of_log = of_log.into_iter().find_map(|(health, what)| {
+            let error = health.error()?;
+            Some(format!("{what}: {error:#}"))
+        });
+        of_log.or_else(|| {
+            let all = self.keyspaces.all();
+            all.iter().find_map(|keyspace| {
+                let (kind, error) = keyspace.failing_job()?;
+                let what = match kind {
+                    Work::Flush => "flush",
+                    Work::Compact => "compaction",
+                };
+                Some(format!("{what} of keyspace {:?}: {error:#}", keyspace.name))
+            })
+        })
+    }
+
+    /// A thin loop around `step` until the store closes; it sleeps for `idle_wait` at most. A panic
+    /// in it is a fault of this library: nothing can be built on what it leaves, so the store takes
+    /// no more writes.
+    pub(super) fn run_thread(
+        &self,
+        idle_wait: impl Fn(&Self) -> Duration,
+        step: impl Fn(&Self) -> Result<bool>,
+    ) {
+        while self.coordinator.check_running().is_ok() {
             let seen = self.coordinator.work_count();
-            let outcome = step(self);
-            // What failed may have been done by another thread meanwhile, in `flush` perhaps: then
-            // nothing is due, and the error is over as well.
-            if matches!(outcome, Ok(worked) if worked || has_failed) {
-                self.coordinator.note_background(Ok(()));
-                has_failed = false;
-            }
-            match outcome {
-                Ok(true) => self.coordinator.progressed(),
-                Ok(false) => self.coordinator.wait_for_work(seen, idle_wait),
-                Err(error) => {
-                    has_failed = true;
-                    self.coordinator.note_background(Err(error));
+            match catch_unwind(AssertUnwindSafe(|| step(self))) {
+                Ok(Ok(true)) => self.coordinator.progressed(),
+                // A failed job is noted, and left alone for a while.
+                Ok(Ok(false) | Err(_)) => self.coordinator.wait_for_work(seen, idle_wait(self)),
+                Err(panic) => {
                     self.coordinator
-                        .wait_for_work(self.coordinator.work_count(), RETRY_AFTER_ERROR);
+                        .fail(&Error::panicked("background work", &*panic));
+                    return;
                 }
             }
         }
+    }
+
+    /// How long the thread of the log sleeps when nothing is due.
+    pub(super) fn log_wait(&self) -> Duration {
+        let sync = self.sync_due_in_ms().map(Duration::from_millis);
+        let LogJobs {
+            retire, prepare, ..
+        } = &self.log_jobs;
+        [sync, retire.pause(), prepare.pause()]
+            .into_iter()
+            .flatten()
+            .fold(IDLE_WAIT, Duration::min)
+    }
+
+    /// How long a thread that works for the engines sleeps when nothing is due.
+    pub(super) fn engines_wait(&self, kinds: &[Work]) -> Duration {
+        let all = self.keyspaces.all();
+        let pauses = all.iter().flat_map(|keyspace: &Arc<OpenKeyspace>| {
+            kinds
+                .iter()
+                .filter_map(|kind| keyspace.health(*kind).pause())
+        });
+        pauses.fold(IDLE_WAIT, Duration::min)
     }
 }
 

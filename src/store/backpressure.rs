@@ -2,7 +2,8 @@
 //!
 //! Under [`Pressure::Slow`] writers of a keyspace share a token bucket whose rate falls smoothly
 //! with the pressure. A writer takes the time slot after the previous writer's and waits for it
-//! to begin, so the delay is proportional to the bytes written and there is no stop-and-go.
+//! to begin, so the delay is proportional to the bytes written and there is no stop-and-go. When
+//! the pressure has gone, so have the slots that were taken: nobody waits for a debt that is paid.
 //! Under [`Pressure::Stop`] writers wait for background work to report progress; that work
 //! needs no further write.
 //!
@@ -23,12 +24,17 @@ const OP_COST_BYTES: f64 = 64.0;
 /// Shorter waits are saved up: the operating system cannot sleep for less.
 const MIN_WAIT: Duration = Duration::from_micros(200);
 
-/// The token bucket of one store.
+/// The token bucket of one keyspace.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     origin: Instant,
     /// When the next time slot begins, in nanoseconds after `origin`.
     next_slot_ns: AtomicU64,
+}
+
+/// How long writers of a store waited, added up.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
     slowed_ns: AtomicU64,
     stopped_ns: AtomicU64,
 }
@@ -38,9 +44,31 @@ impl Throttle {
         Self {
             origin: Instant::now(),
             next_slot_ns: AtomicU64::new(0),
-            slowed_ns: AtomicU64::new(0),
-            stopped_ns: AtomicU64::new(0),
         }
+    }
+
+    /// The pressure has gone: slots that were taken ahead are free again.
+    #[inline]
+    pub(crate) fn release(&self) {
+        if self.next_slot_ns.load(Ordering::Relaxed) != 0 {
+            self.next_slot_ns.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What is left of a wait when the pressure falls from `before` to `now`.
+    pub(crate) fn rescale(&self, left: Duration, before: f64, now: f64) -> Duration {
+        let next = self.next_slot_ns.load(Ordering::Relaxed);
+        let factor = rate(before) / rate(now);
+        let now_ns = self.origin.elapsed().as_nanos() as u64;
+        let ahead = (next.saturating_sub(now_ns) as f64 * factor) as u64;
+        // Best effort: a slot that is taken at this very moment may be forgotten.
+        let _ = self.next_slot_ns.compare_exchange(
+            next,
+            now_ns.saturating_add(ahead),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        left.mul_f64(factor)
     }
 
     /// Takes a time slot for `bytes` under `pressure` (0 to 1) and returns how long to wait.
@@ -61,7 +89,9 @@ impl Throttle {
         let wait = Duration::from_nanos(slot - now_ns);
         (wait >= MIN_WAIT).then_some(wait)
     }
+}
 
+impl Waits {
     /// Adds to the figures.
     pub(crate) fn note(&self, pressure: Pressure, waited: Duration) {
         let counter = match pressure {
@@ -112,5 +142,25 @@ mod tests {
             (expected * 9 / 10..expected * 11 / 10).contains(&bytes),
             "{bytes}"
         );
+    }
+
+    #[test]
+    fn slots_are_free_again_when_the_pressure_has_gone() {
+        let throttle = Throttle::new();
+        // A debt of many seconds.
+        throttle.delay_at(0, 1.0, 64 << 20);
+        assert!(throttle.delay_at(0, 1.0, 2).unwrap() > Duration::from_secs(30));
+        throttle.release();
+        assert_eq!(throttle.delay_at(0, 1.0, 2), None);
+    }
+
+    #[test]
+    fn waits_are_shorter_when_the_pressure_falls() {
+        let throttle = Throttle::new();
+        throttle.delay_at(0, 1.0, 64 << 20);
+        let left = throttle.rescale(Duration::from_secs(32), 1.0, 0.5);
+        let expected = 32.0 * rate(1.0) / rate(0.5);
+        assert!((left.as_secs_f64() - expected).abs() < 0.01, "{left:?}");
+        assert!(throttle.delay(0.5, 2).unwrap() < Duration::from_secs(4));
     }
 }

@@ -21,8 +21,10 @@
 //! - P1: commits are applied and published in the order of their sequence numbers, without a gap.
 //! - P2: a `Sync` commit is applied only after its record is durable: no reader sees what a power
 //!   loss could take back together with its acknowledgement.
-//! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged.
+//! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged. A panic is
+//!   such a failure: it leaves a change applied in part.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -314,8 +316,9 @@ impl Pipeline {
             return self.join_queue(log, vec![(Arc::clone(keyspace), batch)], seq, seq);
         }
         // Taking the second lock before releasing the first keeps the order (P1).
-        let apply = self.apply.lock();
+        let apply = self.lock_apply();
         drop(log);
+        let apply = apply?;
         ops[0].seq = seq;
         let applied = keyspace.engine.apply(&ops);
         let published = self.publish(seq, seq, applied);
@@ -391,8 +394,9 @@ impl Pipeline {
                 .join_queue(log, parts, first, last)
                 .map(Outcome::Committed);
         }
-        let apply = self.apply.lock();
+        let apply = self.lock_apply();
         drop(log);
+        let apply = apply?;
         if mutated!("published-before-applied") {
             self.snapshot_tracker.publish(last);
         }
@@ -407,12 +411,29 @@ impl Pipeline {
         Ok(Outcome::Committed(last))
     }
 
+    /// The apply lock, unless a commit before this one was applied in part (P3).
+    fn lock_apply(&self) -> Result<ApplyGuard<'_>> {
+        let lock = self.apply.lock();
+        match self.snapshot_tracker.abandoned() {
+            Some(error) => Err(error.clone()),
+            None => Ok(ApplyGuard {
+                pipeline: self,
+                _lock: lock,
+            }),
+        }
+    }
+
+    /// Nothing may build on what is applied now.
+    fn abandon(&self, error: &Error) {
+        self.coordinator.fail(error);
+        self.snapshot_tracker.abandon(error);
+    }
+
     /// Called with the apply lock held. An engine that could not apply a logged change has a
     /// state that nothing may build on: the store stops writing (P3).
     fn publish(&self, first: SeqNo, last: SeqNo, applied: Result<()>) -> Result<()> {
         if let Err(error) = applied {
-            self.coordinator.fail(&error);
-            self.snapshot_tracker.abandon(&error);
+            self.abandon(&error);
             return Err(error);
         }
         self.snapshot_tracker.publish(last);
@@ -466,9 +487,27 @@ impl Pipeline {
         queued.result().map(|()| last)
     }
 
-    /// One round of leading: sync, take what the sync covered, pass the lead on, apply, wake.
-    /// The leader's own commit is covered by the first round.
+    /// One round of leading. A panic in it, be it in an engine or in a file system, ends all
+    /// commits that wait for it with an error: nobody would wake them.
     fn lead(&self) {
+        let mut covered = Vec::new();
+        let round = catch_unwind(AssertUnwindSafe(|| self.lead_round(&mut covered)));
+        let Err(panic) = round else { return };
+        let error = Error::panicked("a commit", &*panic);
+        self.abandon(&error);
+        let mut log = self.log.lock();
+        covered.append(&mut log.queue);
+        log.led = false;
+        drop(log);
+        for queued in covered {
+            queued.finish(Some(error.clone()));
+        }
+        self.announce_publication();
+    }
+
+    /// Syncs, takes what the sync covered, passes the lead on, applies, wakes. The leader's own
+    /// commit is covered by its first round.
+    fn lead_round(&self, covered: &mut Vec<Arc<Queued>>) {
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         let upto = self.log.lock().next.prev();
         let synced = match self.coordinator.check_writable() {
@@ -494,18 +533,21 @@ impl Pipeline {
             self.announce_publication();
             return;
         }
-        let covered = log.queue.partition_point(|queued| queued.last <= upto);
-        let later = log.queue.split_off(covered);
-        let covered = std::mem::replace(&mut log.queue, later);
+        let count = log.queue.partition_point(|queued| queued.last <= upto);
+        let later = log.queue.split_off(count);
+        *covered = std::mem::replace(&mut log.queue, later);
         match log.queue.first() {
             Some(next) => next.tell(LEADS),
             None => log.led = false,
         }
         let watched = log.conflicts.is_active();
-        let apply = self.apply.lock();
+        let apply = self.lock_apply();
         drop(log);
-        let mut failed = None;
-        for queued in &covered {
+        let (apply, mut failed) = match apply {
+            Ok(apply) => (Some(apply), None),
+            Err(error) => (None, Some(error)),
+        };
+        for queued in &*covered {
             // After one failure the rest must not be applied: that would leave a gap (P1).
             if failed.is_none() {
                 let applied = apply_parts(&queued.parts, queued.first);
@@ -519,8 +561,24 @@ impl Pipeline {
         if watched {
             self.announce_publication();
         }
-        for queued in covered {
+        for queued in covered.drain(..) {
             queued.tell(DONE);
+        }
+    }
+}
+
+/// The apply lock. If the thread panics while it holds it, a change may be applied in part.
+struct ApplyGuard<'a> {
+    pipeline: &'a Pipeline,
+    _lock: MutexGuard<'a, ()>,
+}
+
+impl Drop for ApplyGuard<'_> {
+    fn drop(&mut self) {
+        // Before the lock is released, which is when the next commit looks.
+        if std::thread::panicking() && !mutated!("panic-in-apply-goes-unnoticed") {
+            let error = Error::panicked("a commit", &"it was being applied");
+            self.pipeline.abandon(&error);
         }
     }
 }

@@ -22,9 +22,10 @@ pub(crate) struct Coordinator {
     log: OnceLock<Arc<Log>>,
     /// Why the store takes no more writes, once it does not.
     failure: OnceLock<Error>,
-    /// The last error of background work, until such work succeeds again.
-    background_error: Mutex<Option<Error>>,
-    has_background_error: AtomicBool,
+    /// The store is being closed.
+    closing: AtomicBool,
+    /// Writers wait until flushes have let the log become shorter.
+    log_is_too_long: AtomicBool,
     /// Futures that wait for the log to be durable up to a number.
     durable_waiters: Mutex<Vec<(SeqNo, Waker)>>,
     /// One of them asked for a sync.
@@ -131,26 +132,29 @@ impl Coordinator {
         }
     }
 
-    /// Notes how a unit of background work ended.
-    pub(crate) fn note_background(&self, outcome: Result<(), Error>) {
-        match outcome {
-            Ok(()) if !self.has_background_error.load(Ordering::Relaxed) => {}
-            outcome => {
-                let error = outcome.err();
-                self.has_background_error
-                    .store(error.is_some(), Ordering::Relaxed);
-                *self.background_error.lock() = error;
-                self.progress.notify();
-            }
+    /// Whether writers are to wait until the log is shorter.
+    #[inline]
+    pub(crate) fn log_is_too_long(&self) -> bool {
+        self.log_is_too_long.load(Ordering::Relaxed)
+    }
+
+    /// Says whether writers are to wait until the log is shorter.
+    pub(crate) fn note_log_length(&self, is_too_long: bool) {
+        if self.log_is_too_long.swap(is_too_long, Ordering::Relaxed) && !is_too_long {
+            self.progress.notify();
         }
     }
 
-    /// The last error of background work, unless such work has succeeded since.
-    pub(crate) fn background_error(&self) -> Option<Error> {
-        if !self.has_background_error.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.background_error.lock().clone()
+    /// Has those look up who wait for background work.
+    pub(crate) fn note_progress(&self) {
+        self.progress.notify();
+    }
+
+    /// Has long work end early, threads return, and whoever waits look up.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.progress.notify();
+        self.work.notify();
     }
 
     /// How often work was announced so far.
@@ -205,6 +209,13 @@ impl EngineHost for Coordinator {
             None => Err(Error::ReadOnly),
             Some(log) if log.synced_seq() >= seq => Ok(()),
             Some(_) => self.sync_log(),
+        }
+    }
+
+    fn check_running(&self) -> Result<()> {
+        match self.closing.load(Ordering::Relaxed) {
+            true => Err(Error::Closed),
+            false => Ok(()),
         }
     }
 

@@ -35,6 +35,10 @@ impl Shared {
 
     /// Syncs the log on this thread if it is not durable up to `seq`.
     pub(crate) fn wait_durable(&self, seq: SeqNo) -> Result<()> {
+        if seq <= self.durable_seq() {
+            return Ok(());
+        }
+        let _pass = self.enter()?;
         match self.is_durable(seq)? {
             true => Ok(()),
             false => self.coordinator.sync_log(),
@@ -49,6 +53,10 @@ impl Shared {
             Err(error) => return Poll::Ready(Err(error)),
         }
         if self.options.background_threads == 0 {
+            let _pass = match self.enter() {
+                Ok(pass) => pass,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
             // There is no other thread to do it.
             return Poll::Ready(self.coordinator.sync_log());
         }

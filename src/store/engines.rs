@@ -14,6 +14,7 @@ use crate::engine::{Engine, EngineContext, SnapshotTracker};
 use crate::error::Result;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
+use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
 
 /// Opens and makes engines, for recovery and for [`make_keyspace`].
@@ -22,6 +23,7 @@ pub(super) struct EngineMaker<'a> {
     pub(super) dir: &'a Path,
     pub(super) store_id: u64,
     pub(super) wal_manifest: &'a WalManifest,
+    pub(super) gate: &'a Arc<Gate>,
 }
 
 impl EngineMaker<'_> {
@@ -89,6 +91,7 @@ impl EngineMaker<'_> {
             engine,
             Arc::clone(&self.options.fs),
             keyspace_dir(self.dir, entry.id),
+            Arc::clone(self.gate),
         )
     }
 }
@@ -106,6 +109,7 @@ pub(crate) fn make_keyspace(
         store_id: catalog.store_id,
         // The number is new, so it has no watermark.
         wal_manifest: &WalManifest::default(),
+        gate: &shared.gate,
     };
     let dir = keyspace_dir(&shared.dir, entry.id);
     if fs.exists(&dir)? {

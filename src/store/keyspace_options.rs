@@ -7,6 +7,13 @@ use crate::engine::EngineHost;
 use crate::error::Result;
 use crate::options::KeyspaceOptions;
 
+/// Whether `asked` sets an option to another value than the open keyspace has; an error if that
+/// option is fixed.
+pub(crate) fn changes_options(open: &OpenKeyspace, asked: &KeyspaceOptions) -> Result<bool> {
+    let current = open.options.stored();
+    Ok(current.changed_by(asked, &open.name)? != current)
+}
+
 /// Gives the open keyspace what `asked` sets and may be changed, durably, and then at once.
 pub(crate) fn change_options(
     shared: &Shared,
@@ -19,7 +26,7 @@ pub(crate) fn change_options(
     if changed == current {
         return Ok(());
     }
-    shared.writable()?;
+    shared.takes_writes()?;
     shared.coordinator.check_writable()?;
     let mut listed = catalog.clone();
     for entry in listed

@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::engine::Engine;
+use super::backpressure::Throttle;
+use super::health::Health;
+use crate::engine::{Engine, Work};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::trace::Recorder;
 use crate::types::KeyspaceId;
+use crate::util::gate::Gate;
 
 /// Options of one open keyspace, shared with its engine.
 #[derive(Debug)]
@@ -72,9 +75,14 @@ pub(crate) struct OpenKeyspace {
     pub(crate) name: String,
     pub(crate) options: LiveOptions,
     pub(crate) engine: Arc<dyn Engine>,
+    /// Slows its writers down.
+    pub(super) throttle: Throttle,
+    flush: Health,
+    compact: Health,
     dropped: AtomicBool,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
+    gate: Arc<Gate>,
 }
 
 impl OpenKeyspace {
@@ -85,16 +93,41 @@ impl OpenKeyspace {
         engine: Arc<dyn Engine>,
         fs: Arc<dyn Fs>,
         dir: PathBuf,
+        gate: Arc<Gate>,
     ) -> Self {
         Self {
             id,
             name,
             options,
             engine,
+            throttle: Throttle::new(),
+            flush: Health::default(),
+            compact: Health::default(),
             dropped: AtomicBool::new(false),
             fs,
             dir,
+            gate,
         }
+    }
+
+    /// How its background work of that kind fares.
+    pub(super) fn health(&self, kind: Work) -> &Health {
+        match kind {
+            Work::Flush => &self.flush,
+            Work::Compact => &self.compact,
+        }
+    }
+
+    /// A job that fails, and why.
+    pub(super) fn failing_job(&self) -> Option<(Work, Error)> {
+        [Work::Flush, Work::Compact]
+            .into_iter()
+            .find_map(|kind| Some((kind, self.health(kind).error()?)))
+    }
+
+    /// Why its background work fails.
+    pub(super) fn error(&self) -> Option<Error> {
+        self.failing_job().map(|(_, error)| error)
     }
 
     /// Names the keyspace in a trace.
@@ -122,8 +155,12 @@ impl OpenKeyspace {
 
 impl Drop for OpenKeyspace {
     fn drop(&mut self) {
-        if self.dropped.load(Ordering::Relaxed) {
-            // Best effort: what cannot be removed now is removed at the next open.
+        if !self.dropped.load(Ordering::Relaxed) {
+            return;
+        }
+        // Best effort: what cannot be removed now is removed at the next open. After closing the
+        // directory may be another instance's.
+        if let Some(_stay) = self.gate.stay() {
             let _ = remove_tree(&*self.fs, &self.dir);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use super::wal_manifest::WalManifest;
-use crate::engine::EngineHost;
+use crate::engine::{Engine, EngineHost, Work};
 use crate::error::Result;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -16,14 +16,34 @@ impl Shared {
         let Some(keyspace) = self.log_limit_debtor() else {
             return Ok(false);
         };
-        keyspace.engine.flush()?;
-        self.coordinator.progressed();
-        Ok(true)
+        let flush = |engine: &dyn Engine| engine.flush().map(|()| true);
+        let flushed = self.run_job(&keyspace, Work::Flush, flush)?;
+        if flushed {
+            self.coordinator.progressed();
+        }
+        Ok(flushed)
+    }
+
+    /// Has writers wait if the log is half as long again as it may be, until flushes have made it
+    /// shorter. Not if a flush that it waits for fails: then it grows, and
+    /// [`DbStats::background_error`](crate::DbStats) says why.
+    pub(super) fn watch_log_length(&self) {
+        let Some(log) = self.coordinator.log() else {
+            return;
+        };
+        let limit = self.options.log_limit_bytes;
+        let is_too_long = self.options.background_threads > 0
+            && log.live_bytes() > limit.saturating_add(limit / 2)
+            && !mutated!("log-limit-without-back-pressure")
+            && self
+                .log_limit_debtor()
+                .is_some_and(|keyspace| keyspace.health(Work::Flush).error().is_none());
+        self.coordinator.note_log_length(is_too_long);
     }
 
     /// The keyspace that needs the oldest segment, if the log is too long and flushing it would
     /// let a segment go.
-    fn log_limit_debtor(&self) -> Option<Arc<OpenKeyspace>> {
+    pub(super) fn log_limit_debtor(&self) -> Option<Arc<OpenKeyspace>> {
         let log = self.coordinator.log()?;
         if log.live_bytes() <= self.options.log_limit_bytes {
             return None;

@@ -14,6 +14,7 @@ mod conflicts;
 pub(crate) mod coordinator;
 mod durability;
 mod engines;
+mod health;
 mod inspect;
 mod keyspace_options;
 pub(crate) mod keyspaces;
@@ -21,26 +22,28 @@ mod log_retention;
 mod recovery;
 mod shared;
 mod stats;
+#[cfg(all(test, not(shuttle)))]
+mod tests;
 mod verify;
 pub(crate) mod wal_manifest;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::engine::{EngineHost, Work};
+use crate::engine::Work;
 use crate::error::{Error, Result};
 use crate::fs::FsLock;
+use crate::util::mutants::mutated;
 use shared::Shared;
 
 pub(crate) use catalog::{CatalogEntry, check_name};
 pub use commit::Watch;
 pub(crate) use commit::{Change, Condition, Outcome};
 pub(crate) use engines::make_keyspace;
-pub(crate) use keyspace_options::change_options;
+pub(crate) use keyspace_options::{change_options, changes_options};
 pub(crate) use keyspaces::OpenKeyspace;
 pub(crate) use recovery::open;
 pub use stats::{DbStats, KeyspaceStats};
@@ -53,8 +56,10 @@ const IDLE_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Store {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Released after everything else has stopped.
+    /// Of the directory; the gate gets it when everything else has stopped.
     lock: Mutex<Option<Box<dyn FsLock>>>,
+    /// How closing ended. Locked while it runs, so that a second one waits for the first.
+    closing: Mutex<Option<Result<()>>>,
 }
 
 impl Store {
@@ -65,14 +70,11 @@ impl Store {
             shared: Arc::clone(&shared),
             threads: Mutex::new(Vec::new()),
             lock: Mutex::new(lock),
+            closing: Mutex::new(None),
         });
         if shared.pipeline.is_some() && shared.options.background_threads > 0 {
-            let log_wait = match shared.options.background_sync_ms {
-                0 => IDLE_WAIT,
-                interval_ms => Duration::from_millis(interval_ms).min(IDLE_WAIT),
-            };
-            store.spawn("hedgerow-log", move |shared| {
-                shared.run_thread(log_wait, Shared::run_log_once);
+            store.spawn("hedgerow-log", |shared| {
+                shared.run_thread(Shared::log_wait, Shared::run_log_once);
             })?;
             for index in 0..shared.options.background_threads {
                 // The first thread flushes and does nothing else if it has a helper, so that a
@@ -86,7 +88,8 @@ impl Store {
                     &[Work::Compact]
                 };
                 store.spawn("hedgerow-work", move |shared| {
-                    shared.run_thread(IDLE_WAIT, |shared| shared.run_engines_once(kinds));
+                    let idle_wait = |shared: &Shared| shared.engines_wait(kinds);
+                    shared.run_thread(idle_wait, |shared| shared.run_engines_once(kinds));
                 })?;
             }
         }
@@ -103,31 +106,47 @@ impl Store {
         Ok(())
     }
 
-    /// Stops the threads, syncs the log, releases the lock. The second call does nothing.
+    /// Refuses new calls, waits for those that run, stops the threads, syncs the log, and releases
+    /// the lock, unless a scan or a snapshot still reads: then the last of them does. A second call
+    /// waits for the first and returns what it returned.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.shared.closed.swap(true, Ordering::SeqCst) {
-            return Ok(());
+        let outcome = {
+            let mut closing = self.closing.lock();
+            closing.get_or_insert_with(|| self.close_once()).clone()
+        };
+        // Code of the user: no lock is held.
+        self.shared.coordinator.wake_durable_waiters();
+        outcome
+    }
+
+    fn close_once(&self) -> Result<()> {
+        let shared = &self.shared;
+        shared.gate.close();
+        shared.coordinator.begin_closing();
+        if !mutated!("closed-beside-running-calls") {
+            shared.gate.wait_until_empty();
         }
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.coordinator.progressed();
         for thread in self.threads.lock().drain(..) {
-            // A panic in a background thread has been printed; there is nothing to add.
-            let _ = thread.join();
+            // A thread that dropped the last handle, in a waker, cannot wait for itself; it does
+            // nothing more. A panic in a thread has stopped the writes.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
         }
-        let synced = match &self.shared.pipeline {
-            // A commit that is under way finishes first: it holds the log lock.
-            Some(_) => self.shared.coordinator.sync_log(),
+        let synced = match &shared.pipeline {
+            Some(_) => shared.coordinator.sync_log(),
             None => Ok(()),
         };
         if synced.is_ok() {
             // Best effort: everything is durable, only a witness is missing.
-            let _ = self.shared.note_end();
+            let _ = shared.note_end();
         }
-        if let Some(recorder) = &self.shared.recorder {
+        if let Some(recorder) = &shared.recorder {
             recorder.finish();
         }
-        self.shared.coordinator.wake_durable_waiters();
-        *self.lock.lock() = None;
+        if let Some(lock) = self.lock.lock().take() {
+            shared.gate.keep(Box::new(lock));
+        }
         synced
     }
 }

@@ -25,6 +25,7 @@ use crate::kv::decode_payload;
 use crate::options::Options;
 use crate::trace::Recorder;
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
+use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
 use crate::wal::WalConfig;
 use crate::{trace, wal};
@@ -58,11 +59,13 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     let snapshot_tracker = Arc::new(SnapshotTracker::default());
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
     let keyspaces = Keyspaces::default();
+    let gate = Arc::new(Gate::new());
     let maker = EngineMaker {
         options: &options,
         dir,
         store_id: catalog.store_id,
         wal_manifest: &wal_manifest,
+        gate: &gate,
     };
     for entry in &catalog.entries {
         let context = maker.context(entry, &cache, &snapshot_tracker, &coordinator);
@@ -116,6 +119,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         wal_manifest,
         pipeline,
         recorder,
+        gate,
     );
     Store::start(shared, lock)
 }

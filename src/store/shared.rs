@@ -2,24 +2,26 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::backpressure::Throttle;
+use super::background::{LogJobs, Turns};
+use super::backpressure::Waits;
 use super::catalog::Catalog;
 use super::commit::{Change, Condition, Outcome, Pipeline};
 use super::coordinator::Coordinator;
-use super::keyspaces::Keyspaces;
+use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
-use crate::engine::SnapshotTracker;
+use crate::engine::{SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
 use crate::types::SeqNo;
+use crate::util::gate::{Gate, Pass, Stay};
 
 /// What threads and handles share.
 #[derive(Debug)]
@@ -38,11 +40,13 @@ pub(crate) struct Shared {
     pub(super) store_id: u64,
     /// None in a read-only store.
     pub(crate) pipeline: Option<Pipeline>,
-    pub(crate) throttle: Throttle,
+    pub(super) waits: Waits,
+    pub(super) log_jobs: LogJobs,
+    pub(super) turns: Turns,
     /// Records every operation, if that was asked for.
     pub(crate) recorder: Option<Arc<Recorder>>,
-    pub(crate) closed: AtomicBool,
-    pub(super) stop: AtomicBool,
+    /// Closed when the store is: whoever uses its files passes here.
+    pub(super) gate: Arc<Gate>,
     /// Units of background work that are running.
     pub(super) busy: AtomicUsize,
     pub(super) last_background_sync_ms: AtomicU64,
@@ -65,6 +69,7 @@ impl Shared {
         wal_manifest: WalManifest,
         pipeline: Option<Pipeline>,
         recorder: Option<Arc<Recorder>>,
+        gate: Arc<Gate>,
     ) -> Self {
         Self {
             options,
@@ -77,41 +82,69 @@ impl Shared {
             catalog: Mutex::new(catalog),
             wal_manifest: Mutex::new(wal_manifest),
             pipeline,
-            throttle: Throttle::new(),
+            waits: Waits::default(),
+            log_jobs: LogJobs::default(),
+            turns: Turns::default(),
             recorder,
-            closed: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
+            gate,
             busy: AtomicUsize::new(0),
             last_background_sync_ms: AtomicU64::new(0),
             opened: Instant::now(),
         }
     }
 
-    /// Refuses use after the store was closed.
+    /// Goes in for a call that ends by itself: closing waits until the pass is dropped. Held by
+    /// every call that uses the files of the store, and never over code of the user.
     #[inline]
-    pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Relaxed) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
+    pub(crate) fn enter(&self) -> Result<Pass<'_>> {
+        self.gate.enter().ok_or(Error::Closed)
+    }
+
+    /// Goes in for as long as the user likes: closing does not wait, but the directory stays locked
+    /// until the last of these is dropped.
+    #[inline]
+    pub(crate) fn stay(&self) -> Result<Stay> {
+        self.gate.stay().ok_or(Error::Closed)
+    }
+
+    /// As [`Shared::enter`], for a call that writes.
+    pub(crate) fn enter_to_write(&self) -> Result<(&Pipeline, Pass<'_>)> {
+        let pass = self.enter()?;
+        Ok((self.takes_writes()?, pass))
     }
 
     /// The pipeline, in a store that takes writes.
-    pub(crate) fn writable(&self) -> Result<&Pipeline> {
-        self.check_open()?;
-        let Some(pipeline) = &self.pipeline else {
-            return Err(Error::ReadOnly);
-        };
-        Ok(pipeline)
+    pub(crate) fn takes_writes(&self) -> Result<&Pipeline> {
+        self.pipeline.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    /// An error once the store is closed, for what waits outside the gate.
+    pub(super) fn check_open(&self) -> Result<()> {
+        match self.gate.is_closed() {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Flushes a keyspace on this thread.
+    pub(crate) fn flush(&self, keyspace: &OpenKeyspace) -> Result<()> {
+        let flushed = keyspace.engine.flush();
+        self.note(keyspace.health(Work::Flush), &flushed);
+        flushed
+    }
+
+    /// Brings the files of a keyspace into their best shape, on this thread.
+    pub(crate) fn compact(&self, keyspace: &OpenKeyspace) -> Result<()> {
+        let compacted = keyspace.engine.compact();
+        if compacted.is_ok() {
+            self.note(keyspace.health(Work::Compact), &compacted);
+        }
+        compacted
     }
 
     /// Commits `change` once background work has room for it.
     pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
-        let pipeline = self.writable()?;
-        if let Some(recorder) = &self.recorder {
-            record_commit(recorder, &change, durability);
-        }
+        let pipeline = self.takes_writes()?;
         match &change {
             Change::One { keyspace, op } => {
                 let bytes = match op {
@@ -127,6 +160,11 @@ impl Shared {
                 }
             }
         }
+        // Not before: closing does not wait for background work to make room.
+        let _pass = self.enter()?;
+        if let Some(recorder) = &self.recorder {
+            record_commit(recorder, &change, durability);
+        }
         pipeline.commit(change, durability)
     }
 
@@ -137,9 +175,10 @@ impl Shared {
         durability: Durability,
         condition: &Condition<'_>,
     ) -> Result<Outcome> {
-        let pipeline = self.writable()?;
+        let pipeline = self.takes_writes()?;
         let keyspace = condition.keyspace;
         self.make_room(keyspace, batch.len_bytes() as u64)?;
+        let _pass = self.enter()?;
         let change = Change::Many(vec![(Arc::clone(keyspace), batch)]);
         if let Some(recorder) = &self.recorder {
             record_commit(recorder, &change, durability);

@@ -37,7 +37,8 @@ pub struct DbStats {
     /// How many operations were committed since the oldest live snapshot. A large number means
     /// that a forgotten snapshot keeps old data.
     pub oldest_snapshot_age_ops: u64,
-    /// The last error of background work, until such work succeeds again.
+    /// What fails in the background, until the same job succeeds: the job, its keyspace, and the
+    /// error. The first of them, if several jobs fail.
     pub background_error: Option<String>,
     /// The keyspaces, ordered by their creation.
     pub keyspaces: Vec<KeyspaceStats>,
@@ -96,15 +97,12 @@ impl Shared {
         }
         stats.cache_used_bytes = self.cache.used_bytes();
         (stats.cache_hits, stats.cache_misses) = self.cache.hits_and_misses();
-        (stats.slowed_ms, stats.stopped_ms) = self.throttle.waited_ms();
+        (stats.slowed_ms, stats.stopped_ms) = self.waits.waited_ms();
         let (oldest, count) = self.snapshot_tracker.oldest();
         stats.snapshots = count as u64;
         stats.oldest_snapshot_age_ops =
             oldest.map_or(0, |oldest| self.snapshot_tracker.published().0 - oldest.0);
-        stats.background_error = self
-            .coordinator
-            .background_error()
-            .map(|error| format!("{error:#}"));
+        stats.background_error = self.background_error();
         stats.keyspaces = self
             .keyspaces
             .all()

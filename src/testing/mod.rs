@@ -1,6 +1,7 @@
 //! What the unit tests of several parts share: random numbers, operations that own their bytes, and
 //! the store as an engine sees it.
 
+mod pipeline;
 mod running;
 #[cfg(shuttle)]
 mod schedules;
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::format::checksum::mix64;
 use crate::types::{Op, SeqNo};
 
+pub(crate) use pipeline::{DIR, PipelineRig, STORE};
 pub(crate) use running::{OverAtEnd, alone, much};
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the
@@ -115,6 +117,10 @@ impl EngineHost for FakeHost {
             gate.outcome.recv().unwrap()?;
         }
         self.durable.fetch_max(seq.0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn check_running(&self) -> Result<()> {
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! RUSTFLAGS="--cfg shuttle" cargo test --lib schedules
 //! ```
 //!
-//! What is run is the code itself, on the primitives of src/sync.rs: the commit pipeline with a
+//! What is run is the code itself, on the primitives of src/util/sync.rs: the commit pipeline with a
 //! real log (in memory) and an engine that notes what it is given, the coordinator's signals,
 //! snapshot registration, and the memtable's B+tree with nodes of four slots. shuttle makes every
 //! atomic sequentially consistent, so this finds wrong interleavings, not wrong orderings; those
@@ -21,22 +21,19 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use crate::engine::{
-    Engine, EngineHost, EngineStats, InspectDetail, Inspection, Pressure, ReadView,
-    SnapshotTracker, VerifyReport, Work,
-};
+use super::{DIR, PipelineRig, STORE};
+use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::Result;
-use crate::fs::{Fs, SimFs};
+use crate::fs::Fs;
 use crate::kv::Batch;
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
-use crate::options::{Durability, EngineKind, KeyspaceOptions, KeyspaceSettings};
-use crate::store::commit::{Change, Pipeline};
+use crate::options::Durability;
+use crate::store::commit::Change;
 use crate::store::coordinator::Coordinator;
-use crate::store::keyspaces::{LiveOptions, OpenKeyspace};
-use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp, Value};
+use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::util::sync::{Mutex, thread};
-use crate::wal::{Log, Recovery, WalConfig};
+use crate::wal::Recovery;
 
 /// Schedules of a test (`HEDGEROW_EFFORT` times as many): half of them random, half of them with
 /// few switches at random places (Burckhardt and others, "A randomized scheduler with probabilistic
@@ -56,10 +53,9 @@ fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
     shuttle::Runner::new(few_switches, config).run(move || again());
 }
 
-/// Notes what it is given, and checks that it may be given it.
-#[derive(Debug)]
+/// Notes what its engine is given, and checks that it may be given it.
+#[derive(Debug, Default)]
 struct Witness {
-    coordinator: Arc<Coordinator>,
     applied: Mutex<Vec<SeqNo>>,
     busy: AtomicBool,
 }
@@ -67,12 +63,8 @@ struct Witness {
 /// The value of an operation that was committed with `Sync`.
 const SYNC: &[u8] = b"sync";
 
-impl Engine for Witness {
-    fn prepare(&self, _: &[SequencedOp<'_>]) -> Result<()> {
-        Ok(())
-    }
-
-    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+impl Witness {
+    fn apply(&self, ops: &[SequencedOp<'_>], coordinator: &Coordinator) {
         assert!(!self.busy.swap(true, Ordering::SeqCst), "two at a time");
         for op in ops {
             let mut applied = self.applied.lock();
@@ -80,135 +72,32 @@ impl Engine for Witness {
             assert_eq!(op.seq, last.next(), "P1: out of order, or a gap");
             applied.push(op.seq);
             if matches!(op.op, Op::Put { value: SYNC, .. }) {
-                let synced = self.coordinator.log().expect("attached").synced_seq();
+                let synced = coordinator.log().expect("attached").synced_seq();
                 assert!(synced >= op.seq, "P2: applied before it was durable");
             }
         }
         self.busy.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn persisted_seq(&self) -> SeqNo {
-        SeqNo::ZERO
-    }
-
-    fn oldest_unpersisted(&self) -> Option<SeqNo> {
-        None
-    }
-
-    fn get(&self, _: &[u8], _: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn multi_get(&self, _: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        Ok(Vec::new())
-    }
-
-    fn view(&self) -> Result<Arc<dyn ReadView>> {
-        unimplemented!("no test reads")
-    }
-
-    fn snapshot_view(&self, _: SeqNo) -> Arc<dyn ReadView> {
-        unimplemented!("no test reads")
-    }
-
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn work_due(&self) -> Option<Work> {
-        None
-    }
-
-    fn run_once(&self, _: Work) -> Result<bool> {
-        Ok(false)
-    }
-
-    fn compact(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn pressure(&self) -> Pressure {
-        Pressure::None
-    }
-
-    fn stats(&self) -> EngineStats {
-        EngineStats::default()
-    }
-
-    fn inspect(&self, _detail: InspectDetail) -> Result<Vec<Inspection>> {
-        Ok(Vec::new())
-    }
-
-    fn verify(&self) -> Result<VerifyReport> {
-        Ok(VerifyReport::default())
     }
 }
 
-/// A commit pipeline without a store around it.
+/// A commit pipeline, and what its engine was given.
 struct Rig {
-    fs: SimFs,
-    pipeline: Pipeline,
-    log: Arc<Log>,
-    snapshot_tracker: Arc<SnapshotTracker>,
+    parts: PipelineRig,
     witness: Arc<Witness>,
-    keyspace: Arc<OpenKeyspace>,
 }
-
-const DIR: &str = "/wal";
-const STORE: u64 = 1;
 
 impl Rig {
     fn new() -> Self {
-        let fs = SimFs::new();
-        fs.create_dir_all(Path::new(DIR)).unwrap();
-        let shared: Arc<dyn Fs> = Arc::new(fs.clone());
-        let mut recovery = Recovery::open(Arc::clone(&shared), Path::new(DIR), STORE).unwrap();
-        recovery
-            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
-            .unwrap();
-        let config = WalConfig {
-            segment_bytes: 512,
-            use_mmap: false,
-        };
-        let (writer, log) = recovery.into_log(config, SeqNo::ZERO).unwrap();
-        let coordinator = Arc::new(Coordinator::default());
-        coordinator.attach_log(Arc::clone(&log));
-        let snapshot_tracker = Arc::new(SnapshotTracker::default());
-        let witness = Arc::new(Witness {
-            coordinator: Arc::clone(&coordinator),
-            applied: Mutex::new(Vec::new()),
-            busy: AtomicBool::new(false),
+        let witness = Arc::new(Witness::default());
+        let noting = Arc::clone(&witness);
+        let parts = PipelineRig::new(|coordinator| {
+            let coordinator = Arc::clone(coordinator);
+            Box::new(move |ops| {
+                noting.apply(ops, &coordinator);
+                Ok(())
+            })
         });
-        let engine: Arc<dyn Engine> = Arc::<Witness>::clone(&witness);
-        let options = KeyspaceOptions::new(EngineKind::Lsm).with_defaults();
-        let keyspace = OpenKeyspace::new(
-            KeyspaceId(1),
-            "only".into(),
-            LiveOptions::new(
-                options.clone(),
-                Arc::new(KeyspaceSettings::new(&options, 1 << 20)),
-                1 << 20,
-            ),
-            engine,
-            shared,
-            "/ks".into(),
-        );
-        let pipeline = Pipeline::new(
-            writer,
-            Arc::clone(&log),
-            SeqNo::ZERO,
-            coordinator,
-            Arc::clone(&snapshot_tracker),
-        );
-        Self {
-            fs,
-            pipeline,
-            log,
-            snapshot_tracker,
-            witness,
-            keyspace: Arc::new(keyspace),
-        }
+        Self { parts, witness }
     }
 
     fn commit(&self, durability: Durability) -> Result<()> {
@@ -217,10 +106,10 @@ impl Rig {
             Durability::Buffered => &[7; 60],
         };
         let change = Change::One {
-            keyspace: &self.keyspace,
+            keyspace: &self.parts.keyspace,
             op: Op::Put { key: b"key", value },
         };
-        self.pipeline.commit(change, durability).map(|_| ())
+        self.parts.pipeline.commit(change, durability).map(|_| ())
     }
 
     /// Two operations in one commit.
@@ -228,15 +117,16 @@ impl Rig {
         let mut batch = Batch::new();
         batch.put(b"one", b"buffered");
         batch.put(b"two", b"buffered");
-        let change = Change::Many(vec![(Arc::clone(&self.keyspace), batch)]);
-        self.pipeline
+        let change = Change::Many(vec![(Arc::clone(&self.parts.keyspace), batch)]);
+        self.parts
+            .pipeline
             .commit(change, Durability::Buffered)
             .map(|_| ())
     }
 
     /// What is published has been applied, at any moment.
     fn check_published(&self) {
-        let published = self.snapshot_tracker.published();
+        let published = self.parts.snapshot_tracker.published();
         let applied = self.witness.applied.lock().last().copied();
         let applied = applied.unwrap_or(SeqNo::ZERO);
         assert!(applied >= published, "published before it was applied");
@@ -244,16 +134,16 @@ impl Rig {
 
     /// Every commit that was applied, and nothing else, is published.
     fn check_between_commits(&self) {
-        self.pipeline.between_commits(|| {
+        self.parts.pipeline.between_commits(|| {
             let applied = self.witness.applied.lock();
             let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
-            assert_eq!(self.snapshot_tracker.published(), last);
+            assert_eq!(self.parts.snapshot_tracker.published(), last);
         });
     }
 
     /// The records that a recovery finds.
     fn recovered(&self) -> SeqNo {
-        let shared: Arc<dyn Fs> = Arc::new(self.fs.crash());
+        let shared: Arc<dyn Fs> = Arc::new(self.parts.fs.crash());
         let mut recovery = Recovery::open(shared, Path::new(DIR), STORE).unwrap();
         recovery
             .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))

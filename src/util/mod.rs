@@ -1,5 +1,6 @@
 //! Small tools that know nothing of a store.
 
+pub(crate) mod gate;
 pub(crate) mod key_prefix;
 pub(crate) mod mutants;
 pub(crate) mod sharded;

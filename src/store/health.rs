@@ -1,0 +1,118 @@
+//! How a background job fares: its error, and when it is tried again.
+//!
+//! Each kind of work of each keyspace, and each kind of work on the log, is a job of its own, so
+//! what fails in one stops no other. A job that fails is left alone for a while, twice as long each
+//! time, because trying costs what the job costs: a compaction that meets a damaged block writes
+//! everything in front of the block again, a flush fills the disk again.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::util::mutants::mutated;
+use crate::util::sync::atomic::{AtomicBool, Ordering};
+
+/// How long a job is left alone after its first failure: what filled the disk may be gone.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest that a job is left alone; damage does not heal, so after damage it is this at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The state of one job.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Whether there is a failure: jobs are looked at more often than they fail.
+    is_failing: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    pause: Duration,
+    retry_at: Instant,
+}
+
+impl Health {
+    /// Notes how the job ended. True if that is news: it failed, or fails no more.
+    pub(super) fn note<T>(&self, outcome: &Result<T>) -> bool {
+        match outcome {
+            Ok(_) if !self.is_failing.load(Ordering::Relaxed) => return false,
+            Ok(_) => {
+                *self.failure.lock() = None;
+                self.is_failing.store(false, Ordering::Relaxed);
+            }
+            // It was given up because the store closes.
+            Err(Error::Closed) => return false,
+            Err(error) => {
+                let mut failure = self.failure.lock();
+                let pause = match &*failure {
+                    _ if mutated!("failing-job-is-never-left-alone") => Duration::ZERO,
+                    _ if error.is_corruption() => LONGEST_PAUSE,
+                    None => FIRST_PAUSE,
+                    Some(before) => (2 * before.pause).min(LONGEST_PAUSE),
+                };
+                *failure = Some(Failure {
+                    error: error.clone(),
+                    pause,
+                    retry_at: Instant::now() + pause,
+                });
+                self.is_failing.store(true, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// How long the job is to be left alone from now on; `None` if it may run.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            return None;
+        }
+        let retry_at = self.failure.lock().as_ref()?.retry_at;
+        let left = retry_at.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Why the job failed when it ran last.
+    pub(super) fn error(&self) -> Option<Error> {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(self.failure.lock().as_ref()?.error.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_end_with_success() {
+        let full = || -> Result<()> {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            Err(Error::io("write", Path::new("t"), full))
+        };
+        let health = Health::default();
+        assert!(!health.note(&Ok(())) && health.pause().is_none() && health.error().is_none());
+        let mut last = Duration::ZERO;
+        for failures in 0..12 {
+            assert!(health.note(&full()));
+            let pause = health.failure.lock().as_ref().unwrap().pause;
+            assert_eq!(pause, (FIRST_PAUSE * (1 << failures)).min(LONGEST_PAUSE));
+            assert!(pause >= last && health.error().unwrap().is_out_of_space());
+            last = pause;
+        }
+        assert!(health.pause().is_some());
+        assert!(health.note(&Ok(())) && health.pause().is_none() && health.error().is_none());
+    }
+
+    #[test]
+    fn damage_is_left_alone_longest_and_closing_is_no_failure() {
+        let health = Health::default();
+        assert!(!health.note::<()>(&Err(Error::Closed)) && health.error().is_none());
+        health.note::<()>(&Err(Error::corruption(Path::new("t"), 7, "flipped")));
+        assert_eq!(health.failure.lock().as_ref().unwrap().pause, LONGEST_PAUSE);
+    }
+}

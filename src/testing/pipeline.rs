@@ -1,0 +1,164 @@
+//! A commit pipeline without a store around it, over an engine that does what a test says.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::{
+    Engine, EngineStats, InspectDetail, Inspection, Pressure, ReadView, SnapshotTracker,
+    VerifyReport, Work,
+};
+use crate::error::Result;
+use crate::fs::{Fs, SimFs};
+use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
+use crate::store::commit::Pipeline;
+use crate::store::coordinator::Coordinator;
+use crate::store::keyspaces::{LiveOptions, OpenKeyspace};
+use crate::types::{KeyspaceId, SeqNo, SequencedOp, Value};
+use crate::util::gate::Gate;
+use crate::wal::{Log, Recovery, WalConfig};
+
+/// What becomes of the operations of a commit.
+pub(crate) type Apply = Box<dyn Fn(&[SequencedOp<'_>]) -> Result<()> + Send + Sync>;
+
+/// An engine that keeps nothing.
+pub(crate) struct FakeEngine {
+    apply: Apply,
+}
+
+impl fmt::Debug for FakeEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeEngine")
+    }
+}
+
+impl Engine for FakeEngine {
+    fn prepare(&self, _: &[SequencedOp<'_>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        (self.apply)(ops)
+    }
+
+    fn persisted_seq(&self) -> SeqNo {
+        SeqNo::ZERO
+    }
+
+    fn oldest_unpersisted(&self) -> Option<SeqNo> {
+        None
+    }
+
+    fn get(&self, _: &[u8], _: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn multi_get(&self, _: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        Ok(Vec::new())
+    }
+
+    fn view(&self) -> Result<Arc<dyn ReadView>> {
+        unimplemented!("no test reads")
+    }
+
+    fn snapshot_view(&self, _: SeqNo) -> Arc<dyn ReadView> {
+        unimplemented!("no test reads")
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn work_due(&self) -> Option<Work> {
+        None
+    }
+
+    fn run_once(&self, _: Work) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn pressure(&self) -> Pressure {
+        Pressure::None
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats::default()
+    }
+
+    fn inspect(&self, _detail: InspectDetail) -> Result<Vec<Inspection>> {
+        Ok(Vec::new())
+    }
+
+    fn verify(&self) -> Result<VerifyReport> {
+        Ok(VerifyReport::default())
+    }
+}
+
+/// The parts of a store that commit.
+pub(crate) struct PipelineRig {
+    pub(crate) fs: SimFs,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) log: Arc<Log>,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) keyspace: Arc<OpenKeyspace>,
+}
+
+/// The directory of the log.
+pub(crate) const DIR: &str = "/wal";
+/// The number of the store.
+pub(crate) const STORE: u64 = 1;
+
+impl PipelineRig {
+    /// An empty one, in memory; `apply` is made for its coordinator.
+    pub(crate) fn new(apply: impl FnOnce(&Arc<Coordinator>) -> Apply) -> Self {
+        let fs = SimFs::new();
+        fs.create_dir_all(Path::new(DIR)).unwrap();
+        let shared: Arc<dyn Fs> = Arc::new(fs.clone());
+        let mut recovery = Recovery::open(Arc::clone(&shared), Path::new(DIR), STORE).unwrap();
+        recovery
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .unwrap();
+        let config = WalConfig {
+            segment_bytes: 512,
+            use_mmap: false,
+        };
+        let (writer, log) = recovery.into_log(config, SeqNo::ZERO).unwrap();
+        let coordinator = Arc::new(Coordinator::default());
+        coordinator.attach_log(Arc::clone(&log));
+        let snapshot_tracker = Arc::new(SnapshotTracker::default());
+        let engine = Arc::new(FakeEngine {
+            apply: apply(&coordinator),
+        });
+        let options = KeyspaceOptions::new(EngineKind::Lsm).with_defaults();
+        let settings = Arc::new(KeyspaceSettings::new(&options, 1 << 20));
+        let keyspace = OpenKeyspace::new(
+            KeyspaceId(1),
+            "only".into(),
+            LiveOptions::new(options, settings, 1 << 20),
+            engine,
+            shared,
+            "/ks".into(),
+            Arc::new(Gate::new()),
+        );
+        let pipeline = Pipeline::new(
+            writer,
+            Arc::clone(&log),
+            SeqNo::ZERO,
+            Arc::clone(&coordinator),
+            Arc::clone(&snapshot_tracker),
+        );
+        Self {
+            fs,
+            pipeline,
+            log,
+            snapshot_tracker,
+            coordinator,
+            keyspace: Arc::new(keyspace),
+        }
+    }
+}
