@@ -26,6 +26,11 @@ use crate::util::mutants::mutated;
 /// Name of the page file in the keyspace's directory.
 pub(super) const FILE_NAME: &str = "tree.hdb";
 
+/// True for the names that a B-tree gives its files.
+pub(crate) fn is_own_file(name: &str) -> bool {
+    name == FILE_NAME
+}
+
 /// Smaller files are not worth the work.
 const COMPACT_MIN_BYTES: u64 = 4 << 20;
 

@@ -89,4 +89,4 @@ mod tests;
 mod verify;
 mod write;
 
-pub(crate) use engine::BTreeEngine;
+pub(crate) use engine::{BTreeEngine, is_own_file};

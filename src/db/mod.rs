@@ -185,6 +185,9 @@ impl Db {
     /// handle, scan or snapshot that uses it does; handles of it fail with
     /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
     ///
+    /// Every commit that ended before is durable when this returns, whatever its durability: a power
+    /// loss never undoes it and keeps the removal.
+    ///
     /// After an error the keyspace is there as before. If even putting the old catalogue back
     /// failed, it is unknown until the store is reopened whether the keyspace is gone, and the
     /// store takes no more writes, as after a failed sync of the log.
@@ -198,6 +201,10 @@ impl Db {
                 name: name.to_owned(),
             });
         };
+        if !mutated!("drop-overtakes-earlier-commits") {
+            // What was committed before the drop is not lost while the drop is kept.
+            shared.coordinator.sync_log()?;
+        }
         let mut listed = catalog.clone();
         listed.entries.retain(|entry| entry.id != open.id);
         if mutated!("keyspace-removed-before-it-is-unlisted") {

@@ -163,6 +163,7 @@ pub struct FaultPlan {
     nth: u64,
     lasting: u32,
     fault: Fault,
+    within: Option<PathBuf>,
 }
 
 impl FaultPlan {
@@ -174,7 +175,15 @@ impl FaultPlan {
             nth,
             lasting: 0,
             fault,
+            within: None,
         }
+    }
+
+    /// Only operations on `dir` and what is in it are counted, and fail.
+    #[must_use]
+    pub fn within(mut self, dir: &Path) -> Self {
+        self.within = Some(dir.to_path_buf());
+        self
     }
 
     /// From then on all operations of these kinds fail as well.
@@ -304,10 +313,17 @@ impl FaultFs {
     }
 
     /// Counts an operation, and says whether and how it fails.
-    fn fault(&self, kind: OpKind) -> Option<Fault> {
+    fn fault(&self, kind: OpKind, path: &Path) -> Option<Fault> {
         self.shared.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         let mut armed = self.shared.plan.lock();
         let plan = armed.plan.clone()?;
+        if plan
+            .within
+            .as_ref()
+            .is_some_and(|dir| !path.starts_with(dir))
+        {
+            return None;
+        }
         let fails = if armed.fired > 0 {
             plan.lasting & kind.bit() != 0
         } else if plan.kinds & kind.bit() != 0 {
@@ -328,7 +344,7 @@ impl FaultFs {
         path: &Path,
         act: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let Some(fault) = self.fault(kind) else {
+        let Some(fault) = self.fault(kind, path) else {
             return act();
         };
         if fault == Fault::Arrived && kind.is_change() {
@@ -561,14 +577,14 @@ impl File for FaultFile {
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        match self.fs.fault(OpKind::Read) {
+        match self.fs.fault(OpKind::Read, self.path()) {
             None => self.inner.read_exact_at(buf, offset),
             Some(fault) => Err(Error::io_at("read", self.path(), offset, fault.error())),
         }
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        let fault = self.fs.fault(OpKind::Write);
+        let fault = self.fs.fault(OpKind::Write, self.path());
         let arrives = match fault {
             None | Some(Fault::Arrived) => buf,
             Some(Fault::Short) => &buf[..buf.len() / 2],
@@ -590,7 +606,7 @@ impl File for FaultFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        let fault = self.fs.fault(OpKind::Sync);
+        let fault = self.fs.fault(OpKind::Sync, self.path());
         let mut tracked = self.tracked.lock();
         match fault {
             None | Some(Fault::Arrived) => {

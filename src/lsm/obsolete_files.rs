@@ -61,6 +61,11 @@ pub(crate) fn parse_name(name: &str) -> Option<FileName> {
     }
 }
 
+/// True for the names that an LSM tree gives its files.
+pub(crate) fn is_own_file(name: &str) -> bool {
+    parse_name(name).is_some()
+}
+
 /// Removes table files once nothing reads them.
 #[derive(Debug)]
 pub(crate) struct ObsoleteFiles {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, CatalogEntry, keyspace_dir};
 use super::coordinator::Coordinator;
-use super::keyspaces::{LiveOptions, OpenKeyspace, remove_tree};
+use super::keyspaces::{LiveOptions, OpenKeyspace, remove_keyspace_files};
 use super::shared::Shared;
 use super::wal_manifest::WalManifest;
 use crate::btree::BTreeEngine;
@@ -114,7 +114,7 @@ pub(crate) fn make_keyspace(
     let dir = keyspace_dir(&shared.dir, entry.id);
     if fs.exists(&dir)? {
         // A failed attempt in this process: its number was not used up.
-        remove_tree(fs, &dir)?;
+        remove_keyspace_files(fs, &dir)?;
     }
     fs.create_dir_all(&dir)?;
     let context = maker.context(

@@ -3,7 +3,7 @@
 //! Readers and writers take the whole list with one atomic load; making and dropping keyspaces
 //! replaces it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +19,7 @@ use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::trace::Recorder;
 use crate::types::KeyspaceId;
 use crate::util::gate::Gate;
+use crate::{btree, lsm};
 
 /// Options of one open keyspace, shared with its engine.
 #[derive(Debug)]
@@ -161,17 +162,26 @@ impl Drop for OpenKeyspace {
         // Best effort: what cannot be removed now is removed at the next open. After closing the
         // directory may be another instance's.
         if let Some(_stay) = self.gate.stay() {
-            let _ = remove_tree(&*self.fs, &self.dir);
+            let _ = remove_keyspace_files(&*self.fs, &self.dir);
         }
     }
 }
 
-/// Removes the directory of a dropped keyspace with the files in it.
-pub(crate) fn remove_tree(fs: &dyn Fs, dir: &std::path::Path) -> Result<()> {
+/// Removes the files of a dropped keyspace, and its directory unless something else is in it, which
+/// is not the store's to remove.
+pub(crate) fn remove_keyspace_files(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let mut is_empty = true;
     for name in fs.read_dir(dir)? {
-        fs.remove_file(&dir.join(name))?;
+        if lsm::is_own_file(&name) || btree::is_own_file(&name) {
+            fs.remove_file(&dir.join(name))?;
+        } else {
+            is_empty = false;
+        }
     }
-    fs.remove_dir(dir)
+    match is_empty {
+        true => fs.remove_dir(dir),
+        false => Ok(()),
+    }
 }
 
 /// All open keyspaces of a store, ordered by number.

@@ -14,7 +14,7 @@ use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_di
 use super::commit::Pipeline;
 use super::coordinator::Coordinator;
 use super::engines::EngineMaker;
-use super::keyspaces::{Keyspaces, OpenKeyspace, remove_tree};
+use super::keyspaces::{Keyspaces, OpenKeyspace, remove_keyspace_files};
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_TEMPORARY, WalManifest};
 use crate::cache::BlockCache;
@@ -51,7 +51,8 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     if !mutated!("wal-manifest-ignored") {
         wal_manifest.check_log(dir, &log_dir, recovery.first_seq())?;
     }
-    if !options.read_only {
+    check_catalog(dir, &catalog, &wal_manifest)?;
+    if !options.read_only && mutated!("leftovers-removed-before-recovery") {
         remove_leftovers(&*fs, dir, &catalog)?;
     }
 
@@ -81,6 +82,10 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         wal_manifest.end,
     )?;
     snapshot_tracker.publish(last);
+    if !options.read_only {
+        // Not before: nothing is removed that a recovery which fails could need.
+        remove_leftovers(&*fs, dir, &catalog)?;
+    }
     let pipeline = if options.read_only {
         None
     } else {
@@ -190,6 +195,26 @@ fn sync_above(fs: &dyn Fs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An error if the catalogue is of an earlier moment than the WAL manifest: it does not know all
+/// keyspaces, and would have them removed.
+fn check_catalog(dir: &Path, catalog: &Catalog, wal_manifest: &WalManifest) -> Result<()> {
+    let newest = wal_manifest.watermarks.last().map(|(id, _)| *id);
+    match newest {
+        Some(id) if id.0 >= catalog.next_id && !mutated!("older-catalogue-goes-unnoticed") => {
+            Err(Error::corruption(
+                &dir.join(CATALOG_FILE),
+                0,
+                format!(
+                    "the catalogue is older than the WAL manifest, which knows keyspace {id}: \
+                     its next one is {}",
+                    catalog.next_id
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and
 /// a catalogue or a WAL manifest that was being written.
 fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
@@ -206,7 +231,7 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
             // list what is removed here.
             fs.sync_dir(dir)?;
             // Best effort: space is lost if it fails, nothing else, and the next open tries again.
-            let _ = remove_tree(fs, &dir.join(name));
+            let _ = remove_keyspace_files(fs, &dir.join(name));
         }
     }
     Ok(())

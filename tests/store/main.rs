@@ -11,6 +11,7 @@ mod database;
 mod faults;
 mod full_disk;
 mod history;
+mod keyspaces;
 mod kills;
 mod random_operations;
 mod real_data;

@@ -1,0 +1,231 @@
+//! Many keyspaces in one store: none harms another, and none is lost or kept against the order of
+//! commits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
+use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
+use support::image::Image;
+use support::rig::{Place, Rig, Sizes, tiny};
+
+const ENGINES: [EngineKind; 2] = [EngineKind::Lsm, EngineKind::BTree];
+
+fn key(n: u64) -> [u8; 8] {
+    n.to_be_bytes()
+}
+
+/// A drop was durable at once and what was committed before it was not: after a power loss the
+/// source of a copy was gone and the copy empty.
+#[test]
+fn a_drop_does_not_overtake_earlier_commits() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Default).with(|options| {
+            options
+                .background_threads(0)
+                .durability(Durability::Buffered)
+        });
+        let source = rig.keyspace("v1", engine);
+        for n in 0..1000 {
+            source.put(key(n), [1; 20]).unwrap();
+        }
+        source.flush().unwrap();
+        let copy = rig.keyspace("v2", engine);
+        for item in &source {
+            let (key, value) = item.unwrap();
+            copy.put(key, value).unwrap();
+        }
+        rig.db().drop_keyspace("v1").unwrap();
+        let left = rig.mem().crash();
+        let db = rig
+            .options
+            .clone()
+            .fs(Arc::new(left))
+            .open(rig.path())
+            .unwrap();
+        assert!(db.existing_keyspace("v1").unwrap().is_none());
+        let copy = db.existing_keyspace("v2").unwrap().unwrap();
+        assert_eq!(copy.len().unwrap(), 1000);
+    }
+}
+
+/// The files of a keyspace that an older CATALOG does not list were removed before anything was
+/// verified: with the log present the opening then failed, with the log let go it did not even
+/// fail.
+#[test]
+fn an_older_catalogue_is_refused_and_nothing_is_removed() {
+    for engine in ENGINES {
+        for let_go in [false, true] {
+            let mut rig =
+                Rig::new(Place::Memory, Sizes::Tiny).with(|options| options.background_threads(0));
+            rig.keyspace("first", engine).put("k", "v").unwrap();
+            rig.close();
+            let older = Image::of(&**rig.fs(), rig.path());
+            let second = rig.keyspace("second", engine);
+            for n in 0..100 {
+                second.put(key(n), [1; 2000]).unwrap();
+            }
+            if let_go {
+                rig.db().flush().unwrap();
+                rig.db().wait_idle().unwrap();
+            }
+            rig.close();
+            let mut image = Image::of(&**rig.fs(), rig.path());
+            let catalog = PathBuf::from("CATALOG");
+            image
+                .files
+                .insert(catalog.clone(), older.files[&catalog].clone());
+            let fs = SimFs::new();
+            image.write(&fs, rig.path());
+            let opened = rig
+                .options
+                .clone()
+                .fs(Arc::new(fs.clone()))
+                .open(rig.path());
+            let error = opened.unwrap_err();
+            assert!(error.is_corruption(), "{error:#}");
+            let after = Image::of(&fs, rig.path());
+            for (path, bytes) in image
+                .files
+                .iter()
+                .filter(|(path, _)| path.starts_with("ks-00000002"))
+            {
+                assert_eq!(after.files.get(path), Some(bytes), "{}", path.display());
+            }
+        }
+    }
+}
+
+/// Everything in the directory of a dropped keyspace was removed, also what others had put there.
+#[test]
+fn foreign_files_in_the_directory_of_a_dropped_keyspace_stay() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Disk, Sizes::Tiny);
+        let keyspace = rig.keyspace("a", engine);
+        keyspace.put("k", "v").unwrap();
+        keyspace.flush().unwrap();
+        let dir = rig.path().join("ks-00000001");
+        let foreign = dir.join("notes.txt");
+        std::fs::write(&foreign, "not yours").unwrap();
+        rig.db().drop_keyspace("a").unwrap();
+        drop(keyspace);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        rig.close();
+        rig.keyspace("b", engine).put("k", "v").unwrap();
+        assert_eq!(std::fs::read(&foreign).unwrap(), b"not yours");
+    }
+}
+
+/// A store in memory that fails where it is told to, with one thread for flushes and one for
+/// compactions.
+fn failing_store() -> (FaultFs, Db) {
+    let fs = FaultFs::new(Arc::new(SimFs::new()));
+    let options = tiny(Options::new().fs(Arc::new(fs.clone())))
+        .background_threads(2)
+        .durability(Durability::Buffered);
+    let db = options.open("/store").unwrap();
+    (fs, db)
+}
+
+/// Waits for what the threads of the store do in their own time.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..30_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{what}");
+}
+
+fn write_much(keyspace: &Keyspace, from: u64) -> Result<(), Error> {
+    for n in from..from + 400 {
+        keyspace.put(key(n), [1; 1000])?;
+    }
+    Ok(())
+}
+
+/// The first error of one keyspace's background work ended every turn, so that the keyspaces behind
+/// it got none, and it failed the writers of all.
+#[test]
+fn a_keyspace_whose_flush_fails_stops_no_other() {
+    for sick_engine in ENGINES {
+        for well_engine in ENGINES {
+            let (fs, db) = failing_store();
+            let sick = db.keyspace("sick", sick_engine).unwrap();
+            let well = db.keyspace("well", well_engine).unwrap();
+            let all = [OpKind::Write, OpKind::Create, OpKind::SetLen, OpKind::Sync];
+            let plan = FaultPlan::once(&all, 0, Fault::Full).and_then_all(&all);
+            fs.plan(plan.within(Path::new("/store/ks-00000001")));
+            // Until it is stopped, by its own error.
+            let error = (0..)
+                .find_map(|from| write_much(&sick, 400 * from).err())
+                .unwrap();
+            assert!(error.is_out_of_space(), "{error:#}");
+            for from in 0..20 {
+                write_much(&well, 400 * from).unwrap();
+            }
+            eventually("the other one is flushed", || {
+                let stats = db.stats();
+                stats.keyspaces[1].stats.flush_bytes_written > 0
+            });
+            let error = db.stats().background_error.unwrap();
+            assert!(error.starts_with("flush of keyspace \"sick\""), "{error}");
+            // The error does not go with the success of another job.
+            well.flush().unwrap();
+            assert!(db.stats().background_error.is_some());
+            fs.heal();
+            sick.flush().unwrap();
+            assert_eq!(db.stats().background_error, None);
+            write_much(&sick, 0).unwrap();
+            db.wait_idle().unwrap();
+            assert!(db.verify().unwrap().is_clean());
+        }
+    }
+}
+
+/// A background thread that panicked was gone without a word, and writers waited for it for ever.
+#[test]
+fn a_panic_in_background_work_stops_the_writes() {
+    for engine in ENGINES {
+        let fs = SimFs::new();
+        let options = tiny(Options::new().fs(Arc::new(fs.clone()))).background_threads(1);
+        let db = options.open("/store").unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        let keyspace = keyspace.with_durability(Durability::Buffered);
+        keyspace.put("before", "1").unwrap();
+        db.sync().unwrap();
+        let panics = AtomicBool::new(true);
+
+        fs.on_change(move |_, operation| {
+            let is_flush = operation.path.starts_with("/store/ks-00000001");
+            assert!(
+                !(is_flush && panics.swap(false, Ordering::SeqCst)),
+                "the disk is a test"
+            );
+        });
+        let error = (0..)
+            .find_map(|from| write_much(&keyspace, 400 * from).err())
+            .unwrap();
+        match error {
+            Error::WritesStopped { cause, .. } => {
+                assert!(matches!(*cause, Error::Panicked { .. }), "{cause}");
+            }
+            other => panic!("{other:#}"),
+        }
+        assert_eq!(
+            keyspace.get("before").unwrap().unwrap(),
+            b"1",
+            "reads go on"
+        );
+        drop(keyspace);
+        let _ = db.close();
+        drop(db);
+        fs.clear_hook();
+        let db = tiny(Options::new().fs(Arc::new(fs)))
+            .open("/store")
+            .unwrap();
+        assert!(db.verify().unwrap().is_clean());
+    }
+}
