@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(super) waits: Waits,
     pub(super) log_jobs: LogJobs,
     pub(super) turns: Turns,
+    /// Of the log, when its length was last looked at by a writer.
+    switches_seen: AtomicU64,
     /// Records every operation, if that was asked for.
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// Closed when the store is: whoever uses its files passes here.
@@ -85,6 +87,7 @@ impl Shared {
             waits: Waits::default(),
             log_jobs: LogJobs::default(),
             turns: Turns::default(),
+            switches_seen: AtomicU64::new(0),
             recorder,
             gate,
             busy: AtomicUsize::new(0),
@@ -165,7 +168,9 @@ impl Shared {
         if let Some(recorder) = &self.recorder {
             record_commit(recorder, &change, durability);
         }
-        pipeline.commit(change, durability)
+        let seq = pipeline.commit(change, durability)?;
+        self.after_commit();
+        Ok(seq)
     }
 
     /// Commits `batch` if `condition` holds.
@@ -186,7 +191,21 @@ impl Shared {
         let Change::Many(parts) = change else {
             unreachable!("made here")
         };
-        pipeline.commit_if(parts, durability, condition)
+        let outcome = pipeline.commit_if(parts, durability, condition)?;
+        self.after_commit();
+        Ok(outcome)
+    }
+
+    /// Looks whether the log is too long, once for each segment: the thread of the log may be far
+    /// behind the writers.
+    #[inline]
+    fn after_commit(&self) {
+        if let Some(log) = self.coordinator.log()
+            && log.switches() != self.switches_seen.load(Ordering::Relaxed)
+        {
+            self.switches_seen.store(log.switches(), Ordering::Relaxed);
+            self.watch_log_length();
+        }
     }
 }
 

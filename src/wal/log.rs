@@ -47,6 +47,8 @@ pub(crate) struct Log {
     /// Bytes used in the active segment.
     active_used_bytes: AtomicU64,
     active_len_bytes: AtomicU64,
+    /// Segments that were begun since the log was opened.
+    switches: AtomicU64,
 
     // Written by syncs.
     synced: AtomicU64,
@@ -98,6 +100,7 @@ impl Log {
             appends: AtomicU64::new(0),
             active_used_bytes: AtomicU64::new(HEADER_LEN_BYTES as u64),
             active_len_bytes: AtomicU64::new(0),
+            switches: AtomicU64::new(0),
             synced: AtomicU64::new(last.0),
             syncs: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
@@ -135,6 +138,12 @@ impl Log {
     /// Bytes of the log that are still needed.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.chain.older_bytes() + self.active_used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How often the log has gone on in another segment since it was opened.
+    #[inline]
+    pub(crate) fn switches(&self) -> u64 {
+        self.switches.load(Ordering::Relaxed)
     }
 
     /// True if a segment can be deleted once `seq`, the oldest number needed, is needed no more: it
@@ -208,6 +217,7 @@ impl Log {
         self.active_len_bytes
             .store(active.len_bytes, Ordering::Relaxed);
         self.chain.push(active, first, false);
+        self.switches.fetch_add(1, Ordering::Relaxed);
         self.factory.close(old);
     }
 

@@ -229,3 +229,77 @@ fn a_panic_in_background_work_stops_the_writes() {
         assert!(db.verify().unwrap().is_clean());
     }
 }
+
+/// The limit held for one keyspace at a time, and nothing slowed the writers: 1,000 keyspaces had
+/// 4.6 GiB of log with a limit of 128 MiB.
+#[test]
+fn the_limit_of_the_log_holds_with_many_keyspaces() {
+    const SEGMENT: u64 = 64 << 10;
+    const LIMIT: u64 = 4 * SEGMENT;
+    for engine in ENGINES {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .durability(Durability::Buffered)
+            .log_segment_bytes(SEGMENT)
+            .log_limit_bytes(LIMIT);
+        let db = options.open("/store").unwrap();
+        let keyspaces: Vec<_> = (0..60)
+            .map(|n| db.keyspace(&format!("tenant {n}"), engine).unwrap())
+            .collect();
+        for n in 0..4000u64 {
+            keyspaces[n as usize % keyspaces.len()]
+                .put(key(n), [1; 2000])
+                .unwrap();
+            // A segment that begins is looked at after the commit that began it.
+            let live = db.stats().log_live_bytes;
+            assert!(live <= LIMIT + LIMIT / 2 + 2 * SEGMENT, "{live}");
+        }
+        db.wait_idle().unwrap();
+        let live = db.stats().log_live_bytes;
+        assert!(live <= LIMIT + SEGMENT, "{live}");
+    }
+}
+
+/// Background work began each turn with the first keyspace, and while that had something to do the
+/// others had no turn.
+#[test]
+fn a_busy_keyspace_leaves_turns_to_others() {
+    for engine in ENGINES {
+        let mut rig =
+            Rig::new(Place::Memory, Sizes::Tiny).with(|options| options.background_threads(0));
+        let busy = rig.keyspace("busy", engine);
+        let modest = rig.keyspace("modest", engine);
+        // More than a buffer, less than makes the writer do the work itself.
+        let fill = |keyspace: &Keyspace| {
+            for n in 0..20 {
+                keyspace.put(key(n), [1; 1000]).unwrap();
+            }
+        };
+        fill(&modest);
+        let mut steps = 0;
+        while modest.stats().flush_bytes_written == 0 {
+            fill(&busy);
+            assert!(rig.db().run_background_once().unwrap());
+            steps += 1;
+            assert!(
+                steps < 8,
+                "no turn, and soon the length of the log will give it one"
+            );
+        }
+    }
+}
+
+/// With a sync every millisecond, what is committed becomes durable without a word of the user.
+#[test]
+fn buffered_commits_are_synced_by_background_work() {
+    let options = Options::new()
+        .fs(Arc::new(SimFs::new()))
+        .durability(Durability::Buffered)
+        .background_sync_ms(1);
+    let db = options.open("/store").unwrap();
+    let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+    for n in 0..3 {
+        let seq = keyspace.put(key(n), "v").unwrap();
+        eventually("it is synced", || db.durable_seq() >= seq);
+    }
+}
