@@ -24,6 +24,45 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// let line = format!("{error:#}");
 /// assert!(line.starts_with(&error.to_string()));
 /// ```
+///
+/// What a program can do about an error is asked in these ways:
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("my.db");
+/// use hedgerow::{Db, Error, Options};
+///
+/// let absent = Options::new().read_only(true).open(&path).unwrap_err();
+/// assert!(absent.is_not_found() && !absent.is_retryable());
+///
+/// let db = Db::open(&path)?;
+/// let second = Db::open(&path).unwrap_err();
+/// assert!(second.is_locked() && second.is_retryable());
+///
+/// let full = Error::io("write", &path, std::io::ErrorKind::StorageFull.into());
+/// assert!(full.is_out_of_space() && !full.is_corruption());
+/// # drop(db);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
+///
+/// A file system of your own ([`Fs`](crate::fs::Fs)) makes them:
+///
+/// ```
+/// use std::path::Path;
+/// use hedgerow::{Error, LockHolder};
+///
+/// let file = Path::new("/store/LOCK");
+/// let io = |kind: std::io::ErrorKind| std::io::Error::from(kind);
+/// for error in [
+///     Error::io("open", file, io(std::io::ErrorKind::PermissionDenied)),
+///     Error::io_at("read", file, 4096, io(std::io::ErrorKind::UnexpectedEof)),
+///     Error::corruption(file, 4096, "no block begins here"),
+///     Error::locked(file, LockHolder::ThisProcess),
+///     Error::invalid("a path without a name"),
+/// ] {
+///     assert!(!error.to_string().is_empty());
+/// }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {

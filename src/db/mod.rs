@@ -60,6 +60,36 @@ pub use write_batch::WriteBatch;
 /// }
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
+///
+/// Keyspaces come and go, and background work can be waited for, or be done by the caller:
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("my.db");
+/// use hedgerow::{Db, EngineKind, InspectDetail, KeyspaceOptions, Options};
+///
+/// let db = Db::open_with(&path, Options::new().background_threads(0))?;
+/// let options = KeyspaceOptions::new(EngineKind::Lsm).write_buffer_bytes(1 << 20);
+/// db.keyspace_with("events", options)?.put("2026", "a hedge")?;
+/// let events = db.existing_keyspace("events")?.unwrap();
+/// assert_eq!(db.keyspaces()[0].name, events.name());
+///
+/// db.sync()?; // what is committed survives a power loss
+/// db.flush()?; // it is in the files of its engine, too
+/// while db.run_background_once()? {} // what threads would do otherwise
+/// db.wait_idle()?;
+/// db.compact()?;
+/// assert!(db.verify()?.is_clean());
+/// let whole = db.inspect(InspectDetail::Levels)?;
+/// assert!(db.stats().disk_bytes() > 0 && db.recording().is_none());
+/// assert_eq!(db.path(), path);
+///
+/// drop(events);
+/// db.drop_keyspace("events")?;
+/// db.close()?;
+/// # drop(whole);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Db {
     store: Arc<Store>,

@@ -17,6 +17,22 @@ use crate::types::{KeyBounds, SeqNo, Value};
 /// Cheap to take and to clone, and may be used from any thread. While it lives, the engines keep
 /// the old versions, files and pages that it can see; drop it when it is no longer needed
 /// ([`DbStats::oldest_snapshot_age_ops`](crate::DbStats) shows forgotten ones).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+/// use hedgerow::EngineKind;
+///
+/// let users = db.keyspace("users", EngineKind::BTree)?;
+/// let seq = users.put("ada", "1815")?;
+/// let snapshot = db.snapshot();
+/// assert_eq!(snapshot.seq(), seq);
+/// users.delete("ada")?;
+/// assert_eq!(snapshot.get(&users, "ada")?.unwrap(), "1815");
+/// assert_eq!(snapshot.range(&users, ..).count(), 1);
+/// assert_eq!(snapshot.keyspace(&users).len()?, 1);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     views: PinnedViews,

@@ -13,6 +13,23 @@ use crate::types::KeyBounds;
 ///
 /// Later operations on a keyspace win over earlier ones. Limits are checked as operations are
 /// added and reported when the batch is written; nothing is written then.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+/// use hedgerow::{Durability, EngineKind, WriteBatch};
+///
+/// let users = db.keyspace("users", EngineKind::BTree)?;
+/// let events = db.keyspace("events", EngineKind::Lsm)?;
+/// let mut batch = WriteBatch::new(); // or db.batch()
+/// batch.put(&users, "ada", "1815");
+/// batch.delete(&users, "bob");
+/// batch.delete_range(&events, .."2020");
+/// assert_eq!((batch.len(), batch.is_empty()), (3, false));
+/// assert!(batch.len_bytes() > 0);
+/// db.write(batch, Durability::Sync)?;
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
     /// One part for each keyspace, in the order of their first use.

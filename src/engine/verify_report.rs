@@ -6,6 +6,24 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 
 /// What a verification saw.
+///
+/// ```
+/// use std::path::Path;
+/// use hedgerow::{Problem, VerifyReport};
+///
+/// let mut report = VerifyReport::default(); // as Db::verify returns it
+/// assert!(report.is_clean());
+/// report.problem(Problem::at(Path::new("tree.hdb"), 4096, "torn page"));
+/// report.problem(Problem::in_file(Path::new("7.sst"), "not listed"));
+///
+/// let mut all = VerifyReport::default();
+/// all.problem(Problem::new("two keyspaces of one name"));
+/// all.merge(report);
+/// for problem in &all.problems {
+///     println!("{problem}");
+/// }
+/// assert!(!all.is_clean());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {

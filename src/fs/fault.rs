@@ -218,6 +218,29 @@ fn mask(kinds: &[OpKind]) -> u32 {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A sync whose bytes are lost although they can still be read, on a disk that is full from then
+/// on:
+///
+/// ```
+/// use std::sync::Arc;
+/// use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs};
+///
+/// let disk = FaultFs::new(Arc::new(SimFs::new()));
+/// let file = disk.open("/a".as_ref(), OpenMode::CreateNew)?;
+/// file.write_all_at(b"bytes", 0)?;
+/// let plan = FaultPlan::once(&[OpKind::Sync], 0, Fault::SyncLost);
+/// disk.plan(plan.and_then_all(&OpKind::TAKING_SPACE));
+/// assert!(file.sync_data().is_err() && file.set_len(9).is_err());
+/// assert_eq!((disk.fired(), disk.count(OpKind::SetLen)), (2, 1));
+/// assert!(OpKind::Sync.is_change() && !OpKind::Read.is_change());
+///
+/// disk.heal();
+/// assert_eq!(file.len()?, 5);
+/// disk.evict()?;
+/// assert_eq!(file.len()?, 0);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct FaultFs {
     shared: Arc<Shared>,

@@ -16,8 +16,9 @@ use parking_lot::Mutex;
 use super::{FsLock, LockMode};
 use crate::error::{Error, LockHolder, Result};
 
-/// Locks that this process holds, once for each. Locked over taking and releasing them, which
-/// never waits, so that the list and the locks agree.
+/// Locks that this process holds, once for each. Guarded over asking the system for a lock and
+/// giving it back, which never waits, so that the list and the locks agree; never over reading or
+/// writing a file.
 static HELD: Mutex<Vec<FileIdentity>> = Mutex::new(Vec::new());
 
 /// Longest content of a lock file that is read: a 32-bit number and a line feed.
@@ -45,6 +46,38 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
     let failed = |e| Error::io("lock", path, e);
     let file = open(path, mode)?;
     let identity = identity(&file, path).map_err(failed)?;
+    match take(&file, mode, &identity).map_err(failed)? {
+        Answer::Taken => {
+            if mode == LockMode::Exclusive {
+                // Best effort: the lock holds without a name in it.
+                let _ = write_pid(&file);
+            }
+            Ok(Box::new(StdLock {
+                file,
+                mode,
+                identity,
+            }))
+        }
+        Answer::OfThisProcess => Err(Error::locked(path, LockHolder::ThisProcess)),
+        Answer::OfAnother { exclusive } => {
+            // By now the lock may be this process': that is not who refused it.
+            let pid = exclusive.then(|| read_pid(&file)).flatten();
+            let pid = pid.filter(|pid| *pid != std::process::id());
+            Err(Error::locked(path, LockHolder::OtherProcess { pid }))
+        }
+    }
+}
+
+/// What the system says to one who asks for a lock.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Taken,
+    OfThisProcess,
+    OfAnother { exclusive: bool },
+}
+
+/// Asks for a lock and notes it in the list, in one step for all threads of this process.
+fn take(file: &File, mode: LockMode, identity: &FileIdentity) -> io::Result<Answer> {
     let mut held = HELD.lock();
     let locked = match mode {
         LockMode::Exclusive => file.try_lock(),
@@ -52,25 +85,19 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
     };
     match locked {
         Ok(()) => {
-            if mode == LockMode::Exclusive {
-                // Best effort: the lock holds without a name in it.
-                let _ = write_pid(&file);
-            }
-            held.push(identity);
-            Ok(Box::new(StdLock {
-                file,
-                mode,
-                identity,
-            }))
+            held.push(identity.to_owned());
+            Ok(Answer::Taken)
         }
-        Err(TryLockError::WouldBlock) if held.contains(&identity) => {
-            Err(Error::locked(path, LockHolder::ThisProcess))
-        }
+        Err(TryLockError::WouldBlock) if held.contains(identity) => Ok(Answer::OfThisProcess),
         Err(TryLockError::WouldBlock) => {
-            let pid = holder_pid(&file, mode);
-            Err(Error::locked(path, LockHolder::OtherProcess { pid }))
+            let shared = mode == LockMode::Exclusive && file.try_lock_shared().is_ok();
+            if shared {
+                // Shared locks are in the way, and whatever the file says is left from before.
+                let _ = file.unlock();
+            }
+            Ok(Answer::OfAnother { exclusive: !shared })
         }
-        Err(TryLockError::Error(e)) => Err(failed(e)),
+        Err(TryLockError::Error(e)) => Err(e),
     }
 }
 
@@ -96,14 +123,9 @@ fn write_pid(mut file: &File) -> io::Result<()> {
     file.write_all(format!("{}\n", std::process::id()).as_bytes())
 }
 
-/// The process that holds an exclusive lock on `file`, which kept one of `mode` from being taken.
-fn holder_pid(file: &File, mode: LockMode) -> Option<u32> {
+/// The process that holds an exclusive lock on `file`, as it says there.
+fn read_pid(file: &File) -> Option<u32> {
     use std::io::Read;
-    if mode == LockMode::Exclusive && file.try_lock_shared().is_ok() {
-        // Shared locks are in the way, and whatever the file says is left from before.
-        let _ = file.unlock();
-        return None;
-    }
     let mut content = String::new();
     file.take(PID_LEN_BYTES_MAX as u64 + 1)
         .read_to_string(&mut content)
@@ -122,10 +144,10 @@ impl FsLock for StdLock {}
 
 impl Drop for StdLock {
     fn drop(&mut self) {
-        let mut held = HELD.lock();
         if self.mode == LockMode::Exclusive {
             let _ = self.file.set_len(0);
         }
+        let mut held = HELD.lock();
         // Closing would not do: a child that another thread is just starting holds a copy of the
         // descriptor until it executes its program, and the lock with it.
         let _ = self.file.unlock();
@@ -225,6 +247,47 @@ mod tests {
         assert!(lock(&path, LockMode::Exclusive).is_ok());
     }
 
+    /// A store on a file system that hangs must not keep other stores from being opened.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lock_file_that_cannot_be_read_keeps_no_other_lock_waiting() {
+        use std::io::Write as _;
+        use std::time::Duration;
+
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("LOCK");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        // Held as by another process: it is not in the list.
+        let mut other = File::options().read(true).write(true).open(&path).unwrap();
+        other.try_lock().unwrap();
+        let refused = std::thread::spawn({
+            let path = path.clone();
+            move || holder(&path, LockMode::Exclusive)
+        });
+        // Once a byte is gone, the reader waits for the rest.
+        other.write_all(b"1").unwrap();
+        while rustix::io::ioctl_fionread(&other).unwrap() > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let second = home.path().join("SECOND");
+        let opened = std::thread::spawn(move || lock(&second, LockMode::Exclusive).is_ok());
+        for _ in 0..60_000 {
+            if opened.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(
+            opened.is_finished(),
+            "a lock waits for a file that is none of its own"
+        );
+        assert!(opened.join().unwrap());
+        other.write_all(&[b'1'; PID_LEN_BYTES_MAX]).unwrap();
+        let unknown = LockHolder::OtherProcess { pid: None };
+        assert_eq!(refused.join().unwrap(), unknown);
+    }
+
     #[test]
     fn a_lock_file_that_says_something_else_names_no_process() {
         let home = tempfile::tempdir().unwrap();
@@ -232,10 +295,10 @@ mod tests {
         for content in ["", "12", "-1\n", "99999999999\n", "12\n\n", "\u{fc}\n"] {
             std::fs::write(&path, content).unwrap();
             let file = File::open(&path).unwrap();
-            assert_eq!(holder_pid(&file, LockMode::Shared), None, "{content:?}");
+            assert_eq!(read_pid(&file), None, "{content:?}");
         }
         std::fs::write(&path, "4294967295\n").unwrap();
         let file = File::open(&path).unwrap();
-        assert_eq!(holder_pid(&file, LockMode::Shared), Some(u32::MAX));
+        assert_eq!(read_pid(&file), Some(u32::MAX));
     }
 }

@@ -77,6 +77,36 @@ pub enum LockMode {
 }
 
 /// A file system.
+///
+/// ```
+/// use std::path::Path;
+/// use hedgerow::fs::{Fs, LockMode, OpenMode, SimFs};
+///
+/// let fs = SimFs::new(); // or a type of your own, given to `Options::fs`
+/// let (dir, old, new) = (Path::new("/d"), Path::new("/d/old"), Path::new("/d/new"));
+/// fs.create_dir_all(dir)?;
+/// let file = fs.open(old, OpenMode::CreateNew)?;
+/// assert_eq!((file.path(), file.is_empty()?), (old, true));
+/// file.write_all_at(b"bytes", 0)?;
+/// file.set_len(4)?;
+/// file.sync_data()?; // the bytes are durable, the name is not
+/// fs.rename(old, new)?;
+/// fs.sync_dir(dir)?;
+///
+/// let mut bytes = [0; 4];
+/// file.read_exact_at(&mut bytes, 0)?;
+/// assert_eq!((&bytes, file.len()?), (b"byte", 4));
+/// assert!(file.map_source().is_none(), "it has no memory maps");
+/// let lock = fs.lock(new, LockMode::Exclusive)?;
+/// assert!(fs.lock(new, LockMode::Shared).is_err());
+/// drop(lock);
+///
+/// assert_eq!(fs.read_dir(dir)?, ["new"]);
+/// fs.remove_file(new)?;
+/// assert!(!fs.exists(new)?);
+/// fs.remove_dir(dir)?;
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Opens or creates a file.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>>;

@@ -54,6 +54,11 @@ const MAX_BOUND_LEN_BYTES: usize = MAX_KEY_LEN_BYTES + 1;
 /// batch.delete_range("x"..);
 /// kv.write_with(batch, Durability::Sync)?;
 /// assert!(kv.contains_key(b"ada")?);
+///
+/// let mut large = Batch::with_capacity(64 << 10);
+/// large.put(b"bob", b"1970");
+/// assert_eq!((large.len(), large.is_empty()), (1, false));
+/// assert!(large.len_bytes() >= b"bob1970".len());
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]

@@ -17,6 +17,24 @@ use crate::util::gate::Stay;
 ///
 /// A scan holds a view of the keyspace: while it lives, files and memory that the view needs are
 /// kept.
+///
+/// ```
+/// use hedgerow::{Kv, Model};
+///
+/// let kv = Model::new();
+/// for key in ["ada", "bob", "cyd", "dan", "eve", "fay"] {
+///     kv.put(key, key.to_uppercase())?;
+/// }
+/// let mut scan = kv.range(..);
+/// assert_eq!(scan.next().unwrap()?.0, "ada");
+/// assert_eq!(scan.next_with(|key, value| (key.len(), value.len()))?, Some((3, 3)));
+/// assert_eq!(scan.next_key()?.unwrap(), "cyd");
+/// assert_eq!(scan.next_back_with(|key, _| key.to_vec())?.unwrap(), b"fay");
+/// assert_eq!(scan.next_back_key()?.unwrap(), "eve");
+/// assert_eq!(scan.next_back_entry()?.unwrap().1, b"DAN");
+/// assert!(scan.next_entry()?.is_none());
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 pub struct Scan {
     state: State,
     range: KeyRange,

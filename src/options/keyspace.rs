@@ -47,6 +47,23 @@ use crate::error::{Error, Result};
 /// assert!(db.keyspace_with("events", other).is_err());
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
+///
+/// All of them:
+///
+/// ```
+/// use hedgerow::{Compression, EngineKind, KeyspaceOptions, MemtableKind};
+///
+/// let lsm = KeyspaceOptions::new(EngineKind::Lsm)
+///     .write_buffer_bytes(16 << 20)
+///     .memtable(MemtableKind::SkipList)
+///     .block_size_bytes(8 << 10)
+///     .table_size_bytes(32 << 20)
+///     .compression(Compression::Lz4);
+/// let btree = KeyspaceOptions::new(EngineKind::BTree)
+///     .write_buffer_bytes(16 << 20)
+///     .page_size_bytes(4 << 10);
+/// assert!(lsm.engine != btree.engine);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyspaceOptions {

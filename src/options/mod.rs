@@ -123,6 +123,29 @@ codes!(MemtableKind { BTree = 0, SkipList = 1 });
 
 /// How a store is opened. `Options::default()` suits a machine with a few GiB of
 /// memory; every field may be changed from one open to the next.
+///
+/// ```
+/// use std::sync::Arc;
+/// use hedgerow::fs::SimFs;
+/// use hedgerow::{Durability, Options};
+///
+/// let db = Options::new()
+///     .create_if_missing(true)
+///     .read_only(false)
+///     .durability(Durability::Buffered)
+///     .background_sync_ms(500)
+///     .cache_bytes(64 << 20)
+///     .write_buffer_bytes(16 << 20)
+///     .log_segment_bytes(16 << 20)
+///     .log_limit_bytes(64 << 20)
+///     .mmap_reads(false)
+///     .mmap_log(false)
+///     .background_threads(1)
+///     .fs(Arc::new(SimFs::new())) // in memory
+///     .open("/store")?;
+/// # db.close()?;
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {

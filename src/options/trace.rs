@@ -53,6 +53,20 @@ pub enum Sampling {
 
 /// How a trace is recorded. `TraceOptions::default()` records everything but the contents of
 /// values, up to 1 GiB.
+///
+/// ```
+/// use hedgerow::Options;
+/// use hedgerow::trace::{KeyMode, Sampling, TraceOptions, ValueMode};
+///
+/// let private_and_small = TraceOptions::new()
+///     .keys(KeyMode::Hashed)
+///     .values(ValueMode::Sizes)
+///     .sampling(Sampling::Windows { record_ms: 1000, every_ms: 60_000 })
+///     .limit_bytes(64 << 20)
+///     .buffer_bytes(4 << 20);
+/// let options = Options::new().record_to("my.trace", private_and_small);
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TraceOptions {

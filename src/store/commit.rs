@@ -63,6 +63,9 @@ pub(crate) struct Condition<'a> {
     pub(crate) range: &'a KeyRange,
 }
 
+/// A change of several keyspaces, no keyspace twice.
+pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
+
 /// How a conditional commit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -221,13 +224,17 @@ impl Pipeline {
     /// Commits `parts` if `condition` holds at their place in the order of commits, or nothing.
     /// On a conflict it waits until the operation in question is visible, so that the caller can
     /// read and try again.
+    ///
+    /// `logged` is called with the parts if they are logged, before any reader sees them. It runs
+    /// under the log lock, and must neither wait nor do I/O.
     pub(crate) fn commit_if(
         &self,
         parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
         condition: &Condition<'_>,
+        logged: &dyn Fn(&Parts),
     ) -> Result<Outcome> {
-        let outcome = self.commit_many(parts, durability, Some(condition))?;
+        let outcome = self.commit_many(parts, durability, Some((condition, logged)))?;
         if let Outcome::Conflict(seq) = outcome {
             self.wait_published(seq)?;
         }
@@ -335,7 +342,7 @@ impl Pipeline {
         &self,
         parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
-        condition: Option<&Condition<'_>>,
+        condition: Option<(&Condition<'_>, &dyn Fn(&Parts))>,
     ) -> Result<Outcome> {
         let mut count = 0;
         let mut bytes = 0;
@@ -372,18 +379,21 @@ impl Pipeline {
 
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
-        if let Some(Condition {
-            watch,
-            keyspace,
-            range,
-        }) = condition
-            && let Some(seq) = log.conflicts.conflict(watch.since, keyspace.id, range)
+        if let Some((condition, _)) = condition
+            && let Some(seq) = log.conflicts.conflict(
+                condition.watch.since,
+                condition.keyspace.id,
+                condition.range,
+            )
             && !mutated!("condition-of-a-commit-ignored")
         {
             return Ok(Outcome::Conflict(seq));
         }
         let first = log.append(count, &payload)?;
         let last = SeqNo(first.0 + count - 1);
+        if let Some((_, logged)) = condition {
+            logged(&parts);
+        }
         let watched = log.conflicts.is_active();
         if watched {
             note(&mut log.conflicts, &parts, first);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::background::{LogJobs, Turns};
 use super::backpressure::Waits;
 use super::catalog::Catalog;
-use super::commit::{Change, Condition, Outcome, Pipeline};
+use super::commit::{Change, Condition, Outcome, Parts, Pipeline};
 use super::coordinator::Coordinator;
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::wal_manifest::WalManifest;
@@ -22,6 +22,7 @@ use crate::options::{Durability, Options};
 use crate::trace::Recorder;
 use crate::types::SeqNo;
 use crate::util::gate::{Gate, Pass, Stay};
+use crate::util::mutants::mutated;
 
 /// What threads and handles share.
 #[derive(Debug)]
@@ -184,14 +185,17 @@ impl Shared {
         let keyspace = condition.keyspace;
         self.make_room(keyspace, batch.len_bytes() as u64)?;
         let _pass = self.enter()?;
-        let change = Change::Many(vec![(Arc::clone(keyspace), batch)]);
-        if let Some(recorder) = &self.recorder {
-            record_commit(recorder, &change, durability);
-        }
-        let Change::Many(parts) = change else {
-            unreachable!("made here")
+        let parts = vec![(Arc::clone(keyspace), batch)];
+        // Only now is it known whether anything is written.
+        let logged = |parts: &Parts| {
+            if let Some(recorder) = &self.recorder {
+                record_parts(recorder, parts, durability);
+            }
         };
-        let outcome = pipeline.commit_if(parts, durability, condition)?;
+        if mutated!("foiled-commit-recorded") {
+            logged(&parts);
+        }
+        let outcome = pipeline.commit_if(parts, durability, condition, &logged)?;
         self.after_commit();
         Ok(outcome)
     }
@@ -215,11 +219,16 @@ fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durabilit
     match change {
         Change::One { keyspace, op } => recorder.write_one(keyspace.id, op, durability),
         Change::Many(parts) if parts.iter().all(|(_, batch)| batch.check().is_ok()) => {
-            let ops = parts
-                .iter()
-                .flat_map(|(keyspace, batch)| batch.iter().map(|op| (keyspace.id, op)));
-            recorder.write_batch(ops, durability);
+            record_parts(recorder, parts, durability);
         }
         Change::Many(_) => {}
     }
+}
+
+#[cold]
+fn record_parts(recorder: &Recorder, parts: &Parts, durability: Durability) {
+    let ops = parts
+        .iter()
+        .flat_map(|(keyspace, batch)| batch.iter().map(|op| (keyspace.id, op)));
+    recorder.write_batch(ops, durability);
 }

@@ -5,6 +5,21 @@ use crate::engine::EngineStats;
 use crate::options::{EngineKind, KeyspaceOptions};
 
 /// Figures about a store, now. Counters run since the store was opened.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+/// use hedgerow::EngineKind;
+///
+/// let users = db.keyspace("users", EngineKind::BTree)?;
+/// users.put("ada", "1815")?;
+/// let stats = db.stats();
+/// assert_eq!((stats.commits, stats.ops), (1, 1));
+/// assert!(stats.bytes_written() >= stats.log_bytes_written);
+/// assert!(stats.disk_bytes() >= stats.log_disk_bytes);
+/// assert_eq!(stats.keyspaces[0].stats.entries_estimate, 1);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct DbStats {

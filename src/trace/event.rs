@@ -156,6 +156,15 @@ impl Change {
 }
 
 /// A key as it was recorded.
+///
+/// ```
+/// use hedgerow::trace::Key;
+///
+/// let hashed = Key::Hashed { hash: 7, len_bytes: 20 };
+/// assert_eq!(hashed.len_bytes(), 20);
+/// assert_eq!(hashed.to_value().len(), 20);
+/// assert_eq!(Key::Contents("ada".into()).to_value(), "ada");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Its bytes.

@@ -21,14 +21,15 @@
 //! - **TR3** A failing disk, or a trace that reached its limit, ends the trace and nothing else.
 //! - **TR4** Times do not fall within a lane. A watermark in the file says that everything older
 //!   than it stands before it, so a reader restores the order of time with bounded memory.
-//! - **TR5** A write is stamped when it begins, a read when it has ended: a read that saw what
-//!   another thread wrote stands behind it in the trace.
+//! - **TR5** A write is stamped when it begins, one with a condition when it is logged, a read when
+//!   it has ended: a read that saw what another thread wrote stands behind it in the trace.
 //! - **TR6** A trace is not the store's: nothing in the store depends on it, and it is synced only
 //!   at the end.
 //!
 //! Lacking on purpose: latencies (a replay measures its own), contents of values (unless asked
-//! for), operations that were refused or failed; but a write is recorded when it begins (TR5), so
-//! one that fails while it is logged is in the trace.
+//! for), operations that were refused or failed, each try of an `update` that met another commit
+//! among them; but a write without a condition is recorded when it begins (TR5), so one that fails
+//! while it is logged is in the trace.
 
 mod event;
 mod format;

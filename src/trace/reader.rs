@@ -75,6 +75,30 @@ pub enum TraceEnd {
 /// assert!(matches!(event.op, Op::Get { keyspace, .. } if keyspace == trace.keyspaces()[0].id));
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
+///
+/// What else a trace says of itself, here on a file system in memory:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::SystemTime;
+/// use hedgerow::fs::SimFs;
+/// use hedgerow::trace::{Sampling, Reader, TraceEnd, TraceOptions};
+/// use hedgerow::Options;
+///
+/// let fs = SimFs::new();
+/// let sampling = Sampling::Keys { one_in: 100 };
+/// let options = TraceOptions::new().sampling(sampling);
+/// let options = Options::new().fs(Arc::new(fs.clone())).record_to("/trace", options);
+/// options.open("/store")?.close()?;
+///
+/// let mut trace = Reader::open_in(&fs, "/trace")?;
+/// assert_eq!(trace.by_ref().count(), 0);
+/// assert_eq!(trace.end(), Some(&TraceEnd::Closed));
+/// assert_eq!(trace.sampling(), sampling);
+/// assert!(trace.started() <= SystemTime::now());
+/// assert!(trace.file_bytes() > 0 && trace.dropped() == 0);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Reader {
     file: Arc<dyn File>,

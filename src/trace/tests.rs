@@ -88,6 +88,40 @@ fn put(keyspace: u32, bytes: &str, value_len_bytes: u64) -> Change {
     }
 }
 
+/// Each try of an update stood in the trace, though one that met another commit wrote nothing.
+#[test]
+fn a_commit_whose_condition_failed_is_not_in_the_trace() {
+    let rig = Rig::new(TraceOptions::new());
+    let keyspace = rig.keyspace("ks");
+    let mut tries = 0;
+    keyspace
+        .update("counter", |old| {
+            if old.is_none() {
+                // Another commit between reading and writing.
+                keyspace.put("counter", "1").unwrap();
+            }
+            tries += 1;
+            Some("22")
+        })
+        .unwrap();
+    let swapped = keyspace.compare_and_swap("counter", Some("1"), Some("333"));
+    assert!(swapped.unwrap().is_err());
+    keyspace.delete("other").unwrap();
+    assert_eq!(tries, 2);
+    drop(keyspace);
+    let written = ops(rig.read().0).into_iter().filter_map(|op| match op {
+        Op::Write { changes, .. } => Some(changes),
+        _ => None,
+    });
+    let lengths = written.flatten().map(|change| match change {
+        Change::Put {
+            value_len_bytes, ..
+        } => Some(value_len_bytes),
+        _ => None,
+    });
+    assert_eq!(lengths.collect::<Vec<_>>(), [Some(1), Some(2), None]);
+}
+
 #[test]
 fn everything_done_is_read_back_in_order() {
     let rig = Rig::new(TraceOptions::new());

@@ -36,6 +36,16 @@ const END: [u8; 2] = [0, 1];
 /// let mut parts = KeyReader::new(&keys[0].0);
 /// assert_eq!((parts.str()?, parts.u64()?), ("ada".to_owned(), 9));
 /// parts.finish()?;
+///
+/// let key = KeyBuilder::new().u16(7).u128(1 << 100).i32(-5).bool(true).into_vec();
+/// let mut parts = KeyReader::new(&key);
+/// assert_eq!((parts.u16()?, parts.u128()?), (7, 1 << 100));
+/// assert_eq!((parts.i32()?, parts.bool()?), (-5, true));
+///
+/// let key = KeyBuilder::new().u8(7).u32(1 << 30).i64(-5).f64(-0.5);
+/// let mut parts = KeyReader::new(key.as_ref());
+/// assert_eq!((parts.u8()?, parts.u32()?), (7, 1 << 30));
+/// assert_eq!((parts.i64()?, parts.f64()?), (-5, -0.5));
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

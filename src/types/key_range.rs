@@ -38,6 +38,27 @@ pub(crate) fn is_from(key: &[u8], start: &[u8]) -> bool {
 /// assert_eq!(kv.range(b"ada"..=b"ada").count(), 1);
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
+///
+/// A type of your own may be a range as well:
+///
+/// ```
+/// use std::ops::Bound;
+/// use hedgerow::{KeyBounds, Model};
+///
+/// /// The keys of a year.
+/// struct Year(String, String);
+///
+/// impl KeyBounds for Year {
+///     fn key_bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+///         (Bound::Included(self.0.as_bytes()), Bound::Excluded(self.1.as_bytes()))
+///     }
+/// }
+///
+/// let kv = Model::new();
+/// kv.put("2026-08-01", "a hedge")?;
+/// assert_eq!(kv.range(Year("2026".into(), "2027".into())).count(), 1);
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a range of byte strings",
     label = "expected a range such as `\"a\"..\"b\"`, `key..`, or `..`",

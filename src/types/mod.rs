@@ -8,8 +8,10 @@ mod value;
 use std::fmt;
 
 pub use key_builder::{KeyBuilder, KeyReader};
+pub(crate) use key_range::is_from;
+#[cfg(feature = "internals")]
+pub(crate) use key_range::prefix_end;
 pub use key_range::{KeyBounds, KeyRange};
-pub(crate) use key_range::{is_from, prefix_end};
 pub(crate) use op::{Op, SequencedOp};
 pub use value::Value;
 
@@ -30,6 +32,15 @@ pub const MAX_KEYSPACES: usize = 65_536;
 /// consecutive. Zero is before the first operation. Only 56 bits are used, so
 /// that a table can pack a number and an operation kind into one word; at ten
 /// million operations a second they last for two centuries.
+///
+/// ```
+/// use hedgerow::SeqNo;
+///
+/// let seq = SeqNo::ZERO.plus(2);
+/// assert_eq!((seq.prev(), seq.next()), (SeqNo(1), SeqNo(3)));
+/// assert_eq!(SeqNo::ZERO.prev(), SeqNo::ZERO);
+/// assert!(seq < SeqNo::MAX && seq.to_string() == "2");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SeqNo(pub u64);
 

@@ -8,6 +8,16 @@ use bytes::Bytes;
 /// A key or a value that was read: immutable bytes, cheap to clone, `Send + Sync`.
 ///
 /// It owns its bytes (clones share them), so it keeps no page, block or snapshot alive.
+///
+/// ```
+/// use hedgerow::Value;
+///
+/// let value = Value::copy_from(b"1815");
+/// assert_eq!((value.len(), &value[..2]), (4, &b"18"[..]));
+/// assert_eq!(value, "1815");
+/// let bytes: bytes::Bytes = value.into_bytes();
+/// assert_eq!(Value::from(bytes), "1815");
+/// ```
 #[derive(Clone, Default, Eq, PartialOrd, Ord)]
 pub struct Value(Bytes);
 

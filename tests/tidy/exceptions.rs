@@ -8,6 +8,7 @@ pub enum Rule {
     Words,
     Links,
     Attributes,
+    Examples,
 }
 
 /// Each entry: the rule, and the beginning of the paths that it does not apply to.

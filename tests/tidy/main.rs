@@ -1,5 +1,6 @@
 //! Prose is maintained like code: the width of lines, words that are not used here, links that lead
-//! somewhere. Over sources and documents of the repository, of all its workspaces.
+//! somewhere, an example for every public function. Over sources and documents of the repository,
+//! of all its workspaces.
 //!
 //! Nothing here needs the library, so the check also runs while the library does not compile:
 //!
@@ -8,6 +9,7 @@
 //! ```
 
 mod attributes;
+mod examples;
 mod exceptions;
 mod links;
 mod width;
@@ -174,6 +176,14 @@ fn links_lead_to_files_and_headings() {
 #[test]
 fn no_path_attribute_and_no_dead_code() {
     report(in_all(attributes::check), exceptions::Rule::Attributes);
+}
+
+#[test]
+fn every_public_function_is_in_an_example() {
+    let sources = sources();
+    let count = examples::count(&sources);
+    assert!(count > 200, "only {count} public functions found");
+    report(examples::check(&sources), exceptions::Rule::Examples);
 }
 
 #[test]

@@ -5,9 +5,11 @@
 //! leave them out. The store itself uses none of this: it is for benchmarks, which look at the
 //! process and at the directory of the store under test from outside.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
+use std::{fmt, fs};
+
+use crate::format::counted;
 
 /// What this process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +64,62 @@ impl Memory {
             resident_bytes: self.resident_bytes.max(other.resident_bytes),
             anonymous_bytes: self.anonymous_bytes.max(other.anonymous_bytes),
         }
+    }
+}
+
+/// Time that the processors of the machine have worked so far, and how much of it was this
+/// program's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessorTime {
+    /// Since the machine was started.
+    pub elapsed: Duration,
+    /// Of all processors together, for anything but waiting; what a hypervisor gave to other
+    /// machines counts as well.
+    pub busy: Duration,
+    /// Of this process and its children that have ended.
+    pub own: Duration,
+    /// How many processors the machine has.
+    pub processors: usize,
+}
+
+impl ProcessorTime {
+    /// The time up to now, if the platform tells.
+    pub fn now() -> Option<Self> {
+        proc::processor_time()
+    }
+
+    /// What others used of the processors since `before`; `None` if no time has passed.
+    pub fn others_since(&self, before: &Self) -> Option<Others> {
+        let spent = |now: Duration, before: Duration| now.saturating_sub(before).as_secs_f64();
+        let elapsed = spent(self.elapsed, before.elapsed);
+        let others = spent(self.busy, before.busy) - spent(self.own, before.own);
+        (elapsed > 0.0).then(|| Others {
+            used: (others / elapsed).clamp(0.0, self.processors as f64),
+            processors: self.processors,
+        })
+    }
+}
+
+/// What others used of the processors, on average over a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Others {
+    /// So many processors: 0.5 is half of one.
+    pub used: f64,
+    /// How many the machine has.
+    pub processors: usize,
+}
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let processors = counted(self.processors as u64, "processor");
+        write!(f, "{:.2} of {processors}", self.used)
+    }
+}
+
+impl Others {
+    /// The part of the machine that others used, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.used / self.processors.max(1) as f64
     }
 }
 
@@ -144,17 +202,22 @@ mod proc {
     use std::time::Duration;
 
     use procfs::process::Process;
-    use procfs::{CpuInfo, Current as _, LoadAverage, Meminfo};
+    use procfs::{
+        CpuInfo, Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, Uptime,
+    };
 
-    use super::{Memory, Usage};
+    use super::{Memory, ProcessorTime, Usage};
+
+    fn ticks(ticks: u64) -> Duration {
+        Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second().max(1) as f64)
+    }
 
     pub(super) fn usage() -> Option<Usage> {
         let process = Process::myself().ok()?;
         let io = process.io().ok();
-        let ticks = process.stat().ok().map(|stat| stat.utime + stat.stime);
-        let per_second = procfs::ticks_per_second().max(1);
+        let stat = process.stat().ok();
         Some(Usage {
-            cpu: ticks.map(|ticks| Duration::from_secs_f64(ticks as f64 / per_second as f64)),
+            cpu: stat.map(|stat| ticks(stat.utime + stat.stime)),
             written_bytes: io
                 .as_ref()
                 .map(|io| io.write_bytes.saturating_sub(io.cancelled_write_bytes)),
@@ -189,6 +252,25 @@ mod proc {
         Some(LoadAverage::current().ok()?.one.into())
     }
 
+    pub(super) fn processor_time() -> Option<ProcessorTime> {
+        let stats = KernelStats::current().ok()?;
+        let own = Process::myself().ok()?.stat().ok()?;
+        let of_children = u64::try_from(own.cutime + own.cstime).ok()?;
+        let total = &stats.total;
+        // The time of guests is within that of users.
+        let busy = [total.user, total.nice, total.system].into_iter();
+        let interrupts = [total.irq, total.softirq, total.steal]
+            .into_iter()
+            .flatten();
+        let up = Uptime::current().ok()?.uptime;
+        Some(ProcessorTime {
+            elapsed: Duration::try_from_secs_f64(up).ok()?,
+            busy: ticks(busy.chain(interrupts).sum()),
+            own: ticks(own.utime + own.stime + of_children),
+            processors: stats.cpu_time.len(),
+        })
+    }
+
     pub(super) fn file_system(dir: &Path) -> Option<String> {
         let mounts = Process::myself().ok()?.mountinfo().ok()?;
         // The innermost mount counts, and of those on the same place the last.
@@ -204,7 +286,11 @@ mod proc {
 mod proc {
     use std::path::Path;
 
-    use super::{Memory, Usage};
+    use super::{Memory, ProcessorTime, Usage};
+
+    pub(super) fn processor_time() -> Option<ProcessorTime> {
+        None
+    }
 
     pub(super) fn usage() -> Option<Usage> {
         None
@@ -266,11 +352,39 @@ mod tests {
         let machine = Machine::this();
         assert!(machine.cores >= 1 && machine.memory_bytes > 0 && !machine.cpu.is_empty());
         assert!(load_average().unwrap() >= 0.0);
+        let time = ProcessorTime::now().unwrap();
+        assert!(time.processors >= 1 && time.own <= time.busy, "{time:?}");
+        // What is read later is not less.
+        let later = ProcessorTime::now().unwrap();
+        assert!(later.busy >= time.busy && later.elapsed >= time.elapsed);
         assert_eq!(
             file_system(Path::new("/proc/self/")).as_deref(),
             Some("proc")
         );
         assert_eq!(file_system(Path::new("/no such directory")), None);
+    }
+
+    #[test]
+    fn what_others_used_is_what_this_program_did_not() {
+        let seconds = Duration::from_secs;
+        let before = ProcessorTime {
+            elapsed: seconds(1000),
+            busy: seconds(900),
+            own: seconds(5),
+            processors: 4,
+        };
+        let after = |elapsed: u64, busy: u64, own: u64| ProcessorTime {
+            elapsed: seconds(1000 + elapsed),
+            busy: seconds(900 + busy),
+            own: seconds(5 + own),
+            processors: 4,
+        };
+        let others = after(10, 25, 10).others_since(&before).unwrap();
+        assert_eq!((others.used, others.share()), (1.5, 0.375));
+        // Alone, and by the grain of the clocks a little more than that.
+        assert_eq!(after(10, 8, 9).others_since(&before).unwrap().used, 0.0);
+        assert_eq!(after(1, 9, 0).others_since(&before).unwrap().share(), 1.0);
+        assert_eq!(before.others_since(&before), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::error::Error;
 pub struct Subject {
     /// Its name for programs, in lines and files: `lsm-skiplist`.
     pub name: &'static str,
-    /// Its name for people, as the head of a column: `LSM tree, skip list`.
+    /// Its name for people, as the head of a column: `LSM tree (skip list)`.
     pub title: &'static str,
 }
 
@@ -59,7 +59,7 @@ impl Variant {
     pub fn subject(self) -> Subject {
         let (name, title) = match self {
             Self::Lsm => ("lsm", "LSM tree"),
-            Self::LsmSkipList => ("lsm-skiplist", "LSM tree, skip list"),
+            Self::LsmSkipList => ("lsm-skiplist", "LSM tree (skip list)"),
             Self::BTree => ("btree", "B-tree"),
         };
         Subject { name, title }

@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::Duration;
 
+use hedgerow_bench::format::{WIDTH, wrap};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
@@ -31,6 +32,11 @@ impl Output {
     pub fn line(&mut self, text: impl AsRef<str>) -> Result<()> {
         self.out.write_all(text.as_ref().as_bytes())?;
         Ok(self.out.write_all(b"\n")?)
+    }
+
+    /// Prints a text in lines that fit a terminal; all but the first begin with `indent` spaces.
+    pub fn wrapped(&mut self, indent: usize, text: impl AsRef<str>) -> Result<()> {
+        self.line(wrap(text.as_ref(), indent, WIDTH))
     }
 
     /// Prints bytes as they are.

@@ -105,6 +105,28 @@ fn a_replay_does_what_was_recorded_on_both_engines() {
 }
 
 #[test]
+fn what_replay_and_advise_print_fits_80_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = record(dir.path(), TraceOptions::new().keys(KeyMode::Hashed));
+    let path = trace.to_str().unwrap();
+    let home = dir.path().to_str().unwrap();
+    for command in [
+        &["replay", path, "--records-preload", "900", "--dir", home][..],
+        &["advise", path, "--rounds", "2", "--dir", home],
+    ] {
+        let output = hedgerow(command);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && text.lines().count() > 10,
+            "{text}"
+        );
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}\nof\n{text}");
+        }
+    }
+}
+
+#[test]
 fn hashed_traces_replay_and_advise() {
     let dir = tempfile::tempdir().unwrap();
     let trace = record(dir.path(), TraceOptions::new().keys(KeyMode::Hashed));

@@ -58,6 +58,22 @@ impl SimFs {
 }
 
 /// Which of the states that a power loss may leave are made.
+///
+/// ```
+/// use hedgerow::fs::{CrashPolicy, Fs, OpenMode, SimFs};
+///
+/// let fs = SimFs::new();
+/// fs.open("/a".as_ref(), OpenMode::CreateNew)?.write_all_at(b"new", 0)?;
+/// let policy = CrashPolicy::new().exhaustive_max(16).each_max(4).random(2).seed(7);
+/// let mut states = fs.crash_states(&policy);
+/// println!("{} units may survive or not", states.units());
+/// while let Some(state) = states.next() {
+///     let kept = state.fs.exists("/a".as_ref())?;
+///     println!("{}: {} {kept}", state.number, states.describe(state.number));
+///     assert_eq!(states.state(state.number).hash, state.hash);
+/// }
+/// # Ok::<(), hedgerow::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct CrashPolicy {
     exhaustive_max: u64,

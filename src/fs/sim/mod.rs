@@ -96,6 +96,39 @@ use tree::{Entry, FileState, Node, Tree, names_of};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Moments to crash at, other ways to crash, and operations that fail:
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use hedgerow::fs::{Fs, SimFs, OpenMode};
+/// # fn main() -> hedgerow::Result<()> {
+/// let fs = SimFs::new();
+/// let writes = Arc::new(AtomicU64::new(0));
+/// let counter = Arc::clone(&writes);
+/// fs.on_change(move |_before, change| {
+///     counter.fetch_add(u64::from(change.op == "write"), Ordering::Relaxed);
+/// });
+/// let file = fs.open("/a".as_ref(), OpenMode::CreateNew)?;
+/// file.write_all_at(b"bytes", 0)?;
+/// fs.clear_hook();
+/// assert_eq!(writes.load(Ordering::Relaxed), 1);
+///
+/// assert!(fs.killed().exists("/a".as_ref())?, "the process ended, the disk went on");
+/// let some = fs.crash_keeping(7); // a random part of what was not synced
+/// println!("it is there: {}", some.exists("/a".as_ref())?);
+///
+/// fs.fail_once_after(0, ErrorKind::Other);
+/// assert!(file.sync_data().is_err() && file.set_len(9).is_ok());
+/// fs.fail_after(1, ErrorKind::StorageFull);
+/// assert!(file.set_len(1).is_ok() && file.set_len(2).is_err() && file.set_len(3).is_err());
+/// fs.heal();
+/// assert!(file.set_len(2).is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SimFs {
     shared: Arc<Shared>,

@@ -1,7 +1,7 @@
 //! The charts of the page, each from the results.
 
 use super::svg::{Axis, Chart, Line, bar, diverging_bar, escape};
-use crate::format::counted;
+use crate::format::thousands;
 use crate::subject::Subject;
 use crate::suite::results::{Contest, Cost, Results, Row, Spread};
 use crate::verdict::{max, median, min, times};
@@ -21,14 +21,13 @@ impl FactorScale {
     /// Doublings beyond which a bar ends at the edge of its column.
     const MOST: f64 = 12.0;
 
-    /// The scale on which every factor of `contests` has room.
+    /// The scale on which every factor of `contests` has room, and what its rounds allow.
     pub fn of(contests: &[Contest], subjects: usize) -> Self {
         let advantages = contests
             .iter()
             .flat_map(|contest| (1..subjects).filter_map(|other| shown_advantage(contest, other)));
-        let most = advantages.fold(1.0, |most: f64, advantage| {
-            most.max(advantage.middle.log2().abs())
-        });
+        let ends = advantages.flat_map(|advantage| [advantage.low, advantage.high]);
+        let most = ends.fold(1.0, |most: f64, end| most.max(end.log2().abs()));
         Self {
             doublings: most.ceil().min(Self::MOST),
         }
@@ -85,11 +84,14 @@ pub fn ratios(contests: &[Contest], subjects: &[Subject], scale: FactorScale) ->
             let whisker = advantage
                 .filter(|advantage| advantage.low < advantage.high)
                 .map(|advantage| (scale.place(advantage.low), scale.place(advantage.high)));
-            let what = if nth == 0 {
-                named(&contest.label, &contest.about)
-            } else {
-                String::new()
-            };
+            let mut what = String::new();
+            if nth == 0 {
+                what += &named(&contest.label, &contest.about);
+            }
+            if others.len() > 1 {
+                let other = escape(other.title);
+                what += &format!("<span class=\"against\">against {other}</span>");
+            }
             let unsure = if verdict.unsure { "?" } else { "" };
             let who = match better {
                 Some(subject) => {
@@ -223,8 +225,8 @@ pub fn latency(row: &Row, subjects: &[Subject], axis: &Axis) -> Option<(String, 
                 kinds.push((latencies.kind.clone(), Vec::new()));
                 kinds.len() - 1
             });
-            let timed = counted(latencies.measured, "operation");
-            kinds[nth].1.push(format!("{} {timed}", subject.title));
+            let timed = thousands(latencies.measured);
+            kinds[nth].1.push(format!("{timed} ({})", subject.title));
             let dashed = if nth > 0 { " dashed" } else { "" };
             lines.push(Line {
                 class: format!("line {subject}{dashed}"),
@@ -267,7 +269,7 @@ pub fn latency(row: &Row, subjects: &[Subject], axis: &Axis) -> Option<(String, 
                 (true, 0) => "solid: ",
                 (true, _) => "dashed: ",
             };
-            format!("{line}{kind}, timed: {}", timed.join(", "))
+            format!("{line}{kind}, n = {}", timed.join(", "))
         });
         (chart.render(), caption.collect::<Vec<_>>().join("; "))
     })
@@ -417,8 +419,12 @@ mod tests {
         let contests = testing::results(&["fillrandom", "queue"]).contests();
         let scale = FactorScale::of(&contests, 2);
         // 750 against 1750 operations a second, 1.5 against 3.5 turns.
+        // At the furthest 1 against 4, so that no whisker is cut off.
         assert_eq!(scale, FactorScale { doublings: 2.0 });
         assert_eq!((scale.place(4.0), scale.place(0.5)), (1.0, -0.5));
+        let mut uneven = contests;
+        uneven[0].rounds[0][0] /= 16.0;
+        assert_eq!(FactorScale::of(&uneven, 2), FactorScale { doublings: 6.0 });
         assert_eq!(FactorScale::of(&[], 2).marks(), [1.0]);
     }
 

@@ -51,7 +51,7 @@ pub fn render(results: &Results) -> String {
         "Latency",
         "Time of one operation by percentile, in the round of middling speed: to the right are the \
          slowest. Both axes are logarithmic, and the same in all charts. A percentile is only as \
-         good as the number of operations timed beyond it: of 1000, one is beyond 99.9.",
+         good as the number of operations timed (n) beyond it: of 1000, one is beyond 99.9.",
         &|row| charts::latency(row, &results.subjects, &axis),
     );
     body += &tables(results, &contests);
@@ -74,7 +74,7 @@ fn header(results: &Results, contests: &[Contest]) -> String {
     let title = match &titles[..] {
         [] => "hedgerow: benchmark".to_owned(),
         [alone] => format!("{alone}: benchmark"),
-        [first, rest @ ..] => format!("{first} or {}?", rest.join(" or ")),
+        [first @ .., last] => format!("{} or {last}?", first.join(", ")),
     };
     out += &format!(
         "<h1>{}</h1>\n<p class=\"muted\">{}</p>\n",
@@ -184,9 +184,12 @@ fn ratio_section(results: &Results, contests: &[Contest]) -> String {
     let mut out = format!(
         "<section>\n<h2>Who is better, and by how much</h2>\n<p class=\"muted\">Medians of {}, all \
          bars on one logarithmic scale. Whiskers reach from the worst round of the one beside the \
-         best of the other to the opposite. Pale bars and ~ mark what some rounds would overturn; \
-         what is even has no bar.</p>\n",
+         best of the other to the opposite. {} What is even has no bar.</p>\n",
         crate::format::counted(results.rounds.into(), "round"),
+        match results.doubts().is_empty() {
+            true => "Pale bars and ~ mark what some rounds would overturn.",
+            false => "All bars are pale and have a ?, because nothing is certain in this run.",
+        },
     );
     let scale = charts::FactorScale::of(contests, results.subjects.len());
     let workloads = results.workloads().count();
@@ -232,7 +235,8 @@ fn amplification_section(results: &Results) -> String {
         "<section>\n<h2>Read, write, space</h2>\n<p class=\"muted\">No store is best in all three \
          (the RUM conjecture): the shorter a bar, the less it costs. Medians over the workloads that \
          show them, whiskers from the smallest to the largest round. Each group of bars has a scale \
-         of its own, from zero.</p>\n<div class=\"card\">{bars}</div>\n</section>\n",
+         of its own, from zero. Data that only memory and the log hold as yet takes no space \
+         here.</p>\n<div class=\"card\">{bars}</div>\n</section>\n",
     )
 }
 
@@ -442,7 +446,7 @@ mod tests {
     #[test]
     fn latencies_say_of_how_many_operations() {
         let page = render(&testing::results(&["readrandom"]));
-        let caption = "read, timed: LSM tree 5,000 operations, B-tree 5,000 operations";
+        let caption = "read, n = 5,000 (LSM tree), 5,000 (B-tree)";
         assert!(page.contains(caption), "{page}");
     }
 
@@ -472,11 +476,15 @@ mod tests {
             &["fillrandom", "queue"],
         ));
         assert!(
-            page.contains("LSM tree or LSM tree, skip list or B-tree?"),
+            page.contains("<h1>LSM tree, LSM tree (skip list) or B-tree?</h1>"),
             "{page}"
         );
         // Two bars for each of the three figures.
         assert_eq!(page.matches("<div class=\"ratio\">").count(), 2 * 3);
+        for other in ["LSM tree (skip list)", "B-tree"] {
+            let against = format!("<span class=\"against\">against {other}</span>");
+            assert_eq!(page.matches(&against).count(), 3, "{page}");
+        }
         assert!(page.contains("class=\"line lsm-skiplist\""));
         assert!(!page.contains("NaN") && !page.contains("inf"));
     }

@@ -77,7 +77,9 @@ pub fn notes(results: &Results) -> String {
     let mut notes = Vec::new();
     if results.is_comparison() {
         notes.push(score(results));
-        notes.extend(crate::conditions::warning(&results.doubts()));
+        let doubts = results.doubts();
+        notes.extend(crate::conditions::warning(&doubts));
+        notes.extend(results.setting.conditions.others_sentence(&doubts));
         notes.extend(results.noise());
         notes.push("A ~ marks a verdict that some rounds would overturn.".to_owned());
     }

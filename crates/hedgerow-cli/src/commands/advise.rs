@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
 use hedgerow::trace::{Change, Event, Op};
-use hedgerow_bench::format::{bytes, table, thousands};
+use hedgerow_bench::format::{WIDTH, bytes, table_within, thousands};
 use hedgerow_bench::replay::decide::{Advice, Certainty, Criterion, Goal, Rounds, decide};
 use hedgerow_bench::replay::plan::{Choice, Plan};
 use hedgerow_bench::replay::profile::Profile;
@@ -86,6 +86,9 @@ impl From<GoalArg> for Goal {
     }
 }
 
+/// Where figures begin that stand beside their names.
+const FIGURES_INDENT: usize = 15;
+
 /// A keyspace of the trace.
 struct Subject {
     name: String,
@@ -113,10 +116,10 @@ impl Advise {
         let mut lines = Vec::new();
         if !out.json {
             for note in &notes {
-                out.line(format!("note: {note}"))?;
+                out.wrapped(6, format!("note: {note}"))?;
             }
             let goal = Goal::from(self.goal);
-            out.line(format!("goal {}: {}", goal.name(), weights(goal)))?;
+            out.wrapped(2, format!("goal {}: {}", goal.name(), weights(goal)))?;
         }
         for (id, subject) in &subjects {
             if !out.json {
@@ -184,10 +187,10 @@ impl Advise {
         let engine = subject.engine.map_or_else(String::new, |engine| {
             format!(", recorded on {}", engine.name())
         });
-        out.line(format!("keyspace {}{engine}", subject.name))?;
+        out.wrapped(2, format!("keyspace {}{engine}", subject.name))?;
         let rows: Vec<_> = subject.profile.lines();
         for (name, figures) in rows {
-            out.line(format!("  {name:12} {figures}"))?;
+            out.wrapped(FIGURES_INDENT, format!("  {name:12} {figures}"))?;
         }
         Ok(())
     }
@@ -311,14 +314,17 @@ impl Finding {
         } else {
             ""
         };
-        out.line(format!(
-            "  replayed     {} operations{sample}{cut}; {} records loaded first; {} rounds",
-            thousands(self.ops),
-            thousands(self.preloaded),
-            self.rounds[0].len(),
-        ))?;
+        out.wrapped(
+            FIGURES_INDENT,
+            format!(
+                "  replayed     {} operations{sample}{cut}; {} records loaded first; {} rounds",
+                thousands(self.ops),
+                thousands(self.preloaded),
+                self.rounds[0].len(),
+            ),
+        )?;
         for note in &self.notes {
-            out.line(format!("  note: {note}"))?;
+            out.wrapped(8, format!("  note: {note}"))?;
         }
         let mut rows = vec![
             ["", "lsm", "btree", "better", "weight"]
@@ -342,7 +348,7 @@ impl Finding {
                 format!("{:.0} %", verdict.weight * 100.0),
             ]);
         }
-        out.line(table(&rows))?;
+        out.line(table_within(&rows, 1, WIDTH))?;
         let advice = &self.advice;
         let headline = match &advice.certainty {
             Certainty::Clear => format!(
@@ -356,12 +362,12 @@ impl Finding {
                 )
             }
         };
-        out.line(headline)?;
+        out.wrapped(10, headline)?;
         for reason in &advice.reasons {
-            out.line(format!("    because  {reason}"))?;
+            out.wrapped(13, format!("    because  {reason}"))?;
         }
         for reason in &advice.against {
-            out.line(format!("    against  {reason}"))?;
+            out.wrapped(13, format!("    against  {reason}"))?;
         }
         let others: Vec<_> = advice
             .by_goal
@@ -372,16 +378,19 @@ impl Finding {
         if others.is_empty() {
             out.line("    every other goal gives the same advice")?;
         } else {
-            out.line(format!(
-                "    it depends on the goal: otherwise for {}",
-                others.join(", ")
-            ))?;
+            out.wrapped(
+                6,
+                format!(
+                    "    it depends on the goal: otherwise for {}",
+                    others.join(", ")
+                ),
+            )?;
         }
         if subject.engine == Some(advice.engine) {
             out.line("    the keyspace is on that engine already")?;
         }
         let set = subject.profile.working_set_bytes();
-        out.line(format!(
+        out.wrapped(6, format!(
             "    measured with {} of keys and values in use; far more data than memory may change it",
             bytes(set)
         ))

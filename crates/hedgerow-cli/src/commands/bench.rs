@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use hedgerow_bench::conditions::Conditions;
+use hedgerow_bench::conditions::{Conditions, Watch};
 use hedgerow_bench::format::{WIDTH, bytes, counted, thousands, wrap};
 use hedgerow_bench::report::{html, text};
 use hedgerow_bench::suite::baseline::Baseline;
@@ -217,7 +217,9 @@ impl Bench {
             out.line("")?;
             out.flush()?;
         }
+        let watch = Watch::start();
         let outcome = measure(&plan, home.path(), group.as_ref(), out.json, &mut results);
+        conclude(&mut results.setting, &watch);
         drop(group);
         // Removed whatever happened; an error of the benchmark comes first.
         let removed = home.close().map_err(Failure::from);
@@ -369,6 +371,19 @@ impl Bench {
             parameters,
             unix_time_s: since_1970.as_secs(),
         }
+    }
+}
+
+/// Adds to the conditions what was seen of the machine during the run.
+fn conclude(setting: &mut Setting, watch: &Watch) {
+    setting.conditions.others = watch.others();
+    let text = setting.conditions.to_text();
+    for (_, value) in setting
+        .parameters
+        .iter_mut()
+        .filter(|(name, _)| *name == "conditions")
+    {
+        value.clone_from(&text);
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use hedgerow_bench::compare::data::{Data, Record};
 use hedgerow_bench::compare::report::Report;
-use hedgerow_bench::conditions::{Conditions, Doubt, warning};
+use hedgerow_bench::conditions::{Conditions, Doubt, Watch, warning};
 use hedgerow_bench::format::{WIDTH, bytes, counted, wrap};
 use hedgerow_bench::{cities, compare};
 use serde_json::json;
@@ -56,7 +56,7 @@ impl Compare {
         interrupt::take_time();
         let home = scratch::directory("hedgerow-compare-", self.dir.as_deref())?;
 
-        let conditions = Conditions::now(home.path());
+        let mut conditions = Conditions::now(home.path());
         if !out.json {
             let what = format!(
                 "{}, {}, from {source}; {}; loads and overwrites {}; in {}; {}.",
@@ -71,7 +71,9 @@ impl Compare {
             out.line("")?;
             out.flush()?;
         }
+        let watch = Watch::start();
         let outcome = self.measure(&data, home.path(), out.json);
+        conditions.others = watch.others();
         // Removed whatever happened; an error of the comparison comes first.
         let removed = home.close().map_err(Failure::from);
         let mut report = outcome?;
@@ -99,6 +101,9 @@ impl Compare {
         out.line("")?;
         if let Some(warning) = warning(&report.doubts) {
             out.line(wrap(&warning, 0, WIDTH))?;
+        }
+        if let Some(used) = conditions.others_sentence(&report.doubts) {
+            out.line(used)?;
         }
         out.line("Medians of the rounds. A ~ marks a verdict that some rounds would overturn.")?;
         out.line("Every answer was checked against the source, and both stores verified clean.")?;

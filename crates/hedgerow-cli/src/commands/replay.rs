@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use hedgerow::EngineKind;
-use hedgerow_bench::format::{bytes, table, thousands};
+use hedgerow_bench::format::{WIDTH, bytes, table_within, thousands};
 use hedgerow_bench::replay::plan::{Choice, Plan};
 use hedgerow_bench::replay::run::{Measured, Settings, run};
 use serde_json::{Map, Value, json};
@@ -105,27 +105,33 @@ impl Replay {
                 "engines": engines,
             }));
         }
-        out.line(format!(
-            "{}: {} operations; {} records, {}, loaded first",
-            self.trace.display(),
-            thousands(all[0].ops),
-            thousands(plan.preload.len() as u64),
-            bytes(plan.preload_bytes()),
-        ))?;
+        out.wrapped(
+            2,
+            format!(
+                "{}: {} operations; {} records, {}, loaded first",
+                self.trace.display(),
+                thousands(all[0].ops),
+                thousands(plan.preload.len() as u64),
+                bytes(plan.preload_bytes()),
+            ),
+        )?;
         if plan.made_up > 0 {
-            out.line(format!(
-                "{} of these are made up, for scans over entries that the trace does not name",
-                thousands(plan.made_up)
-            ))?;
+            out.wrapped(
+                2,
+                format!(
+                    "{} of these are made up, for scans over entries that the trace does not name",
+                    thousands(plan.made_up)
+                ),
+            )?;
         }
         for note in &plan.notes {
-            out.line(format!("note: {note}"))?;
+            out.wrapped(6, format!("note: {note}"))?;
         }
         out.line("")?;
-        out.line(table(&cost_rows(&all)))?;
+        out.line(table_within(&cost_rows(&all), 1, WIDTH))?;
         out.line("")?;
         out.line("Latencies in microseconds:")?;
-        out.line(table(&latency_rows(&all)))
+        out.line(table_within(&latency_rows(&all), 2, WIDTH))
     }
 }
 
