@@ -29,7 +29,8 @@ pub struct Store {
     pub name: &'static str,
     /// How it is opened.
     pub open: OpenTarget,
-    /// The crates whose versions Cargo.lock tells; what is no crate has its version in the settings.
+    /// The crates whose versions Cargo.lock tells; what is no crate has its version in the
+    /// settings.
     pub packages: &'static [&'static str],
     /// In what it promises less than the others, if it does.
     pub weaker: Option<&'static str>,
