@@ -135,21 +135,13 @@ impl Suite<'_> {
             None => self.create(dir, workload, &options)?,
         };
         disk_space::settle_disk(self.dir);
-        let before = loaded.target.db().stats();
         let outcome = run_workload(&loaded.target, &loaded.dir, workload, &mut loaded.data)?;
-        let after = loaded.target.db().stats();
         if workload.fills && workload.ops_divisor == 1 {
             // From here on at the rate that was asked for; see `create`.
             loaded.data = DataSet::filled(&self.plan.params)?;
         }
-        let trees = after.keyspaces.iter();
-        let tree_bytes: u64 = trees.map(|keyspace| keyspace.stats.disk_bytes).sum();
         self.loaded = Some(loaded);
-        let mut result = outcome.to_json();
-        result["tree_bytes"] = json!(tree_bytes);
-        result["writers_slowed_ms"] = json!(after.slowed_ms - before.slowed_ms);
-        result["writers_stopped_ms"] = json!(after.stopped_ms - before.stopped_ms);
-        Ok(result)
+        Ok(outcome.to_json())
     }
 
     fn create(&self, dir: PathBuf, workload: &Workload, options: &TargetOptions) -> Result<Loaded> {
