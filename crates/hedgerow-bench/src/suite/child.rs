@@ -1,6 +1,6 @@
-//! What runs in a process of its own: all steps on one variant, once.
+//! What runs in a process of its own: all steps on one store, once.
 //!
-//! A process for each variant and round makes memory and CPU time that variant's alone, gives every
+//! A process for each store and round makes memory and CPU time that store's alone, gives every
 //! round a fresh heap, and lets an interrupt end a workload at once: the parent removes the files.
 //! Results are lines of JSON on standard output; so is an error, which the parent reports.
 
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 use hedgerow::Durability;
 use serde_json::{Value, json};
 
+use super::contestant::Contestant;
 use super::plan::{Plan, Step, Work};
+use super::scenarios::Run;
 use super::{cgroup, disk_space};
 use crate::dataset::DataSet;
 use crate::error::with_causes;
 use crate::error::{Error, Result};
 use crate::runner::run as run_workload;
-use crate::subject::Variant;
-use crate::targets::hedgerow::HedgerowTarget;
-use crate::targets::{Target as _, TargetOptions};
+use crate::targets::{Target, TargetOptions};
 use crate::workload::Workload;
 
-/// Runs the steps of `plan` on `variant` in `dir`, an empty directory, as a member of the control
+/// Runs the steps of `plan` on `contestant` in `dir`, an empty directory, as a member of the control
 /// group `group`, and writes the results to `out`, a line of JSON each.
 ///
 /// For a process of its own: it ends the process, with exit code 1, when standard input is closed,
@@ -32,7 +32,7 @@ use crate::workload::Workload;
 /// Only those of writing to `out`; what fails before is a line of the output.
 pub fn run(
     plan: &Plan,
-    variant: Variant,
+    contestant: &Contestant,
     dir: &Path,
     group: Option<&Path>,
     out: &mut dyn Write,
@@ -40,7 +40,7 @@ pub fn run(
     end_with_parent();
     let mut suite = Suite {
         plan,
-        variant,
+        contestant,
         dir,
         loaded: None,
     };
@@ -73,14 +73,14 @@ fn say(out: &mut dyn Write, line: &Value) -> Result<()> {
 
 struct Suite<'a> {
     plan: &'a Plan,
-    variant: Variant,
+    contestant: &'a Contestant,
     dir: &'a Path,
     loaded: Option<Loaded>,
 }
 
 /// A store with the records it holds.
 struct Loaded {
-    target: HedgerowTarget,
+    target: Box<dyn Target>,
     dir: PathBuf,
     data: DataSet,
     durability: Durability,
@@ -106,8 +106,12 @@ impl Suite<'_> {
                 self.discard()?;
                 make(&dir)?;
                 let plan = self.plan;
-                let params = trial.params(&plan.params, plan.memory_bytes);
-                let figures = trial.run(&dir, self.variant, &plan.target, params)?;
+                let figures = trial.run(&Run {
+                    dir: &dir,
+                    contestant: self.contestant,
+                    options: plan.target,
+                    params: trial.params(&plan.params, plan.memory_bytes),
+                })?;
                 remove(&dir)?;
                 let figures = figures.iter().map(|figure| {
                     json!({
@@ -135,7 +139,7 @@ impl Suite<'_> {
             None => self.create(dir, workload, &options)?,
         };
         disk_space::settle_disk(self.dir);
-        let outcome = run_workload(&loaded.target, &loaded.dir, workload, &mut loaded.data)?;
+        let outcome = run_workload(&*loaded.target, &loaded.dir, workload, &mut loaded.data)?;
         if workload.fills && workload.ops_divisor == 1 {
             // From here on at the rate that was asked for; see `create`.
             loaded.data = DataSet::filled(&self.plan.params)?;
@@ -152,7 +156,7 @@ impl Suite<'_> {
             params.rate_per_s = None;
         }
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.variant, options)?,
+            target: (self.contestant.open)(&dir, options)?,
             dir,
             data: DataSet::new(&params)?,
             durability: options.durability,
@@ -169,7 +173,7 @@ impl Suite<'_> {
         } = loaded;
         drop(target);
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.variant, options)?,
+            target: (self.contestant.open)(&dir, options)?,
             dir,
             data,
             durability: options.durability,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::contestant::Contestant;
 use super::scenarios::Trial;
 use super::{cgroup, disk_space};
 use crate::data::{KeyShape, ValueSize};
@@ -224,6 +225,22 @@ impl Plan {
         self.steps.iter().all(fills)
     }
 
+    /// Refuses what `contestant` cannot do.
+    pub fn check_contestant(&self, contestant: &Contestant) -> Result<()> {
+        for step in &self.steps {
+            if let Work::Trial(trial) = step.work
+                && trial.is_of_hedgerow_alone()
+                && contestant.variant.is_none()
+            {
+                let store = contestant.subject;
+                return Err(Error::usage(format!(
+                    "{trial} is a trade-off run of hedgerow alone: {store} cannot do it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses what the disk under `dir` cannot hold.
     pub fn check_space(&self, dir: &Path) -> Result<()> {
         let Some(free) = disk_space::free_bytes(dir) else {
@@ -368,6 +385,8 @@ fn labelled(works: Vec<Work>) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::{Subject, Variant};
+    use crate::targets::hedgerow::ModelTarget;
 
     fn labels(list: &str, distribution: Option<Distribution>) -> Vec<String> {
         let steps = steps(list, distribution).unwrap();
@@ -517,6 +536,40 @@ mod tests {
         let error = Plan::new(Preset::Quick, &wishes(40 << 20, "queue"), target).unwrap_err();
         assert!(matches!(error, Error::Usage(_)), "{error}");
         assert!(error.to_string().contains("too low"), "{error}");
+    }
+
+    #[test]
+    fn a_run_of_hedgerow_alone_is_refused_for_another_store() {
+        let hedgerow = Contestant::from(Variant::BTree);
+        let other = Contestant {
+            subject: Subject {
+                name: "other",
+                ..hedgerow.subject
+            },
+            open: ModelTarget::open,
+            variant: None,
+        };
+        let plan = |list: &str| {
+            let wishes = Wishes {
+                workloads: Some(list.into()),
+                ..Wishes::default()
+            };
+            Plan::new(Preset::Quick, &wishes, TargetOptions::default()).unwrap()
+        };
+        for name in Trial::NAMES {
+            let list = format!(
+                "fillseq,{}",
+                name.replace("BYTES", "9").replace("TIMES", "2")
+            );
+            plan(&list).check_contestant(&hedgerow).unwrap();
+            let refused = plan(&list).check_contestant(&other).err();
+            let of_any_store = ["valuesize", "memratio"];
+            let is_of_any = of_any_store.iter().any(|any| name.starts_with(any));
+            assert_eq!(refused.is_none(), is_of_any, "{name}");
+            if let Some(error) = refused {
+                assert!(error.to_string().contains("other"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -199,7 +199,13 @@ impl Bench {
         let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
         if let (Some(variant), Some(dir)) = (self.child_variant, &self.child_dir) {
             let group = self.child_group.as_deref();
-            return Ok(child::run(&plan, variant, dir, group, out.writer())?);
+            return Ok(child::run(
+                &plan,
+                &variant.into(),
+                dir,
+                group,
+                out.writer(),
+            )?);
         }
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
