@@ -478,6 +478,8 @@ mod tests {
             "valuesize:x",
             "memratio:-1",
             "queue:3",
+            "kill",
+            "kill:0",
         ] {
             let error = steps(list, None).unwrap_err();
             assert!(matches!(error, Error::Usage(_)), "{list}");
@@ -538,6 +540,14 @@ mod tests {
         assert!(error.to_string().contains("too low"), "{error}");
     }
 
+    /// The name of a trade-off run as it is asked for: `valuesize:9` for `valuesize:BYTES`.
+    fn with_number(name: &str) -> String {
+        match name.split_once(':') {
+            Some((name, _)) => format!("{name}:9"),
+            None => name.to_owned(),
+        }
+    }
+
     #[test]
     fn a_run_of_hedgerow_alone_is_refused_for_another_store() {
         let hedgerow = Contestant::from(Variant::BTree);
@@ -557,13 +567,10 @@ mod tests {
             Plan::new(Preset::Quick, &wishes, TargetOptions::default()).unwrap()
         };
         for name in Trial::NAMES {
-            let list = format!(
-                "fillseq,{}",
-                name.replace("BYTES", "9").replace("TIMES", "2")
-            );
+            let list = format!("fillseq,{}", with_number(name));
             plan(&list).check_contestant(&hedgerow).unwrap();
             let refused = plan(&list).check_contestant(&other).err();
-            let of_any_store = ["valuesize", "memratio"];
+            let of_any_store = ["valuesize", "memratio", "kill"];
             let is_of_any = of_any_store.iter().any(|any| name.starts_with(any));
             assert_eq!(refused.is_none(), is_of_any, "{name}");
             if let Some(error) = refused {

@@ -27,6 +27,8 @@ pub struct Task<'a> {
     pub dir: &'a Path,
     /// The control group that it enters.
     pub group: Option<&'a Path>,
+    /// The step that the process before it was killed in.
+    pub killed_in: Option<usize>,
 }
 
 /// How far the rounds are.
@@ -109,33 +111,59 @@ fn error_in(line: &Value) -> Error {
     }
 }
 
-/// Starts the child that measures `subject`, and hands what it prints to `take`.
+/// Measures `subject` in a process, or in several, if steps are about a kill; hands what they print
+/// to `take`.
 fn measure(
     setup: &Setup<'_>,
     subject: Subject,
     dir: &Path,
     take: &mut dyn FnMut(Value) -> Result<()>,
 ) -> Result<()> {
-    let group = setup.group;
-    let mut command = (setup.command)(&Task {
+    let mut task = Task {
         subject,
         dir,
-        group: group.map(Group::dir),
-    })?;
-    let mut child = command
+        group: setup.group.map(Group::dir),
+        killed_in: None,
+    };
+    loop {
+        match run_child(setup, &task, take)? {
+            End::Exited => return Ok(()),
+            End::Killed { step } => task.killed_in = Some(step),
+        }
+    }
+}
+
+/// How a child ended.
+enum End {
+    /// By itself: it has done what there was to do.
+    Exited,
+    /// It asked to be killed, in the first half of a step, and was.
+    Killed { step: usize },
+}
+
+/// Starts a child, and hands what it prints to `take`.
+fn run_child(
+    setup: &Setup<'_>,
+    task: &Task<'_>,
+    take: &mut dyn FnMut(Value) -> Result<()>,
+) -> Result<End> {
+    let mut child = (setup.command)(task)?
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| Error::from(source).during("starting the measuring process"))?;
     let lines = lines_of(&mut child);
     let followed = follow(&lines, take);
-    if followed.is_err() {
+    if !matches!(followed, Ok(End::Exited)) {
         // Gone already, if that is what failed.
         let _ = child.kill();
     }
     let status = child.wait()?;
-    followed?;
-    check(status, group)
+    let end = followed?;
+    if matches!(end, End::Exited) {
+        check(status, setup.group)?;
+    }
+    Ok(end)
 }
 
 /// The child's lines, read on a thread of their own so that waiting for one can be broken off.
@@ -153,19 +181,22 @@ fn lines_of(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
-fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<End> {
     loop {
         stop::check()?;
-        match lines.recv_timeout(POLL) {
-            Ok(line) => match serde_json::from_str(&line) {
-                Ok(value) => take(value)?,
-                Err(_) => {
-                    return Err(Error::failed(format!("the measuring process said: {line}")));
-                }
-            },
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        let line = match lines.recv_timeout(POLL) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(End::Exited),
+        };
+        let value: Value = serde_json::from_str(&line)
+            .map_err(|_| Error::failed(format!("the measuring process said: {line}")))?;
+        if let Some(step) = value["kill"].as_u64() {
+            return Ok(End::Killed {
+                step: step as usize,
+            });
         }
+        take(value)?;
     }
 }
 

@@ -131,6 +131,9 @@ pub struct Bench {
     /// The control group that a child process enters
     #[arg(long, hide = true)]
     child_group: Option<PathBuf>,
+    /// The step that the child process before it was killed in
+    #[arg(long, hide = true)]
+    child_killed_in: Option<usize>,
 }
 
 /// The compiler that built this program; from `build.rs`.
@@ -198,12 +201,14 @@ impl Bench {
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
         if let (Some(variant), Some(dir)) = (self.child_variant, &self.child_dir) {
-            let group = self.child_group.as_deref();
+            let (group, killed_in) = (self.child_group.as_deref(), self.child_killed_in);
+            let contestant = variant.into();
             return Ok(child::run(
                 &plan,
-                &variant.into(),
+                &contestant,
                 dir,
                 group,
+                killed_in,
                 out.writer(),
             )?);
         }
@@ -418,6 +423,9 @@ fn child_command(task: &Task<'_>) -> std::io::Result<Command> {
         .arg(task.dir);
     if let Some(group) = task.group {
         command.arg("--child-group").arg(group);
+    }
+    if let Some(step) = task.killed_in {
+        command.args(["--child-killed-in", &step.to_string()]);
     }
     Ok(command)
 }

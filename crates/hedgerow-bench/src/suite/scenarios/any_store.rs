@@ -1,11 +1,19 @@
 //! Trade-off runs that any store can do.
 
-use super::run::{Figure, Run, figure, workload};
+use std::time::Instant;
+
+use ::hedgerow::Durability;
+
+use super::run::{Figure, Run, figure, milliseconds, workload};
+use crate::data::is_value_of;
 use crate::dataset::DataSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::outcome::Outcome;
+use crate::permutation::Permutation;
+use crate::rng::Rng;
 use crate::runner::run as run_workload;
 use crate::suite::disk_space;
+use crate::targets::{Target, TargetOptions};
 use crate::verdict::Unit;
 
 impl Run<'_> {
@@ -110,5 +118,56 @@ impl Run<'_> {
             ));
         }
         Ok(figures)
+    }
+
+    fn open_for_kill(&self) -> Result<Box<dyn Target>> {
+        // Whatever the plan says: durable commits would leave nothing to lose.
+        let options = TargetOptions {
+            durability: Durability::Buffered,
+            ..self.options
+        };
+        (self.contestant.open)(&self.store_dir("killed")?, &options)
+    }
+
+    /// Puts every record once, in random order. The store stays open: a kill closes nothing.
+    pub(super) fn write_to_be_killed(&self) -> Result<Box<dyn Target>> {
+        let target = self.open_for_kill()?;
+        let data = DataSet::new(&self.params)?;
+        let order = Permutation::new(self.params.records, self.params.seed);
+        let mut rng = Rng::new(self.params.seed);
+        let (mut key, mut value) = (data.keys().buffer(), Vec::new());
+        for number in 0..self.params.records {
+            data.keys().write(order.at(number), &mut key);
+            data.values().write(&key, &mut rng, &mut value);
+            target.put(&key, &value)?;
+        }
+        Ok(target)
+    }
+
+    /// Opens what [`write_to_be_killed`](Self::write_to_be_killed) left in a process that was
+    /// killed.
+    pub(super) fn open_killed(&self) -> Result<Vec<Figure>> {
+        let began = Instant::now();
+        let target = self.open_for_kill()?;
+        let opened = milliseconds(began);
+        let data = DataSet::new(&self.params)?;
+        let mut key = data.keys().buffer();
+        let mut lost = 0u64;
+        for number in 0..self.params.records {
+            data.keys().write(number, &mut key);
+            let mut right = true;
+            let found = target.get(&key, &mut |value| right = is_value_of(&key, value))?;
+            if !right {
+                return Err(Error::wrong(format!(
+                    "key {} has a value never written, after a kill",
+                    key.escape_ascii()
+                )));
+            }
+            lost += u64::from(!found);
+        }
+        Ok(vec![
+            figure("open", "open after a kill", Unit::Milliseconds, opened),
+            figure("lost", "puts lost to the kill", Unit::Count, lost as f64),
+        ])
     }
 }

@@ -1,6 +1,6 @@
 //! Trade-off runs of hedgerow alone: deletion of ranges, snapshots, compaction, the log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ::hedgerow::{Db, Keyspace, KvRead};
@@ -319,7 +319,7 @@ impl Run<'_> {
         // What a killed process leaves behind is what the kernel holds of its files: a copy of the
         // directory, made while nobody writes, is that.
         store.db().wait_idle()?;
-        copy_dir(&store.dir, &self.dir.join("killed"))?;
+        disk_space::copy_dir(&store.dir, &self.dir.join("killed"))?;
         drop(store);
 
         let began = Instant::now();
@@ -375,24 +375,4 @@ fn count(view: &impl KvRead, expected: u64) -> Result<u64> {
         )));
     }
     Ok(entries)
-}
-
-fn copy_dir(from: &Path, to: &Path) -> Result<()> {
-    let copy = || -> std::io::Result<()> {
-        let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
-        while let Some((from, to)) = pending.pop() {
-            std::fs::create_dir(&to)?;
-            for entry in std::fs::read_dir(&from)? {
-                let entry = entry?;
-                let copy = to.join(entry.file_name());
-                if entry.file_type()?.is_dir() {
-                    pending.push((entry.path(), copy));
-                } else {
-                    std::fs::copy(entry.path(), copy)?;
-                }
-            }
-        }
-        Ok(())
-    };
-    copy().map_err(|source| Error::io("copying the store to", to, source))
 }

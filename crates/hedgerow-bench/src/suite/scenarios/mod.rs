@@ -1,8 +1,11 @@
 //! Trade-off runs: what the textbooks claim about the engines and no workload of db_bench or YCSB
 //! shows. Each makes stores of its own and gives a handful of figures.
 //!
-//! Those of [`hedgerow`] need more of a store than a [`Target`](crate::Target) offers: ranges to delete,
-//! snapshots, compaction. Any store can do those of [`any_store`].
+//! Some are of hedgerow alone, because they need more of a store than a
+//! [`Target`] offers: ranges to delete, snapshots, compaction.
+//!
+//! One is about a process that is killed, so it takes two: what is [to be
+//! killed](Trial::before_kill) in the one, and the [rest](Trial::run) in the next.
 
 use std::fmt;
 
@@ -13,6 +16,7 @@ mod run;
 pub use self::run::{Figure, Run};
 use crate::data::ValueSize;
 use crate::error::{Error, Result};
+use crate::targets::Target;
 use crate::workload::Params;
 
 /// A trade-off run.
@@ -32,11 +36,14 @@ pub enum Trial {
     ValueSize(usize),
     /// Data of this many times the memory.
     MemoryRatio(f64),
+    /// A process is killed after so many buffered puts: how many are lost, and how long does
+    /// opening take?
+    Kill(u64),
 }
 
 impl Trial {
     /// How trade-off runs are asked for.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "queue",
         "bulkdelete",
         "heldsnapshot",
@@ -44,6 +51,7 @@ impl Trial {
         "recovery",
         "valuesize:BYTES",
         "memratio:TIMES",
+        "kill:PUTS",
     ];
 
     /// Parses a request; `None` if it is not one for a trade-off run.
@@ -79,6 +87,14 @@ impl Trial {
                     )));
                 }
             },
+            "kill" => match argument.map(str::parse) {
+                Some(Ok(puts)) if puts > 0 => return Ok(Some(Self::Kill(puts))),
+                _ => {
+                    return Err(Error::usage(format!(
+                        "{request:?} needs a number of puts, as kill:100000"
+                    )));
+                }
+            },
             _ => return Ok(None),
         };
         match argument {
@@ -100,6 +116,7 @@ impl Trial {
             Self::Recovery => "open a store that was killed, its last commits only in the log",
             Self::ValueSize(_) => "the same amount of data in values of one size",
             Self::MemoryRatio(_) => "data of so many times the memory",
+            Self::Kill(_) => "kill a process after so many buffered puts, open what it left",
         }
     }
 
@@ -119,17 +136,31 @@ impl Trial {
             Self::MemoryRatio(ratio) => {
                 own.records = params.records_in(memory_bytes as f64 * ratio)
             }
+            Self::Kill(puts) => own.records = puts,
             _ => {}
         }
         own
     }
 
-    /// True if it needs more of a store than any [`Target`](crate::Target) offers.
+    /// True if it needs more of a store than any [`Target`] offers.
     pub fn is_of_hedgerow_alone(self) -> bool {
-        !matches!(self, Self::ValueSize(_) | Self::MemoryRatio(_))
+        !matches!(
+            self,
+            Self::ValueSize(_) | Self::MemoryRatio(_) | Self::Kill(_)
+        )
     }
 
-    /// Runs it, in a directory that exists and is empty.
+    /// Does what comes before a kill of this process: the store that must be open when it is
+    /// killed. `None` for a run that is about no kill.
+    pub fn before_kill(self, run: &Run<'_>) -> Result<Option<Box<dyn Target>>> {
+        match self {
+            Self::Kill(_) => run.write_to_be_killed().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Runs it, in a directory that exists and is empty; if it is about a kill, in the directory of
+    /// the process that was killed.
     pub fn run(self, run: &Run<'_>) -> Result<Vec<Figure>> {
         match self {
             Self::Queue => run.queue(),
@@ -139,6 +170,7 @@ impl Trial {
             Self::Recovery => run.recovery(),
             Self::ValueSize(_) => run.value_size(),
             Self::MemoryRatio(_) => run.memory_ratio(),
+            Self::Kill(_) => run.open_killed(),
         }
     }
 }
@@ -153,6 +185,7 @@ impl fmt::Display for Trial {
             Self::Recovery => "recovery",
             Self::ValueSize(bytes) => return write!(f, "valuesize:{bytes}"),
             Self::MemoryRatio(ratio) => return write!(f, "memratio:{ratio}"),
+            Self::Kill(puts) => return write!(f, "kill:{puts}"),
         })
     }
 }
