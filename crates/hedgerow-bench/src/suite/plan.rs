@@ -131,6 +131,8 @@ pub struct Wishes {
     pub rounds: Option<u32>,
     /// Seconds after which a workload that is not a fill stops.
     pub duration_s: Option<f64>,
+    /// Milliseconds that a workload which only reads runs before it is measured.
+    pub warmup_ms: Option<u64>,
     /// Operations offered each second.
     pub rate_per_s: Option<f64>,
     /// Threads of workloads that do not name them.
@@ -173,10 +175,10 @@ pub struct Plan {
 impl Plan {
     /// Makes the plan of a preset, as the user wishes it changed.
     pub fn new(preset: Preset, wishes: &Wishes, target: TargetOptions) -> Result<Self> {
-        let (list, rounds, seconds) = match preset {
-            Preset::Quick => (QUICK, 3, 0.4),
-            Preset::Standard => (STANDARD, 3, 10.0),
-            Preset::Large => (LARGE, 1, 60.0),
+        let (list, rounds, seconds, warmup_ms, interval_ms) = match preset {
+            Preset::Quick => (QUICK, 3, 0.4, 50, 20),
+            Preset::Standard => (STANDARD, 3, 10.0, 500, 100),
+            Preset::Large => (LARGE, 1, 60.0, 500, 100),
         };
         let defaults = Params::default();
         let seconds = wishes.duration_s.unwrap_or(seconds);
@@ -192,9 +194,9 @@ impl Plan {
             threads: wishes.threads.unwrap_or(1),
             rate_per_s: wishes.rate_per_s,
             duration: Some(Duration::from_secs_f64(seconds)),
-            warmup: Duration::from_millis(if preset == Preset::Quick { 50 } else { 500 }),
+            warmup: Duration::from_millis(wishes.warmup_ms.unwrap_or(warmup_ms)),
             latency_every: wishes.latency_every.unwrap_or(8),
-            interval: Duration::from_millis(if preset == Preset::Quick { 20 } else { 100 }),
+            interval: Duration::from_millis(interval_ms),
             seed: wishes.seed.unwrap_or(1),
             ..defaults
         };

@@ -4,14 +4,14 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::cgroup::Group;
 use super::plan::Plan;
 use super::results::{Results, Sample};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::stop;
 use crate::subject::Subject;
 
@@ -44,7 +44,15 @@ pub enum Progress<'a> {
         step: &'a str,
     },
     /// A step is done.
-    Done,
+    Done {
+        /// What it gave.
+        sample: &'a Sample,
+    },
+    /// A round of one of them failed; the others go on.
+    Failed {
+        /// What failed, and why.
+        error: &'a Error,
+    },
 }
 
 /// Where and how rounds are run.
@@ -57,15 +65,19 @@ pub struct Setup<'a> {
     pub command: &'a dyn Fn(&Task<'_>) -> io::Result<Command>,
     /// Called as each step begins and ends.
     pub progress: &'a dyn Fn(Progress<'_>),
+    /// Whether the others go on when one fails.
+    pub keep_going: bool,
 }
 
 /// Runs all rounds of `plan` on the subjects of `results`, and puts the samples in `results`.
 ///
 /// # Errors
 ///
-/// That of the first step that failed; [`Error::Interrupted`] if the process was asked to stop. The
+/// That of the first step that failed, unless the others are to go on: then it is one of the
+/// results. [`Error::Interrupted`] if the process was asked to stop. The
 /// process that measures has ended by then.
 pub fn run(plan: &Plan, setup: &Setup<'_>, results: &mut Results) -> Result<()> {
+    let began = Instant::now();
     for round in 1..=plan.rounds {
         // Who goes second finds the disk and the processor warm: they take turns at that.
         let mut order: Vec<(usize, Subject)> =
@@ -73,31 +85,55 @@ pub fn run(plan: &Plan, setup: &Setup<'_>, results: &mut Results) -> Result<()> 
         let turns = (round as usize - 1) % order.len().max(1);
         order.rotate_left(turns);
         for (column, subject) in order {
-            let dir = setup.home.join(format!("{subject}-{round}"));
-            std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
-            let mut take = |line: Value| -> Result<()> {
-                let number = |name: &str| line[name].as_u64().map(|number| number as usize);
-                if let Some(step) = number("begin").and_then(|at| plan.steps.get(at)) {
-                    let step = &step.label;
-                    (setup.progress)(Progress::Begins {
-                        round,
-                        subject,
-                        step,
-                    });
-                } else if let Some(step) = number("step") {
-                    (setup.progress)(Progress::Done);
-                    results.add(step, column, Sample::new(line["result"].clone()));
-                } else {
-                    return Err(error_in(&line));
+            let measured = run_one(plan, setup, round, column, results)
+                .map_err(|error| error.during(format!("round {round}, {subject}")));
+            match measured {
+                Err(error) if setup.keep_going && !matches!(error.root(), Error::Interrupted) => {
+                    (setup.progress)(Progress::Failed { error: &error });
+                    results.failures.push((subject, with_causes(&error)));
                 }
-                Ok(())
-            };
-            measure(setup, subject, &dir, &mut take)
-                .map_err(|error| error.during(format!("round {round}, {subject}")))?;
-            std::fs::remove_dir_all(&dir).map_err(|source| Error::io("removing", &dir, source))?;
+                measured => measured?,
+            }
         }
     }
+    results.took = began.elapsed();
     Ok(())
+}
+
+/// One round of one subject.
+fn run_one(
+    plan: &Plan,
+    setup: &Setup<'_>,
+    round: u32,
+    column: usize,
+    results: &mut Results,
+) -> Result<()> {
+    let subject = results.subjects[column];
+    let dir = setup.home.join(format!("{subject}-{round}"));
+    std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
+    let mut take = |line: Value| -> Result<()> {
+        let number = |name: &str| line[name].as_u64().map(|number| number as usize);
+        if let Some(step) = number("begin").and_then(|at| plan.steps.get(at)) {
+            let step = &step.label;
+            (setup.progress)(Progress::Begins {
+                round,
+                subject,
+                step,
+            });
+        } else if let Some(step) = number("step") {
+            let sample = Sample::new(line["result"].clone());
+            (setup.progress)(Progress::Done { sample: &sample });
+            results.add(step, column, sample);
+        } else {
+            return Err(error_in(&line));
+        }
+        Ok(())
+    };
+    let measured = measure(setup, subject, &dir, &mut take);
+    // The next one gets the space, whatever happened; an error of the measurement comes first.
+    let removed = std::fs::remove_dir_all(&dir);
+    measured?;
+    removed.map_err(|source| Error::io("removing", &dir, source))
 }
 
 /// An error that a child reports.
