@@ -1,5 +1,5 @@
-//! Hands the program what can only be known while it is built: the compiler, and the releases of the
-//! stores that it is compared with, from this workspace's lock file.
+//! Hands the program what can only be known while it is built: the compiler, and the releases of
+//! the stores that are compared, from this workspace's lock file.
 
 use std::process::Command;
 

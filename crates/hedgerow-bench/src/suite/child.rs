@@ -21,8 +21,8 @@ use crate::runner::run as run_workload;
 use crate::targets::{Target, TargetOptions};
 use crate::workload::Workload;
 
-/// Runs the steps of `plan` on `contestant` in `dir`, an empty directory, as a member of the control
-/// group `group`, and writes the results to `out`, a line of JSON each.
+/// Runs the steps of `plan` on `contestant` in `dir`, an empty directory, as a member of the
+/// control group `group`, and writes the results to `out`, a line of JSON each.
 ///
 /// A step may be about a kill: then this process says so and waits for it. The process after it is
 /// told the number of that step, in `killed_in`, and goes on from there.

@@ -11,8 +11,8 @@
 //! Where [`compare`](crate::compare) is the short form on real data, this is the long one. [`plan`]
 //! says what to run, [`contestant`] on what, [`rounds`] starts a process for each round and subject
 //! in turn, in which [`child`] runs all steps, [`scenarios`] has the steps that are no workload of
-//! db_bench or YCSB, [`setting`] says how all came about, [`results`] has medians and verdicts, [`baseline`] sets them beside those of an
-//! earlier run; [`report`](crate::report) shows them.
+//! db_bench or YCSB, [`setting`] says how all came about, [`results`] has medians and verdicts,
+//! [`baseline`] sets them beside those of an earlier run; [`report`](crate::report) shows them.
 
 pub mod baseline;
 pub mod cgroup;
