@@ -8,8 +8,10 @@ mod value;
 use std::fmt;
 
 pub use key_builder::{KeyBuilder, KeyReader};
+pub(crate) use key_range::is_from;
+#[cfg(feature = "internals")]
+pub(crate) use key_range::prefix_end;
 pub use key_range::{KeyBounds, KeyRange};
-pub(crate) use key_range::{is_from, prefix_end};
 pub(crate) use op::{Op, SequencedOp};
 pub use value::Value;
 
