@@ -1,5 +1,6 @@
 //! Numbers and tables for people.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
 /// `count` with commas between thousands.
@@ -38,6 +39,21 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{scaled:.1} {}", UNITS[unit])
+}
+
+/// A command as a shell would take it.
+pub fn command_line(program: &str, args: impl Iterator<Item = OsString>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@+%".contains(c);
+    let mut line = program.to_owned();
+    for arg in args {
+        let arg = arg.to_string_lossy();
+        match arg.chars().all(plain) && !arg.is_empty() {
+            true => write!(line, " {arg}"),
+            false => write!(line, " '{}'", arg.replace('\'', "'\\''")),
+        }
+        .expect("a string takes everything");
+    }
+    line
 }
 
 /// Cells in columns: the first to the left, the others to the right.
@@ -185,6 +201,15 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn the_command_can_be_pasted() {
+        let args = ["bench", "--dir", "a b", "--csv", "it's", ""];
+        assert_eq!(
+            command_line("hedgerow", args.into_iter().map(Into::into)),
+            r"hedgerow bench --dir 'a b' --csv 'it'\''s' ''"
+        );
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub use distribution::{
 };
 pub use error::{Error, Result, with_causes};
 pub use histogram::Histogram;
-pub use machine::{Machine, Memory, Usage, disk_bytes};
+pub use machine::{Machine, Memory, Usage, disk_bytes, touch_memory};
 pub use outcome::{FIGURES, Interval, Outcome, Stalls};
 pub use permutation::Permutation;
 pub use rng::{Rng, mix64};

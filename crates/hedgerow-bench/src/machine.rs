@@ -43,6 +43,17 @@ impl Usage {
     }
 }
 
+/// Touches as many bytes of memory once. The first touch of a virtual machine's memory is slow, and
+/// would fall to what is measured first.
+pub fn touch_memory(bytes: usize) {
+    const PAGE_BYTES: usize = 4096;
+    let mut memory = vec![0u8; bytes];
+    for page in memory.chunks_mut(PAGE_BYTES) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
+}
+
 /// Memory of this process, now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {

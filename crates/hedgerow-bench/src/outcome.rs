@@ -111,6 +111,12 @@ pub struct Outcome {
     pub store_written_bytes: Option<u64>,
     /// Blocks or pages touched, as the store counts them.
     pub blocks_read: Option<u64>,
+    /// Milliseconds for which the store slowed writers down, settling included.
+    pub writers_slowed_ms: Option<u64>,
+    /// Milliseconds for which the store stopped writers, settling included.
+    pub writers_stopped_ms: Option<u64>,
+    /// Bytes that the store's data take at the end, without its log, as the store counts them.
+    pub tree_bytes: Option<u64>,
     /// Bytes that the store's files occupy at the end.
     pub disk_bytes: u64,
     /// Bytes of keys and values that a user would say are in the store.
@@ -195,12 +201,12 @@ impl Outcome {
 
     /// The plain figures, by the names of [`FIGURES`].
     fn figures(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
-        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        let count = |count: Option<u64>| count.map(|count| count as f64);
         let seconds = |time: Duration| Some(time.as_secs_f64());
         let all = self.all_latencies();
         let percentile =
             |percent| (!all.is_empty()).then(|| all.percentile(percent) as f64 / 1000.0);
-        let memory = |of: fn(&Memory) -> u64| bytes(self.peak_memory.as_ref().map(of));
+        let memory = |of: fn(&Memory) -> u64| count(self.peak_memory.as_ref().map(of));
         let figures = [
             Some(self.threads as f64),
             Some(self.ops as f64),
@@ -221,10 +227,13 @@ impl Outcome {
             memory(|memory| memory.resident_bytes),
             memory(|memory| memory.anonymous_bytes),
             Some(self.user_written_bytes as f64),
-            bytes(self.device_written_bytes),
-            bytes(self.device_read_bytes),
-            bytes(self.store_written_bytes),
-            bytes(self.blocks_read),
+            count(self.device_written_bytes),
+            count(self.device_read_bytes),
+            count(self.store_written_bytes),
+            count(self.blocks_read),
+            count(self.writers_slowed_ms),
+            count(self.writers_stopped_ms),
+            count(self.tree_bytes),
             Some(self.disk_bytes as f64),
             Some(self.live_bytes as f64),
             self.write_amplification(),
@@ -246,7 +255,7 @@ fn number(figure: f64) -> Value {
 }
 
 /// Names of the figures in JSON, units last.
-pub const FIGURES: [&str; 28] = [
+pub const FIGURES: [&str; 31] = [
     "threads",
     "ops",
     "elapsed_s",
@@ -270,6 +279,9 @@ pub const FIGURES: [&str; 28] = [
     "device_read_bytes",
     "store_written_bytes",
     "blocks_read",
+    "writers_slowed_ms",
+    "writers_stopped_ms",
+    "tree_bytes",
     "disk_bytes",
     "live_bytes",
     "write_amplification",
@@ -309,6 +321,9 @@ mod tests {
             device_read_bytes: None,
             store_written_bytes: None,
             blocks_read: Some(3000),
+            writers_slowed_ms: Some(7),
+            writers_stopped_ms: None,
+            tree_bytes: Some(3500),
             disk_bytes: 4000,
             live_bytes: 2000,
         }
@@ -342,6 +357,8 @@ mod tests {
         assert_eq!(json["distribution"], "zipfian");
         assert_eq!(json["ops_per_s"], 2000);
         assert_eq!(json["elapsed_s"], 0.5);
+        assert_eq!(json["tree_bytes"], 3500);
+        assert_eq!(json["writers_slowed_ms"], 7);
         assert_eq!(json["latencies"][0]["kind"], "read");
         assert_eq!(json["latencies"][0]["count"], 1000);
         assert_eq!(json["latencies"][0]["mean_ns"], 500_500.0);
@@ -351,7 +368,9 @@ mod tests {
         );
         assert_eq!(json["series_end_s_ops"], json!([[0.5, 1000]]));
         let object = json.as_object().unwrap();
-        assert!(!object.contains_key("device_read_bytes"), "{json}");
+        for absent in ["device_read_bytes", "writers_stopped_ms"] {
+            assert!(!object.contains_key(absent), "{json}");
+        }
         for name in FIGURES {
             let known = object.get(name).is_none_or(serde_json::Value::is_number);
             assert!(known, "{name} in {json}");

@@ -7,13 +7,17 @@ use hedgerow::{EngineKind, MemtableKind};
 
 use crate::error::Error;
 
-/// One of those that are compared, by its names.
+/// One of those that are compared: its names, and what a reader must know of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// Its name for programs, in lines and files: `lsm-skiplist`.
     pub name: &'static str,
     /// Its name for people, as the head of a column: `LSM tree (skip list)`.
     pub title: &'static str,
+    /// Which release it is: `fjall 3.1.13`.
+    pub version: &'static str,
+    /// In what it promises less than the others, if it does.
+    pub weaker_in: Option<&'static str>,
 }
 
 impl fmt::Display for Subject {
@@ -55,14 +59,19 @@ impl Variant {
         }
     }
 
-    /// Its names.
+    /// What it is called.
     pub fn subject(self) -> Subject {
         let (name, title) = match self {
             Self::Lsm => ("lsm", "LSM tree"),
             Self::LsmSkipList => ("lsm-skiplist", "LSM tree (skip list)"),
             Self::BTree => ("btree", "B-tree"),
         };
-        Subject { name, title }
+        Subject {
+            name,
+            title,
+            version: concat!("hedgerow ", env!("CARGO_PKG_VERSION")),
+            weaker_in: None,
+        }
     }
 }
 

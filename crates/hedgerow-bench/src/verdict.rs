@@ -3,7 +3,7 @@
 //! Those compared are known by their position in a list, so that it may be engines, variants of an
 //! engine, or other stores, and any number of them.
 
-use crate::format::bytes;
+use crate::format::{bytes, thousands};
 
 /// Two medians closer than this are called even: rounds differ by as much.
 const EVEN_WITHIN: f64 = 1.05;
@@ -23,16 +23,19 @@ pub enum Unit {
     Milliseconds,
     /// Microseconds: fewer is better.
     Microseconds,
+    /// Things that are not wanted: fewer is better.
+    Count,
 }
 
 impl Unit {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::PerSecond,
         Self::Bytes,
         Self::Times,
         Self::Milliseconds,
         Self::Microseconds,
+        Self::Count,
     ];
 
     /// True if a larger figure is a better one.
@@ -48,6 +51,7 @@ impl Unit {
             Self::Times => "times",
             Self::Milliseconds => "ms",
             Self::Microseconds => "us",
+            Self::Count => "count",
         }
     }
 
@@ -66,6 +70,7 @@ impl Unit {
             Self::Microseconds if figure < 10.0 => format!("{figure:.2} us"),
             Self::Microseconds if figure < 1e4 => format!("{figure:.0} us"),
             Self::Microseconds => format!("{:.0} ms", figure / 1e3),
+            Self::Count => thousands(figure as u64),
         }
     }
 }

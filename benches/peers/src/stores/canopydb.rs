@@ -6,8 +6,8 @@
 //! - A checkpoint whenever `write_buffer_bytes` of changes are in memory; its own limits for
 //!   throttling are kept where they are not below that.
 //! - Its default is to compress values above 12 KiB with lz4, and smaller ones never.
-//! - Exclusive write transactions: concurrent ones cost more each, and conflict where two change the
-//!   same page; its docs recommend them for transactions that spend their time elsewhere.
+//! - Exclusive write transactions: concurrent ones cost more each, and conflict where two change
+//!   the same page; its docs recommend them for transactions that spend their time elsewhere.
 
 use std::path::Path;
 

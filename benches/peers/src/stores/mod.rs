@@ -20,112 +20,109 @@ mod surrealkv;
 #[cfg(test)]
 mod tests;
 
-use hedgerow_bench::{Error, HedgerowTarget, OpenTarget, Result};
+use hedgerow_bench::suite::contestant::Contestant;
+use hedgerow_bench::{OpenTarget, Subject, Variant};
 
-/// A store that this program was built with.
-#[derive(Debug, Clone, Copy)]
-pub struct Store {
-    /// Its name on the command line and in tables.
-    pub name: &'static str,
-    /// How it is opened.
-    pub open: OpenTarget,
-    /// The crates whose versions Cargo.lock tells; what is no crate has its version in the settings.
-    pub packages: &'static [&'static str],
-    /// In what it promises less than the others, if it does.
-    pub weaker: Option<&'static str>,
+/// A package with its version in this workspace's lock file: `redb 4.6.0`.
+macro_rules! release {
+    ($package:literal) => {
+        env!(concat!("RELEASE_OF_", $package))
+    };
+}
+
+/// A store: its name, its release, and how it is opened.
+const fn store(name: &'static str, version: &'static str, open: OpenTarget) -> Contestant {
+    Contestant {
+        subject: Subject {
+            name,
+            title: name,
+            version,
+            weaker_in: None,
+        },
+        open,
+        variant: None,
+    }
+}
+
+/// The same, with what it promises less than the others.
+#[cfg(any(feature = "lmdb", feature = "redb", feature = "sled"))]
+const fn weaker(weaker_in: &'static str, store: Contestant) -> Contestant {
+    Contestant {
+        subject: Subject {
+            weaker_in: Some(weaker_in),
+            ..store.subject
+        },
+        ..store
+    }
+}
+
+/// An engine of hedgerow.
+fn hedgerow(name: &'static str, variant: Variant) -> Contestant {
+    let contestant = Contestant::from(variant);
+    Contestant {
+        subject: Subject {
+            name,
+            ..contestant.subject
+        },
+        ..contestant
+    }
 }
 
 /// All stores that this program was built with.
-pub const STORES: &[Store] = &[
-    Store {
-        name: "hedgerow-lsm",
-        open: HedgerowTarget::open_lsm,
-        packages: &["hedgerow"],
-        weaker: None,
-    },
-    Store {
-        name: "hedgerow-btree",
-        open: HedgerowTarget::open_btree,
-        packages: &["hedgerow"],
-        weaker: None,
-    },
-    #[cfg(feature = "rocksdb")]
-    Store {
-        name: "rocksdb",
-        open: rocksdb::bundled::RocksDb::open,
-        packages: &["rocksdb", "librocksdb-sys"],
-        weaker: None,
-    },
-    #[cfg(feature = "rocksdb-system")]
-    Store {
-        name: "rocksdb-system",
-        open: rocksdb::system::RocksDbSystem::open,
-        packages: &["librocksdb of the system"],
-        weaker: None,
-    },
-    #[cfg(feature = "fjall")]
-    Store {
-        name: "fjall",
-        open: fjall::Fjall::open,
-        packages: &["fjall"],
-        weaker: None,
-    },
-    #[cfg(feature = "surrealkv")]
-    Store {
-        name: "surrealkv",
-        open: surrealkv::SurrealKv::open,
-        packages: &["surrealkv"],
-        weaker: None,
-    },
-    #[cfg(feature = "lmdb")]
-    Store {
-        name: "lmdb",
-        open: lmdb::Lmdb::open_nosync,
-        packages: &["heed", "lmdb-master-sys"],
-        weaker: Some("no checksums; with NOSYNC a power loss may destroy the file"),
-    },
-    #[cfg(feature = "lmdb")]
-    Store {
-        name: "lmdb-writemap",
-        open: lmdb::Lmdb::open_writemap,
-        packages: &["heed", "lmdb-master-sys"],
-        weaker: Some("no checksums; with NOSYNC a power loss may destroy the file"),
-    },
-    #[cfg(feature = "redb")]
-    Store {
-        name: "redb",
-        open: redb::Redb::open,
-        packages: &["redb"],
-        weaker: Some("buffered commits are `Durability::None`: lost when the process is killed"),
-    },
-    #[cfg(feature = "sled")]
-    Store {
-        name: "sled",
-        open: sled::Sled::open,
-        packages: &["sled"],
-        weaker: Some("buffered commits are flushed every 500 ms: lost when the process is killed"),
-    },
-    #[cfg(feature = "canopydb")]
-    Store {
-        name: "canopydb",
-        open: canopydb::Canopy::open,
-        packages: &["canopydb"],
-        weaker: None,
-    },
-];
-
-/// The store of that name.
-pub fn find(name: &str) -> Result<Store> {
-    let found = STORES.iter().find(|store| store.name == name);
-    found.copied().ok_or_else(|| {
-        let known: Vec<_> = STORES.iter().map(|store| store.name).collect();
-        Error::Usage(format!(
-            "unknown store {name:?}: this program was built with {} (others need their feature, \
-             as in --features rocksdb,rocksdb-system,sled,canopydb)",
-            known.join(", ")
-        ))
-    })
+pub fn all() -> Vec<Contestant> {
+    vec![
+        hedgerow("hedgerow-lsm", Variant::Lsm),
+        hedgerow("hedgerow-btree", Variant::BTree),
+        #[cfg(feature = "rocksdb")]
+        store(
+            "rocksdb",
+            concat!(release!("rocksdb"), ", ", release!("librocksdb-sys")),
+            rocksdb::bundled::RocksDb::open,
+        ),
+        // Its version is in its settings: no package tells.
+        #[cfg(feature = "rocksdb-system")]
+        store(
+            "rocksdb-system",
+            "librocksdb of the system",
+            rocksdb::system::RocksDbSystem::open,
+        ),
+        #[cfg(feature = "fjall")]
+        store("fjall", release!("fjall"), fjall::Fjall::open),
+        #[cfg(feature = "surrealkv")]
+        store(
+            "surrealkv",
+            release!("surrealkv"),
+            surrealkv::SurrealKv::open,
+        ),
+        #[cfg(feature = "lmdb")]
+        weaker(
+            LMDB_IS_WEAKER_IN,
+            store("lmdb", LMDB, lmdb::Lmdb::open_nosync),
+        ),
+        #[cfg(feature = "lmdb")]
+        weaker(
+            LMDB_IS_WEAKER_IN,
+            store("lmdb-writemap", LMDB, lmdb::Lmdb::open_writemap),
+        ),
+        #[cfg(feature = "redb")]
+        weaker(
+            "buffered commits are `Durability::None`: lost when the process is killed",
+            store("redb", release!("redb"), redb::Redb::open),
+        ),
+        #[cfg(feature = "sled")]
+        weaker(
+            "buffered commits are flushed every 500 ms: lost when the process is killed",
+            store("sled", release!("sled"), sled::Sled::open),
+        ),
+        #[cfg(feature = "canopydb")]
+        store("canopydb", release!("canopydb"), canopydb::Canopy::open),
+    ]
 }
+
+#[cfg(feature = "lmdb")]
+const LMDB: &str = concat!(release!("heed"), ", ", release!("lmdb-master-sys"));
+#[cfg(feature = "lmdb")]
+const LMDB_IS_WEAKER_IN: &str = "no checksums; with NOSYNC a power loss may destroy the file";
 
 /// Waits until `is_idle` has been true twice in a row, some milliseconds apart: work that has just
 /// ended may be about to start more.
@@ -135,7 +132,9 @@ pub fn find(name: &str) -> Result<Store> {
     feature = "rocksdb-system",
     feature = "surrealkv"
 ))]
-fn wait_until_idle(mut is_idle: impl FnMut() -> Result<bool>) -> Result<()> {
+fn wait_until_idle(
+    mut is_idle: impl FnMut() -> hedgerow_bench::Result<bool>,
+) -> hedgerow_bench::Result<()> {
     let mut quiet = 0;
     while quiet < 2 {
         quiet = if is_idle()? { quiet + 1 } else { 0 };

@@ -3,7 +3,7 @@
 use hedgerow::{Compression, Durability};
 use hedgerow_bench::{Direction, ModelTarget, Rng, Target, TargetOptions};
 
-use super::STORES;
+use super::all;
 
 const KEYS: u64 = 300;
 
@@ -72,7 +72,7 @@ fn assert_same(target: &dyn Target, model: &dyn Target, when: &str) {
 
 #[test]
 fn every_store_answers_as_the_model() {
-    for store in STORES {
+    for store in all() {
         let dir = tempfile::tempdir().unwrap();
         let model = ModelTarget::open(dir.path(), &TargetOptions::default()).unwrap();
         let mut rng = Rng::new(7);
@@ -89,7 +89,7 @@ fn every_store_answers_as_the_model() {
                 ..TargetOptions::default()
             };
             let target = (store.open)(dir.path(), &options).unwrap();
-            assert_eq!(target.name(), store.name);
+            assert_eq!(target.name(), store.subject.name);
             assert!(!target.settings().is_empty());
             assert_same(&*target, &*model, "after it was opened");
             let both = [&*target, &*model];
@@ -122,7 +122,7 @@ fn every_store_answers_as_the_model() {
 #[test]
 fn threads_that_write_the_same_keys_all_succeed() {
     const THREADS: u64 = 4;
-    for store in STORES {
+    for store in all() {
         let dir = tempfile::tempdir().unwrap();
         let target = (store.open)(dir.path(), &TargetOptions::default()).unwrap();
         std::thread::scope(|scope| {
@@ -143,11 +143,11 @@ fn threads_that_write_the_same_keys_all_succeed() {
                 .get(&key(number), &mut |value| last = value.to_vec())
                 .unwrap();
             let ends = (0..THREADS).map(|thread| format!("{thread} {}", 198 + number));
-            assert!(found, "{}", store.name);
+            assert!(found, "{}", store.subject.name);
             assert!(
                 ends.map(String::into_bytes).any(|end| end == last),
                 "{}: {}",
-                store.name,
+                store.subject.name,
                 last.escape_ascii()
             );
         }

@@ -65,6 +65,8 @@ pub fn run(
     let usage_before = Usage::now();
     let written_before = target.bytes_written();
     let blocks_before = target.blocks_read();
+    let slowed_before = target.writers_slowed_ms();
+    let stopped_before = target.writers_stopped_ms();
     let run = plan.execute(params.interval)?;
     let settle_start = Instant::now();
     if workload.writes() {
@@ -99,6 +101,9 @@ pub fn run(
         device_read_bytes: usage.fetched_bytes,
         store_written_bytes: since(target.bytes_written(), written_before),
         blocks_read: since(target.blocks_read(), blocks_before),
+        writers_slowed_ms: since(target.writers_slowed_ms(), slowed_before),
+        writers_stopped_ms: since(target.writers_stopped_ms(), stopped_before),
+        tree_bytes: target.tree_bytes(),
         disk_bytes: disk_bytes(dir)?,
         live_bytes: plan.live_bytes(),
     };

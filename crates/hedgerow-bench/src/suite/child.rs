@@ -1,6 +1,6 @@
-//! What runs in a process of its own: all steps on one variant, once.
+//! What runs in a process of its own: all steps on one store, once.
 //!
-//! A process for each variant and round makes memory and CPU time that variant's alone, gives every
+//! A process for each store and round makes memory and CPU time that store's alone, gives every
 //! round a fresh heap, and lets an interrupt end a workload at once: the parent removes the files.
 //! Results are lines of JSON on standard output; so is an error, which the parent reports.
 
@@ -10,19 +10,22 @@ use std::path::{Path, PathBuf};
 use hedgerow::Durability;
 use serde_json::{Value, json};
 
-use super::plan::{Plan, Step, Work};
+use super::contestant::Contestant;
+use super::plan::{Plan, Work};
+use super::scenarios::{Run, Trial};
 use super::{cgroup, disk_space};
 use crate::dataset::DataSet;
 use crate::error::with_causes;
 use crate::error::{Error, Result};
 use crate::runner::run as run_workload;
-use crate::subject::Variant;
-use crate::targets::hedgerow::HedgerowTarget;
-use crate::targets::{Target as _, TargetOptions};
+use crate::targets::{Target, TargetOptions};
 use crate::workload::Workload;
 
-/// Runs the steps of `plan` on `variant` in `dir`, an empty directory, as a member of the control
-/// group `group`, and writes the results to `out`, a line of JSON each.
+/// Runs the steps of `plan` on `contestant` in `dir`, an empty directory, as a member of the
+/// control group `group`, and writes the results to `out`, a line of JSON each.
+///
+/// A step may be about a kill: then this process says so and waits for it. The process after it is
+/// told the number of that step, in `killed_in`, and goes on from there.
 ///
 /// For a process of its own: it ends the process, with exit code 1, when standard input is closed,
 /// which the parent holds open as long as it lives.
@@ -32,28 +35,31 @@ use crate::workload::Workload;
 /// Only those of writing to `out`; what fails before is a line of the output.
 pub fn run(
     plan: &Plan,
-    variant: Variant,
+    contestant: &Contestant,
     dir: &Path,
     group: Option<&Path>,
+    killed_in: Option<usize>,
     out: &mut dyn Write,
 ) -> Result<()> {
     end_with_parent();
     let mut suite = Suite {
         plan,
-        variant,
+        contestant,
         dir,
         loaded: None,
     };
     let joined = group.map_or(Ok(()), cgroup::join);
-    joined.and_then(|()| suite.run(out)).or_else(|error| {
-        say(
-            out,
-            &json!({
-                "error": with_causes(&error),
-                "usage": matches!(error.root(), Error::Usage(_)),
-            }),
-        )
-    })
+    joined
+        .and_then(|()| suite.run(killed_in, out))
+        .or_else(|error| {
+            say(
+                out,
+                &json!({
+                    "error": with_causes(&error),
+                    "usage": matches!(error.root(), Error::Usage(_)),
+                }),
+            )
+        })
 }
 
 /// Ends this process when the parent ends, however that happens: it holds the other end of standard
@@ -73,52 +79,82 @@ fn say(out: &mut dyn Write, line: &Value) -> Result<()> {
 
 struct Suite<'a> {
     plan: &'a Plan,
-    variant: Variant,
+    contestant: &'a Contestant,
     dir: &'a Path,
     loaded: Option<Loaded>,
 }
 
 /// A store with the records it holds.
 struct Loaded {
-    target: HedgerowTarget,
+    target: Box<dyn Target>,
     dir: PathBuf,
     data: DataSet,
     durability: Durability,
 }
 
 impl Suite<'_> {
-    fn run(&mut self, out: &mut dyn Write) -> Result<()> {
-        for (number, step) in self.plan.steps.iter().enumerate() {
-            say(out, &json!({ "begin": number }))?;
-            let result = self
-                .step(number, step)
-                .map_err(|error| error.during(step.label.clone()))?;
+    fn run(&mut self, killed_in: Option<usize>, out: &mut dyn Write) -> Result<()> {
+        let steps = self.plan.steps.iter().enumerate();
+        for (number, step) in steps.skip(killed_in.unwrap_or(0)) {
+            let is_second_half = killed_in == Some(number);
+            if !is_second_half {
+                say(out, &json!({ "begin": number }))?;
+            }
+            let dir = self.dir.join(number.to_string());
+            let result = match step.work {
+                Work::Workload(workload) => self.workload(&workload, dir),
+                Work::Trial(trial) if is_second_half => self.trial(trial, &dir),
+                Work::Trial(trial) => self
+                    .first_half(trial, number, &dir, out)
+                    .and_then(|()| self.trial(trial, &dir)),
+            };
+            let result = result.map_err(|error| error.during(step.label.clone()))?;
             say(out, &json!({ "step": number, "result": result }))?;
         }
         self.discard()
     }
 
-    fn step(&mut self, number: usize, step: &Step) -> Result<Value> {
-        let dir = self.dir.join(number.to_string());
-        match step.work {
-            Work::Workload(workload) => self.workload(&workload, dir),
-            Work::Trial(trial) => {
-                self.discard()?;
-                make(&dir)?;
-                let plan = self.plan;
-                let params = trial.params(&plan.params, plan.memory_bytes);
-                let figures = trial.run(&dir, self.variant, &plan.target, params)?;
-                remove(&dir)?;
-                let figures = figures.iter().map(|figure| {
-                    json!({
-                        "id": figure.id,
-                        "label": figure.label,
-                        "unit": figure.unit.name(),
-                        "value": figure.value,
-                    })
-                });
-                Ok(json!({ "figures": figures.collect::<Vec<_>>() }))
-            }
+    /// Makes room for a trade-off run. Does not return if the run is about a kill: the process is
+    /// killed here.
+    fn first_half(
+        &mut self,
+        trial: Trial,
+        number: usize,
+        dir: &Path,
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        self.discard()?;
+        make(dir)?;
+        let Some(_open) = trial.before_kill(&self.setup(trial, dir))? else {
+            return Ok(());
+        };
+        say(out, &json!({ "kill": number }))?;
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn trial(&self, trial: Trial, dir: &Path) -> Result<Value> {
+        let figures = trial.run(&self.setup(trial, dir))?;
+        remove(dir)?;
+        let figures = figures.iter().map(|figure| {
+            json!({
+                "id": figure.id,
+                "label": figure.label,
+                "unit": figure.unit.name(),
+                "value": figure.value,
+            })
+        });
+        Ok(json!({ "figures": figures.collect::<Vec<_>>() }))
+    }
+
+    fn setup<'a>(&'a self, trial: Trial, dir: &'a Path) -> Run<'a> {
+        let plan = self.plan;
+        Run {
+            dir,
+            contestant: self.contestant,
+            options: plan.target,
+            params: trial.params(&plan.params, plan.memory_bytes),
         }
     }
 
@@ -135,21 +171,13 @@ impl Suite<'_> {
             None => self.create(dir, workload, &options)?,
         };
         disk_space::settle_disk(self.dir);
-        let before = loaded.target.db().stats();
-        let outcome = run_workload(&loaded.target, &loaded.dir, workload, &mut loaded.data)?;
-        let after = loaded.target.db().stats();
+        let outcome = run_workload(&*loaded.target, &loaded.dir, workload, &mut loaded.data)?;
         if workload.fills && workload.ops_divisor == 1 {
             // From here on at the rate that was asked for; see `create`.
             loaded.data = DataSet::filled(&self.plan.params)?;
         }
-        let trees = after.keyspaces.iter();
-        let tree_bytes: u64 = trees.map(|keyspace| keyspace.stats.disk_bytes).sum();
         self.loaded = Some(loaded);
-        let mut result = outcome.to_json();
-        result["tree_bytes"] = json!(tree_bytes);
-        result["writers_slowed_ms"] = json!(after.slowed_ms - before.slowed_ms);
-        result["writers_stopped_ms"] = json!(after.stopped_ms - before.stopped_ms);
-        Ok(result)
+        Ok(outcome.to_json())
     }
 
     fn create(&self, dir: PathBuf, workload: &Workload, options: &TargetOptions) -> Result<Loaded> {
@@ -160,7 +188,7 @@ impl Suite<'_> {
             params.rate_per_s = None;
         }
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.variant, options)?,
+            target: (self.contestant.open)(&dir, options)?,
             dir,
             data: DataSet::new(&params)?,
             durability: options.durability,
@@ -177,7 +205,7 @@ impl Suite<'_> {
         } = loaded;
         drop(target);
         Ok(Loaded {
-            target: HedgerowTarget::open(&dir, self.variant, options)?,
+            target: (self.contestant.open)(&dir, options)?,
             dir,
             data,
             durability: options.durability,
@@ -201,4 +229,119 @@ fn make(dir: &Path) -> Result<()> {
 
 fn remove(dir: &Path) -> Result<()> {
     std::fs::remove_dir_all(dir).map_err(|source| Error::io("removing", dir, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::subject::Variant;
+    use crate::suite::plan::{Preset, Wishes};
+    use crate::targets::hedgerow::ModelTarget;
+
+    const PUTS: u64 = 500;
+
+    fn plan(list: &str) -> Plan {
+        let wishes = Wishes {
+            workloads: Some(list.into()),
+            records: Some(PUTS),
+            ..Wishes::default()
+        };
+        Plan::new(Preset::Quick, &wishes, TargetOptions::default()).unwrap()
+    }
+
+    /// In memory: no process finds what another has put.
+    fn forgetful() -> Contestant {
+        Contestant {
+            open: ModelTarget::open,
+            variant: None,
+            ..Contestant::from(Variant::BTree)
+        }
+    }
+
+    fn run(
+        plan: &Plan,
+        contestant: &Contestant,
+        dir: &Path,
+        killed_in: Option<usize>,
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        let mut suite = Suite {
+            plan,
+            contestant,
+            dir,
+            loaded: None,
+        };
+        suite.run(killed_in, out)
+    }
+
+    fn lines(out: &[u8]) -> Vec<Value> {
+        let lines = std::str::from_utf8(out).unwrap().lines();
+        lines.map(|line| line.parse().unwrap()).collect()
+    }
+
+    /// Hands on what is written.
+    struct Lines(Sender<Vec<u8>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_not_hedgerow_is_measured() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut out = Vec::new();
+        let plan = plan("fillseq,readseq,valuesize:10");
+        run(&plan, &forgetful(), dir.path(), None, &mut out).unwrap();
+        let lines = lines(&out);
+        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[1]["result"]["ops"], PUTS);
+        assert_eq!(lines[1]["result"]["target"], "model");
+        assert_eq!(lines[1]["result"]["tree_bytes"], Value::Null);
+        assert_eq!(lines[5]["result"]["figures"][0]["id"], "fill");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_counted_by_the_next() {
+        let plan = plan("fillseq,kill:500,fillseq");
+        for (contestant, lost) in [(forgetful(), PUTS), (Variant::Lsm.into(), 0)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (sender, said) = channel();
+            // Waits to be killed, with its store open, until this process ends.
+            std::thread::spawn({
+                let (plan, dir) = (plan.clone(), dir.path().to_owned());
+                move || run(&plan, &contestant, &dir, None, &mut Lines(sender))
+            });
+            let mut before: Vec<u8> = Vec::new();
+            while !before.ends_with(b"{\"kill\":1}\n") {
+                before.extend(said.recv().unwrap());
+            }
+            let begun = lines(&before).last().unwrap().clone();
+            assert_eq!(begun, json!({ "kill": 1 }));
+
+            // The thread has the store open still; what another process would find is a copy.
+            let copy = tempfile::tempdir().unwrap();
+            let of_step = |dir: &Path| dir.join("1");
+            disk_space::copy_dir(&of_step(dir.path()), &of_step(copy.path())).unwrap();
+            let mut out = Vec::new();
+            run(&plan, &contestant, copy.path(), Some(1), &mut out).unwrap();
+            let after = lines(&out);
+            assert_eq!(after[0]["step"], 1, "the step does not begin twice");
+            let figures = &after[0]["result"]["figures"];
+            assert_eq!(figures[0]["id"], "open");
+            assert_eq!(figures[1]["id"], "lost");
+            assert_eq!(figures[1]["value"].as_f64(), Some(lost as f64));
+            assert_eq!(after.last().unwrap()["step"], 2, "the rest follows");
+        }
+    }
 }

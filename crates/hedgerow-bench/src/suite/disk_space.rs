@@ -1,6 +1,8 @@
-//! The disk: what space is left, and what is cached of it.
+//! The disk: what space is left, what is cached of it, and copies.
 
 use std::path::Path;
+
+use crate::error::{Error, Result};
 
 /// Bytes that may still be written under `dir`, if the platform tells.
 #[cfg(unix)]
@@ -43,4 +45,25 @@ pub fn evict(dir: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Copies a directory with all that is under it to one that does not exist.
+pub fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    let copy = || -> std::io::Result<()> {
+        let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
+        while let Some((from, to)) = pending.pop() {
+            std::fs::create_dir(&to)?;
+            for entry in std::fs::read_dir(&from)? {
+                let entry = entry?;
+                let copy = to.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    pending.push((entry.path(), copy));
+                } else {
+                    std::fs::copy(entry.path(), copy)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    copy().map_err(|source| Error::io("copying the store to", to, source))
 }

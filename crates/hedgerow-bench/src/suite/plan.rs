@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::contestant::Contestant;
 use super::scenarios::Trial;
 use super::{cgroup, disk_space};
 use crate::data::{KeyShape, ValueSize};
@@ -130,6 +131,8 @@ pub struct Wishes {
     pub rounds: Option<u32>,
     /// Seconds after which a workload that is not a fill stops.
     pub duration_s: Option<f64>,
+    /// Milliseconds that a workload which only reads runs before it is measured.
+    pub warmup_ms: Option<u64>,
     /// Operations offered each second.
     pub rate_per_s: Option<f64>,
     /// Threads of workloads that do not name them.
@@ -172,10 +175,10 @@ pub struct Plan {
 impl Plan {
     /// Makes the plan of a preset, as the user wishes it changed.
     pub fn new(preset: Preset, wishes: &Wishes, target: TargetOptions) -> Result<Self> {
-        let (list, rounds, seconds) = match preset {
-            Preset::Quick => (QUICK, 3, 0.4),
-            Preset::Standard => (STANDARD, 3, 10.0),
-            Preset::Large => (LARGE, 1, 60.0),
+        let (list, rounds, seconds, warmup_ms, interval_ms) = match preset {
+            Preset::Quick => (QUICK, 3, 0.4, 50, 20),
+            Preset::Standard => (STANDARD, 3, 10.0, 500, 100),
+            Preset::Large => (LARGE, 1, 60.0, 500, 100),
         };
         let defaults = Params::default();
         let seconds = wishes.duration_s.unwrap_or(seconds);
@@ -191,9 +194,9 @@ impl Plan {
             threads: wishes.threads.unwrap_or(1),
             rate_per_s: wishes.rate_per_s,
             duration: Some(Duration::from_secs_f64(seconds)),
-            warmup: Duration::from_millis(if preset == Preset::Quick { 50 } else { 500 }),
+            warmup: Duration::from_millis(wishes.warmup_ms.unwrap_or(warmup_ms)),
             latency_every: wishes.latency_every.unwrap_or(8),
-            interval: Duration::from_millis(if preset == Preset::Quick { 20 } else { 100 }),
+            interval: Duration::from_millis(interval_ms),
             seed: wishes.seed.unwrap_or(1),
             ..defaults
         };
@@ -222,6 +225,22 @@ impl Plan {
     pub fn only_fills(&self) -> bool {
         let fills = |step: &Step| matches!(step.work, Work::Workload(workload) if workload.fills);
         self.steps.iter().all(fills)
+    }
+
+    /// Refuses what `contestant` cannot do.
+    pub fn check_contestant(&self, contestant: &Contestant) -> Result<()> {
+        for step in &self.steps {
+            if let Work::Trial(trial) = step.work
+                && trial.is_of_hedgerow_alone()
+                && contestant.variant.is_none()
+            {
+                let store = contestant.subject;
+                return Err(Error::usage(format!(
+                    "{trial} is a trade-off run of hedgerow alone: {store} cannot do it"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses what the disk under `dir` cannot hold.
@@ -368,6 +387,8 @@ fn labelled(works: Vec<Work>) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subject::{Subject, Variant};
+    use crate::targets::hedgerow::ModelTarget;
 
     fn labels(list: &str, distribution: Option<Distribution>) -> Vec<String> {
         let steps = steps(list, distribution).unwrap();
@@ -459,6 +480,8 @@ mod tests {
             "valuesize:x",
             "memratio:-1",
             "queue:3",
+            "kill",
+            "kill:0",
         ] {
             let error = steps(list, None).unwrap_err();
             assert!(matches!(error, Error::Usage(_)), "{list}");
@@ -517,6 +540,45 @@ mod tests {
         let error = Plan::new(Preset::Quick, &wishes(40 << 20, "queue"), target).unwrap_err();
         assert!(matches!(error, Error::Usage(_)), "{error}");
         assert!(error.to_string().contains("too low"), "{error}");
+    }
+
+    /// The name of a trade-off run as it is asked for: `valuesize:9` for `valuesize:BYTES`.
+    fn with_number(name: &str) -> String {
+        match name.split_once(':') {
+            Some((name, _)) => format!("{name}:9"),
+            None => name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_run_of_hedgerow_alone_is_refused_for_another_store() {
+        let hedgerow = Contestant::from(Variant::BTree);
+        let other = Contestant {
+            subject: Subject {
+                name: "other",
+                ..hedgerow.subject
+            },
+            open: ModelTarget::open,
+            variant: None,
+        };
+        let plan = |list: &str| {
+            let wishes = Wishes {
+                workloads: Some(list.into()),
+                ..Wishes::default()
+            };
+            Plan::new(Preset::Quick, &wishes, TargetOptions::default()).unwrap()
+        };
+        for name in Trial::NAMES {
+            let list = format!("fillseq,{}", with_number(name));
+            plan(&list).check_contestant(&hedgerow).unwrap();
+            let refused = plan(&list).check_contestant(&other).err();
+            let of_any_store = ["valuesize", "memratio", "kill"];
+            let is_of_any = of_any_store.iter().any(|any| name.starts_with(any));
+            assert_eq!(refused.is_none(), is_of_any, "{name}");
+            if let Some(error) = refused {
+                assert!(error.to_string().contains("other"), "{error}");
+            }
+        }
     }
 
     #[test]

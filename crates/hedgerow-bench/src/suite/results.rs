@@ -1,10 +1,12 @@
 //! What all rounds gave: samples per step and subject, their medians, and who is better.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Work};
-use crate::conditions::{Conditions, Doubt, Effort};
-use crate::machine::Machine;
+use super::setting::Setting;
+use crate::conditions::{Doubt, Effort};
 use crate::subject::Subject;
 use crate::verdict::{self, NOTHING, Unit, Verdict, judge, median};
 
@@ -57,23 +59,6 @@ pub struct Contest {
     pub unsure: bool,
 }
 
-/// The circumstances of a run: what a reader must know to trust it, or to repeat it.
-#[derive(Debug, Clone)]
-pub struct Setting {
-    /// The command line.
-    pub command: String,
-    /// Version of hedgerow.
-    pub version: String,
-    /// The machine.
-    pub machine: Machine,
-    /// Where the stores were, and how busy the machine was.
-    pub conditions: Conditions,
-    /// The parameters in words: name and value.
-    pub parameters: Vec<(&'static str, String)>,
-    /// When it was run, in seconds since 1970.
-    pub unix_time_s: u64,
-}
-
 /// The results of all rounds.
 #[derive(Debug, Clone)]
 pub struct Results {
@@ -89,6 +74,10 @@ pub struct Results {
     pub fixed_rate: bool,
     /// The steps.
     pub rows: Vec<Row>,
+    /// What failed, and why, where rounds went on all the same.
+    pub failures: Vec<(Subject, String)>,
+    /// How long all rounds took.
+    pub took: Duration,
 }
 
 /// The figures of a workload that tables show, beside throughput: name, label and unit.
@@ -262,6 +251,13 @@ impl Row {
         Some(median(&self.figures(subject, name))).filter(|median| median.is_finite())
     }
 
+    /// The median of a figure with the smallest and the largest; a dash if there is none.
+    pub fn show_range(&self, subject: usize, name: &str, cost: Cost) -> String {
+        range(&self.figures(subject, name), |figure| {
+            cost.show(Some(figure))
+        })
+    }
+
     /// The round in the middle by throughput: the one that curves are drawn of.
     pub fn typical(&self, subject: usize) -> Option<&Sample> {
         let mut samples: Vec<_> = self.samples(subject).iter().collect();
@@ -365,16 +361,7 @@ impl Contest {
 
     /// The median of a subject with the smallest and largest figure; a dash if there is none.
     pub fn show_range(&self, subject: usize) -> String {
-        let figures = self.figures(subject);
-        if figures.is_empty() {
-            return NOTHING.to_owned();
-        }
-        let show = |figure| self.unit.show(figure);
-        let (low, high) = (verdict::min(figures), verdict::max(figures));
-        match show(low) == show(high) {
-            true => show(median(figures)),
-            false => format!("{} ({}–{})", show(median(figures)), show(low), show(high)),
-        }
+        range(self.figures(subject), |figure| self.unit.show(figure))
     }
 
     /// How many times the best round of a subject is better than its worst; of all subjects the
@@ -383,6 +370,19 @@ impl Contest {
         let rounds = self.rounds.iter().filter(|rounds| rounds.len() > 1);
         let ratios = rounds.map(|rounds| verdict::max(rounds) / verdict::min(rounds));
         ratios.filter(|ratio| ratio.is_finite()).fold(1.0, f64::max)
+    }
+}
+
+/// The median with the smallest and largest figure, if they are written differently; a dash if
+/// there is none.
+fn range(figures: &[f64], show: impl Fn(f64) -> String) -> String {
+    if figures.is_empty() {
+        return NOTHING.to_owned();
+    }
+    let (low, high) = (show(verdict::min(figures)), show(verdict::max(figures)));
+    match low == high {
+        true => show(median(figures)),
+        false => format!("{} ({low}–{high})", show(median(figures))),
     }
 }
 
@@ -434,6 +434,8 @@ impl Results {
             records: plan.params.records,
             fixed_rate: plan.params.rate_per_s.is_some(),
             rows: plan.steps.iter().map(row).collect(),
+            failures: Vec::new(),
+            took: Duration::ZERO,
         }
     }
 
@@ -455,6 +457,13 @@ impl Results {
         self.subjects.iter().map(|subject| subject.name).collect()
     }
 
+    /// The settings of a subject, as its store told them in the first step that says so.
+    pub fn settings(&self, subject: usize) -> Option<&str> {
+        let samples = self.rows.iter().flat_map(|row| row.samples(subject));
+        let mut settings = samples.filter_map(|sample| sample.raw["settings"].as_str());
+        settings.next()
+    }
+
     /// The workloads.
     pub fn workloads(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.is_workload)
@@ -462,13 +471,22 @@ impl Results {
 
     /// What the subjects are compared by, workloads first.
     pub fn contests(&self) -> Vec<Contest> {
+        let mut contests = self.contests_of(true);
+        contests.append(&mut self.trade_offs());
+        contests
+    }
+
+    /// The figures of the trade-off runs.
+    pub fn trade_offs(&self) -> Vec<Contest> {
+        self.contests_of(false)
+    }
+
+    fn contests_of(&self, workloads: bool) -> Vec<Contest> {
         let unsure = !self.doubts().is_empty();
-        let of = |workloads: bool| {
-            let rows = self.rows.iter();
-            rows.filter(move |row| row.is_workload == workloads)
-                .flat_map(move |row| row.contests(self.fixed_rate, unsure))
-        };
-        of(true).chain(of(false)).collect()
+        let rows = self.rows.iter();
+        let rows = rows.filter(|row| row.is_workload == workloads);
+        rows.flat_map(|row| row.contests(self.fixed_rate, unsure))
+            .collect()
     }
 
     /// Everything that makes the verdicts uncertain.
@@ -510,6 +528,18 @@ impl Results {
         let setting = &self.setting;
         let parameters = setting.parameters.iter();
         let doubts = self.doubts();
+        let subjects = self.subjects.iter().enumerate().map(|(at, subject)| {
+            json!({
+                "name": subject.name,
+                "title": subject.title,
+                "version": subject.version,
+                "weaker_in": subject.weaker_in,
+                "settings": self.settings(at),
+            })
+        });
+        let failures = self.failures.iter();
+        let failures =
+            failures.map(|(subject, why)| json!({ "subject": subject.name, "why": why }));
         let rows = self.rows.iter().map(|row| {
             let subjects = self.subjects.iter().zip(&row.samples);
             let rounds: serde_json::Map<_, _> = subjects
@@ -545,7 +575,10 @@ impl Results {
                 .map(|(name, value)| ((*name).to_owned(), json!(value)))
                 .collect::<serde_json::Map<_, _>>(),
             "rounds": self.rounds,
+            "took_s": self.took.as_secs_f64(),
             "engines": self.names(),
+            "subjects": subjects.collect::<Vec<_>>(),
+            "failures": failures.collect::<Vec<_>>(),
             "conditions": setting.conditions.to_json(),
             "doubts": doubts.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "noisy": self.noise().is_some(),
@@ -611,6 +644,8 @@ impl Results {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
+    use crate::conditions::Conditions;
+    use crate::machine::Machine;
     use crate::subject::Variant;
 
     /// Two rounds of both engines; `queue` is a trade-off run, everything else a workload.
@@ -638,6 +673,8 @@ pub(crate) mod testing {
             records: 100_000,
             fixed_rate: false,
             rows: Vec::new(),
+            failures: Vec::new(),
+            took: Duration::ZERO,
         };
         for (step, label) in labels.iter().enumerate() {
             results.rows.push(Row {
@@ -664,6 +701,7 @@ pub(crate) mod testing {
     fn workload(scale: f64) -> Value {
         json!({
             "workload": "w",
+            "settings": "of its own",
             "ops_per_s": 1000.0 * scale,
             "settled_ops_per_s": 500.0 * scale,
             "p99_us": 10.0 / scale,
@@ -767,6 +805,10 @@ mod tests {
         assert!(contests[2].verdict().is_even());
         let json = results.to_json();
         assert_eq!(json["engines"][1], "lsm-skiplist");
+        assert_eq!(json["subjects"][1]["name"], "lsm-skiplist");
+        assert_eq!(json["subjects"][1]["settings"], "of its own");
+        let version = json["subjects"][1]["version"].as_str().unwrap();
+        assert!(version.starts_with("hedgerow "), "{version}");
         assert!(json["rows"][0]["rounds"]["lsm-skiplist"].is_array());
         let csv = String::from_utf8(results.to_csv().unwrap()).unwrap();
         assert!(csv.contains("queue,lsm-skiplist,1,turns,3\n"), "{csv}");

@@ -4,14 +4,14 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::cgroup::Group;
 use super::plan::Plan;
 use super::results::{Results, Sample};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::stop;
 use crate::subject::Subject;
 
@@ -27,6 +27,8 @@ pub struct Task<'a> {
     pub dir: &'a Path,
     /// The control group that it enters.
     pub group: Option<&'a Path>,
+    /// The step that the process before it was killed in.
+    pub killed_in: Option<usize>,
 }
 
 /// How far the rounds are.
@@ -42,7 +44,15 @@ pub enum Progress<'a> {
         step: &'a str,
     },
     /// A step is done.
-    Done,
+    Done {
+        /// What it gave.
+        sample: &'a Sample,
+    },
+    /// A round of one of them failed; the others go on.
+    Failed {
+        /// What failed, and why.
+        error: &'a Error,
+    },
 }
 
 /// Where and how rounds are run.
@@ -55,15 +65,19 @@ pub struct Setup<'a> {
     pub command: &'a dyn Fn(&Task<'_>) -> io::Result<Command>,
     /// Called as each step begins and ends.
     pub progress: &'a dyn Fn(Progress<'_>),
+    /// Whether the others go on when one fails.
+    pub keep_going: bool,
 }
 
 /// Runs all rounds of `plan` on the subjects of `results`, and puts the samples in `results`.
 ///
 /// # Errors
 ///
-/// That of the first step that failed; [`Error::Interrupted`] if the process was asked to stop. The
+/// That of the first step that failed, unless the others are to go on: then it is one of the
+/// results. [`Error::Interrupted`] if the process was asked to stop. The
 /// process that measures has ended by then.
 pub fn run(plan: &Plan, setup: &Setup<'_>, results: &mut Results) -> Result<()> {
+    let began = Instant::now();
     for round in 1..=plan.rounds {
         // Who goes second finds the disk and the processor warm: they take turns at that.
         let mut order: Vec<(usize, Subject)> =
@@ -71,31 +85,55 @@ pub fn run(plan: &Plan, setup: &Setup<'_>, results: &mut Results) -> Result<()> 
         let turns = (round as usize - 1) % order.len().max(1);
         order.rotate_left(turns);
         for (column, subject) in order {
-            let dir = setup.home.join(format!("{subject}-{round}"));
-            std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
-            let mut take = |line: Value| -> Result<()> {
-                let number = |name: &str| line[name].as_u64().map(|number| number as usize);
-                if let Some(step) = number("begin").and_then(|at| plan.steps.get(at)) {
-                    let step = &step.label;
-                    (setup.progress)(Progress::Begins {
-                        round,
-                        subject,
-                        step,
-                    });
-                } else if let Some(step) = number("step") {
-                    (setup.progress)(Progress::Done);
-                    results.add(step, column, Sample::new(line["result"].clone()));
-                } else {
-                    return Err(error_in(&line));
+            let measured = run_one(plan, setup, round, column, results)
+                .map_err(|error| error.during(format!("round {round}, {subject}")));
+            match measured {
+                Err(error) if setup.keep_going && !matches!(error.root(), Error::Interrupted) => {
+                    (setup.progress)(Progress::Failed { error: &error });
+                    results.failures.push((subject, with_causes(&error)));
                 }
-                Ok(())
-            };
-            measure(setup, subject, &dir, &mut take)
-                .map_err(|error| error.during(format!("round {round}, {subject}")))?;
-            std::fs::remove_dir_all(&dir).map_err(|source| Error::io("removing", &dir, source))?;
+                measured => measured?,
+            }
         }
     }
+    results.took = began.elapsed();
     Ok(())
+}
+
+/// One round of one subject.
+fn run_one(
+    plan: &Plan,
+    setup: &Setup<'_>,
+    round: u32,
+    column: usize,
+    results: &mut Results,
+) -> Result<()> {
+    let subject = results.subjects[column];
+    let dir = setup.home.join(format!("{subject}-{round}"));
+    std::fs::create_dir(&dir).map_err(|source| Error::io("making", &dir, source))?;
+    let mut take = |line: Value| -> Result<()> {
+        let number = |name: &str| line[name].as_u64().map(|number| number as usize);
+        if let Some(step) = number("begin").and_then(|at| plan.steps.get(at)) {
+            let step = &step.label;
+            (setup.progress)(Progress::Begins {
+                round,
+                subject,
+                step,
+            });
+        } else if let Some(step) = number("step") {
+            let sample = Sample::new(line["result"].clone());
+            (setup.progress)(Progress::Done { sample: &sample });
+            results.add(step, column, sample);
+        } else {
+            return Err(error_in(&line));
+        }
+        Ok(())
+    };
+    let measured = measure(setup, subject, &dir, &mut take);
+    // The next one gets the space, whatever happened; an error of the measurement comes first.
+    let removed = std::fs::remove_dir_all(&dir);
+    measured?;
+    removed.map_err(|source| Error::io("removing", &dir, source))
 }
 
 /// An error that a child reports.
@@ -109,33 +147,59 @@ fn error_in(line: &Value) -> Error {
     }
 }
 
-/// Starts the child that measures `subject`, and hands what it prints to `take`.
+/// Measures `subject` in a process, or in several, if steps are about a kill; hands what they print
+/// to `take`.
 fn measure(
     setup: &Setup<'_>,
     subject: Subject,
     dir: &Path,
     take: &mut dyn FnMut(Value) -> Result<()>,
 ) -> Result<()> {
-    let group = setup.group;
-    let mut command = (setup.command)(&Task {
+    let mut task = Task {
         subject,
         dir,
-        group: group.map(Group::dir),
-    })?;
-    let mut child = command
+        group: setup.group.map(Group::dir),
+        killed_in: None,
+    };
+    loop {
+        match run_child(setup, &task, take)? {
+            End::Exited => return Ok(()),
+            End::Killed { step } => task.killed_in = Some(step),
+        }
+    }
+}
+
+/// How a child ended.
+enum End {
+    /// By itself: it has done what there was to do.
+    Exited,
+    /// It asked to be killed, in the first half of a step, and was.
+    Killed { step: usize },
+}
+
+/// Starts a child, and hands what it prints to `take`.
+fn run_child(
+    setup: &Setup<'_>,
+    task: &Task<'_>,
+    take: &mut dyn FnMut(Value) -> Result<()>,
+) -> Result<End> {
+    let mut child = (setup.command)(task)?
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| Error::from(source).during("starting the measuring process"))?;
     let lines = lines_of(&mut child);
     let followed = follow(&lines, take);
-    if followed.is_err() {
+    if !matches!(followed, Ok(End::Exited)) {
         // Gone already, if that is what failed.
         let _ = child.kill();
     }
     let status = child.wait()?;
-    followed?;
-    check(status, group)
+    let end = followed?;
+    if matches!(end, End::Exited) {
+        check(status, setup.group)?;
+    }
+    Ok(end)
 }
 
 /// The child's lines, read on a thread of their own so that waiting for one can be broken off.
@@ -153,19 +217,22 @@ fn lines_of(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
-fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
+fn follow(lines: &Receiver<String>, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<End> {
     loop {
         stop::check()?;
-        match lines.recv_timeout(POLL) {
-            Ok(line) => match serde_json::from_str(&line) {
-                Ok(value) => take(value)?,
-                Err(_) => {
-                    return Err(Error::failed(format!("the measuring process said: {line}")));
-                }
-            },
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        let line = match lines.recv_timeout(POLL) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(End::Exited),
+        };
+        let value: Value = serde_json::from_str(&line)
+            .map_err(|_| Error::failed(format!("the measuring process said: {line}")))?;
+        if let Some(step) = value["kill"].as_u64() {
+            return Ok(End::Killed {
+                step: step as usize,
+            });
         }
+        take(value)?;
     }
 }
 

@@ -147,6 +147,18 @@ impl Target for HedgerowTarget {
     fn blocks_read(&self) -> Option<u64> {
         Some(self.keyspace.stats().blocks_read)
     }
+
+    fn tree_bytes(&self) -> Option<u64> {
+        Some(self.keyspace.stats().disk_bytes)
+    }
+
+    fn writers_slowed_ms(&self) -> Option<u64> {
+        Some(self.db.stats().slowed_ms)
+    }
+
+    fn writers_stopped_ms(&self) -> Option<u64> {
+        Some(self.db.stats().stopped_ms)
+    }
 }
 
 /// The in-memory model as a target: the cost of the benchmark itself, and the oracle of its tests.

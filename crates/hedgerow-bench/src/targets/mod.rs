@@ -97,6 +97,21 @@ pub trait Target: Send + Sync {
     fn blocks_read(&self) -> Option<u64> {
         None
     }
+
+    /// Bytes that its data take on disk now, without its log.
+    fn tree_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Milliseconds for which it has slowed writers down since it was opened.
+    fn writers_slowed_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// Milliseconds for which it has stopped writers since it was opened.
+    fn writers_stopped_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl fmt::Debug for dyn Target + '_ {

@@ -11,16 +11,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use hedgerow_bench::conditions::{Conditions, Watch};
-use hedgerow_bench::format::{WIDTH, bytes, counted, thousands, wrap};
+use hedgerow_bench::conditions::Watch;
+use hedgerow_bench::format::{WIDTH, command_line, wrap};
 use hedgerow_bench::report::{html, text};
 use hedgerow_bench::suite::baseline::Baseline;
 use hedgerow_bench::suite::cgroup::Group;
 use hedgerow_bench::suite::child;
 use hedgerow_bench::suite::plan::{Plan, Preset, Wishes};
-use hedgerow_bench::suite::results::{Results, Setting};
+use hedgerow_bench::suite::results::Results;
 use hedgerow_bench::suite::rounds::{self, Progress, Setup, Task};
-use hedgerow_bench::{Distribution, KeyShape, Machine, Subject, TargetOptions, ValueSize, Variant};
+use hedgerow_bench::suite::setting::Setting;
+use hedgerow_bench::{Distribution, KeyShape, Subject, TargetOptions, ValueSize, Variant};
 use tempfile::NamedTempFile;
 
 use super::workload_list;
@@ -131,6 +132,9 @@ pub struct Bench {
     /// The control group that a child process enters
     #[arg(long, hide = true)]
     child_group: Option<PathBuf>,
+    /// The step that the child process before it was killed in
+    #[arg(long, hide = true)]
+    child_killed_in: Option<usize>,
 }
 
 /// The compiler that built this program; from `build.rs`.
@@ -198,8 +202,16 @@ impl Bench {
     pub fn run(&self, out: &mut Output) -> Result<()> {
         let plan = Plan::new(self.preset.into(), &self.wishes(), self.target_options())?;
         if let (Some(variant), Some(dir)) = (self.child_variant, &self.child_dir) {
-            let group = self.child_group.as_deref();
-            return Ok(child::run(&plan, variant, dir, group, out.writer())?);
+            let (group, killed_in) = (self.child_group.as_deref(), self.child_killed_in);
+            let contestant = variant.into();
+            return Ok(child::run(
+                &plan,
+                &contestant,
+                dir,
+                group,
+                killed_in,
+                out.writer(),
+            )?);
         }
         let baseline = self.baseline.as_deref().map(Baseline::read).transpose()?;
         let files = Files::open(self)?;
@@ -209,7 +221,10 @@ impl Bench {
         plan.check_space(within)?;
         let group = plan.memory_limit_bytes.map(Group::with_limit).transpose()?;
 
-        let mut results = Results::new(&plan, &self.subjects(), self.setting(&plan, within));
+        let command = command_line("hedgerow", std::env::args_os().skip(1));
+        let program = [("compiler", COMPILER), ("crates", CRATES)];
+        let setting = Setting::now(&plan, within, command, &program);
+        let mut results = Results::new(&plan, &self.subjects(), setting);
         if !out.json {
             for (name, value) in &results.setting.parameters {
                 out.line(wrap(&format!("{name:14} {value}"), 15, WIDTH))?;
@@ -261,6 +276,7 @@ impl Bench {
             ops: self.ops,
             rounds: self.rounds,
             duration_s: self.duration,
+            warmup_ms: None,
             rate_per_s: self.rate,
             threads: self.threads,
             key_size_bytes: self.key_size,
@@ -286,90 +302,6 @@ impl Bench {
             cache_bytes: self.cache_mib.unwrap_or(cache_mib) << 20,
             write_buffer_bytes: self.write_buffer_mib.unwrap_or(write_buffer_mib) << 20,
             ..TargetOptions::default()
-        }
-    }
-
-    /// What a reader must know to trust the figures, or to repeat them.
-    fn setting(&self, plan: &Plan, within: &Path) -> Setting {
-        let machine = Machine::this();
-        let conditions = Conditions::now(within);
-        let params = &plan.params;
-        let version = format!("hedgerow {}", env!("CARGO_PKG_VERSION"));
-        let build = if cfg!(debug_assertions) {
-            "debug build: figures mean nothing"
-        } else {
-            "release build"
-        };
-        let mut parameters = vec![
-            (
-                "data",
-                format!(
-                    "{}, {} keys of {} bytes, values of {} bytes that compress to {:.0} %: {}",
-                    counted(params.records, "record"),
-                    params.key_shape,
-                    params.key_len_bytes,
-                    params.values,
-                    params.compressed_fraction * 100.0,
-                    bytes(params.live_bytes()),
-                ),
-            ),
-            (
-                "stores",
-                format!(
-                    "{} commits, cache {} MiB, write buffer {} MiB, LSM blocks with LZ4, in {}",
-                    self.durability.name(),
-                    plan.target.cache_bytes >> 20,
-                    plan.target.write_buffer_bytes >> 20,
-                    within.display(),
-                ),
-            ),
-            (
-                "rounds",
-                format!(
-                    "{}, engines in turns, each in a process and a store of its own; {}; at most \
-                     {} s for what is not a fill; seed {}",
-                    plan.rounds,
-                    counted(params.threads as u64, "thread"),
-                    params.duration.map_or(0.0, |limit| limit.as_secs_f64()),
-                    params.seed,
-                ),
-            ),
-            (
-                "machine",
-                format!(
-                    "{}, {}, {} of memory, {}",
-                    machine.cpu,
-                    counted(machine.cores as u64, "core"),
-                    bytes(machine.memory_bytes),
-                    machine.system,
-                ),
-            ),
-            ("conditions", conditions.to_text()),
-            ("version", format!("{version}, {build}")),
-            ("compiler", COMPILER.to_owned()),
-            ("crates", CRATES.to_owned()),
-        ];
-        if let Some(limit) = plan.memory_limit_bytes {
-            parameters.push((
-                "memory",
-                format!("limited to {}, page cache included", bytes(limit)),
-            ));
-        }
-        if let Some(rate) = params.rate_per_s {
-            let rate = format!(
-                "{} operations a second offered; latency counts from when each was due",
-                thousands(rate as u64)
-            );
-            parameters.push(("rate", rate));
-        }
-        let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Setting {
-            command: command_line(std::env::args_os()),
-            version,
-            machine,
-            conditions,
-            parameters,
-            unix_time_s: since_1970.as_secs(),
         }
     }
 }
@@ -410,8 +342,10 @@ fn measure(
                 subject,
                 step,
             } => bar.set_message(format!("round {round}/{} {subject} {step}", plan.rounds)),
-            Progress::Done => bar.inc(1),
+            Progress::Done { .. } => bar.inc(1),
+            Progress::Failed { .. } => {}
         },
+        keep_going: false,
     };
     rounds::run(plan, &setup, results)?;
     bar.finish_and_clear();
@@ -428,6 +362,9 @@ fn child_command(task: &Task<'_>) -> std::io::Result<Command> {
     if let Some(group) = task.group {
         command.arg("--child-group").arg(group);
     }
+    if let Some(step) = task.killed_in {
+        command.args(["--child-killed-in", &step.to_string()]);
+    }
     Ok(command)
 }
 
@@ -441,22 +378,6 @@ fn print(results: &Results, out: &mut Output) -> Result<()> {
     }
     out.line("")?;
     out.line(text::notes(results))
-}
-
-/// The command as a shell would take it.
-fn command_line(args: impl Iterator<Item = std::ffi::OsString>) -> String {
-    let quoted = args.enumerate().map(|(at, arg)| {
-        let arg = arg.to_string_lossy().into_owned();
-        if at == 0 {
-            return "hedgerow".to_owned();
-        }
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@+%".contains(c);
-        match arg.chars().all(plain) && !arg.is_empty() {
-            true => arg,
-            false => format!("'{}'", arg.replace('\'', "'\\''")),
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// The files to write results to. They are made before the first round, under other names, so that
@@ -596,14 +517,5 @@ mod tests {
                 "{CRATES}"
             );
         }
-    }
-
-    #[test]
-    fn the_command_can_be_pasted() {
-        let args = ["/x/hedgerow", "bench", "--dir", "a b", "--csv", "it's", ""];
-        assert_eq!(
-            command_line(args.into_iter().map(Into::into)),
-            r"hedgerow bench --dir 'a b' --csv 'it'\''s' ''"
-        );
     }
 }

@@ -632,6 +632,32 @@ fn bench_prints_json_and_runs_one_engine() {
     assert_eq!(names(b.dir.path()), [""; 0]);
 }
 
+/// The step is in two processes, and those after it go on in the second.
+#[test]
+fn bench_kills_a_process_and_opens_what_it_left() {
+    let b = Bench::new();
+    let args = ["bench", "--records", "2000", "--duration", "0.1", "--json"];
+    let wanted = ["--workloads", "fillseq,kill:500,fillbatch", "--rounds", "2"];
+    let json = parse(&b.ok(&[&args[..], &wanted].concat()));
+    let rows = json["rows"].as_array().unwrap();
+    let labels: Vec<_> = rows.iter().map(|row| &row["label"]).collect();
+    assert_eq!(labels, ["fillseq", "kill:500", "fillbatch"]);
+    for row in rows {
+        for engine in ENGINES {
+            assert_eq!(row["rounds"][engine].as_array().unwrap().len(), 2, "{row}");
+        }
+    }
+    let lost = &rows[1]["compared"][1];
+    assert_eq!(
+        (&lost["id"], &lost["unit"]),
+        (&json!("lost"), &json!("count"))
+    );
+    for engine in ENGINES {
+        assert_eq!(lost[engine]["median"], 0.0, "{lost}");
+    }
+    assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
 /// A column for each variant that is asked for, none wider than a terminal, and a mark on every
 /// verdict of a run as small as this.
 #[test]
@@ -804,6 +830,7 @@ fn bench_refuses_nonsense_and_leaves_nothing_behind() {
         (2, "latency_every", &["--latency-every", "0"]),
         (2, "fraction", &["--compress-fraction", "1.5"]),
         (2, "unknown distribution", &["--distribution", "normal"]),
+        (2, "as kill:100000", &["--workloads", "kill:none"]),
         (2, "as memratio:0.5", &["--workloads", "memratio:0"]),
         (2, "no workload", &["--workloads", ","]),
         (2, "thread", &["--workloads", "readrandom@0"]),

@@ -129,8 +129,8 @@ pub fn load() -> Result<&'static Api> {
 }
 
 fn find(name: &OsString) -> std::result::Result<Api, libloading::Error> {
-    // SAFETY: whoever starts this program names the library, or has installed it; it is RocksDB,
-    // whose initialisers set up tables of its own and nothing else.
+    // SAFETY: the user of this program names the library, or has installed it; it is RocksDB, whose
+    // initialisers set up tables of its own and nothing else.
     let library = unsafe { Library::new(name)? };
     // SAFETY: as above; and it is not unloaded, because its handle is forgotten.
     let api = unsafe { Api::find(&library) };
