@@ -65,11 +65,13 @@ fn a_panic_while_a_buffered_commit_is_applied_stops_the_writes() {
     for durability in [Durability::Buffered, Durability::Sync] {
         assert_stopped(put(&rig, durability));
     }
-    assert_eq!(
-        rig.snapshot_tracker.published(),
-        before,
-        "nothing half applied"
-    );
+    let published = rig.snapshot_tracker.published();
+    assert_eq!(published, before, "nothing half applied");
+    assert!(rig.coordinator.check_writable().is_err());
+    // It was logged, so it is there after the next opening.
+    assert_eq!(rig.log.appended_seq(), before.next());
+    rig.log.sync().unwrap();
+    assert_eq!(recovered(&rig), before.next());
 }
 
 #[test]
