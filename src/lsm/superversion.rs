@@ -27,7 +27,7 @@ use super::entry::{Entry, EntryCursor, EntryKind};
 use super::memtable::Memtable;
 use super::run::RunCursor;
 use super::scan::{Ranked, ScanCursor};
-use super::table::filter_hash;
+use super::table::{Purpose, filter_hash};
 use super::tombstones::TombstoneIndex;
 use super::version::{TableHandle, Version};
 use crate::engine::{Cursor, Piece, ReadView};
@@ -155,12 +155,12 @@ impl Superversion {
         }
         let first_level = rank + self.version.level(0).tables().len();
         for table in self.version.level(0).tables().iter() {
-            sources.push(Ranked::new(rank, Box::new(table.table().cursor(true))));
+            sources.push(Ranked::new(rank, Box::new(table.table().cursor(Purpose::Read))));
             rank += 1;
         }
         for (below, level) in self.version.levels()[1..].iter().enumerate() {
             if !level.tables().is_empty() {
-                let run = RunCursor::new(Arc::clone(level.tables()), true);
+                let run = RunCursor::new(Arc::clone(level.tables()), Purpose::Read);
                 sources.push(Ranked::new(first_level + below, Box::new(run)));
             }
         }

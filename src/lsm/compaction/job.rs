@@ -10,7 +10,7 @@ use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
-use crate::lsm::table::TableMeta;
+use crate::lsm::table::{Purpose, TableMeta};
 use crate::lsm::table_writer::{OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
@@ -85,13 +85,13 @@ impl Job<'_> {
                 .map(|(_, table)| table);
             if level == 0 {
                 sources.extend(tables.map(|table| -> Box<dyn EntryCursor> {
-                    Box::new(table.table().cursor(false))
+                    Box::new(table.table().cursor(Purpose::Rewrite))
                 }));
             } else {
                 let mut run: Vec<_> = tables.cloned().collect();
                 run.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
                 if !run.is_empty() {
-                    sources.push(Box::new(RunCursor::new(Arc::new(run), false)));
+                    sources.push(Box::new(RunCursor::new(Arc::new(run), Purpose::Rewrite)));
                 }
             }
         }

@@ -176,7 +176,7 @@ impl Table {
         };
         loop {
             self.count_read();
-            let bytes = match self.load(no, true) {
+            let bytes = match self.load(no) {
                 Err(_) if mutated!("read-error-is-not-found") => return Ok(false),
                 loaded => loaded?,
             };
@@ -262,7 +262,7 @@ impl Table {
 
     /// Finds block `no` in map, cache or file, and verifies it if that has not been done.
     #[inline]
-    pub(crate) fn load(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+    pub(crate) fn load(&self, no: u32) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
@@ -273,12 +273,12 @@ impl Table {
         if let Some(wanted) = self.read_around(no, &range) {
             self.will_need(wanted);
         }
-        self.load_stored(no, range, fill_cache)
+        self.load_stored(no, range)
     }
 
     /// As [`Table::load`], for a caller that has asked for the block's bytes
     /// [already](Table::will_need).
-    pub(crate) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+    pub(crate) fn load_asked_for(&self, no: u32) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
@@ -286,12 +286,12 @@ impl Table {
         if let Some(cached) = self.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
-        self.load_stored(no, range, fill_cache)
+        self.load_stored(no, range)
     }
 
-    fn load_stored(&self, no: u32, range: Range<u64>, fill_cache: bool) -> Result<BlockBytes> {
+    fn load_stored(&self, no: u32, range: Range<u64>) -> Result<BlockBytes> {
         let stored = self.read_stored(&range)?;
-        self.admit(no, &range, &stored, fill_cache)
+        self.admit(no, &range, &stored)
     }
 
     /// What to ask storage for before block `no` of a mapped file is read; `None` if page faults do
@@ -327,14 +327,9 @@ impl Table {
         self.cache.get(&self.block_key(range))
     }
 
-    /// Verifies and decompresses the block `no` that is stored as `stored` at `range`.
-    pub(crate) fn admit(
-        &self,
-        no: u32,
-        range: &Range<u64>,
-        stored: &[u8],
-        fill_cache: bool,
-    ) -> Result<BlockBytes> {
+    /// Verifies and decompresses the block `no` that is stored as `stored` at `range`, for readers:
+    /// it may enter the cache, or be remembered as verified.
+    pub(crate) fn admit(&self, no: u32, range: &Range<u64>, stored: &[u8]) -> Result<BlockBytes> {
         let damaged = |what| self.corruption(range.start, what);
         let frame = Frame::verify(stored, self.seed, range.start).map_err(damaged)?;
         if self.map.is_some() && frame.tag == tag::PLAIN {
@@ -346,13 +341,38 @@ impl Table {
             self.set_verified(no);
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
-        let block = unpack(frame, stored).map_err(damaged)?;
-        self.check_block(no, &block[FRAME_LEN_BYTES..])
-            .map_err(damaged)?;
-        if fill_cache && block.len() <= MAX_CACHED_LEN_BYTES {
+        let block = self.unpack(no, range, frame, stored)?;
+        if block.len() <= MAX_CACHED_LEN_BYTES {
             self.cache.insert(self.block_key(range), Arc::clone(&block));
         }
         Ok(BlockBytes::Shared(block))
+    }
+
+    /// Verifies and decompresses the block `no` that is stored as `stored` at `range`, and leaves
+    /// no trace of it.
+    pub(crate) fn check_stored(
+        &self,
+        no: u32,
+        range: &Range<u64>,
+        stored: &[u8],
+    ) -> Result<CachedBlock> {
+        let frame = Frame::verify(stored, self.seed, range.start)
+            .map_err(|what| self.corruption(range.start, what))?;
+        self.unpack(no, range, frame, stored)
+    }
+
+    fn unpack(
+        &self,
+        no: u32,
+        range: &Range<u64>,
+        frame: Frame,
+        stored: &[u8],
+    ) -> Result<CachedBlock> {
+        let damaged = |what| self.corruption(range.start, what);
+        let block = unpack(frame, stored).map_err(damaged)?;
+        self.check_block(no, &block[FRAME_LEN_BYTES..])
+            .map_err(damaged)?;
+        Ok(block)
     }
 
     /// Checks what cursors rely on to get on, once, when the block is first touched: its entries
@@ -398,10 +418,15 @@ impl Table {
             None => {
                 // The range lies within the file, whose length was checked at open.
                 let mut bytes = vec![0; (range.end - range.start) as usize];
-                self.file.read_exact_at(&mut bytes, range.start)?;
+                self.read_file(&mut bytes, range.start)?;
                 Ok(Cow::Owned(bytes))
             }
         }
+    }
+
+    /// Fills `bytes` from the file, at `at`, even if the file is mapped.
+    pub(crate) fn read_file(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.file.read_exact_at(bytes, at)
     }
 
     /// True if the file is mapped.
