@@ -6,13 +6,13 @@
 //! drops the last handle may be a reader. A file that cannot be removed is an orphan, which the
 //! next open removes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::engine::EngineHost;
+use crate::engine::{EngineContext, EngineHost, Keep};
 use crate::fs::Fs;
 use crate::types::FileId;
 
@@ -67,17 +67,20 @@ pub(crate) struct ObsoleteFiles {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     host: Arc<dyn EngineHost>,
+    /// Tables are opened when they are read: their files stay as long as their handles.
+    _keep: Arc<dyn Keep>,
     queue: Mutex<Vec<FileId>>,
     waiting: AtomicUsize,
 }
 
 impl ObsoleteFiles {
-    /// For the files in `dir`; none is obsolete yet.
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, host: Arc<dyn EngineHost>) -> Self {
+    /// For the files of a tree; none is obsolete yet.
+    pub(crate) fn new(ctx: &EngineContext) -> Self {
         Self {
-            fs,
-            dir: dir.to_path_buf(),
-            host,
+            fs: Arc::clone(&ctx.fs),
+            dir: ctx.dir.clone(),
+            host: Arc::clone(&ctx.host),
+            _keep: Arc::clone(&ctx.keep),
             queue: Mutex::new(Vec::new()),
             waiting: AtomicUsize::new(0),
         }

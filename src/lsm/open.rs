@@ -48,20 +48,20 @@ impl LsmEngine {
 
     fn with_manifest(
         ctx: EngineContext,
-        manifest: Manifest,
+        mut manifest: Manifest,
         contents: Contents,
     ) -> Result<Arc<Self>> {
-        let obsolete_files =
-            ObsoleteFiles::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.host));
-        let obsolete_files = Arc::new(obsolete_files);
+        let obsolete_files = Arc::new(ObsoleteFiles::new(&ctx));
         let table_ctx = TableContext {
             fs: Arc::clone(&ctx.fs),
+            open_files: Arc::clone(&ctx.open_files),
             cache: Arc::clone(&ctx.cache),
             use_mmap: ctx.use_mmap,
             blocks_read: Arc::default(),
             tree_bytes: Arc::default(),
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
+        manifest.limit_open(&ctx.open_files);
         let next_file = remove_orphans(&ctx, &manifest, &contents)?;
 
         let mut edit = VersionEdit::default();

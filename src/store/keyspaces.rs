@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Keep};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
@@ -72,10 +72,29 @@ pub(crate) struct OpenKeyspace {
     pub(crate) name: String,
     pub(crate) options: LiveOptions,
     pub(crate) engine: Arc<dyn Engine>,
+    files: Arc<KeyspaceFiles>,
+}
+
+/// The directory of a keyspace. It goes with the last user of its files, if the keyspace was
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct KeyspaceFiles {
     dropped: AtomicBool,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
 }
+
+impl KeyspaceFiles {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf) -> Self {
+        Self {
+            dropped: AtomicBool::new(false),
+            fs,
+            dir,
+        }
+    }
+}
+
+impl Keep for KeyspaceFiles {}
 
 impl OpenKeyspace {
     pub(crate) fn new(
@@ -83,17 +102,14 @@ impl OpenKeyspace {
         name: String,
         options: LiveOptions,
         engine: Arc<dyn Engine>,
-        fs: Arc<dyn Fs>,
-        dir: PathBuf,
+        files: Arc<KeyspaceFiles>,
     ) -> Self {
         Self {
             id,
             name,
             options,
             engine,
-            dropped: AtomicBool::new(false),
-            fs,
-            dir,
+            files,
         }
     }
 
@@ -106,7 +122,7 @@ impl OpenKeyspace {
     /// Refuses use after the keyspace was dropped.
     #[inline]
     pub(crate) fn check_alive(&self) -> Result<()> {
-        if self.dropped.load(Ordering::Relaxed) {
+        if self.files.dropped.load(Ordering::Relaxed) {
             return Err(Error::NoSuchKeyspace {
                 name: self.name.clone(),
             });
@@ -116,11 +132,11 @@ impl OpenKeyspace {
 
     /// The catalogue no longer lists the keyspace: its files go when the last user does.
     pub(crate) fn mark_dropped(&self) {
-        self.dropped.store(true, Ordering::Relaxed);
+        self.files.dropped.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for OpenKeyspace {
+impl Drop for KeyspaceFiles {
     fn drop(&mut self) {
         if self.dropped.load(Ordering::Relaxed) {
             // Best effort: what cannot be removed now is removed at the next open.

@@ -32,7 +32,7 @@ use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
 use crate::options::{Durability, EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::store::commit::{Change, Pipeline};
 use crate::store::coordinator::Coordinator;
-use crate::store::keyspaces::{LiveOptions, OpenKeyspace};
+use crate::store::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp, Value};
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::util::sync::{Mutex, thread};
@@ -191,8 +191,7 @@ impl Rig {
                 1 << 20,
             ),
             engine,
-            shared,
-            "/ks".into(),
+            Arc::new(KeyspaceFiles::new(shared, "/ks".into())),
         );
         let pipeline = Pipeline::new(
             writer,

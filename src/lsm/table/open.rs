@@ -76,7 +76,7 @@ impl Table {
             }
         };
         let mut table = Self {
-            file,
+            file: ctx.open_files.file(&ctx.fs, path),
             map,
             cache: Arc::clone(&ctx.cache),
             blocks_read: Arc::clone(&ctx.blocks_read),

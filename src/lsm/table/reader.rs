@@ -15,7 +15,7 @@ use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, tag};
 use super::index::{self, Index};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
-use crate::fs::{Advice, File, Fs, Mapping};
+use crate::fs::{Advice, Fs, LazyFile, Mapping, OpenFiles};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -37,6 +37,8 @@ const PAGE_BYTES: u64 = 4 << 10;
 pub(crate) struct TableContext {
     /// The file system.
     pub(crate) fs: Arc<dyn Fs>,
+    /// Which of the files are open.
+    pub(crate) open_files: Arc<OpenFiles>,
     /// Where decompressed blocks are kept, and all blocks of files that are not mapped.
     pub(crate) cache: Arc<BlockCache>,
     /// Map files where the file system can.
@@ -52,7 +54,8 @@ pub(crate) struct TableContext {
 /// An open table. Immutable; shared between threads.
 #[derive(Debug)]
 pub(crate) struct Table {
-    pub(super) file: Arc<dyn File>,
+    /// A map needs no open file.
+    pub(super) file: LazyFile,
     /// The whole file, if it is mapped.
     pub(super) map: Option<Mapping>,
     pub(super) cache: Arc<BlockCache>,

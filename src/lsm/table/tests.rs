@@ -15,7 +15,7 @@ use crate::cache::BlockCache;
 use crate::error::Error;
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::Reader;
-use crate::fs::{File, Fs, OpenMode, SimFs, StdFs, read_all};
+use crate::fs::{File, Fs, OpenFiles, OpenMode, SimFs, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
 use crate::testing::Random;
@@ -81,6 +81,7 @@ fn options(block_size_bytes: u32, compression: Compression) -> TableOptions {
 
 fn context(use_mmap: bool) -> TableContext {
     TableContext {
+        open_files: Arc::new(OpenFiles::new(2)),
         fs: Arc::new(StdFs::new()),
         cache: Arc::new(BlockCache::new(1 << 20)),
         use_mmap,
