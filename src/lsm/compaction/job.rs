@@ -18,7 +18,7 @@ use crate::util::mutants::mutated;
 
 /// An output may overlap this many times the table size in the level below its own, or compacting
 /// it later would be a big job.
-const MAX_OVERLAP_FACTOR: u64 = 10;
+pub(super) const MAX_OVERLAP_FACTOR: u64 = 10;
 
 /// What a compaction works on.
 pub(crate) struct Job<'a> {

@@ -17,8 +17,19 @@
 //! Every level has a *score*: level 0 its number of tables over the trigger, the others their bytes
 //! over the target. The highest score of at least 1 that can be worked on is taken. Within a level,
 //! the table goes first that overlaps the fewest bytes below per byte of its own; deletes count for
-//! it, since they free space when they move down. When no level is over its target, tables that are
-//! mostly deletes, or have range tombstones, move down for the same reason.
+//! it, since they free space when they move down. When no level is over its target, small
+//! neighbours within a level are joined, and then tables that are mostly deletes, or have range
+//! tombstones, move down for the same reason.
+//!
+//! # Joining
+//!
+//! Keys that are written in rising order overlap nothing, so each batch from level 0 adds a table
+//! of its own, however small, and nothing would ever rewrite it. So at least [`MIN_JOINED`]
+//! neighbours are made into one where that is at least twice as large as the largest of them, and
+//! at most as large as a table may be. Each join at least doubles the table that an entry is in, so
+//! an entry is rewritten at most as often as a table can be doubled until it is full; and where
+//! nothing can be joined any more, sizes fall to both sides of the largest table like powers of
+//! two, so that few small tables are left.
 //!
 //! # Invariants
 //!
@@ -77,7 +88,16 @@ pub(crate) struct Limits {
     pub(crate) size_ratio: u64,
     /// Tables may move out of level 0 unchanged. Not if they are to be compressed on the way.
     pub(crate) moves_from_level0: bool,
+    /// Where outputs are cut.
+    pub(crate) table_bytes: u64,
+    /// How many bytes of the level below an output may overlap.
+    pub(crate) max_overlap_bytes: u64,
 }
+
+/// Fewer tables are not joined.
+const MIN_JOINED: usize = 4;
+/// More tables are not joined at once.
+const MAX_JOINED: usize = 64;
 
 /// A job to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +220,7 @@ impl<'a> Tree<'a> {
             0 => self.pick_level0(&shape, limits),
             _ => self.pick_from(level, |_| true),
         });
-        by_score.or_else(|| {
+        by_score.or_else(|| self.pick_join(limits)).or_else(|| {
             let last_used = (1..LEVELS)
                 .rev()
                 .find(|level| !self.levels[*level].is_empty())?;
@@ -252,16 +272,56 @@ impl<'a> Tree<'a> {
             .find_map(|(_, at)| self.job(level, vec![&self.levels[level][at]], level + 1))
     }
 
-    /// The tables of a level below 0 that meet the extent.
+    /// The most small neighbours of a level that can be joined; see the module docs.
+    fn pick_join(&self, limits: &Limits) -> Option<Pick> {
+        let joins = (1..LEVELS).flat_map(|level| {
+            let files = &self.levels[level];
+            (0..files.len()).filter_map(move |at| {
+                let count = self.joinable(level, at, limits)?;
+                Some((count, level, at))
+            })
+        });
+        let mut joins: Vec<_> = joins.collect();
+        joins.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+        joins.into_iter().find_map(|(count, level, at)| {
+            let files = self.levels[level][at..at + count].iter().collect();
+            self.job(level, files, level)
+        })
+    }
+
+    /// How many tables from the one at `at` on are to be joined.
+    fn joinable(&self, level: usize, at: usize, limits: &Limits) -> Option<usize> {
+        let files = &self.levels[level][at..];
+        let mut most = None;
+        let (mut bytes, mut largest_bytes) = (0, 0);
+        for (count, file) in (1..=MAX_JOINED).zip(files) {
+            bytes += file.size_bytes;
+            largest_bytes = largest_bytes.max(file.size_bytes);
+            if file.is_busy || bytes > limits.table_bytes {
+                break;
+            }
+            if count >= MIN_JOINED && bytes >= 2 * largest_bytes {
+                most = Some(count);
+            }
+        }
+        // The job would cut its output where it overlaps too much below, and so join nothing.
+        most.filter(|count| {
+            let (start, end) = hull(&files[..*count].iter().collect::<Vec<_>>());
+            let below = self.overlapping(level + 1, start, end);
+            below.iter().map(|file| file.size_bytes).sum::<u64>() <= limits.max_overlap_bytes
+        })
+    }
+
+    /// The tables of a level below 0 that meet the extent; none below the last.
     fn overlapping(&self, level: usize, start: &[u8], end: Bound<&[u8]>) -> &[FileInfo<'a>] {
-        let files = &self.levels[level];
+        let files: &[_] = self.levels.get(level).map_or(&[], Vec::as_slice);
         let low = files.partition_point(|file| ends_before(file.largest, start));
         let high = files.partition_point(|file| !ends_before(end, file.smallest));
         &files[low..high.max(low)]
     }
 
-    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running
-    /// one (LP1).
+    /// The job that merges `inputs` of `level`, which are neighbours below level 0, into
+    /// `output_level`, unless it would meet a running one (LP1).
     fn job<'s>(
         &'s self,
         level: usize,
@@ -269,8 +329,12 @@ impl<'a> Tree<'a> {
         output_level: usize,
     ) -> Option<Pick> {
         let (start, end) = hull(&inputs);
-        let below = self.overlapping(output_level, start, end);
-        let is_move = below.is_empty();
+        // Within a level the inputs are all that is there.
+        let below = match output_level == level {
+            true => &[],
+            false => self.overlapping(output_level, start, end),
+        };
+        let is_move = below.is_empty() && output_level != level;
         let mut named: Vec<_> = inputs.iter().map(|file| (level, file.id)).collect();
         named.extend(below.iter().map(|file| (output_level, file.id)));
         inputs.extend(below);

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::job::Job;
+use super::job::{Job, MAX_OVERLAP_FACTOR};
 use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lsm::retention::Boundaries;
-use crate::lsm::state::{Compactions, LsmEngine, memtable_bytes};
+use crate::lsm::state::{Compactions, LsmEngine, Unreadable, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
 use crate::options::Compression;
 use crate::util::mutants::mutated;
@@ -28,12 +28,15 @@ const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
 impl LsmEngine {
     fn limits(&self) -> Limits {
         let flush_bytes = memtable_bytes(self.ctx.options.write_buffer_bytes());
+        let table_bytes = self.ctx.options.table_size_bytes();
         Limits {
             level0_trigger: LEVEL0_TRIGGER,
-            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes()),
+            base_bytes: (BASE_FLUSHES * flush_bytes).max(table_bytes),
             size_ratio: SIZE_RATIO,
             // Level 0 is not compressed: the rewrite on the way down is when that happens.
             moves_from_level0: self.ctx.options.compression() == Compression::None,
+            table_bytes,
+            max_overlap_bytes: table_bytes.saturating_mul(MAX_OVERLAP_FACTOR),
         }
     }
 

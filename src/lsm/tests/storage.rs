@@ -129,6 +129,37 @@ fn damage_gets_no_new_checksum_from_a_compaction() {
     }
 }
 
+/// Each batch of rising keys went to the last level as a table of its own, and stayed one: 500
+/// flushes left 125 tables.
+#[test]
+fn tables_of_rising_keys_are_joined_and_rewritten_a_few_times_only() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let mut world = in_memory();
+        world.options = world
+            .options
+            .table_size_bytes(1 << 20)
+            .compression(compression);
+        let live = Live::new(&world);
+        let mut random = Random::new(3);
+        let flushes = 500;
+        for flush in 0..flushes {
+            for number in 0..4 {
+                live.put(&key_of(flush * 4 + number), &random.bytes(90));
+            }
+            live.flush();
+            live.settle();
+            assert!(live.tables() <= 4 + 2 * 10, "{} tables", live.tables());
+        }
+        let stats = live.engine.stats();
+        assert_eq!(stats.compactions > 100, true, "{stats:?}");
+        // Quadrupled from one batch of level 0 to all of it: five times, and a move.
+        let rewritten = stats.compaction_bytes_written as f64 / stats.flush_bytes_written as f64;
+        assert!(rewritten < 6.0, "{rewritten}");
+        assert_eq!(live.entries().len(), 4 * flushes as usize);
+        assert!(live.engine.verify().unwrap().is_clean());
+    }
+}
+
 /// Counts the files of another file system that are open.
 #[derive(Debug)]
 struct CountingFs {

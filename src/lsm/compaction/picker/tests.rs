@@ -43,6 +43,8 @@ const LIMITS: Limits = Limits {
     base_bytes: 1000,
     size_ratio: 10,
     moves_from_level0: false,
+    table_bytes: 100,
+    max_overlap_bytes: 1000,
 };
 
 fn tree<'a>(levels: &'a [Vec<SimFile>; LEVELS], running: &'a [Span]) -> Tree<'a> {
@@ -138,6 +140,45 @@ fn tables_of_deletes_move_down_when_nothing_else_is_due() {
     assert_eq!(input_ids(&pick), [2, 4]);
 }
 
+#[test]
+fn small_neighbours_are_joined_and_large_ones_are_not() {
+    let sized = |sizes: &[u64]| {
+        let files = sizes.iter().zip(1..).map(|(bytes, id)| {
+            let low = id * 10;
+            SimFile::new(id, *bytes, low, low + 5)
+        });
+        let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+        levels[6] = files.collect();
+        levels
+    };
+    let joined = |sizes: &[u64]| {
+        let levels = sized(sizes);
+        let pick = tree(&levels, &[]).pick(&LIMITS)?;
+        assert_eq!((pick.output_level, pick.is_move), (6, false));
+        Some(input_ids(&pick))
+    };
+    assert_eq!(joined(&[10, 10, 10]), None);
+    assert_eq!(joined(&[10, 10, 10, 10]), Some(vec![1, 2, 3, 4]));
+    // The largest would be rewritten for little, but the others are joined.
+    assert_eq!(joined(&[80, 5, 5, 4]), None);
+    assert_eq!(joined(&[80, 4, 4, 4, 4]), Some(vec![2, 3, 4, 5]));
+    assert_eq!(joined(&[8, 4, 2, 1]), None);
+    // No larger than a table may be.
+    assert_eq!(joined(&[30, 30, 30, 30]), None);
+    assert_eq!(joined(&[60, 20, 20, 20, 20, 60]), Some(vec![2, 3, 4, 5]));
+    // Not where the output would overlap too much below.
+    let mut levels = sized(&[10, 10, 10, 10]);
+    levels.swap(5, 6);
+    levels[6] = vec![SimFile::new(9, 10_000, 0, 99)];
+    let within = |max_overlap_bytes| Limits {
+        max_overlap_bytes,
+        ..LIMITS
+    };
+    assert_eq!(tree(&levels, &[]).pick(&within(9999)), None);
+    let pick = tree(&levels, &[]).pick(&within(10_000)).expect("joins");
+    assert_eq!((pick.output_level, input_ids(&pick)), (5, vec![1, 2, 3, 4]));
+}
+
 /// Feeds flushes of random keys and does all picks; keys are never overwritten.
 #[test]
 fn a_simulated_fill_keeps_its_shape_and_writes_little() {
@@ -145,6 +186,8 @@ fn a_simulated_fill_keeps_its_shape_and_writes_little() {
     const TABLE_BYTES: u64 = 64 << 20;
     let limits = Limits {
         base_bytes: 16 * FLUSH_BYTES,
+        table_bytes: TABLE_BYTES,
+        max_overlap_bytes: 10 * TABLE_BYTES,
         ..LIMITS
     };
     let mut random = Random::new(1);
