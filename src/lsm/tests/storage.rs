@@ -360,3 +360,45 @@ fn many_trees_keep_few_manifests_open() {
         assert_eq!(engine.persisted_seq(), SeqNo(3));
     }
 }
+
+/// The 33rd queue of a keyspace pushed the range of another one out of the list, so every take
+/// walked over all earlier ones: 75 times slower than 32 queues.
+#[test]
+fn many_queues_of_a_keyspace_are_as_fast_as_few() {
+    const LENGTH: u64 = 300;
+    const TAKES: u64 = 200;
+    let name = |queue: u64, number: u64| [queue.to_be_bytes(), number.to_be_bytes()].concat();
+    let average = |queues: u64| {
+        let live = Live::new(&in_memory());
+        for queue in 0..queues {
+            for number in 0..LENGTH {
+                live.put(&name(queue, number), b"of some length");
+            }
+        }
+        live.engine.compact().unwrap();
+        let mut random = Random::new(queues);
+        let mut taken = vec![0; queues as usize];
+        let before = live.engine.stats().blocks_read;
+        for _ in 0..queues * TAKES {
+            let queue = random.below(queues);
+            let first = &mut taken[queue as usize];
+            if *first == LENGTH {
+                continue;
+            }
+            let mut cursor = live.engine.view().unwrap().cursor();
+            cursor.seek(&name(queue, 0)).unwrap();
+            assert_eq!(cursor.key(), name(queue, *first));
+            live.commit(Op::Delete {
+                key: &name(queue, *first),
+            });
+            live.put(&name(queue, LENGTH + *first), b"of some length");
+            *first += 1;
+        }
+        (live.engine.stats().blocks_read - before) as f64 / (queues * TAKES) as f64
+    };
+    let (few, many) = (average(16), average(48));
+    assert!(
+        many < 1.5 * few + 2.0,
+        "{few} blocks a take with 16 queues, {many} with 48"
+    );
+}
