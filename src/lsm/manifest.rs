@@ -31,6 +31,7 @@
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -170,47 +171,70 @@ impl Edit {
     }
 }
 
-impl Contents {
+/// Contents that edits are applied to, one after the other. Knows where each table is, so that an
+/// edit costs as much as it says, however many tables there are.
+#[derive(Debug, Default)]
+struct Replay {
+    contents: Contents,
+    /// Level of a table and its place there.
+    places: HashMap<FileId, (usize, usize)>,
+}
+
+impl Replay {
     /// Applies an edit, or says why it does not fit.
     fn apply(&mut self, edit: Edit) -> Result<(), String> {
+        let Self { contents, places } = self;
         for (level, id) in edit.removed {
-            let tables = &mut self.levels[level];
-            let Some(at) = tables.iter().position(|meta| meta.id == id) else {
+            let Some((_, at)) = places.remove(&id).filter(|(known, _)| *known == level) else {
                 return Err(format!("an edit removes table {} from level {level}", id.0));
             };
+            let tables = &mut contents.levels[level];
             tables.swap_remove(at);
+            if let Some(moved) = tables.get(at) {
+                places.insert(moved.id, (level, at));
+            }
         }
+        let added = edit.added.len();
+        let mut newest = FileId(0);
         for (level, meta) in edit.added {
-            if self
-                .levels
-                .iter()
-                .flatten()
-                .any(|known| known.id == meta.id)
-            {
+            newest = newest.max(meta.id);
+            let place = (level, contents.levels[level].len());
+            if places.insert(meta.id, place).is_some() {
                 return Err(format!("an edit adds table {} twice", meta.id.0));
             }
-            self.levels[level].push(meta);
+            contents.levels[level].push(meta);
         }
         if let Some(next) = edit.next_file {
-            self.next_file = next;
+            if next < contents.next_file {
+                newest = places.keys().copied().max().unwrap_or(newest);
+            }
+            contents.next_file = next;
         }
         if let Some(seq) = edit.persisted_seq {
-            if seq < self.persisted_seq || seq > SeqNo::MAX {
+            if seq < contents.persisted_seq || seq > SeqNo::MAX {
                 return Err(format!(
                     "persisted_seq changes from {} to {seq}",
-                    self.persisted_seq
+                    contents.persisted_seq
                 ));
             }
-            self.persisted_seq = seq;
+            contents.persisted_seq = seq;
         }
-        if let Some(meta) = self
-            .levels
-            .iter()
-            .flatten()
-            .find(|meta| meta.id >= self.next_file)
-        {
-            return Err(format!("table {} is above the next file number", meta.id.0));
+        if newest >= contents.next_file && (added > 0 || !places.is_empty()) {
+            return Err(format!("table {} is above the next file number", newest.0));
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Contents {
+    fn apply(&mut self, edit: Edit) -> Result<(), String> {
+        let mut replay = Replay::default();
+        replay.contents.next_file = self.next_file;
+        let known = Edit::snapshot(self);
+        replay.apply(known).expect("they fit");
+        replay.apply(edit)?;
+        *self = replay.contents;
         Ok(())
     }
 }
@@ -294,7 +318,7 @@ impl Manifest {
         let identity = decode_header(&path, &bytes, &identity, number)?;
 
         let damage = |offset, what: &str| Err(Error::corruption(&path, offset, what));
-        let mut contents = Contents::default();
+        let mut replay = Replay::default();
         let seed = record_seed(&identity, number);
         let mut reader =
             RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
@@ -311,7 +335,7 @@ impl Manifest {
                     is_acknowledged = false;
                     let applied = Edit::decode(payload)
                         .map_err(|Malformed| "an edit is malformed".to_owned())
-                        .and_then(|edit| contents.apply(edit));
+                        .and_then(|edit| replay.apply(edit));
                     if let Err(what) = applied {
                         return damage(offset, &what);
                     }
@@ -328,6 +352,7 @@ impl Manifest {
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
         }
+        let contents = replay.contents;
         if contents.persisted_seq < watermark && !mutated!("manifest-below-its-watermark-accepted")
         {
             // It was cut, or is of an earlier moment: the edits that are missing were acknowledged.
