@@ -23,6 +23,7 @@
 //! few indexes of rising sizes, merged like the digits of a binary counter.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -252,6 +253,19 @@ pub(crate) fn condense(tombstones: &[RangeTombstone], boundaries: &[SeqNo]) -> V
     // How many tombstones of each number are open, and the fragment open for each number kept.
     let mut open: BTreeMap<SeqNo, usize> = BTreeMap::new();
     let mut fragments: BTreeMap<SeqNo, &[u8]> = BTreeMap::new();
+    // Of the open numbers, those between two boundaries are hidden by the newest of them. So a
+    // number is kept if a boundary lies between it and the next one: that changes for those that
+    // come and go here, and for the one below each, and for no other.
+    let is_kept = |open: &BTreeMap<SeqNo, usize>, seq: SeqNo| {
+        let at = boundaries.partition_point(|boundary| *boundary < seq);
+        let mut newer = open.range((Bound::Excluded(seq), Bound::Unbounded));
+        let next = newer.next().map(|(seq, _)| *seq);
+        open.contains_key(&seq)
+            && boundaries
+                .get(at)
+                .is_some_and(|boundary| next.is_none_or(|next| *boundary < next))
+    };
+    let mut changed: Vec<SeqNo> = Vec::new();
     for (point, (begin, end)) in &events {
         for seq in end {
             match open.get_mut(seq) {
@@ -265,25 +279,21 @@ pub(crate) fn condense(tombstones: &[RangeTombstone], boundaries: &[SeqNo]) -> V
         for seq in begin {
             *open.entry(*seq).or_insert(0) += 1;
         }
-        let mut kept: Vec<SeqNo> = boundaries
-            .iter()
-            .filter_map(|boundary| open.range(..=*boundary).next_back())
-            .map(|(seq, _)| *seq)
-            .collect();
-        kept.dedup();
-        fragments.retain(|seq, start| {
-            let goes_on = kept.binary_search(seq).is_ok();
-            if !goes_on {
+        changed.clear();
+        for seq in end.iter().chain(begin) {
+            changed.push(*seq);
+            changed.extend(open.range(..*seq).next_back().map(|(older, _)| *older));
+        }
+        for seq in &changed {
+            if is_kept(&open, *seq) {
+                fragments.entry(*seq).or_insert(point);
+            } else if let Some(start) = fragments.remove(seq) {
                 out.push(RangeTombstone {
                     start: start.to_vec(),
                     end: Some(point.to_vec()),
                     seq: *seq,
                 });
             }
-            goes_on
-        });
-        for seq in kept {
-            fragments.entry(seq).or_insert(point);
         }
     }
     out.extend(fragments.iter().map(|(seq, start)| RangeTombstone {
@@ -368,7 +378,7 @@ mod tests {
             let mut random = Random::new(seed);
             let count = random.below(20);
             let tombstones = random_tombstones(&mut random, count);
-            let mut boundaries: Vec<_> = (0..random.below(3))
+            let mut boundaries: Vec<_> = (0..random.below([3, 12][seed as usize % 2]))
                 .map(|_| SeqNo(random.below(count + 1)))
                 .collect();
             boundaries.sort_unstable();
@@ -386,6 +396,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Every boundary was looked up at every end: a flush with 12,000 snapshots and 24,000 range
+    /// deletes took 4.7 s. The result is the measure: it has what is visible, and no more.
+    #[test]
+    fn many_snapshots_and_many_range_deletes_condense_to_what_is_visible() {
+        const COUNT: u64 = 24_000;
+        let every_second: Vec<SeqNo> = (0..COUNT / 2).map(|n| SeqNo(2 * n)).collect();
+        let disjoint: Vec<_> = (1..=COUNT)
+            .map(|seq| RangeTombstone {
+                start: (2 * seq).to_be_bytes().to_vec(),
+                end: Some((2 * seq + 1).to_be_bytes().to_vec()),
+                seq: SeqNo(seq),
+            })
+            .collect();
+        let visible = COUNT - 1;
+        // The last one is above all boundaries, and passed on as it is.
+        assert_eq!(condense(&disjoint, &every_second).len() as u64, visible + 1);
+        let nested: Vec<_> = (1..=COUNT)
+            .map(|seq| RangeTombstone {
+                start: Vec::new(),
+                end: Some(seq.to_be_bytes().to_vec()),
+                seq: SeqNo(seq),
+            })
+            .collect();
+        // Of each pair between two boundaries, the newer one reaches further.
+        assert_eq!(condense(&nested, &every_second).len() as u64, COUNT / 2 + 1);
     }
 
     #[test]
