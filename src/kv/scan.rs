@@ -95,7 +95,8 @@ impl Scan {
             State::Done => Ok(None),
             State::Failed(error) => self.fail(error),
             State::Ready(view) => {
-                let cursor = Arc::clone(&view).cursor();
+                let mut cursor = Arc::clone(&view).cursor();
+                cursor.keep_within(&self.range);
                 self.state = State::Ready(view);
                 Ok(Some(cursor))
             }

@@ -168,9 +168,7 @@ impl Engine for LsmEngine {
         EngineStats {
             disk_bytes: sum(|table| table.meta().size_bytes),
             write_buffer_bytes: superversion.memtables().map(|m| m.size_bytes()).sum(),
-            pinned_bytes: sum(|table| {
-                table.table().pinned_bytes() + table.tombstones().memory_bytes() as u64
-            }),
+            pinned_bytes: sum(|table| table.table().pinned_bytes()),
             entries_estimate: in_memory
                 + sum(|table| {
                     table

@@ -65,7 +65,7 @@ fn write_table(
         .tombstones()
         .indexes()
         .iter()
-        .flat_map(|index| index.tombstones().iter().cloned())
+        .flat_map(|index| index.tombstones())
         .collect();
     let passed_on = condense(&tombstones, boundaries.as_slice());
     let index = TombstoneIndex::new(tombstones);

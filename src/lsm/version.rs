@@ -14,6 +14,7 @@
 //! Holding a version holds its tables: a [`TableHandle`] that has left the current version
 //! hands its file to the [`ObsoleteFiles`] when the last version that has it is dropped.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +32,6 @@ pub(crate) const LEVELS: usize = 7;
 #[derive(Debug)]
 pub(crate) struct TableHandle {
     table: Arc<Table>,
-    /// The table's range tombstones; apart from the table, so that a scan can hold them.
-    tombstones: Arc<TombstoneIndex>,
     obsolete: AtomicBool,
     obsolete_files: Arc<ObsoleteFiles>,
 }
@@ -40,10 +39,8 @@ pub(crate) struct TableHandle {
 impl TableHandle {
     /// Wraps an open table.
     pub(crate) fn new(table: Table, obsolete_files: Arc<ObsoleteFiles>) -> Self {
-        let tombstones = TombstoneIndex::new(table.range_tombstones().to_vec());
         Self {
             table: Arc::new(table),
-            tombstones: Arc::new(tombstones),
             obsolete: AtomicBool::new(false),
             obsolete_files,
         }
@@ -52,7 +49,7 @@ impl TableHandle {
     /// False if the table knows nothing of a key with that filter hash.
     #[inline]
     pub(crate) fn may_know_of(&self, key_hash: u64) -> bool {
-        !self.tombstones.is_empty() || self.table.may_contain(key_hash)
+        !self.tombstones().is_empty() || self.table.may_contain(key_hash)
     }
 
     /// The table.
@@ -75,7 +72,7 @@ impl TableHandle {
     /// The table's range tombstones.
     #[inline]
     pub(crate) fn tombstones(&self) -> &Arc<TombstoneIndex> {
-        &self.tombstones
+        self.table.tombstones()
     }
 
     /// The table is in no future version: its file goes when this handle does.
@@ -96,6 +93,8 @@ impl Drop for TableHandle {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Level {
     tables: Arc<Vec<Arc<TableHandle>>>,
+    /// Those of them that have range tombstones.
+    with_tombstones: Arc<Vec<Arc<TableHandle>>>,
     /// Heads of the smallest keys, side by side: a search touches no table but the one it finds.
     heads: Vec<u64>,
     bytes: u64,
@@ -103,7 +102,9 @@ pub(crate) struct Level {
 
 impl Level {
     fn new(tables: Vec<Arc<TableHandle>>) -> Self {
+        let with_tombstones = tables.iter().filter(|table| !table.tombstones().is_empty());
         Self {
+            with_tombstones: Arc::new(with_tombstones.cloned().collect()),
             heads: tables
                 .iter()
                 .map(|t| head64(&t.meta().smallest_key))
@@ -111,6 +112,11 @@ impl Level {
             bytes: tables.iter().map(|t| t.meta().size_bytes).sum(),
             tables: Arc::new(tables),
         }
+    }
+
+    /// The tables that have range tombstones, in the order of LV2.
+    pub(crate) fn with_tombstones(&self) -> &Arc<Vec<Arc<TableHandle>>> {
+        &self.with_tombstones
     }
 
     /// The tables, in the order of LV2.
@@ -157,7 +163,6 @@ impl Level {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     levels: [Level; LEVELS],
-    has_range_tombstones: bool,
 }
 
 /// The difference between a version and the next.
@@ -182,11 +187,6 @@ impl Version {
         &self.levels[level]
     }
 
-    /// False if no table has a range tombstone.
-    pub(crate) fn has_range_tombstones(&self) -> bool {
-        self.has_range_tombstones
-    }
-
     /// All tables with their levels.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableHandle>)> {
         let levels = self.levels.iter().enumerate();
@@ -200,13 +200,14 @@ impl Version {
 
     /// The version after this one.
     pub(crate) fn apply(&self, edit: &VersionEdit) -> Self {
+        let all_removed: HashSet<_> = edit.removed.iter().copied().collect();
         let levels = std::array::from_fn(|level| {
             let touched = edit.removed.iter().any(|(l, _)| *l == level)
                 || edit.added.iter().any(|(l, _)| *l == level);
             if !touched {
                 return self.levels[level].clone();
             }
-            let removed = |table: &Arc<TableHandle>| edit.removed.contains(&(level, table.id()));
+            let removed = |table: &Arc<TableHandle>| all_removed.contains(&(level, table.id()));
             let kept = self.levels[level]
                 .tables
                 .iter()
@@ -225,14 +226,7 @@ impl Version {
             }
             Level::new(tables)
         });
-        let has_range_tombstones = levels
-            .iter()
-            .flat_map(|level: &Level| level.tables.iter())
-            .any(|table| !table.tombstones().is_empty());
-        Self {
-            levels,
-            has_range_tombstones,
-        }
+        Self { levels }
     }
 
     /// Every way in which LV2 is broken, one line each.

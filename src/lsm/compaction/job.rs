@@ -38,7 +38,7 @@ impl Job<'_> {
         let tombstones: Vec<RangeTombstone> = self
             .inputs
             .iter()
-            .flat_map(|(_, table)| table.table().range_tombstones().iter().cloned())
+            .flat_map(|(_, table)| table.tombstones().tombstones())
             .collect();
         let passed_on = self.tombstones_to_pass_on(&tombstones);
         let index = TombstoneIndex::new(tombstones);

@@ -11,12 +11,13 @@ use super::aligned::AlignedBytes;
 use super::block::{Block, Damage, UNKNOWN_KIND};
 use super::compression::unpack;
 use super::filter;
-use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, tag};
+use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, decode_tombstones, tag};
 use super::index::{self, Index};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
 use crate::fs::{Advice, Fs, LazyFile, Mapping, OpenFiles};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
+use crate::lsm::tombstones::TombstoneIndex;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::util::sharded::ShardedCounter;
@@ -71,7 +72,9 @@ pub(crate) struct Table {
     pub(super) filter_probes: u8,
     pub(super) index: Range<u64>,
     pub(super) index_layout: index::Layout,
-    pub(super) tombstones: Vec<RangeTombstone>,
+    /// Where the range tombstones are stored.
+    pub(super) stored_tombstones: Range<u64>,
+    pub(super) tombstones: Arc<TombstoneIndex>,
     /// A bit for each block that is uncompressed in the map and has passed its checksum.
     pub(super) verified: Box<[AtomicU64]>,
     /// Of a mapped file.
@@ -210,23 +213,21 @@ impl Table {
         }
     }
 
-    /// The range tombstones, by start, then newest first.
-    pub(crate) fn range_tombstones(&self) -> &[RangeTombstone] {
+    /// The range tombstones; apart from the table, so that a scan can hold them.
+    pub(crate) fn tombstones(&self) -> &Arc<TombstoneIndex> {
         &self.tombstones
+    }
+
+    /// The range tombstones as they are stored, by start, then newest first.
+    pub(crate) fn stored_tombstones(&self) -> Result<Vec<RangeTombstone>> {
+        decode_tombstones(self.tail(&self.stored_tombstones))
+            .map_err(|what| self.corruption(self.footer.tombstones_at, what))
     }
 
     /// Bytes of memory that the open table holds outside the cache. What is mapped
     /// is not counted: the operating system may take it back.
     pub(crate) fn pinned_bytes(&self) -> u64 {
-        let tombstones: usize = self
-            .tombstones
-            .iter()
-            .map(|tombstone| {
-                size_of::<RangeTombstone>()
-                    + tombstone.start.len()
-                    + tombstone.end.as_ref().map_or(0, Vec::len)
-            })
-            .sum();
+        let tombstones = self.tombstones.memory_bytes();
         let tail = self.tail.as_ref().map_or(0, |tail| tail.bytes().len());
         let asked = self.asked.as_ref();
         let asked = asked.map_or(0, |asked| asked.blocks.len() + asked.pieces.len());

@@ -1,8 +1,10 @@
 //! What a tree does to its files: what it reads again, joins, gives back and keeps open.
 
 use super::*;
+use crate::engine::Cursor;
 use crate::fs::{File, FsLock, LockMode, MapSource, OpenMode};
 use crate::lsm::obsolete_files::{FileName, parse_name};
+use crate::types::KeyRange;
 
 /// Applies and publishes what comes.
 struct Live {
@@ -32,6 +34,10 @@ impl Live {
 
     fn put(&self, key: &[u8], value: &[u8]) {
         self.commit(Op::Put { key, value });
+    }
+
+    fn delete_range(&self, start: &[u8], end: Option<&[u8]>) {
+        self.commit(Op::DeleteRange { start, end });
     }
 
     fn flush(&self) {
@@ -401,4 +407,120 @@ fn many_queues_of_a_keyspace_are_as_fast_as_few() {
         many < 1.5 * few + 2.0,
         "{few} blocks a take with 16 queues, {many} with 48"
     );
+}
+
+/// Each table held its range tombstones twice, and an index of them held each key twice again.
+#[test]
+fn range_tombstones_are_held_once_and_counted() {
+    const COUNT: u64 = 1000;
+    let mut world = in_memory();
+    world.options = world.options.write_buffer_bytes(1 << 20);
+    let live = Live::new(&world);
+    live.put(b"first", b"");
+    live.flush();
+    let before = live.engine.stats().pinned_bytes;
+    let key = |number: u64| [&number.to_be_bytes()[..], &[7; 192]].concat();
+    for number in 0..COUNT {
+        live.delete_range(&key(2 * number), Some(&key(2 * number + 1)));
+    }
+    live.flush();
+    let pinned = live.engine.stats().pinned_bytes - before;
+    // Two keys of 200 bytes each in memory, and once more as they are stored, since no file of the
+    // simulator is mapped.
+    let keys = COUNT * 2 * 200;
+    assert!(
+        (2 * keys..2 * keys + 200 * COUNT).contains(&pinned),
+        "{pinned} of {keys}"
+    );
+}
+
+/// One range tombstone anywhere made every scan visit every table for its tombstones.
+#[test]
+fn a_scan_asks_levels_and_not_tables_for_range_tombstones() {
+    let live = Live::new(&in_memory());
+    let mut random = Random::new(7);
+    for number in 0..4000 {
+        live.put(&key_of(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    assert!(live.tables() > 20, "{}", live.tables());
+    let sources = || {
+        live.engine
+            .superversion()
+            .scan(SeqNo::MAX)
+            .tombstone_sources()
+    };
+    assert_eq!(sources(), 0);
+    // A snapshot keeps the tombstones, and a part of them is in every table.
+    let snapshot = live.snapshot_tracker.register();
+    for number in 0..400 {
+        live.delete_range(&key_of(10 * number), Some(&key_of(10 * number + 5)));
+    }
+    live.engine.compact().unwrap();
+    let version = Arc::clone(&live.engine.superversion().version);
+    let with_tombstones = version
+        .tables()
+        .filter(|(_, table)| !table.tombstones().is_empty());
+    assert!(with_tombstones.count() > 20);
+    assert_eq!(sources(), 1);
+    assert_eq!(live.entries().len(), 2000);
+    live.snapshot_tracker.unregister(snapshot);
+}
+
+/// The end of a range never reached the cursor: a scan of ten keys in front of 200,000 deleted ones
+/// walked through all of those to find that its range had ended.
+#[test]
+fn a_scan_does_not_look_for_entries_beyond_its_end() {
+    let mut world = in_memory();
+    world.options = world.options.write_buffer_bytes(4 << 20);
+    let live = Live::new(&world);
+    let key = |number: u64| key_of(1000 + number);
+    for number in 0..20_000 {
+        live.put(&key(number), b"value");
+    }
+    live.engine.compact().unwrap();
+    for number in (0..20_000).filter(|number| !(10_000..10_010).contains(number)) {
+        live.commit(Op::Delete { key: &key(number) });
+    }
+    live.flush();
+    let range = KeyRange {
+        start: key(10_000).to_vec(),
+        end: Some(key(10_010).to_vec()),
+    };
+    let blocks_of = |scan: &mut dyn FnMut(&mut Box<dyn Cursor>)| {
+        // As if the tree had been opened again.
+        live.engine.empty_ranges.clear();
+        let mut cursor = live.engine.view().unwrap().cursor();
+        cursor.keep_within(&range);
+        let before = live.engine.stats().blocks_read;
+        scan(&mut cursor);
+        assert!(!cursor.is_valid());
+        live.engine.stats().blocks_read - before
+    };
+    let forward = blocks_of(&mut |cursor| {
+        cursor.seek(&range.start).unwrap();
+        for number in 10_000..10_010 {
+            assert_eq!(cursor.key(), key(number));
+            cursor.next().unwrap();
+        }
+    });
+    let backward = blocks_of(&mut |cursor| {
+        cursor.seek_before(&key(10_010)).unwrap();
+        for number in (10_000..10_010).rev() {
+            assert_eq!(cursor.key(), key(number));
+            cursor.prev().unwrap();
+        }
+    });
+    assert!(
+        forward.max(backward) < 20,
+        "{forward} and {backward} blocks"
+    );
+    // What such a walk records as empty is empty: the keys that the range does not have.
+    let mut cursor = live.engine.view().unwrap().cursor();
+    cursor.keep_within(&KeyRange::new(&..&key(5_000)[..]));
+    cursor.seek_first().unwrap();
+    assert!(!cursor.is_valid());
+    live.put(&key(0), b"again");
+    assert_eq!(live.entries().len(), 11);
+    assert_eq!(live.entries().keys().next().unwrap(), &key(0));
 }
