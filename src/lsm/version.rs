@@ -23,7 +23,7 @@ use super::obsolete_files::ObsoleteFiles;
 use super::table::{Table, TableMeta};
 use super::tombstones::TombstoneIndex;
 use crate::types::{FileId, SeqNo};
-use crate::util::key_prefix::head64;
+use crate::util::key_prefix::{common_prefix_len, head64};
 
 /// Number of levels, level 0 included.
 pub(crate) const LEVELS: usize = 7;
@@ -95,20 +95,26 @@ pub(crate) struct Level {
     tables: Arc<Vec<Arc<TableHandle>>>,
     /// Those of them that have range tombstones.
     with_tombstones: Arc<Vec<Arc<TableHandle>>>,
-    /// Heads of the smallest keys, side by side: a search touches no table but the one it finds.
+    /// Length of what all smallest keys begin with.
+    prefix_len: usize,
+    /// Heads of the rests of the smallest keys, side by side: a search touches no table but the
+    /// first and the one it finds.
     heads: Vec<u64>,
     bytes: u64,
 }
 
 impl Level {
     fn new(tables: Vec<Arc<TableHandle>>) -> Self {
+        let starts: Vec<&[u8]> = tables
+            .iter()
+            .map(|table| &table.meta().smallest_key[..])
+            .collect();
+        let (prefix_len, heads) = heads_of(&starts);
         let with_tombstones = tables.iter().filter(|table| !table.tombstones().is_empty());
         Self {
             with_tombstones: Arc::new(with_tombstones.cloned().collect()),
-            heads: tables
-                .iter()
-                .map(|t| head64(&t.meta().smallest_key))
-                .collect(),
+            prefix_len,
+            heads,
             bytes: tables.iter().map(|t| t.meta().size_bytes).sum(),
             tables: Arc::new(tables),
         }
@@ -132,14 +138,8 @@ impl Level {
     /// The table whose extent holds `key`. Not for level 0.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<&Arc<TableHandle>> {
-        let head = head64(key);
-        let mut above = self.heads.partition_point(|h| *h < head);
-        // Equal heads decide nothing: compare keys, of which there are few.
-        while self.heads.get(above) == Some(&head)
-            && self.tables[above].meta().smallest_key.as_slice() <= key
-        {
-            above += 1;
-        }
+        let start = |at: usize| &self.tables[at].meta().smallest_key[..];
+        let above = starts_up_to(key, self.prefix_len, &self.heads, start);
         let table = &self.tables[above.checked_sub(1)?];
         (!table.meta().is_before(key)).then_some(table)
     }
@@ -157,6 +157,51 @@ impl Level {
         });
         &self.tables[low..high.max(low)]
     }
+}
+
+/// Length of what all of `starts` begin with, and the heads of their rests. Those of level 0, which
+/// is not searched, are in no order.
+fn heads_of(starts: &[&[u8]]) -> (usize, Vec<u64>) {
+    let shared = starts
+        .iter()
+        .map(|start| common_prefix_len(starts[0], start));
+    let prefix_len = shared.min().unwrap_or(0);
+    let heads = starts.iter().map(|start| head64(&start[prefix_len..]));
+    (prefix_len, heads.collect())
+}
+
+/// How many of some rising starts are at or below `key`. Compares with a start, besides the first,
+/// only where heads are equal, and with few of those.
+#[inline]
+fn starts_up_to<'a>(
+    key: &[u8],
+    prefix_len: usize,
+    heads: &[u64],
+    start: impl Fn(usize) -> &'a [u8],
+) -> usize {
+    let mut rest = key;
+    if prefix_len > 0 {
+        let prefix = &start(0)[..prefix_len];
+        match key.strip_prefix(prefix) {
+            Some(found) => rest = found,
+            None if key < prefix => return 0,
+            None => return heads.len(),
+        }
+    }
+    let head = head64(rest);
+    let low = heads.partition_point(|other| *other < head);
+    let equal = heads[low..].partition_point(|other| *other == head);
+    // Equal heads decide nothing.
+    let (mut low, mut high) = (low, low + equal);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if start(middle) <= key {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// The tables of the tree at one moment (LV1).
@@ -250,5 +295,54 @@ impl Version {
             }
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::testing::Random;
+
+    /// Starts with equal heads were compared one after the other: a get among 5,078 tables whose
+    /// keys begin with the same eight bytes took 8.5 us instead of 1.6.
+    #[test]
+    fn tables_with_equal_heads_are_found_with_few_comparisons() {
+        let mut random = Random::new(1);
+        for shape in 0..4 {
+            let mut key = |_| {
+                let number = random.below(1 << 40).to_be_bytes();
+                match shape {
+                    0 => number.to_vec(),
+                    1 => [&b"tenants/"[..], &number].concat(),
+                    // One of them is elsewhere.
+                    2 if random.one_in(5000) => b"x".to_vec(),
+                    2 => [&b"tenants/"[..], &number].concat(),
+                    _ => [&number[6..], &b"........."[..random.index(9)]].concat(),
+                }
+            };
+            let mut starts: Vec<_> = (0..5078).map(&mut key).collect();
+            starts.sort_unstable();
+            starts.dedup();
+            let starts: Vec<&[u8]> = starts.iter().map(Vec::as_slice).collect();
+            let (prefix_len, heads) = heads_of(&starts);
+            let outside = [&b""[..], b"tenant", b"tenants/", b"tenants0", b"\xFF\xFF"];
+            let inside: Vec<_> = (0..2000).map(&mut key).collect();
+            for key in outside.into_iter().chain(inside.iter().map(Vec::as_slice)) {
+                let compared = Cell::new(0);
+                let start = |at: usize| {
+                    compared.set(compared.get() + 1);
+                    starts[at]
+                };
+                let found = starts_up_to(key, prefix_len, &heads, start);
+                assert_eq!(
+                    found,
+                    starts.partition_point(|start| *start <= key),
+                    "{key:?}"
+                );
+                assert!(compared.get() <= 14, "{} comparisons", compared.get());
+            }
+        }
     }
 }
