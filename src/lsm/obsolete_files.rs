@@ -1,10 +1,10 @@
 //! Names of an LSM keyspace's files, and the removal of those that nothing needs.
 //!
 //! A table file outlives its place in the current version, because older views may still read it.
-//! When the last handle is dropped, the file's number is put into the queue of [`ObsoleteFiles`],
-//! and background work removes the file: unlinking a large file can take long, and the thread that
-//! drops the last handle may be a reader. A file that cannot be removed is an orphan, which the
-//! next open removes.
+//! When the last handle is dropped, the table is put into the queue of [`ObsoleteFiles`], and
+//! background work ends its map and removes the file: either can take long with a large file, and
+//! the thread that drops the last handle may be a reader. A file that cannot be removed is an
+//! orphan, which the next open removes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::table::Table;
 use crate::engine::{EngineContext, EngineHost, Keep};
 use crate::fs::Fs;
 use crate::types::FileId;
+use crate::util::mutants::mutated;
 
 /// Name of the file that names the manifest.
 pub(crate) const CURRENT: &str = "CURRENT";
@@ -61,6 +63,13 @@ pub(crate) fn parse_name(name: &str) -> Option<FileName> {
     }
 }
 
+/// What is to be removed: a file, and the table that was open on it, if one was.
+#[derive(Debug)]
+struct Obsolete {
+    id: FileId,
+    table: Option<Arc<Table>>,
+}
+
 /// Removes table files once nothing reads them.
 #[derive(Debug)]
 pub(crate) struct ObsoleteFiles {
@@ -69,7 +78,7 @@ pub(crate) struct ObsoleteFiles {
     host: Arc<dyn EngineHost>,
     /// Tables are opened when they are read: their files stay as long as their handles.
     _keep: Arc<dyn Keep>,
-    queue: Mutex<Vec<FileId>>,
+    queue: Mutex<Vec<Obsolete>>,
     waiting: AtomicUsize,
 }
 
@@ -86,10 +95,23 @@ impl ObsoleteFiles {
         }
     }
 
-    /// Notes that nothing reads table `id` any more. Called where its last handle is dropped, which
+    /// Notes that nothing reads `table` any more. Called where its last handle is dropped, which
     /// may be in a reader's thread, hence without I/O.
-    pub(crate) fn enqueue(&self, id: FileId) {
-        self.queue.lock().push(id);
+    pub(crate) fn enqueue(&self, table: Arc<Table>) {
+        let id = table.meta().id;
+        self.push(
+            id,
+            mutated!("table-unmapped-by-a-reader", None, Some(table)),
+        );
+    }
+
+    /// As [`ObsoleteFiles::enqueue`], of a table that is not open.
+    pub(crate) fn enqueue_file(&self, id: FileId) {
+        self.push(id, None);
+    }
+
+    fn push(&self, id: FileId, table: Option<Arc<Table>>) {
+        self.queue.lock().push(Obsolete { id, table });
         self.waiting.fetch_add(1, Ordering::Release);
         self.host.wake();
     }
@@ -104,7 +126,8 @@ impl ObsoleteFiles {
     pub(crate) fn remove_all(&self) {
         let queue = std::mem::take(&mut *self.queue.lock());
         self.waiting.fetch_sub(queue.len(), Ordering::Release);
-        for id in queue {
+        for Obsolete { id, table } in queue {
+            drop(table);
             let _ = self.fs.remove_file(&self.dir.join(table_name(id)));
         }
     }

@@ -211,7 +211,7 @@ impl LsmEngine {
         }
         unnamed
             .drain(..)
-            .for_each(|id| self.obsolete_files.enqueue(id));
+            .for_each(|id| self.obsolete_files.enqueue_file(id));
         drop(unnamed);
 
         self.persisted.store(persisted.0, Ordering::Release);

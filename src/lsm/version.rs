@@ -84,7 +84,7 @@ impl TableHandle {
 impl Drop for TableHandle {
     fn drop(&mut self) {
         if *self.obsolete.get_mut() {
-            self.obsolete_files.enqueue(self.table.meta().id);
+            self.obsolete_files.enqueue(Arc::clone(&self.table));
         }
     }
 }

@@ -409,6 +409,33 @@ fn many_queues_of_a_keyspace_are_as_fast_as_few() {
     );
 }
 
+/// The last scan over tables that a compaction had replaced ended their maps, which can take long,
+/// on the thread of the reader.
+#[test]
+fn a_reader_that_drops_the_last_view_leaves_the_tables_to_background_work() {
+    let (_scratch, world) = on_disk();
+    let live = Live::new(&world);
+    live.put(b"key", b"value");
+    live.flush();
+    let scan = live.engine.view().unwrap().cursor();
+    let table = {
+        let version = Arc::clone(&live.engine.superversion().version);
+        let (_, table) = version.tables().next().unwrap();
+        Arc::downgrade(table.table())
+    };
+    let paths = table_paths(&world);
+    live.put(b"key", b"other");
+    live.engine.compact().unwrap();
+    live.settle();
+    assert!(world.fs.exists(&paths[0]).unwrap());
+    drop(scan);
+    assert!(table.upgrade().is_some(), "it is still mapped");
+    assert!(live.engine.work_due().is_some());
+    live.settle();
+    assert!(table.upgrade().is_none());
+    assert!(!world.fs.exists(&paths[0]).unwrap());
+}
+
 /// Each table held its range tombstones twice, and an index of them held each key twice again.
 #[test]
 fn range_tombstones_are_held_once_and_counted() {
