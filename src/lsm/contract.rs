@@ -101,7 +101,11 @@ impl Engine for LsmEngine {
         if self.immutable_bytes.load(Ordering::Relaxed) > 0 {
             return Some(Work::Flush);
         }
-        let due = self.compaction_due.load(Ordering::Acquire) || self.has_garbage();
+        let next_release = self.next_release.load(Ordering::Relaxed);
+        let due = self.compaction_due.load(Ordering::Acquire)
+            || self.has_garbage()
+            || (next_release != u64::MAX
+                && next_release <= self.ctx.snapshot_tracker.oldest_read().0);
         due.then_some(Work::Compact)
     }
 

@@ -79,7 +79,7 @@ impl LsmEngine {
                         error
                     }
                 })?;
-                let handle = TableHandle::new(table, Arc::clone(&obsolete_files));
+                let handle = TableHandle::new(table, 0, Arc::clone(&obsolete_files));
                 edit.added.push((level, Arc::new(handle)));
             }
         }
@@ -117,6 +117,7 @@ impl LsmEngine {
             immutable_bytes: AtomicU64::new(0),
             settled: Mutex::default(),
             compaction_due: AtomicBool::new(!ctx.read_only),
+            next_release: AtomicU64::new(u64::MAX),
             counters: Counters::default(),
             ctx,
         }))

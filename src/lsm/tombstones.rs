@@ -170,6 +170,22 @@ impl TombstoneIndex {
         (leaf.checked_sub(1).and_then(end), end(leaf))
     }
 
+    /// The keys that any tombstone covers, as ranges in key order that do not touch.
+    pub(crate) fn covered_ranges(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut leaf = 0;
+        std::iter::from_fn(move || {
+            let is_covered = |leaf: &usize| self.newest_at(*leaf, SeqNo::MAX).is_some();
+            let leaves = self.points.len() + 1;
+            let first = (leaf..leaves).find(is_covered)?;
+            leaf = (first..leaves)
+                .find(|leaf| !is_covered(leaf))
+                .unwrap_or(leaves);
+            // The last leaf has no end.
+            let (start, _) = self.ends_of(first);
+            Some((start?, self.ends_of(leaf - 1).1))
+        })
+    }
+
     /// Bytes of memory held.
     pub(crate) fn memory_bytes(&self) -> usize {
         let ends: usize = self

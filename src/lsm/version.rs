@@ -16,8 +16,8 @@
 
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::obsolete_files::ObsoleteFiles;
 use super::table::{Table, TableMeta};
@@ -32,15 +32,21 @@ pub(crate) const LEVELS: usize = 7;
 #[derive(Debug)]
 pub(crate) struct TableHandle {
     table: Arc<Table>,
+    /// Entries that only snapshots saw when the table was written; 0 if that is not known.
+    held: u64,
+    /// See [`TableHandle::covered_bytes`].
+    covered_bytes: OnceLock<u64>,
     obsolete: AtomicBool,
     obsolete_files: Arc<ObsoleteFiles>,
 }
 
 impl TableHandle {
     /// Wraps an open table.
-    pub(crate) fn new(table: Table, obsolete_files: Arc<ObsoleteFiles>) -> Self {
+    pub(crate) fn new(table: Table, held: u64, obsolete_files: Arc<ObsoleteFiles>) -> Self {
         Self {
             table: Arc::new(table),
+            held,
+            covered_bytes: OnceLock::new(),
             obsolete: AtomicBool::new(false),
             obsolete_files,
         }
@@ -73,6 +79,17 @@ impl TableHandle {
     #[inline]
     pub(crate) fn tombstones(&self) -> &Arc<TombstoneIndex> {
         self.table.tombstones()
+    }
+
+    /// Entries that were written because snapshots saw them, and for no other reason.
+    pub(crate) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Bytes of older tables that the range tombstones hide, as `estimate` says, which is asked
+    /// once.
+    pub(crate) fn covered_bytes(&self, estimate: impl FnOnce() -> u64) -> u64 {
+        *self.covered_bytes.get_or_init(estimate)
     }
 
     /// The table is in no future version: its file goes when this handle does.

@@ -10,8 +10,8 @@ use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
-use crate::lsm::table::{Purpose, TableMeta};
-use crate::lsm::table_writer::{OutputContext, Outputs};
+use crate::lsm::table::Purpose;
+use crate::lsm::table_writer::{Output, OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
 use crate::util::mutants::mutated;
@@ -34,7 +34,7 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Merges the inputs and writes the outputs, synced.
-    pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<TableMeta>> {
+    pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<Output>> {
         let tombstones: Vec<RangeTombstone> = self
             .inputs
             .iter()
@@ -67,7 +67,7 @@ impl Job<'_> {
                     }
                 }
                 written_key = true;
-                outputs.add(&entry)?;
+                outputs.add(&entry, retention.is_held())?;
             }
             merge.next()?;
         }

@@ -11,8 +11,9 @@ use super::job::{Job, MAX_OVERLAP_FACTOR};
 use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::lsm::estimate::covered_bytes;
 use crate::lsm::retention::Boundaries;
-use crate::lsm::state::{Compactions, LsmEngine, Unreadable, memtable_bytes};
+use crate::lsm::state::{Compactions, LsmEngine, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
 use crate::options::Compression;
 use crate::util::mutants::mutated;
@@ -51,7 +52,10 @@ impl LsmEngine {
             // With the lock held: a job that ends now leaves its marks until its outputs are
             // installed.
             let version = Arc::clone(&self.current.load().version);
-            let Some(pick) = tree_of(&version, &compactions).pick(&self.limits()) else {
+            let tree = self.tree_of(&version, &compactions);
+            let Some(pick) = tree.pick(&self.limits()) else {
+                let next = tree.next_release().map_or(u64::MAX, |seq| seq.0);
+                self.next_release.store(next, Ordering::Relaxed);
                 return Ok(false);
             };
             compactions
@@ -141,12 +145,12 @@ impl LsmEngine {
             };
             let next_id = || self.take_file_id();
             let compression = self.ctx.options.compression();
-            let metas = job.run(self.output_context(compression, &next_id))?;
-            let bytes = metas.iter().map(|meta| meta.size_bytes).sum();
+            let outputs = job.run(self.output_context(compression, &next_id))?;
+            let bytes = outputs.iter().map(|output| output.meta.size_bytes).sum();
             self.counters
                 .compaction_bytes
                 .fetch_add(bytes, Ordering::Relaxed);
-            self.open_outputs(&metas)?
+            self.open_outputs(&outputs)?
         };
         let edit = VersionEdit {
             removed: inputs
@@ -217,24 +221,35 @@ impl Drop for Exclusive<'_> {
     }
 }
 
-fn tree_of<'a>(version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
-    let info = |table: &'a Arc<TableHandle>| {
-        let meta = table.meta();
-        FileInfo {
-            id: meta.id,
-            size_bytes: meta.size_bytes,
-            smallest: &meta.smallest_key,
-            largest: meta.largest_key.as_ref().map(Vec::as_slice),
-            entries: meta.entries,
-            deletes: meta.deletes,
-            range_tombstones: meta.range_tombstones,
-            is_busy: compactions.busy.contains(&meta.id),
+impl LsmEngine {
+    fn tree_of<'a>(&self, version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
+        let info = |level: usize, table: &'a Arc<TableHandle>| {
+            let meta = table.meta();
+            let covered_bytes = match level {
+                0 => table.covered_bytes(|| covered_bytes(version, table)),
+                _ => 0,
+            };
+            FileInfo {
+                id: meta.id,
+                size_bytes: meta.size_bytes,
+                smallest: &meta.smallest_key,
+                largest: meta.largest_key.as_ref().map(Vec::as_slice),
+                entries: meta.entries,
+                deletes: meta.deletes,
+                range_tombstones: meta.range_tombstones,
+                largest_seq: meta.largest_seq,
+                held: table.held(),
+                covered_bytes,
+                is_busy: compactions.busy.contains(&meta.id),
+            }
+        };
+        Tree {
+            levels: std::array::from_fn(|level| {
+                let tables = version.level(level).tables().iter();
+                tables.map(|table| info(level, table)).collect()
+            }),
+            running: &compactions.spans,
+            oldest_read: self.ctx.snapshot_tracker.oldest_read(),
         }
-    };
-    Tree {
-        levels: std::array::from_fn(|level| {
-            version.level(level).tables().iter().map(info).collect()
-        }),
-        running: &compactions.spans,
     }
 }

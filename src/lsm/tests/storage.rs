@@ -551,3 +551,79 @@ fn a_scan_does_not_look_for_entries_beyond_its_end() {
     assert_eq!(live.entries().len(), 11);
     assert_eq!(live.entries().keys().next().unwrap(), &key(0));
 }
+
+/// Nine tenths of a tree, deleted as a range, stayed on the disk until the fourth flush after it.
+#[test]
+fn space_of_a_range_delete_comes_back_without_further_writes() {
+    let live = Live::new(&in_memory());
+    let mut random = Random::new(9);
+    for number in 0..2000 {
+        live.put(&key_of(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    let full = live.engine.stats().disk_bytes;
+    // A small one is not worth it.
+    live.delete_range(&key_of(7), Some(&key_of(8)));
+    live.flush();
+    live.settle();
+    assert_eq!(live.engine.stats().levels[0].files, 1);
+    live.delete_range(&key_of(100), Some(&key_of(1900)));
+    live.flush();
+    live.settle();
+    let left = live.engine.stats();
+    assert!(left.disk_bytes < full / 5, "{} of {full}", left.disk_bytes);
+    assert_eq!(live.entries().len(), 199);
+    // Nothing is left to do: nothing is written again.
+    live.settle();
+    assert_eq!(live.engine.stats().compactions, left.compactions);
+}
+
+/// What a snapshot held stayed when it was gone, tombstones above all: they were in the last level,
+/// where nothing looked again.
+#[test]
+fn space_that_a_snapshot_held_comes_back_when_it_is_gone() {
+    for use_ranges in [false, true] {
+        let live = Live::new(&in_memory());
+        let mut random = Random::new(9);
+        for number in 0..2000 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        live.engine.compact().unwrap();
+        let full = live.engine.stats().disk_bytes;
+        let snapshot = live.snapshot_tracker.register();
+        if use_ranges {
+            live.delete_range(&key_of(100), Some(&key_of(1900)));
+        } else {
+            for number in 100..1900 {
+                live.commit(Op::Delete {
+                    key: &key_of(number),
+                });
+            }
+        }
+        live.engine.compact().unwrap();
+        live.settle();
+        let held = live.engine.stats();
+        assert!(
+            held.disk_bytes > full * 9 / 10,
+            "{} of {full}",
+            held.disk_bytes
+        );
+        live.settle();
+        let now = live.engine.stats();
+        assert_eq!(
+            now.compactions, held.compactions,
+            "no work while the snapshot lives"
+        );
+        assert_eq!(live.engine.work_due(), None);
+
+        live.snapshot_tracker.unregister(snapshot);
+        assert!(live.engine.work_due().is_some());
+        live.settle();
+        let left = live.engine.stats();
+        assert!(left.disk_bytes < full / 5, "{} of {full}", left.disk_bytes);
+        assert!(left.compaction_bytes_written - held.compaction_bytes_written < 2 * full);
+        assert_eq!(live.entries().len(), 200);
+        live.settle();
+        assert_eq!(live.engine.stats().compactions, left.compactions);
+    }
+}
