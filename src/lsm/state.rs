@@ -31,7 +31,7 @@
 //!
 //! A step of background work that fails changes nothing in memory and can be tried again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -104,6 +104,20 @@ pub(super) struct Compactions {
     pub(super) spans: Vec<Span>,
     /// `compact` wants the tree to itself.
     pub(super) is_exclusive: bool,
+    /// Tables that a job could not read.
+    pub(super) unreadable: HashMap<FileId, Unreadable>,
+}
+
+/// A table that a job could not read. A job writes much before it comes to the damage, and would
+/// again: so the table is left out of picks, for the longer the more often this happened. Other
+/// jobs of the tree go on. The measure is flushes and compactions that succeeded, and not time:
+/// where nothing else happens, nothing is written for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unreadable {
+    /// Left out before so many edits.
+    pub(super) until_edit: u64,
+    /// For how many edits it was left out last.
+    pub(super) wait_edits: u64,
 }
 
 #[derive(Debug, Default)]

@@ -74,7 +74,7 @@ pub(crate) struct FileInfo<'a> {
     pub(crate) held: u64,
     /// Level 0: bytes below that the table's range tombstones hide, about.
     pub(crate) covered_bytes: u64,
-    /// A running job has it.
+    /// A running job has it, or the last job that had it could not read it.
     pub(crate) is_busy: bool,
 }
 

@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 use super::job::{Job, MAX_OVERLAP_FACTOR};
 use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
 use crate::lsm::retention::Boundaries;
-use crate::lsm::state::{Compactions, LsmEngine, memtable_bytes};
+use crate::lsm::state::{Compactions, LsmEngine, Unreadable, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
 use crate::options::Compression;
+use crate::types::FileId;
 use crate::util::mutants::mutated;
 
 /// Tables in level 0 that make a compaction due.
@@ -25,6 +26,9 @@ const SIZE_RATIO: u64 = 10;
 /// The base level's largest target, in flushes: four times what level 0 brings at once. Merging a
 /// batch into a level four times its size rewrites less than one more level would.
 const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
+
+/// For how many edits a table is left out that a job could not read once.
+const FIRST_WAIT_EDITS: u64 = 8;
 
 impl LsmEngine {
     fn limits(&self) -> Limits {
@@ -80,14 +84,45 @@ impl LsmEngine {
             })
             .collect();
         let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
-        self.run_job(
-            &version,
-            &inputs,
-            &boundaries,
-            pick.output_level,
-            pick.is_move,
-        )?;
-        Ok(true)
+        let (output_level, is_move) = (pick.output_level, pick.is_move);
+        let done = self.run_job(&version, &inputs, &boundaries, output_level, is_move);
+        if let Err(error) = &done {
+            self.leave_out(error, &inputs);
+        }
+        done.map(|_| true)
+    }
+
+    /// Edits of the manifest since it was opened.
+    fn edits(&self) -> u64 {
+        let counters = &self.counters;
+        counters.flushes.load(Ordering::Relaxed) + counters.compactions.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the table that a job could not read because of `error` out of picks for a while.
+    fn leave_out(&self, error: &Error, inputs: &[(usize, Arc<TableHandle>)]) {
+        let path = match error {
+            Error::Corruption { file, .. } => file,
+            Error::Io { path, .. } => path,
+            _ => return,
+        };
+        let Some((_, table)) = inputs
+            .iter()
+            .find(|(_, table)| table.table().path() == path)
+        else {
+            return;
+        };
+        let mut compactions = self.compactions.lock();
+        let unreadable = &mut compactions.unreadable;
+        let version = Arc::clone(&self.current.load().version);
+        unreadable.retain(|id, _| version.tables().any(|(_, table)| table.id() == *id));
+        let last = unreadable.get(&table.id());
+        let wait_edits = last.map_or(FIRST_WAIT_EDITS, |last| last.wait_edits.saturating_mul(2));
+        let until_edit = self.edits().saturating_add(wait_edits);
+        let left_out = Unreadable {
+            until_edit,
+            wait_edits,
+        };
+        unreadable.insert(table.id(), left_out);
     }
 
     /// One job over all tables, which needs space for old and new ones until it ends. Nothing, if
@@ -223,6 +258,11 @@ impl Drop for Exclusive<'_> {
 
 impl LsmEngine {
     fn tree_of<'a>(&self, version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
+        let edits = self.edits();
+        let is_left_out = |id: &FileId| {
+            let unreadable = compactions.unreadable.get(id);
+            unreadable.is_some_and(|left_out| edits < left_out.until_edit)
+        };
         let info = |level: usize, table: &'a Arc<TableHandle>| {
             let meta = table.meta();
             let covered_bytes = match level {
@@ -240,7 +280,7 @@ impl LsmEngine {
                 largest_seq: meta.largest_seq,
                 held: table.held(),
                 covered_bytes,
-                is_busy: compactions.busy.contains(&meta.id),
+                is_busy: compactions.busy.contains(&meta.id) || is_left_out(&meta.id),
             }
         };
         Tree {

@@ -1,7 +1,7 @@
 //! What a tree does to its files: what it reads again, joins, gives back and keeps open.
 
 use super::*;
-use crate::engine::Cursor;
+use crate::engine::{Cursor, Work};
 use crate::fs::{File, FsLock, LockMode, MapSource, OpenMode};
 use crate::lsm::obsolete_files::{FileName, parse_name};
 use crate::types::KeyRange;
@@ -626,4 +626,83 @@ fn space_that_a_snapshot_held_comes_back_when_it_is_gone() {
         live.settle();
         assert_eq!(live.engine.stats().compactions, left.compactions);
     }
+}
+
+/// One damaged block: the job that met it was begun again at once, and wrote what it had written
+/// before, 100 MiB a second without end, while no other compaction of the tree came to be.
+#[test]
+fn a_job_that_cannot_be_done_is_not_begun_again_and_again() {
+    let (_scratch, mut world) = on_disk();
+    world.options = world.options.compression(Compression::None);
+    let live = Live::new(&world);
+    let mut random = Random::new(4);
+    // Two tables in the last level, of which one is damaged, and what overlaps each.
+    let low = |number: u64| key_of(number);
+    let high = |number: u64| key_of((1 << 32) + number);
+    for number in 0..100 {
+        live.put(&low(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    let damaged = table_paths(&world).remove(0);
+    let tick = || {
+        live.put(&high(0), b"");
+        live.flush();
+    };
+    flip(&world, &damaged);
+    let fill = |random: &mut Random| {
+        for number in 0..4 {
+            live.put(&low(10 * number), &random.bytes(10));
+            live.flush();
+        }
+    };
+    fill(&mut random);
+    let mut failures = 0;
+    for _ in 0..1000 {
+        failures += u32::from(live.engine.run_once(Work::Compact).is_err());
+    }
+    assert_eq!(failures, 1);
+    assert_eq!(live.engine.work_due(), None);
+    // It is tried again, ever more rarely, as other work is done.
+    for _ in 0..200 {
+        tick();
+        for _ in 0..10 {
+            failures += u32::from(live.engine.run_once(Work::Compact).is_err());
+        }
+    }
+    assert!((3..8).contains(&failures), "{failures}");
+    // And at once by a call of `compact`.
+    assert!(live.engine.compact().is_err());
+    flip(&world, &damaged);
+    live.engine.compact().unwrap();
+    assert!(live.engine.verify().unwrap().is_clean());
+    assert_eq!(live.entries().len(), 101);
+}
+
+/// Damage in one part of a tree does not keep another from being compacted.
+#[test]
+fn a_damaged_table_leaves_other_jobs_of_the_tree_alone() {
+    let (_scratch, mut world) = on_disk();
+    world.options = world.options.table_size_bytes(64 << 10);
+    let live = Live::new(&world);
+    let mut random = Random::new(4);
+    for number in 0..100 {
+        live.put(&key_of(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    let damaged = table_paths(&world).remove(0);
+    flip(&world, &damaged);
+    // Small neighbours, which come to be joined, the damaged one among them.
+    let mut failures = 0;
+    for batch in 1..=40 {
+        for number in 0..4 {
+            live.put(&key_of(1000 * batch + number), &random.bytes(100));
+        }
+        live.flush();
+        while let Some(work) = live.engine.work_due() {
+            failures += u32::from(live.engine.run_once(work).is_err());
+        }
+    }
+    assert!((1..6).contains(&failures), "{failures}");
+    assert!(live.tables() < 12, "{}", live.tables());
+    assert_eq!(live.engine.stats().levels[0].files, 0);
 }
