@@ -18,7 +18,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
-use crate::fs::{Fs, OpenMode, SimFs, StdFs};
+use crate::fs::{Fs, OpenFiles, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
@@ -184,6 +184,8 @@ fn context(
 ) -> EngineContext {
     EngineContext {
         fs: Arc::clone(fs),
+        open_files: Arc::new(OpenFiles::new(8)),
+        keep: Arc::<FakeHost>::default(),
         dir: dir.to_path_buf(),
         store_id: 77,
         keyspace: KeyspaceId(5),

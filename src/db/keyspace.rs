@@ -7,8 +7,8 @@ use super::pinned_views::PinnedViews;
 use crate::engine::{EngineHost, EngineStats, InspectDetail, Inspection, Piece, VerifyReport};
 use crate::error::Result;
 use crate::kv::{
-    Atomic, Batch, Committed, Keeps, Kv, KvRead, Readable, Scan, Watching, check_op,
-    inherent_reads, inherent_writes, read_once,
+    Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
+    inherent_writes, read_once,
 };
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
@@ -151,10 +151,9 @@ impl Keyspace {
             Ok(stay) => stay,
             Err(error) => return Scan::new(Err(error), range),
         };
-        let keyspace = Arc::clone(&self.open);
         Scan::new(self.open.engine.view(), range)
             .observed_by(observer)
-            .keeping(Keeps::new(keyspace, stay))
+            .staying(stay)
     }
 }
 

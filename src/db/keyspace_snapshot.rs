@@ -104,6 +104,10 @@ struct HoldingCursor {
 }
 
 impl Cursor for HoldingCursor {
+    fn keep_within(&mut self, range: &KeyRange) {
+        self.cursor.keep_within(range);
+    }
+
     fn seek_first(&mut self) -> Result<()> {
         self.cursor.seek_first()
     }

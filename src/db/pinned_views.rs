@@ -21,8 +21,6 @@ struct Inner {
     /// Ordered by keyspace. Fields drop in order: the views before what they need.
     views: Vec<PinnedView>,
     registration: Registration,
-    /// The files go with the last user of a keyspace.
-    _keyspaces: Vec<Arc<OpenKeyspace>>,
     /// The directory stays locked.
     _stay: Stay,
 }
@@ -45,7 +43,7 @@ impl PinnedViews {
     /// Views of every keyspace.
     pub(crate) fn of_all(store: &Arc<Store>) -> Self {
         let stay = store.shared.stay();
-        Self::take(store, stay, || store.shared.keyspaces.all().to_vec())
+        Self::take(store, stay, &store.shared.keyspaces.all())
     }
 
     /// A view of one keyspace.
@@ -54,14 +52,10 @@ impl PinnedViews {
             .shared
             .stay()
             .and_then(|stay| keyspace.check_alive().map(|()| stay));
-        Self::take(store, stay, || vec![Arc::clone(keyspace)])
+        Self::take(store, stay, std::slice::from_ref(keyspace))
     }
 
-    fn take(
-        store: &Arc<Store>,
-        stay: Result<Stay>,
-        keyspaces: impl FnOnce() -> Vec<Arc<OpenKeyspace>>,
-    ) -> Self {
+    fn take(store: &Arc<Store>, stay: Result<Stay>, keyspaces: &[Arc<OpenKeyspace>]) -> Self {
         let inner = stay.map(|stay| Arc::new(Self::take_inner(store, stay, keyspaces)));
         Self {
             inner,
@@ -69,11 +63,7 @@ impl PinnedViews {
         }
     }
 
-    fn take_inner(
-        store: &Arc<Store>,
-        stay: Stay,
-        keyspaces: impl FnOnce() -> Vec<Arc<OpenKeyspace>>,
-    ) -> Inner {
+    fn take_inner(store: &Arc<Store>, stay: Stay, keyspaces: &[Arc<OpenKeyspace>]) -> Inner {
         let shared = &store.shared;
         let take = || {
             let seq = shared.snapshot_tracker.register();
@@ -81,12 +71,10 @@ impl PinnedViews {
                 seq,
                 store: Arc::clone(store),
             };
-            let keyspaces = keyspaces();
             let view = |open: &Arc<OpenKeyspace>| (open.id, open.engine.snapshot_view(seq));
             Inner {
                 views: keyspaces.iter().map(view).collect(),
                 registration,
-                _keyspaces: keyspaces,
                 _stay: stay,
             }
         };

@@ -39,6 +39,7 @@ pub(crate) fn entry_pieces(view: Arc<dyn ReadView>, range: &KeyRange) -> Result<
         return Ok(pieces);
     }
     let mut cursor = view.cursor();
+    cursor.keep_within(range);
     cursor.seek(&range.start)?;
     while cursor.is_valid() {
         let (key, value) = cursor.entry()?;
@@ -72,6 +73,11 @@ pub struct Piece {
 /// error it stands nowhere. `next` and `prev` may be mixed freely, and are only
 /// called on a valid cursor.
 pub(crate) trait Cursor: Send {
+    /// Entries outside of `range` will not be wanted: where there is none in it, the cursor may
+    /// stand nowhere instead of on one outside. A hint, given before the cursor is positioned.
+    fn keep_within(&mut self, range: &KeyRange) {
+        let _ = range;
+    }
     /// Goes to the first entry.
     fn seek_first(&mut self) -> Result<()>;
     /// Goes to the last entry.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::snapshot_tracker::SnapshotTracker;
 use crate::cache::BlockCache;
 use crate::error::Result;
-use crate::fs::Fs;
+use crate::fs::{Fs, OpenFiles};
 use crate::options::KeyspaceSettings;
 use crate::types::{KeyspaceId, SeqNo};
 
@@ -16,8 +16,13 @@ use crate::types::{KeyspaceId, SeqNo};
 pub(crate) struct EngineContext {
     /// The file system.
     pub(crate) fs: Arc<dyn Fs>,
+    /// Which files of the store's LSM trees are open.
+    pub(crate) open_files: Arc<OpenFiles>,
     /// The keyspace's own directory. It exists, and nothing else writes to it.
     pub(crate) dir: PathBuf,
+    /// Keeps the files in `dir`, also when the keyspace is dropped: an engine that opens files when
+    /// it needs them lends it to its views.
+    pub(crate) keep: Arc<dyn Keep>,
     /// Random number of the store; seeds every checksum, so that files of
     /// another store are told apart.
     pub(crate) store_id: u64,
@@ -39,6 +44,9 @@ pub(crate) struct EngineContext {
     /// What the engine may ask of the store.
     pub(crate) host: Arc<dyn EngineHost>,
 }
+
+/// What keeps files as long as it is there.
+pub(crate) trait Keep: fmt::Debug + Send + Sync {}
 
 /// What an engine may ask of the store.
 pub(crate) trait EngineHost: fmt::Debug + Send + Sync {

@@ -38,7 +38,7 @@ use crate::types::{SeqNo, SequencedOp, Value};
 
 pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
-pub(crate) use host::{EngineContext, EngineHost};
+pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};
 pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
 pub use stats::{EngineStats, LevelStats};

@@ -94,6 +94,13 @@ impl SnapshotTracker {
         }
     }
 
+    /// The lowest number that reads use or may use, now or later.
+    pub(crate) fn oldest_read(&self) -> SeqNo {
+        let snapshots = self.snapshots.lock();
+        let oldest = snapshots.keys().next().copied();
+        oldest.unwrap_or_else(|| self.published())
+    }
+
     /// The oldest live snapshot, if any, and how many live.
     pub(crate) fn oldest(&self) -> (Option<SeqNo>, usize) {
         let snapshots = self.snapshots.lock();

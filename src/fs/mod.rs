@@ -44,6 +44,7 @@ use crate::util::mutants::mutated;
 mod fault;
 mod lock;
 mod map;
+mod open_files;
 mod sim;
 mod std_fs;
 #[cfg(test)]
@@ -52,6 +53,7 @@ mod tests;
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub use map::MapSource;
 pub(crate) use map::{Advice, Mapping, MappingMut};
+pub(crate) use open_files::{Held, LazyFile, OpenFiles};
 pub use sim::{CrashPolicy, CrashState, CrashStates, Operation, SimFs};
 pub use std_fs::StdFs;
 

@@ -22,5 +22,5 @@ pub use range_size::RangeSize;
 pub use read::KvRead;
 pub(crate) use read::{Readable, read_once};
 pub use scan::Scan;
-pub(crate) use scan::{Keeps, ScanObserver};
+pub(crate) use scan::ScanObserver;
 pub use write::{Kv, Mismatch, Update};

@@ -1,6 +1,5 @@
 //! Scans: entries in key order, from both ends.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,24 +45,8 @@ pub struct Scan {
     back_started: bool,
     /// Told of what is taken, in a store that records its operations.
     observer: Option<Box<dyn ScanObserver>>,
-    /// Dropped last.
-    keeps: Option<Keeps>,
-}
-
-/// What must outlive the view and the cursors of a scan: the keyspace, whose files go with its last
-/// user, and a place in the store, whose directory stays locked meanwhile.
-pub(crate) struct Keeps {
-    _keyspace: Arc<dyn Any + Send + Sync>,
-    _stay: Stay,
-}
-
-impl Keeps {
-    pub(crate) fn new(keyspace: Arc<dyn Any + Send + Sync>, stay: Stay) -> Self {
-        Self {
-            _keyspace: keyspace,
-            _stay: stay,
-        }
-    }
+    /// A place in the store, whose directory stays locked meanwhile. Dropped last.
+    stay: Option<Stay>,
 }
 
 /// Is told what a scan does. Dropped with the scan.
@@ -106,14 +89,14 @@ impl Scan {
             started: false,
             back_started: false,
             observer: None,
-            keeps: None,
+            stay: None,
         }
     }
 
-    /// Holds on to `keeps` as long as there are a view or cursors.
-    pub(crate) fn keeping(mut self, keeps: Keeps) -> Self {
+    /// Stays in the store as long as there are a view or cursors.
+    pub(crate) fn staying(mut self, stay: Stay) -> Self {
         if matches!(self.state, State::Ready(_)) {
-            self.keeps = Some(keeps);
+            self.stay = Some(stay);
         }
         self
     }
@@ -128,7 +111,7 @@ impl Scan {
         self.state = State::Done;
         self.front = None;
         self.back = None;
-        self.keeps = None;
+        self.stay = None;
     }
 
     fn fail<T>(&mut self, error: crate::Error) -> Result<T> {
@@ -143,7 +126,8 @@ impl Scan {
             State::Done => Ok(None),
             State::Failed(error) => self.fail(error),
             State::Ready(view) => {
-                let cursor = Arc::clone(&view).cursor();
+                let mut cursor = Arc::clone(&view).cursor();
+                cursor.keep_within(&self.range);
                 self.state = State::Ready(view);
                 Ok(Some(cursor))
             }

@@ -101,7 +101,11 @@ impl Engine for LsmEngine {
         if self.immutable_bytes.load(Ordering::Relaxed) > 0 {
             return Some(Work::Flush);
         }
-        let due = self.compaction_due.load(Ordering::Acquire) || self.has_garbage();
+        let next_release = self.next_release.load(Ordering::Relaxed);
+        let due = self.compaction_due.load(Ordering::Acquire)
+            || self.has_garbage()
+            || (next_release != u64::MAX
+                && next_release <= self.ctx.snapshot_tracker.oldest_read().0);
         due.then_some(Work::Compact)
     }
 
@@ -168,9 +172,7 @@ impl Engine for LsmEngine {
         EngineStats {
             disk_bytes: sum(|table| table.meta().size_bytes),
             write_buffer_bytes: superversion.memtables().map(|m| m.size_bytes()).sum(),
-            pinned_bytes: sum(|table| {
-                table.table().pinned_bytes() + table.tombstones().memory_bytes() as u64
-            }),
+            pinned_bytes: sum(|table| table.table().pinned_bytes()),
             entries_estimate: in_memory
                 + sum(|table| {
                     table

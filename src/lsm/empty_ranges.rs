@@ -25,25 +25,32 @@
 //!   and a later put takes its key out of all ranges while it is applied, which is before it is
 //!   published, which is before a read can take a number that sees it. Reads below `seq`, of older
 //!   snapshots, do not use the range.
-//! - **D2** Ranges are sorted and disjoint, and do not touch.
+//! - **D2** Ranges are sorted and disjoint, and do not touch, but for moments in which the thread
+//!   that changes the list is in the midst of it. Each range is true by itself, so a reader needs
+//!   no more than that the one it finds is in the list.
 //! - **D3** Every applied operation is noted, in commit order, by the thread that holds the
 //!   recorder, and no other thread changes the list.
+//! - **D4** The list takes at most [`MAX_BYTES`] of memory. Where it is full, ranges make room for
+//!   new ones in turn, whichever they are: of queues that are all in use, as many as there is room
+//!   for stay known.
 //!
 //! A delete never invalidates a range, nor does a flush or a compaction: none makes a key visible.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use crossbeam_skiplist::SkipMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::types::{Op, SeqNo, SequencedOp};
 
 /// Deleted keys in a row that are worth recording, which costs about as much as passing a dozen.
 pub(crate) const RECORD_AFTER: usize = 16;
-/// Ranges that are kept: a put looks for its key among them by bisection, and a list is copied when
-/// it changes.
-const MAX_RANGES: usize = 32;
+/// Memory that the ranges of a tree take at most: those of some two thousand queues.
+const MAX_BYTES: usize = 512 << 10;
+/// What a range takes besides its keys.
+const RANGE_BYTES: usize = 160;
 /// A range into which so many keys were put is being filled again: it is removed, since every cut
 /// costs more than a put.
 const MAX_CUTS: u32 = 32;
@@ -78,12 +85,18 @@ impl EmptyRange {
     fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
+
+    /// In the list, which has the start once more.
+    fn memory_bytes(&self) -> usize {
+        RANGE_BYTES + 2 * self.start.len() + self.end.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// The ranges of one tree. Readers look without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct EmptyRanges {
-    ranges: ArcSwap<Vec<Arc<EmptyRange>>>,
+    /// By start.
+    ranges: SkipMap<Vec<u8>, Arc<EmptyRange>>,
     /// Read first, because there usually are none.
     any: AtomicBool,
     recorder: Mutex<Recorder>,
@@ -95,6 +108,10 @@ pub(crate) struct Recorder {
     /// The last operation that was applied.
     applied: SeqNo,
     watch: Option<Watch>,
+    /// Memory of the listed ranges (D4).
+    bytes: usize,
+    /// Start of the range that made room last.
+    evicted: Vec<u8>,
 }
 
 /// The puts above `since`.
@@ -160,9 +177,8 @@ impl EmptyRanges {
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
-        let ranges = self.ranges.load();
-        let at = ranges.partition_point(|range| *range.start <= *key);
-        let range = &ranges[at.checked_sub(1)?];
+        let entry = self.ranges.upper_bound(Bound::Included(key))?;
+        let range = entry.value();
         (range.seq <= seq && range.contains(key)).then(|| Arc::clone(range))
     }
 
@@ -179,12 +195,12 @@ impl EmptyRanges {
                     }
                 }
                 if self.any.load(Ordering::Relaxed) {
-                    self.remove(key);
+                    self.remove(recorder, key);
                 }
             }
             Op::DeleteRange { start, end } => {
                 let end = end.map(<[u8]>::to_vec);
-                self.add(EmptyRange::new(start.to_vec(), end, op.seq));
+                self.add(recorder, EmptyRange::new(start.to_vec(), end, op.seq));
             }
             Op::Delete { .. } => {}
         }
@@ -208,77 +224,95 @@ impl EmptyRanges {
         // From here on the list takes account of what was put so far, so the watch starts anew.
         *watch = Watch::new(applied);
         if is_right {
-            self.add(range);
+            self.add(recorder, range);
         }
     }
 
-    /// Lists `range`, merged with those that it meets (D2). The caller holds the recorder.
-    fn add(&self, mut range: EmptyRange) {
+    /// Lists `range`, merged with those that it meets (D2).
+    fn add(&self, recorder: &mut Recorder, mut range: EmptyRange) {
         if range.is_empty() {
             return;
         }
-        let old = self.ranges.load();
-        let low =
-            old.partition_point(|other| other.end.as_ref().is_some_and(|end| **end < *range.start));
-        let high = match &range.end {
-            Some(end) => old.partition_point(|other| *other.start <= **end),
-            None => old.len(),
-        };
-        let high = high.max(low);
-        for met in &old[low..high] {
-            if met.start < range.start {
-                range.start.clone_from(&met.start);
+        let mut met = Vec::new();
+        // The last one that begins before the range may reach to it.
+        let before = self.ranges.upper_bound(Bound::Excluded(&range.start[..]));
+        let reaches = |other: &EmptyRange| other.end.as_ref().is_none_or(|end| *end >= range.start);
+        met.extend(before.filter(|entry| reaches(entry.value())));
+        let mut next = self.ranges.lower_bound(Bound::Included(&range.start[..]));
+        while let Some(entry) = next {
+            if range.end.as_ref().is_some_and(|end| *entry.key() > *end) {
+                break;
             }
-            if range.end.is_some() && (met.end.is_none() || met.end > range.end) {
-                range.end.clone_from(&met.end);
-            }
-            range.seq = range.seq.max(met.seq);
+            next = entry.next();
+            met.push(entry);
         }
-        let mut ranges = Vec::with_capacity(old.len() + 1);
-        ranges.extend_from_slice(&old[..low]);
-        ranges.push(Arc::new(range));
-        ranges.extend_from_slice(&old[high..]);
-        self.list(ranges);
+        for other in met.iter().map(|entry| entry.value()) {
+            if other.start < range.start {
+                range.start.clone_from(&other.start);
+            }
+            if range.end.is_some() && (other.end.is_none() || other.end > range.end) {
+                range.end.clone_from(&other.end);
+            }
+            range.seq = range.seq.max(other.seq);
+        }
+        for entry in met {
+            recorder.bytes -= entry.value().memory_bytes();
+            entry.remove();
+        }
+        self.insert(recorder, range);
     }
 
-    /// A put of `key` is applied: no range contains it any more. The caller holds the recorder.
-    fn remove(&self, key: &[u8]) {
-        let old = self.ranges.load();
-        let at = old.partition_point(|range| *range.start <= *key);
-        let Some(at) = at.checked_sub(1).filter(|at| old[*at].contains(key)) else {
+    /// A put of `key` is applied: no range contains it any more.
+    fn remove(&self, recorder: &mut Recorder, key: &[u8]) {
+        let found = self.ranges.upper_bound(Bound::Included(key));
+        let Some(entry) = found.filter(|entry| entry.value().contains(key)) else {
             return;
         };
-        let range = &old[at];
+        let range = Arc::clone(entry.value());
+        recorder.bytes -= range.memory_bytes();
+        // Before the parts are listed, of which one may have the same start.
+        entry.remove();
         let cuts = range.cuts + 1;
         let below = EmptyRange {
             end: Some(key.to_vec()),
             cuts,
-            ..EmptyRange::clone(range)
+            ..EmptyRange::clone(&range)
         };
         let above = EmptyRange {
             start: after(key),
             cuts,
-            ..EmptyRange::clone(range)
+            ..EmptyRange::clone(&range)
         };
-        let mut ranges = Vec::with_capacity(old.len() + 1);
-        ranges.extend_from_slice(&old[..at]);
-        if cuts <= MAX_CUTS {
-            let parts = [below, above].into_iter();
-            ranges.extend(parts.filter(|part| !part.is_empty()).map(Arc::new));
+        for part in [below, above] {
+            if cuts <= MAX_CUTS && !part.is_empty() {
+                self.insert(recorder, part);
+            }
         }
-        ranges.extend_from_slice(&old[at + 1..]);
-        self.list(ranges);
+        self.any.store(!self.ranges.is_empty(), Ordering::Relaxed);
     }
 
-    fn list(&self, mut ranges: Vec<Arc<EmptyRange>>) {
-        while ranges.len() > MAX_RANGES {
-            let oldest = (0..ranges.len()).min_by_key(|at| ranges[*at].seq);
-            ranges.remove(oldest.expect("there are ranges"));
-        }
-        let any = !ranges.is_empty();
-        self.ranges.store(Arc::new(ranges));
+    /// Lists a range that meets no other, and keeps D4.
+    fn insert(&self, recorder: &mut Recorder, range: EmptyRange) {
+        recorder.bytes += range.memory_bytes();
+        let inserted = self.ranges.insert(range.start.clone(), Arc::new(range));
         // After the list: a reader that misses it only walks further.
-        self.any.store(any, Ordering::Relaxed);
+        self.any.store(true, Ordering::Relaxed);
+        while recorder.bytes > MAX_BYTES {
+            let evicted = Bound::Excluded(&recorder.evicted[..]);
+            let next = self
+                .ranges
+                .lower_bound(evicted)
+                .or_else(|| self.ranges.front());
+            let Some(next) = next else {
+                break;
+            };
+            recorder.evicted.clone_from(next.key());
+            // Unless it is alone.
+            if next.key() != inserted.key() || self.ranges.len() == 1 {
+                recorder.bytes -= next.value().memory_bytes();
+                next.remove();
+            }
+        }
     }
 }
 
@@ -286,8 +320,18 @@ impl EmptyRanges {
 impl EmptyRanges {
     /// Removes all ranges, as if the tree had been opened again.
     pub(crate) fn clear(&self) {
-        let _recorder = self.recorder();
-        self.list(Vec::new());
+        let mut recorder = self.recorder();
+        recorder.bytes = 0;
+        self.ranges.iter().for_each(|entry| {
+            entry.remove();
+        });
+        self.any.store(false, Ordering::Relaxed);
+    }
+
+    /// The ranges, by start.
+    fn list(&self) -> Vec<Arc<EmptyRange>> {
+        let ranges = self.ranges.iter();
+        ranges.map(|entry| Arc::clone(entry.value())).collect()
     }
 }
 

@@ -4,9 +4,11 @@
 //! taken together by the dozen. Pieces of all sources are put in one order. What was overwritten or
 //! deleted counts until compaction removes it.
 
+use std::ops::Bound;
+
 use super::memtable::Memtable;
 use super::superversion::Superversion;
-use super::version::TableHandle;
+use super::version::{TableHandle, Version};
 use crate::engine::Piece;
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo};
@@ -100,5 +102,45 @@ fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mu
             bytes,
         });
         from = to;
+    }
+}
+
+/// Ranges that are looked at of one table.
+const MAX_COVERED_RANGES: usize = 1024;
+
+/// Bytes of tables below level 0 that the range tombstones of `table`, which is in it, hide.
+pub(crate) fn covered_bytes(version: &Version, table: &TableHandle) -> u64 {
+    let ranges = table.tombstones().covered_ranges();
+    let levels = version.levels()[1..].iter();
+    let bytes_in = |start: &[u8], end: Option<&[u8]>| -> u64 {
+        let bound = end.map_or(Bound::Unbounded, Bound::Excluded);
+        let tables = levels
+            .clone()
+            .flat_map(|level| level.overlapping(start, bound));
+        tables.map(|table| bytes_between(table, start, end)).sum()
+    };
+    ranges
+        .take(MAX_COVERED_RANGES)
+        .map(|(start, end)| bytes_in(start, end))
+        .sum()
+}
+
+/// Bytes of the blocks that lie wholly within the range.
+fn bytes_between(table: &TableHandle, start: &[u8], end: Option<&[u8]>) -> u64 {
+    let index = table.table().index();
+    let word = seek_word(SeqNo::MAX);
+    let first = match table.meta().smallest_key.as_slice() < start {
+        true => index.separators_up_to(start, word),
+        false => 0,
+    };
+    let last = match end {
+        Some(end) if !table.meta().is_before(end) => {
+            index.separators_up_to(end, word).saturating_sub(1)
+        }
+        _ => table.table().blocks(),
+    };
+    match first < last {
+        true => index.block_at(last) - index.block_at(first),
+        false => 0,
     }
 }

@@ -10,8 +10,7 @@ use super::entry::RangeTombstone;
 use super::memtable::Memtable;
 use super::retention::{Boundaries, Retention};
 use super::state::LsmEngine;
-use super::table::TableMeta;
-use super::table_writer::{OutputContext, Outputs};
+use super::table_writer::{Output, OutputContext, Outputs};
 use super::tombstones::{TombstoneIndex, condense};
 use super::version::VersionEdit;
 use crate::error::Result;
@@ -29,8 +28,8 @@ impl LsmEngine {
         let next_id = || self.take_file_id();
         // Uncompressed: the table is rewritten soon, and the newest data is read most.
         let output = self.output_context(Compression::None, &next_id);
-        let meta = write_table(&memtable, &boundaries, output)?;
-        let added = self.open_outputs(meta.as_slice())?;
+        let output = write_table(&memtable, &boundaries, output)?;
+        let added = self.open_outputs(output.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
         let sync = || self.ctx.host.make_durable(memtable.last_seq());
         let durable = mutated!("table-installed-before-its-log-is-durable", Ok(()), sync());
@@ -44,7 +43,7 @@ impl LsmEngine {
             persisted_seq: Some(memtable.last_seq()),
         };
         self.install(&edit, Some(&memtable))?;
-        let bytes = meta.map_or(0, |meta| meta.size_bytes);
+        let bytes = output.map_or(0, |output| output.meta.size_bytes);
         self.counters
             .flush_bytes
             .fetch_add(bytes, Ordering::Relaxed);
@@ -60,12 +59,12 @@ fn write_table(
     memtable: &Memtable,
     boundaries: &Boundaries,
     ctx: OutputContext<'_>,
-) -> Result<Option<TableMeta>> {
+) -> Result<Option<Output>> {
     let tombstones: Vec<RangeTombstone> = memtable
         .tombstones()
         .indexes()
         .iter()
-        .flat_map(|index| index.tombstones().iter().cloned())
+        .flat_map(|index| index.tombstones())
         .collect();
     let passed_on = condense(&tombstones, boundaries.as_slice());
     let index = TombstoneIndex::new(tombstones);
@@ -77,7 +76,7 @@ fn write_table(
         let entry = cursor.entry();
         // Deletes are kept: older tables may know the key.
         if retention.keeps(&entry, |_| false) {
-            outputs.add(&entry)?;
+            outputs.add(&entry, retention.is_held())?;
         }
         cursor.next()?;
     }

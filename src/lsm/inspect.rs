@@ -102,7 +102,7 @@ fn of_table(handle: &TableHandle, detail: InspectDetail) -> Result<Inspection> {
     let blocks: Result<Vec<_>> = (0..table.blocks())
         .map(|no| table.inspect_block(no))
         .collect();
-    let tombstones = table.range_tombstones().iter().map(|tombstone| {
+    let tombstones = table.stored_tombstones()?.into_iter().map(|tombstone| {
         let part = Inspection::new("range_tombstone", "")
             .number("seq", tombstone.seq.0)
             .key("start_key", &tombstone.start);

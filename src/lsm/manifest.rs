@@ -25,9 +25,13 @@
 //!   and never written. An edit without an acknowledgement is such a case, so a new manifest begins
 //!   at once, before anything is built on the edit; the last acknowledgement may be one, so nothing
 //!   is appended to a manifest that another process wrote.
+//! - **LF7** Only so many manifests may stay open. Another one is closed after each edit, its
+//!   acknowledgement synced: what is in it is known to be on the disk, so appending to it later,
+//!   through another handle, is as good as if it had stayed open.
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,7 +42,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{Malformed, Reader, get_u32, get_u64, put_varint};
 use crate::format::framing::{RecordReader, Step, append_record};
-use crate::fs::{File, Fs, NotReplaced, OpenMode, read_all, replace_file};
+use crate::fs::{File, Fs, Held, NotReplaced, OpenFiles, OpenMode, read_all, replace_file};
 use crate::types::{FileId, KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -167,47 +171,70 @@ impl Edit {
     }
 }
 
-impl Contents {
+/// Contents that edits are applied to, one after the other. Knows where each table is, so that an
+/// edit costs as much as it says, however many tables there are.
+#[derive(Debug, Default)]
+struct Replay {
+    contents: Contents,
+    /// Level of a table and its place there.
+    places: HashMap<FileId, (usize, usize)>,
+}
+
+impl Replay {
     /// Applies an edit, or says why it does not fit.
     fn apply(&mut self, edit: Edit) -> Result<(), String> {
+        let Self { contents, places } = self;
         for (level, id) in edit.removed {
-            let tables = &mut self.levels[level];
-            let Some(at) = tables.iter().position(|meta| meta.id == id) else {
+            let Some((_, at)) = places.remove(&id).filter(|(known, _)| *known == level) else {
                 return Err(format!("an edit removes table {} from level {level}", id.0));
             };
+            let tables = &mut contents.levels[level];
             tables.swap_remove(at);
+            if let Some(moved) = tables.get(at) {
+                places.insert(moved.id, (level, at));
+            }
         }
+        let added = edit.added.len();
+        let mut newest = FileId(0);
         for (level, meta) in edit.added {
-            if self
-                .levels
-                .iter()
-                .flatten()
-                .any(|known| known.id == meta.id)
-            {
+            newest = newest.max(meta.id);
+            let place = (level, contents.levels[level].len());
+            if places.insert(meta.id, place).is_some() {
                 return Err(format!("an edit adds table {} twice", meta.id.0));
             }
-            self.levels[level].push(meta);
+            contents.levels[level].push(meta);
         }
         if let Some(next) = edit.next_file {
-            self.next_file = next;
+            if next < contents.next_file {
+                newest = places.keys().copied().max().unwrap_or(newest);
+            }
+            contents.next_file = next;
         }
         if let Some(seq) = edit.persisted_seq {
-            if seq < self.persisted_seq || seq > SeqNo::MAX {
+            if seq < contents.persisted_seq || seq > SeqNo::MAX {
                 return Err(format!(
                     "persisted_seq changes from {} to {seq}",
-                    self.persisted_seq
+                    contents.persisted_seq
                 ));
             }
-            self.persisted_seq = seq;
+            contents.persisted_seq = seq;
         }
-        if let Some(meta) = self
-            .levels
-            .iter()
-            .flatten()
-            .find(|meta| meta.id >= self.next_file)
-        {
-            return Err(format!("table {} is above the next file number", meta.id.0));
+        if newest >= contents.next_file && (added > 0 || !places.is_empty()) {
+            return Err(format!("table {} is above the next file number", newest.0));
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Contents {
+    fn apply(&mut self, edit: Edit) -> Result<(), String> {
+        let mut replay = Replay::default();
+        replay.contents.next_file = self.next_file;
+        let known = Edit::snapshot(self);
+        replay.apply(known).expect("they fit");
+        replay.apply(edit)?;
+        *self = replay.contents;
         Ok(())
     }
 }
@@ -222,8 +249,14 @@ pub(crate) struct Manifest {
     /// Highest number that a file was begun under. The file of a failed attempt may be gone, or
     /// not: its name must not be used again.
     begun: u64,
-    /// `None` after a failure (LF5), or when the manifest was opened read-only.
+    /// `None` after a failure (LF5), when the manifest was opened read-only, or if `is_closed`.
     file: Option<Arc<dyn File>>,
+    /// The file can be appended to once it is opened again (LF7).
+    is_closed: bool,
+    /// Permission to keep the file open; `None` also if it was never asked for.
+    held: Option<Held>,
+    /// `None` for no limit of open files.
+    open_files: Option<Arc<OpenFiles>>,
     len_bytes: u64,
     /// Length of header and first edit.
     first_len_bytes: u64,
@@ -243,6 +276,9 @@ impl Manifest {
             number: 0,
             begun: 0,
             file: None,
+            is_closed: false,
+            held: None,
+            open_files: None,
             len_bytes: 0,
             first_len_bytes: 0,
             edits: 0,
@@ -282,7 +318,7 @@ impl Manifest {
         let identity = decode_header(&path, &bytes, &identity, number)?;
 
         let damage = |offset, what: &str| Err(Error::corruption(&path, offset, what));
-        let mut contents = Contents::default();
+        let mut replay = Replay::default();
         let seed = record_seed(&identity, number);
         let mut reader =
             RecordReader::new(&bytes[HEADER_LEN_BYTES..], seed, HEADER_LEN_BYTES as u64);
@@ -299,7 +335,7 @@ impl Manifest {
                     is_acknowledged = false;
                     let applied = Edit::decode(payload)
                         .map_err(|Malformed| "an edit is malformed".to_owned())
-                        .and_then(|edit| contents.apply(edit));
+                        .and_then(|edit| replay.apply(edit));
                     if let Err(what) = applied {
                         return damage(offset, &what);
                     }
@@ -316,6 +352,7 @@ impl Manifest {
                 Step::Damaged { offset } => return damage(offset, "an edit is damaged"),
             }
         }
+        let contents = replay.contents;
         if contents.persisted_seq < watermark && !mutated!("manifest-below-its-watermark-accepted")
         {
             // It was cut, or is of an earlier moment: the edits that are missing were acknowledged.
@@ -333,6 +370,9 @@ impl Manifest {
             begun: number,
             // The next edit begins a new manifest (LF6).
             file: None,
+            is_closed: false,
+            held: None,
+            open_files: None,
             len_bytes: bytes.len() as u64,
             first_len_bytes,
             edits,
@@ -373,7 +413,16 @@ impl Manifest {
     ) -> Result<()> {
         let is_long = self.len_bytes > REWRITE_LEN_BYTES.max(4 * self.first_len_bytes);
         // Taken out, so that a failure on the way leaves none (LF5).
-        let Some(file) = self.file.take().filter(|_| !is_long) else {
+        let is_closed = std::mem::take(&mut self.is_closed);
+        let file = match self.file.take() {
+            _ if is_long => None,
+            None if is_closed => {
+                let path = self.dir.join(manifest_name(self.number));
+                Some(self.fs.open(&path, OpenMode::ReadWrite)?)
+            }
+            file => file,
+        };
+        let Some(file) = file else {
             return self.begin(&contents());
         };
         if self.is_dirty {
@@ -403,12 +452,36 @@ impl Manifest {
             self.len_bytes += record.len() as u64;
             self.is_dirty = true;
             self.file = Some(file);
+            self.close_unless_allowed();
+        }
+    }
+
+    /// Keeps no more files open than `open_files` allows, from now on (LF7).
+    pub(crate) fn limit_open(&mut self, open_files: &Arc<OpenFiles>) {
+        self.open_files = Some(Arc::clone(open_files));
+        self.close_unless_allowed();
+    }
+
+    fn close_unless_allowed(&mut self) {
+        let Some(open_files) = &self.open_files else {
+            return;
+        };
+        if self.held.is_none() {
+            self.held = open_files.hold();
+        }
+        if self.held.is_none()
+            && let Some(file) = self.file.take()
+        {
+            // After a failure the next edit begins a new manifest (LF5).
+            self.is_closed = file.sync_data().is_ok();
+            self.is_dirty = false;
         }
     }
 
     /// Begins a new manifest that describes `contents`, and makes it the one that counts.
     fn begin(&mut self, contents: &Contents) -> Result<()> {
         self.file = None;
+        self.is_closed = false;
         let old = self.number;
         // An earlier process may have failed likewise.
         let mut number = self.begun.max(old) + 1;

@@ -24,15 +24,16 @@
 //! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`inspect`] shows what is
 //! inside; [`superversion`] and [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and
 //! [`table_writer`] are the way of a write; [`version`] and [`manifest`] say which tables count;
-//! [`retention`] says which versions of a key may be dropped; [`tombstones`] is about range
-//! deletes, [`empty_ranges`] about what they leave; [`merge`] and [`run`] walk several tables as
-//! one; [`table`] is the file format.
+//! [`retention`] says which versions of a key may be dropped; [`tombstones`] and [`covers`] are
+//! about range deletes, [`empty_ranges`] about what they leave; [`merge`] and [`run`] walk several
+//! tables as one; [`table`] is the file format.
 //!
 //! Lacking on purpose: the log and the threads
 //! (both are the store's), a value log, tiered compaction.
 
 mod compaction;
 mod contract;
+mod covers;
 mod empty_ranges;
 pub(crate) mod entry;
 mod estimate;

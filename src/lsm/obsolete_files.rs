@@ -1,20 +1,22 @@
 //! Names of an LSM keyspace's files, and the removal of those that nothing needs.
 //!
 //! A table file outlives its place in the current version, because older views may still read it.
-//! When the last handle is dropped, the file's number is put into the queue of [`ObsoleteFiles`],
-//! and background work removes the file: unlinking a large file can take long, and the thread that
-//! drops the last handle may be a reader. A file that cannot be removed is an orphan, which the
-//! next open removes.
+//! When the last handle is dropped, the table is put into the queue of [`ObsoleteFiles`], and
+//! background work ends its map and removes the file: either can take long with a large file, and
+//! the thread that drops the last handle may be a reader. A file that cannot be removed is an
+//! orphan, which the next open removes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::engine::EngineHost;
+use super::table::Table;
+use crate::engine::{EngineContext, EngineHost, Keep};
 use crate::fs::Fs;
 use crate::types::FileId;
+use crate::util::mutants::mutated;
 
 /// Name of the file that names the manifest.
 pub(crate) const CURRENT: &str = "CURRENT";
@@ -66,32 +68,55 @@ pub(crate) fn is_own_file(name: &str) -> bool {
     parse_name(name).is_some()
 }
 
+/// What is to be removed: a file, and the table that was open on it, if one was.
+#[derive(Debug)]
+struct Obsolete {
+    id: FileId,
+    table: Option<Arc<Table>>,
+}
+
 /// Removes table files once nothing reads them.
 #[derive(Debug)]
 pub(crate) struct ObsoleteFiles {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     host: Arc<dyn EngineHost>,
-    queue: Mutex<Vec<FileId>>,
+    /// Tables are opened when they are read: their files stay as long as their handles.
+    _keep: Arc<dyn Keep>,
+    queue: Mutex<Vec<Obsolete>>,
     waiting: AtomicUsize,
 }
 
 impl ObsoleteFiles {
-    /// For the files in `dir`; none is obsolete yet.
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, host: Arc<dyn EngineHost>) -> Self {
+    /// For the files of a tree; none is obsolete yet.
+    pub(crate) fn new(ctx: &EngineContext) -> Self {
         Self {
-            fs,
-            dir: dir.to_path_buf(),
-            host,
+            fs: Arc::clone(&ctx.fs),
+            dir: ctx.dir.clone(),
+            host: Arc::clone(&ctx.host),
+            _keep: Arc::clone(&ctx.keep),
             queue: Mutex::new(Vec::new()),
             waiting: AtomicUsize::new(0),
         }
     }
 
-    /// Notes that nothing reads table `id` any more. Called where its last handle is dropped, which
+    /// Notes that nothing reads `table` any more. Called where its last handle is dropped, which
     /// may be in a reader's thread, hence without I/O.
-    pub(crate) fn enqueue(&self, id: FileId) {
-        self.queue.lock().push(id);
+    pub(crate) fn enqueue(&self, table: Arc<Table>) {
+        let id = table.meta().id;
+        self.push(
+            id,
+            mutated!("table-unmapped-by-a-reader", None, Some(table)),
+        );
+    }
+
+    /// As [`ObsoleteFiles::enqueue`], of a table that is not open.
+    pub(crate) fn enqueue_file(&self, id: FileId) {
+        self.push(id, None);
+    }
+
+    fn push(&self, id: FileId, table: Option<Arc<Table>>) {
+        self.queue.lock().push(Obsolete { id, table });
         self.waiting.fetch_add(1, Ordering::Release);
         self.host.wake();
     }
@@ -106,7 +131,8 @@ impl ObsoleteFiles {
     pub(crate) fn remove_all(&self) {
         let queue = std::mem::take(&mut *self.queue.lock());
         self.waiting.fetch_sub(queue.len(), Ordering::Release);
-        for id in queue {
+        for Obsolete { id, table } in queue {
+            drop(table);
             let _ = self.fs.remove_file(&self.dir.join(table_name(id)));
         }
     }

@@ -48,20 +48,20 @@ impl LsmEngine {
 
     fn with_manifest(
         ctx: EngineContext,
-        manifest: Manifest,
+        mut manifest: Manifest,
         contents: Contents,
     ) -> Result<Arc<Self>> {
-        let obsolete_files =
-            ObsoleteFiles::new(Arc::clone(&ctx.fs), &ctx.dir, Arc::clone(&ctx.host));
-        let obsolete_files = Arc::new(obsolete_files);
+        let obsolete_files = Arc::new(ObsoleteFiles::new(&ctx));
         let table_ctx = TableContext {
             fs: Arc::clone(&ctx.fs),
+            open_files: Arc::clone(&ctx.open_files),
             cache: Arc::clone(&ctx.cache),
             use_mmap: ctx.use_mmap,
             blocks_read: Arc::default(),
             tree_bytes: Arc::default(),
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
+        manifest.limit_open(&ctx.open_files);
         let next_file = remove_orphans(&ctx, &manifest, &contents)?;
 
         let mut edit = VersionEdit::default();
@@ -79,7 +79,7 @@ impl LsmEngine {
                         error
                     }
                 })?;
-                let handle = TableHandle::new(table, Arc::clone(&obsolete_files));
+                let handle = TableHandle::new(table, 0, Arc::clone(&obsolete_files));
                 edit.added.push((level, Arc::new(handle)));
             }
         }
@@ -117,6 +117,7 @@ impl LsmEngine {
             immutable_bytes: AtomicU64::new(0),
             settled: Mutex::default(),
             compaction_due: AtomicBool::new(!ctx.read_only),
+            next_release: AtomicU64::new(u64::MAX),
             counters: Counters::default(),
             ctx,
         }))

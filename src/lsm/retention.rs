@@ -64,6 +64,8 @@ pub(crate) struct Retention<'a> {
     started: bool,
     /// Stripe of the newest version of `key` that was met last.
     stripe: Option<SeqNo>,
+    /// The last entry that was passed on is seen by snapshots only.
+    is_held: bool,
 }
 
 impl<'a> Retention<'a> {
@@ -75,6 +77,7 @@ impl<'a> Retention<'a> {
             key: Vec::new(),
             started: false,
             stripe: None,
+            is_held: false,
         }
     }
 
@@ -82,6 +85,12 @@ impl<'a> Retention<'a> {
     #[inline]
     pub(crate) fn begins_key(&self, entry: &Entry<'_>) -> bool {
         !self.started || self.key != entry.key
+    }
+
+    /// True if the last entry that [`Retention::keeps`] kept is seen by snapshots only, and will be
+    /// dropped once they are gone: a newer version of its key is known.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// True if `entry` is to be passed on. `is_bottom(key)` says that nothing older than
@@ -98,6 +107,7 @@ impl<'a> Retention<'a> {
             self.key.extend_from_slice(entry.key);
             self.stripe = None;
         }
+        self.is_held = !begins_key;
         let Some(stripe) = self.boundaries.stripe(entry.seq) else {
             return true;
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::entry::{Entry, EntryCursor};
-use super::table::TableCursor;
+use super::table::{Purpose, TableCursor};
 use super::version::TableHandle;
 use crate::error::Result;
 use crate::types::SeqNo;
@@ -14,17 +14,17 @@ pub(crate) struct RunCursor {
     /// The table that `cursor` is in.
     at: usize,
     cursor: Option<TableCursor>,
-    fill_cache: bool,
+    purpose: Purpose,
 }
 
 impl RunCursor {
-    /// A cursor over `tables`, standing nowhere. Blocks it loads enter the cache if `fill_cache`.
-    pub(crate) fn new(tables: Arc<Vec<Arc<TableHandle>>>, fill_cache: bool) -> Self {
+    /// A cursor over `tables`, standing nowhere.
+    pub(crate) fn new(tables: Arc<Vec<Arc<TableHandle>>>, purpose: Purpose) -> Self {
         Self {
             tables,
             at: 0,
             cursor: None,
-            fill_cache,
+            purpose,
         }
     }
 
@@ -34,8 +34,8 @@ impl RunCursor {
             self.cursor = None;
             self.at = at;
         }
-        let (table, fill_cache) = (self.tables[at].table(), self.fill_cache);
-        self.cursor.get_or_insert_with(|| table.cursor(fill_cache))
+        let (table, purpose) = (self.tables[at].table(), self.purpose);
+        self.cursor.get_or_insert_with(|| table.cursor(purpose))
     }
 
     /// Stands nowhere.

@@ -11,7 +11,9 @@
 //! - **LC2** Going backward, a key's versions come oldest first, so the one that counts is only
 //!   known when the merge has left the key. It is copied, and the merge stands before the key's
 //!   first version.
-//! - **LC3** `gap` holds the keys around the last question that all have the answer `cover`.
+//! - **LC3** Keys outside of `within` are not wanted: where the merge comes to one that the reader
+//!   does not see anyway, the cursor stands nowhere, instead of looking further for one that it
+//!   does.
 //!
 //! A key with very many versions is not walked through: after [`MAX_STEPS`] the cursor seeks. Nor
 //! are very many keys that do not exist any more: below a range tombstone the sources that are
@@ -21,14 +23,14 @@
 
 use std::sync::Arc;
 
+use super::covers::{Covers, Tombstones};
 use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
 use super::merge::MergeCursor;
-use super::tombstones::TombstoneIndex;
 use super::version::Version;
 use crate::engine::Cursor;
 use crate::error::Result;
-use crate::types::SeqNo;
+use crate::types::{KeyRange, SeqNo, is_from};
 
 /// Versions of one key that are stepped over before a seek. A seek costs about as much as this many
 /// steps.
@@ -40,19 +42,6 @@ const MAX_KEPT_LEN_BYTES: usize = 1 << 20;
 /// Keys in a row that a range tombstone hides, from which on sources are moved on to its end.
 /// Moving them costs as much as a few steps.
 const LEAP_AFTER: usize = 2;
-
-/// A source of a scan, or the tombstones of one, with its age: what has a higher rank is older.
-pub(crate) struct Ranked<T> {
-    rank: usize,
-    of: T,
-}
-
-impl<T> Ranked<T> {
-    /// Of the `rank`-th source, counted from the newest.
-    pub(crate) fn new(rank: usize, of: T) -> Self {
-        Self { rank, of }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -76,6 +65,8 @@ pub(crate) struct ScanCursor {
     value: Vec<u8>,
     covers: Covers,
     empty_ranges: Arc<EmptyRanges>,
+    /// Where entries are wanted (LC3).
+    within: KeyRange,
     /// The first key that the current walk has passed.
     first_passed: Vec<u8>,
     /// Keeps the files of tables that are opened later.
@@ -83,22 +74,24 @@ pub(crate) struct ScanCursor {
 }
 
 impl ScanCursor {
-    /// A cursor that stands nowhere.
+    /// A cursor that stands nowhere. Sources and tombstones come with their age: what has a higher
+    /// rank is older.
     pub(crate) fn new(
-        sources: Vec<Ranked<Box<dyn EntryCursor>>>,
+        sources: Vec<(usize, Box<dyn EntryCursor>)>,
         seq: SeqNo,
-        tombstones: Vec<Ranked<Arc<TombstoneIndex>>>,
+        tombstones: Vec<(usize, Tombstones)>,
         version: Arc<Version>,
         empty_ranges: Arc<EmptyRanges>,
     ) -> Self {
         Self {
-            ranks: sources.iter().map(|source| source.rank).collect(),
-            merge: MergeCursor::new(sources.into_iter().map(|source| source.of).collect()),
+            ranks: sources.iter().map(|(rank, _)| *rank).collect(),
+            merge: MergeCursor::new(sources.into_iter().map(|(_, source)| source).collect()),
             seq,
             state: State::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
-            covers: Covers::new(tombstones),
+            covers: Covers::new(tombstones, seq),
+            within: KeyRange::new(&..),
             empty_ranges,
             first_passed: Vec::new(),
             _version: version,
@@ -110,6 +103,8 @@ impl ScanCursor {
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
         let mut steps = 0;
         let mut walk = Walk::default();
+        // Where the walk ends without an entry; `None` for the end of all.
+        let mut stopped_at = None;
         while self.merge.is_valid() {
             if skip && self.merge.key() == self.key {
                 steps += 1;
@@ -130,6 +125,23 @@ impl ScanCursor {
                 continue;
             }
             let entry = self.merge.entry();
+            let is_seen = entry.seq <= self.seq
+                && entry.kind == EntryKind::Put
+                && !self.covers.hide(entry.key, entry.seq);
+            if is_seen {
+                self.state = State::Forward;
+                break;
+            }
+            if self
+                .within
+                .end
+                .as_ref()
+                .is_some_and(|end| *entry.key >= **end)
+            {
+                stopped_at = Some(entry.key.to_vec());
+                self.merge.leave();
+                break;
+            }
             if entry.seq > self.seq {
                 steps += 1;
                 if steps > MAX_STEPS {
@@ -143,12 +155,8 @@ impl ScanCursor {
                 }
                 continue;
             }
-            let is_put = entry.kind == EntryKind::Put;
-            let is_hidden = is_put && self.covers.hide(entry.key, entry.seq, self.seq);
-            if is_put && !is_hidden {
-                self.state = State::Forward;
-                break;
-            }
+            // By a range tombstone.
+            let is_hidden = entry.kind == EntryKind::Put;
             self.key.clear();
             self.key.extend_from_slice(entry.key);
             skip = true;
@@ -159,23 +167,31 @@ impl ScanCursor {
             if walk.looks_for_ranges()
                 && let Some(range) = self.empty_ranges.find(&self.key, self.seq)
             {
-                match &range.end {
-                    Some(end) => self.merge.seek(end, self.seq)?,
-                    None => self.merge.leave(),
+                match (&range.end, &self.within.end) {
+                    (Some(end), limit) if limit.as_ref().is_none_or(|limit| end < limit) => {
+                        self.merge.seek(end, self.seq)?;
+                    }
+                    (end, _) => {
+                        stopped_at.clone_from(end);
+                        self.merge.leave();
+                    }
                 }
                 skip = false;
             } else if walk.hidden >= LEAP_AFTER
-                && self.ranks[self.merge.source()] > self.covers.rank
+                && self.ranks[self.merge.source()] > self.covers.rank()
             {
-                let (ranks, covers) = (&self.ranks, &self.covers);
-                let end = covers.gap.as_ref().and_then(|(_, end)| end.as_deref());
-                self.merge.leap(|source| ranks[source] > covers.rank, end)?;
+                let (ranks, rank) = (&self.ranks, self.covers.rank());
+                let end = self.covers.gap().and_then(|(_, end)| end);
+                self.merge.leap(|source| ranks[source] > rank, end)?;
             } else {
                 self.merge.next()?;
             }
         }
         if walk.passed >= RECORD_AFTER {
-            let end = self.merge.is_valid().then(|| self.merge.key().to_vec());
+            let end = match self.merge.is_valid() {
+                true => Some(self.merge.key().to_vec()),
+                false => stopped_at,
+            };
             let start = std::mem::take(&mut self.first_passed);
             self.empty_ranges.record(start, end, self.seq);
         }
@@ -185,6 +201,8 @@ impl ScanCursor {
     /// From the merge's position backward, stands on the first entry that is seen.
     fn settle_backward(&mut self) -> Result<()> {
         let mut walk = Walk::default();
+        // From where on nothing was seen, where the walk ends without an entry.
+        let mut stopped_at = Vec::new();
         while self.merge.is_valid() {
             // The oldest version of the next key.
             let entry = self.merge.entry();
@@ -218,7 +236,7 @@ impl ScanCursor {
             }
             let mut is_hidden = false;
             if let Some((seq, EntryKind::Put)) = newest {
-                is_hidden = self.covers.hide(&self.key, seq, self.seq);
+                is_hidden = self.covers.hide(&self.key, seq);
                 if !is_hidden {
                     self.state = State::Backward;
                     break;
@@ -227,24 +245,27 @@ impl ScanCursor {
             if walk.passes(is_hidden) == 1 {
                 self.first_passed.clone_from(&self.key);
             }
-            if walk.looks_for_ranges()
+            if !is_from(&self.key, &self.within.start) {
+                stopped_at.clone_from(&self.key);
+                self.merge.leave();
+            } else if walk.looks_for_ranges()
                 && let Some(range) = self.empty_ranges.find(&self.key, self.seq)
             {
                 self.merge.seek_before(&range.start)?;
             } else if walk.hidden >= LEAP_AFTER && self.merge.is_valid() {
-                let (ranks, covers) = (&self.ranks, &self.covers);
-                if let Some((start, _)) = &covers.gap
-                    && ranks[self.merge.source()] > covers.rank
+                let (ranks, rank) = (&self.ranks, self.covers.rank());
+                if let Some((start, _)) = self.covers.gap()
+                    && ranks[self.merge.source()] > rank
                 {
                     self.merge
-                        .leap(|source| ranks[source] > covers.rank, Some(start))?;
+                        .leap(|source| ranks[source] > rank, Some(start))?;
                 }
             }
         }
         if walk.passed >= RECORD_AFTER {
             let start = match self.state {
                 State::Backward => after(&self.key),
-                _ => Vec::new(),
+                _ => stopped_at,
             };
             self.empty_ranges
                 .record(start, Some(after(&self.first_passed)), self.seq);
@@ -275,7 +296,19 @@ impl ScanCursor {
     }
 }
 
+#[cfg(test)]
+impl ScanCursor {
+    /// Sources of range tombstones.
+    pub(super) fn tombstone_sources(&self) -> usize {
+        self.covers.sources()
+    }
+}
+
 impl Cursor for ScanCursor {
+    fn keep_within(&mut self, range: &KeyRange) {
+        self.within = range.clone();
+    }
+
     fn seek_first(&mut self) -> Result<()> {
         self.start();
         self.merge.seek_first()?;
@@ -380,58 +413,5 @@ impl Walk {
     #[inline]
     fn looks_for_ranges(&self) -> bool {
         self.passed.is_power_of_two()
-    }
-}
-
-/// The range tombstones over a scan. Neighbouring keys mostly have the same answer, so the answer
-/// is kept with the keys it is good for.
-struct Covers {
-    indexes: Vec<Ranked<Arc<TombstoneIndex>>>,
-    /// LC3; `None` before the first question.
-    gap: Option<(Vec<u8>, Option<Vec<u8>>)>,
-    cover: Option<SeqNo>,
-    /// The rank of the newest source that has a tombstone over these keys; the answer holds for all
-    /// of what sources of higher ranks have there.
-    rank: usize,
-}
-
-impl Covers {
-    fn new(indexes: Vec<Ranked<Arc<TombstoneIndex>>>) -> Self {
-        Self {
-            indexes,
-            gap: None,
-            cover: None,
-            rank: usize::MAX,
-        }
-    }
-
-    /// True if a tombstone at or below `at` hides version `seq` of `key`.
-    #[inline]
-    fn hide(&mut self, key: &[u8], seq: SeqNo, at: SeqNo) -> bool {
-        if self.indexes.is_empty() {
-            return false;
-        }
-        let known = self.gap.as_ref().is_some_and(|(start, end)| {
-            **start <= *key && end.as_ref().is_none_or(|end| *key < **end)
-        });
-        if !known {
-            self.ask(key, at);
-        }
-        self.cover.is_some_and(|cover| cover > seq)
-    }
-
-    fn ask(&mut self, key: &[u8], at: SeqNo) {
-        let covering = self.indexes.iter().filter_map(|index| {
-            let seq = index.of.newest_covering(key, at)?;
-            Some((seq, index.rank))
-        });
-        (self.cover, self.rank) = covering
-            .fold((None, usize::MAX), |(cover, least), (seq, rank)| {
-                (cover.max(Some(seq)), least.min(rank))
-            });
-        let gaps = || self.indexes.iter().map(|index| index.of.gap(key));
-        let start = gaps().filter_map(|gap| gap.start).max().unwrap_or_default();
-        let end = gaps().filter_map(|gap| gap.end).min();
-        self.gap = Some((start.to_vec(), end.map(<[u8]>::to_vec)));
     }
 }

@@ -31,7 +31,7 @@
 //!
 //! A step of background work that fails changes nothing in memory and can be tried again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -44,8 +44,8 @@ use super::manifest::{Contents, Edit, Manifest};
 use super::memtable::Memtable;
 use super::obsolete_files::{ObsoleteFiles, table_name};
 use super::superversion::Superversion;
-use super::table::{Table, TableContext, TableMeta, TableOptions};
-use super::table_writer::OutputContext;
+use super::table::{Table, TableContext, TableOptions};
+use super::table_writer::{Output, OutputContext};
 use super::version::{TableHandle, Version, VersionEdit};
 use crate::engine::{Engine, EngineContext};
 use crate::error::{Error, Result};
@@ -91,6 +91,9 @@ pub(crate) struct LsmEngine {
     pub(super) settled: Mutex<Weak<Version>>,
     /// Something has changed since a pick found nothing.
     pub(super) compaction_due: AtomicBool,
+    /// When every read is at this number or above, snapshots have released what a pick waits for;
+    /// `u64::MAX` if it waits for none.
+    pub(super) next_release: AtomicU64,
     pub(super) counters: Counters,
 }
 
@@ -101,6 +104,20 @@ pub(super) struct Compactions {
     pub(super) spans: Vec<Span>,
     /// `compact` wants the tree to itself.
     pub(super) is_exclusive: bool,
+    /// Tables that a job could not read.
+    pub(super) unreadable: HashMap<FileId, Unreadable>,
+}
+
+/// A table that a job could not read. A job writes much before it comes to the damage, and would
+/// again: so the table is left out of picks, for the longer the more often this happened. Other
+/// jobs of the tree go on. The measure is flushes and compactions that succeeded, and not time:
+/// where nothing else happens, nothing is written for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unreadable {
+    /// Left out before so many edits.
+    pub(super) until_edit: u64,
+    /// For how many edits it was left out last.
+    pub(super) wait_edits: u64,
 }
 
 #[derive(Debug, Default)]
@@ -146,25 +163,27 @@ impl LsmEngine {
     }
 
     /// Makes the names of new tables durable, and opens them.
-    pub(super) fn open_outputs(&self, metas: &[TableMeta]) -> Result<Vec<Arc<TableHandle>>> {
-        let open = |meta: &TableMeta| {
-            let path = self.ctx.dir.join(table_name(meta.id));
-            let table = Table::open(&self.table_ctx, &path, meta)?;
+    pub(super) fn open_outputs(&self, outputs: &[Output]) -> Result<Vec<Arc<TableHandle>>> {
+        let open = |output: &Output| {
+            let path = self.ctx.dir.join(table_name(output.meta.id));
+            let table = Table::open(&self.table_ctx, &path, &output.meta)?;
+            let obsolete_files = Arc::clone(&self.obsolete_files);
             Ok(Arc::new(TableHandle::new(
                 table,
-                Arc::clone(&self.obsolete_files),
+                output.held,
+                obsolete_files,
             )))
         };
-        let opened = if metas.is_empty() {
+        let opened = if outputs.is_empty() {
             Ok(Vec::new())
         } else {
             let sync = || self.ctx.fs.sync_dir(&self.ctx.dir);
             let synced = mutated!("table-name-not-synced", Ok(()), sync());
-            synced.and_then(|()| metas.iter().map(open).collect())
+            synced.and_then(|()| outputs.iter().map(open).collect())
         };
         if opened.is_err() {
             // No edit names them yet.
-            self.remove_files(metas.iter().map(|meta| meta.id));
+            self.remove_files(outputs.iter().map(|output| output.meta.id));
         }
         opened
     }
@@ -211,7 +230,7 @@ impl LsmEngine {
         }
         unnamed
             .drain(..)
-            .for_each(|id| self.obsolete_files.enqueue(id));
+            .for_each(|id| self.obsolete_files.enqueue_file(id));
         drop(unnamed);
 
         self.persisted.store(persisted.0, Ordering::Release);

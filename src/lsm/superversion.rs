@@ -22,13 +22,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::covers::Tombstones;
 use super::empty_ranges::EmptyRanges;
 use super::entry::{Entry, EntryCursor, EntryKind};
 use super::memtable::Memtable;
 use super::run::RunCursor;
-use super::scan::{Ranked, ScanCursor};
-use super::table::filter_hash;
-use super::tombstones::TombstoneIndex;
+use super::scan::ScanCursor;
+use super::table::{Purpose, filter_hash};
 use super::version::{TableHandle, Version};
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::{Error, Result};
@@ -135,47 +135,39 @@ impl Superversion {
 
     /// A cursor over what reads at `seq` see, standing nowhere.
     pub(crate) fn scan(&self, seq: SeqNo) -> ScanCursor {
-        let mut sources: Vec<Ranked<Box<dyn EntryCursor>>> = Vec::new();
-        let mut tombstones: Vec<Ranked<Arc<TombstoneIndex>>> = Vec::new();
+        let mut sources: Vec<(usize, Box<dyn EntryCursor>)> = Vec::new();
+        let mut tombstones: Vec<(usize, Tombstones)> = Vec::new();
         let mut rank = 0;
         for memtable in self.memtables() {
             // An empty memtable may fill while the scan goes on, but above `seq`.
             if memtable.entries() > 0 {
-                sources.push(Ranked::new(rank, memtable.cursor()));
+                sources.push((rank, memtable.cursor()));
             }
             if memtable.tombstones().len() > 0 {
                 let indexes = memtable.tombstones().indexes();
-                tombstones.extend(
-                    indexes
-                        .iter()
-                        .map(|index| Ranked::new(rank, Arc::clone(index))),
-                );
+                let of = |index| (rank, Tombstones::Index(Arc::clone(index)));
+                tombstones.extend(indexes.iter().map(of));
             }
             rank += 1;
         }
-        let first_level = rank + self.version.level(0).tables().len();
         for table in self.version.level(0).tables().iter() {
-            sources.push(Ranked::new(rank, Box::new(table.table().cursor(true))));
+            sources.push((rank, Box::new(table.table().cursor(Purpose::Read))));
+            if !table.tombstones().is_empty() {
+                let index = Arc::clone(table.tombstones());
+                tombstones.push((rank, Tombstones::Index(index)));
+            }
             rank += 1;
         }
-        for (below, level) in self.version.levels()[1..].iter().enumerate() {
+        for level in &self.version.levels()[1..] {
             if !level.tables().is_empty() {
-                let run = RunCursor::new(Arc::clone(level.tables()), true);
-                sources.push(Ranked::new(first_level + below, Box::new(run)));
+                let run = RunCursor::new(Arc::clone(level.tables()), Purpose::Read);
+                sources.push((rank, Box::new(run)));
             }
-        }
-        if self.version.has_range_tombstones() {
-            let mut rank = first_level - self.version.level(0).tables().len();
-            for level in self.version.levels() {
-                let is_level0 = std::ptr::eq(level, self.version.level(0));
-                for table in level.tables().iter() {
-                    if !table.tombstones().is_empty() {
-                        tombstones.push(Ranked::new(rank, Arc::clone(table.tombstones())));
-                    }
-                    rank += usize::from(is_level0);
-                }
-                rank += usize::from(!is_level0);
+            if !level.with_tombstones().is_empty() {
+                let run = Arc::clone(level.with_tombstones());
+                tombstones.push((rank, Tombstones::Run(run)));
             }
+            rank += 1;
         }
         // Tables opened later by a run cursor, and their files, live as long as this does.
         ScanCursor::new(

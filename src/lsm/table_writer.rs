@@ -25,6 +25,14 @@ pub(crate) struct OutputContext<'a> {
     pub(crate) next_id: &'a dyn Fn() -> FileId,
 }
 
+/// A table that was written.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) meta: TableMeta,
+    /// Entries that only snapshots see.
+    pub(crate) held: u64,
+}
+
 /// Tables in the making.
 pub(crate) struct Outputs<'a> {
     ctx: OutputContext<'a>,
@@ -33,7 +41,9 @@ pub(crate) struct Outputs<'a> {
     open: Option<(TableBuilder, FileId)>,
     /// Where the partition of the open table begins; `None` at the first.
     partition_start: Option<Vec<u8>>,
-    done: Vec<TableMeta>,
+    done: Vec<Output>,
+    /// Of the open table.
+    held: u64,
     /// All files created, to be removed if this is dropped unfinished.
     created: Vec<FileId>,
 }
@@ -47,6 +57,7 @@ impl<'a> Outputs<'a> {
             open: None,
             partition_start: None,
             done: Vec::new(),
+            held: 0,
             created: Vec::new(),
         }
     }
@@ -63,9 +74,10 @@ impl<'a> Outputs<'a> {
         Ok(&mut self.open.as_mut().expect("made above").0)
     }
 
-    /// Appends an entry, in internal order.
+    /// Appends an entry, in internal order. `is_held` says that only snapshots see it.
     #[inline]
-    pub(crate) fn add(&mut self, entry: &Entry<'_>) -> Result<()> {
+    pub(crate) fn add(&mut self, entry: &Entry<'_>, is_held: bool) -> Result<()> {
+        self.held += u64::from(is_held);
         match &mut self.open {
             Some((builder, _)) => builder.add(entry),
             None => self.builder()?.add(entry),
@@ -87,9 +99,9 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    /// Ends the last table and returns the metas of all. The files are synced, the directory is
+    /// Ends the last table and returns all. The files are synced, the directory is
     /// not.
-    pub(crate) fn finish(mut self) -> Result<Vec<TableMeta>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Output>> {
         self.close(None)?;
         self.created.clear();
         Ok(std::mem::take(&mut self.done))
@@ -109,7 +121,9 @@ impl<'a> Outputs<'a> {
             }
         }
         if let Some((builder, _)) = self.open.take() {
-            self.done.push(builder.finish()?);
+            let meta = builder.finish()?;
+            let held = std::mem::take(&mut self.held);
+            self.done.push(Output { meta, held });
         }
         Ok(())
     }

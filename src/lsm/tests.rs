@@ -12,12 +12,13 @@ use super::LsmEngine;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, SnapshotTracker};
 use crate::error::Error;
-use crate::fs::{Fs, SimFs, StdFs};
+use crate::fs::{Fs, OpenFiles, SimFs, StdFs};
 use crate::options::{Compression, EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
+mod storage;
 
 /// Versions of a key, rising; `None` for a removal.
 type Versions = Vec<(u64, Option<Vec<u8>>)>;
@@ -100,6 +101,8 @@ impl World {
     fn context(&self) -> EngineContext {
         EngineContext {
             fs: Arc::clone(&self.fs),
+            open_files: Arc::new(OpenFiles::new(8)),
+            keep: Arc::<FakeHost>::default(),
             dir: self.dir.clone(),
             store_id: 7,
             keyspace: KeyspaceId(3),

@@ -23,6 +23,7 @@
 //! few indexes of rising sizes, merged like the digits of a binary counter.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,7 +35,8 @@ use crate::types::SeqNo;
 /// An immutable set of range tombstones that answers which of them cover a key.
 #[derive(Debug, Default)]
 pub(crate) struct TombstoneIndex {
-    tombstones: Vec<RangeTombstone>,
+    /// Newest first.
+    tombstones: Vec<Placed>,
     /// LR1.
     points: Vec<Box<[u8]>>,
     /// Leaves of the tree: a power of two, at least `points.len()`.
@@ -44,14 +46,16 @@ pub(crate) struct TombstoneIndex {
     numbers: Vec<SeqNo>,
 }
 
-/// Keys between two neighbouring ends of tombstones, all covered by the same ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gap<'a> {
-    /// Inclusive; `None` for no lower end.
-    pub(crate) start: Option<&'a [u8]>,
-    /// Exclusive; `None` for no upper end.
-    pub(crate) end: Option<&'a [u8]>,
+/// A tombstone whose keys are among the points.
+#[derive(Debug)]
+struct Placed {
+    start: u32,
+    /// [`NO_END`] if it has none.
+    end: u32,
+    seq: SeqNo,
 }
+
+const NO_END: u32 = u32::MAX;
 
 impl TombstoneIndex {
     /// Arranges `tombstones`, dropping those that cover nothing.
@@ -67,12 +71,27 @@ impl TombstoneIndex {
         points.sort_unstable();
         points.dedup();
 
+        assert!(
+            points.len() < NO_END as usize,
+            "as many do not fit into memory"
+        );
+        let place = |key: &[u8]| points.partition_point(|p| **p < *key) as u32;
+        let tombstones: Vec<Placed> = tombstones
+            .into_iter()
+            .map(|t| Placed {
+                start: place(&t.start),
+                end: t.end.map_or(NO_END, |end| place(&end)),
+                seq: t.seq,
+            })
+            .collect();
+
         let width = points.len().next_power_of_two();
-        let nodes_of = |t: &RangeTombstone, visit: &mut dyn FnMut(usize)| {
-            let leaf = |key: &[u8]| points.partition_point(|p| **p < *key);
-            let low = leaf(&t.start);
-            let high = t.end.as_ref().map_or(points.len(), |end| leaf(end));
-            decompose(width, low, high, visit);
+        let nodes_of = |t: &Placed, visit: &mut dyn FnMut(usize)| {
+            let high = match t.end {
+                NO_END => points.len(),
+                end => end as usize,
+            };
+            decompose(width, t.start as usize, high, visit);
         };
         let mut node_starts = vec![0_u32; 2 * width + 1];
         for t in &tombstones {
@@ -104,20 +123,23 @@ impl TombstoneIndex {
     }
 
     /// The tombstones, newest first.
-    pub(crate) fn tombstones(&self) -> &[RangeTombstone] {
-        &self.tombstones
+    pub(crate) fn tombstones(&self) -> impl Iterator<Item = RangeTombstone> {
+        let key = |at: u32| self.points.get(at as usize).map(|point| point.to_vec());
+        self.tombstones.iter().map(move |t| RangeTombstone {
+            start: key(t.start).expect("every start is a point"),
+            end: key(t.end),
+            seq: t.seq,
+        })
     }
 
     /// The newest tombstone at or below `seq` that covers `key`.
     pub(crate) fn newest_covering(&self, key: &[u8], seq: SeqNo) -> Option<SeqNo> {
-        if self.is_empty() {
-            return None;
-        }
-        let leaf = self
-            .points
-            .partition_point(|p| **p <= *key)
-            .checked_sub(1)?;
-        let mut node = leaf + self.width;
+        self.newest_at(self.points.partition_point(|p| **p <= *key), seq)
+    }
+
+    /// The newest tombstone at or below `seq` over the keys behind `leaf` ends.
+    pub(crate) fn newest_at(&self, leaf: usize, seq: SeqNo) -> Option<SeqNo> {
+        let mut node = leaf.checked_sub(1)? + self.width;
         let mut newest = None;
         while node > 0 {
             let range = self.node_starts[node] as usize..self.node_starts[node + 1] as usize;
@@ -129,19 +151,50 @@ impl TombstoneIndex {
         newest
     }
 
-    /// The keys around `key` that are covered by the same tombstones as `key`.
-    pub(crate) fn gap(&self, key: &[u8]) -> Gap<'_> {
-        let above = self.points.partition_point(|p| **p <= *key);
-        Gap {
-            start: above.checked_sub(1).map(|at| &*self.points[at]),
-            end: self.points.get(above).map(|point| &**point),
-        }
+    /// How many ends are at or below `key`. Looks beside `near` first, the answer for a neighbour.
+    pub(crate) fn leaf_near(&self, near: usize, key: &[u8]) -> usize {
+        let is_leaf = |leaf: usize| {
+            leaf <= self.points.len()
+                && (leaf == 0 || *self.points[leaf - 1] <= *key)
+                && self.points.get(leaf).is_none_or(|point| *key < **point)
+        };
+        let neighbours = [near, near + 1, near.saturating_sub(1)];
+        let found = neighbours.into_iter().find(|leaf| is_leaf(*leaf));
+        found.unwrap_or_else(|| self.points.partition_point(|point| **point <= *key))
+    }
+
+    /// The keys behind `leaf` ends, all covered by the same tombstones: from where, inclusive, and
+    /// to where, exclusive; `None` for no end on that side.
+    pub(crate) fn ends_of(&self, leaf: usize) -> (Option<&[u8]>, Option<&[u8]>) {
+        let end = |at: usize| self.points.get(at).map(|point| &**point);
+        (leaf.checked_sub(1).and_then(end), end(leaf))
+    }
+
+    /// The keys that any tombstone covers, as ranges in key order that do not touch.
+    pub(crate) fn covered_ranges(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut leaf = 0;
+        std::iter::from_fn(move || {
+            let is_covered = |leaf: &usize| self.newest_at(*leaf, SeqNo::MAX).is_some();
+            let leaves = self.points.len() + 1;
+            let first = (leaf..leaves).find(is_covered)?;
+            leaf = (first..leaves)
+                .find(|leaf| !is_covered(leaf))
+                .unwrap_or(leaves);
+            // The last leaf has no end.
+            let (start, _) = self.ends_of(first);
+            Some((start?, self.ends_of(leaf - 1).1))
+        })
     }
 
     /// Bytes of memory held.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let ends: usize = self.points.iter().map(|point| point.len() + 24).sum();
-        2 * ends + self.numbers.len() * 8 + self.node_starts.len() * 4 + self.tombstones.len() * 64
+        let ends: usize = self
+            .points
+            .iter()
+            .map(|point| point.len() + size_of::<Box<[u8]>>())
+            .sum();
+        let placed = self.tombstones.len() * size_of::<Placed>();
+        ends + self.numbers.len() * 8 + self.node_starts.len() * 4 + placed
     }
 }
 
@@ -199,7 +252,7 @@ impl GrowingTombstones {
             .is_some_and(|tier| tier.tombstones.len() <= carry.len())
         {
             let tier = tiers.pop().expect("checked");
-            carry.extend_from_slice(&tier.tombstones);
+            carry.extend(tier.tombstones());
         }
         tiers.push(Arc::new(TombstoneIndex::new(carry)));
         self.tiers.store(Arc::new(tiers));
@@ -252,6 +305,19 @@ pub(crate) fn condense(tombstones: &[RangeTombstone], boundaries: &[SeqNo]) -> V
     // How many tombstones of each number are open, and the fragment open for each number kept.
     let mut open: BTreeMap<SeqNo, usize> = BTreeMap::new();
     let mut fragments: BTreeMap<SeqNo, &[u8]> = BTreeMap::new();
+    // Of the open numbers, those between two boundaries are hidden by the newest of them. So a
+    // number is kept if a boundary lies between it and the next one: that changes for those that
+    // come and go here, and for the one below each, and for no other.
+    let is_kept = |open: &BTreeMap<SeqNo, usize>, seq: SeqNo| {
+        let at = boundaries.partition_point(|boundary| *boundary < seq);
+        let mut newer = open.range((Bound::Excluded(seq), Bound::Unbounded));
+        let next = newer.next().map(|(seq, _)| *seq);
+        open.contains_key(&seq)
+            && boundaries
+                .get(at)
+                .is_some_and(|boundary| next.is_none_or(|next| *boundary < next))
+    };
+    let mut changed: Vec<SeqNo> = Vec::new();
     for (point, (begin, end)) in &events {
         for seq in end {
             match open.get_mut(seq) {
@@ -265,25 +331,21 @@ pub(crate) fn condense(tombstones: &[RangeTombstone], boundaries: &[SeqNo]) -> V
         for seq in begin {
             *open.entry(*seq).or_insert(0) += 1;
         }
-        let mut kept: Vec<SeqNo> = boundaries
-            .iter()
-            .filter_map(|boundary| open.range(..=*boundary).next_back())
-            .map(|(seq, _)| *seq)
-            .collect();
-        kept.dedup();
-        fragments.retain(|seq, start| {
-            let goes_on = kept.binary_search(seq).is_ok();
-            if !goes_on {
+        changed.clear();
+        for seq in end.iter().chain(begin) {
+            changed.push(*seq);
+            changed.extend(open.range(..*seq).next_back().map(|(older, _)| *older));
+        }
+        for seq in &changed {
+            if is_kept(&open, *seq) {
+                fragments.entry(*seq).or_insert(point);
+            } else if let Some(start) = fragments.remove(seq) {
                 out.push(RangeTombstone {
                     start: start.to_vec(),
                     end: Some(point.to_vec()),
                     seq: *seq,
                 });
             }
-            goes_on
-        });
-        for seq in kept {
-            fragments.entry(seq).or_insert(point);
         }
     }
     out.extend(fragments.iter().map(|(seq, start)| RangeTombstone {
@@ -347,10 +409,11 @@ mod tests {
                         "{label}"
                     );
                 }
-                let gap = index.gap(&key);
+                let near = random.index(2 * count as usize + 2);
+                let (start, end) = index.ends_of(index.leaf_near(near, &key));
                 for other in keys() {
-                    let inside = gap.start.is_none_or(|start| *other >= *start)
-                        && gap.end.is_none_or(|end| *other < *end);
+                    let inside = start.is_none_or(|start| *other >= *start)
+                        && end.is_none_or(|end| *other < *end);
                     if inside {
                         assert_eq!(
                             naive(&tombstones, &other, SeqNo::MAX),
@@ -368,7 +431,7 @@ mod tests {
             let mut random = Random::new(seed);
             let count = random.below(20);
             let tombstones = random_tombstones(&mut random, count);
-            let mut boundaries: Vec<_> = (0..random.below(3))
+            let mut boundaries: Vec<_> = (0..random.below([3, 12][seed as usize % 2]))
                 .map(|_| SeqNo(random.below(count + 1)))
                 .collect();
             boundaries.sort_unstable();
@@ -386,6 +449,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Every boundary was looked up at every end: a flush with 12,000 snapshots and 24,000 range
+    /// deletes took 4.7 s. The result is the measure: it has what is visible, and no more.
+    #[test]
+    fn many_snapshots_and_many_range_deletes_condense_to_what_is_visible() {
+        const COUNT: u64 = 24_000;
+        let every_second: Vec<SeqNo> = (0..COUNT / 2).map(|n| SeqNo(2 * n)).collect();
+        let disjoint: Vec<_> = (1..=COUNT)
+            .map(|seq| RangeTombstone {
+                start: (2 * seq).to_be_bytes().to_vec(),
+                end: Some((2 * seq + 1).to_be_bytes().to_vec()),
+                seq: SeqNo(seq),
+            })
+            .collect();
+        let visible = COUNT - 1;
+        // The last one is above all boundaries, and passed on as it is.
+        assert_eq!(condense(&disjoint, &every_second).len() as u64, visible + 1);
+        let nested: Vec<_> = (1..=COUNT)
+            .map(|seq| RangeTombstone {
+                start: Vec::new(),
+                end: Some(seq.to_be_bytes().to_vec()),
+                seq: SeqNo(seq),
+            })
+            .collect();
+        // Of each pair between two boundaries, the newer one reaches further.
+        assert_eq!(condense(&nested, &every_second).len() as u64, COUNT / 2 + 1);
     }
 
     #[test]

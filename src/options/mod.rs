@@ -170,6 +170,12 @@ pub struct Options {
     /// When the log holds more than this, the keyspace that needs its oldest segment is
     /// flushed. Bounds recovery time. Default: 128 MiB.
     pub log_limit_bytes: u64,
+    /// Files of LSM keyspaces that are kept open at most, for all keyspaces; 2 to 1,000,000. A
+    /// mapped table needs no open file. Where tables are not mapped, those that were read last stay
+    /// open, and to read another one takes an `open`. Besides these, each thread that reads,
+    /// flushes or compacts has up to two files open, a B-tree keyspace one, the log two.
+    /// Default: 32.
+    pub max_open_files: usize,
     /// Read files through memory maps where the platform has them. Default: true.
     pub mmap_reads: bool,
     /// Append to the log through a memory map where the platform has it.
@@ -195,6 +201,7 @@ impl Default for Options {
             write_buffer_bytes: 64 << 20,
             log_segment_bytes: 64 << 20,
             log_limit_bytes: 128 << 20,
+            max_open_files: 32,
             mmap_reads: true,
             mmap_log: true,
             background_threads: 2,
@@ -227,6 +234,8 @@ impl Options {
         log_segment_bytes: u64,
         /// Sets [`Options::log_limit_bytes`](#structfield.log_limit_bytes).
         log_limit_bytes: u64,
+        /// Sets [`Options::max_open_files`](#structfield.max_open_files).
+        max_open_files: usize,
         /// Sets [`Options::mmap_reads`](#structfield.mmap_reads).
         mmap_reads: bool,
         /// Sets [`Options::mmap_log`](#structfield.mmap_log).
@@ -259,6 +268,9 @@ impl Options {
         }
         if !(16 << 10..=1 << 40).contains(&self.write_buffer_bytes) {
             return Err(Error::invalid("write_buffer_bytes must be 16 KiB to 1 TiB"));
+        }
+        if !(2..=1_000_000).contains(&self.max_open_files) {
+            return Err(Error::invalid("max_open_files must be 2 to 1,000,000"));
         }
         if self.background_threads > 64 {
             return Err(Error::invalid("background_threads must be at most 64"));

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, CatalogEntry, keyspace_dir};
 use super::coordinator::Coordinator;
-use super::keyspaces::{LiveOptions, OpenKeyspace, remove_keyspace_files};
+use super::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace, remove_keyspace_files};
 use super::shared::Shared;
 use super::wal_manifest::WalManifest;
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, SnapshotTracker};
 use crate::error::Result;
+use crate::fs::OpenFiles;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::util::gate::Gate;
@@ -26,19 +27,32 @@ pub(super) struct EngineMaker<'a> {
     pub(super) gate: &'a Arc<Gate>,
 }
 
+/// What an engine is given, and what its keyspace is.
+pub(super) struct Prepared {
+    context: EngineContext,
+    files: Arc<KeyspaceFiles>,
+}
+
 impl EngineMaker<'_> {
     pub(super) fn context(
         &self,
         entry: &CatalogEntry,
         cache: &Arc<BlockCache>,
+        open_files: &Arc<OpenFiles>,
         snapshot_tracker: &Arc<SnapshotTracker>,
         coordinator: &Arc<Coordinator>,
-    ) -> EngineContext {
+    ) -> Prepared {
         let options = entry.options.clone().with_defaults();
         let settings = KeyspaceSettings::new(&options, self.options.write_buffer_bytes);
-        EngineContext {
-            fs: Arc::clone(&self.options.fs),
-            dir: keyspace_dir(self.dir, entry.id),
+        let fs = Arc::clone(&self.options.fs);
+        let dir = keyspace_dir(self.dir, entry.id);
+        let gate = Arc::clone(self.gate);
+        let files = Arc::new(KeyspaceFiles::new(Arc::clone(&fs), dir.clone(), gate));
+        let context = EngineContext {
+            fs,
+            open_files: Arc::clone(open_files),
+            dir,
+            keep: Arc::clone(&files) as _,
             store_id: self.store_id,
             keyspace: entry.id,
             snapshot_tracker: Arc::clone(snapshot_tracker),
@@ -48,29 +62,28 @@ impl EngineMaker<'_> {
             read_only: self.options.read_only,
             persisted_watermark: self.wal_manifest.persisted_watermark(entry.id),
             host: Arc::clone(coordinator) as _,
-        }
+        };
+        Prepared { context, files }
     }
 
-    pub(super) fn open(
-        &self,
-        entry: &CatalogEntry,
-        context: EngineContext,
-    ) -> Result<OpenKeyspace> {
+    pub(super) fn open(&self, entry: &CatalogEntry, prepared: Prepared) -> Result<OpenKeyspace> {
+        let Prepared { context, files } = prepared;
         let settings = Arc::clone(&context.options);
         let engine: Arc<dyn Engine> = match entry.options.engine {
             EngineKind::Lsm => LsmEngine::open(context)?,
             EngineKind::BTree => BTreeEngine::open(context)?,
         };
-        Ok(self.wrap(entry, settings, engine))
+        Ok(self.wrap(entry, settings, engine, files))
     }
 
-    fn create(&self, entry: &CatalogEntry, context: EngineContext) -> Result<OpenKeyspace> {
+    fn create(&self, entry: &CatalogEntry, prepared: Prepared) -> Result<OpenKeyspace> {
+        let Prepared { context, files } = prepared;
         let settings = Arc::clone(&context.options);
         let engine: Arc<dyn Engine> = match entry.options.engine {
             EngineKind::Lsm => LsmEngine::create(context)?,
             EngineKind::BTree => BTreeEngine::create(context)?,
         };
-        Ok(self.wrap(entry, settings, engine))
+        Ok(self.wrap(entry, settings, engine, files))
     }
 
     fn wrap(
@@ -78,21 +91,14 @@ impl EngineMaker<'_> {
         entry: &CatalogEntry,
         settings: Arc<KeyspaceSettings>,
         engine: Arc<dyn Engine>,
+        files: Arc<KeyspaceFiles>,
     ) -> OpenKeyspace {
         let options = LiveOptions::new(
             entry.options.clone().with_defaults(),
             settings,
             self.options.write_buffer_bytes,
         );
-        OpenKeyspace::new(
-            entry.id,
-            entry.name.clone(),
-            options,
-            engine,
-            Arc::clone(&self.options.fs),
-            keyspace_dir(self.dir, entry.id),
-            Arc::clone(self.gate),
-        )
+        OpenKeyspace::new(entry.id, entry.name.clone(), options, engine, files)
     }
 }
 
@@ -120,6 +126,7 @@ pub(crate) fn make_keyspace(
     let context = maker.context(
         &entry,
         &shared.cache,
+        &shared.open_files,
         &shared.snapshot_tracker,
         &shared.coordinator,
     );

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::backpressure::Throttle;
 use super::health::Health;
-use crate::engine::{Engine, Work};
+use crate::engine::{Engine, Keep, Work};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
@@ -80,11 +80,31 @@ pub(crate) struct OpenKeyspace {
     pub(super) throttle: Throttle,
     flush: Health,
     compact: Health,
+    files: Arc<KeyspaceFiles>,
+}
+
+/// The directory of a keyspace. It goes with the last user of its files, if the keyspace was
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct KeyspaceFiles {
     dropped: AtomicBool,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     gate: Arc<Gate>,
 }
+
+impl KeyspaceFiles {
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, gate: Arc<Gate>) -> Self {
+        Self {
+            dropped: AtomicBool::new(false),
+            fs,
+            dir,
+            gate,
+        }
+    }
+}
+
+impl Keep for KeyspaceFiles {}
 
 impl OpenKeyspace {
     pub(crate) fn new(
@@ -92,9 +112,7 @@ impl OpenKeyspace {
         name: String,
         options: LiveOptions,
         engine: Arc<dyn Engine>,
-        fs: Arc<dyn Fs>,
-        dir: PathBuf,
-        gate: Arc<Gate>,
+        files: Arc<KeyspaceFiles>,
     ) -> Self {
         Self {
             id,
@@ -104,10 +122,7 @@ impl OpenKeyspace {
             throttle: Throttle::new(),
             flush: Health::default(),
             compact: Health::default(),
-            dropped: AtomicBool::new(false),
-            fs,
-            dir,
-            gate,
+            files,
         }
     }
 
@@ -140,7 +155,7 @@ impl OpenKeyspace {
     /// Refuses use after the keyspace was dropped.
     #[inline]
     pub(crate) fn check_alive(&self) -> Result<()> {
-        if self.dropped.load(Ordering::Relaxed) {
+        if self.files.dropped.load(Ordering::Relaxed) {
             return Err(Error::NoSuchKeyspace {
                 name: self.name.clone(),
             });
@@ -150,11 +165,11 @@ impl OpenKeyspace {
 
     /// The catalogue no longer lists the keyspace: its files go when the last user does.
     pub(crate) fn mark_dropped(&self) {
-        self.dropped.store(true, Ordering::Relaxed);
+        self.files.dropped.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for OpenKeyspace {
+impl Drop for KeyspaceFiles {
     fn drop(&mut self) {
         if !self.dropped.load(Ordering::Relaxed) {
             return;

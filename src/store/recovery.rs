@@ -20,7 +20,7 @@ use super::wal_manifest::{WAL_MANIFEST_TEMPORARY, WalManifest};
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, FsLock, LockMode};
+use crate::fs::{Fs, FsLock, LockMode, OpenFiles};
 use crate::kv::decode_payload;
 use crate::options::Options;
 use crate::trace::Recorder;
@@ -59,6 +59,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     let coordinator = Arc::new(Coordinator::default());
     let snapshot_tracker = Arc::new(SnapshotTracker::default());
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
+    let open_files = Arc::new(OpenFiles::new(options.max_open_files));
     let keyspaces = Keyspaces::default();
     let gate = Arc::new(Gate::new());
     let maker = EngineMaker {
@@ -69,7 +70,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         gate: &gate,
     };
     for entry in &catalog.entries {
-        let context = maker.context(entry, &cache, &snapshot_tracker, &coordinator);
+        let context = maker.context(entry, &cache, &open_files, &snapshot_tracker, &coordinator);
         keyspaces.add(Arc::new(maker.open(entry, context)?));
     }
 
@@ -119,6 +120,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
         coordinator,
         snapshot_tracker,
         cache,
+        open_files,
         keyspaces,
         catalog,
         wal_manifest,

@@ -17,6 +17,7 @@ use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
 use crate::error::{Error, Result};
+use crate::fs::OpenFiles;
 use crate::kv::Batch;
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) cache: Arc<BlockCache>,
+    pub(crate) open_files: Arc<OpenFiles>,
     pub(crate) keyspaces: Keyspaces,
     /// The catalogue as it is on disk. Guards making and dropping keyspaces, over I/O: neither
     /// readers nor writers take it.
@@ -67,6 +69,7 @@ impl Shared {
         coordinator: Arc<Coordinator>,
         snapshot_tracker: Arc<SnapshotTracker>,
         cache: Arc<BlockCache>,
+        open_files: Arc<OpenFiles>,
         keyspaces: Keyspaces,
         catalog: Catalog,
         wal_manifest: WalManifest,
@@ -80,6 +83,7 @@ impl Shared {
             coordinator,
             snapshot_tracker,
             cache,
+            open_files,
             keyspaces,
             store_id: catalog.store_id,
             catalog: Mutex::new(catalog),

@@ -43,6 +43,9 @@ pub struct DbStats {
     pub cache_hits: u64,
     /// Lookups in the cache that did not.
     pub cache_misses: u64,
+    /// Files of LSM keyspaces that are open, besides those being written; see
+    /// [`Options::max_open_files`](crate::Options#structfield.max_open_files).
+    pub open_files: u64,
     /// Milliseconds that writers were slowed because background work was behind, added up.
     pub slowed_ms: u64,
     /// Milliseconds that writers were stopped for the same reason, added up.
@@ -110,6 +113,7 @@ impl Shared {
             stats.log_live_bytes = log.live_bytes();
             stats.log_disk_bytes = figures.disk_bytes;
         }
+        stats.open_files = self.open_files.count() as u64;
         stats.cache_used_bytes = self.cache.used_bytes();
         (stats.cache_hits, stats.cache_misses) = self.cache.hits_and_misses();
         (stats.slowed_ms, stats.stopped_ms) = self.waits.waited_ms();

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use parking_lot::Mutex;
 
-use crate::engine::EngineHost;
+use crate::engine::{EngineHost, Keep};
 use crate::error::Result;
 use crate::format::checksum::mix64;
 use crate::types::{Op, SeqNo};
@@ -108,6 +108,8 @@ pub(crate) struct Gate {
     /// What then becomes of it.
     pub(crate) outcome: Receiver<Result<()>>,
 }
+
+impl Keep for FakeHost {}
 
 impl EngineHost for FakeHost {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::fs::{Fs, SimFs};
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::store::commit::Pipeline;
 use crate::store::coordinator::Coordinator;
-use crate::store::keyspaces::{LiveOptions, OpenKeyspace};
+use crate::store::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace};
 use crate::types::{KeyspaceId, SeqNo, SequencedOp, Value};
 use crate::util::gate::Gate;
 use crate::wal::{Log, Recovery, WalConfig};
@@ -141,9 +141,11 @@ impl PipelineRig {
             "only".into(),
             LiveOptions::new(options, settings, 1 << 20),
             engine,
-            shared,
-            "/ks".into(),
-            Arc::new(Gate::new()),
+            Arc::new(KeyspaceFiles::new(
+                shared,
+                "/ks".into(),
+                Arc::new(Gate::new()),
+            )),
         );
         let pipeline = Pipeline::new(
             writer,

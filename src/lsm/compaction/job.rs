@@ -10,15 +10,15 @@ use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
-use crate::lsm::table::TableMeta;
-use crate::lsm::table_writer::{OutputContext, Outputs};
+use crate::lsm::table::Purpose;
+use crate::lsm::table_writer::{Output, OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
 use crate::util::mutants::mutated;
 
 /// An output may overlap this many times the table size in the level below its own, or compacting
 /// it later would be a big job.
-const MAX_OVERLAP_FACTOR: u64 = 10;
+pub(super) const MAX_OVERLAP_FACTOR: u64 = 10;
 
 /// What a compaction works on.
 pub(crate) struct Job<'a> {
@@ -34,11 +34,11 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Merges the inputs and writes the outputs, synced.
-    pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<TableMeta>> {
+    pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<Output>> {
         let tombstones: Vec<RangeTombstone> = self
             .inputs
             .iter()
-            .flat_map(|(_, table)| table.table().range_tombstones().iter().cloned())
+            .flat_map(|(_, table)| table.tombstones().tombstones())
             .collect();
         let passed_on = self.tombstones_to_pass_on(&tombstones);
         let index = TombstoneIndex::new(tombstones);
@@ -67,7 +67,7 @@ impl Job<'_> {
                     }
                 }
                 written_key = true;
-                outputs.add(&entry)?;
+                outputs.add(&entry, retention.is_held())?;
             }
             merge.next()?;
         }
@@ -85,13 +85,13 @@ impl Job<'_> {
                 .map(|(_, table)| table);
             if level == 0 {
                 sources.extend(tables.map(|table| -> Box<dyn EntryCursor> {
-                    Box::new(table.table().cursor(false))
+                    Box::new(table.table().cursor(Purpose::Rewrite))
                 }));
             } else {
                 let mut run: Vec<_> = tables.cloned().collect();
                 run.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
                 if !run.is_empty() {
-                    sources.push(Box::new(RunCursor::new(Arc::new(run), false)));
+                    sources.push(Box::new(RunCursor::new(Arc::new(run), Purpose::Rewrite)));
                 }
             }
         }

@@ -17,8 +17,31 @@
 //! Every level has a *score*: level 0 its number of tables over the trigger, the others their bytes
 //! over the target. The highest score of at least 1 that can be worked on is taken. Within a level,
 //! the table goes first that overlaps the fewest bytes below per byte of its own; deletes count for
-//! it, since they free space when they move down. When no level is over its target, tables that are
-//! mostly deletes, or have range tombstones, move down for the same reason.
+//! it, since they free space when they move down. When no level is over its target, small
+//! neighbours within a level are joined, and then tables that are mostly deletes, or have range
+//! tombstones, move down for the same reason.
+//!
+//! # Joining
+//!
+//! Keys that are written in rising order overlap nothing, so each batch from level 0 adds a table
+//! of its own, however small, and nothing would ever rewrite it. So at least [`MIN_JOINED`]
+//! neighbours are made into one where that is at least twice as large as the largest of them, and
+//! at most as large as a table may be. Each join at least doubles the table that an entry is in, so
+//! an entry is rewritten at most as often as a table can be doubled until it is full; and where
+//! nothing can be joined any more, sizes fall to both sides of the largest table like powers of
+//! two, so that few small tables are left.
+//!
+//! # Giving space back
+//!
+//! A tombstone is dropped by a job that writes it to where nothing lies below it, so a table with
+//! tombstones is not moved there as it is. One that comes there because a snapshot may still see
+//! what it hides, and one that has entries which were kept for snapshots only, is written again,
+//! alone and in its level, when the last such snapshot is gone: then everything in it is below
+//! [`Tree::oldest_read`], so the job drops all of that, and no table is rewritten for it twice.
+//!
+//! Level 0 is due before it has as many tables as usual, if a job frees at least half as many
+//! bytes as it finds in the base level: those that are hidden by range tombstones, or were kept for
+//! snapshots.
 //!
 //! # Invariants
 //!
@@ -33,7 +56,7 @@
 use std::ops::Bound;
 
 use crate::lsm::version::LEVELS;
-use crate::types::FileId;
+use crate::types::{FileId, SeqNo};
 
 /// A table, as far as picking is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +68,13 @@ pub(crate) struct FileInfo<'a> {
     pub(crate) entries: u64,
     pub(crate) deletes: u64,
     pub(crate) range_tombstones: u64,
-    /// A running job has it.
+    /// Highest number of an entry or range tombstone.
+    pub(crate) largest_seq: SeqNo,
+    /// Entries that were kept for snapshots only.
+    pub(crate) held: u64,
+    /// Level 0: bytes below that the table's range tombstones hide, about.
+    pub(crate) covered_bytes: u64,
+    /// A running job has it, or the last job that had it could not read it.
     pub(crate) is_busy: bool,
 }
 
@@ -64,6 +93,8 @@ pub(crate) struct Span {
 pub(crate) struct Tree<'a> {
     pub(crate) levels: [Vec<FileInfo<'a>>; LEVELS],
     pub(crate) running: &'a [Span],
+    /// The lowest number that reads use: what is hidden from it is hidden from all.
+    pub(crate) oldest_read: SeqNo,
 }
 
 /// The figures that steer picking.
@@ -77,7 +108,16 @@ pub(crate) struct Limits {
     pub(crate) size_ratio: u64,
     /// Tables may move out of level 0 unchanged. Not if they are to be compressed on the way.
     pub(crate) moves_from_level0: bool,
+    /// Where outputs are cut.
+    pub(crate) table_bytes: u64,
+    /// How many bytes of the level below an output may overlap.
+    pub(crate) max_overlap_bytes: u64,
 }
+
+/// Fewer tables are not joined.
+const MIN_JOINED: usize = 4;
+/// More tables are not joined at once.
+const MAX_JOINED: usize = 64;
 
 /// A job to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,10 +161,18 @@ fn as_slices(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     end.as_ref().map(Vec::as_slice)
 }
 
+/// A table that is rewritten for what snapshots held has at least one such entry in so many.
+const HELD_SHARE: u64 = 8;
+
 impl FileInfo<'_> {
     /// Mostly deletes, or with range tombstones: moving down frees space.
     fn is_hollow(&self) -> bool {
         self.range_tombstones > 0 || 2 * self.deletes > self.entries
+    }
+
+    /// Much of it is no longer seen, or will not be when snapshots go.
+    fn is_held(&self) -> bool {
+        self.held > 0 && HELD_SHARE * self.held >= self.entries
     }
 }
 
@@ -200,12 +248,90 @@ impl<'a> Tree<'a> {
             0 => self.pick_level0(&shape, limits),
             _ => self.pick_from(level, |_| true),
         });
-        by_score.or_else(|| {
-            let last_used = (1..LEVELS)
-                .rev()
-                .find(|level| !self.levels[*level].is_empty())?;
-            (1..last_used).find_map(|level| self.pick_from(level, FileInfo::is_hollow))
+        by_score
+            .or_else(|| self.pick_join(limits))
+            .or_else(|| self.pick_hollow())
+            .or_else(|| self.pick_released())
+            .or_else(|| self.pick_level0_for_space(&shape, limits))
+    }
+
+    /// A table whose tombstones hide what lies below, or can be dropped on the way.
+    fn pick_hollow(&self) -> Option<Pick> {
+        let last_used = (1..LEVELS)
+            .rev()
+            .find(|level| !self.levels[*level].is_empty())?;
+        (1..last_used).find_map(|level| {
+            let moves = |file: &FileInfo<'a>| {
+                let can_drop = file.largest_seq <= self.oldest_read;
+                file.is_hollow() && (can_drop || !self.is_bottom_of(level, file))
+            };
+            self.pick_from(level, moves)
         })
+    }
+
+    /// A table in its last place that has something to drop, now that no snapshot sees it.
+    fn pick_released(&self) -> Option<Pick> {
+        (1..LEVELS).find_map(|level| {
+            let released = self.levels[level].iter().filter(|file| {
+                file.largest_seq <= self.oldest_read && !file.is_busy && self.is_worth(level, file)
+            });
+            released
+                .into_iter()
+                .find_map(|file| self.job(level, vec![file], level))
+        })
+    }
+
+    /// The lowest number from which on [`Tree::oldest_read`] makes another table worth rewriting.
+    pub(crate) fn next_release(&self) -> Option<SeqNo> {
+        let levels = (0..LEVELS).flat_map(|level| {
+            let files = self.levels[level].iter();
+            files.map(move |file| (level, file))
+        });
+        levels
+            .filter(|(level, file)| {
+                file.largest_seq > self.oldest_read
+                    && !file.is_busy
+                    && match level {
+                        0 => file.is_held(),
+                        _ => self.is_worth(*level, file),
+                    }
+            })
+            .map(|(_, file)| file.largest_seq)
+            .min()
+    }
+
+    /// True if a job over the table alone drops much of it, once no snapshot sees it any more.
+    fn is_worth(&self, level: usize, file: &FileInfo<'a>) -> bool {
+        file.is_held() || (file.is_hollow() && self.is_bottom_of(level, file))
+    }
+
+    /// True if nothing lies below what is in `level`.
+    fn is_bottom_of(&self, level: usize, file: &FileInfo<'a>) -> bool {
+        let mut below = level + 1..LEVELS;
+        below.all(|below| {
+            self.overlapping(below, file.smallest, file.largest)
+                .is_empty()
+        })
+    }
+
+    /// All of level 0, if that frees much for what it costs.
+    fn pick_level0_for_space(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
+        let frees = |file: &FileInfo<'a>| {
+            let held = match file.largest_seq <= self.oldest_read && file.is_held() {
+                true => file.size_bytes / file.entries.max(1) * file.held,
+                false => 0,
+            };
+            file.covered_bytes.max(held)
+        };
+        let freed_bytes = self.levels[0].iter().map(frees).max()?;
+        if freed_bytes == 0 {
+            return None;
+        }
+        let pick = self.pick_level0(shape, limits)?;
+        let (start, end) = (&pick.span.start[..], as_slices(&pick.span.end));
+        let base = self.overlapping(pick.output_level, start, end);
+        let base_bytes: u64 = base.iter().map(|file| file.size_bytes).sum();
+        (2 * freed_bytes >= base_bytes).then_some(pick)
     }
 
     /// All of level 0, and what it overlaps in the base level (LP2).
@@ -252,16 +378,56 @@ impl<'a> Tree<'a> {
             .find_map(|(_, at)| self.job(level, vec![&self.levels[level][at]], level + 1))
     }
 
-    /// The tables of a level below 0 that meet the extent.
+    /// The most small neighbours of a level that can be joined; see the module docs.
+    fn pick_join(&self, limits: &Limits) -> Option<Pick> {
+        let joins = (1..LEVELS).flat_map(|level| {
+            let files = &self.levels[level];
+            (0..files.len()).filter_map(move |at| {
+                let count = self.joinable(level, at, limits)?;
+                Some((count, level, at))
+            })
+        });
+        let mut joins: Vec<_> = joins.collect();
+        joins.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+        joins.into_iter().find_map(|(count, level, at)| {
+            let files = self.levels[level][at..at + count].iter().collect();
+            self.job(level, files, level)
+        })
+    }
+
+    /// How many tables from the one at `at` on are to be joined.
+    fn joinable(&self, level: usize, at: usize, limits: &Limits) -> Option<usize> {
+        let files = &self.levels[level][at..];
+        let mut most = None;
+        let (mut bytes, mut largest_bytes) = (0, 0);
+        for (count, file) in (1..=MAX_JOINED).zip(files) {
+            bytes += file.size_bytes;
+            largest_bytes = largest_bytes.max(file.size_bytes);
+            if file.is_busy || bytes > limits.table_bytes {
+                break;
+            }
+            if count >= MIN_JOINED && bytes >= 2 * largest_bytes {
+                most = Some(count);
+            }
+        }
+        // The job would cut its output where it overlaps too much below, and so join nothing.
+        most.filter(|count| {
+            let (start, end) = hull(&files[..*count].iter().collect::<Vec<_>>());
+            let below = self.overlapping(level + 1, start, end);
+            below.iter().map(|file| file.size_bytes).sum::<u64>() <= limits.max_overlap_bytes
+        })
+    }
+
+    /// The tables of a level below 0 that meet the extent; none below the last.
     fn overlapping(&self, level: usize, start: &[u8], end: Bound<&[u8]>) -> &[FileInfo<'a>] {
-        let files = &self.levels[level];
+        let files: &[_] = self.levels.get(level).map_or(&[], Vec::as_slice);
         let low = files.partition_point(|file| ends_before(file.largest, start));
         let high = files.partition_point(|file| !ends_before(end, file.smallest));
         &files[low..high.max(low)]
     }
 
-    /// The job that merges `inputs` of `level` into `output_level`, unless it would meet a running
-    /// one (LP1).
+    /// The job that merges `inputs` of `level`, which are neighbours below level 0, into
+    /// `output_level`, unless it would meet a running one (LP1).
     fn job<'s>(
         &'s self,
         level: usize,
@@ -269,8 +435,17 @@ impl<'a> Tree<'a> {
         output_level: usize,
     ) -> Option<Pick> {
         let (start, end) = hull(&inputs);
-        let below = self.overlapping(output_level, start, end);
-        let is_move = below.is_empty();
+        // Within a level the inputs are all that is there.
+        let below = match output_level == level {
+            true => &[],
+            false => self.overlapping(output_level, start, end),
+        };
+        let is_move = below.is_empty()
+            && output_level != level
+            && !inputs.iter().any(|file| {
+                let has_tombstones = file.deletes > 0 || file.range_tombstones > 0;
+                has_tombstones && self.is_bottom_of(output_level, file)
+            });
         let mut named: Vec<_> = inputs.iter().map(|file| (level, file.id)).collect();
         named.extend(below.iter().map(|file| (output_level, file.id)));
         inputs.extend(below);

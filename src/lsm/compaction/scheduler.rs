@@ -7,14 +7,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::job::Job;
+use super::job::{Job, MAX_OVERLAP_FACTOR};
 use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::lsm::estimate::covered_bytes;
 use crate::lsm::retention::Boundaries;
-use crate::lsm::state::{Compactions, LsmEngine, memtable_bytes};
+use crate::lsm::state::{Compactions, LsmEngine, Unreadable, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
 use crate::options::Compression;
+use crate::types::FileId;
 use crate::util::mutants::mutated;
 
 /// Tables in level 0 that make a compaction due.
@@ -25,15 +27,21 @@ const SIZE_RATIO: u64 = 10;
 /// batch into a level four times its size rewrites less than one more level would.
 const BASE_FLUSHES: u64 = 4 * LEVEL0_TRIGGER as u64;
 
+/// For how many edits a table is left out that a job could not read once.
+const FIRST_WAIT_EDITS: u64 = 8;
+
 impl LsmEngine {
     fn limits(&self) -> Limits {
         let flush_bytes = memtable_bytes(self.ctx.options.write_buffer_bytes());
+        let table_bytes = self.ctx.options.table_size_bytes();
         Limits {
             level0_trigger: LEVEL0_TRIGGER,
-            base_bytes: (BASE_FLUSHES * flush_bytes).max(self.ctx.options.table_size_bytes()),
+            base_bytes: (BASE_FLUSHES * flush_bytes).max(table_bytes),
             size_ratio: SIZE_RATIO,
             // Level 0 is not compressed: the rewrite on the way down is when that happens.
             moves_from_level0: self.ctx.options.compression() == Compression::None,
+            table_bytes,
+            max_overlap_bytes: table_bytes.saturating_mul(MAX_OVERLAP_FACTOR),
         }
     }
 
@@ -48,7 +56,10 @@ impl LsmEngine {
             // With the lock held: a job that ends now leaves its marks until its outputs are
             // installed.
             let version = Arc::clone(&self.current.load().version);
-            let Some(pick) = tree_of(&version, &compactions).pick(&self.limits()) else {
+            let tree = self.tree_of(&version, &compactions);
+            let Some(pick) = tree.pick(&self.limits()) else {
+                let next = tree.next_release().map_or(u64::MAX, |seq| seq.0);
+                self.next_release.store(next, Ordering::Relaxed);
                 return Ok(false);
             };
             compactions
@@ -73,14 +84,45 @@ impl LsmEngine {
             })
             .collect();
         let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
-        self.run_job(
-            &version,
-            &inputs,
-            &boundaries,
-            pick.output_level,
-            pick.is_move,
-        )?;
-        Ok(true)
+        let (output_level, is_move) = (pick.output_level, pick.is_move);
+        let done = self.run_job(&version, &inputs, &boundaries, output_level, is_move);
+        if let Err(error) = &done {
+            self.leave_out(error, &inputs);
+        }
+        done.map(|_| true)
+    }
+
+    /// Edits of the manifest since it was opened.
+    fn edits(&self) -> u64 {
+        let counters = &self.counters;
+        counters.flushes.load(Ordering::Relaxed) + counters.compactions.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the table that a job could not read because of `error` out of picks for a while.
+    fn leave_out(&self, error: &Error, inputs: &[(usize, Arc<TableHandle>)]) {
+        let path = match error {
+            Error::Corruption { file, .. } => file,
+            Error::Io { path, .. } => path,
+            _ => return,
+        };
+        let Some((_, table)) = inputs
+            .iter()
+            .find(|(_, table)| table.table().path() == path)
+        else {
+            return;
+        };
+        let mut compactions = self.compactions.lock();
+        let unreadable = &mut compactions.unreadable;
+        let version = Arc::clone(&self.current.load().version);
+        unreadable.retain(|id, _| version.tables().any(|(_, table)| table.id() == *id));
+        let last = unreadable.get(&table.id());
+        let wait_edits = last.map_or(FIRST_WAIT_EDITS, |last| last.wait_edits.saturating_mul(2));
+        let until_edit = self.edits().saturating_add(wait_edits);
+        let left_out = Unreadable {
+            until_edit,
+            wait_edits,
+        };
+        unreadable.insert(table.id(), left_out);
     }
 
     /// One job over all tables, which needs space for old and new ones until it ends. Nothing, if
@@ -138,12 +180,12 @@ impl LsmEngine {
             };
             let next_id = || self.take_file_id();
             let compression = self.ctx.options.compression();
-            let metas = job.run(self.output_context(compression, &next_id))?;
-            let bytes = metas.iter().map(|meta| meta.size_bytes).sum();
+            let outputs = job.run(self.output_context(compression, &next_id))?;
+            let bytes = outputs.iter().map(|output| output.meta.size_bytes).sum();
             self.counters
                 .compaction_bytes
                 .fetch_add(bytes, Ordering::Relaxed);
-            self.open_outputs(&metas)?
+            self.open_outputs(&outputs)?
         };
         let edit = VersionEdit {
             removed: inputs
@@ -214,24 +256,40 @@ impl Drop for Exclusive<'_> {
     }
 }
 
-fn tree_of<'a>(version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
-    let info = |table: &'a Arc<TableHandle>| {
-        let meta = table.meta();
-        FileInfo {
-            id: meta.id,
-            size_bytes: meta.size_bytes,
-            smallest: &meta.smallest_key,
-            largest: meta.largest_key.as_ref().map(Vec::as_slice),
-            entries: meta.entries,
-            deletes: meta.deletes,
-            range_tombstones: meta.range_tombstones,
-            is_busy: compactions.busy.contains(&meta.id),
+impl LsmEngine {
+    fn tree_of<'a>(&self, version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
+        let edits = self.edits();
+        let is_left_out = |id: &FileId| {
+            let unreadable = compactions.unreadable.get(id);
+            unreadable.is_some_and(|left_out| edits < left_out.until_edit)
+        };
+        let info = |level: usize, table: &'a Arc<TableHandle>| {
+            let meta = table.meta();
+            let covered_bytes = match level {
+                0 => table.covered_bytes(|| covered_bytes(version, table)),
+                _ => 0,
+            };
+            FileInfo {
+                id: meta.id,
+                size_bytes: meta.size_bytes,
+                smallest: &meta.smallest_key,
+                largest: meta.largest_key.as_ref().map(Vec::as_slice),
+                entries: meta.entries,
+                deletes: meta.deletes,
+                range_tombstones: meta.range_tombstones,
+                largest_seq: meta.largest_seq,
+                held: table.held(),
+                covered_bytes,
+                is_busy: compactions.busy.contains(&meta.id) || is_left_out(&meta.id),
+            }
+        };
+        Tree {
+            levels: std::array::from_fn(|level| {
+                let tables = version.level(level).tables().iter();
+                tables.map(|table| info(level, table)).collect()
+            }),
+            running: &compactions.spans,
+            oldest_read: self.ctx.snapshot_tracker.oldest_read(),
         }
-    };
-    Tree {
-        levels: std::array::from_fn(|level| {
-            version.level(level).tables().iter().map(info).collect()
-        }),
-        running: &compactions.spans,
     }
 }

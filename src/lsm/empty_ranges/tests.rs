@@ -73,8 +73,9 @@ fn check(history: &History, ranges: &EmptyRanges, oldest: u64, context: &str) {
             }
         }
     }
-    let list = ranges.ranges.load();
-    assert!(list.len() <= MAX_RANGES);
+    let list = ranges.list();
+    let bytes: usize = list.iter().map(|range| range.memory_bytes()).sum();
+    assert_eq!(ranges.recorder().bytes, bytes, "{context}: D4");
     for pair in list.windows(2) {
         let end = pair[0].end.as_ref();
         assert!(end.is_some_and(|end| *end < pair[1].start), "{context}: D2");
@@ -109,9 +110,9 @@ fn no_read_misses_anything_in_a_range() {
                         continue;
                     }
                     let end = dead_from(&history, at, seq);
-                    let before = ranges.ranges.load_full();
+                    let before = ranges.list();
                     ranges.record(key.clone(), end, SeqNo(seq));
-                    recorded += u32::from(before != ranges.ranges.load_full());
+                    recorded += u32::from(before != ranges.list());
                     used += u32::from(ranges.find(key, SeqNo(history.last())).is_some());
                 }
             }
@@ -210,19 +211,27 @@ fn a_range_delete_is_known_at_once_and_a_put_cuts_it() {
 }
 
 #[test]
-fn there_are_few_ranges_and_a_watch_ends() {
+fn ranges_take_bounded_memory_and_a_watch_ends() {
     let ranges = EmptyRanges::new(SeqNo::ZERO);
     let mut history = History::of(Vec::new());
-    for n in 0..100_u8 {
-        let (start, end) = ([n, 0], [n, 5]);
+    for n in 0..10_000_u32 {
+        let start = [&n.to_be_bytes()[..], &[0; 100]].concat();
+        let end = [&n.to_be_bytes()[..], &[5; 100]].concat();
         let end = Some(&end[..]);
         history.apply(&ranges, Op::DeleteRange { start: &start, end });
+        assert!(ranges.find(&start, SeqNo::MAX).is_some(), "the newest stay");
     }
-    assert_eq!(ranges.ranges.load().len(), MAX_RANGES);
-    assert!(
-        ranges.find(&[99, 1], SeqNo::MAX).is_some(),
-        "the newest stay"
-    );
+    let bytes = ranges.recorder().bytes;
+    assert!(bytes <= MAX_BYTES && bytes > MAX_BYTES * 3 / 4, "{bytes}");
+    assert!(ranges.list().len() > 1000);
+    // One that is larger than all may be.
+    let end = vec![255; 2 * MAX_BYTES];
+    let too_large = Op::DeleteRange {
+        start: &[250],
+        end: Some(&end),
+    };
+    history.apply(&ranges, too_large);
+    assert!(ranges.recorder().bytes <= MAX_BYTES);
     ranges.record(vec![200], None, SeqNo::MAX);
     assert!(ranges.recorder().watch.is_some());
     for _ in 0..=WATCH_PUTS {
@@ -260,5 +269,5 @@ fn a_range_that_is_filled_again_is_removed() {
         let is_known = ranges.find(b"z", SeqNo::MAX).is_some();
         assert_eq!(is_known, number < MAX_CUTS, "{number}");
     }
-    assert!(!ranges.any.load(Ordering::Relaxed) || ranges.ranges.load().len() <= MAX_RANGES);
+    assert!(ranges.list().len() <= MAX_CUTS as usize + 1);
 }

@@ -244,3 +244,46 @@ fn a_manifest_that_finds_no_space_leaves_no_file() {
     assert_eq!(manifests(), 1);
     assert_eq!(open(&sim.crash()).unwrap().1, after);
 }
+
+/// Every table was compared with all others when a manifest was opened. Where tables are is known
+/// now, and must go on being right while they come, go and move.
+#[test]
+fn edits_find_the_tables_that_they_name() {
+    let mut random = crate::testing::Random::new(1);
+    let mut replay = Replay::default();
+    let mut expected: Vec<(usize, u64)> = Vec::new();
+    for id in 1..2000 {
+        let mut edit = Edit {
+            next_file: Some(FileId(id + 1)),
+            ..Edit::default()
+        };
+        for _ in 0..random.below(3).min(expected.len() as u64) {
+            let (level, gone) = expected.swap_remove(random.index(expected.len()));
+            edit.removed.push((level, FileId(gone)));
+            if random.one_in(2) {
+                let to = random.index(LEVELS);
+                edit.added.push((to, meta(gone)));
+            }
+        }
+        edit.added.push((random.index(LEVELS), meta(id)));
+        let added = edit.added.iter().map(|(level, meta)| (*level, meta.id.0));
+        expected.extend(added);
+        replay.apply(edit).unwrap();
+    }
+    let levels = replay.contents.levels.iter().enumerate();
+    let mut found: Vec<_> = levels
+        .flat_map(|(level, metas)| metas.iter().map(move |meta| (level, meta.id.0)))
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let (level, id) = expected[0];
+    for removed in [(level + 1, FileId(id)), (level, FileId(2000))] {
+        let removed = vec![removed];
+        let edit = Edit {
+            removed,
+            ..Edit::default()
+        };
+        assert!(replay.apply(edit).is_err());
+    }
+}

@@ -9,16 +9,28 @@ use super::reader::{BlockBytes, Table};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, seek_word, split_word};
 use crate::types::SeqNo;
+use crate::util::mutants::mutated;
 
 /// How far a cursor that walks in one direction reads ahead.
 const READ_AHEAD_BYTES: u64 = 256 << 10;
 /// Blocks that a cursor walks before it counts as walking: a short scan reads nothing ahead.
 const WALKING_AFTER_BLOCKS: u32 = 2;
 
+/// What a cursor walks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A read: blocks enter the cache and are counted as read.
+    Read,
+    /// The entries are written into another table, with new checksums. So every block is read from
+    /// the file into memory of the cursor's own and checked there, whatever was checked before: a
+    /// map may show other bytes by now, and would show others again after the check.
+    Rewrite,
+}
+
 /// A position in a table. Keeps the table open.
 pub(crate) struct TableCursor {
     table: Arc<Table>,
-    fill_cache: bool,
+    purpose: Purpose,
     /// The block that the cursor is in, kept for the next seek even when it stands nowhere.
     loaded: Option<Loaded>,
     /// True if the cursor stands on entry `at` of the loaded block.
@@ -51,7 +63,7 @@ struct ReadAhead {
     backward: u32,
     /// What was last announced to the operating system, if the file is mapped.
     advised: Range<u64>,
-    /// Stored bytes from `buffer_at` on, if the file is not mapped.
+    /// Stored bytes from `buffer_at` on, where they are not read through a map.
     buffer: Vec<u8>,
     buffer_at: u64,
 }
@@ -76,11 +88,26 @@ impl ReadAhead {
 
     /// `len` bytes in the direction of the walk, or fewer where the blocks end, but all of `block`.
     fn window(&self, block: &Range<u64>, len: u64, blocks_end: u64) -> Range<u64> {
-        if self.forward > 0 {
+        if self.backward == 0 {
             block.start..(block.start + len).min(blocks_end).max(block.end)
         } else {
             block.end.saturating_sub(len).min(block.start)..block.end
         }
+    }
+
+    /// The stored bytes of the block at `range`, of which more is read with it, from the file.
+    fn read(&mut self, table: &Table, range: &Range<u64>) -> Result<&[u8]> {
+        let buffered = self.buffer_at..self.buffer_at + self.buffer.len() as u64;
+        if !covers(&buffered, range) {
+            let window = self.window(range, READ_AHEAD_BYTES, table.footer().blocks_end);
+            self.buffer.resize((window.end - window.start) as usize, 0);
+            // Until it is filled.
+            self.buffer_at = u64::MAX - READ_AHEAD_BYTES;
+            table.read_file(&mut self.buffer, window.start)?;
+            self.buffer_at = window.start;
+        }
+        let from = (range.start - self.buffer_at) as usize;
+        Ok(&self.buffer[from..from + (range.end - range.start) as usize])
     }
 }
 
@@ -101,18 +128,17 @@ impl fmt::Debug for TableCursor {
 }
 
 impl Table {
-    /// A cursor over the entries, standing nowhere. Blocks that it loads enter the cache, and are
-    /// counted as read, only if `fill_cache`: readers want that, compactions do not.
-    pub(crate) fn cursor(self: &Arc<Self>, fill_cache: bool) -> TableCursor {
-        TableCursor::new(Arc::clone(self), fill_cache)
+    /// A cursor over the entries, standing nowhere.
+    pub(crate) fn cursor(self: &Arc<Self>, purpose: Purpose) -> TableCursor {
+        TableCursor::new(Arc::clone(self), purpose)
     }
 }
 
 impl TableCursor {
-    fn new(table: Arc<Table>, fill_cache: bool) -> Self {
+    fn new(table: Arc<Table>, purpose: Purpose) -> Self {
         Self {
             table,
-            fill_cache,
+            purpose,
             loaded: None,
             valid: false,
             at: 0,
@@ -132,13 +158,16 @@ impl TableCursor {
             return Ok(loaded.layout.count);
         }
         self.ahead.moved(self.loaded.take().map(|from| from.no), no);
-        if self.fill_cache {
-            self.table.count_read();
-        }
-        let bytes = if self.ahead.is_walking() {
-            self.load_ahead(no)?
-        } else {
-            self.table.load(no, self.fill_cache)?
+        let bytes = match self.purpose {
+            Purpose::Rewrite => self.load_to_rewrite(no)?,
+            Purpose::Read => {
+                self.table.count_read();
+                if self.ahead.is_walking() {
+                    self.load_ahead(no)?
+                } else {
+                    self.table.load(no)?
+                }
+            }
         };
         let body = self.table.body(&bytes);
         let layout = Layout::parse(body).map_err(|what| {
@@ -170,21 +199,24 @@ impl TableCursor {
                 ahead.advised = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
                 self.table.will_need(ahead.advised.clone());
             }
-            return self.table.load_asked_for(no, self.fill_cache);
+            return self.table.load_asked_for(no);
         }
         if let Some(cached) = self.table.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
-        let buffered = ahead.buffer_at..ahead.buffer_at + ahead.buffer.len() as u64;
-        if !covers(&buffered, &range) {
-            let window = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
-            ahead.buffer = self.table.read_stored(&window)?.into_owned();
-            ahead.buffer_at = window.start;
+        let stored = ahead.read(&self.table, &range)?;
+        self.table.admit(no, &range, stored)
+    }
+
+    /// Loads block `no` as [`Purpose::Rewrite`] says.
+    fn load_to_rewrite(&mut self, no: u32) -> Result<BlockBytes> {
+        if mutated!("compaction-trusts-what-was-verified-once") {
+            return self.table.load(no);
         }
-        let from = (range.start - self.ahead.buffer_at) as usize;
-        let to = (range.end - self.ahead.buffer_at) as usize;
-        let stored = &self.ahead.buffer[from..to];
-        self.table.admit(no, &range, stored, self.fill_cache)
+        let range = self.table.block_range(no);
+        let stored = self.ahead.read(&self.table, &range)?;
+        let block = self.table.check_stored(no, &range, stored)?;
+        Ok(BlockBytes::Shared(block))
     }
 
     /// Stands on entry `at` of the loaded block.

@@ -24,7 +24,8 @@
 //! - **LT6 verified first.** No byte of a block or section is interpreted before its checksum,
 //!   which is seeded with store, keyspace, file and offset, has matched once in this process. A
 //!   mapped uncompressed block is checked on first touch and remembered in a bitmap; any other
-//!   block when it is read and before it may enter the cache.
+//!   block when it is read and before it may enter the cache. What is rewritten is checked each
+//!   time, as [`Purpose::Rewrite`] says, so that no damage gets a good checksum.
 //! - **LT7 bytes are not trusted** even then: a decoder reports damage and never panics, loops,
 //!   or allocates by a length that the bytes present do not make plausible.
 //!
@@ -58,7 +59,7 @@ mod tests;
 mod verify;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
-pub(crate) use cursor::TableCursor;
+pub(crate) use cursor::{Purpose, TableCursor};
 pub(crate) use filter::filter_hash;
 pub(crate) use meta::TableMeta;
 pub(crate) use reader::{Table, TableContext};

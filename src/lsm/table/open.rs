@@ -17,6 +17,7 @@ use super::reader::{Asked, READ_AROUND_BYTES, Table, TableContext, no_bits};
 use crate::error::{Error, Result};
 use crate::fs;
 use crate::fs::{Advice, OpenMode};
+use crate::lsm::tombstones::TombstoneIndex;
 
 impl Table {
     /// Opens the file `path` and checks that it is the table that `meta` describes.
@@ -76,7 +77,7 @@ impl Table {
             }
         };
         let mut table = Self {
-            file,
+            file: ctx.open_files.file(&ctx.fs, path),
             map,
             cache: Arc::clone(&ctx.cache),
             blocks_read: Arc::clone(&ctx.blocks_read),
@@ -89,7 +90,8 @@ impl Table {
             filter_probes: 0,
             index: 0..0,
             index_layout: index::Layout::default(),
-            tombstones: Vec::new(),
+            stored_tombstones: 0..0,
+            tombstones: Arc::default(),
             verified: Box::default(),
             asked: None,
         };
@@ -118,9 +120,12 @@ impl Table {
             .map_err(|what| self.corruption(footer.properties_at, what))?;
 
         let (frame, range) = self.section(footer.tombstones_at..footer.properties_at)?;
-        self.tombstones = decode_tombstones(self.tail(&range))
+        let tombstones = decode_tombstones(self.tail(&range))
             .and_then(|tombstones| expect_plain(frame).map(|()| tombstones))
             .map_err(|what| self.corruption(footer.tombstones_at, what))?;
+        let range_tombstones = tombstones.len() as u64;
+        self.tombstones = Arc::new(TombstoneIndex::new(tombstones));
+        self.stored_tombstones = range;
 
         let (frame, range) = self.section(footer.index_at..footer.tombstones_at)?;
         let min_block_len = FRAME_LEN_BYTES as u64;
@@ -148,7 +153,7 @@ impl Table {
             || self.properties.compressed_blocks > u64::from(blocks)
             || self.properties.meta.id != footer.id
             || self.properties.meta.size_bytes != footer_at + FOOTER_LEN_BYTES as u64
-            || self.properties.meta.range_tombstones != self.tombstones.len() as u64
+            || self.properties.meta.range_tombstones != range_tombstones
         {
             let what = "the properties disagree with the rest of the table";
             return Err(self.corruption(footer.properties_at, what));

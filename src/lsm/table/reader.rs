@@ -11,12 +11,13 @@ use super::aligned::AlignedBytes;
 use super::block::{Block, Damage, UNKNOWN_KIND};
 use super::compression::unpack;
 use super::filter;
-use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, tag};
+use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, decode_tombstones, tag};
 use super::index::{self, Index};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
-use crate::fs::{Advice, File, Fs, Mapping};
+use crate::fs::{Advice, Fs, LazyFile, Mapping, OpenFiles};
 use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
+use crate::lsm::tombstones::TombstoneIndex;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::util::sharded::ShardedCounter;
@@ -37,6 +38,8 @@ const PAGE_BYTES: u64 = 4 << 10;
 pub(crate) struct TableContext {
     /// The file system.
     pub(crate) fs: Arc<dyn Fs>,
+    /// Which of the files are open.
+    pub(crate) open_files: Arc<OpenFiles>,
     /// Where decompressed blocks are kept, and all blocks of files that are not mapped.
     pub(crate) cache: Arc<BlockCache>,
     /// Map files where the file system can.
@@ -52,7 +55,8 @@ pub(crate) struct TableContext {
 /// An open table. Immutable; shared between threads.
 #[derive(Debug)]
 pub(crate) struct Table {
-    pub(super) file: Arc<dyn File>,
+    /// A map needs no open file.
+    pub(super) file: LazyFile,
     /// The whole file, if it is mapped.
     pub(super) map: Option<Mapping>,
     pub(super) cache: Arc<BlockCache>,
@@ -68,7 +72,9 @@ pub(crate) struct Table {
     pub(super) filter_probes: u8,
     pub(super) index: Range<u64>,
     pub(super) index_layout: index::Layout,
-    pub(super) tombstones: Vec<RangeTombstone>,
+    /// Where the range tombstones are stored.
+    pub(super) stored_tombstones: Range<u64>,
+    pub(super) tombstones: Arc<TombstoneIndex>,
     /// A bit for each block that is uncompressed in the map and has passed its checksum.
     pub(super) verified: Box<[AtomicU64]>,
     /// Of a mapped file.
@@ -176,7 +182,7 @@ impl Table {
         };
         loop {
             self.count_read();
-            let bytes = match self.load(no, true) {
+            let bytes = match self.load(no) {
                 Err(_) if mutated!("read-error-is-not-found") => return Ok(false),
                 loaded => loaded?,
             };
@@ -207,23 +213,21 @@ impl Table {
         }
     }
 
-    /// The range tombstones, by start, then newest first.
-    pub(crate) fn range_tombstones(&self) -> &[RangeTombstone] {
+    /// The range tombstones; apart from the table, so that a scan can hold them.
+    pub(crate) fn tombstones(&self) -> &Arc<TombstoneIndex> {
         &self.tombstones
+    }
+
+    /// The range tombstones as they are stored, by start, then newest first.
+    pub(crate) fn stored_tombstones(&self) -> Result<Vec<RangeTombstone>> {
+        decode_tombstones(self.tail(&self.stored_tombstones))
+            .map_err(|what| self.corruption(self.footer.tombstones_at, what))
     }
 
     /// Bytes of memory that the open table holds outside the cache. What is mapped
     /// is not counted: the operating system may take it back.
     pub(crate) fn pinned_bytes(&self) -> u64 {
-        let tombstones: usize = self
-            .tombstones
-            .iter()
-            .map(|tombstone| {
-                size_of::<RangeTombstone>()
-                    + tombstone.start.len()
-                    + tombstone.end.as_ref().map_or(0, Vec::len)
-            })
-            .sum();
+        let tombstones = self.tombstones.memory_bytes();
         let tail = self.tail.as_ref().map_or(0, |tail| tail.bytes().len());
         let asked = self.asked.as_ref();
         let asked = asked.map_or(0, |asked| asked.blocks.len() + asked.pieces.len());
@@ -262,7 +266,7 @@ impl Table {
 
     /// Finds block `no` in map, cache or file, and verifies it if that has not been done.
     #[inline]
-    pub(crate) fn load(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+    pub(crate) fn load(&self, no: u32) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
@@ -273,12 +277,12 @@ impl Table {
         if let Some(wanted) = self.read_around(no, &range) {
             self.will_need(wanted);
         }
-        self.load_stored(no, range, fill_cache)
+        self.load_stored(no, range)
     }
 
     /// As [`Table::load`], for a caller that has asked for the block's bytes
     /// [already](Table::will_need).
-    pub(crate) fn load_asked_for(&self, no: u32, fill_cache: bool) -> Result<BlockBytes> {
+    pub(crate) fn load_asked_for(&self, no: u32) -> Result<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
@@ -286,12 +290,12 @@ impl Table {
         if let Some(cached) = self.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
         }
-        self.load_stored(no, range, fill_cache)
+        self.load_stored(no, range)
     }
 
-    fn load_stored(&self, no: u32, range: Range<u64>, fill_cache: bool) -> Result<BlockBytes> {
+    fn load_stored(&self, no: u32, range: Range<u64>) -> Result<BlockBytes> {
         let stored = self.read_stored(&range)?;
-        self.admit(no, &range, &stored, fill_cache)
+        self.admit(no, &range, &stored)
     }
 
     /// What to ask storage for before block `no` of a mapped file is read; `None` if page faults do
@@ -327,14 +331,9 @@ impl Table {
         self.cache.get(&self.block_key(range))
     }
 
-    /// Verifies and decompresses the block `no` that is stored as `stored` at `range`.
-    pub(crate) fn admit(
-        &self,
-        no: u32,
-        range: &Range<u64>,
-        stored: &[u8],
-        fill_cache: bool,
-    ) -> Result<BlockBytes> {
+    /// Verifies and decompresses the block `no` that is stored as `stored` at `range`, for readers:
+    /// it may enter the cache, or be remembered as verified.
+    pub(crate) fn admit(&self, no: u32, range: &Range<u64>, stored: &[u8]) -> Result<BlockBytes> {
         let damaged = |what| self.corruption(range.start, what);
         let frame = Frame::verify(stored, self.seed, range.start).map_err(damaged)?;
         if self.map.is_some() && frame.tag == tag::PLAIN {
@@ -346,13 +345,38 @@ impl Table {
             self.set_verified(no);
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
-        let block = unpack(frame, stored).map_err(damaged)?;
-        self.check_block(no, &block[FRAME_LEN_BYTES..])
-            .map_err(damaged)?;
-        if fill_cache && block.len() <= MAX_CACHED_LEN_BYTES {
+        let block = self.unpack(no, range, frame, stored)?;
+        if block.len() <= MAX_CACHED_LEN_BYTES {
             self.cache.insert(self.block_key(range), Arc::clone(&block));
         }
         Ok(BlockBytes::Shared(block))
+    }
+
+    /// Verifies and decompresses the block `no` that is stored as `stored` at `range`, and leaves
+    /// no trace of it.
+    pub(crate) fn check_stored(
+        &self,
+        no: u32,
+        range: &Range<u64>,
+        stored: &[u8],
+    ) -> Result<CachedBlock> {
+        let frame = Frame::verify(stored, self.seed, range.start)
+            .map_err(|what| self.corruption(range.start, what))?;
+        self.unpack(no, range, frame, stored)
+    }
+
+    fn unpack(
+        &self,
+        no: u32,
+        range: &Range<u64>,
+        frame: Frame,
+        stored: &[u8],
+    ) -> Result<CachedBlock> {
+        let damaged = |what| self.corruption(range.start, what);
+        let block = unpack(frame, stored).map_err(damaged)?;
+        self.check_block(no, &block[FRAME_LEN_BYTES..])
+            .map_err(damaged)?;
+        Ok(block)
     }
 
     /// Checks what cursors rely on to get on, once, when the block is first touched: its entries
@@ -398,10 +422,15 @@ impl Table {
             None => {
                 // The range lies within the file, whose length was checked at open.
                 let mut bytes = vec![0; (range.end - range.start) as usize];
-                self.file.read_exact_at(&mut bytes, range.start)?;
+                self.read_file(&mut bytes, range.start)?;
                 Ok(Cow::Owned(bytes))
             }
         }
+    }
+
+    /// Fills `bytes` from the file, at `at`, even if the file is mapped.
+    pub(crate) fn read_file(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.file.read_exact_at(bytes, at)
     }
 
     /// True if the file is mapped.

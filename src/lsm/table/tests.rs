@@ -10,12 +10,12 @@ use super::compression::decompress;
 use super::footer::{FOOTER_LEN_BYTES, Footer, Properties, decode_tombstones, filter_at};
 use super::index::Index;
 use super::reader::READ_AROUND_BYTES;
-use super::{Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
+use super::{Purpose, Table, TableBuilder, TableContext, TableMeta, TableOptions, filter_hash};
 use crate::cache::BlockCache;
 use crate::error::Error;
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::Reader;
-use crate::fs::{File, Fs, OpenMode, SimFs, StdFs, read_all};
+use crate::fs::{File, Fs, OpenFiles, OpenMode, SimFs, StdFs, read_all};
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, RangeTombstone};
 use crate::options::Compression;
 use crate::testing::Random;
@@ -81,6 +81,7 @@ fn options(block_size_bytes: u32, compression: Compression) -> TableOptions {
 
 fn context(use_mmap: bool) -> TableContext {
     TableContext {
+        open_files: Arc::new(OpenFiles::new(2)),
         fs: Arc::new(StdFs::new()),
         cache: Arc::new(BlockCache::new(1 << 20)),
         use_mmap,
@@ -148,7 +149,7 @@ fn get(table: &Table, key: &[u8], seq: SeqNo) -> Result<Option<Row>, Error> {
 }
 
 fn all(table: &Arc<Table>) -> Result<Vec<Row>, Error> {
-    let mut cursor = table.cursor(false);
+    let mut cursor = table.cursor(Purpose::Rewrite);
     let mut rows = Vec::new();
     cursor.seek_first()?;
     while cursor.is_valid() {
@@ -261,7 +262,7 @@ fn compare_walks(
     shape: Shape,
     count: usize,
 ) {
-    let mut cursor = table.cursor(random.below(2) == 0);
+    let mut cursor = table.cursor([Purpose::Read, Purpose::Rewrite][random.index(2)]);
     let mut at: Option<usize> = None;
     for _ in 0..count {
         let step = random.below(20);
@@ -431,7 +432,7 @@ fn blocks_that_readers_touch_are_counted() {
         assert!(get(&table, &key, SeqNo::MAX).expect("get").is_some());
         assert_eq!(ctx.blocks_read.sum(), 1);
 
-        let mut cursor = table.cursor(true);
+        let mut cursor = table.cursor(Purpose::Read);
         cursor.seek_first().expect("seek");
         while cursor.is_valid() {
             cursor.next().expect("next");
@@ -561,10 +562,10 @@ fn range_tombstones_extend_the_table() {
                 let mut expected: Vec<_> = tombstones.clone();
                 expected.retain(|t| t.end.as_ref().is_none_or(|end| *end > t.start));
                 expected.sort_by(|a, b| a.start.cmp(&b.start));
-                assert_eq!(table.range_tombstones(), expected);
+                assert_eq!(table.stored_tombstones().unwrap(), expected);
                 assert_eq!(all(&table).expect("walk"), entries);
                 assert_eq!(get(&table, b"q", SeqNo::MAX).expect("get"), None);
-                let mut cursor = table.cursor(true);
+                let mut cursor = table.cursor(Purpose::Read);
                 cursor.seek(b"n", SeqNo::MAX).expect("seek");
                 assert!(!cursor.is_valid());
                 let report = table.verify().expect("verify");
@@ -697,7 +698,7 @@ fn scans_leave_the_cache_alone_if_told_to() {
         let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
         assert_eq!(all(&table).expect("walk"), rows);
         assert_eq!(ctx.cache.used_bytes(), 0);
-        let mut cursor = table.cursor(true);
+        let mut cursor = table.cursor(Purpose::Read);
         cursor.seek_last().expect("seek_last");
         assert!(ctx.cache.used_bytes() > 0);
     }
@@ -745,7 +746,7 @@ fn read_everything(
     Ok((
         walked.map_err(text)?,
         got.map_err(text)?,
-        table.range_tombstones().to_vec(),
+        table.stored_tombstones().map_err(text)?,
     ))
 }
 

@@ -145,12 +145,12 @@ impl Walk<'_> {
     /// What was seen is what the properties say.
     fn check_totals(&mut self) {
         let footer = self.table.footer();
-        let tombstones = self.table.range_tombstones();
+        let tombstones = self.table.stored_tombstones().unwrap_or_default();
         if !tombstones.is_sorted_by(|a, b| (&a.start, b.seq) <= (&b.start, a.seq)) {
             self.problem(footer.tombstones_at, "range tombstones are out of order");
         }
         let mut summary = std::mem::take(&mut self.summary);
-        for tombstone in tombstones {
+        for tombstone in &tombstones {
             summary.add_tombstone(tombstone);
         }
         if let Some((key, _)) = &self.last {

@@ -11,6 +11,9 @@ struct SimFile {
     low: [u8; 8],
     high: [u8; 8],
     deletes: u64,
+    largest_seq: u64,
+    held: u64,
+    covered_bytes: u64,
 }
 
 impl SimFile {
@@ -21,6 +24,9 @@ impl SimFile {
             low: low.to_be_bytes(),
             high: high.to_be_bytes(),
             deletes: 0,
+            largest_seq: 1,
+            held: 0,
+            covered_bytes: 0,
         }
     }
 
@@ -33,6 +39,9 @@ impl SimFile {
             entries: 100,
             deletes: self.deletes,
             range_tombstones: 0,
+            largest_seq: SeqNo(self.largest_seq),
+            held: self.held,
+            covered_bytes: self.covered_bytes,
             is_busy: false,
         }
     }
@@ -43,12 +52,15 @@ const LIMITS: Limits = Limits {
     base_bytes: 1000,
     size_ratio: 10,
     moves_from_level0: false,
+    table_bytes: 100,
+    max_overlap_bytes: 1000,
 };
 
 fn tree<'a>(levels: &'a [Vec<SimFile>; LEVELS], running: &'a [Span]) -> Tree<'a> {
     Tree {
         levels: std::array::from_fn(|l| levels[l].iter().map(SimFile::info).collect()),
         running,
+        oldest_read: SeqNo(100),
     }
 }
 
@@ -138,6 +150,101 @@ fn tables_of_deletes_move_down_when_nothing_else_is_due() {
     assert_eq!(input_ids(&pick), [2, 4]);
 }
 
+#[test]
+fn small_neighbours_are_joined_and_large_ones_are_not() {
+    let sized = |sizes: &[u64]| {
+        let files = sizes.iter().zip(1..).map(|(bytes, id)| {
+            let low = id * 10;
+            SimFile::new(id, *bytes, low, low + 5)
+        });
+        let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+        levels[6] = files.collect();
+        levels
+    };
+    let joined = |sizes: &[u64]| {
+        let levels = sized(sizes);
+        let pick = tree(&levels, &[]).pick(&LIMITS)?;
+        assert_eq!((pick.output_level, pick.is_move), (6, false));
+        Some(input_ids(&pick))
+    };
+    assert_eq!(joined(&[10, 10, 10]), None);
+    assert_eq!(joined(&[10, 10, 10, 10]), Some(vec![1, 2, 3, 4]));
+    // The largest would be rewritten for little, but the others are joined.
+    assert_eq!(joined(&[80, 5, 5, 4]), None);
+    assert_eq!(joined(&[80, 4, 4, 4, 4]), Some(vec![2, 3, 4, 5]));
+    assert_eq!(joined(&[8, 4, 2, 1]), None);
+    // No larger than a table may be.
+    assert_eq!(joined(&[30, 30, 30, 30]), None);
+    assert_eq!(joined(&[60, 20, 20, 20, 20, 60]), Some(vec![2, 3, 4, 5]));
+    // Not where the output would overlap too much below.
+    let mut levels = sized(&[10, 10, 10, 10]);
+    levels.swap(5, 6);
+    levels[6] = vec![SimFile::new(9, 10_000, 0, 99)];
+    let within = |max_overlap_bytes| Limits {
+        max_overlap_bytes,
+        ..LIMITS
+    };
+    assert_eq!(tree(&levels, &[]).pick(&within(9999)), None);
+    let pick = tree(&levels, &[]).pick(&within(10_000)).expect("joins");
+    assert_eq!((pick.output_level, input_ids(&pick)), (5, vec![1, 2, 3, 4]));
+}
+
+/// Trivial moves carried tombstones to the last level, where nothing looked at them again; and what
+/// a snapshot had held stayed when it was gone.
+#[test]
+fn a_table_with_nothing_below_it_is_rewritten_once_no_snapshot_sees_what_it_hides() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    let mut hollow = SimFile::new(1, 100, 10, 20);
+    hollow.deletes = 60;
+    levels[4].push(hollow);
+    // So large that tables may stay in level 4.
+    levels[6].push(SimFile::new(2, 50_000, 30, 40));
+    let pick = |levels: &[Vec<SimFile>; LEVELS]| tree(levels, &[]).pick(&LIMITS);
+    // Nothing lies in its way, but it is no move.
+    let down = pick(&levels).expect("on its way down");
+    assert_eq!((down.output_level, down.is_move), (5, false));
+    // A snapshot sees what it hides: it stays where it is.
+    levels[4][0].largest_seq = 101;
+    assert_eq!(pick(&levels), None);
+    assert_eq!(tree(&levels, &[]).next_release(), Some(SeqNo(101)));
+    levels[4][0].largest_seq = 100;
+    assert!(pick(&levels).is_some());
+    // Something lies below: it is moved there, seen or not.
+    levels[4][0].largest_seq = 101;
+    levels[6].insert(0, SimFile::new(3, 100, 15, 25));
+    let down = pick(&levels).expect("on its way down");
+    assert_eq!((down.output_level, down.is_move), (5, true));
+
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[6].push(SimFile::new(1, 100, 10, 20));
+    levels[6][0].deletes = 60;
+    let again = pick(&levels).expect("in its last place");
+    assert_eq!((again.output_level, again.is_move), (6, false));
+    levels[6][0].deletes = 40;
+    assert_eq!(pick(&levels), None);
+    levels[6][0].held = 13;
+    assert!(pick(&levels).is_some());
+    levels[6][0].largest_seq = 101;
+    assert_eq!(pick(&levels), None);
+    assert_eq!(tree(&levels, &[]).next_release(), Some(SeqNo(101)));
+}
+
+#[test]
+fn level_0_is_due_early_if_that_frees_as_much_as_it_costs() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[0].push(SimFile::new(1, 1, 10, 20));
+    levels[6].push(SimFile::new(2, 100, 0, 30));
+    levels[6].push(SimFile::new(3, 500, 40, 50));
+    for (covered_bytes, is_due) in [(0, false), (49, false), (50, true)] {
+        levels[0][0].covered_bytes = covered_bytes;
+        let pick = tree(&levels, &[]).pick(&LIMITS);
+        assert_eq!(
+            pick.map(|pick| input_ids(&pick)),
+            is_due.then(|| vec![1, 2])
+        );
+    }
+}
+
 /// Feeds flushes of random keys and does all picks; keys are never overwritten.
 #[test]
 fn a_simulated_fill_keeps_its_shape_and_writes_little() {
@@ -145,6 +252,8 @@ fn a_simulated_fill_keeps_its_shape_and_writes_little() {
     const TABLE_BYTES: u64 = 64 << 20;
     let limits = Limits {
         base_bytes: 16 * FLUSH_BYTES,
+        table_bytes: TABLE_BYTES,
+        max_overlap_bytes: 10 * TABLE_BYTES,
         ..LIMITS
     };
     let mut random = Random::new(1);

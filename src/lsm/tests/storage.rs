@@ -1,0 +1,708 @@
+//! What a tree does to its files: what it reads again, joins, gives back and keeps open.
+
+use super::*;
+use crate::engine::{Cursor, Work};
+use crate::fs::{File, FsLock, LockMode, MapSource, OpenMode};
+use crate::lsm::obsolete_files::{FileName, parse_name};
+use crate::types::KeyRange;
+
+/// Applies and publishes what comes.
+struct Live {
+    engine: Arc<LsmEngine>,
+    snapshot_tracker: Arc<SnapshotTracker>,
+    seq: AtomicU64,
+}
+
+impl Live {
+    fn new(world: &World) -> Self {
+        Self::of(world, LsmEngine::create(world.context()).unwrap())
+    }
+
+    fn of(world: &World, engine: Arc<LsmEngine>) -> Self {
+        Self {
+            seq: AtomicU64::new(engine.persisted_seq().0),
+            engine,
+            snapshot_tracker: Arc::clone(&world.snapshot_tracker),
+        }
+    }
+
+    fn commit(&self, op: Op<'_>) {
+        let seq = SeqNo(self.seq.fetch_add(1, Ordering::Relaxed) + 1);
+        self.engine.apply(&[SequencedOp { seq, op }]).unwrap();
+        self.snapshot_tracker.publish(seq);
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) {
+        self.commit(Op::Put { key, value });
+    }
+
+    fn delete_range(&self, start: &[u8], end: Option<&[u8]>) {
+        self.commit(Op::DeleteRange { start, end });
+    }
+
+    fn flush(&self) {
+        self.engine.flush().unwrap();
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        get_of(&self.engine.view().unwrap())(key)
+    }
+
+    fn entries(&self) -> Map {
+        let mut entries = Map::new();
+        let mut cursor = self.engine.view().unwrap().cursor();
+        cursor.seek_first().unwrap();
+        while cursor.is_valid() {
+            let (key, value) = cursor.entry().unwrap();
+            entries.insert(key.to_vec(), value.to_vec());
+            cursor.next().unwrap();
+        }
+        entries
+    }
+
+    /// Does background work until there is none.
+    fn settle(&self) {
+        while let Some(work) = self.engine.work_due() {
+            self.engine.run_once(work).unwrap();
+        }
+    }
+
+    fn tables(&self) -> u64 {
+        self.engine.stats().files
+    }
+}
+
+fn on_disk() -> (tempfile::TempDir, World) {
+    let scratch = tempfile::tempdir().unwrap();
+    let world = World::new(Arc::new(StdFs::new()), &scratch.path().join("tree"));
+    (scratch, world)
+}
+
+fn in_memory() -> World {
+    World::new(Arc::new(SimFs::new()), Path::new("/store/tree"))
+}
+
+fn key_of(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// The paths of the tables in the directory.
+fn table_paths(world: &World) -> Vec<PathBuf> {
+    let names = world.fs.read_dir(&world.dir).unwrap();
+    let tables = names
+        .iter()
+        .filter(|name| matches!(parse_name(name), Some(FileName::Table(_))));
+    tables.map(|name| world.dir.join(name)).collect()
+}
+
+/// Changes a byte in the midst of the blocks of the file, and back again.
+fn flip(world: &World, path: &Path) {
+    let file = world.fs.open(path, OpenMode::ReadWrite).unwrap();
+    let at = file.len().unwrap() / 4;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+/// Mapped blocks are verified once and then trusted; a compaction wrote bytes that had changed
+/// since into its outputs, with checksums that matched.
+#[test]
+fn damage_gets_no_new_checksum_from_a_compaction() {
+    for use_mmap in [true, false] {
+        let (_scratch, world) = on_disk();
+        let mut context = world.context();
+        context.use_mmap = use_mmap;
+        let live = Live::of(&world, LsmEngine::create(context).unwrap());
+        for number in 0..100 {
+            live.put(&key_of(number), &[b'v'; 40]);
+        }
+        live.flush();
+        let before = live.entries();
+        assert_eq!(before.len(), 100);
+
+        let paths = table_paths(&world);
+        let path = paths[0].clone();
+        flip(&world, &path);
+        match live.engine.compact() {
+            Err(Error::Corruption { file, .. }) => assert_eq!(file, path),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(table_paths(&world), paths);
+
+        flip(&world, &path);
+        live.engine.compact().unwrap();
+        assert_eq!(live.entries(), before);
+    }
+}
+
+/// Each batch of rising keys went to the last level as a table of its own, and stayed one: 500
+/// flushes left 125 tables.
+#[test]
+fn tables_of_rising_keys_are_joined_and_rewritten_a_few_times_only() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let mut world = in_memory();
+        world.options = world
+            .options
+            .table_size_bytes(1 << 20)
+            .compression(compression);
+        let live = Live::new(&world);
+        let mut random = Random::new(3);
+        let flushes = 500;
+        for flush in 0..flushes {
+            for number in 0..4 {
+                live.put(&key_of(flush * 4 + number), &random.bytes(90));
+            }
+            live.flush();
+            live.settle();
+            assert!(live.tables() <= 4 + 2 * 10, "{} tables", live.tables());
+        }
+        let stats = live.engine.stats();
+        assert_eq!(stats.compactions > 100, true, "{stats:?}");
+        // Quadrupled from one batch of level 0 to all of it: five times, and a move.
+        let rewritten = stats.compaction_bytes_written as f64 / stats.flush_bytes_written as f64;
+        assert!(rewritten < 6.0, "{rewritten}");
+        assert_eq!(live.entries().len(), 4 * flushes as usize);
+        assert!(live.engine.verify().unwrap().is_clean());
+    }
+}
+
+/// Counts the files of another file system that are open.
+#[derive(Debug)]
+struct CountingFs {
+    inner: Arc<dyn Fs>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicU64,
+    most: AtomicU64,
+}
+
+#[derive(Debug)]
+struct CountedFile {
+    inner: Arc<dyn File>,
+    counts: Arc<Counts>,
+}
+
+impl Drop for CountedFile {
+    fn drop(&mut self) {
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Fs for CountingFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>, Error> {
+        let inner = self.inner.open(path, mode)?;
+        let open = self.counts.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counts.most.fetch_max(open, Ordering::Relaxed);
+        let counts = Arc::clone(&self.counts);
+        Ok(Arc::new(CountedFile { inner, counts }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), Error> {
+        self.inner.create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>, Error> {
+        self.inner.read_dir(path)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, Error> {
+        self.inner.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), Error> {
+        self.inner.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<(), Error> {
+        self.inner.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), Error> {
+        self.inner.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>, Error> {
+        self.inner.lock(path, mode)
+    }
+}
+
+impl File for CountedFile {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn len(&self) -> Result<u64, Error> {
+        self.inner.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.inner.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
+        self.inner.write_all_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), Error> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), Error> {
+        self.inner.sync_data()
+    }
+
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        self.inner.map_source()
+    }
+}
+
+/// Each table took a descriptor for as long as it was there: a store of 5 MiB in small tables
+/// could not be opened with 64 of them, nor compacted with 1024 once there were 850 tables.
+#[test]
+fn a_tree_of_many_tables_keeps_few_files_open() {
+    const LIMIT: u64 = 8;
+    for use_mmap in [false, true] {
+        let (_scratch, mut world) = on_disk();
+        let counts = Arc::new(Counts::default());
+        world.fs = Arc::new(CountingFs {
+            inner: Arc::clone(&world.fs),
+            counts: Arc::clone(&counts),
+        });
+        let context = || EngineContext {
+            use_mmap,
+            ..world.context()
+        };
+        let mut live = Live::of(&world, LsmEngine::create(context()).unwrap());
+        let mut random = Random::new(5);
+        for _ in 0..3 {
+            for _ in 0..1000 {
+                live.put(&key_of(random.below(1 << 20)), &random.bytes(200));
+            }
+            live.settle();
+        }
+        live.engine.compact().unwrap();
+        let expected = live.entries();
+        assert!(live.tables() > 30, "{}", live.tables());
+        for round in 0..2 {
+            assert_eq!(live.entries(), expected);
+            for key in expected.keys().step_by(97) {
+                assert_eq!(live.get(key).as_ref(), expected.get(key));
+            }
+            live.put(&key_of(1 << 30), b"something to compact");
+            live.engine.compact().unwrap();
+            live.commit(Op::Delete {
+                key: &key_of(1 << 30),
+            });
+            live.engine.compact().unwrap();
+            assert!(live.engine.verify().unwrap().is_clean());
+            // An output, and CURRENT or a file that is opened to be listed.
+            let most = counts.most.load(Ordering::Relaxed);
+            assert!(most <= LIMIT + 2, "{most} files open in round {round}");
+            let open = counts.open.load(Ordering::Relaxed);
+            let of_tables = if use_mmap { 1 } else { LIMIT };
+            assert!(open <= of_tables, "{open} files stay open");
+            drop(live);
+            assert_eq!(counts.open.load(Ordering::Relaxed), 0);
+            live = Live::of(&world, LsmEngine::open(context()).unwrap());
+        }
+    }
+}
+
+/// So does a store of many trees, whose manifests stay open where that is allowed; the others go
+/// on in the file that they have, and not in a new one for each edit.
+#[test]
+fn many_trees_keep_few_manifests_open() {
+    let counts = Arc::new(Counts::default());
+    let memory = SimFs::new();
+    let open_files = Arc::new(OpenFiles::new(8));
+    let worlds: Vec<World> = (0..20)
+        .map(|number| {
+            let counts = Arc::clone(&counts);
+            let inner: Arc<dyn Fs> = Arc::new(memory.clone());
+            let fs = Arc::new(CountingFs { inner, counts });
+            World::new(fs, &Path::new("/").join(number.to_string()))
+        })
+        .collect();
+    let lives: Vec<Live> = worlds
+        .iter()
+        .map(|world| {
+            let open_files = Arc::clone(&open_files);
+            let context = EngineContext {
+                open_files,
+                ..world.context()
+            };
+            Live::of(world, LsmEngine::create(context).unwrap())
+        })
+        .collect();
+    for flush in 0..3 {
+        for live in &lives {
+            live.put(&key_of(flush), b"value");
+            live.flush();
+        }
+    }
+    assert_eq!(open_files.count(), 4);
+    assert_eq!(counts.open.load(Ordering::Relaxed), 4);
+    for (world, live) in worlds.iter().zip(&lives) {
+        let names = world.fs.read_dir(&world.dir).unwrap();
+        let is_first = |name: &&String| parse_name(name) == Some(FileName::Manifest(1));
+        assert_eq!(names.iter().filter(is_first).count(), 1, "{names:?}");
+        assert!(live.engine.verify().unwrap().is_clean());
+    }
+    drop(lives);
+    // What was appended through another handle is there after a power loss.
+    for world in &worlds {
+        let crashed = World {
+            fs: Arc::new(memory.crash()),
+            ..World::new(Arc::clone(&world.fs), &world.dir)
+        };
+        let engine = LsmEngine::open(crashed.context()).unwrap();
+        assert_eq!(engine.persisted_seq(), SeqNo(3));
+    }
+}
+
+/// The 33rd queue of a keyspace pushed the range of another one out of the list, so every take
+/// walked over all earlier ones: 75 times slower than 32 queues.
+#[test]
+fn many_queues_of_a_keyspace_are_as_fast_as_few() {
+    const LENGTH: u64 = 300;
+    const TAKES: u64 = 200;
+    let name = |queue: u64, number: u64| [queue.to_be_bytes(), number.to_be_bytes()].concat();
+    let average = |queues: u64| {
+        let live = Live::new(&in_memory());
+        for queue in 0..queues {
+            for number in 0..LENGTH {
+                live.put(&name(queue, number), b"of some length");
+            }
+        }
+        live.engine.compact().unwrap();
+        let mut random = Random::new(queues);
+        let mut taken = vec![0; queues as usize];
+        let before = live.engine.stats().blocks_read;
+        for _ in 0..queues * TAKES {
+            let queue = random.below(queues);
+            let first = &mut taken[queue as usize];
+            if *first == LENGTH {
+                continue;
+            }
+            let mut cursor = live.engine.view().unwrap().cursor();
+            cursor.seek(&name(queue, 0)).unwrap();
+            assert_eq!(cursor.key(), name(queue, *first));
+            live.commit(Op::Delete {
+                key: &name(queue, *first),
+            });
+            live.put(&name(queue, LENGTH + *first), b"of some length");
+            *first += 1;
+        }
+        (live.engine.stats().blocks_read - before) as f64 / (queues * TAKES) as f64
+    };
+    let (few, many) = (average(16), average(48));
+    assert!(
+        many < 1.5 * few + 2.0,
+        "{few} blocks a take with 16 queues, {many} with 48"
+    );
+}
+
+/// The last scan over tables that a compaction had replaced ended their maps, which can take long,
+/// on the thread of the reader.
+#[test]
+fn a_reader_that_drops_the_last_view_leaves_the_tables_to_background_work() {
+    let (_scratch, world) = on_disk();
+    let live = Live::new(&world);
+    live.put(b"key", b"value");
+    live.flush();
+    let scan = live.engine.view().unwrap().cursor();
+    let table = {
+        let version = Arc::clone(&live.engine.superversion().version);
+        let (_, table) = version.tables().next().unwrap();
+        Arc::downgrade(table.table())
+    };
+    let paths = table_paths(&world);
+    live.put(b"key", b"other");
+    live.engine.compact().unwrap();
+    live.settle();
+    assert!(world.fs.exists(&paths[0]).unwrap());
+    drop(scan);
+    assert!(table.upgrade().is_some(), "it is still mapped");
+    assert!(live.engine.work_due().is_some());
+    live.settle();
+    assert!(table.upgrade().is_none());
+    assert!(!world.fs.exists(&paths[0]).unwrap());
+}
+
+/// Each table held its range tombstones twice, and an index of them held each key twice again.
+#[test]
+fn range_tombstones_are_held_once_and_counted() {
+    const COUNT: u64 = 1000;
+    let mut world = in_memory();
+    world.options = world.options.write_buffer_bytes(1 << 20);
+    let live = Live::new(&world);
+    live.put(b"first", b"");
+    live.flush();
+    let before = live.engine.stats().pinned_bytes;
+    let key = |number: u64| [&number.to_be_bytes()[..], &[7; 192]].concat();
+    for number in 0..COUNT {
+        live.delete_range(&key(2 * number), Some(&key(2 * number + 1)));
+    }
+    live.flush();
+    let pinned = live.engine.stats().pinned_bytes - before;
+    // Two keys of 200 bytes each in memory, and once more as they are stored, since no file of the
+    // simulator is mapped.
+    let keys = COUNT * 2 * 200;
+    assert!(
+        (2 * keys..2 * keys + 200 * COUNT).contains(&pinned),
+        "{pinned} of {keys}"
+    );
+}
+
+/// One range tombstone anywhere made every scan visit every table for its tombstones.
+#[test]
+fn a_scan_asks_levels_and_not_tables_for_range_tombstones() {
+    let live = Live::new(&in_memory());
+    let mut random = Random::new(7);
+    for number in 0..4000 {
+        live.put(&key_of(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    assert!(live.tables() > 20, "{}", live.tables());
+    let sources = || {
+        live.engine
+            .superversion()
+            .scan(SeqNo::MAX)
+            .tombstone_sources()
+    };
+    assert_eq!(sources(), 0);
+    // A snapshot keeps the tombstones, and a part of them is in every table.
+    let snapshot = live.snapshot_tracker.register();
+    for number in 0..400 {
+        live.delete_range(&key_of(10 * number), Some(&key_of(10 * number + 5)));
+    }
+    live.engine.compact().unwrap();
+    let version = Arc::clone(&live.engine.superversion().version);
+    let with_tombstones = version
+        .tables()
+        .filter(|(_, table)| !table.tombstones().is_empty());
+    assert!(with_tombstones.count() > 20);
+    assert_eq!(sources(), 1);
+    assert_eq!(live.entries().len(), 2000);
+    live.snapshot_tracker.unregister(snapshot);
+}
+
+/// The end of a range never reached the cursor: a scan of ten keys in front of 200,000 deleted ones
+/// walked through all of those to find that its range had ended.
+#[test]
+fn a_scan_does_not_look_for_entries_beyond_its_end() {
+    let mut world = in_memory();
+    world.options = world.options.write_buffer_bytes(4 << 20);
+    let live = Live::new(&world);
+    let key = |number: u64| key_of(1000 + number);
+    for number in 0..20_000 {
+        live.put(&key(number), b"value");
+    }
+    live.engine.compact().unwrap();
+    for number in (0..20_000).filter(|number| !(10_000..10_010).contains(number)) {
+        live.commit(Op::Delete { key: &key(number) });
+    }
+    live.flush();
+    let range = KeyRange {
+        start: key(10_000).to_vec(),
+        end: Some(key(10_010).to_vec()),
+    };
+    let blocks_of = |scan: &mut dyn FnMut(&mut Box<dyn Cursor>)| {
+        // As if the tree had been opened again.
+        live.engine.empty_ranges.clear();
+        let mut cursor = live.engine.view().unwrap().cursor();
+        cursor.keep_within(&range);
+        let before = live.engine.stats().blocks_read;
+        scan(&mut cursor);
+        assert!(!cursor.is_valid());
+        live.engine.stats().blocks_read - before
+    };
+    let forward = blocks_of(&mut |cursor| {
+        cursor.seek(&range.start).unwrap();
+        for number in 10_000..10_010 {
+            assert_eq!(cursor.key(), key(number));
+            cursor.next().unwrap();
+        }
+    });
+    let backward = blocks_of(&mut |cursor| {
+        cursor.seek_before(&key(10_010)).unwrap();
+        for number in (10_000..10_010).rev() {
+            assert_eq!(cursor.key(), key(number));
+            cursor.prev().unwrap();
+        }
+    });
+    assert!(
+        forward.max(backward) < 20,
+        "{forward} and {backward} blocks"
+    );
+    // What such a walk records as empty is empty: the keys that the range does not have.
+    let mut cursor = live.engine.view().unwrap().cursor();
+    cursor.keep_within(&KeyRange::new(&..&key(5_000)[..]));
+    cursor.seek_first().unwrap();
+    assert!(!cursor.is_valid());
+    live.put(&key(0), b"again");
+    assert_eq!(live.entries().len(), 11);
+    assert_eq!(live.entries().keys().next().unwrap(), &key(0));
+}
+
+/// Nine tenths of a tree, deleted as a range, stayed on the disk until the fourth flush after it.
+#[test]
+fn space_of_a_range_delete_comes_back_without_further_writes() {
+    let live = Live::new(&in_memory());
+    let mut random = Random::new(9);
+    for number in 0..2000 {
+        live.put(&key_of(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    let full = live.engine.stats().disk_bytes;
+    // A small one is not worth it.
+    live.delete_range(&key_of(7), Some(&key_of(8)));
+    live.flush();
+    live.settle();
+    assert_eq!(live.engine.stats().levels[0].files, 1);
+    live.delete_range(&key_of(100), Some(&key_of(1900)));
+    live.flush();
+    live.settle();
+    let left = live.engine.stats();
+    assert!(left.disk_bytes < full / 5, "{} of {full}", left.disk_bytes);
+    assert_eq!(live.entries().len(), 199);
+    // Nothing is left to do: nothing is written again.
+    live.settle();
+    assert_eq!(live.engine.stats().compactions, left.compactions);
+}
+
+/// What a snapshot held stayed when it was gone, tombstones above all: they were in the last level,
+/// where nothing looked again.
+#[test]
+fn space_that_a_snapshot_held_comes_back_when_it_is_gone() {
+    for use_ranges in [false, true] {
+        let live = Live::new(&in_memory());
+        let mut random = Random::new(9);
+        for number in 0..2000 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        live.engine.compact().unwrap();
+        let full = live.engine.stats().disk_bytes;
+        let snapshot = live.snapshot_tracker.register();
+        if use_ranges {
+            live.delete_range(&key_of(100), Some(&key_of(1900)));
+        } else {
+            for number in 100..1900 {
+                live.commit(Op::Delete {
+                    key: &key_of(number),
+                });
+            }
+        }
+        live.engine.compact().unwrap();
+        live.settle();
+        let held = live.engine.stats();
+        assert!(
+            held.disk_bytes > full * 9 / 10,
+            "{} of {full}",
+            held.disk_bytes
+        );
+        live.settle();
+        let now = live.engine.stats();
+        assert_eq!(
+            now.compactions, held.compactions,
+            "no work while the snapshot lives"
+        );
+        assert_eq!(live.engine.work_due(), None);
+
+        live.snapshot_tracker.unregister(snapshot);
+        assert!(live.engine.work_due().is_some());
+        live.settle();
+        let left = live.engine.stats();
+        assert!(left.disk_bytes < full / 5, "{} of {full}", left.disk_bytes);
+        assert!(left.compaction_bytes_written - held.compaction_bytes_written < 2 * full);
+        assert_eq!(live.entries().len(), 200);
+        live.settle();
+        assert_eq!(live.engine.stats().compactions, left.compactions);
+    }
+}
+
+/// One damaged block: the job that met it was begun again at once, and wrote what it had written
+/// before, 100 MiB a second without end, while no other compaction of the tree came to be.
+#[test]
+fn a_job_that_cannot_be_done_is_not_begun_again_and_again() {
+    let (_scratch, mut world) = on_disk();
+    world.options = world.options.compression(Compression::None);
+    let live = Live::new(&world);
+    let mut random = Random::new(4);
+    // Two tables in the last level, of which one is damaged, and what overlaps each.
+    let low = |number: u64| key_of(number);
+    let high = |number: u64| key_of((1 << 32) + number);
+    for number in 0..100 {
+        live.put(&low(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    let damaged = table_paths(&world).remove(0);
+    let tick = || {
+        live.put(&high(0), b"");
+        live.flush();
+    };
+    flip(&world, &damaged);
+    let fill = |random: &mut Random| {
+        for number in 0..4 {
+            live.put(&low(10 * number), &random.bytes(10));
+            live.flush();
+        }
+    };
+    fill(&mut random);
+    let mut failures = 0;
+    for _ in 0..1000 {
+        failures += u32::from(live.engine.run_once(Work::Compact).is_err());
+    }
+    assert_eq!(failures, 1);
+    assert_eq!(live.engine.work_due(), None);
+    // It is tried again, ever more rarely, as other work is done.
+    for _ in 0..200 {
+        tick();
+        for _ in 0..10 {
+            failures += u32::from(live.engine.run_once(Work::Compact).is_err());
+        }
+    }
+    assert!((3..8).contains(&failures), "{failures}");
+    // And at once by a call of `compact`.
+    assert!(live.engine.compact().is_err());
+    flip(&world, &damaged);
+    live.engine.compact().unwrap();
+    assert!(live.engine.verify().unwrap().is_clean());
+    assert_eq!(live.entries().len(), 101);
+}
+
+/// Damage in one part of a tree does not keep another from being compacted.
+#[test]
+fn a_damaged_table_leaves_other_jobs_of_the_tree_alone() {
+    let (_scratch, mut world) = on_disk();
+    world.options = world.options.table_size_bytes(64 << 10);
+    let live = Live::new(&world);
+    let mut random = Random::new(4);
+    for number in 0..100 {
+        live.put(&key_of(number), &random.bytes(100));
+    }
+    live.engine.compact().unwrap();
+    let damaged = table_paths(&world).remove(0);
+    flip(&world, &damaged);
+    // Small neighbours, which come to be joined, the damaged one among them.
+    let mut failures = 0;
+    for batch in 1..=40 {
+        for number in 0..4 {
+            live.put(&key_of(1000 * batch + number), &random.bytes(100));
+        }
+        live.flush();
+        while let Some(work) = live.engine.work_due() {
+            failures += u32::from(live.engine.run_once(work).is_err());
+        }
+    }
+    assert!((1..6).contains(&failures), "{failures}");
+    assert!(live.tables() < 12, "{}", live.tables());
+    assert_eq!(live.engine.stats().levels[0].files, 0);
+}
