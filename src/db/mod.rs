@@ -168,7 +168,7 @@ impl Db {
         options.check()?;
         let shared = &self.store.shared;
         let _pass = shared.enter()?;
-        // Looking up what is there waits for nobody who makes or drops another one.
+        // A lookup never waits for a thread that makes or drops another keyspace.
         if let Some(open) = shared.keyspaces.by_name(name)
             && !changes_options(&open, &options)?
         {
@@ -215,8 +215,8 @@ impl Db {
     /// handle, scan or snapshot that uses it does; handles of it fail with
     /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
     ///
-    /// Every commit that ended before is durable when this returns, whatever its durability: a power
-    /// loss never undoes it and keeps the removal.
+    /// Every commit that ended before is durable when this returns, whatever its durability: a
+    /// power loss never undoes it and keeps the removal.
     ///
     /// After an error the keyspace is there as before. If even putting the old catalogue back
     /// failed, it is unknown until the store is reopened whether the keyspace is gone, and the

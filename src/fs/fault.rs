@@ -201,6 +201,7 @@ fn mask(kinds: &[OpKind]) -> u32 {
 /// A file system that fails as planned. Clones share everything.
 ///
 /// ```
+/// use std::path::Path;
 /// use std::sync::Arc;
 /// use hedgerow::fs::{Fault, FaultFs, FaultPlan, SimFs, OpKind};
 /// use hedgerow::{Db, EngineKind, Kv, KvRead, Options};
@@ -215,6 +216,10 @@ fn mask(kinds: &[OpKind]) -> u32 {
 /// assert!(pets.put(b"dog", b"Rex").is_err());
 /// assert_eq!(pets.get(b"dog")?, None, "nothing is partly there");
 /// pets.put(b"dog", b"Rex")?;
+///
+/// let plan = FaultPlan::once(&[OpKind::Create], 0, Fault::Full);
+/// disk.plan(plan.within(Path::new("/store/ks-00000001")));
+/// assert!(pets.flush().is_err(), "no file of the keyspace can be made");
 /// # Ok(())
 /// # }
 /// ```

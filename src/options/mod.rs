@@ -135,6 +135,7 @@ codes!(MemtableKind { BTree = 0, SkipList = 1 });
 ///     .durability(Durability::Buffered)
 ///     .background_sync_ms(500)
 ///     .cache_bytes(64 << 20)
+///     .max_open_files(64)
 ///     .write_buffer_bytes(16 << 20)
 ///     .log_segment_bytes(16 << 20)
 ///     .log_limit_bytes(64 << 20)

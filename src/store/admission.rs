@@ -81,7 +81,7 @@ impl Shared {
                 break Err(error);
             }
             // Of its own background work only: what fails elsewhere is nothing to this writer.
-            if let Some(error) = keyspace.error() {
+            if let Some(error) = keyspace.failing_now() {
                 break Err(error);
             }
             if self.options.background_threads == 0 {

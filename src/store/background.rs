@@ -5,41 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::IDLE_WAIT;
-use super::health::Health;
+use super::health::{Health, LogJobs};
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::engine::{EngineHost, Work};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 
-/// The jobs on the log. One that fails does not keep the others from running.
-#[derive(Debug, Default)]
-pub(super) struct LogJobs {
-    pub(super) sync: Health,
-    pub(super) retire: Health,
-    pub(super) prepare: Health,
-}
-
-/// Whose turn it is in each kind of work, so that no keyspace waits behind a busy one.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    flush: AtomicUsize,
-    compact: AtomicUsize,
-}
-
-impl Turns {
-    fn next(&self, kind: Work) -> usize {
-        let turn = match kind {
-            Work::Flush => &self.flush,
-            Work::Compact => &self.compact,
-        };
-        match mutated!("busy-keyspace-is-always-first") {
-            true => 0,
-            false => turn.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-}
+/// Longest sleep of an idle thread. Work is announced; this only bounds the harm of a lost one.
+const IDLE_WAIT: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// Does one unit of engine work of the first kind that is due; false if none is. An error is
@@ -105,13 +79,13 @@ impl Shared {
         outcome
     }
 
-    /// Whether a job is to be left alone. Where no thread does background work, whoever calls
+    /// Whether a job is to be left alone. Where no thread does background work, the caller
     /// decides when something is tried again.
     fn leaves_alone(&self, health: &Health) -> bool {
         self.options.background_threads > 0 && health.pause().is_some()
     }
 
-    /// Notes how a job ended, and has those look up who wait for it.
+    /// Notes how a job ended, and wakes threads that wait for it.
     pub(super) fn note<T>(&self, health: &Health, outcome: &Result<T>) {
         if health.note(outcome) {
             self.coordinator.note_progress();
@@ -197,13 +171,13 @@ impl Shared {
             // With a pass for each look, so that closing does not wait for what never ends.
             let pass = self.enter()?;
             let mut failed = None;
-            let mut due = self.log_limit_debtor().is_some();
+            let mut due = false;
+            let debtor = self.log_limit_debtor();
             for keyspace in self.keyspaces.all().iter() {
-                match keyspace.engine.work_due() {
-                    None => {}
-                    Some(_) if keyspace.error().is_some() => failed = keyspace.error(),
-                    Some(_) => due = true,
-                }
+                failed = failed.or(keyspace.error());
+                let in_debt = debtor.as_ref().is_some_and(|it| it.id == keyspace.id);
+                let is_due = in_debt || keyspace.engine.work_due().is_some();
+                due |= is_due && keyspace.failing_now().is_none();
             }
             drop(pass);
             if !due && self.busy.load(Ordering::SeqCst) == 0 {
@@ -234,7 +208,7 @@ impl Shared {
         } = &self.log_jobs;
         let of_log = [
             (sync, "syncing the log"),
-            (retire, "letting go of log segments"),
+            (retire, "deleting log segments"),
             (prepare, "preparing a log segment"),
         ];
         let of_log = of_log.into_iter().find_map(|(health, what)| {

@@ -3,7 +3,8 @@
 //! Under [`Pressure::Slow`] writers of a keyspace share a token bucket whose rate falls smoothly
 //! with the pressure. A writer takes the time slot after the previous writer's and waits for it
 //! to begin, so the delay is proportional to the bytes written and there is no stop-and-go. When
-//! the pressure has gone, so have the slots that were taken: nobody waits for a debt that is paid.
+//! the pressure has gone, so have the slots that were taken: no writer waits for a debt that is
+//! paid.
 //! Under [`Pressure::Stop`] writers wait for background work to report progress; that work
 //! needs no further write.
 //!

@@ -498,7 +498,7 @@ impl Pipeline {
     }
 
     /// One round of leading. A panic in it, be it in an engine or in a file system, ends all
-    /// commits that wait for it with an error: nobody would wake them.
+    /// commits that wait for it with an error: no other thread would wake them.
     fn lead(&self) {
         let mut covered = Vec::new();
         let round = catch_unwind(AssertUnwindSafe(|| self.lead_round(&mut covered)));

@@ -150,7 +150,7 @@ impl Coordinator {
         self.progress.notify();
     }
 
-    /// Has long work end early, threads return, and whoever waits look up.
+    /// Has long work end early and threads return, and wakes every thread that waits.
     pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.progress.notify();

@@ -8,15 +8,22 @@ use super::coordinator::Coordinator;
 use super::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace, remove_keyspace_files};
 use super::shared::Shared;
 use super::wal_manifest::WalManifest;
+use crate::btree;
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, SnapshotTracker};
 use crate::error::Result;
 use crate::fs::OpenFiles;
+use crate::lsm;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
+
+/// True for the names that engines give their files.
+pub(super) fn is_engine_file(name: &str) -> bool {
+    lsm::is_own_file(name) || btree::is_own_file(name)
+}
 
 /// Opens and makes engines, for recovery and for [`make_keyspace`].
 pub(super) struct EngineMaker<'a> {
@@ -47,7 +54,12 @@ impl EngineMaker<'_> {
         let fs = Arc::clone(&self.options.fs);
         let dir = keyspace_dir(self.dir, entry.id);
         let gate = Arc::clone(self.gate);
-        let files = Arc::new(KeyspaceFiles::new(Arc::clone(&fs), dir.clone(), gate));
+        let files = Arc::new(KeyspaceFiles::new(
+            Arc::clone(&fs),
+            dir.clone(),
+            is_engine_file,
+            gate,
+        ));
         let context = EngineContext {
             fs,
             open_files: Arc::clone(open_files),
@@ -120,7 +132,7 @@ pub(crate) fn make_keyspace(
     let dir = keyspace_dir(&shared.dir, entry.id);
     if fs.exists(&dir)? {
         // A failed attempt in this process: its number was not used up.
-        remove_keyspace_files(fs, &dir)?;
+        remove_keyspace_files(fs, &dir, is_engine_file)?;
     }
     fs.create_dir_all(&dir)?;
     let context = maker.context(

@@ -1,21 +1,26 @@
-//! How a background job fares: its error, and when it is tried again.
+//! How background jobs fare: their errors, when they are tried again, and whose turn it is.
 //!
 //! Each kind of work of each keyspace, and each kind of work on the log, is a job of its own, so
 //! what fails in one stops no other. A job that fails is left alone for a while, twice as long each
 //! time, because trying costs what the job costs: a compaction that meets a damaged block writes
 //! everything in front of the block again, a flush fills the disk again.
+//!
+//! An error goes when the job succeeds. Damage stays known: an engine works around it, so the job
+//! succeeds at something else, and the damage is still there.
 
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::engine::Work;
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 use crate::util::sync::atomic::{AtomicBool, Ordering};
 
 /// How long a job is left alone after its first failure: what filled the disk may be gone.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest that a job is left alone; damage does not heal, so after damage it is this at once.
+/// The longest that a job is left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The state of one job.
@@ -39,7 +44,11 @@ impl Health {
         match outcome {
             Ok(_) if !self.is_failing.load(Ordering::Relaxed) => return false,
             Ok(_) => {
-                *self.failure.lock() = None;
+                let mut failure = self.failure.lock();
+                if failure.as_ref().is_some_and(|it| it.error.is_corruption()) {
+                    return false;
+                }
+                *failure = None;
                 self.is_failing.store(false, Ordering::Relaxed);
             }
             // It was given up because the store closes.
@@ -48,7 +57,6 @@ impl Health {
                 let mut failure = self.failure.lock();
                 let pause = match &*failure {
                     _ if mutated!("failing-job-is-never-left-alone") => Duration::ZERO,
-                    _ if error.is_corruption() => LONGEST_PAUSE,
                     None => FIRST_PAUSE,
                     Some(before) => (2 * before.pause).min(LONGEST_PAUSE),
                 };
@@ -82,6 +90,34 @@ impl Health {
     }
 }
 
+/// The jobs on the log. One that fails does not keep the others from running.
+#[derive(Debug, Default)]
+pub(super) struct LogJobs {
+    pub(super) sync: Health,
+    pub(super) retire: Health,
+    pub(super) prepare: Health,
+}
+
+/// Whose turn it is in each kind of work, so that no keyspace waits behind a busy one.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    flush: AtomicUsize,
+    compact: AtomicUsize,
+}
+
+impl Turns {
+    pub(super) fn next(&self, kind: Work) -> usize {
+        let turn = match kind {
+            Work::Flush => &self.flush,
+            Work::Compact => &self.compact,
+        };
+        match mutated!("busy-keyspace-is-always-first") {
+            true => 0,
+            false => turn.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -109,10 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_left_alone_longest_and_closing_is_no_failure() {
+    fn damage_stays_known_and_closing_is_no_failure() {
         let health = Health::default();
         assert!(!health.note::<()>(&Err(Error::Closed)) && health.error().is_none());
         health.note::<()>(&Err(Error::corruption(Path::new("t"), 7, "flipped")));
-        assert_eq!(health.failure.lock().as_ref().unwrap().pause, LONGEST_PAUSE);
+        assert!(!health.note(&Ok(())) && health.error().unwrap().is_corruption());
     }
 }

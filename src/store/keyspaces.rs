@@ -19,7 +19,6 @@ use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::trace::Recorder;
 use crate::types::KeyspaceId;
 use crate::util::gate::Gate;
-use crate::{btree, lsm};
 
 /// Options of one open keyspace, shared with its engine.
 #[derive(Debug)]
@@ -90,15 +89,22 @@ pub(crate) struct KeyspaceFiles {
     dropped: AtomicBool,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
+    is_own: fn(&str) -> bool,
     gate: Arc<Gate>,
 }
 
 impl KeyspaceFiles {
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        is_own: fn(&str) -> bool,
+        gate: Arc<Gate>,
+    ) -> Self {
         Self {
             dropped: AtomicBool::new(false),
             fs,
             dir,
+            is_own,
             gate,
         }
     }
@@ -146,6 +152,14 @@ impl OpenKeyspace {
         self.failing_job().map(|(_, error)| error)
     }
 
+    /// Why its background work has failed just now, and is left alone for a while.
+    pub(super) fn failing_now(&self) -> Option<Error> {
+        [&self.flush, &self.compact]
+            .into_iter()
+            .filter(|health| health.pause().is_some())
+            .find_map(Health::error)
+    }
+
     /// Names the keyspace in a trace.
     pub(crate) fn declare_to(&self, recorder: &Recorder) {
         let stats = self.engine.stats();
@@ -177,17 +191,21 @@ impl Drop for KeyspaceFiles {
         // Best effort: what cannot be removed now is removed at the next open. After closing the
         // directory may be another instance's.
         if let Some(_stay) = self.gate.stay() {
-            let _ = remove_keyspace_files(&*self.fs, &self.dir);
+            let _ = remove_keyspace_files(&*self.fs, &self.dir, self.is_own);
         }
     }
 }
 
 /// Removes the files of a dropped keyspace, and its directory unless something else is in it, which
-/// is not the store's to remove.
-pub(crate) fn remove_keyspace_files(fs: &dyn Fs, dir: &Path) -> Result<()> {
+/// is not the store's to remove. `is_own` knows the names that engines give their files.
+pub(crate) fn remove_keyspace_files(
+    fs: &dyn Fs,
+    dir: &Path,
+    is_own: fn(&str) -> bool,
+) -> Result<()> {
     let mut is_empty = true;
     for name in fs.read_dir(dir)? {
-        if lsm::is_own_file(&name) || btree::is_own_file(&name) {
+        if is_own(&name) {
             fs.remove_file(&dir.join(name))?;
         } else {
             is_empty = false;

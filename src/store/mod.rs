@@ -29,7 +29,6 @@ pub(crate) mod wal_manifest;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -47,9 +46,6 @@ pub(crate) use keyspace_options::{change_options, changes_options};
 pub(crate) use keyspaces::OpenKeyspace;
 pub(crate) use recovery::open;
 pub use stats::{DbStats, KeyspaceStats};
-
-/// Longest sleep of an idle thread. Work is announced; this only bounds the harm of a lost one.
-const IDLE_WAIT: Duration = Duration::from_secs(5);
 
 /// What handles share. Stops the threads and syncs the log when the last handle goes.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::Store;
 use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_dir};
 use super::commit::Pipeline;
 use super::coordinator::Coordinator;
-use super::engines::EngineMaker;
+use super::engines::{EngineMaker, is_engine_file};
 use super::keyspaces::{Keyspaces, OpenKeyspace, remove_keyspace_files};
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_TEMPORARY, WalManifest};
@@ -233,7 +233,7 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
             // list what is removed here.
             fs.sync_dir(dir)?;
             // Best effort: space is lost if it fails, nothing else, and the next open tries again.
-            let _ = remove_keyspace_files(fs, &dir.join(name));
+            let _ = remove_keyspace_files(fs, &dir.join(name), is_engine_file);
         }
     }
     Ok(())

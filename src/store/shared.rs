@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::background::{LogJobs, Turns};
 use super::backpressure::Waits;
 use super::catalog::Catalog;
 use super::commit::{Change, Condition, Outcome, Parts, Pipeline};
 use super::coordinator::Coordinator;
+use super::health::{LogJobs, Turns};
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     switches_seen: AtomicU64,
     /// Records every operation, if that was asked for.
     pub(crate) recorder: Option<Arc<Recorder>>,
-    /// Closed when the store is: whoever uses its files passes here.
+    /// Closed when the store is: every call that uses its files passes here.
     pub(super) gate: Arc<Gate>,
     /// Units of background work that are running.
     pub(super) busy: AtomicUsize,

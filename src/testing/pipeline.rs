@@ -144,6 +144,7 @@ impl PipelineRig {
             Arc::new(KeyspaceFiles::new(
                 shared,
                 "/ks".into(),
+                |_| false,
                 Arc::new(Gate::new()),
             )),
         );

@@ -5,8 +5,8 @@
 //! RUSTFLAGS="--cfg shuttle" cargo test --lib schedules
 //! ```
 //!
-//! What is run is the code itself, on the primitives of src/util/sync.rs: the commit pipeline with a
-//! real log (in memory) and an engine that notes what it is given, the coordinator's signals,
+//! What is run is the code itself, on the primitives of src/util/sync.rs: the commit pipeline with
+//! a real log (in memory) and an engine that notes what it is given, the coordinator's signals,
 //! snapshot registration, and the memtable's B+tree with nodes of four slots. shuttle makes every
 //! atomic sequentially consistent, so this finds wrong interleavings, not wrong orderings; those
 //! are what Miri and the stress tests are for.

@@ -1,16 +1,17 @@
-//! A gate: who is inside is counted, and it closes behind those who are.
+//! A gate: calls that are inside are counted, and closing it waits for them.
 //!
-//! Calls that end by themselves are *inside*: closing waits for them. Whatever lives as long as a
-//! user likes, a scan or a closure of the user's, *stays*: closing does not wait for it, but what
-//! the gate keeps is let go only when the last of these has left as well.
+//! Calls that end by themselves are *inside*: closing waits for them. What lives as long as a user
+//! likes, a scan or a closure of the user's, *stays*: closing does not wait for it, but what the
+//! gate keeps is dropped only when the last of these has left as well.
 //!
 //! Going in and out costs two uncontended atomic additions, in a shard of the calling thread.
 //!
 //! Invariants:
-//! - G1: after [`Gate::close`] nobody goes in. Whoever went in before is seen by everything that
-//!   waits: both sides write their own word before they read the other's, sequentially consistent.
-//! - G2: what [`Gate::keep`] was given is dropped once the gate is closed and nobody is inside or
-//!   stays, by whoever leaves last.
+//! - GT1: after [`Gate::close`] no call goes in. A call that went in before is seen by everything
+//!   that waits: both sides write their own word before they read the other's, sequentially
+//!   consistent.
+//! - GT2: what [`Gate::keep`] was given is dropped once the gate is closed and no call is inside or
+//!   stays, by the call that leaves last.
 
 use std::any::Any;
 use std::fmt;
@@ -28,7 +29,7 @@ type Kept = Box<dyn Any + Send>;
 /// wake-up.
 const CLOSING_WAIT: Duration = Duration::from_millis(50);
 
-/// Counts who is inside.
+/// Counts calls that are inside.
 #[derive(Debug)]
 pub(crate) struct Gate {
     shards: [Arc<Shard>; SHARDS],
@@ -49,7 +50,7 @@ struct State {
     closed: AtomicBool,
     shards: OnceLock<[Weak<Shard>; SHARDS]>,
     kept: Mutex<Option<Kept>>,
-    someone_left: Condvar,
+    a_call_left: Condvar,
 }
 
 impl fmt::Debug for State {
@@ -60,12 +61,12 @@ impl fmt::Debug for State {
     }
 }
 
-/// Someone is inside; dropping it leaves.
+/// A call is inside; dropping it leaves.
 #[derive(Debug)]
 #[must_use = "dropping it leaves"]
 pub(crate) struct Pass<'a>(&'a Shard);
 
-/// Someone stays for as long as this lives.
+/// A scan, a snapshot or a closure stays for as long as this lives.
 #[derive(Debug)]
 #[must_use = "dropping it leaves"]
 pub(crate) struct Stay(Arc<Shard>);
@@ -109,24 +110,24 @@ impl Gate {
         (!self.state.closed.load(Ordering::SeqCst)).then_some(stay)
     }
 
-    /// Lets nobody in from now on (G1).
+    /// Lets no call in from now on (GT1).
     pub(crate) fn close(&self) {
         self.state.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until nobody is inside. For a closed gate.
+    /// Waits until no call is inside. For a closed gate.
     pub(crate) fn wait_until_empty(&self) {
         let mut kept = self.state.kept.lock();
         while self.state.sum(|shard| &shard.inside) > 0 {
-            self.state.someone_left.wait_for(&mut kept, CLOSING_WAIT);
+            self.state.a_call_left.wait_for(&mut kept, CLOSING_WAIT);
         }
     }
 
-    /// Keeps `what` until the gate is closed and everybody has left (G2).
+    /// Keeps `what` until the gate is closed and every call has left (GT2).
     pub(crate) fn keep(&self, what: Kept) {
         *self.state.kept.lock() = Some(what);
         if self.state.closed.load(Ordering::SeqCst) {
-            self.state.let_go();
+            self.state.drop_kept();
         }
     }
 }
@@ -134,31 +135,31 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         self.close();
-        self.state.let_go();
+        self.state.drop_kept();
     }
 }
 
 impl State {
     fn sum(&self, count: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         let shards = self.shards.get().into_iter().flatten();
-        // A shard that is gone has nobody in it.
+        // A shard that is gone has no call in it.
         let shards = shards.filter_map(Weak::upgrade);
         shards
             .map(|shard| count(&shard).load(Ordering::SeqCst))
             .sum()
     }
 
-    /// Someone has left a closed gate.
+    /// A call has left a closed gate.
     #[cold]
     fn left(&self) {
-        self.let_go();
+        self.drop_kept();
         // Taking the lock orders this after the last look of a thread that waits.
         drop(self.kept.lock());
-        self.someone_left.notify_all();
+        self.a_call_left.notify_all();
     }
 
-    /// Drops what is kept, if nobody needs it (G2).
-    fn let_go(&self) {
+    /// Drops what is kept, if no call needs it (GT2).
+    fn drop_kept(&self) {
         let mut kept = self.kept.lock();
         let all = self.sum(|shard| &shard.inside) + self.sum(|shard| &shard.staying);
         let unneeded = if all == 0 { kept.take() } else { None };
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_in_after_it_was_closed() {
+    fn no_call_goes_in_after_it_was_closed() {
         let gate = Gate::new();
         assert!(gate.enter().is_some() && gate.stay().is_some() && !gate.is_closed());
         gate.close();
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_keeps_goes_with_the_last_one_who_leaves() {
+    fn what_it_keeps_goes_with_the_last_that_leaves() {
         let gate = Gate::new();
         let (kept, weak) = token();
         gate.keep(kept);
@@ -221,11 +222,11 @@ mod tests {
         assert!(weak.upgrade().is_none());
         let (kept, weak) = token();
         gate.keep(kept);
-        assert!(weak.upgrade().is_none(), "there is nobody to wait for");
+        assert!(weak.upgrade().is_none(), "there is no call to wait for");
     }
 
     #[test]
-    fn who_stays_may_outlive_the_gate() {
+    fn what_stays_may_outlive_the_gate() {
         let gate = Gate::new();
         let (kept, weak) = token();
         gate.keep(kept);
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_waits_for_those_inside() {
+    fn closing_waits_for_calls_inside() {
         let gate = Gate::new();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -42,7 +42,7 @@ fn until_closed(mut call: impl FnMut() -> Result<(), Error>) {
     }
 }
 
-/// Closing let go of the lock while commits, flushes and compactions of other threads still ran:
+/// Closing released the lock while commits, flushes and compactions of other threads still ran:
 /// they wrote into the log and removed the files of the store that was opened next. What was
 /// acknowledged by one of them, and everything that the next one acknowledges, must be there in the
 /// end.
@@ -165,7 +165,7 @@ fn while_a_snapshot_lives_the_directory_stays_locked() {
     }
 }
 
-/// A closure is code of the user: closing does not wait for it, which could be for ever, but what
+/// A closure is code of the user: closing does not wait for it, which could be forever, but what
 /// it was lent stays.
 #[test]
 fn a_store_can_be_closed_inside_a_closure_that_reads() {
@@ -200,7 +200,7 @@ fn every_close_returns_when_the_store_is_closed() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     db.close().unwrap();
-                    // Nothing runs any more, whoever closed it first: the lock is free, or taken by
+                    // Nothing runs any more, in the first close too: the lock is free, or taken by
                     // another of these threads.
                     match rig.options.clone().open(rig.path()) {
                         Ok(next) => drop(next),
@@ -271,7 +271,7 @@ fn a_snapshot_of_a_dropped_keyspace_fails_and_one_from_before_reads() {
     }
 }
 
-/// A writer that waits for room in a keyspace waited for ever when the keyspace was dropped.
+/// A writer that waits for room in a keyspace waited forever when the keyspace was dropped.
 #[test]
 fn a_writer_whose_keyspace_is_dropped_gets_an_error() {
     for (name, engine) in ENGINES {

@@ -51,12 +51,12 @@ fn a_drop_does_not_overtake_earlier_commits() {
 }
 
 /// The files of a keyspace that an older CATALOG does not list were removed before anything was
-/// verified: with the log present the opening then failed, with the log let go it did not even
+/// verified: with the log present the opening then failed, with the log deleted it did not even
 /// fail.
 #[test]
 fn an_older_catalogue_is_refused_and_nothing_is_removed() {
     for engine in ENGINES {
-        for let_go in [false, true] {
+        for log_is_deleted in [false, true] {
             let mut rig =
                 Rig::new(Place::Memory, Sizes::Tiny).with(|options| options.background_threads(0));
             rig.keyspace("first", engine).put("k", "v").unwrap();
@@ -66,7 +66,7 @@ fn an_older_catalogue_is_refused_and_nothing_is_removed() {
             for n in 0..100 {
                 second.put(key(n), [1; 2000]).unwrap();
             }
-            if let_go {
+            if log_is_deleted {
                 rig.db().flush().unwrap();
                 rig.db().wait_idle().unwrap();
             }
@@ -185,7 +185,7 @@ fn a_keyspace_whose_flush_fails_stops_no_other() {
     }
 }
 
-/// A background thread that panicked was gone without a word, and writers waited for it for ever.
+/// A background thread that panicked was gone without a word, and writers waited for it forever.
 #[test]
 fn a_panic_in_background_work_stops_the_writes() {
     for engine in ENGINES {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::engine::EngineHost;
 use crate::error::Result;
 use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
@@ -30,10 +31,15 @@ pub(crate) struct Job<'a> {
     pub(crate) boundaries: &'a Boundaries,
     /// Where outputs are cut, in bytes.
     pub(crate) table_size_bytes: u64,
+    /// Says when to give up.
+    pub(crate) host: &'a dyn EngineHost,
 }
 
+/// Entries between two looks whether the store is being closed: fewer than a block has.
+const ENTRIES_BETWEEN_LOOKS: u64 = 32;
+
 impl Job<'_> {
-    /// Merges the inputs and writes the outputs, synced.
+    /// Merges the inputs and writes the outputs, synced. Gives up when the store is being closed.
     pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<Output>> {
         let tombstones: Vec<RangeTombstone> = self
             .inputs
@@ -51,7 +57,12 @@ impl Job<'_> {
         // A version of the current key has been written.
         let mut written_key = false;
         merge.seek_first()?;
+        let mut entries = 0u64;
         while merge.is_valid() {
+            if entries.is_multiple_of(ENTRIES_BETWEEN_LOOKS) {
+                self.host.check_running()?;
+            }
+            entries += 1;
             let entry = merge.entry();
             let begins_key = retention.begins_key(&entry);
             written_key &= !begins_key;

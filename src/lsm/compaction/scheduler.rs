@@ -177,6 +177,7 @@ impl LsmEngine {
                 output_level,
                 boundaries,
                 table_size_bytes: self.ctx.options.table_size_bytes(),
+                host: &*self.ctx.host,
             };
             let next_id = || self.take_file_id();
             let compression = self.ctx.options.compression();
