@@ -18,6 +18,7 @@ use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
+mod open_files;
 mod storage;
 
 /// Versions of a key, rising; `None` for a removal.

@@ -46,8 +46,8 @@ impl Shared {
         failed.map_or(Ok(false), Err)
     }
 
-    /// Does one unit of work of the first kind that is due in that keyspace, or that the log's limit
-    /// asks for anywhere.
+    /// Does one unit of work of the first kind that is due in that keyspace, or that the limit of
+    /// the log asks for anywhere.
     pub(super) fn run_engines_of(&self, keyspace: &OpenKeyspace, kinds: &[Work]) -> Result<bool> {
         let _busy = Busy::begin(&self.busy);
         if self.flush_for_log_limit()? {

@@ -100,11 +100,11 @@ impl ReadAhead {
         let buffered = self.buffer_at..self.buffer_at + self.buffer.len() as u64;
         if !covers(&buffered, range) {
             let window = self.window(range, READ_AHEAD_BYTES, table.footer().blocks_end);
-            self.buffer.resize((window.end - window.start) as usize, 0);
-            // Until it is filled.
-            self.buffer_at = u64::MAX - READ_AHEAD_BYTES;
-            table.read_file(&mut self.buffer, window.start)?;
-            self.buffer_at = window.start;
+            // Nothing, if the read fails.
+            let mut buffer = std::mem::take(&mut self.buffer);
+            buffer.resize((window.end - window.start) as usize, 0);
+            table.read_file(&mut buffer, window.start)?;
+            (self.buffer, self.buffer_at) = (buffer, window.start);
         }
         let from = (range.start - self.buffer_at) as usize;
         Ok(&self.buffer[from..from + (range.end - range.start) as usize])
