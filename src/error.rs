@@ -66,6 +66,14 @@ pub enum Error {
         /// Which process has it open.
         holder: LockHolder,
     },
+    /// The store's lock file was removed or replaced while the store was open, so another process
+    /// may have opened the store, too. Nothing more is written through this handle where it
+    /// matters; close it, and see that one process only has the store open.
+    #[non_exhaustive]
+    LockLost {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// The file is a hedgerow file of a format version that this build does
     /// not read.
     #[non_exhaustive]
@@ -240,7 +248,7 @@ impl Error {
         }
     }
 
-    fn io_kind(&self) -> Option<io::ErrorKind> {
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { source, .. } => Some(source.kind()),
             _ => None,
@@ -270,6 +278,12 @@ impl Error {
                     path.display()
                 )
             }
+            Self::LockLost { path } => write!(
+                f,
+                "the lock file {} was removed or replaced while the store was open: another \
+                 process may have opened it",
+                path.display()
+            ),
             Self::UnsupportedFormat {
                 file,
                 found,

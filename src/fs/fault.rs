@@ -53,7 +53,7 @@ pub enum OpKind {
     ReadDir,
     /// [`Fs::exists`].
     Exists,
-    /// [`Fs::rename`].
+    /// [`Fs::rename`] and [`Fs::rename_new`].
     Rename,
     /// [`Fs::remove_file`].
     Remove,
@@ -337,6 +337,15 @@ impl FaultFs {
         Err(Error::io(op, path, fault.error()))
     }
 
+    /// What is known of a file goes with its name.
+    fn note_rename(&self, from: &Path, to: &Path) {
+        let mut files = self.shared.files.lock();
+        match files.remove(from) {
+            Some(tracked) => files.insert(to.to_path_buf(), tracked),
+            None => files.remove(to),
+        };
+    }
+
     fn wrap(&self, path: &Path, inner: Arc<dyn File>) -> Arc<dyn File> {
         let tracked = Arc::clone(
             self.shared
@@ -362,6 +371,10 @@ impl fmt::Debug for FaultFs {
 }
 
 impl Fs for FaultFs {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        self.shared.inner.absolute(path)
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
         let (kind, op) = match mode {
             OpenMode::CreateNew => (OpKind::Create, "create"),
@@ -392,11 +405,15 @@ impl Fs for FaultFs {
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.run(OpKind::Rename, "rename", from, || {
             self.shared.inner.rename(from, to)?;
-            let mut files = self.shared.files.lock();
-            match files.remove(from) {
-                Some(tracked) => files.insert(to.to_path_buf(), tracked),
-                None => files.remove(to),
-            };
+            self.note_rename(from, to);
+            Ok(())
+        })
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.run(OpKind::Rename, "rename", from, || {
+            self.shared.inner.rename_new(from, to)?;
+            self.note_rename(from, to);
             Ok(())
         })
     }

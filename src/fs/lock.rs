@@ -9,7 +9,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
@@ -59,6 +59,7 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
             held.push(identity);
             Ok(Box::new(StdLock {
                 file,
+                path: path.to_path_buf(),
                 mode,
                 identity,
             }))
@@ -114,11 +115,31 @@ fn holder_pid(file: &File, mode: LockMode) -> Option<u32> {
 #[derive(Debug)]
 struct StdLock {
     file: File,
+    path: PathBuf,
     mode: LockMode,
     identity: FileIdentity,
 }
 
-impl FsLock for StdLock {}
+impl FsLock for StdLock {
+    fn check(&self) -> Result<()> {
+        // A lock belongs to a file, not to its name.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let path = &self.path;
+            let is_ours = match std::fs::symlink_metadata(path) {
+                Ok(found) => (found.dev(), found.ino()) == self.identity,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                Err(e) => return Err(Error::io("stat", path, e)),
+            };
+            if !is_ours {
+                let path = path.clone();
+                return Err(Error::LockLost { path });
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Drop for StdLock {
     fn drop(&mut self) {

@@ -35,7 +35,8 @@
 //!   switches `mmap_reads` and `mmap_log` off; then no file of the store is mapped.
 
 use std::fmt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -78,6 +79,12 @@ pub enum LockMode {
 
 /// A file system.
 pub trait Fs: fmt::Debug + Send + Sync + 'static {
+    /// `path` in a form that leads to the same place for as long as the process lives, whatever
+    /// its working directory becomes. A store asks once, when it is opened.
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
+
     /// Opens or creates a file.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>>;
 
@@ -95,6 +102,16 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Renames a file, replacing the target atomically.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
+    /// Renames a file to a name that nothing has: an [`Error::Io`] of kind `AlreadyExists` if
+    /// something has it. As one step where the operating system can; as here, something that
+    /// takes the name between the look and the rename is replaced.
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.exists(to)? {
+            return Err(name_taken(to));
+        }
+        self.rename(from, to)
+    }
+
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> Result<()>;
 
@@ -111,7 +128,13 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A held lock; dropping it releases the lock.
-pub trait FsLock: fmt::Debug + Send + Sync {}
+pub trait FsLock: fmt::Debug + Send + Sync {
+    /// [`Error::LockLost`] if the lock excludes others no more, because its file was removed or
+    /// replaced: another one may hold a lock on the new file.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
 
 /// An open file.
 pub trait File: fmt::Debug + Send + Sync {
@@ -167,6 +190,15 @@ pub(crate) fn map_mut(file: &dyn File, len: u64) -> Result<Option<MappingMut>> {
         Some(source) => source.map_mut(len),
         None => Ok(None),
     }
+}
+
+/// The error of a rename to a name that something has.
+fn name_taken(to: &Path) -> Error {
+    let taken = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "there is a file of that name, and it is not replaced",
+    );
+    Error::io("rename", to, taken)
 }
 
 /// Reads a whole file, refusing one that is longer than `limit` bytes.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::map::{MapFile, MapSource, Mapping, MappingMut};
-use super::{File, Fs, FsLock, LockMode, OpenMode, lock};
+use super::{File, Fs, FsLock, LockMode, OpenMode, lock, name_taken};
 use crate::error::{Error, Result};
 
 /// The operating system's file system.
@@ -22,6 +22,10 @@ impl StdFs {
 }
 
 impl Fs for StdFs {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        std::path::absolute(path).map_err(|e| Error::io("open", path, e))
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true);
@@ -87,6 +91,25 @@ impl Fs for StdFs {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         fs::rename(from, to).map_err(|e| Error::io("rename", from, e))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => return Err(name_taken(to)),
+                // The kernel or the file system has no such rename.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                Err(e) => return Err(Error::io("rename", from, e.into())),
+            }
+        }
+        if self.exists(to)? {
+            return Err(name_taken(to));
+        }
+        self.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {

@@ -54,12 +54,12 @@ pub(crate) struct Store {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Released after everything else has stopped.
-    lock: Mutex<Option<Box<dyn FsLock>>>,
+    lock: Mutex<Option<Arc<dyn FsLock>>>,
 }
 
 impl Store {
     /// Starts the threads of a recovered store.
-    pub(crate) fn start(shared: Shared, lock: Option<Box<dyn FsLock>>) -> Result<Arc<Self>> {
+    pub(crate) fn start(shared: Shared, lock: Option<Arc<dyn FsLock>>) -> Result<Arc<Self>> {
         let shared = Arc::new(shared);
         let store = Arc::new(Self {
             shared: Arc::clone(&shared),

@@ -35,11 +35,13 @@ pub(super) const LOG_DIR: &str = "wal";
 /// Opens, recovers and starts the store in `dir`.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     options.check()?;
-    if let Some(recording) = &options.recording {
-        trace::check_path(&recording.path, dir)?;
-    }
     let fs = Arc::clone(&options.fs);
-    let lock = take_lock(&*fs, dir, &options)?;
+    // Once: the working directory may change while the store is open.
+    let dir = &*fs.absolute(dir)?;
+    if let Some(recording) = &options.recording {
+        trace::check_path(&fs.absolute(&recording.path)?, dir)?;
+    }
+    let lock = take_lock(&*fs, dir, &options)?.map(Arc::from);
     let catalog = match Catalog::load(&*fs, dir)? {
         Some(catalog) => catalog,
         None => create(&*fs, dir, &options)?,
@@ -85,6 +87,9 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
             segment_bytes: options.log_segment_bytes,
             use_mmap: options.mmap_log,
         };
+        if let Some(lock) = &lock {
+            recovery.guard_by(lock);
+        }
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));
         Some(Pipeline::new(

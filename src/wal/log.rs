@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::segment::{ACTIVATION_AT, Activation, HEADER_LEN_BYTES};
 use super::segment_chain::{LiveSegment, SegmentChain};
 use super::segment_factory::{ReadySegment, SegmentFactory};
-use super::{WalConfig, failed_before};
+use super::{LockGuard, WalConfig, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::types::SeqNo;
@@ -71,6 +71,7 @@ pub(super) struct Inheritance {
     pub(super) next_number: u64,
     pub(super) last: SeqNo,
     pub(super) previous: u64,
+    pub(super) guard: LockGuard,
 }
 
 impl Log {
@@ -88,10 +89,11 @@ impl Log {
             next_number,
             last,
             previous,
+            guard,
         } = inheritance;
         let chain = SegmentChain::new(Arc::clone(&fs), dir, live);
         let log = Self {
-            factory: SegmentFactory::new(fs, dir, store_id, config, next_number, spare),
+            factory: SegmentFactory::new(fs, dir, store_id, config, next_number, spare, guard),
             chain,
             appended: AtomicU64::new(last.0),
             appended_bytes: AtomicU64::new(0),

@@ -11,10 +11,10 @@ use super::segment::{
 };
 use super::segment_chain::LiveSegment;
 use super::writer::Writer;
-use super::{WalConfig, discard_file};
+use super::{LockGuard, WalConfig, discard_file};
 use crate::error::{Error, Result};
 use crate::fs;
-use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
+use crate::fs::{Advice, File, Fs, FsLock, Mapping, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
@@ -43,6 +43,7 @@ pub(crate) struct Recovery {
     witnessed: SeqNo,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
+    guard: LockGuard,
 }
 
 #[derive(Debug)]
@@ -87,12 +88,18 @@ impl Recovery {
             last: None,
             witnessed: SeqNo::ZERO,
             replayed: Vec::new(),
+            guard: LockGuard::default(),
             fs,
         };
         let mut found = recovery.read_headers()?;
         found.sort_by_key(|segment| segment.number);
         recovery.link(found)?;
         Ok(recovery)
+    }
+
+    /// From now on a segment is made only while `lock`, the store's, is held.
+    pub(crate) fn guard_by(&mut self, lock: &Arc<dyn FsLock>) {
+        self.guard = LockGuard::by(lock);
     }
 
     /// First sequence number that the log goes back to; `None` if it has no active segment.
@@ -403,6 +410,7 @@ impl Recovery {
                 next_number: self.number_max + 1,
                 last,
                 previous,
+                guard: self.guard,
             },
         )?;
         // Only now that a higher number is durable may files be removed (WL2).

@@ -9,7 +9,7 @@ use super::segment::{
 };
 use super::{Log, Recovery, WalConfig, Writer};
 use crate::error::{Error, Result};
-use crate::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs, StdFs};
+use crate::fs::{Fault, FaultFs, FaultPlan, Fs, FsLock, LockMode, OpKind, OpenMode, SimFs, StdFs};
 use crate::testing::Random;
 use crate::types::SeqNo;
 
@@ -245,6 +245,104 @@ fn a_file_that_waits_for_reuse_is_taken_first() {
     recovery.into_log(config(FULL_LEN_BYTES), last).unwrap();
 }
 
+/// The file of another store, which came to lie under the name of the next segment, was replaced:
+/// after a change of the working directory, or when two processes had the store open.
+#[test]
+fn a_segment_takes_the_place_of_no_file_that_is_there() {
+    for name in ["0000000000000002.log", "0000000000000003.tmp"] {
+        let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+        let (mut writer, log) = open(&fs, DIR.as_ref(), config(512));
+        let path = Path::new(DIR).join(name);
+        let foreign = fs.open(&path, OpenMode::CreateNew).unwrap();
+        foreign.write_all_at(b"theirs", 0).unwrap();
+        writer.append(SeqNo(1), SeqNo(1), &[&[1; 300]]).unwrap();
+
+        let Err(Error::Io { source, .. }) = log.prepare() else {
+            panic!("{name} was replaced");
+        };
+        assert_eq!(source.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(files(&*fs).len(), 2, "nothing is left of the attempt");
+        let mut bytes = [0; 6];
+        let file = fs.open(&path, OpenMode::Read).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"theirs");
+        // Further numbers are free.
+        assert!(log.prepare().unwrap());
+    }
+}
+
+#[derive(Debug)]
+struct LostLock;
+
+impl FsLock for LostLock {
+    fn check(&self) -> Result<()> {
+        let path = "LOCK".into();
+        Err(Error::LockLost { path })
+    }
+}
+
+#[test]
+fn no_segment_is_made_without_the_lock() {
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let (mut recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
+    let lock: Arc<dyn FsLock> = Arc::new(LostLock);
+    recovery.guard_by(&lock);
+    let opened = recovery.into_log(config(512), last);
+    assert!(matches!(opened, Err(Error::LockLost { .. })), "{opened:?}");
+
+    let (mut recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
+    let lock: Arc<dyn FsLock> = Arc::from(fs.lock("/LOCK".as_ref(), LockMode::Exclusive).unwrap());
+    recovery.guard_by(&lock);
+    let (mut writer, log) = recovery.into_log(config(512), last).unwrap();
+    writer.append(SeqNo(1), SeqNo(1), &[&[1; 300]]).unwrap();
+    drop(lock);
+    assert!(matches!(log.prepare(), Err(Error::Closed)));
+    let append = writer.append(SeqNo(2), SeqNo(2), &[&[1; 300]]);
+    assert!(matches!(append, Err(Error::Closed)));
+    assert_eq!(log.appended_seq(), SeqNo(1));
+}
+
+/// Whatever makes a segment fails, nothing of it stays, and syncing and retiring go on.
+#[test]
+fn a_segment_that_cannot_be_made_stops_nothing_else_and_leaves_nothing() {
+    let every = [
+        OpKind::Create,
+        OpKind::Write,
+        OpKind::Sync,
+        OpKind::SyncDir,
+        OpKind::Rename,
+        OpKind::Open,
+    ];
+    for kind in every {
+        for nth in 0..2 {
+            let disk = FaultFs::new(Arc::new(SimFs::new()));
+            let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+            let (mut writer, log) = open(&fs, DIR.as_ref(), config(512));
+            for n in 1..=3 {
+                writer.append(SeqNo(n), SeqNo(n), &[&[1; 300]]).unwrap();
+            }
+            let names = fs.read_dir(DIR.as_ref()).unwrap();
+            disk.plan(FaultPlan::once(&[kind], nth, Fault::Full));
+            let prepared = log.prepare();
+            if disk.fired() == 0 {
+                continue;
+            }
+            assert!(prepared.is_err(), "{kind:?} {nth}");
+            assert_eq!(fs.read_dir(DIR.as_ref()).unwrap(), names, "{kind:?} {nth}");
+
+            let full = FaultPlan::once(&OpKind::TAKING_SPACE, 0, Fault::Full)
+                .and_then_all(&OpKind::TAKING_SPACE);
+            disk.plan(full);
+            assert!(log.prepare().is_err());
+            assert_eq!(log.sync().unwrap(), SeqNo(3));
+            log.retire(Some(SeqNo(3))).unwrap();
+            assert_eq!(fs.read_dir(DIR.as_ref()).unwrap().len(), 2);
+            disk.heal();
+            writer.append(SeqNo(4), SeqNo(4), &[&[1; 300]]).unwrap();
+        }
+    }
+}
+
 #[test]
 fn both_ways_of_appending_work_on_real_files() {
     for use_mmap in [true, false] {
@@ -310,7 +408,7 @@ fn small_log(records: u64) -> (SimFs, Vec<Entry>) {
     (mem.crash(), found)
 }
 
-fn files(fs: &SimFs) -> Vec<PathBuf> {
+fn files(fs: &dyn Fs) -> Vec<PathBuf> {
     let names = fs.read_dir(DIR.as_ref()).unwrap();
     names.iter().map(|n| Path::new(DIR).join(n)).collect()
 }

@@ -62,7 +62,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{File, Fs, FsLock, LockMode, OpenMode};
+use super::{File, Fs, FsLock, LockMode, OpenMode, name_taken};
 use crate::error::{Error, LockHolder, Result};
 
 mod content;
@@ -308,6 +308,16 @@ impl Fs for SimFs {
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.change("rename", from)?;
         let mut tree = self.shared.tree.write();
+        tree.rename(from, to)
+            .map_err(|e| Error::io("rename", from, e))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.change("rename", from)?;
+        let mut tree = self.shared.tree.write();
+        if tree.entry(from).is_ok() && tree.entry(to).is_ok() {
+            return Err(name_taken(to));
+        }
         tree.rename(from, to)
             .map_err(|e| Error::io("rename", from, e))
     }
