@@ -110,6 +110,10 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// The handle is a copy that a forked process has of its parent's. It does nothing, because two
+    /// processes that write one store destroy it. Open the store in the child if the parent has
+    /// closed it, talk to the parent if it has not, or fork before opening.
+    Forked,
     /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,
 }
@@ -303,6 +307,10 @@ impl Error {
                 f.write_str("the store takes no more writes until it is reopened: one has failed")
             }
             Self::NoSuchKeyspace { name } => write!(f, "there is no keyspace named {name:?}"),
+            Self::Forked => f.write_str(
+                "this handle belongs to the process that opened the store, and does nothing in a \
+                 forked child: open the store after forking",
+            ),
             Self::Closed => f.write_str("the store has been closed"),
         }
     }

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::fork::Owner;
 use super::{FsLock, LockMode};
 use crate::error::{Error, LockHolder, Result};
+use crate::util::mutants::mutated;
 
 /// Locks that this process holds, once for each. Locked over taking and releasing them, which
 /// never waits, so that the list and the locks agree.
@@ -60,6 +62,7 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
             Ok(Box::new(StdLock {
                 file,
                 path: path.to_path_buf(),
+                owner: Owner::this_process(),
                 mode,
                 identity,
             }))
@@ -116,12 +119,14 @@ fn holder_pid(file: &File, mode: LockMode) -> Option<u32> {
 struct StdLock {
     file: File,
     path: PathBuf,
+    owner: Owner,
     mode: LockMode,
     identity: FileIdentity,
 }
 
 impl FsLock for StdLock {
     fn check(&self) -> Result<()> {
+        self.owner.check_exactly()?;
         // A lock belongs to a file, not to its name.
         #[cfg(unix)]
         {
@@ -143,6 +148,10 @@ impl FsLock for StdLock {
 
 impl Drop for StdLock {
     fn drop(&mut self) {
+        if self.owner.check_exactly().is_err() && !mutated!("forked-child-unlocks") {
+            // The lock is the parent's. Closing this process's copy of the descriptor leaves it.
+            return;
+        }
         let mut held = HELD.lock();
         if self.mode == LockMode::Exclusive {
             let _ = self.file.set_len(0);

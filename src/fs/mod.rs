@@ -43,6 +43,7 @@ use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 
 mod fault;
+pub(crate) mod fork;
 mod lock;
 mod map;
 mod sim;
@@ -83,6 +84,13 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// its working directory becomes. A store asks once, when it is opened.
     fn absolute(&self, path: &Path) -> Result<PathBuf> {
         Ok(path.to_path_buf())
+    }
+
+    /// This file system for a store of this process, if it can tell one process from another:
+    /// after a fork it changes nothing in the child, as the files that it opens. A store asks
+    /// once, when it is opened; `None` means that this one is used as it is.
+    fn for_this_process(&self) -> Option<Arc<dyn Fs>> {
+        None
     }
 
     /// Opens or creates a file.
@@ -130,7 +138,8 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 /// A held lock; dropping it releases the lock.
 pub trait FsLock: fmt::Debug + Send + Sync {
     /// [`Error::LockLost`] if the lock excludes others no more, because its file was removed or
-    /// replaced: another one may hold a lock on the new file.
+    /// replaced: another one may hold a lock on the new file. [`Error::Forked`] in a child of the
+    /// process that took it.
     fn check(&self) -> Result<()> {
         Ok(())
     }

@@ -33,8 +33,11 @@ const LOCK_FILE: &str = "LOCK";
 pub(super) const LOG_DIR: &str = "wal";
 
 /// Opens, recovers and starts the store in `dir`.
-pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
+pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     options.check()?;
+    if let Some(fs) = options.fs.for_this_process() {
+        options.fs = fs;
+    }
     let fs = Arc::clone(&options.fs);
     // Once: the working directory may change while the store is open.
     let dir = &*fs.absolute(dir)?;

@@ -9,7 +9,9 @@ use super::segment::{
 };
 use super::segment_factory::ReadySegment;
 use crate::error::{Error, Result};
+use crate::fs::fork::Owner;
 use crate::types::SeqNo;
+use crate::util::mutants::mutated;
 
 /// Appends records. There is one; the commit lock owns it.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Writer {
     /// all that is appended here. So nothing is, and the next append activates another segment,
     /// which overrules that one.
     is_left: bool,
+    /// The process that may write; in a child the map would still lead to the parent's log.
+    owner: Owner,
 }
 
 impl Writer {
@@ -38,6 +42,7 @@ impl Writer {
             at: HEADER_LEN_BYTES as u64,
             last,
             is_left: false,
+            owner: Owner::this_process(),
         }
     }
 
@@ -49,6 +54,9 @@ impl Writer {
             first == self.last.next() && first <= last,
             "records follow each other without gaps"
         );
+        if !mutated!("forked-child-appends") {
+            self.owner.check()?;
+        }
         self.log.check_not_failed()?;
         let payload_len: usize = parts.iter().map(|part| part.len()).sum();
         if payload_len > u32::MAX as usize - RECORD_HEADER_LEN_BYTES {

@@ -1,5 +1,6 @@
 //! Whose process and whose directory a store is: changes of the working directory, lock files that
-//! go away.
+//! go away, processes that fork.
+#![allow(unsafe_code)]
 
 use std::env;
 use std::path::Path;
@@ -110,5 +111,77 @@ fn a_store_that_lost_its_lock_file_makes_no_more_segments() {
         let db = Db::open(&dir).unwrap();
         let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
         assert_eq!(keyspace.get("before").unwrap().as_deref(), Some(&b"1"[..]));
+    }
+}
+
+#[cfg(unix)]
+unsafe extern "C" {
+    fn fork() -> std::ffi::c_int;
+    fn waitpid(
+        pid: std::ffi::c_int,
+        status: *mut std::ffi::c_int,
+        options: std::ffi::c_int,
+    ) -> std::ffi::c_int;
+    fn _exit(status: std::ffi::c_int) -> !;
+}
+
+/// A child that let its copies of the handles go gave the parent's lock away; one that wrote
+/// through them wrote into the parent's log.
+#[cfg(unix)]
+#[test]
+fn a_forked_child_does_nothing_with_its_copy_of_a_store() {
+    let home = tempfile::tempdir().unwrap();
+    run_alone("child_that_forks", home.path());
+    let db = Db::open(home.path()).unwrap();
+    assert!(db.verify().unwrap().problems.is_empty());
+    for engine in ENGINES {
+        let keyspace = db.keyspace(&format!("{engine:?}"), engine).unwrap();
+        assert_eq!(keyspace.iter().count(), 101, "{engine:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn child_that_forks() {
+    let Some(dir) = env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    // Threads do not survive a fork; what waits for them is another matter.
+    let options = || Options::new().background_threads(0);
+    let db = options().open(dir).unwrap();
+    let keyspaces = ENGINES.map(|engine| db.keyspace(&format!("{engine:?}"), engine).unwrap());
+    for keyspace in &keyspaces {
+        keyspace.put("before", "1").unwrap();
+    }
+    let is_forked = |outcome: hedgerow::Result<()>| matches!(outcome, Err(Error::Forked));
+    // SAFETY: this process has one thread that does anything, so the child finds no lock held; it
+    // ends without unwinding into the harness. The parent waits with a valid place for the status.
+    let status = unsafe {
+        let child = fork();
+        if child == 0 {
+            let mut refused = true;
+            for keyspace in &keyspaces {
+                refused &= is_forked(keyspace.put("of the child", "2").map(drop));
+                refused &= is_forked(keyspace.flush());
+            }
+            refused &= is_forked(db.keyspace("new", EngineKind::Lsm).map(drop));
+            drop((keyspaces, db));
+            _exit(if refused { 7 } else { 8 });
+        }
+        let mut status = 0;
+        assert_eq!(waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 7 << 8, "the child was refused everything");
+    let second = options().open(dir);
+    assert!(
+        second.is_err_and(|error| error.is_locked()),
+        "the lock is held"
+    );
+    for keyspace in &keyspaces {
+        for n in 0..100_u32 {
+            keyspace.put(n.to_be_bytes(), "acknowledged").unwrap();
+        }
     }
 }
