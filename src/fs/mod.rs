@@ -18,14 +18,21 @@
 //!
 //! # Memory maps
 //!
-//! With [`Options::mmap_reads`](crate::Options::mmap_reads) and
-//! [`Options::mmap_log`](crate::Options::mmap_log), both on unless they are switched off, the
-//! store reads and writes through maps where the file system offers a [`MapSource`]. Only the
-//! store can use one: the bytes of a map are a `&[u8]`, which is sound only while they do not
-//! change, and the promise that they do not is the store's.
+//! The store asks a file for a [`MapSource`], and uses calls that read and write where it gets
+//! none. Only the store can use one: the bytes of a map are a `&[u8]`, which is sound only while
+//! they do not change, and the promise that they do not is the store's. What is mapped:
 //!
-//! - What the store does itself never breaks it: it maps only lengths that are allocated, and
-//!   neither changes nor cuts bytes that a reference can reach.
+//! - for reading, tables of LSM trees and page files of B-trees, with
+//!   [`Options::mmap_reads`](crate::Options::mmap_reads);
+//! - for writing, the log's active segment and the one prepared to follow it, with
+//!   [`Options::mmap_log`](crate::Options::mmap_log), on Linux, on a file system that overwrites
+//!   allocated blocks in place: ext4 (and its elders), XFS, tmpfs.
+//!
+//! Nothing else is, in recovery and `verify` neither. Both options are on unless they are switched
+//! off. What that means when something goes wrong:
+//!
+//! - What the store does itself never breaks the promise: it maps only lengths that are allocated,
+//!   and neither changes nor cuts bytes that a reference can reach.
 //! - What others do to the store's files can: the lock keeps out other stores, and file modes
 //!   (0600, 0700) keep out other users. A process of the same user that cuts a mapped file makes
 //!   the next access to the lost pages end this process with SIGBUS; one that overwrites mapped
@@ -33,6 +40,12 @@
 //! - A medium that cannot read a mapped page also ends the process with SIGBUS, where a read
 //!   would return an error. A program that needs the error (removable media, network file systems)
 //!   switches `mmap_reads` and `mmap_log` off; then no file of the store is mapped.
+//! - On a file system that writes elsewhere what is overwritten (btrfs, ZFS, bcachefs), a store
+//!   into a map needs a free block, and on a full disk ends the process with SIGBUS. So the log is
+//!   not mapped there, nor on one that is not known (a network, FUSE, an overlay), nor on other
+//!   operating systems. On XFS a segment shares its blocks with a copy that
+//!   `cp --reflink` made of it; a program that copies so beside a running store, on a disk that
+//!   may be full, switches `mmap_log` off.
 
 use std::fmt;
 use std::io;
@@ -46,6 +59,7 @@ mod fault;
 pub(crate) mod fork;
 mod lock;
 mod map;
+mod overwrites;
 mod sim;
 mod std_fs;
 #[cfg(test)]
@@ -182,9 +196,7 @@ pub trait File: fmt::Debug + Send + Sync {
 /// Maps the first `len` bytes of `file` for reading, if its file system can; `None` means: use
 /// [`File::read_exact_at`]. `len` must not exceed the file's length.
 ///
-/// The caller promises not to change or cut bytes while there is a reference to them: not while
-/// the mapping lives, if its bytes are read as one slice; not while a range lives, if they are
-/// read by [`Mapping::bytes`].
+/// The caller promises not to change or cut bytes while there is a reference to them.
 pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
     match file.map_source() {
         Some(source) => source.map(len),
@@ -193,7 +205,7 @@ pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
 }
 
 /// Maps the first `len` bytes of `file`, which must be allocated, for writing, if its file system
-/// can; `None` means: use [`File::write_all_at`].
+/// can, and overwrites in place; `None` means: use [`File::write_all_at`].
 pub(crate) fn map_mut(file: &dyn File, len: u64) -> Result<Option<MappingMut>> {
     match file.map_source() {
         Some(source) => source.map_mut(len),

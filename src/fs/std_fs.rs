@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::fork::Owner;
 use super::map::{MapFile, MapSource, Mapping, MappingMut};
-use super::{File, Fs, FsLock, LockMode, OpenMode, lock, name_taken};
+use super::{File, Fs, FsLock, LockMode, OpenMode, lock, name_taken, overwrites};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 
@@ -287,6 +287,9 @@ impl MapFile for StdFile {
             return Ok(None);
         };
         if len == 0 || len > self.len()? {
+            return Ok(None);
+        }
+        if !mutated!("log-mapped-everywhere") && !overwrites::in_place(&self.file) {
             return Ok(None);
         }
         MappingMut::new(&self.file, len_native)

@@ -13,8 +13,7 @@ use super::segment_chain::LiveSegment;
 use super::writer::Writer;
 use super::{LockGuard, WalConfig, discard_file};
 use crate::error::{Error, Result};
-use crate::fs;
-use crate::fs::{Advice, File, Fs, FsLock, Mapping, OpenMode, read_all};
+use crate::fs::{File, Fs, FsLock, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
@@ -363,14 +362,12 @@ impl Recovery {
         Ok(bears_witness(&bytes, HEADER_LEN_BYTES, seed, expected))
     }
 
-    fn read_segment(&self, segment: &Found) -> Result<SegmentBytes> {
+    /// All bytes of a segment. Not through a map, whatever the options say: a medium that cannot be
+    /// read is an error with file and offset here, and everything is read once only.
+    fn read_segment(&self, segment: &Found) -> Result<Vec<u8>> {
         let file = self.fs.open(&segment.path, OpenMode::Read)?;
-        if let Some(map) = fs::map(&*file, segment.len_bytes)? {
-            map.advise(Advice::Sequential, 0, map.len());
-            return Ok(SegmentBytes::Mapped(map));
-        }
         // The length was compared with the file's when the header was read.
-        read_all(&*file, segment.len_bytes).map(SegmentBytes::Owned)
+        read_all(&*file, segment.len_bytes)
     }
 
     /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
@@ -486,23 +483,6 @@ struct ReadRecords {
     /// and where it was not found.
     end: usize,
     witnessed: SeqNo,
-}
-
-/// The bytes of a segment.
-enum SegmentBytes {
-    Mapped(Mapping),
-    Owned(Vec<u8>),
-}
-
-impl std::ops::Deref for SegmentBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Owned(bytes) => bytes,
-        }
-    }
 }
 
 /// Writes the bytes from `start` to `end` again as they are.
