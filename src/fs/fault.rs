@@ -61,7 +61,7 @@ pub enum OpKind {
     RemoveDir,
     /// [`Fs::sync_dir`].
     SyncDir,
-    /// [`Fs::lock`].
+    /// [`Fs::lock`] and [`Fs::lock_dir`].
     Lock,
     /// [`File::len`].
     Len,
@@ -441,6 +441,12 @@ impl Fs for FaultFs {
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
         self.run(OpKind::Lock, "lock", path, || {
             self.shared.inner.lock(path, mode)
+        })
+    }
+
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        self.run(OpKind::Lock, "lock", path, || {
+            self.shared.inner.lock_dir(path)
         })
     }
 }

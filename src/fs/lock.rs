@@ -6,6 +6,10 @@
 //! - the holder of an exclusive lock writes its process id into the file, in decimal with a line
 //!   feed, and cuts the file to nothing before it releases the lock. A process that was killed
 //!   leaves its id behind, so the id is read only while a process holds an exclusive lock.
+//!
+//! A reader may find no lock file, on a medium that is or was read-only, and must not make one. It
+//! locks the directory, which takes nothing but a directory; so the holder of an exclusive lock
+//! locks the directory as well.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -54,13 +58,21 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
     };
     match locked {
         Ok(()) => {
+            let dir = match mode {
+                LockMode::Exclusive => lock_parent(path, &held).inspect_err(|_| {
+                    let _ = file.unlock();
+                })?,
+                LockMode::Shared => None,
+            };
             if mode == LockMode::Exclusive {
                 // Best effort: the lock holds without a name in it.
                 let _ = write_pid(&file);
             }
             held.push(identity);
+            held.extend(dir.iter().map(|(_, identity)| identity).cloned());
             Ok(Box::new(StdLock {
                 file,
+                dir,
                 path: path.to_path_buf(),
                 owner: Owner::this_process(),
                 mode,
@@ -76,6 +88,69 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
         }
         Err(TryLockError::Error(e)) => Err(failed(e)),
     }
+}
+
+/// As [`Fs::lock_dir`](super::Fs::lock_dir).
+pub(super) fn lock_dir(path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+    let Some((file, identity)) = open_dir(path) else {
+        return Ok(None);
+    };
+    let mut held = HELD.lock();
+    match file.try_lock_shared() {
+        Ok(()) => {
+            held.push(identity);
+            Ok(Some(Box::new(StdLock {
+                file,
+                dir: None,
+                path: path.to_path_buf(),
+                owner: Owner::this_process(),
+                mode: LockMode::Shared,
+                identity,
+            })))
+        }
+        Err(TryLockError::WouldBlock) => Err(locked_dir(path, held.contains(&identity))),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// The directory of a lock file, locked exclusively, so that readers exclude a writer also where
+/// they found no lock file; it is unlocked with the lock. `None` if the system cannot lock a
+/// directory, as on some network file systems.
+fn lock_parent(path: &Path, held: &[FileIdentity]) -> Result<Option<(File, FileIdentity)>> {
+    let Some(parent) = path.parent() else {
+        return Ok(None);
+    };
+    let Some((file, identity)) = open_dir(parent) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        _ if mutated!("directory-not-locked") => Ok(None),
+        Ok(()) => Ok(Some((file, identity))),
+        Err(TryLockError::WouldBlock) => Err(locked_dir(path, held.contains(&identity))),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// What holds a lock on a directory leaves no name.
+fn locked_dir(path: &Path, is_own: bool) -> Error {
+    let holder = match is_own {
+        true => LockHolder::ThisProcess,
+        false => LockHolder::OtherProcess { pid: None },
+    };
+    Error::locked(path, holder)
+}
+
+/// A directory as a file that can be locked, where the system has such.
+#[cfg(unix)]
+fn open_dir(path: &Path) -> Option<(File, FileIdentity)> {
+    let file = File::open(path).ok()?;
+    let identity = identity(&file, path).ok()?;
+    Some((file, identity))
+}
+
+#[cfg(not(unix))]
+fn open_dir(_path: &Path) -> Option<(File, FileIdentity)> {
+    None
 }
 
 fn open(path: &Path, mode: LockMode) -> Result<File> {
@@ -118,6 +193,8 @@ fn holder_pid(file: &File, mode: LockMode) -> Option<u32> {
 #[derive(Debug)]
 struct StdLock {
     file: File,
+    /// Its directory, locked exclusively.
+    dir: Option<(File, FileIdentity)>,
     path: PathBuf,
     owner: Owner,
     mode: LockMode,
@@ -159,8 +236,14 @@ impl Drop for StdLock {
         // Closing would not do: a child that another thread is just starting holds a copy of the
         // descriptor until it executes its program, and the lock with it.
         let _ = self.file.unlock();
-        if let Some(at) = held.iter().position(|other| *other == self.identity) {
-            held.swap_remove(at);
+        if let Some((dir, _)) = &self.dir {
+            let _ = dir.unlock();
+        }
+        let dir_identity = self.dir.as_ref().map(|(_, identity)| identity);
+        for identity in [Some(&self.identity), dir_identity].into_iter().flatten() {
+            if let Some(at) = held.iter().position(|other| other == identity) {
+                held.swap_remove(at);
+            }
         }
     }
 }
@@ -253,6 +336,37 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(lock(&path, LockMode::Exclusive).is_ok());
+    }
+
+    #[test]
+    fn a_reader_without_a_lock_file_excludes_writers_and_no_readers() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("LOCK");
+        let readers = [0; 2].map(|_| lock_dir(home.path()).unwrap().unwrap());
+        assert!(!path.exists(), "a reader makes nothing");
+        for reader in readers {
+            let refused = holder(&path, LockMode::Exclusive);
+            assert_eq!(refused, LockHolder::ThisProcess);
+            reader.check().unwrap();
+            drop(reader);
+        }
+        let writer = lock(&path, LockMode::Exclusive).unwrap();
+        assert!(lock_dir(home.path()).is_err_and(|error| error.is_locked()));
+        drop(writer);
+        lock_dir(home.path()).unwrap().unwrap();
+
+        let mut child = start_other(&path, false);
+        match lock_dir(home.path()) {
+            Err(Error::Locked { holder, .. }) => {
+                assert_eq!(holder, LockHolder::OtherProcess { pid: None });
+            }
+            other => panic!("{other:?}"),
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let held = HELD.lock();
+        let own = identity(&File::open(home.path()).unwrap(), home.path()).unwrap();
+        assert!(!held.contains(&own), "what is released is forgotten");
     }
 
     #[test]

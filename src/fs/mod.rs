@@ -145,8 +145,16 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a lock on a file; for an exclusive one the file is created if needed. The lock ends
     /// when the returned value is dropped or the process ends.
-    /// [`Error::Locked`] if another lock, of this process or another, excludes it.
+    /// [`Error::Locked`] if another lock, of this process or another, excludes it. An exclusive
+    /// lock on a file and a [shared one on its directory](Self::lock_dir) exclude each other.
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>>;
+
+    /// Takes a shared lock on a directory, which changes nothing in it: for a reader who finds no
+    /// file to lock. `None` if the file system has no such locks.
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// A held lock; dropping it releases the lock.

@@ -163,6 +163,10 @@ impl Fs for StdFs {
         self.check_process()?;
         lock::lock(path, mode)
     }
+
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        lock::lock_dir(path)
+    }
 }
 
 #[derive(Debug)]

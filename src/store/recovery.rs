@@ -154,11 +154,12 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
     }
     let path = dir.join(LOCK_FILE);
     if options.read_only {
-        // A store on a read-only medium may have no lock file, and nothing can write to it.
+        // A store on a read-only medium may have no lock file. A writer makes one, and must not
+        // come while this one reads.
         return if fs.exists(&path)? {
             fs.lock(&path, LockMode::Shared).map(Some)
         } else {
-            Ok(None)
+            fs.lock_dir(dir)
         };
     }
     fs.lock(&path, LockMode::Exclusive).map(Some)

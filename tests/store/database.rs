@@ -713,20 +713,29 @@ fn two_readers_at_once_and_no_writer_beside_them(mut rig: Rig) {
         .unwrap();
     rig.close();
     let options = rig.options.clone().read_only(true);
-    let first = options.clone().open(rig.path()).unwrap();
-    let second = options.open(rig.path()).unwrap();
-    for db in [&first, &second] {
-        let keyspace = db.existing_keyspace("data").unwrap().unwrap();
-        assert_eq!(keyspace.get(b"a").unwrap().unwrap(), b"1");
+    let lock_file = rig.path().join("LOCK");
+    // A copy, or a read-only medium, may lack the lock file; readers make none.
+    for has_lock_file in [true, false] {
+        if !has_lock_file {
+            rig.fs().remove_file(&lock_file).unwrap();
+        }
+        let first = options.clone().open(rig.path()).unwrap();
+        let second = options.clone().open(rig.path()).unwrap();
+        assert_eq!(rig.fs().exists(&lock_file).unwrap(), has_lock_file);
+        for db in [&first, &second] {
+            let keyspace = db.existing_keyspace("data").unwrap().unwrap();
+            assert_eq!(keyspace.get(b"a").unwrap().unwrap(), b"1");
+        }
+        assert!(matches!(
+            rig.options.clone().open(rig.path()),
+            Err(Error::Locked { .. })
+        ));
+        drop((first, second));
     }
-    assert!(matches!(
-        rig.options.clone().open(rig.path()),
-        Err(Error::Locked { .. })
-    ));
-    drop((first, second));
-    rig.keyspace("data", EngineKind::BTree)
-        .put(b"b", b"2")
-        .unwrap();
+    let keyspace = rig.keyspace("data", EngineKind::BTree);
+    keyspace.put(b"b", b"2").unwrap();
+    let reader = options.open(rig.path());
+    assert!(reader.is_err_and(|error| error.is_locked()));
 }
 
 fn background_work_can_be_stepped_by_hand(rig: Rig) {
