@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::log::{Inheritance, Log};
 use super::segment::{
-    Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, claimed_record,
+    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, claimed_record,
     decode_header, parse_name, record_at, segment_path, segment_seed,
 };
 use super::segment_chain::LiveSegment;
@@ -114,7 +114,18 @@ impl Recovery {
         }
         for name in self.fs.read_dir(&self.dir)? {
             let path = self.dir.join(&name);
-            match parse_name(&name) {
+            let parsed = parse_name(&name);
+            if let Some(Name::Temporary(number) | Name::Segment(number)) = parsed
+                && number >= NUMBER_END
+                && !mutated!("segment-numbers-wrap")
+            {
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "no segment of the log has so high a number: the file is not the store's",
+                ));
+            }
+            match parsed {
                 // Not a file of the log: it is left alone.
                 None => {}
                 Some(Name::Temporary(number)) => {

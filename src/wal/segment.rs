@@ -205,6 +205,12 @@ pub(crate) struct Record<'a> {
     pub(crate) next_at: usize,
 }
 
+/// True if a record may hold the operations from `first` to `last`: another must be able to follow
+/// it.
+pub(crate) fn can_hold(first: SeqNo, last: SeqNo) -> bool {
+    SeqNo::ZERO < first && first <= last && last < SeqNo::MAX
+}
+
 /// The place of the record after one that ends at `end`.
 pub(crate) fn align(end: usize) -> usize {
     end.next_multiple_of(ALIGN_BYTES)
@@ -232,7 +238,7 @@ pub(crate) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
         SeqNo(get_u64(bytes, meta + 8)),
         SeqNo(get_u64(bytes, meta + 16)),
     );
-    (synced < first && first <= last && last < SeqNo::MAX).then(|| Record {
+    (synced < first && can_hold(first, last)).then(|| Record {
         first,
         last,
         synced,
@@ -262,6 +268,10 @@ pub(crate) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqN
     }
     false
 }
+
+/// Numbers of segments are below this. A store does not live to reach it, so a file that has such
+/// a number is not the log's, and a number above it could not follow.
+pub(crate) const NUMBER_END: u64 = 1 << 62;
 
 /// What a file name in the log's directory means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::segment::{
-    Activation, HEADER_LEN_BYTES, Header, encode_header, segment_path, temporary_path,
+    Activation, HEADER_LEN_BYTES, Header, NUMBER_END, encode_header, segment_path, temporary_path,
 };
 use super::sink::{Sink, open_sink};
 use super::{LockGuard, WalConfig, discard_file};
@@ -295,6 +295,10 @@ impl SegmentFactory {
     ) -> Result<ReadySegment> {
         self.guard.check()?;
         let number = turn.next_number;
+        if number >= NUMBER_END {
+            let path = segment_path(&self.dir, number);
+            return Err(Error::corruption(&path, 0, "the log has no number left"));
+        }
         turn.next_number += 1;
         let full_len = self.config.segment_len();
         let allocate = len_bytes <= full_len;

@@ -619,6 +619,58 @@ fn an_engine_that_is_ahead_of_the_log_starts_a_new_chain() {
     assert_eq!((found.len(), last), (1, SeqNo(41)));
 }
 
+/// The number after it was zero: a segment that recovery did not look for.
+#[test]
+fn files_with_the_highest_numbers_are_refused_by_name() {
+    for name in [
+        "ffffffffffffffff.log",
+        "ffffffffffffffff.tmp",
+        "4000000000000000.tmp",
+    ] {
+        let (mem, _) = small_log(2);
+        let fs: Arc<dyn Fs> = Arc::new(mem);
+        let path = Path::new(DIR).join(name);
+        fs.open(&path, OpenMode::CreateNew).unwrap();
+        match recover(&fs, DIR.as_ref()) {
+            Err(Error::Corruption { file, .. }) => assert_eq!(file, path),
+            other => panic!("{name}: {other:?}"),
+        }
+        fs.remove_file(&path).unwrap();
+        recover(&fs, DIR.as_ref()).unwrap();
+    }
+    // The highest that is taken leaves no number for the segment that opening makes.
+    let (mem, _) = small_log(2);
+    let fs: Arc<dyn Fs> = Arc::new(mem);
+    let path = Path::new(DIR).join("3fffffffffffffff.tmp");
+    fs.open(&path, OpenMode::CreateNew).unwrap();
+    let before = files(&*fs);
+    let (recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
+    let opened = recovery.into_log(config(512), last);
+    assert!(opened.unwrap_err().is_corruption());
+    assert_eq!(files(&*fs), before);
+}
+
+/// A record that ended with the highest number was written and acknowledged, and not read again.
+#[test]
+fn what_is_appended_at_the_end_of_the_numbers_is_read_again() {
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let (recovery, _, _) = recover(&fs, DIR.as_ref()).unwrap();
+    let near = SeqNo(SeqNo::MAX.0 - 3);
+    let (mut writer, log) = recovery.into_log(config(512), near).unwrap();
+    let next = near.next();
+    for too_high in [SeqNo::MAX, SeqNo(u64::MAX)] {
+        let refused = writer.append(next, too_high, &[b"lost"]);
+        assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
+    }
+    writer.append(next, next.next(), &[b"kept"]).unwrap();
+    let refused = writer.append(SeqNo::MAX, SeqNo::MAX, &[b"lost"]);
+    assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
+    assert_eq!(log.appended_seq(), next.next());
+    let (_, found, last) = recover(&fs, DIR.as_ref()).unwrap();
+    assert_eq!((found.len(), last), (1, next.next()));
+    assert_eq!(found[0].payload, b"kept");
+}
+
 #[test]
 fn replay_skips_whole_segments_below_the_start() {
     let (mem, whole) = small_log(12);

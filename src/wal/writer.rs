@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::log::Log;
 use super::segment::{
-    ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, encode_activation,
-    encode_record_header, segment_seed,
+    ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, can_hold,
+    encode_activation, encode_record_header, segment_seed,
 };
 use super::segment_factory::ReadySegment;
 use crate::error::{Error, Result};
@@ -58,6 +58,11 @@ impl Writer {
             self.owner.check()?;
         }
         self.log.check_not_failed()?;
+        if !can_hold(first, last) {
+            return Err(Error::invalid(format!(
+                "the store has used up the numbers of its operations: {last} is too high"
+            )));
+        }
         let payload_len: usize = parts.iter().map(|part| part.len()).sum();
         if payload_len > u32::MAX as usize - RECORD_HEADER_LEN_BYTES {
             return Err(Error::invalid(format!(
