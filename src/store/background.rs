@@ -1,7 +1,7 @@
 //! Background work, as plain functions, and the loop that a thread runs around them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::shared::Shared;
 use crate::engine::{EngineHost, Work};
@@ -54,6 +54,7 @@ impl Shared {
             }
         }
         self.retire_log()?;
+        self.shrink_idle_log(log.ages(Instant::now()))?;
         Ok(worked)
     }
 

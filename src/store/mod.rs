@@ -120,7 +120,9 @@ impl Store {
             None => Ok(()),
         };
         if synced.is_ok() {
-            // Best effort: everything is durable, only a witness is missing.
+            // Best effort: everything is durable, only space is held, and a witness is missing.
+            let _ = self.shared.retire_log();
+            let _ = self.shared.shrink_log(true);
             let _ = self.shared.note_end();
         }
         if let Some(recorder) = &self.shared.recorder {

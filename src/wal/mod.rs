@@ -12,6 +12,9 @@
 //!                              +---------------------- prepare(), new number -----------+
 //! ```
 //!
+//! A log that has nothing to keep shrinks to one small segment ([`Log::prepare_small`],
+//! [`Writer::shorten`], [`Log::retire`], [`Log::free_stock`]), and the next opening goes on in it.
+//!
 //! # Invariants
 //!
 //! - **WL1 preallocated.** A segment has its full length, really written, synced and named durably,
@@ -32,6 +35,10 @@
 //!   number is the one after the last record found. What older segments hold from that number on
 //!   is void: a later `first` overrules every earlier record. Recovery changes nothing else, and
 //!   the new segment appears with one rename, so recovery may be interrupted anywhere and repeated.
+//! - **WL7 going on.** It makes no new segment where there is nothing to cut: others know
+//!   that every record was durable (a store that was closed), nothing but zeros follows the last
+//!   one in the newest segment, and they are few. Their zeros are written again, so that they are
+//!   allocated and no earlier state of them can come back.
 //! - **WL6 no second sync.** After a failed sync every append and sync fails. The store must be
 //!   reopened.
 //!
@@ -52,6 +59,7 @@ use crate::error::{Error, Result};
 use crate::fs::FsLock;
 use crate::util::mutants::mutated;
 
+mod clock;
 mod inspect;
 mod log;
 mod recovery;
@@ -64,6 +72,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clock::LogAges;
 pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
 pub(crate) use log::Log;
 pub(crate) use recovery::Recovery;

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::log::{Inheritance, Log};
+use super::log::{Inheritance, Log, Resumed};
 use super::segment::{
     Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, claimed_record,
     decode_header, parse_name, record_at, segment_path, segment_seed,
 };
 use super::segment_chain::LiveSegment;
+use super::segment_factory::FIRST_LEN_BYTES;
 use super::writer::Writer;
 use super::{LockGuard, WalConfig, discard_file};
 use crate::error::{Error, Result};
@@ -40,6 +41,10 @@ pub(crate) struct Recovery {
     last: Option<SeqNo>,
     /// Highest sequence number that anything read says was durable (WL4).
     witnessed: SeqNo,
+    /// Everything up to here was durable, as others know.
+    durable: SeqNo,
+    /// The newest segment, if nothing but zeros follows its last record: where they begin.
+    open_end: Option<usize>,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
     guard: LockGuard,
@@ -86,6 +91,8 @@ impl Recovery {
             number_max: 0,
             last: None,
             witnessed: SeqNo::ZERO,
+            durable: SeqNo::ZERO,
+            open_end: None,
             replayed: Vec::new(),
             guard: LockGuard::default(),
             fs,
@@ -247,6 +254,8 @@ impl Recovery {
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
         self.replayed.clear();
+        self.durable = durable;
+        self.open_end = None;
         for (index, segment) in self.chain.iter().enumerate() {
             let Some(activation) = segment.activation() else {
                 continue;
@@ -288,6 +297,10 @@ impl Recovery {
             }
             self.witnessed = witnessed;
             self.last = Some(next.prev());
+            let end = at.min(bytes.len());
+            if index + 1 == self.chain.len() && bytes[end..].iter().all(|byte| *byte == 0) {
+                self.open_end = Some(end);
+            }
             return Ok(next.prev());
         }
         // No active segment at all.
@@ -401,7 +414,14 @@ impl Recovery {
             Some(newest) if last == found => newest.number,
             _ => 0,
         };
-        let live = self.inherited(last);
+        let resumed = self.resumable(config, last);
+        if let Some(resumed) = &resumed {
+            self.claim(resumed)?;
+        }
+        let mut live = self.inherited(last);
+        if resumed.is_some() {
+            live.pop_back();
+        }
         let mut blanks = self.blanks;
         let usable = blanks
             .iter()
@@ -418,10 +438,12 @@ impl Recovery {
                 next_number: self.number_max + 1,
                 last,
                 previous,
+                resumed,
                 guard: self.guard,
             },
         )?;
-        // Only now that a higher number is durable may files be removed (WL2).
+        // Only now that a higher number is durable, or that they took no record, may files be
+        // removed (WL2).
         for path in self
             .temporaries
             .iter()
@@ -429,7 +451,46 @@ impl Recovery {
         {
             discard_file(&*self.fs, path)?;
         }
-        Ok((Writer::new(Arc::clone(&log), active, last), log))
+        let at = resumed.map_or(HEADER_LEN_BYTES as u64, |resumed| resumed.end_bytes);
+        Ok((Writer::new(Arc::clone(&log), active, at, last), log))
+    }
+
+    /// The newest segment, if the log may go on in it (WL7).
+    fn resumable(&self, config: WalConfig, last: SeqNo) -> Option<Resumed> {
+        let segment = self.chain.last()?;
+        let end_bytes = self.open_end? as u64;
+        let is_known_durable = self.durable >= last || mutated!("log-goes-on-behind-a-torn-tail");
+        // An activation that was lost leaves records behind that only its number tells apart.
+        let is_newest = self
+            .blanks
+            .iter()
+            .all(|blank| blank.state == ActivationState::Blank);
+        let rest = segment.len_bytes.saturating_sub(end_bytes);
+        (self.last == Some(last)
+            && is_known_durable
+            && is_newest
+            && segment.len_bytes <= config.segment_len()
+            && rest <= FIRST_LEN_BYTES)
+            .then(|| Resumed {
+                number: segment.number,
+                len_bytes: segment.len_bytes,
+                first: segment.first().min(last.next()),
+                end_bytes,
+            })
+    }
+
+    /// Writes the activation and the zeros of the segment again, durably: the one may be in memory
+    /// only, after a kill, and the others may have no space on the disk.
+    fn claim(&self, resumed: &Resumed) -> Result<()> {
+        let path = segment_path(&self.dir, resumed.number);
+        let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+        rewrite(&*file, 0, HEADER_LEN_BYTES)?;
+        rewrite(
+            &*file,
+            resumed.end_bytes as usize,
+            resumed.len_bytes as usize,
+        )?;
+        file.sync_data()
     }
 
     /// Makes what replay found durable, since the new segment is going to say so. After a kill it
@@ -438,6 +499,9 @@ impl Recovery {
     /// before it is synced.
     fn make_durable(&self) -> Result<()> {
         for (index, segment) in self.chain.iter().enumerate() {
+            if mutated!("every-segment-taken-for-durable") || self.is_proven(segment) {
+                continue;
+            }
             let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
             let replayed = self.replayed.iter().find(|(at, _)| *at == index);
             if let Some((_, end)) = replayed
@@ -452,16 +516,28 @@ impl Recovery {
         Ok(())
     }
 
+    /// Up to where records were durable, as something says.
+    fn proven(&self) -> SeqNo {
+        self.witnessed.max(self.durable)
+    }
+
+    /// True if the segment has records and all were durable, and with them its activation: the
+    /// sync that made them so was one of the whole file.
+    fn is_proven(&self, segment: &Found) -> bool {
+        let last = segment.limit.prev().min(self.last.unwrap_or(SeqNo::ZERO));
+        segment.first() <= last && last <= self.proven()
+    }
+
     /// Where the first record begins that nothing proves to be durable.
     fn first_unproven(&self, segment: &Found, end: usize) -> Result<Option<usize>> {
-        if segment.limit <= self.witnessed {
+        if segment.limit <= self.proven() {
             return Ok(None);
         }
         let bytes = self.read_segment(segment)?;
         let mut at = HEADER_LEN_BYTES;
         while at < end
             && let Some(record) = claimed_record(&bytes, at)
-            && record.last <= self.witnessed
+            && record.last <= self.proven()
         {
             at = record.next_at;
         }

@@ -26,7 +26,7 @@ const ZERO_CHUNK_LEN_BYTES: usize = 64 << 10;
 const POOL_LEN_MAX: usize = 1;
 /// Length of the first segment after opening. Making a segment of full length takes tens of
 /// milliseconds, and a store that is written to little should be small.
-const FIRST_LEN_BYTES: u64 = 1 << 20;
+pub(super) const FIRST_LEN_BYTES: u64 = 1 << 20;
 /// How much longer each segment is than the one before, up to full length: the log reaches it
 /// after 21 MiB, and a small store takes a few times what it was given.
 const GROWTH: u64 = 4;
@@ -167,6 +167,66 @@ impl SegmentFactory {
         let mut turn = self.turn.lock();
         let len_bytes = self.next_len(&mut turn);
         self.make(&mut turn, len_bytes, Some(activation))
+    }
+
+    /// The segment that recovery goes on in, which has `len_bytes`, and of which all but what was
+    /// written has just been allocated.
+    pub(super) fn resume(&self, number: u64, len_bytes: u64) -> Result<ReadySegment> {
+        let path = segment_path(&self.dir, number);
+        let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+        let sink = open_sink(&file, len_bytes, self.config.use_mmap)?;
+        self.turn.lock().last_len_bytes = len_bytes;
+        Ok(ReadySegment {
+            number,
+            path,
+            len_bytes,
+            file,
+            sink,
+        })
+    }
+
+    /// Makes a segment of the length of the first one ready, in place of the one that is, if that
+    /// is longer. Those after it grow again.
+    pub(super) fn prepare_small(&self) -> Result<()> {
+        let mut turn = self.turn.lock();
+        let small = self.small_len();
+        if let Some(prepared) = &self.stock.lock().prepared
+            && prepared.len_bytes <= small
+        {
+            return Ok(());
+        }
+        turn.last_len_bytes = 0;
+        let len_bytes = turn.next_len(self.config.segment_len());
+        let ready = self.make(&mut turn, len_bytes, None)?;
+        let longer = self.stock.lock().prepared.replace(ready);
+        self.has_prepared.store(true, Ordering::Release);
+        if let Some(longer) = longer {
+            self.discard(longer);
+        }
+        Ok(())
+    }
+
+    /// Length of the first segment after opening.
+    pub(super) fn small_len(&self) -> u64 {
+        FIRST_LEN_BYTES.min(self.config.segment_len())
+    }
+
+    /// Removes the files that wait for reuse, and the prepared segment if `with_prepared`.
+    pub(super) fn free(&self, with_prepared: bool) -> Result<()> {
+        let (pool, prepared) = {
+            let mut stock = self.stock.lock();
+            let prepared = stock.prepared.take_if(|_| with_prepared);
+            if prepared.is_some() {
+                self.has_prepared.store(false, Ordering::Release);
+            }
+            (std::mem::take(&mut stock.pool), prepared)
+        };
+        self.free_closed();
+        // It took no record, so its number need not be remembered (WL2).
+        for path in pool.iter().chain(prepared.as_ref().map(|s| &s.path)) {
+            discard_file(&*self.fs, path)?;
+        }
+        Ok(())
     }
 
     /// Makes the next segment ready, if `is_due` still says so when this thread may make one.

@@ -57,9 +57,18 @@ impl Oracle {
 }
 
 fn recover(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(Recovery, Vec<Entry>, SeqNo)> {
+    recover_knowing(fs, dir, SeqNo::ZERO)
+}
+
+/// As [`recover`], where others know that the log was durable up to `durable`.
+fn recover_knowing(
+    fs: &Arc<dyn Fs>,
+    dir: &Path,
+    durable: SeqNo,
+) -> Result<(Recovery, Vec<Entry>, SeqNo)> {
     let mut recovery = Recovery::open(Arc::clone(fs), dir, STORE)?;
     let mut found = Vec::new();
-    let last = recovery.replay(SeqNo::ZERO, SeqNo::ZERO, &mut |first, last, payload| {
+    let last = recovery.replay(SeqNo::ZERO, durable, &mut |first, last, payload| {
         found.push(Entry {
             first,
             last,
@@ -112,9 +121,11 @@ fn live(random: &mut Random, writer: &mut Writer, log: &Log, oracle: &mut Oracle
                     oracle.durable = synced;
                 }
             }
-            9 => {
-                let _ = log.prepare();
-            }
+            9 => match random.below(4) {
+                0 => drop(log.free_stock(random.below(2) == 0)),
+                1 => drop(log.prepare_small().and_then(|()| writer.shorten())),
+                _ => drop(log.prepare()),
+            },
             10 => {
                 // Engines never run ahead of the log (E3).
                 let needed = SeqNo(random.below(oracle.durable.0 + 2));
@@ -153,8 +164,10 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
         for life in 0..4 {
             let context = format!("seed {seed}, life {life}");
             let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+            // What the engines and the WAL manifest may have been told.
+            let known = SeqNo(random.below(2) * oracle.durable.0);
             let (recovery, found, last) =
-                recover(&fs, dir).unwrap_or_else(|e| panic!("{context}: {e}"));
+                recover_knowing(&fs, dir, known).unwrap_or_else(|e| panic!("{context}: {e}"));
             oracle.check(&found, last, least, &context);
             let config = config(512 + random.below(8) * 256);
             if random.below(3) == 0 {
@@ -341,6 +354,102 @@ fn a_segment_that_cannot_be_made_stops_nothing_else_and_leaves_nothing() {
             writer.append(SeqNo(4), SeqNo(4), &[&[1; 300]]).unwrap();
         }
     }
+}
+
+/// Opens the log of a store that knows that it was durable up to its end.
+fn open_closed(fs: &Arc<dyn Fs>, segment_bytes: u64) -> (Writer, Arc<Log>, SeqNo) {
+    let (_, _, last) = recover(fs, DIR.as_ref()).unwrap();
+    let (recovery, _, last) = recover_knowing(fs, DIR.as_ref(), last).unwrap();
+    let (writer, log) = recovery.into_log(config(segment_bytes), last).unwrap();
+    (writer, log, last)
+}
+
+/// Each opening began a segment, and synced all older ones: 120 openings left 120 MiB.
+#[test]
+fn a_log_that_was_closed_goes_on_in_its_segment() {
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    for n in 1..=200 {
+        let syncs = disk.count(OpKind::Sync);
+        let (mut writer, log, last) = open_closed(&fs, 64 << 20);
+        assert_eq!(last, SeqNo(n - 1));
+        writer.append(SeqNo(n), SeqNo(n), &[&[7; 100]]).unwrap();
+        log.sync().unwrap();
+        assert_eq!(log.stats().disk_bytes, 1 << 20, "opening {n}");
+        assert_eq!(files(&*fs).len(), 1);
+        assert!(disk.count(OpKind::Sync) - syncs <= 2, "opening {n}");
+    }
+    // Without that knowledge, and behind anything that is not zero, a new one begins.
+    drop(open(&fs, DIR.as_ref(), config(64 << 20)));
+    let paths = files(&*fs);
+    assert_eq!(paths.len(), 2);
+    let newest = fs.open(&paths[1], OpenMode::ReadWrite).unwrap();
+    newest.write_all_at(&[1], 5000).unwrap();
+    drop(open_closed(&fs, 64 << 20));
+    assert_eq!(files(&*fs).len(), 3);
+}
+
+/// Segments whose records are known to be durable were synced again, however many they were.
+#[test]
+fn opening_syncs_only_what_nothing_proves_to_be_durable() {
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(512));
+    for n in 1..=40 {
+        writer.append(SeqNo(n), SeqNo(n), &[&[7; 300]]).unwrap();
+    }
+    log.sync().unwrap();
+    writer.append(SeqNo(41), SeqNo(41), &[&[7; 300]]).unwrap();
+    drop((writer, log));
+    let before = disk.count(OpKind::Sync);
+    let (recovery, _, last) = recover_knowing(&fs, DIR.as_ref(), SeqNo(40)).unwrap();
+    recovery.into_log(config(512), last).unwrap();
+    // The last segment with a record, and the new one.
+    assert_eq!(disk.count(OpKind::Sync) - before, 2);
+}
+
+/// A log of which nothing was needed kept its segments of full length.
+#[test]
+fn a_log_that_nothing_is_needed_of_shrinks_to_a_small_segment() {
+    const FULL_LEN_BYTES: u64 = 8 << 20;
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(FULL_LEN_BYTES));
+    let mut last = SeqNo::ZERO;
+    for _ in 0..40 {
+        last = last.next();
+        writer.append(last, last, &[&[1; 700 << 10]]).unwrap();
+        log.prepare().unwrap();
+    }
+    log.retire(Some(last)).unwrap();
+    assert!(log.is_long() && log.stats().disk_bytes >= 2 * FULL_LEN_BYTES);
+    let on_disk = || {
+        let len = |path: &PathBuf| fs.open(path, OpenMode::Read).unwrap().len().unwrap();
+        files(&*fs).iter().map(len).sum::<u64>()
+    };
+
+    // As long as the last record is needed: what was made in advance.
+    log.free_stock(true).unwrap();
+    assert_eq!(
+        (on_disk(), log.stats().disk_bytes),
+        (FULL_LEN_BYTES, FULL_LEN_BYTES)
+    );
+
+    log.prepare_small().unwrap();
+    assert!(writer.shorten().unwrap());
+    log.retire(Some(last.next())).unwrap();
+    log.free_stock(true).unwrap();
+    assert_eq!((on_disk(), log.stats().disk_bytes), (1 << 20, 1 << 20));
+    assert!(!log.is_long() && !writer.shorten().unwrap());
+
+    // It is used as any other, and segments grow again.
+    for n in 1..=4 {
+        let seq = last.plus(n);
+        writer.append(seq, seq, &[&[1; 700 << 10]]).unwrap();
+    }
+    log.sync().unwrap();
+    assert_eq!(log.stats().disk_bytes, 5 << 20);
+    let (_, found, end) = recover(&fs, DIR.as_ref()).unwrap();
+    assert_eq!((found.len(), end), (4, last.plus(4)));
 }
 
 #[test]

@@ -33,13 +33,13 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes into `active`, which is activated and holds no record yet.
-    pub(super) fn new(log: Arc<Log>, active: ReadySegment, last: SeqNo) -> Self {
+    /// Writes into `active`, which is activated and holds no record from `at` on.
+    pub(super) fn new(log: Arc<Log>, active: ReadySegment, at: u64, last: SeqNo) -> Self {
         Self {
             seed: segment_seed(log.store_id(), active.number),
             log,
             active,
-            at: HEADER_LEN_BYTES as u64,
+            at,
             last,
             is_left: false,
             owner: Owner::this_process(),
@@ -80,6 +80,19 @@ impl Writer {
         self.last = last;
         self.log.note_append(last, record_len, self.at);
         Ok(())
+    }
+
+    /// Goes on in a small segment if the active one is long, so that a log of which nothing is
+    /// needed can be [retired](Log::retire) but for that. Returns whether it does.
+    pub(crate) fn shorten(&mut self) -> Result<bool> {
+        self.owner.check()?;
+        self.log.check_not_failed()?;
+        if !self.log.is_active_long() {
+            return Ok(false);
+        }
+        self.log.prepare_small()?;
+        self.switch(self.last.next(), 0)?;
+        Ok(true)
     }
 
     /// Makes a prepared segment the active one. Nothing is waited for, least of all a sync

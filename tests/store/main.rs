@@ -11,6 +11,7 @@ mod faults;
 mod full_disk;
 mod history;
 mod kills;
+mod log_space;
 mod maps;
 mod ownership;
 mod random_operations;
