@@ -213,6 +213,7 @@ impl SegmentFactory {
 
     /// Removes the files that wait for reuse, and the prepared segment if `with_prepared`.
     pub(super) fn free(&self, with_prepared: bool) -> Result<()> {
+        self.guard.check()?;
         let (pool, prepared) = {
             let mut stock = self.stock.lock();
             let prepared = stock.prepared.take_if(|_| with_prepared);
@@ -305,6 +306,8 @@ impl SegmentFactory {
     /// Takes the file of a retired segment out of the chain: under a temporary name if it is to be
     /// [kept](Self::keep) for reuse, which is returned, else it is removed.
     pub(super) fn recycle(&self, path: &Path, len_bytes: u64) -> Result<Option<PathBuf>> {
+        // Another process may have opened the store, and need it.
+        self.guard.check()?;
         let temporary = {
             let mut stock = self.stock.lock();
             let reuse = len_bytes == self.config.segment_len() && stock.pool.len() < POOL_LEN_MAX;
