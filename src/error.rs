@@ -74,8 +74,8 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
-    /// The file is a hedgerow file of a format version that this build does
-    /// not read.
+    /// The file is a hedgerow file of a format version that this build does not read. Damage that
+    /// cannot be told from it has the same error.
     #[non_exhaustive]
     UnsupportedFormat {
         /// The file.
@@ -294,7 +294,8 @@ impl Error {
                 supported,
             } => write!(
                 f,
-                "{} has format version {found}; this build reads version {supported} only",
+                "{} has format version {found}; this build reads version {supported} only (another \
+                 build wrote it, or it is damaged)",
                 file.display()
             ),
             Self::UnsupportedFeature { file, what } => write!(

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use super::fork::Owner;
-use super::{FsLock, LockMode};
+use super::{FsLock, LockMode, explain_link};
 use crate::error::{Error, LockHolder, Result};
 use crate::util::mutants::mutated;
 
@@ -165,7 +165,9 @@ fn open(path: &Path, mode: LockMode) -> Result<File> {
         options.mode(0o600);
         options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
     }
-    options.open(path).map_err(|e| Error::io("open", path, e))
+    options
+        .open(path)
+        .map_err(|e| Error::io("open", path, explain_link(e)))
 }
 
 fn write_pid(mut file: &File) -> io::Result<()> {

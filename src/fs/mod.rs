@@ -230,6 +230,25 @@ fn name_taken(to: &Path) -> Error {
     Error::io("rename", to, taken)
 }
 
+/// The error of opening what has a name that is a symbolic link: none is followed, so that nothing
+/// outside the store's directory is written to.
+#[cfg(unix)]
+fn explain_link(e: io::Error) -> io::Error {
+    if e.raw_os_error() != Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return e;
+    }
+    io::Error::new(
+        e.kind(),
+        "it is a symbolic link, and a store follows none to its files: put the file itself there, \
+         or link the whole directory",
+    )
+}
+
+#[cfg(not(unix))]
+fn explain_link(e: io::Error) -> io::Error {
+    e
+}
+
 /// Reads a whole file, refusing one that is longer than `limit` bytes.
 pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
     let len = file.len()?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::fork::Owner;
 use super::map::{MapFile, MapSource, Mapping, MappingMut};
-use super::{File, Fs, FsLock, LockMode, OpenMode, lock, name_taken, overwrites};
+use super::{File, Fs, FsLock, LockMode, OpenMode, explain_link, lock, name_taken, overwrites};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 
@@ -70,7 +70,9 @@ impl Fs for StdFs {
         } else {
             "open"
         };
-        let file = options.open(path).map_err(|e| Error::io(op, path, e))?;
+        let file = options
+            .open(path)
+            .map_err(|e| Error::io(op, path, explain_link(e)))?;
         Ok(Arc::new(StdFile {
             file,
             path: path.to_path_buf(),

@@ -83,7 +83,7 @@ pub(crate) fn encode_header(
         0
     };
     out[40..48].copy_from_slice(&flags.to_le_bytes());
-    let sum = header_checksum(&out);
+    let sum = header_checksum(VERSION, &out);
     out[12..16].copy_from_slice(&sum.to_le_bytes());
     if let Some(activation) = activation {
         out[ACTIVATION_AT..].copy_from_slice(&encode_activation(
@@ -95,8 +95,8 @@ pub(crate) fn encode_header(
     out
 }
 
-fn header_checksum(bytes: &[u8]) -> u32 {
-    let seed = seed_of(&[u64::from(get_u32(bytes, 8))]);
+fn header_checksum(version: u32, bytes: &[u8]) -> u32 {
+    let seed = seed_of(&[u64::from(version)]);
     checksum(seed, &bytes[16..ACTIVATION_AT])
 }
 
@@ -126,8 +126,13 @@ pub(crate) fn decode_header(
         return Err(Error::corruption(path, 0, "this is not a log segment"));
     }
     let version = get_u32(bytes, 8);
+    if version != VERSION && get_u32(bytes, 12) == header_checksum(VERSION, bytes) {
+        // Everything else is as this version has it.
+        let what = format!("the version of the segment reads {version}");
+        return Err(Error::corruption(path, 8, what));
+    }
     Error::check_version(path, version, VERSION)?;
-    if get_u32(bytes, 12) != header_checksum(bytes) {
+    if get_u32(bytes, 12) != header_checksum(VERSION, bytes) {
         return Err(Error::corruption(path, 12, "wrong checksum of the header"));
     }
     let owner = get_u64(bytes, 16);

@@ -462,6 +462,10 @@ fn foreign_files_stay_and_other_versions_and_stores_are_refused() {
     let first = Path::new(DIR).join(&names[names.len() - 3]);
     let first = fs.open(&first, OpenMode::ReadWrite).unwrap();
     first.write_all_at(&[2], 8).unwrap();
+    let flipped = recover(&fs, DIR.as_ref()).unwrap_err();
+    assert!(flipped.is_corruption(), "{flipped}");
+    // Of another build, which computes its checksum in another way.
+    first.write_all_at(&[2, 0, 0, 0, 1, 2, 3, 4], 8).unwrap();
     assert!(matches!(
         recover(&fs, DIR.as_ref()),
         Err(Error::UnsupportedFormat { found: 2, .. })
