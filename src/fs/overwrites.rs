@@ -12,7 +12,6 @@ const IN_PLACE: [u64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 #[cfg(target_os = "linux")]
 pub(super) fn in_place(file: &File) -> bool {
     // The type differs between architectures, and the number fits into 32 bits.
-    #[expect(clippy::unnecessary_cast, reason = "not on every architecture")]
     let magic = rustix::fs::fstatfs(file).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
     magic.is_ok_and(|magic| IN_PLACE.contains(&magic))
 }

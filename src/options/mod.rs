@@ -147,10 +147,12 @@ pub struct Options {
     /// When the log holds more than this, the keyspace that needs its oldest segment is
     /// flushed. Bounds recovery time. Default: 128 MiB.
     pub log_limit_bytes: u64,
-    /// Read files through memory maps where the platform has them. Default: true.
-    pub mmap_reads: bool,
-    /// Append to the log through a memory map where the platform has it.
+    /// Read tables of LSM trees and page files of B-trees through memory maps where the platform
+    /// has them; a medium that cannot be read ends the process then ([`fs`](crate::fs)).
     /// Default: true.
+    pub mmap_reads: bool,
+    /// Append to the log through a memory map on Linux, on file systems that overwrite in place
+    /// (ext4, XFS, tmpfs), and with system calls elsewhere. Default: true.
     pub mmap_log: bool,
     /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
     /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.

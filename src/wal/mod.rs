@@ -83,7 +83,7 @@ pub(crate) use writer::Writer;
 pub(crate) struct WalConfig {
     /// Length of a segment file.
     pub(crate) segment_bytes: u64,
-    /// Append through a memory map where the file system has them, else with `write`.
+    /// Append through a memory map where the file system allows it, else with `write`.
     pub(crate) use_mmap: bool,
 }
 

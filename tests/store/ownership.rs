@@ -2,8 +2,9 @@
 //! go away, processes that fork.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hedgerow::{Db, Durability, EngineKind, Error, Options};
@@ -140,6 +141,20 @@ fn a_forked_child_does_nothing_with_its_copy_of_a_store() {
     }
 }
 
+/// All files and directories below `dir`.
+#[cfg(unix)]
+fn names_below(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names.append(&mut names_below(&path));
+        }
+        names.insert(path);
+    }
+    names
+}
+
 #[cfg(unix)]
 #[test]
 fn child_that_forks() {
@@ -154,6 +169,7 @@ fn child_that_forks() {
     for keyspace in &keyspaces {
         keyspace.put("before", "1").unwrap();
     }
+    let before = names_below(dir);
     let is_forked = |outcome: hedgerow::Result<()>| matches!(outcome, Err(Error::Forked));
     // SAFETY: this process has one thread that does anything, so the child finds no lock held; it
     // ends without unwinding into the harness. The parent waits with a valid place for the status.
@@ -174,6 +190,7 @@ fn child_that_forks() {
         status
     };
     assert_eq!(status, 7 << 8, "the child was refused everything");
+    assert_eq!(names_below(dir), before, "and made or removed no file");
     let second = options().open(dir);
     assert!(
         second.is_err_and(|error| error.is_locked()),
