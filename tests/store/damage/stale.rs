@@ -294,8 +294,11 @@ fn the_end_of_the_log_after_closing() {
 /// that was shorter, and acknowledged commits were gone without an error.
 #[test]
 fn the_end_of_the_log_and_the_wal_manifest_are_missing() {
-    let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
-        .with(|options| options.background_threads(0).background_sync_ms(0));
+    // Nothing is persisted, and the log has several segments.
+    let mut rig = Rig::new(Place::Memory, Sizes::Default).with(|options| {
+        let options = options.background_threads(0).background_sync_ms(0);
+        options.log_segment_bytes(64 << 10)
+    });
     let keyspace = rig.keyspace("keyspace", EngineKind::BTree);
     for n in 0..5u8 {
         keyspace.put([n], vec![n; 30_000]).unwrap();
@@ -315,7 +318,7 @@ fn the_end_of_the_log_and_the_wal_manifest_are_missing() {
         for read_only in [true, false] {
             let fs = SimFs::new();
             image.write(&fs, Path::new("/store"));
-            let options = tiny(hedgerow::Options::new()).fs(Arc::new(fs));
+            let options = hedgerow::Options::new().fs(Arc::new(fs));
             match options.read_only(read_only).open("/store") {
                 Err(Error::Corruption { file, .. }) => assert!(file.ends_with(manifest)),
                 other => panic!("{other:?}"),
