@@ -105,8 +105,16 @@ pub enum Error {
         /// Which process has it open.
         holder: LockHolder,
     },
-    /// The file is a hedgerow file of a format version that this build does
-    /// not read.
+    /// The store's lock file was removed or replaced while the store was open, so another process
+    /// may have opened the store, too. Nothing more is written through this handle where it
+    /// matters; close it, and see that one process only has the store open.
+    #[non_exhaustive]
+    LockLost {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The file is a hedgerow file of a format version that this build does not read. Damage that
+    /// cannot be told from it has the same error.
     #[non_exhaustive]
     UnsupportedFormat {
         /// The file.
@@ -141,6 +149,10 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// The handle is a copy that a forked process has of its parent's. It does nothing, because two
+    /// processes that write one store destroy it. Open the store in the child if the parent has
+    /// closed it, talk to the parent if it has not, or fork before opening.
+    Forked,
     /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,
     /// A thread of the store panicked: a fault of this library, and always the cause of an
@@ -300,7 +312,7 @@ impl Error {
         }
     }
 
-    fn io_kind(&self) -> Option<io::ErrorKind> {
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { source, .. } => Some(source.kind()),
             _ => None,
@@ -330,13 +342,20 @@ impl Error {
                     path.display()
                 )
             }
+            Self::LockLost { path } => write!(
+                f,
+                "the lock file {} was removed or replaced while the store was open: another \
+                 process may have opened it",
+                path.display()
+            ),
             Self::UnsupportedFormat {
                 file,
                 found,
                 supported,
             } => write!(
                 f,
-                "{} has format version {found}; this build reads version {supported} only",
+                "{} has format version {found}; this build reads version {supported} only (another \
+                 build wrote it, or it is damaged)",
                 file.display()
             ),
             Self::UnsupportedFeature { file, what } => write!(
@@ -349,6 +368,10 @@ impl Error {
                 f.write_str("the store takes no more writes until it is reopened: one has failed")
             }
             Self::NoSuchKeyspace { name } => write!(f, "there is no keyspace named {name:?}"),
+            Self::Forked => f.write_str(
+                "this handle belongs to the process that opened the store, and does nothing in a \
+                 forked child: open the store after forking",
+            ),
             Self::Closed => f.write_str("the store has been closed"),
             Self::Panicked { what } => write!(f, "a panic in {what}"),
         }

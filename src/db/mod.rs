@@ -19,7 +19,7 @@ use crate::store::{
     make_keyspace,
 };
 use crate::trace::RecordingStats;
-use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
+use crate::types::{MAX_KEYSPACES, SeqNo};
 use crate::util::mutants::mutated;
 
 pub use durable::Durable;
@@ -186,7 +186,7 @@ impl Db {
                 "a store has at most {MAX_KEYSPACES} keyspaces"
             )));
         }
-        let id = KeyspaceId(catalog.next_id);
+        let id = catalog.new_id()?;
         let entry = CatalogEntry::new(id, name, options.with_defaults());
         let made = make_keyspace(shared, &mut catalog, entry)?;
         Ok(Keyspace::new(Arc::clone(&self.store), made))

@@ -53,7 +53,7 @@ pub enum OpKind {
     ReadDir,
     /// [`Fs::exists`].
     Exists,
-    /// [`Fs::rename`].
+    /// [`Fs::rename`] and [`Fs::rename_new`].
     Rename,
     /// [`Fs::remove_file`].
     Remove,
@@ -61,7 +61,7 @@ pub enum OpKind {
     RemoveDir,
     /// [`Fs::sync_dir`].
     SyncDir,
-    /// [`Fs::lock`].
+    /// [`Fs::lock`] and [`Fs::lock_dir`].
     Lock,
     /// [`File::len`].
     Len,
@@ -381,6 +381,15 @@ impl FaultFs {
         Err(Error::io(op, path, fault.error()))
     }
 
+    /// What is known of a file goes with its name.
+    fn note_rename(&self, from: &Path, to: &Path) {
+        let mut files = self.shared.files.lock();
+        match files.remove(from) {
+            Some(tracked) => files.insert(to.to_path_buf(), tracked),
+            None => files.remove(to),
+        };
+    }
+
     fn wrap(&self, path: &Path, inner: Arc<dyn File>) -> Arc<dyn File> {
         let tracked = Arc::clone(
             self.shared
@@ -406,6 +415,10 @@ impl fmt::Debug for FaultFs {
 }
 
 impl Fs for FaultFs {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        self.shared.inner.absolute(path)
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
         let (kind, op) = match mode {
             OpenMode::CreateNew => (OpKind::Create, "create"),
@@ -436,11 +449,15 @@ impl Fs for FaultFs {
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.run(OpKind::Rename, "rename", from, || {
             self.shared.inner.rename(from, to)?;
-            let mut files = self.shared.files.lock();
-            match files.remove(from) {
-                Some(tracked) => files.insert(to.to_path_buf(), tracked),
-                None => files.remove(to),
-            };
+            self.note_rename(from, to);
+            Ok(())
+        })
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.run(OpKind::Rename, "rename", from, || {
+            self.shared.inner.rename_new(from, to)?;
+            self.note_rename(from, to);
             Ok(())
         })
     }
@@ -468,6 +485,12 @@ impl Fs for FaultFs {
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
         self.run(OpKind::Lock, "lock", path, || {
             self.shared.inner.lock(path, mode)
+        })
+    }
+
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        self.run(OpKind::Lock, "lock", path, || {
+            self.shared.inner.lock_dir(path)
         })
     }
 }

@@ -6,15 +6,21 @@
 //! - the holder of an exclusive lock writes its process id into the file, in decimal with a line
 //!   feed, and cuts the file to nothing before it releases the lock. A process that was killed
 //!   leaves its id behind, so the id is read only while a process holds an exclusive lock.
+//!
+//! A reader may find no lock file, on a medium that is or was read-only, and must not make one. It
+//! locks the directory, which takes nothing but a directory; so the holder of an exclusive lock
+//! locks the directory as well.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use super::{FsLock, LockMode};
+use super::fork::Owner;
+use super::{FsLock, LockMode, explain_link};
 use crate::error::{Error, LockHolder, Result};
+use crate::util::mutants::mutated;
 
 /// Locks that this process holds, once for each. Guarded over asking the system for a lock and
 /// giving it back, which never waits, so that the list and the locks agree; never over reading or
@@ -48,15 +54,21 @@ pub(super) fn lock(path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
     let identity = identity(&file, path).map_err(failed)?;
     match take(&file, mode, &identity).map_err(failed)? {
         Answer::Taken => {
-            if mode == LockMode::Exclusive {
-                // Best effort: the lock holds without a name in it.
-                let _ = write_pid(&file);
-            }
-            Ok(Box::new(StdLock {
+            let mut lock = StdLock {
                 file,
+                dir: None,
+                path: path.to_path_buf(),
+                owner: Owner::this_process(),
                 mode,
                 identity,
-            }))
+            };
+            if mode == LockMode::Exclusive {
+                // Releases the first lock if the second is refused.
+                lock.dir = lock_parent(path)?;
+                // Best effort: the lock holds without a name in it.
+                let _ = write_pid(&lock.file);
+            }
+            Ok(Box::new(lock))
         }
         Answer::OfThisProcess => Err(Error::locked(path, LockHolder::ThisProcess)),
         Answer::OfAnother { exclusive } => {
@@ -101,6 +113,62 @@ fn take(file: &File, mode: LockMode, identity: &FileIdentity) -> io::Result<Answ
     }
 }
 
+/// As [`Fs::lock_dir`](super::Fs::lock_dir).
+pub(super) fn lock_dir(path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+    let locked = take_dir(path, path, LockMode::Shared)?;
+    Ok(locked.map(|(file, identity)| {
+        Box::new(StdLock {
+            file,
+            dir: None,
+            path: path.to_path_buf(),
+            owner: Owner::this_process(),
+            mode: LockMode::Shared,
+            identity,
+        }) as _
+    }))
+}
+
+/// The directory of a lock file, locked exclusively, so that readers exclude a writer also where
+/// they found no lock file; it is unlocked with the lock.
+fn lock_parent(path: &Path) -> Result<Option<(File, FileIdentity)>> {
+    match path.parent() {
+        Some(parent) if !mutated!("directory-not-locked") => {
+            take_dir(parent, path, LockMode::Exclusive)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Locks the directory `dir`; an error names `path`. `None` if the system cannot lock a directory,
+/// as on some network file systems.
+fn take_dir(dir: &Path, path: &Path, mode: LockMode) -> Result<Option<(File, FileIdentity)>> {
+    let Some((file, identity)) = open_dir(dir) else {
+        return Ok(None);
+    };
+    // What holds a lock on a directory leaves no name.
+    match take(&file, mode, &identity) {
+        Ok(Answer::Taken) => Ok(Some((file, identity))),
+        Ok(Answer::OfThisProcess) => Err(Error::locked(path, LockHolder::ThisProcess)),
+        Ok(Answer::OfAnother { .. }) => {
+            Err(Error::locked(path, LockHolder::OtherProcess { pid: None }))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// A directory as a file that can be locked, where the system has such.
+#[cfg(unix)]
+fn open_dir(path: &Path) -> Option<(File, FileIdentity)> {
+    let file = File::open(path).ok()?;
+    let identity = identity(&file, path).ok()?;
+    Some((file, identity))
+}
+
+#[cfg(not(unix))]
+fn open_dir(_path: &Path) -> Option<(File, FileIdentity)> {
+    None
+}
+
 fn open(path: &Path, mode: LockMode) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -113,7 +181,9 @@ fn open(path: &Path, mode: LockMode) -> Result<File> {
         options.mode(0o600);
         options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
     }
-    options.open(path).map_err(|e| Error::io("open", path, e))
+    options
+        .open(path)
+        .map_err(|e| Error::io("open", path, explain_link(e)))
 }
 
 fn write_pid(mut file: &File) -> io::Result<()> {
@@ -136,14 +206,42 @@ fn read_pid(file: &File) -> Option<u32> {
 #[derive(Debug)]
 struct StdLock {
     file: File,
+    /// Its directory, locked exclusively.
+    dir: Option<(File, FileIdentity)>,
+    path: PathBuf,
+    owner: Owner,
     mode: LockMode,
     identity: FileIdentity,
 }
 
-impl FsLock for StdLock {}
+impl FsLock for StdLock {
+    fn check(&self) -> Result<()> {
+        self.owner.check_exactly()?;
+        // A lock belongs to a file, not to its name.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let path = &self.path;
+            let is_ours = match std::fs::symlink_metadata(path) {
+                Ok(found) => (found.dev(), found.ino()) == self.identity,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+                Err(e) => return Err(Error::io("stat", path, e)),
+            };
+            if !is_ours {
+                let path = path.clone();
+                return Err(Error::LockLost { path });
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Drop for StdLock {
     fn drop(&mut self) {
+        if self.owner.check_exactly().is_err() && !mutated!("forked-child-unlocks") {
+            // The lock is the parent's. Closing this process's copy of the descriptor leaves it.
+            return;
+        }
         if self.mode == LockMode::Exclusive {
             let _ = self.file.set_len(0);
         }
@@ -151,8 +249,14 @@ impl Drop for StdLock {
         // Closing would not do: a child that another thread is just starting holds a copy of the
         // descriptor until it executes its program, and the lock with it.
         let _ = self.file.unlock();
-        if let Some(at) = held.iter().position(|other| *other == self.identity) {
-            held.swap_remove(at);
+        if let Some((dir, _)) = &self.dir {
+            let _ = dir.unlock();
+        }
+        let dir_identity = self.dir.as_ref().map(|(_, identity)| identity);
+        for identity in [Some(&self.identity), dir_identity].into_iter().flatten() {
+            if let Some(at) = held.iter().position(|other| other == identity) {
+                held.swap_remove(at);
+            }
         }
     }
 }
@@ -286,6 +390,37 @@ mod tests {
         other.write_all(&[b'1'; PID_LEN_BYTES_MAX]).unwrap();
         let unknown = LockHolder::OtherProcess { pid: None };
         assert_eq!(refused.join().unwrap(), unknown);
+    }
+
+    #[test]
+    fn a_reader_without_a_lock_file_excludes_writers_and_no_readers() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("LOCK");
+        let readers = [0; 2].map(|_| lock_dir(home.path()).unwrap().unwrap());
+        assert!(!path.exists(), "a reader makes nothing");
+        for reader in readers {
+            let refused = holder(&path, LockMode::Exclusive);
+            assert_eq!(refused, LockHolder::ThisProcess);
+            reader.check().unwrap();
+            drop(reader);
+        }
+        let writer = lock(&path, LockMode::Exclusive).unwrap();
+        assert!(lock_dir(home.path()).is_err_and(|error| error.is_locked()));
+        drop(writer);
+        lock_dir(home.path()).unwrap().unwrap();
+
+        let mut child = start_other(&path, false);
+        match lock_dir(home.path()) {
+            Err(Error::Locked { holder, .. }) => {
+                assert_eq!(holder, LockHolder::OtherProcess { pid: None });
+            }
+            other => panic!("{other:?}"),
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let held = HELD.lock();
+        let own = identity(&File::open(home.path()).unwrap(), home.path()).unwrap();
+        assert!(!held.contains(&own), "what is released is forgotten");
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::Range;
 
-use memmap2::{Mmap, MmapRaw};
+use memmap2::MmapRaw;
 
 use crate::error::Result;
 
@@ -15,12 +15,11 @@ pub(super) trait MapFile {
     /// Maps the first `len` bytes for reading, if possible. `len` must not exceed the file's
     /// length.
     ///
-    /// The caller promises not to change or cut bytes while there is a reference to them: not
-    /// while the mapping lives, if its bytes are read as one slice; not while a range lives, if
-    /// they are read by [`Mapping::bytes`].
+    /// The caller promises not to change or cut bytes while there is a reference to them.
     fn map(&self, len: u64) -> Result<Option<Mapping>>;
 
-    /// Maps the first `len` bytes, which must be allocated, for writing, if possible.
+    /// Maps the first `len` bytes, which must be allocated, for writing, if a store to them cannot
+    /// find the disk full: not on a file system that writes elsewhere what is overwritten.
     fn map_mut(&self, len: u64) -> Result<Option<MappingMut>>;
 }
 
@@ -54,38 +53,58 @@ impl fmt::Debug for MapSource<'_> {
 pub(crate) enum Advice {
     /// Scattered points: no read-ahead.
     Random,
-    /// EngineHost to back: aggressive read-ahead.
-    Sequential,
     /// Soon: start reading now.
     WillNeed,
 }
 
 /// The first bytes of a file, mapped for reading.
 ///
-/// The bytes are immutable by the promise of [`map`](fn@super::map): the store maps only
-/// what it wrote, and neither changes nor cuts any byte that a reference from the mapping can
-/// reach. Against other processes that write to the store's files there is no defence in a mapping;
-/// the lock file keeps out other hedgerows, file modes keep out other users.
-pub(crate) struct Mapping(Mmap);
+/// A reference is made only to bytes that a caller asks for by [`bytes`](Self::bytes) or
+/// [`range`](Self::range): other bytes of the mapping may change, and bytes that a shorter file no
+/// longer has may lie in it, as long as no caller asks for them.
+///
+/// The bytes that are asked for are immutable by the promise of [`map`](fn@super::map): the store
+/// maps only what it wrote, and neither changes nor cuts any byte that a reference from the
+/// mapping can reach. Against other processes that write to the store's files there is no defence
+/// in a mapping; the lock file keeps out other hedgerows, file modes keep out other users.
+pub(crate) struct Mapping(MmapRaw);
 
 impl Mapping {
     /// Maps `len > 0` bytes of `file`.
     pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
-        // SAFETY: the caller of `map` promises that the mapped bytes are neither changed
-        // nor cut while the mapping lives (law stated there).
-        unsafe { memmap2::MmapOptions::new().len(len).map(file) }.map(Self)
+        memmap2::MmapOptions::new()
+            .len(len)
+            .map_raw_read_only(file)
+            .map(Self)
     }
 
-    /// The `len` bytes at `offset`, if the mapping has them. Unlike a slice of the whole mapping,
-    /// this makes no reference to any other byte, so those may change meanwhile.
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The `len` bytes at `offset`, if the mapping has them.
     #[inline]
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
         if offset > self.0.len() || len > self.0.len() - offset {
             return None;
         }
-        // SAFETY: the range was checked to be inside the mapping, which lives as long as `self`;
-        // the caller of `map` promises that bytes do not change while referred to.
+        // SAFETY: the range was checked to be inside the mapping, which is readable and lives as
+        // long as `self`, hence as the slice. The caller of `map` promises that bytes neither
+        // change nor leave the file while there is a reference to them, and this makes one to
+        // these bytes only.
         Some(unsafe { std::slice::from_raw_parts(self.0.as_ptr().add(offset), len) })
+    }
+
+    /// The bytes of `range`.
+    ///
+    /// # Panics
+    ///
+    /// If the mapping does not have them.
+    #[inline]
+    pub(crate) fn range(&self, range: Range<usize>) -> &[u8] {
+        let len = range.end.saturating_sub(range.start);
+        self.bytes(range.start, len).expect("within the mapping")
     }
 
     /// Advises the operating system how `range` (byte offsets) will be read. A hint: failures are
@@ -95,21 +114,12 @@ impl Mapping {
         {
             let advice = match advice {
                 Advice::Random => memmap2::Advice::Random,
-                Advice::Sequential => memmap2::Advice::Sequential,
                 Advice::WillNeed => memmap2::Advice::WillNeed,
             };
             let _ = self.0.advise_range(advice, offset, len);
         }
         #[cfg(not(unix))]
         let _ = (advice, offset, len);
-    }
-}
-
-impl Deref for Mapping {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
     }
 }
 
@@ -147,10 +157,9 @@ impl MappingMut {
             offset <= self.len() && bytes.len() <= self.len() - offset,
             "within the mapping"
         );
-        // SAFETY: the range was checked to be inside the mapping, which lives as long as `self`;
-        // `&mut self` excludes other writers, and no reference into the mapping is ever
-        // made, so nothing aliases the destination. `bytes` cannot overlap it for
-        // the same reason.
+        // SAFETY: the range was checked to be inside the mapping, which is writable and lives as
+        // long as `self`. `&mut self` excludes other writers through this mapping, and no
+        // reference into it is ever made, so `bytes` does not overlap the destination.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
@@ -172,6 +181,35 @@ impl fmt::Debug for MappingMut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_range_or_none() {
+        let mut map = memmap2::MmapOptions::new().len(100).map_anon().unwrap();
+        for (at, byte) in map.iter_mut().enumerate() {
+            *byte = at as u8;
+        }
+        let mapping = Mapping(map.into());
+        assert_eq!(mapping.len(), 100);
+        assert_eq!(mapping.bytes(10, 3), Some(&[10, 11, 12][..]));
+        assert_eq!(mapping.range(97..100), [97, 98, 99]);
+        assert_eq!(mapping.bytes(100, 0), Some(&[][..]));
+        for (offset, len) in [
+            (101, 0),
+            (100, 1),
+            (98, 3),
+            (1, usize::MAX),
+            (usize::MAX, 2),
+        ] {
+            assert_eq!(mapping.bytes(offset, len), None, "{len} bytes at {offset}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "within the mapping")]
+    fn no_range_reaches_beyond_the_end() {
+        let map = memmap2::MmapOptions::new().len(100).map_anon().unwrap();
+        Mapping(map.into()).range(98..101);
+    }
 
     /// In memory without a file: Miri has no other maps.
     #[test]

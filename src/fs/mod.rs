@@ -18,14 +18,21 @@
 //!
 //! # Memory maps
 //!
-//! With [`Options::mmap_reads`](crate::Options::mmap_reads) and
-//! [`Options::mmap_log`](crate::Options::mmap_log), both on unless they are switched off, the
-//! store reads and writes through maps where the file system offers a [`MapSource`]. Only the
-//! store can use one: the bytes of a map are a `&[u8]`, which is sound only while they do not
-//! change, and the promise that they do not is the store's.
+//! The store asks a file for a [`MapSource`], and uses calls that read and write where it gets
+//! none. Only the store can use one: the bytes of a map are a `&[u8]`, which is sound only while
+//! they do not change, and the promise that they do not is the store's. What is mapped:
 //!
-//! - What the store does itself never breaks it: it maps only lengths that are allocated, and
-//!   neither changes nor cuts bytes that a reference can reach.
+//! - for reading, tables of LSM trees and page files of B-trees, with
+//!   [`Options::mmap_reads`](crate::Options::mmap_reads);
+//! - for writing, the log's active segment and the one prepared to follow it, with
+//!   [`Options::mmap_log`](crate::Options::mmap_log), on Linux, on a file system that overwrites
+//!   allocated blocks in place: ext4 (and its elders), XFS, tmpfs.
+//!
+//! Nothing else is, in recovery and `verify` neither. Both options are on unless they are switched
+//! off. What that means when something goes wrong:
+//!
+//! - What the store does itself never breaks the promise: it maps only lengths that are allocated,
+//!   and neither changes nor cuts bytes that a reference can reach.
 //! - What others do to the store's files can: the lock keeps out other stores, and file modes
 //!   (0600, 0700) keep out other users. A process of the same user that cuts a mapped file makes
 //!   the next access to the lost pages end this process with SIGBUS; one that overwrites mapped
@@ -33,18 +40,27 @@
 //! - A medium that cannot read a mapped page also ends the process with SIGBUS, where a read
 //!   would return an error. A program that needs the error (removable media, network file systems)
 //!   switches `mmap_reads` and `mmap_log` off; then no file of the store is mapped.
+//! - On a file system that writes elsewhere what is overwritten (btrfs, ZFS, bcachefs), a store
+//!   into a map needs a free block, and on a full disk ends the process with SIGBUS. So the log is
+//!   not mapped there, nor on one that is not known (a network, FUSE, an overlay), nor on other
+//!   operating systems. On XFS a segment shares its blocks with a copy that
+//!   `cp --reflink` made of it; a program that copies so beside a running store, on a disk that
+//!   may be full, switches `mmap_log` off.
 
 use std::fmt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
 
 mod fault;
+pub(crate) mod fork;
 mod lock;
 mod map;
 mod open_files;
+mod overwrites;
 mod sim;
 mod std_fs;
 #[cfg(test)]
@@ -110,6 +126,19 @@ pub enum LockMode {
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
 pub trait Fs: fmt::Debug + Send + Sync + 'static {
+    /// `path` in a form that leads to the same place for as long as the process lives, whatever
+    /// its working directory becomes. A store asks once, when it is opened.
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
+
+    /// This file system for a store of this process, if it can tell one process from another:
+    /// after a fork it changes nothing in the child, as the files that it opens. A store asks
+    /// once, when it is opened; `None` means that this one is used as it is.
+    fn for_this_process(&self) -> Option<Arc<dyn Fs>> {
+        None
+    }
+
     /// Opens or creates a file.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>>;
 
@@ -127,6 +156,16 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
     /// Renames a file, replacing the target atomically.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
+    /// Renames a file to a name that nothing has: an [`Error::Io`] of kind `AlreadyExists` if
+    /// something has it. As one step where the operating system can; as here, something that
+    /// takes the name between the look and the rename is replaced.
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.exists(to)? {
+            return Err(name_taken(to));
+        }
+        self.rename(from, to)
+    }
+
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> Result<()>;
 
@@ -138,12 +177,27 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 
     /// Takes a lock on a file; for an exclusive one the file is created if needed. The lock ends
     /// when the returned value is dropped or the process ends.
-    /// [`Error::Locked`] if another lock, of this process or another, excludes it.
+    /// [`Error::Locked`] if another lock, of this process or another, excludes it. An exclusive
+    /// lock on a file and a [shared one on its directory](Self::lock_dir) exclude each other.
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>>;
+
+    /// Takes a shared lock on a directory, which changes nothing in it: for a reader who finds no
+    /// file to lock. `None` if the file system has no such locks.
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// A held lock; dropping it releases the lock.
-pub trait FsLock: fmt::Debug + Send + Sync {}
+pub trait FsLock: fmt::Debug + Send + Sync {
+    /// [`Error::LockLost`] if the lock excludes others no more, because its file was removed or
+    /// replaced: another one may hold a lock on the new file. [`Error::Forked`] in a child of the
+    /// process that took it.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
 
 /// An open file.
 pub trait File: fmt::Debug + Send + Sync {
@@ -182,9 +236,7 @@ pub trait File: fmt::Debug + Send + Sync {
 /// Maps the first `len` bytes of `file` for reading, if its file system can; `None` means: use
 /// [`File::read_exact_at`]. `len` must not exceed the file's length.
 ///
-/// The caller promises not to change or cut bytes while there is a reference to them: not while
-/// the mapping lives, if its bytes are read as one slice; not while a range lives, if they are
-/// read by [`Mapping::bytes`].
+/// The caller promises not to change or cut bytes while there is a reference to them.
 pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
     match file.map_source() {
         Some(source) => source.map(len),
@@ -193,12 +245,40 @@ pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
 }
 
 /// Maps the first `len` bytes of `file`, which must be allocated, for writing, if its file system
-/// can; `None` means: use [`File::write_all_at`].
+/// can, and overwrites in place; `None` means: use [`File::write_all_at`].
 pub(crate) fn map_mut(file: &dyn File, len: u64) -> Result<Option<MappingMut>> {
     match file.map_source() {
         Some(source) => source.map_mut(len),
         None => Ok(None),
     }
+}
+
+/// The error of a rename to a name that something has.
+fn name_taken(to: &Path) -> Error {
+    let taken = io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "there is a file of that name, and it is not replaced",
+    );
+    Error::io("rename", to, taken)
+}
+
+/// The error of opening what has a name that is a symbolic link: none is followed, so that nothing
+/// outside the store's directory is written to.
+#[cfg(unix)]
+fn explain_link(e: io::Error) -> io::Error {
+    if e.raw_os_error() != Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return e;
+    }
+    io::Error::new(
+        e.kind(),
+        "it is a symbolic link, and a store follows none to its files: put the file itself there, \
+         or link the whole directory",
+    )
+}
+
+#[cfg(not(unix))]
+fn explain_link(e: io::Error) -> io::Error {
+    e
 }
 
 /// Reads a whole file, refusing one that is longer than `limit` bytes.

@@ -5,23 +5,47 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::fork::Owner;
 use super::map::{MapFile, MapSource, Mapping, MappingMut};
-use super::{File, Fs, FsLock, LockMode, OpenMode, lock};
+use super::{File, Fs, FsLock, LockMode, OpenMode, explain_link, lock, name_taken, overwrites};
 use crate::error::{Error, Result};
+use crate::util::mutants::mutated;
 
 /// The operating system's file system.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
-pub struct StdFs {}
+pub struct StdFs {
+    /// The process that opened a store on it; anyone may use it, if there is none.
+    owner: Option<Owner>,
+}
 
 impl StdFs {
     /// The operating system's file system.
     pub fn new() -> Self {
-        Self {}
+        Self { owner: None }
+    }
+
+    /// Refuses changes in a child of the process that it is for.
+    fn check_process(&self) -> Result<()> {
+        match &self.owner {
+            _ if mutated!("forked-child-changes-names") => Ok(()),
+            Some(owner) => owner.check(),
+            None => Ok(()),
+        }
     }
 }
 
 impl Fs for StdFs {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        std::path::absolute(path).map_err(|e| Error::io("open", path, e))
+    }
+
+    fn for_this_process(&self) -> Option<Arc<dyn Fs>> {
+        Some(Arc::new(Self {
+            owner: Some(Owner::this_process()),
+        }))
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
         let mut options = OpenOptions::new();
         options.read(true);
@@ -31,6 +55,7 @@ impl Fs for StdFs {
                 options.write(true);
             }
             OpenMode::CreateNew => {
+                self.check_process()?;
                 options.write(true).create_new(true);
             }
         }
@@ -45,14 +70,18 @@ impl Fs for StdFs {
         } else {
             "open"
         };
-        let file = options.open(path).map_err(|e| Error::io(op, path, e))?;
+        let file = options
+            .open(path)
+            .map_err(|e| Error::io(op, path, explain_link(e)))?;
         Ok(Arc::new(StdFile {
             file,
             path: path.to_path_buf(),
+            owner: self.owner.unwrap_or_else(Owner::this_process),
         }))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
+        self.check_process()?;
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -86,18 +115,42 @@ impl Fs for StdFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.check_process()?;
         fs::rename(from, to).map_err(|e| Error::io("rename", from, e))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.check_process()?;
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => return Err(name_taken(to)),
+                // The kernel or the file system has no such rename.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                Err(e) => return Err(Error::io("rename", from, e.into())),
+            }
+        }
+        if self.exists(to)? {
+            return Err(name_taken(to));
+        }
+        self.rename(from, to)
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
+        self.check_process()?;
         fs::remove_file(path).map_err(|e| Error::io("remove", path, e))
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.check_process()?;
         fs::remove_dir(path).map_err(|e| Error::io("remove directory", path, e))
     }
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.check_process()?;
         // Windows cannot open a directory for syncing and journals names itself.
         #[cfg(unix)]
         fs::File::open(path)
@@ -109,7 +162,12 @@ impl Fs for StdFs {
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
+        self.check_process()?;
         lock::lock(path, mode)
+    }
+
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        lock::lock_dir(path)
     }
 }
 
@@ -117,6 +175,7 @@ impl Fs for StdFs {
 struct StdFile {
     file: fs::File,
     path: PathBuf,
+    owner: Owner,
 }
 
 impl StdFile {
@@ -183,17 +242,20 @@ impl File for StdFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.owner.check()?;
         self.write_all_raw(buf, offset)
             .map_err(|e| Error::io_at("write", &self.path, offset, e))
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
+        self.owner.check()?;
         self.file
             .set_len(len)
             .map_err(|e| Error::io_at("set length", &self.path, len, e))
     }
 
     fn sync_data(&self) -> Result<()> {
+        self.owner.check()?;
         self.file
             .sync_data()
             .map_err(|e| Error::io("sync", &self.path, e))
@@ -226,10 +288,14 @@ impl MapFile for StdFile {
     }
 
     fn map_mut(&self, len: u64) -> Result<Option<MappingMut>> {
+        self.owner.check()?;
         let Ok(len_native) = usize::try_from(len) else {
             return Ok(None);
         };
         if len == 0 || len > self.len()? {
+            return Ok(None);
+        }
+        if !mutated!("log-mapped-everywhere") && !overwrites::in_place(&self.file) {
             return Ok(None);
         }
         MappingMut::new(&self.file, len_native)

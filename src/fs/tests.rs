@@ -42,7 +42,7 @@ fn both_file_systems_answer_alike() {
                 let (one, other) = (path(), path());
                 let slot = below(4);
                 let handles = &mut handles[side];
-                match below(14) {
+                match below(15) {
                     op @ 0..3 => {
                         let mode = if op == 0 {
                             OpenMode::ReadWrite
@@ -66,6 +66,7 @@ fn both_file_systems_answer_alike() {
                     }
                     6 => answer(fs.exists(&one)),
                     7 => answer(fs.read_dir(root)),
+                    14 => answer(fs.rename_new(&one, &other)),
                     op => match handles.get(&slot) {
                         None => String::new(),
                         Some(file) => match op {

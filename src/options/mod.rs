@@ -177,10 +177,12 @@ pub struct Options {
     /// flushes or compacts has up to two files open, a B-tree keyspace one, the log two.
     /// Default: 32.
     pub max_open_files: usize,
-    /// Read files through memory maps where the platform has them. Default: true.
-    pub mmap_reads: bool,
-    /// Append to the log through a memory map where the platform has it.
+    /// Read tables of LSM trees and page files of B-trees through memory maps where the platform
+    /// has them; a medium that cannot be read ends the process then ([`fs`](crate::fs)).
     /// Default: true.
+    pub mmap_reads: bool,
+    /// Append to the log through a memory map on Linux, on file systems that overwrite in place
+    /// (ext4, XFS, tmpfs), and with system calls elsewhere. Default: true.
     pub mmap_log: bool,
     /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
     /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::health::{Health, LogJobs};
 use super::keyspaces::OpenKeyspace;
@@ -117,6 +117,7 @@ impl Shared {
         let mut failed = None;
         if !self.leaves_alone(&jobs.retire) {
             let retired = self.retire_log();
+            let retired = retired.and_then(|()| self.shrink_idle_log(log.ages(Instant::now())));
             self.note(&jobs.retire, &retired);
             failed = retired.err();
         }

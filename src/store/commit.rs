@@ -263,6 +263,13 @@ impl Pipeline {
         }
     }
 
+    /// Has the log go on in a small segment, so that the long one can be deleted. The segment is
+    /// made before the log lock is taken.
+    pub(super) fn shorten_log(&self) -> Result<bool> {
+        self.shared_log.prepare_small()?;
+        self.log.lock().writer.shorten()
+    }
+
     /// Waits until the operation `seq`, which is logged, is visible.
     fn wait_published(&self, seq: SeqNo) -> Result<()> {
         let mut guard = self.publications.lock.lock();

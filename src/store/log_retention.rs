@@ -1,6 +1,7 @@
 //! Which segments of the log are still needed, and when they are released.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
@@ -9,6 +10,10 @@ use crate::engine::{Engine, EngineHost, Work};
 use crate::error::Result;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::wal::LogAges;
+
+/// A log that nothing was written to for so long gives back what it does not need.
+const SHRINK_AFTER: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// Flushes the keyspace that needs the oldest segment, if the log is too long.
@@ -84,6 +89,32 @@ impl Shared {
         // Not `needed`: segments that began meanwhile are not in the WAL manifest.
         let beyond = mutated!("more-deleted-than-the-wal-manifest-says");
         log.retire(Some(if beyond { needed } else { first }))
+    }
+
+    /// Gives back what the log does not need while nothing is written: all but a small segment if
+    /// every keyspace has persisted everything, else what was made or kept in advance. The next
+    /// segments are made anew, from small ones to long ones.
+    pub(super) fn shrink_log(&self, closing: bool) -> Result<()> {
+        let (Some(log), Some(pipeline)) = (self.coordinator.log(), &self.pipeline) else {
+            return Ok(());
+        };
+        if !log.is_long() {
+            return Ok(());
+        }
+        let is_needed = self.oldest_needed() <= log.appended_seq();
+        if !is_needed && pipeline.shorten_log()? {
+            self.retire_log()?;
+        }
+        // A segment that is needed may be half full, and then the next one is wanted at once.
+        log.free_stock(closing || !is_needed)
+    }
+
+    /// As [`shrink_log`](Self::shrink_log), once nothing was written for long.
+    pub(super) fn shrink_idle_log(&self, ages: LogAges) -> Result<()> {
+        if ages.idle < SHRINK_AFTER {
+            return Ok(());
+        }
+        self.shrink_log(false)
     }
 
     /// Says how far the log is durable, so that damage of its last records can be told from a torn

@@ -53,14 +53,14 @@ pub(crate) struct Store {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Of the directory; the gate gets it when everything else has stopped.
-    lock: Mutex<Option<Box<dyn FsLock>>>,
+    lock: Mutex<Option<Arc<dyn FsLock>>>,
     /// How closing ended. Locked while it runs, so that a second one waits for the first.
     closing: Mutex<Option<Result<()>>>,
 }
 
 impl Store {
     /// Starts the threads of a recovered store.
-    pub(crate) fn start(shared: Shared, lock: Option<Box<dyn FsLock>>) -> Result<Arc<Self>> {
+    pub(crate) fn start(shared: Shared, lock: Option<Arc<dyn FsLock>>) -> Result<Arc<Self>> {
         let shared = Arc::new(shared);
         let store = Arc::new(Self {
             shared: Arc::clone(&shared),
@@ -104,8 +104,14 @@ impl Store {
 
     /// Refuses new calls, waits for those that run, stops the threads, syncs the log, and releases
     /// the lock, unless a scan or a snapshot still reads: then the last of them does. A second call
-    /// waits for the first and returns what it returned.
+    /// waits for the first and returns what it returned. In a forked child it does nothing.
     pub(crate) fn close(&self) -> Result<()> {
+        if let Err(forked) = self.shared.owner.check_exactly() {
+            // Threads and locks are the parent's. Nothing is dropped: a thread that does not exist
+            // here may have been in the middle of it.
+            std::mem::forget(Arc::clone(&self.shared));
+            return Err(forked);
+        }
         let outcome = {
             let mut closing = self.closing.lock();
             closing.get_or_insert_with(|| self.close_once()).clone()
@@ -134,7 +140,9 @@ impl Store {
             None => Ok(()),
         };
         if synced.is_ok() {
-            // Best effort: everything is durable, only a witness is missing.
+            // Best effort: everything is durable, only space is held, and a witness is missing.
+            let _ = shared.retire_log();
+            let _ = shared.shrink_log(true);
             let _ = shared.note_end();
         }
         if let Some(recorder) = &shared.recorder {

@@ -16,7 +16,7 @@ use super::coordinator::Coordinator;
 use super::engines::{EngineMaker, is_engine_file};
 use super::keyspaces::{Keyspaces, OpenKeyspace, remove_keyspace_files};
 use super::shared::Shared;
-use super::wal_manifest::{WAL_MANIFEST_TEMPORARY, WalManifest};
+use super::wal_manifest::{WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest};
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
@@ -34,13 +34,18 @@ const LOCK_FILE: &str = "LOCK";
 pub(super) const LOG_DIR: &str = "wal";
 
 /// Opens, recovers and starts the store in `dir`.
-pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
+pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     options.check()?;
-    if let Some(recording) = &options.recording {
-        trace::check_path(&recording.path, dir)?;
+    if let Some(fs) = options.fs.for_this_process() {
+        options.fs = fs;
     }
     let fs = Arc::clone(&options.fs);
-    let lock = take_lock(&*fs, dir, &options)?;
+    // Once: the working directory may change while the store is open.
+    let dir = &*fs.absolute(dir)?;
+    if let Some(recording) = &options.recording {
+        trace::check_path(&fs.absolute(&recording.path)?, dir)?;
+    }
+    let lock = take_lock(&*fs, dir, &options)?.map(Arc::from);
     let catalog = match Catalog::load(&*fs, dir)? {
         Some(catalog) => catalog,
         None => create(&*fs, dir, &options)?,
@@ -49,7 +54,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
     let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
     let wal_manifest = WalManifest::load(&*fs, dir, catalog.store_id)?;
     if !mutated!("wal-manifest-ignored") {
-        wal_manifest.check_log(dir, &log_dir, recovery.first_seq())?;
+        wal_manifest.check_log(&log_dir, recovery.first_seq())?;
     }
     check_catalog(dir, &catalog, &wal_manifest)?;
     if !options.read_only && mutated!("leftovers-removed-before-recovery") {
@@ -94,6 +99,9 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
             segment_bytes: options.log_segment_bytes,
             use_mmap: options.mmap_log,
         };
+        if let Some(lock) = &lock {
+            recovery.guard_by(lock);
+        }
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));
         Some(Pipeline::new(
@@ -133,38 +141,85 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Arc<Store>> {
 
 /// Locks the directory, making it first if that is wanted.
 fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dyn FsLock>>> {
-    let missing = || {
-        let error = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
-        Err(Error::io("open", dir, error))
-    };
     if !fs.exists(&dir.join(CATALOG_FILE))? {
-        if options.read_only || !options.create_if_missing {
-            return missing();
+        let vacant = check_vacant(fs, dir);
+        let is_damaged = vacant.as_ref().is_err_and(Error::is_corruption);
+        if !is_damaged && (options.read_only || !options.create_if_missing) {
+            let error = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no store here");
+            return Err(Error::io("open", dir, error));
         }
+        vacant?;
         fs.create_dir_all(dir)?;
-        // A directory with other files in it is probably a mistyped path.
-        let ours = [LOCK_FILE, LOG_DIR, CATALOG_TEMPORARY, CATALOG_FILE];
-        if let Some(name) = fs
-            .read_dir(dir)?
-            .iter()
-            .find(|name| !ours.contains(&name.as_str()))
-        {
+    }
+    let path = dir.join(LOCK_FILE);
+    if options.read_only {
+        // A store on a read-only medium may have no lock file. A writer makes one, and must not
+        // come while this one reads.
+        return if fs.exists(&path)? {
+            fs.lock(&path, LockMode::Shared).map(Some)
+        } else {
+            fs.lock_dir(dir)
+        };
+    }
+    fs.lock(&path, LockMode::Exclusive).map(Some)
+}
+
+/// What is in a directory that a store may be made in, beside what a creation left that was cut
+/// short: operating systems put it into a fresh volume, and people into an empty directory.
+const FRESH: [&str; 9] = [
+    "lost+found",
+    ".DS_Store",
+    ".Spotlight-V100",
+    ".Trashes",
+    ".fseventsd",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    ".gitkeep",
+    ".gitignore",
+];
+
+/// An error unless a store can be made in `dir`, which has no catalogue: a store that lost it is
+/// damaged, and a directory with other files is probably a mistyped path.
+fn check_vacant(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    if !fs.exists(dir)? {
+        return Ok(());
+    }
+    let without_catalog = |name: &str| {
+        Err(Error::corruption(
+            &dir.join(CATALOG_FILE),
+            0,
+            format!("the catalogue is missing, but {name} of a store is there"),
+        ))
+    };
+    let names = fs.read_dir(dir)?;
+    // A store that was ever opened has a segment of its log.
+    if names.iter().any(|name| name == LOG_DIR) {
+        let segments = fs.read_dir(&dir.join(LOG_DIR))?;
+        if let Some(name) = segments.iter().find(|name| name.ends_with(".log")) {
+            return without_catalog(&format!("{LOG_DIR}/{name}"));
+        }
+    }
+    let ours = [
+        LOCK_FILE,
+        LOG_DIR,
+        CATALOG_TEMPORARY,
+        WAL_MANIFEST_FILE,
+        WAL_MANIFEST_TEMPORARY,
+    ];
+    for name in &names {
+        let name = name.as_str();
+        if parse_keyspace_dir(name).is_some() {
+            return without_catalog(name);
+        }
+        let is_fresh = FRESH.contains(&name) || name.starts_with(".Trash-");
+        if !is_fresh && !ours.contains(&name) {
             return Err(Error::invalid(format!(
                 "{} is neither empty nor a store: it holds {name:?}",
                 dir.display()
             )));
         }
     }
-    let path = dir.join(LOCK_FILE);
-    if options.read_only {
-        // A store on a read-only medium may have no lock file, and nothing can write to it.
-        return if fs.exists(&path)? {
-            fs.lock(&path, LockMode::Shared).map(Some)
-        } else {
-            Ok(None)
-        };
-    }
-    fs.lock(&path, LockMode::Exclusive).map(Some)
+    Ok(())
 }
 
 /// Makes an empty store. The catalogue comes last: with it the directory is a store.
@@ -176,6 +231,8 @@ fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
     // RandomState is seeded by the operating system; no other randomness is needed.
     let store_id = RandomState::new().build_hasher().finish();
     let catalog = Catalog::new(store_id);
+    // Without this one the store would be damaged (H3).
+    WalManifest::default().store(fs, dir, store_id)?;
     catalog.store(fs, dir)?;
     Ok(catalog)
 }

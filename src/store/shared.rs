@@ -18,6 +18,7 @@ use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::fs::OpenFiles;
+use crate::fs::fork::Owner;
 use crate::kv::Batch;
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// Closed when the store is: every call that uses its files passes here.
     pub(super) gate: Arc<Gate>,
+    /// The process that opened the store: a forked child does nothing with it.
+    pub(super) owner: Owner,
     /// Units of background work that are running.
     pub(super) busy: AtomicUsize,
     pub(super) last_background_sync_ms: AtomicU64,
@@ -95,6 +98,7 @@ impl Shared {
             switches_seen: AtomicU64::new(0),
             recorder,
             gate,
+            owner: Owner::this_process(),
             busy: AtomicUsize::new(0),
             last_background_sync_ms: AtomicU64::new(0),
             opened: Instant::now(),
@@ -105,6 +109,7 @@ impl Shared {
     /// every call that uses the files of the store, and never over code of the user.
     #[inline]
     pub(crate) fn enter(&self) -> Result<Pass<'_>> {
+        self.owner.check()?;
         self.gate.enter().ok_or(Error::Closed)
     }
 
@@ -112,6 +117,7 @@ impl Shared {
     /// until the last of these is dropped.
     #[inline]
     pub(crate) fn stay(&self) -> Result<Stay> {
+        self.owner.check()?;
         self.gate.stay().ok_or(Error::Closed)
     }
 

@@ -1,8 +1,8 @@
 //! The WAL manifest: what the log reaches from and to, and what keyspaces had persisted when the
 //! rest was deleted.
 //!
-//! One small file, `WAL-MANIFEST`, replaced as a whole before segments of the log are deleted, and
-//! when the store is closed (docs/format.md, "WAL manifest").
+//! One small file, `WAL-MANIFEST`, made with the store, and replaced as a whole before segments of
+//! the log are deleted and when the store is closed (docs/format.md, "WAL manifest").
 //!
 //! It is the witness of what no other file can tell. A keyspace's own files say up to where they
 //! hold its operations. Intact files of an earlier moment say less; while the log goes back so far,
@@ -17,7 +17,8 @@
 //! - H2: a segment is deleted only after a WAL manifest is durable that says so. So every operation
 //!   that the log lacks is at or below the watermark of its keyspace, and a keyspace that says less
 //!   than its watermark has lost something.
-//! - H3: a store without the file has a log that goes back to the first operation.
+//! - H3: every store has the file: it is there before the catalogue, which makes a directory a
+//!   store. So a store without it has lost something, and may have lost the end of its log with it.
 //! - H4: everything up to the end was durable in the log before it was written here.
 
 use std::path::Path;
@@ -71,7 +72,14 @@ impl WalManifest {
     pub(crate) fn load(fs: &dyn Fs, dir: &Path, store_id: u64) -> Result<Self> {
         let path = dir.join(WAL_MANIFEST_FILE);
         if !fs.exists(&path)? {
-            return Ok(Self::default());
+            if mutated!("missing-wal-manifest-taken-for-none") {
+                return Ok(Self::default());
+            }
+            return Err(Error::corruption(
+                &path,
+                0,
+                "the file is missing, and every store has one: it says what the log must hold",
+            ));
         }
         let file = fs.open(&path, OpenMode::Read)?;
         let limit = FIXED_LEN_BYTES + MAX_KEYSPACES * WATERMARK_LEN_BYTES;
@@ -99,27 +107,16 @@ impl WalManifest {
 
     /// Compares with `log_first`, the first operation of the log in `log_dir`, if that has any
     /// segment.
-    pub(crate) fn check_log(
-        &self,
-        dir: &Path,
-        log_dir: &Path,
-        log_first: Option<SeqNo>,
-    ) -> Result<()> {
+    pub(crate) fn check_log(&self, log_dir: &Path, log_first: Option<SeqNo>) -> Result<()> {
         if log_first.is_some_and(|first| first <= self.first) {
             return Ok(());
         }
         let starts = match log_first {
             Some(first) => format!("begins with operation {first}"),
+            // Nothing was ever in it, when the opening that made the store was cut short.
             None if *self == Self::default() => return Ok(()),
             None => "has no segment".into(),
         };
-        if *self == Self::default() {
-            return Err(Error::corruption(
-                &dir.join(WAL_MANIFEST_FILE),
-                0,
-                format!("the file is missing, but the log {starts}"),
-            ));
-        }
         Err(Error::corruption(
             log_dir,
             0,
@@ -144,7 +141,7 @@ impl WalManifest {
     }
 
     fn decode(bytes: &[u8], path: &Path, store_id: u64) -> Result<Self> {
-        let opened = FORMAT.open(bytes, path)?;
+        let opened = FORMAT.open(bytes, path, seed(store_id))?;
         let mut reader = Reader::new(opened.body());
         let owner = reader.u64().map_err(|Malformed| opened.malformed(0))?;
         if owner != store_id {
@@ -274,9 +271,11 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused_by_name() {
-        let mut bytes = sample().encode(STORE);
-        bytes[8] = 9;
-        let refused = decode(&bytes).unwrap_err();
+        let later = SmallFile {
+            version: 9,
+            ..FORMAT
+        };
+        let refused = decode(&later.encode(seed(STORE), &[0; 28])).unwrap_err();
         assert!(matches!(
             refused,
             Error::UnsupportedFormat {
@@ -296,25 +295,40 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_lacks_its_front_is_told_from_one_whose_wal_manifest_is_missing() {
-        let (dir, log) = (Path::new("d"), Path::new("d/wal"));
-        let blamed = |wal_manifest: &WalManifest, first: Option<u64>| match wal_manifest.check_log(
-            dir,
-            log,
-            first.map(SeqNo),
-        ) {
-            Ok(()) => None,
-            Err(Error::Corruption { file, .. }) => Some(file),
-            Err(other) => panic!("{other}"),
+    fn a_log_that_lacks_its_front_is_damage() {
+        let blamed = |wal_manifest: &WalManifest, first: Option<u64>| {
+            let checked = wal_manifest.check_log(Path::new("wal"), first.map(SeqNo));
+            match checked {
+                Ok(()) => false,
+                Err(Error::Corruption { file, .. }) => file == Path::new("wal"),
+                Err(other) => panic!("{other}"),
+            }
         };
         let none = WalManifest::default();
-        assert_eq!(blamed(&none, None), None);
-        assert_eq!(blamed(&none, Some(1)), None);
-        assert_eq!(blamed(&none, Some(2)), Some(dir.join(WAL_MANIFEST_FILE)));
+        assert!(!blamed(&none, None));
+        assert!(!blamed(&none, Some(1)));
+        assert!(blamed(&none, Some(2)));
         let some = sample();
-        assert_eq!(blamed(&some, Some(300)), None);
-        assert_eq!(blamed(&some, Some(12)), None);
-        assert_eq!(blamed(&some, Some(301)), Some(log.to_path_buf()));
-        assert_eq!(blamed(&some, None), Some(log.to_path_buf()));
+        assert!(!blamed(&some, Some(300)));
+        assert!(!blamed(&some, Some(12)));
+        assert!(blamed(&some, Some(301)));
+        assert!(blamed(&some, None));
+    }
+
+    /// A store without the file was taken for one whose log had never been cut.
+    #[test]
+    fn a_missing_file_is_damage() {
+        let fs = crate::fs::SimFs::new();
+        let dir = Path::new("/");
+        match WalManifest::load(&fs, dir, STORE) {
+            Err(Error::Corruption { file, what, .. }) => {
+                assert_eq!(file, dir.join(WAL_MANIFEST_FILE));
+                assert!(what.contains("missing"), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+        WalManifest::default().store(&fs, dir, STORE).unwrap();
+        let found = WalManifest::load(&fs, dir, STORE).unwrap();
+        assert_eq!(found, WalManifest::default());
     }
 }

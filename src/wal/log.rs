@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use super::clock::{Clock, LogAges};
 use super::segment::{ACTIVATION_AT, Activation, HEADER_LEN_BYTES};
 use super::segment_chain::{LiveSegment, SegmentChain};
 use super::segment_factory::{ReadySegment, SegmentFactory};
-use super::{WalConfig, failed_before};
+use super::{LockGuard, WalConfig, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::types::SeqNo;
@@ -61,6 +63,8 @@ pub(crate) struct Log {
 
     /// One sync at a time; a thread that waited finds itself covered.
     sync_turn: Mutex<()>,
+
+    clock: Mutex<Clock>,
 }
 
 /// What recovery hands over.
@@ -73,10 +77,24 @@ pub(super) struct Inheritance {
     pub(super) next_number: u64,
     pub(super) last: SeqNo,
     pub(super) previous: u64,
+    /// The segment to go on in, if it is not to be a new one (WL7).
+    pub(super) resumed: Option<Resumed>,
+    pub(super) guard: LockGuard,
+}
+
+/// A segment that recovery goes on in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resumed {
+    pub(super) number: u64,
+    pub(super) len_bytes: u64,
+    /// First number that it holds.
+    pub(super) first: SeqNo,
+    /// Where the next record goes.
+    pub(super) end_bytes: u64,
 }
 
 impl Log {
-    /// Opens a new segment behind what recovery found (WL5).
+    /// Opens a new segment behind what recovery found (WL5), or goes on in the last one (WL7).
     pub(super) fn start(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -90,10 +108,12 @@ impl Log {
             next_number,
             last,
             previous,
+            resumed,
+            guard,
         } = inheritance;
         let chain = SegmentChain::new(Arc::clone(&fs), dir, live);
         let log = Self {
-            factory: SegmentFactory::new(fs, dir, store_id, config, next_number, spare),
+            factory: SegmentFactory::new(fs, dir, store_id, config, next_number, spare, guard),
             chain,
             appended: AtomicU64::new(last.0),
             appended_bytes: AtomicU64::new(0),
@@ -107,14 +127,25 @@ impl Log {
             failure: OnceLock::new(),
             preparing: AtomicBool::new(false),
             sync_turn: Mutex::new(()),
+            clock: Mutex::default(),
         };
-        let first = last.next();
-        let activation = Activation {
-            first,
-            previous,
-            synced: last,
+        let (active, first) = match resumed {
+            Some(resumed) => {
+                log.active_used_bytes
+                    .store(resumed.end_bytes, Ordering::Relaxed);
+                let active = log.factory.resume(resumed.number, resumed.len_bytes)?;
+                (active, resumed.first)
+            }
+            None => {
+                let first = last.next();
+                let activation = Activation {
+                    first,
+                    previous,
+                    synced: last,
+                };
+                (log.factory.make_active(&activation)?, first)
+            }
         };
-        let active = log.factory.make_active(&activation)?;
         log.active_len_bytes
             .store(active.len_bytes, Ordering::Relaxed);
         log.chain.push(&active, first, true);
@@ -177,6 +208,15 @@ impl Log {
         }
     }
 
+    /// How long appends have waited for a sync, and how long there was none, as far as the calls
+    /// of this know: ages are wrong by the time since the last call, towards the safe side.
+    pub(crate) fn ages(&self, now: Instant) -> LogAges {
+        // In this order: what is synced was appended before.
+        let synced = self.synced_seq();
+        let appended = self.appended_seq();
+        self.clock.lock().look(appended, synced, now)
+    }
+
     // ---- for the writer ----
 
     /// WL6.
@@ -214,6 +254,8 @@ impl Log {
 
     /// `active` has been activated in place of `old`.
     pub(super) fn note_switch(&self, active: &ReadySegment, first: SeqNo, old: ReadySegment) {
+        self.active_used_bytes
+            .store(HEADER_LEN_BYTES as u64, Ordering::Relaxed);
         self.active_len_bytes
             .store(active.len_bytes, Ordering::Relaxed);
         self.chain.push(active, first, false);
@@ -267,6 +309,36 @@ impl Log {
             self.check_not_failed()?;
             self.sync_segments().map(drop)
         })
+    }
+
+    // ---- giving back ----
+
+    /// True if the log takes more than a log that has nothing to keep must.
+    pub(crate) fn is_long(&self) -> bool {
+        self.stats().disk_bytes > self.factory.small_len()
+    }
+
+    /// True if the active segment is longer than one after opening, or so full that another one is
+    /// about to be prepared.
+    pub(super) fn is_active_long(&self) -> bool {
+        let len_bytes = self.active_len_bytes.load(Ordering::Relaxed);
+        let used_bytes = self.active_used_bytes.load(Ordering::Relaxed);
+        len_bytes > self.factory.small_len() || 2 * used_bytes >= len_bytes
+    }
+
+    /// Makes a small segment ready to follow a long active one, so that
+    /// [`Writer::shorten`](super::Writer::shorten) need not wait for it.
+    pub(crate) fn prepare_small(&self) -> Result<()> {
+        match self.is_active_long() {
+            true => self.factory.prepare_small(),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes the file that waits for reuse, and the prepared segment if `with_prepared`: for a
+    /// log that is not written to for a while.
+    pub(crate) fn free_stock(&self, with_prepared: bool) -> Result<()> {
+        self.factory.free(with_prepared)
     }
 
     // ---- preparation ----

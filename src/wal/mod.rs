@@ -12,6 +12,9 @@
 //!                              +---------------------- prepare(), new number -----------+
 //! ```
 //!
+//! A log that has nothing to keep shrinks to one small segment ([`Log::prepare_small`],
+//! [`Writer::shorten`], [`Log::retire`], [`Log::free_stock`]), and the next opening goes on in it.
+//!
 //! # Invariants
 //!
 //! - **WL1 preallocated.** A segment has its full length, really written, synced and named durably,
@@ -32,6 +35,10 @@
 //!   number is the one after the last record found. What older segments hold from that number on
 //!   is void: a later `first` overrules every earlier record. Recovery changes nothing else, and
 //!   the new segment appears with one rename, so recovery may be interrupted anywhere and repeated.
+//! - **WL7 going on.** It makes no new segment where there is nothing to cut: others know
+//!   that every record was durable (a store that was closed), nothing but zeros follows the last
+//!   one in the newest segment, and they are few. Their zeros are written again, so that they are
+//!   allocated and no earlier state of them can come back.
 //! - **WL6 no second sync.** After a failed sync every append and sync fails. The store must be
 //!   reopened.
 //!
@@ -46,9 +53,13 @@
 //! the store left, and the caller that opens the log may know more ([`Recovery::replay`]).
 
 use std::path::Path;
+use std::sync::{Arc, Weak};
 
 use crate::error::{Error, Result};
+use crate::fs::FsLock;
+use crate::util::mutants::mutated;
 
+mod clock;
 mod inspect;
 mod log;
 mod recovery;
@@ -61,6 +72,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clock::LogAges;
 pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
 pub(crate) use log::Log;
 pub(crate) use recovery::Recovery;
@@ -71,7 +83,7 @@ pub(crate) use writer::Writer;
 pub(crate) struct WalConfig {
     /// Length of a segment file.
     pub(crate) segment_bytes: u64,
-    /// Append through a memory map where the file system has them, else with `write`.
+    /// Append through a memory map where the file system allows it, else with `write`.
     pub(crate) use_mmap: bool,
 }
 
@@ -80,6 +92,26 @@ impl WalConfig {
     /// record at least, and a whole number of record units.
     fn segment_len(&self) -> u64 {
         self.segment_bytes.max(512) / segment::ALIGN_BYTES as u64 * segment::ALIGN_BYTES as u64
+    }
+}
+
+/// Whether the lock on the store is still held: what is made after it was lost or released could
+/// take the place of a file of another process.
+#[derive(Debug, Clone, Default)]
+struct LockGuard(Option<Weak<dyn FsLock>>);
+
+impl LockGuard {
+    fn by(lock: &Arc<dyn FsLock>) -> Self {
+        Self(Some(Arc::downgrade(lock)))
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.0 {
+            _ if mutated!("lock-not-looked-at") => Ok(()),
+            Some(lock) => lock.upgrade().ok_or(Error::Closed)?.check(),
+            // A log without a store, in tests.
+            None => Ok(()),
+        }
     }
 }
 

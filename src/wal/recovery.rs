@@ -1,22 +1,19 @@
 //! Reading an existing log.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::log::{Inheritance, Log};
+use super::LockGuard;
 use super::segment::{
-    Activation, ActivationState, HEADER_LEN_BYTES, Name, bears_witness, claimed_record,
-    decode_header, parse_name, record_at, segment_path, segment_seed,
+    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, decode_header,
+    parse_name, record_at, segment_path, segment_seed,
 };
-use super::segment_chain::LiveSegment;
-use super::writer::Writer;
-use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
-use crate::fs;
-use crate::fs::{Advice, File, Fs, Mapping, OpenMode, read_all};
+use crate::fs::{Fs, FsLock, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+
+mod reopen;
 
 /// Takes a record: its first and last sequence number and its payload.
 pub(crate) type Visit<'a> = dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()> + 'a;
@@ -41,8 +38,13 @@ pub(crate) struct Recovery {
     last: Option<SeqNo>,
     /// Highest sequence number that anything read says was durable (WL4).
     witnessed: SeqNo,
+    /// Everything up to here was durable, as others know.
+    durable: SeqNo,
+    /// The newest segment, if nothing but zeros follows its last record: where they begin.
+    open_end: Option<usize>,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
+    guard: LockGuard,
 }
 
 #[derive(Debug)]
@@ -86,13 +88,21 @@ impl Recovery {
             number_max: 0,
             last: None,
             witnessed: SeqNo::ZERO,
+            durable: SeqNo::ZERO,
+            open_end: None,
             replayed: Vec::new(),
+            guard: LockGuard::default(),
             fs,
         };
         let mut found = recovery.read_headers()?;
         found.sort_by_key(|segment| segment.number);
         recovery.link(found)?;
         Ok(recovery)
+    }
+
+    /// From now on a segment is made only while `lock`, the store's, is held.
+    pub(crate) fn guard_by(&mut self, lock: &Arc<dyn FsLock>) {
+        self.guard = LockGuard::by(lock);
     }
 
     /// First sequence number that the log goes back to; `None` if it has no active segment.
@@ -108,7 +118,18 @@ impl Recovery {
         }
         for name in self.fs.read_dir(&self.dir)? {
             let path = self.dir.join(&name);
-            match parse_name(&name) {
+            let parsed = parse_name(&name);
+            if let Some(Name::Temporary(number) | Name::Segment(number)) = parsed
+                && number >= NUMBER_END
+                && !mutated!("segment-numbers-wrap")
+            {
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "no segment of the log has so high a number: the file is not the store's",
+                ));
+            }
+            match parsed {
                 // Not a file of the log: it is left alone.
                 None => {}
                 Some(Name::Temporary(number)) => {
@@ -230,6 +251,8 @@ impl Recovery {
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
         self.replayed.clear();
+        self.durable = durable;
+        self.open_end = None;
         for (index, segment) in self.chain.iter().enumerate() {
             let Some(activation) = segment.activation() else {
                 continue;
@@ -271,6 +294,10 @@ impl Recovery {
             }
             self.witnessed = witnessed;
             self.last = Some(next.prev());
+            let end = at.min(bytes.len());
+            if index + 1 == self.chain.len() && bytes[end..].iter().all(|byte| *byte == 0) {
+                self.open_end = Some(end);
+            }
             return Ok(next.prev());
         }
         // No active segment at all.
@@ -356,118 +383,12 @@ impl Recovery {
         Ok(bears_witness(&bytes, HEADER_LEN_BYTES, seed, expected))
     }
 
-    fn read_segment(&self, segment: &Found) -> Result<SegmentBytes> {
+    /// All bytes of a segment. Not through a map, whatever the options say: a medium that cannot be
+    /// read is an error with file and offset here, and everything is read once only.
+    fn read_segment(&self, segment: &Found) -> Result<Vec<u8>> {
         let file = self.fs.open(&segment.path, OpenMode::Read)?;
-        if let Some(map) = fs::map(&*file, segment.len_bytes)? {
-            map.advise(Advice::Sequential, 0, map.len());
-            return Ok(SegmentBytes::Mapped(map));
-        }
         // The length was compared with the file's when the header was read.
-        read_all(&*file, segment.len_bytes).map(SegmentBytes::Owned)
-    }
-
-    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
-    /// engine holds more than the log does: then nothing in the log counts any longer. Always in a
-    /// new segment (WL5); old ones stay until they are retired.
-    pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
-        let found = self.last.expect("replay comes first");
-        assert!(last >= found, "recovered records are not cut off");
-        self.fs.create_dir_all(&self.dir)?;
-        if let Some(parent) = self.dir.parent() {
-            // Even if the directory was there: the process that created it may have ended before
-            // this.
-            self.fs.sync_dir(parent)?;
-        }
-        if !mutated!("recovered-tail-not-synced") {
-            self.make_durable()?;
-        }
-        self.fs.sync_dir(&self.dir)?;
-        let previous = match self.chain.last() {
-            Some(newest) if last == found => newest.number,
-            _ => 0,
-        };
-        let live = self.inherited(last);
-        let mut blanks = self.blanks;
-        let usable = blanks
-            .iter()
-            .position(|blank| blank.len_bytes == config.segment_len());
-        let spare = usable.map(|at| blanks.swap_remove(at).path);
-        let (log, active) = Log::start(
-            Arc::clone(&self.fs),
-            &self.dir,
-            self.store_id,
-            config,
-            Inheritance {
-                live,
-                spare,
-                next_number: self.number_max + 1,
-                last,
-                previous,
-            },
-        )?;
-        // Only now that a higher number is durable may files be removed (WL2).
-        for path in self
-            .temporaries
-            .iter()
-            .chain(blanks.iter().map(|blank| &blank.path))
-        {
-            discard_file(&*self.fs, path)?;
-        }
-        Ok((Writer::new(Arc::clone(&log), active, last), log))
-    }
-
-    /// Makes what replay found durable, since the new segment is going to say so. After a kill it
-    /// may exist in memory only; after a failed sync the operating system may even consider it
-    /// clean and never write it. So what nothing proves to be durable is written again, unchanged,
-    /// before it is synced.
-    fn make_durable(&self) -> Result<()> {
-        for (index, segment) in self.chain.iter().enumerate() {
-            let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
-            let replayed = self.replayed.iter().find(|(at, _)| *at == index);
-            if let Some((_, end)) = replayed
-                && let Some(start) = self.first_unproven(segment, *end)?
-                && !mutated!("recovered-tail-not-rewritten")
-            {
-                rewrite(&*file, 0, HEADER_LEN_BYTES)?;
-                rewrite(&*file, start, *end)?;
-            }
-            file.sync_data()?;
-        }
-        Ok(())
-    }
-
-    /// Where the first record begins that nothing proves to be durable.
-    fn first_unproven(&self, segment: &Found, end: usize) -> Result<Option<usize>> {
-        if segment.limit <= self.witnessed {
-            return Ok(None);
-        }
-        let bytes = self.read_segment(segment)?;
-        let mut at = HEADER_LEN_BYTES;
-        while at < end
-            && let Some(record) = claimed_record(&bytes, at)
-            && record.last <= self.witnessed
-        {
-            at = record.next_at;
-        }
-        Ok((at < end).then_some(at))
-    }
-
-    /// The old segments as the log will retire them. Strays come first: a segment of the
-    /// chain must not be gone while something older than it is there (WL3).
-    fn inherited(&self, last: SeqNo) -> VecDeque<LiveSegment> {
-        let next = last.next();
-        self.strays
-            .iter()
-            .map(|segment| (segment, SeqNo::ZERO))
-            .chain(self.chain.iter().map(|s| (s, s.first().min(next))))
-            .map(|(segment, first)| LiveSegment {
-                number: segment.number,
-                path: segment.path.clone(),
-                len_bytes: segment.len_bytes,
-                first,
-                is_anchored: true,
-            })
-            .collect()
+        read_all(&*file, segment.len_bytes)
     }
 }
 
@@ -478,35 +399,4 @@ struct ReadRecords {
     /// and where it was not found.
     end: usize,
     witnessed: SeqNo,
-}
-
-/// The bytes of a segment.
-enum SegmentBytes {
-    Mapped(Mapping),
-    Owned(Vec<u8>),
-}
-
-impl std::ops::Deref for SegmentBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Owned(bytes) => bytes,
-        }
-    }
-}
-
-/// Writes the bytes from `start` to `end` again as they are.
-fn rewrite(file: &dyn File, start: usize, end: usize) -> Result<()> {
-    let mut buffer = vec![0; (end - start).min(64 << 10)];
-    let (mut at, end) = (start as u64, end as u64);
-    let end = end.min(file.len()?);
-    while at < end {
-        let len = (end - at).min(buffer.len() as u64) as usize;
-        file.read_exact_at(&mut buffer[..len], at)?;
-        file.write_all_at(&buffer[..len], at)?;
-        at += len as u64;
-    }
-    Ok(())
 }

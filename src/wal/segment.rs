@@ -83,7 +83,7 @@ pub(crate) fn encode_header(
         0
     };
     out[40..48].copy_from_slice(&flags.to_le_bytes());
-    let sum = header_checksum(&out);
+    let sum = header_checksum(VERSION, &out);
     out[12..16].copy_from_slice(&sum.to_le_bytes());
     if let Some(activation) = activation {
         out[ACTIVATION_AT..].copy_from_slice(&encode_activation(
@@ -95,8 +95,8 @@ pub(crate) fn encode_header(
     out
 }
 
-fn header_checksum(bytes: &[u8]) -> u32 {
-    let seed = seed_of(&[u64::from(get_u32(bytes, 8))]);
+fn header_checksum(version: u32, bytes: &[u8]) -> u32 {
+    let seed = seed_of(&[u64::from(version)]);
     checksum(seed, &bytes[16..ACTIVATION_AT])
 }
 
@@ -126,8 +126,13 @@ pub(crate) fn decode_header(
         return Err(Error::corruption(path, 0, "this is not a log segment"));
     }
     let version = get_u32(bytes, 8);
+    if version != VERSION && get_u32(bytes, 12) == header_checksum(VERSION, bytes) {
+        // Everything else is as this version has it.
+        let what = format!("the version of the segment reads {version}");
+        return Err(Error::corruption(path, 8, what));
+    }
     Error::check_version(path, version, VERSION)?;
-    if get_u32(bytes, 12) != header_checksum(bytes) {
+    if get_u32(bytes, 12) != header_checksum(VERSION, bytes) {
         return Err(Error::corruption(path, 12, "wrong checksum of the header"));
     }
     let owner = get_u64(bytes, 16);
@@ -205,6 +210,12 @@ pub(crate) struct Record<'a> {
     pub(crate) next_at: usize,
 }
 
+/// True if a record may hold the operations from `first` to `last`: another must be able to follow
+/// it.
+pub(crate) fn can_hold(first: SeqNo, last: SeqNo) -> bool {
+    SeqNo::ZERO < first && first <= last && last < SeqNo::MAX
+}
+
 /// The place of the record after one that ends at `end`.
 pub(crate) fn align(end: usize) -> usize {
     end.next_multiple_of(ALIGN_BYTES)
@@ -232,7 +243,7 @@ pub(crate) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
         SeqNo(get_u64(bytes, meta + 8)),
         SeqNo(get_u64(bytes, meta + 16)),
     );
-    (synced < first && first <= last && last < SeqNo::MAX).then(|| Record {
+    (synced < first && can_hold(first, last)).then(|| Record {
         first,
         last,
         synced,
@@ -262,6 +273,10 @@ pub(crate) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqN
     }
     false
 }
+
+/// Numbers of segments are below this. A store does not live to reach it, so a file that has such
+/// a number is not the log's, and a number above it could not follow.
+pub(crate) const NUMBER_END: u64 = 1 << 62;
 
 /// What a file name in the log's directory means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

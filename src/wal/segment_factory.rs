@@ -4,13 +4,16 @@
 //! makes it itself. A segment is durable in content and
 //! name before it is handed out (WL1), and its number is higher than any before it (WL2).
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::segment::{Activation, Header, encode_header, segment_path, temporary_path};
+use super::segment::{
+    Activation, HEADER_LEN_BYTES, Header, NUMBER_END, encode_header, segment_path, temporary_path,
+};
 use super::sink::{Sink, open_sink};
-use super::{WalConfig, discard_file};
-use crate::error::Result;
+use super::{LockGuard, WalConfig, discard_file};
+use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
 use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
@@ -23,7 +26,7 @@ const ZERO_CHUNK_LEN_BYTES: usize = 64 << 10;
 const POOL_LEN_MAX: usize = 1;
 /// Length of the first segment after opening. Making a segment of full length takes tens of
 /// milliseconds, and a store that is written to little should be small.
-const FIRST_LEN_BYTES: u64 = 1 << 20;
+pub(super) const FIRST_LEN_BYTES: u64 = 1 << 20;
 /// How much longer each segment is than the one before, up to full length: the log reaches it
 /// after 21 MiB, and a small store takes a few times what it was given.
 const GROWTH: u64 = 4;
@@ -36,6 +39,7 @@ pub(super) struct SegmentFactory {
     dir: PathBuf,
     store_id: u64,
     config: WalConfig,
+    guard: LockGuard,
 
     created: AtomicU64,
     recycled: AtomicU64,
@@ -109,12 +113,14 @@ impl SegmentFactory {
         config: WalConfig,
         next_number: u64,
         spare: Option<PathBuf>,
+        guard: LockGuard,
     ) -> Self {
         Self {
             fs,
             dir: dir.to_path_buf(),
             store_id,
             config,
+            guard,
             created: AtomicU64::new(0),
             recycled: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
@@ -161,6 +167,67 @@ impl SegmentFactory {
         let mut turn = self.turn.lock();
         let len_bytes = self.next_len(&mut turn);
         self.make(&mut turn, len_bytes, Some(activation))
+    }
+
+    /// The segment that recovery goes on in, which has `len_bytes`, and of which all but what was
+    /// written has just been allocated.
+    pub(super) fn resume(&self, number: u64, len_bytes: u64) -> Result<ReadySegment> {
+        let path = segment_path(&self.dir, number);
+        let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+        let sink = open_sink(&file, len_bytes, self.config.use_mmap)?;
+        self.turn.lock().last_len_bytes = len_bytes;
+        Ok(ReadySegment {
+            number,
+            path,
+            len_bytes,
+            file,
+            sink,
+        })
+    }
+
+    /// Makes a segment of the length of the first one ready, in place of the one that is, if that
+    /// is longer. Those after it grow again.
+    pub(super) fn prepare_small(&self) -> Result<()> {
+        let mut turn = self.turn.lock();
+        let small = self.small_len();
+        if let Some(prepared) = &self.stock.lock().prepared
+            && prepared.len_bytes <= small
+        {
+            return Ok(());
+        }
+        turn.last_len_bytes = 0;
+        let len_bytes = turn.next_len(self.config.segment_len());
+        let ready = self.make(&mut turn, len_bytes, None)?;
+        let longer = self.stock.lock().prepared.replace(ready);
+        self.has_prepared.store(true, Ordering::Release);
+        if let Some(longer) = longer {
+            self.discard(longer);
+        }
+        Ok(())
+    }
+
+    /// Length of the first segment after opening.
+    pub(super) fn small_len(&self) -> u64 {
+        FIRST_LEN_BYTES.min(self.config.segment_len())
+    }
+
+    /// Removes the files that wait for reuse, and the prepared segment if `with_prepared`.
+    pub(super) fn free(&self, with_prepared: bool) -> Result<()> {
+        self.guard.check()?;
+        let (pool, prepared) = {
+            let mut stock = self.stock.lock();
+            let prepared = stock.prepared.take_if(|_| with_prepared);
+            if prepared.is_some() {
+                self.has_prepared.store(false, Ordering::Release);
+            }
+            (std::mem::take(&mut stock.pool), prepared)
+        };
+        self.free_closed();
+        // It took no record, so its number need not be remembered (WL2).
+        for path in pool.iter().chain(prepared.as_ref().map(|s| &s.path)) {
+            discard_file(&*self.fs, path)?;
+        }
+        Ok(())
     }
 
     /// Makes the next segment ready, if `is_due` still says so when this thread may make one.
@@ -239,6 +306,8 @@ impl SegmentFactory {
     /// Takes the file of a retired segment out of the chain: under a temporary name if it is to be
     /// [kept](Self::keep) for reuse, which is returned, else it is removed.
     pub(super) fn recycle(&self, path: &Path, len_bytes: u64) -> Result<Option<PathBuf>> {
+        // Another process may have opened the store, and need it.
+        self.guard.check()?;
         let temporary = {
             let mut stock = self.stock.lock();
             let reuse = len_bytes == self.config.segment_len() && stock.pool.len() < POOL_LEN_MAX;
@@ -248,7 +317,7 @@ impl SegmentFactory {
             })
         };
         match temporary {
-            Some(temporary) => match self.fs.rename(path, &temporary) {
+            Some(temporary) => match self.fs.rename_new(path, &temporary) {
                 Ok(()) => Ok(Some(temporary)),
                 // An earlier attempt reported an error and had worked all the same. Where the
                 // file is now is not known; the next recovery removes it.
@@ -280,13 +349,19 @@ impl SegmentFactory {
 
     /// Makes a segment of `len_bytes` under the next number, durable in content and name. The name
     /// comes last: a crash on the way leaves a temporary file, which the next recovery removes.
+    /// No file that is there is replaced, and a failure leaves none of its own behind.
     fn make(
         &self,
         turn: &mut MakerState,
         len_bytes: u64,
         activation: Option<&Activation>,
     ) -> Result<ReadySegment> {
+        self.guard.check()?;
         let number = turn.next_number;
+        if number >= NUMBER_END {
+            let path = segment_path(&self.dir, number);
+            return Err(Error::corruption(&path, 0, "the log has no number left"));
+        }
         turn.next_number += 1;
         let full_len = self.config.segment_len();
         let allocate = len_bytes <= full_len;
@@ -295,38 +370,29 @@ impl SegmentFactory {
         } else {
             None
         };
-        let temporary = {
-            let mut stock = self.stock.lock();
-            stock.next_temporary = stock.next_temporary.max(number) + 1;
-            temporary_path(&self.dir, stock.next_temporary)
-        };
+        let temporary = self.new_temporary(number);
         let header = Header {
             number,
             len_bytes,
             opened_active: activation.is_some(),
         };
+        let header = encode_header(self.store_id, &header, activation);
         let path = segment_path(&self.dir, number);
         let made = match &source {
-            Some(source) => self.reuse(source, &temporary),
-            None => self.create(&temporary, len_bytes, allocate),
+            Some(source) => self.reuse(source, &temporary, &header),
+            None => self.create(&temporary, len_bytes, allocate, &header),
         }
-        .and_then(|file| {
-            file.write_all_at(&encode_header(self.store_id, &header, activation), 0)?;
-            if !mutated!("segment-renamed-before-sync") {
-                file.sync_data()?;
-            }
-            drop(file);
-            self.fs.rename(&temporary, &path)?;
-            if !mutated!("segment-name-not-synced") {
-                self.fs.sync_dir(&self.dir)?;
-            }
-            let file = self.fs.open(&path, OpenMode::ReadWrite)?;
-            let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
-            Ok((file, sink))
+        .and_then(|()| self.publish(&temporary, &path))
+        .and_then(|()| {
+            let opened = self.fs.open(&path, OpenMode::ReadWrite).and_then(|file| {
+                let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
+                Ok((file, sink))
+            });
+            opened.inspect_err(|_| {
+                let _ = discard_file(&*self.fs, &path);
+            })
         });
         let (file, sink) = made.inspect_err(|_| {
-            // Best effort: what stays is removed by the next recovery.
-            let _ = discard_file(&*self.fs, &temporary);
             // The disk may be full: the next try asks for as little as it can.
             turn.last_len_bytes = 0;
         })?;
@@ -345,32 +411,106 @@ impl SegmentFactory {
         })
     }
 
+    /// A name for a file in the making.
+    fn new_temporary(&self, number: u64) -> PathBuf {
+        let mut stock = self.stock.lock();
+        stock.next_temporary = stock.next_temporary.max(number) + 1;
+        temporary_path(&self.dir, stock.next_temporary)
+    }
+
     /// Takes an old file. Its old name goes durably before its old header does; otherwise a crash
     /// could show a segment's name with another one's header.
-    fn reuse(&self, source: &Path, temporary: &Path) -> Result<Arc<dyn File>> {
-        self.fs.rename(source, temporary)?;
-        if !mutated!("old-name-of-a-recycled-segment-not-synced") {
-            self.fs.sync_dir(&self.dir)?;
+    fn reuse(
+        &self,
+        source: &Path,
+        temporary: &Path,
+        header: &[u8; HEADER_LEN_BYTES],
+    ) -> Result<()> {
+        let renamed = self.fs.rename_new(source, temporary);
+        renamed.inspect_err(|error| {
+            // Best effort, here and below: what stays is removed by the next recovery.
+            let _ = discard_file(&*self.fs, source);
+            self.discard_unless_foreign(temporary, error);
+        })?;
+        let reused = (|| {
+            if !mutated!("old-name-of-a-recycled-segment-not-synced") {
+                self.fs.sync_dir(&self.dir)?;
+            }
+            let file = self.fs.open(temporary, OpenMode::ReadWrite)?;
+            write_header(&*file, header)
+        })();
+        reused.inspect_err(|_| {
+            let _ = discard_file(&*self.fs, temporary);
+        })
+    }
+
+    /// Gives the segment `temporary` its name, durably.
+    fn publish(&self, temporary: &Path, path: &Path) -> Result<()> {
+        let renamed = if mutated!("segment-renamed-over-another") {
+            self.fs.rename(temporary, path)
+        } else {
+            self.fs.rename_new(temporary, path)
+        };
+        if renamed.is_err() {
+            let _ = discard_file(&*self.fs, temporary);
         }
-        self.fs.open(temporary, OpenMode::ReadWrite)
+        renamed?;
+        let synced = mutated!(
+            "segment-name-not-synced",
+            Ok(()),
+            self.fs.sync_dir(&self.dir)
+        );
+        synced.inspect_err(|_| {
+            // It took no record, so its number need not be remembered (WL2).
+            let _ = discard_file(&*self.fs, path);
+        })
     }
 
     /// Creates a file of `len_bytes`; really allocated if it will be mapped and used again and
     /// again.
-    fn create(&self, temporary: &Path, len_bytes: u64, allocate: bool) -> Result<Arc<dyn File>> {
-        let file = self.fs.open(temporary, OpenMode::CreateNew)?;
-        if !allocate {
-            // It takes one huge record; writing zeros first would double that.
-            file.set_len(len_bytes)?;
-            return Ok(file);
-        }
-        let zeros = [0; ZERO_CHUNK_LEN_BYTES];
-        let mut at = 0;
-        while at < len_bytes {
-            let len = (len_bytes - at).min(ZERO_CHUNK_LEN_BYTES as u64);
-            file.write_all_at(&zeros[..len as usize], at)?;
-            at += len;
-        }
-        Ok(file)
+    fn create(
+        &self,
+        temporary: &Path,
+        len_bytes: u64,
+        allocate: bool,
+        header: &[u8; HEADER_LEN_BYTES],
+    ) -> Result<()> {
+        let created = self
+            .fs
+            .open(temporary, OpenMode::CreateNew)
+            .and_then(|file| {
+                if allocate {
+                    write_zeros(&*file, len_bytes)?;
+                } else {
+                    // It takes one huge record; writing zeros first would double that.
+                    file.set_len(len_bytes)?;
+                }
+                write_header(&*file, header)
+            });
+        created.inspect_err(|error| self.discard_unless_foreign(temporary, error))
     }
+
+    /// Removes a file whose making failed with `error`, if that does not say that another one made
+    /// it.
+    fn discard_unless_foreign(&self, temporary: &Path, error: &Error) {
+        if error.io_kind() != Some(io::ErrorKind::AlreadyExists) {
+            let _ = discard_file(&*self.fs, temporary);
+        }
+    }
+}
+
+fn write_zeros(file: &dyn File, len_bytes: u64) -> Result<()> {
+    let zeros = [0; ZERO_CHUNK_LEN_BYTES];
+    let mut at = 0;
+    while at < len_bytes {
+        let len = (len_bytes - at).min(ZERO_CHUNK_LEN_BYTES as u64);
+        file.write_all_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+fn write_header(file: &dyn File, header: &[u8; HEADER_LEN_BYTES]) -> Result<()> {
+    file.write_all_at(header, 0)?;
+    mutated!("segment-renamed-before-sync", Ok(()), file.sync_data())
 }

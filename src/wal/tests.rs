@@ -13,6 +13,8 @@ use crate::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs, StdFs};
 use crate::testing::Random;
 use crate::types::SeqNo;
 
+mod edges;
+
 const STORE: u64 = 0x5EED;
 const DIR: &str = "/wal";
 
@@ -57,9 +59,18 @@ impl Oracle {
 }
 
 fn recover(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(Recovery, Vec<Entry>, SeqNo)> {
+    recover_knowing(fs, dir, SeqNo::ZERO)
+}
+
+/// As [`recover`], where others know that the log was durable up to `durable`.
+fn recover_knowing(
+    fs: &Arc<dyn Fs>,
+    dir: &Path,
+    durable: SeqNo,
+) -> Result<(Recovery, Vec<Entry>, SeqNo)> {
     let mut recovery = Recovery::open(Arc::clone(fs), dir, STORE)?;
     let mut found = Vec::new();
-    let last = recovery.replay(SeqNo::ZERO, SeqNo::ZERO, &mut |first, last, payload| {
+    let last = recovery.replay(SeqNo::ZERO, durable, &mut |first, last, payload| {
         found.push(Entry {
             first,
             last,
@@ -112,9 +123,11 @@ fn live(random: &mut Random, writer: &mut Writer, log: &Log, oracle: &mut Oracle
                     oracle.durable = synced;
                 }
             }
-            9 => {
-                let _ = log.prepare();
-            }
+            9 => match random.below(4) {
+                0 => drop(log.free_stock(random.below(2) == 0)),
+                1 => drop(log.prepare_small().and_then(|()| writer.shorten())),
+                _ => drop(log.prepare()),
+            },
             10 => {
                 // Engines never run ahead of the log (E3).
                 let needed = SeqNo(random.below(oracle.durable.0 + 2));
@@ -153,8 +166,10 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
         for life in 0..4 {
             let context = format!("seed {seed}, life {life}");
             let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+            // What the engines and the WAL manifest may have been told.
+            let known = SeqNo(random.below(2) * oracle.durable.0);
             let (recovery, found, last) =
-                recover(&fs, dir).unwrap_or_else(|e| panic!("{context}: {e}"));
+                recover_knowing(&fs, dir, known).unwrap_or_else(|e| panic!("{context}: {e}"));
             oracle.check(&found, last, least, &context);
             let config = config(512 + random.below(8) * 256);
             if random.below(3) == 0 {
@@ -310,7 +325,7 @@ fn small_log(records: u64) -> (SimFs, Vec<Entry>) {
     (mem.crash(), found)
 }
 
-fn files(fs: &SimFs) -> Vec<PathBuf> {
+fn files(fs: &dyn Fs) -> Vec<PathBuf> {
     let names = fs.read_dir(DIR.as_ref()).unwrap();
     names.iter().map(|n| Path::new(DIR).join(n)).collect()
 }
@@ -447,6 +462,10 @@ fn foreign_files_stay_and_other_versions_and_stores_are_refused() {
     let first = Path::new(DIR).join(&names[names.len() - 3]);
     let first = fs.open(&first, OpenMode::ReadWrite).unwrap();
     first.write_all_at(&[2], 8).unwrap();
+    let flipped = recover(&fs, DIR.as_ref()).unwrap_err();
+    assert!(flipped.is_corruption(), "{flipped}");
+    // Of another build, which computes its checksum in another way.
+    first.write_all_at(&[2, 0, 0, 0, 1, 2, 3, 4], 8).unwrap();
     assert!(matches!(
         recover(&fs, DIR.as_ref()),
         Err(Error::UnsupportedFormat { found: 2, .. })

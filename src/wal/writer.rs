@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::log::Log;
 use super::segment::{
-    ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, encode_activation,
-    encode_record_header, segment_seed,
+    ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, can_hold,
+    encode_activation, encode_record_header, segment_seed,
 };
 use super::segment_factory::ReadySegment;
 use crate::error::{Error, Result};
+use crate::fs::fork::Owner;
 use crate::types::SeqNo;
+use crate::util::mutants::mutated;
 
 /// Appends records. There is one; the commit lock owns it.
 #[derive(Debug)]
@@ -26,18 +28,21 @@ pub(crate) struct Writer {
     /// all that is appended here. So nothing is, and the next append activates another segment,
     /// which overrules that one.
     is_left: bool,
+    /// The process that may write; in a child the map would still lead to the parent's log.
+    owner: Owner,
 }
 
 impl Writer {
-    /// Writes into `active`, which is activated and holds no record yet.
-    pub(super) fn new(log: Arc<Log>, active: ReadySegment, last: SeqNo) -> Self {
+    /// Writes into `active`, which is activated and holds no record from `at` on.
+    pub(super) fn new(log: Arc<Log>, active: ReadySegment, at: u64, last: SeqNo) -> Self {
         Self {
             seed: segment_seed(log.store_id(), active.number),
             log,
             active,
-            at: HEADER_LEN_BYTES as u64,
+            at,
             last,
             is_left: false,
+            owner: Owner::this_process(),
         }
     }
 
@@ -49,7 +54,15 @@ impl Writer {
             first == self.last.next() && first <= last,
             "records follow each other without gaps"
         );
+        if !mutated!("forked-child-appends") {
+            self.owner.check()?;
+        }
         self.log.check_not_failed()?;
+        if !can_hold(first, last) {
+            return Err(Error::invalid(format!(
+                "the store has used up the numbers of its operations: {last} is too high"
+            )));
+        }
         let payload_len: usize = parts.iter().map(|part| part.len()).sum();
         if payload_len > u32::MAX as usize - RECORD_HEADER_LEN_BYTES {
             return Err(Error::invalid(format!(
@@ -67,6 +80,19 @@ impl Writer {
         self.last = last;
         self.log.note_append(last, record_len, self.at);
         Ok(())
+    }
+
+    /// Goes on in a small segment if the active one is long, so that a log of which nothing is
+    /// needed can be [retired](Log::retire) but for that. Returns whether it does.
+    pub(crate) fn shorten(&mut self) -> Result<bool> {
+        self.owner.check()?;
+        self.log.check_not_failed()?;
+        if !self.log.is_active_long() {
+            return Ok(false);
+        }
+        self.log.prepare_small()?;
+        self.switch(self.last.next(), 0)?;
+        Ok(true)
     }
 
     /// Makes a prepared segment the active one. Nothing is waited for, least of all a sync

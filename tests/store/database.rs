@@ -713,20 +713,29 @@ fn two_readers_at_once_and_no_writer_beside_them(mut rig: Rig) {
         .unwrap();
     rig.close();
     let options = rig.options.clone().read_only(true);
-    let first = options.clone().open(rig.path()).unwrap();
-    let second = options.open(rig.path()).unwrap();
-    for db in [&first, &second] {
-        let keyspace = db.existing_keyspace("data").unwrap().unwrap();
-        assert_eq!(keyspace.get(b"a").unwrap().unwrap(), b"1");
+    let lock_file = rig.path().join("LOCK");
+    // A copy, or a read-only medium, may lack the lock file; readers make none.
+    for has_lock_file in [true, false] {
+        if !has_lock_file {
+            rig.fs().remove_file(&lock_file).unwrap();
+        }
+        let first = options.clone().open(rig.path()).unwrap();
+        let second = options.clone().open(rig.path()).unwrap();
+        assert_eq!(rig.fs().exists(&lock_file).unwrap(), has_lock_file);
+        for db in [&first, &second] {
+            let keyspace = db.existing_keyspace("data").unwrap().unwrap();
+            assert_eq!(keyspace.get(b"a").unwrap().unwrap(), b"1");
+        }
+        assert!(matches!(
+            rig.options.clone().open(rig.path()),
+            Err(Error::Locked { .. })
+        ));
+        drop((first, second));
     }
-    assert!(matches!(
-        rig.options.clone().open(rig.path()),
-        Err(Error::Locked { .. })
-    ));
-    drop((first, second));
-    rig.keyspace("data", EngineKind::BTree)
-        .put(b"b", b"2")
-        .unwrap();
+    let keyspace = rig.keyspace("data", EngineKind::BTree);
+    keyspace.put(b"b", b"2").unwrap();
+    let reader = options.open(rig.path());
+    assert!(reader.is_err_and(|error| error.is_locked()));
 }
 
 fn background_work_can_be_stepped_by_hand(rig: Rig) {
@@ -897,6 +906,90 @@ fn impossible_options_are_refused() {
         assert_invalid(options.open(rig.path()));
     }
     assert!(!rig.path().exists());
+}
+
+/// What operating systems put into a fresh volume kept a store from being made in it.
+#[test]
+fn a_fresh_volume_is_taken() {
+    let home = tempfile::tempdir().unwrap();
+    for name in ["lost+found", "System Volume Information", ".Trash-1000"] {
+        std::fs::create_dir(home.path().join(name)).unwrap();
+    }
+    for name in [".DS_Store", ".gitkeep"] {
+        std::fs::write(home.path().join(name), "").unwrap();
+    }
+    for _ in 0..2 {
+        let db = Db::open(home.path()).unwrap();
+        db.keyspace("a", EngineKind::Lsm)
+            .unwrap()
+            .put("k", "v")
+            .unwrap();
+    }
+    assert!(home.path().join("lost+found").is_dir());
+}
+
+/// It was called "neither empty nor a store", or that there was no store.
+#[test]
+fn a_missing_catalogue_is_called_that() {
+    let home = tempfile::tempdir().unwrap();
+    let db = Db::open(home.path()).unwrap();
+    db.keyspace("a", EngineKind::Lsm)
+        .unwrap()
+        .put("k", "v")
+        .unwrap();
+    db.close().unwrap();
+    drop(db);
+    let catalogue = home.path().join("CATALOG");
+    std::fs::remove_file(&catalogue).unwrap();
+    // Whatever else is left of the store.
+    for removed in [None, Some("WAL-MANIFEST"), Some("wal")] {
+        match removed {
+            Some("wal") => std::fs::remove_dir_all(home.path().join("wal")).unwrap(),
+            Some(name) => std::fs::remove_file(home.path().join(name)).unwrap(),
+            None => {}
+        }
+        for options in [
+            Options::new(),
+            Options::new().read_only(true),
+            Options::new().create_if_missing(false),
+        ] {
+            match options.open(home.path()) {
+                Err(Error::Corruption { file, what, .. }) => {
+                    assert_eq!(file, catalogue);
+                    assert!(what.starts_with("the catalogue is missing"), "{what}");
+                }
+                other => panic!("{removed:?} removed: {other:?}"),
+            }
+        }
+    }
+    // Without anything of it there is no store.
+    std::fs::remove_dir_all(home.path().join("ks-00000001")).unwrap();
+    let missing = Options::new().read_only(true).open(home.path());
+    assert!(missing.is_err_and(|error| error.is_not_found()));
+    drop(Db::open(home.path()).unwrap());
+}
+
+/// The message was "too many levels of symbolic links", and nothing else.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_a_symbolic_link_is_refused_with_words() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    drop(Db::open(&dir).unwrap());
+    for name in ["CATALOG", "LOCK", "WAL-MANIFEST"] {
+        let (file, elsewhere) = (dir.join(name), home.path().join(name));
+        std::fs::rename(&file, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        let refused = format!("{:#}", Db::open(&dir).unwrap_err());
+        assert!(refused.contains(name), "{refused}");
+        assert!(refused.contains("it is a symbolic link"), "{refused}");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::rename(&elsewhere, &file).unwrap();
+    }
+    // The directory may be linked as a whole.
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    drop(Db::open(&link).unwrap());
 }
 
 #[test]

@@ -316,6 +316,7 @@ impl Frame {
                     durable: Arc::clone(&names),
                     visible: names,
                     pending: Vec::new(),
+                    locks: Arc::default(),
                 },
             );
         }

@@ -62,7 +62,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{File, Fs, FsLock, LockMode, OpenMode};
+use super::{File, Fs, FsLock, LockMode, OpenMode, name_taken};
 use crate::error::{Error, LockHolder, Result};
 
 mod content;
@@ -73,7 +73,7 @@ mod tests;
 mod tree;
 
 pub use crash::{CrashPolicy, CrashState, CrashStates};
-use tree::{Entry, FileState, Node, Tree, names_of};
+use tree::{Entry, FileState, Locks, Node, Tree, names_of};
 
 /// A file system in memory that can lose what was not synced.
 ///
@@ -345,6 +345,16 @@ impl Fs for SimFs {
             .map_err(|e| Error::io("rename", from, e))
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.change("rename", from)?;
+        let mut tree = self.shared.tree.write();
+        if tree.entry(from).is_ok() && tree.entry(to).is_ok() {
+            return Err(name_taken(to));
+        }
+        tree.rename(from, to)
+            .map_err(|e| Error::io("rename", from, e))
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
         self.change("remove", path)?;
         let mut tree = self.shared.tree.write();
@@ -382,27 +392,51 @@ impl Fs for SimFs {
             }
             None => tree.create_file(dir, name),
         };
+        let locked = |_| Error::locked(path, LockHolder::ThisProcess);
+        let file = SimLock::take(&node.locks, mode).map_err(locked)?;
+        let dir = match mode {
+            LockMode::Exclusive => {
+                Some(SimLock::take(&tree.dirs[&dir].locks, mode).map_err(locked)?)
+            }
+            LockMode::Shared => None,
+        };
+        Ok(Box::new((file, dir)))
+    }
+
+    fn lock_dir(&self, path: &Path) -> Result<Option<Box<dyn FsLock>>> {
+        let tree = self.shared.tree.read();
+        let dir = tree.dir(path).map_err(|e| Error::io("lock", path, e))?;
+        let lock = SimLock::take(&dir.locks, LockMode::Shared)
+            .map_err(|_| Error::locked(path, LockHolder::ThisProcess))?;
+        Ok(Some(Box::new((lock, None))))
+    }
+}
+
+/// A lock on a file or a directory: how many hold it, and how.
+struct SimLock {
+    locks: Arc<Locks>,
+    mode: LockMode,
+}
+
+/// It is held by others.
+struct IsHeld;
+
+impl SimLock {
+    fn take(locks: &Arc<Locks>, mode: LockMode) -> Result<Self, IsHeld> {
         let take = |held: i32| match mode {
             LockMode::Exclusive => (held == 0).then_some(-1),
             LockMode::Shared => (held >= 0).then_some(held + 1),
         };
-        if node
-            .locks
+        locks
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, take)
-            .is_err()
-        {
-            return Err(Error::locked(path, LockHolder::ThisProcess));
-        }
-        Ok(Box::new(SimLock { node, mode }))
+            .map_err(|_| IsHeld)?;
+        let locks = Arc::clone(locks);
+        Ok(Self { locks, mode })
     }
 }
 
-struct SimLock {
-    node: Arc<Node>,
-    mode: LockMode,
-}
-
-impl FsLock for SimLock {}
+/// The lock on a file, and on its directory if it is exclusive; or on a directory alone.
+impl FsLock for (SimLock, Option<SimLock>) {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
@@ -410,7 +444,7 @@ impl Drop for SimLock {
             LockMode::Exclusive => 1,
             LockMode::Shared => -1,
         };
-        self.node.locks.fetch_add(released, Ordering::Release);
+        self.locks.fetch_add(released, Ordering::Release);
     }
 }
 

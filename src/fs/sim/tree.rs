@@ -30,7 +30,11 @@ pub(super) struct Dir {
     pub(super) durable: Arc<Names>,
     pub(super) visible: Arc<Names>,
     pub(super) pending: Vec<NameChange>,
+    pub(super) locks: Arc<Locks>,
 }
+
+/// Holders of shared locks; -1 for an exclusive one.
+pub(super) type Locks = AtomicI32;
 
 #[derive(Clone)]
 pub(super) enum Entry {
@@ -61,15 +65,14 @@ impl NameChange {
 /// A file, with or without a name.
 pub(super) struct Node {
     pub(super) state: Mutex<FileState>,
-    /// Holders of shared locks; -1 for an exclusive one.
-    pub(super) locks: AtomicI32,
+    pub(super) locks: Arc<Locks>,
 }
 
 impl Node {
     pub(super) fn new(state: FileState) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
-            locks: AtomicI32::new(0),
+            locks: Arc::default(),
         })
     }
 }
@@ -199,6 +202,7 @@ impl Tree {
                 durable: names(&dir.durable),
                 visible: names(&dir.visible),
                 pending: dir.pending.clone(),
+                locks: Arc::default(),
             };
             for change in &mut fork.pending {
                 if let Some((_, entry)) = &mut change.add {

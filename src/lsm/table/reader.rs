@@ -116,7 +116,7 @@ impl Table {
     #[inline]
     pub(super) fn tail(&self, range: &Range<u64>) -> &[u8] {
         match (&self.map, &self.tail) {
-            (Some(map), _) => &map[range.start as usize..range.end as usize],
+            (Some(map), _) => map.range(range.start as usize..range.end as usize),
             (None, Some(tail)) => {
                 let from = self.footer.blocks_end;
                 &tail.bytes()[(range.start - from) as usize..(range.end - from) as usize]
@@ -251,7 +251,7 @@ impl Table {
     #[inline]
     pub(crate) fn body<'a>(&'a self, bytes: &'a BlockBytes) -> &'a [u8] {
         let framed = match (bytes, &self.map) {
-            (BlockBytes::Mapped(range), Some(map)) => &map[range.clone()],
+            (BlockBytes::Mapped(range), Some(map)) => map.range(range.clone()),
             (BlockBytes::Mapped(_), None) => unreachable!("only a mapped table has mapped blocks"),
             (BlockBytes::Shared(bytes), _) => bytes,
         };
@@ -417,7 +417,7 @@ impl Table {
     pub(crate) fn read_stored(&self, range: &Range<u64>) -> Result<Cow<'_, [u8]>> {
         match &self.map {
             Some(map) => Ok(Cow::Borrowed(
-                &map[range.start as usize..range.end as usize],
+                map.range(range.start as usize..range.end as usize),
             )),
             None => {
                 // The range lies within the file, whose length was checked at open.

@@ -290,6 +290,43 @@ fn the_end_of_the_log_after_closing() {
     }
 }
 
+/// With the WAL manifest gone as well, a log that lost its newest segment looked like a whole one
+/// that was shorter, and acknowledged commits were gone without an error.
+#[test]
+fn the_end_of_the_log_and_the_wal_manifest_are_missing() {
+    // Nothing is persisted, and the log has several segments.
+    let mut rig = Rig::new(Place::Memory, Sizes::Default).with(|options| {
+        let options = options.background_threads(0).background_sync_ms(0);
+        options.log_segment_bytes(64 << 10)
+    });
+    let keyspace = rig.keyspace("keyspace", EngineKind::BTree);
+    for n in 0..5u8 {
+        keyspace.put([n], vec![n; 30_000]).unwrap();
+    }
+    drop(keyspace);
+    rig.close();
+    let closed = Image::of(&**rig.fs(), rig.path());
+    let segments: Vec<_> = closed.files.keys().filter(|path| is_log(path)).collect();
+    assert!(segments.len() >= 2, "{segments:?}");
+    let manifest = Path::new("WAL-MANIFEST");
+    for newest in [None, segments.last()] {
+        let mut image = closed.clone();
+        image.files.remove(manifest).expect("every store has one");
+        if let Some(newest) = newest {
+            image.files.remove(newest.as_path()).expect("a file");
+        }
+        for read_only in [true, false] {
+            let fs = SimFs::new();
+            image.write(&fs, Path::new("/store"));
+            let options = hedgerow::Options::new().fs(Arc::new(fs));
+            match options.read_only(read_only).open("/store") {
+                Err(Error::Corruption { file, .. }) => assert!(file.ends_with(manifest)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// A keyspace that nobody writes to lags behind the log by whatever others do. That is no damage.
 #[test]
 fn an_idle_keyspace_is_not_called_old() {

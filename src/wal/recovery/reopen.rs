@@ -1,0 +1,200 @@
+//! From reading to writing: what recovery makes durable, and where the log goes on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Found, Recovery};
+use crate::error::Result;
+use crate::fs::{File, OpenMode};
+use crate::types::SeqNo;
+use crate::util::mutants::mutated;
+use crate::wal::log::{Inheritance, Log, Resumed};
+use crate::wal::segment::{ActivationState, HEADER_LEN_BYTES, claimed_record, segment_path};
+use crate::wal::segment_chain::LiveSegment;
+use crate::wal::segment_factory::FIRST_LEN_BYTES;
+use crate::wal::writer::Writer;
+use crate::wal::{WalConfig, discard_file};
+
+impl Recovery {
+    /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
+    /// engine holds more than the log does: then nothing in the log counts any longer. Always in a
+    /// new segment (WL5); old ones stay until they are retired.
+    pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
+        let found = self.last.expect("replay comes first");
+        assert!(last >= found, "recovered records are not cut off");
+        self.fs.create_dir_all(&self.dir)?;
+        if let Some(parent) = self.dir.parent() {
+            // Even if the directory was there: the process that created it may have ended before
+            // this.
+            self.fs.sync_dir(parent)?;
+        }
+        if !mutated!("recovered-tail-not-synced") {
+            self.make_durable()?;
+        }
+        self.fs.sync_dir(&self.dir)?;
+        let previous = match self.chain.last() {
+            Some(newest) if last == found => newest.number,
+            _ => 0,
+        };
+        let resumed = self.resumable(config, last);
+        if let Some(resumed) = &resumed {
+            self.claim(resumed)?;
+        }
+        let mut live = self.inherited(last);
+        if resumed.is_some() {
+            live.pop_back();
+        }
+        let mut blanks = self.blanks;
+        let usable = blanks
+            .iter()
+            .position(|blank| blank.len_bytes == config.segment_len());
+        let spare = usable.map(|at| blanks.swap_remove(at).path);
+        let (log, active) = Log::start(
+            Arc::clone(&self.fs),
+            &self.dir,
+            self.store_id,
+            config,
+            Inheritance {
+                live,
+                spare,
+                next_number: self.number_max + 1,
+                last,
+                previous,
+                resumed,
+                guard: self.guard,
+            },
+        )?;
+        // Only now that a higher number is durable, or that they took no record, may files be
+        // removed (WL2).
+        for path in self
+            .temporaries
+            .iter()
+            .chain(blanks.iter().map(|blank| &blank.path))
+        {
+            discard_file(&*self.fs, path)?;
+        }
+        let at = resumed.map_or(HEADER_LEN_BYTES as u64, |resumed| resumed.end_bytes);
+        Ok((Writer::new(Arc::clone(&log), active, at, last), log))
+    }
+
+    /// The newest segment, if the log may go on in it (WL7).
+    fn resumable(&self, config: WalConfig, last: SeqNo) -> Option<Resumed> {
+        let segment = self.chain.last()?;
+        let end_bytes = self.open_end? as u64;
+        let is_known_durable = self.durable >= last || mutated!("log-goes-on-behind-a-torn-tail");
+        // An activation that was lost leaves records behind that only its number tells apart.
+        let is_newest = self
+            .blanks
+            .iter()
+            .all(|blank| blank.state == ActivationState::Blank);
+        let rest = segment.len_bytes.saturating_sub(end_bytes);
+        (self.last == Some(last)
+            && is_known_durable
+            && is_newest
+            && segment.len_bytes <= config.segment_len()
+            && rest <= FIRST_LEN_BYTES)
+            .then(|| Resumed {
+                number: segment.number,
+                len_bytes: segment.len_bytes,
+                first: segment.first().min(last.next()),
+                end_bytes,
+            })
+    }
+
+    /// Writes the activation and the zeros of the segment again, durably: the one may be in memory
+    /// only, after a kill, and the others may have no space on the disk.
+    fn claim(&self, resumed: &Resumed) -> Result<()> {
+        let path = segment_path(&self.dir, resumed.number);
+        let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+        rewrite(&*file, 0, HEADER_LEN_BYTES)?;
+        rewrite(
+            &*file,
+            resumed.end_bytes as usize,
+            resumed.len_bytes as usize,
+        )?;
+        file.sync_data()
+    }
+
+    /// Makes what replay found durable, since the new segment is going to say so. After a kill it
+    /// may exist in memory only; after a failed sync the operating system may even consider it
+    /// clean and never write it. So what nothing proves to be durable is written again, unchanged,
+    /// before it is synced.
+    fn make_durable(&self) -> Result<()> {
+        for (index, segment) in self.chain.iter().enumerate() {
+            if mutated!("every-segment-taken-for-durable") || self.is_proven(segment) {
+                continue;
+            }
+            let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
+            let replayed = self.replayed.iter().find(|(at, _)| *at == index);
+            if let Some((_, end)) = replayed
+                && let Some(start) = self.first_unproven(segment, *end)?
+                && !mutated!("recovered-tail-not-rewritten")
+            {
+                rewrite(&*file, 0, HEADER_LEN_BYTES)?;
+                rewrite(&*file, start, *end)?;
+            }
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Up to where records were durable, as something says.
+    fn proven(&self) -> SeqNo {
+        self.witnessed.max(self.durable)
+    }
+
+    /// True if the segment has records and all were durable, and with them its activation: the
+    /// sync that made them so was one of the whole file.
+    fn is_proven(&self, segment: &Found) -> bool {
+        let last = segment.limit.prev().min(self.last.unwrap_or(SeqNo::ZERO));
+        segment.first() <= last && last <= self.proven()
+    }
+
+    /// Where the first record begins that nothing proves to be durable.
+    fn first_unproven(&self, segment: &Found, end: usize) -> Result<Option<usize>> {
+        if segment.limit <= self.proven() {
+            return Ok(None);
+        }
+        let bytes = self.read_segment(segment)?;
+        let mut at = HEADER_LEN_BYTES;
+        while at < end
+            && let Some(record) = claimed_record(&bytes, at)
+            && record.last <= self.proven()
+        {
+            at = record.next_at;
+        }
+        Ok((at < end).then_some(at))
+    }
+
+    /// The old segments as the log will retire them. Strays come first: a segment of the
+    /// chain must not be gone while something older than it is there (WL3).
+    fn inherited(&self, last: SeqNo) -> VecDeque<LiveSegment> {
+        let next = last.next();
+        self.strays
+            .iter()
+            .map(|segment| (segment, SeqNo::ZERO))
+            .chain(self.chain.iter().map(|s| (s, s.first().min(next))))
+            .map(|(segment, first)| LiveSegment {
+                number: segment.number,
+                path: segment.path.clone(),
+                len_bytes: segment.len_bytes,
+                first,
+                is_anchored: true,
+            })
+            .collect()
+    }
+}
+
+/// Writes the bytes from `start` to `end` again as they are.
+fn rewrite(file: &dyn File, start: usize, end: usize) -> Result<()> {
+    let mut buffer = vec![0; (end - start).min(64 << 10)];
+    let (mut at, end) = (start as u64, end as u64);
+    let end = end.min(file.len()?);
+    while at < end {
+        let len = (end - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], at)?;
+        file.write_all_at(&buffer[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
+}

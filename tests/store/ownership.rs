@@ -1,0 +1,204 @@
+//! Whose process and whose directory a store is: changes of the working directory, lock files that
+//! go away, processes that fork.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hedgerow::{Db, Durability, EngineKind, Error, Options};
+
+/// Where the child of a test works; not set in an ordinary run.
+const CHILD_DIR: &str = "HEDGEROW_TEST_CHILD_DIR";
+
+/// Runs the test `name` of this file in a process of its own, which is told `dir`.
+fn run_alone(name: &str, dir: &Path) {
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &format!("ownership::{name}"), "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .env("RUST_TEST_THREADS", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+/// Small segments, so that many are made.
+fn small_segments() -> Options {
+    Options::new()
+        .durability(Durability::Buffered)
+        .log_segment_bytes(64 << 10)
+}
+
+const ENGINES: [EngineKind; 2] = [EngineKind::Lsm, EngineKind::BTree];
+
+/// Puts enough for many segments of the log.
+fn put_many(db: &Db, value: &[u8]) {
+    for engine in ENGINES {
+        let keyspace = db.keyspace(&format!("{engine:?}"), engine).unwrap();
+        for n in 0..300_u32 {
+            keyspace.put(n.to_be_bytes(), value).unwrap();
+        }
+    }
+}
+
+fn assert_holds(dir: &Path, value: &[u8]) {
+    let db = small_segments().open(dir).unwrap();
+    assert!(db.verify().unwrap().problems.is_empty());
+    for engine in ENGINES {
+        let keyspace = db.keyspace(&format!("{engine:?}"), engine).unwrap();
+        for n in 0..300_u32 {
+            let found = keyspace.get(n.to_be_bytes()).unwrap();
+            assert_eq!(found.as_deref(), Some(value), "{engine:?} {n}");
+        }
+    }
+}
+
+/// A store opened by a relative path went on writing below the new working directory, over the
+/// files of another store that had the same relative path there. Neither opened again.
+#[test]
+fn a_relative_path_stays_where_it_was_when_the_working_directory_changes() {
+    let home = tempfile::tempdir().unwrap();
+    run_alone("child_that_changes_its_directory", home.path());
+    assert_holds(&home.path().join("one/data"), &[1; 1000]);
+    assert_holds(&home.path().join("two/data"), &[2; 1000]);
+}
+
+#[test]
+fn child_that_changes_its_directory() {
+    let Some(home) = env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let home = Path::new(&home);
+    let [one, two] = ["one", "two"].map(|name| home.join(name));
+    for dir in [&one, &two] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let other = small_segments().open(two.join("data")).unwrap();
+    put_many(&other, &[2; 1000]);
+    other.close().unwrap();
+
+    env::set_current_dir(&one).unwrap();
+    let db = small_segments().open("data").unwrap();
+    env::set_current_dir(&two).unwrap();
+    put_many(&db, &[1; 1000]);
+    db.flush().unwrap();
+    db.compact().unwrap();
+    db.close().unwrap();
+}
+
+/// With the lock file gone, another process could open the store, and nothing noticed.
+#[test]
+fn a_store_that_lost_its_lock_file_makes_no_more_segments() {
+    for replaced in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("store");
+        let db = small_segments().open(&dir).unwrap();
+        let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+        keyspace.put("before", "1").unwrap();
+        std::fs::remove_file(dir.join("LOCK")).unwrap();
+        if replaced {
+            std::fs::write(dir.join("LOCK"), "").unwrap();
+        }
+        let failure = (0..1000_u32).find_map(|n| keyspace.put(n.to_be_bytes(), [0; 1000]).err());
+        let Some(Error::LockLost { path, .. }) = failure else {
+            panic!("{failure:?}");
+        };
+        assert_eq!(path, dir.join("LOCK"));
+        drop((keyspace, db));
+        let db = Db::open(&dir).unwrap();
+        let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+        assert_eq!(keyspace.get("before").unwrap().as_deref(), Some(&b"1"[..]));
+    }
+}
+
+#[cfg(unix)]
+unsafe extern "C" {
+    fn fork() -> std::ffi::c_int;
+    fn waitpid(
+        pid: std::ffi::c_int,
+        status: *mut std::ffi::c_int,
+        options: std::ffi::c_int,
+    ) -> std::ffi::c_int;
+    fn _exit(status: std::ffi::c_int) -> !;
+}
+
+/// A child that let its copies of the handles go gave the parent's lock away; one that wrote
+/// through them wrote into the parent's log.
+#[cfg(unix)]
+#[test]
+fn a_forked_child_does_nothing_with_its_copy_of_a_store() {
+    let home = tempfile::tempdir().unwrap();
+    run_alone("child_that_forks", home.path());
+    let db = Db::open(home.path()).unwrap();
+    assert!(db.verify().unwrap().problems.is_empty());
+    for engine in ENGINES {
+        let keyspace = db.keyspace(&format!("{engine:?}"), engine).unwrap();
+        assert_eq!(keyspace.iter().count(), 101, "{engine:?}");
+    }
+}
+
+/// All files and directories below `dir`.
+#[cfg(unix)]
+fn names_below(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            names.append(&mut names_below(&path));
+        }
+        names.insert(path);
+    }
+    names
+}
+
+#[cfg(unix)]
+#[test]
+fn child_that_forks() {
+    let Some(dir) = env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    // Threads do not survive a fork; what waits for them is another matter.
+    let options = || Options::new().background_threads(0);
+    let db = options().open(dir).unwrap();
+    let keyspaces = ENGINES.map(|engine| db.keyspace(&format!("{engine:?}"), engine).unwrap());
+    for keyspace in &keyspaces {
+        keyspace.put("before", "1").unwrap();
+    }
+    let before = names_below(dir);
+    let is_forked = |outcome: hedgerow::Result<()>| matches!(outcome, Err(Error::Forked));
+    // SAFETY: this process has one thread that does anything, so the child finds no lock held; it
+    // ends without unwinding into the harness. The parent waits with a valid place for the status.
+    let status = unsafe {
+        let child = fork();
+        if child == 0 {
+            let mut refused = true;
+            for keyspace in &keyspaces {
+                refused &= is_forked(keyspace.put("of the child", "2").map(drop));
+                refused &= is_forked(keyspace.flush());
+            }
+            refused &= is_forked(db.keyspace("new", EngineKind::Lsm).map(drop));
+            drop((keyspaces, db));
+            _exit(if refused { 7 } else { 8 });
+        }
+        let mut status = 0;
+        assert_eq!(waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 7 << 8, "the child was refused everything");
+    assert_eq!(names_below(dir), before, "and made or removed no file");
+    let second = options().open(dir);
+    assert!(
+        second.is_err_and(|error| error.is_locked()),
+        "the lock is held"
+    );
+    for keyspace in &keyspaces {
+        for n in 0..100_u32 {
+            keyspace.put(n.to_be_bytes(), "acknowledged").unwrap();
+        }
+    }
+}
