@@ -7,7 +7,7 @@
 //! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
 //! it had taken by dropping the copy.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::format::coding::get_u64;
 
@@ -28,6 +28,9 @@ pub(crate) struct FreeSpace {
     pub(crate) file_pages: u64,
     /// Reusable runs by first page, not touching each other.
     ready: BTreeMap<u64, u64>,
+    /// The first pages of the same runs by length. There are never many lengths: runs of `n`
+    /// different ones have at least `n * n / 2` pages.
+    by_len: BTreeMap<u64, BTreeSet<u64>>,
     ready_pages: u64,
     /// Freed by a checkpoint and not yet reusable, oldest first.
     held: VecDeque<(u64, Vec<Run>)>,
@@ -51,31 +54,46 @@ impl FreeSpace {
     /// Takes `len` consecutive pages from the lowest run that has them, or from the file's end. Low
     /// pages first keeps the end of the file free, so it can be cut.
     pub(crate) fn allocate(&mut self, len: u64) -> u64 {
-        let found = self
-            .ready
-            .iter()
-            .find(|(_, run_len)| **run_len >= len)
-            .map(|(start, run_len)| (*start, *run_len));
-        if let Some((start, run_len)) = found {
-            self.ready.remove(&start);
+        let lowest = |starts: &BTreeSet<u64>| starts.first().copied();
+        let found = self.by_len.range(len..);
+        if let Some((start, run_len)) = found
+            .filter_map(|(run_len, starts)| Some((lowest(starts)?, *run_len)))
+            .min()
+        {
+            self.remove_ready(start, run_len);
             if run_len > len {
-                self.ready.insert(start + len, run_len - len);
+                self.insert_ready(start + len, run_len - len);
             }
-            self.ready_pages -= len;
             return start;
         }
         // A free run at the end is extended.
         let start = match self.ready.last_key_value() {
             Some((start, run_len)) if start + run_len == self.file_pages => {
                 let (start, run_len) = (*start, *run_len);
-                self.ready.remove(&start);
-                self.ready_pages -= run_len;
+                self.remove_ready(start, run_len);
                 start
             }
             _ => self.file_pages,
         };
         self.file_pages = start + len;
         start
+    }
+
+    fn insert_ready(&mut self, start: u64, len: u64) {
+        self.ready.insert(start, len);
+        self.by_len.entry(len).or_default().insert(start);
+        self.ready_pages += len;
+    }
+
+    fn remove_ready(&mut self, start: u64, len: u64) {
+        self.ready.remove(&start);
+        if let Some(starts) = self.by_len.get_mut(&len) {
+            starts.remove(&start);
+            if starts.is_empty() {
+                self.by_len.remove(&len);
+            }
+        }
+        self.ready_pages -= len;
     }
 
     /// Makes a run reusable at once. False if part of it is free already, which only damage
@@ -89,20 +107,22 @@ impl FreeSpace {
             return false;
         };
         if let Some((before, before_len)) = self.ready.range(..end).next_back() {
+            let (before, before_len) = (*before, *before_len);
             let before_end = before + before_len;
             if before_end > start {
                 return false;
             }
             if before_end == start {
-                start = *before;
+                self.remove_ready(before, before_len);
+                start = before;
                 len += before_len;
             }
         }
-        if let Some(after_len) = self.ready.remove(&end) {
+        if let Some(after_len) = self.ready.get(&end).copied() {
+            self.remove_ready(end, after_len);
             len += after_len;
         }
-        self.ready.insert(start, len);
-        self.ready_pages += run.len;
+        self.insert_ready(start, len);
         true
     }
 
@@ -140,8 +160,7 @@ impl FreeSpace {
             && start + len == self.file_pages
         {
             let (start, len) = (*start, *len);
-            self.ready.remove(&start);
-            self.ready_pages -= len;
+            self.remove_ready(start, len);
             self.file_pages = start;
         }
     }
@@ -195,8 +214,6 @@ pub(crate) fn decode_runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::format::checksum::mix64;
 
@@ -239,6 +256,24 @@ mod tests {
                     free.free_pages()
                 );
                 assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
+            }
+        }
+    }
+
+    /// The lowest run that is long enough, among many that are not.
+    #[test]
+    fn the_lowest_run_that_fits_is_taken() {
+        for seed in 0..10_u64 {
+            let mut free = FreeSpace::new(10_000);
+            for start in (0..10_000).step_by(10) {
+                let len = mix64(seed << 32 | start) % 9;
+                assert!(free.give(Run { start, len }));
+            }
+            for step in 0..500_u64 {
+                let len = mix64(!seed << 32 | step) % 8 + 1;
+                let fitting = free.ready_runs().find(|run| run.len >= len);
+                let wanted = fitting.map_or(free.file_pages, |run| run.start);
+                assert_eq!(free.allocate(len), wanted, "seed {seed}");
             }
         }
     }
