@@ -47,10 +47,7 @@ impl Tree {
                 break;
             }
         }
-        let guard = crossbeam_epoch::pin();
-        self.shared
-            .pager
-            .shrink(checkpointer.meta().file_pages, &guard)?;
+        self.shared.pager.shrink(checkpointer.meta().file_pages)?;
         let written = self.counters.checkpoint_bytes.load(Ordering::Relaxed) - written_before;
         self.counters
             .compaction_bytes

@@ -11,6 +11,7 @@ use super::file::meta::{META_BYTES, META_PAGES, Meta};
 use super::file::pager::Pager;
 use super::node;
 use super::node::{Link, leaf};
+use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
 use crate::engine::{
@@ -192,6 +193,17 @@ impl BTreeEngine {
         }))
     }
 
+    /// Finds the value of `key`; `copy` copies it if it is in a leaf.
+    #[inline]
+    fn find(&self, key: &[u8], copy: &mut dyn FnMut(&[u8])) -> Result<Found<'_>> {
+        loop {
+            match self.shared.lookup(key, None, copy)? {
+                Ok(found) => return Ok(found),
+                Err(seq) => self.shared.wait_published(seq)?,
+            }
+        }
+    }
+
     /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to
     /// find out.
     fn levels(&self) -> Vec<LevelStats> {
@@ -364,16 +376,11 @@ impl Engine for BTreeEngine {
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        loop {
-            let guard = crossbeam_epoch::pin();
-            match self.shared.try_get(key, None, read, &guard)? {
-                Ok(found) => return Ok(found),
-                Err(seq) => {
-                    drop(guard);
-                    self.shared.wait_published(seq)?;
-                }
-            }
-        }
+        self.shared.lend(read, |copy| self.find(key, copy))
+    }
+
+    fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.shared.take(|copy| self.find(key, copy))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -383,15 +390,17 @@ impl Engine for BTreeEngine {
             // A leaf whose latest change is not after `moment` is as it was at that moment.
             let moment = self.shared.published();
             for key in keys {
-                let guard = crossbeam_epoch::pin();
-                let mut value = None;
-                let mut read = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
-                let found = self
-                    .tree
-                    .shared
-                    .try_get(key, Some(moment), &mut read, &guard)?;
-                drop(guard);
-                if let Err(seq) = found {
+                let mut later = None;
+                let value = self.shared.take(|copy| {
+                    Ok(match self.shared.lookup(key, Some(moment), copy)? {
+                        Ok(found) => found,
+                        Err(seq) => {
+                            later = Some(seq);
+                            Found::Nothing
+                        }
+                    })
+                })?;
+                if let Some(seq) = later {
                     self.shared.wait_published(seq)?;
                     continue 'attempts;
                 }

@@ -12,8 +12,8 @@
 //!              node (nodes in memory), merged (changes over a page as one sequence)
 //! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
 //!              map or the cache, checked at first touch)
-//! read/        shared (what readers share: the root, point reads, the registry of views),
-//!              view (one moment of the tree), view_cache (views of the current tree, which scans
+//! read/        shared (what readers share: the root, the way to a leaf), readers (which trees of
+//!              the file readers may look at), point (reads of one key), view (one moment of the tree), view_cache (views of the current tree, which scans
 //!              share), cursor (over a view), estimate (sizes of ranges)
 //! write/       state (of the one writer), editor (what every change is made of), leaf,
 //!              split_merge, point, range_delete
@@ -66,6 +66,8 @@
 //! - Levels in the figures are those of the last checkpoint; with more than 4,096 inner pages they
 //!   are left out.
 //! - Once compaction begins, it walks the whole tree to find what lies too far back.
+//! - Each checkpoint writes the whole freelist: in a file whose free space is in very many pieces,
+//!   that is most of what it writes.
 //! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they
 //!   fill the write buffer sooner than the changes themselves would.
 //! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps
@@ -73,6 +75,8 @@
 //! - The next checkpoint walks the pages of a range delete and reads each leaf once.
 //! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
 //!   [`compact`] joins them, when the deletes were recorded as changes.
+//! - A value that is too long for a leaf takes whole pages.
+//! - A snapshot of the store, and a commit, wait while a batch is applied, however large.
 
 mod checkpoint;
 mod compact;

@@ -183,7 +183,7 @@ impl Tree {
             return Arc::clone(view);
         }
         writer.freeze_for_view();
-        let view = View::of_frozen(&self.shared, writer.applied);
+        let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
         let view = shard.insert(Arc::new(view));
         writer.cached_views |= 1 << number;
         Arc::clone(view)

@@ -1,7 +1,9 @@
 //! The engine against an ordered map, from seeds.
 
 mod older_pages;
+mod space;
 mod views;
+mod waiting;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,13 +1,14 @@
 //! Which pages of the file are free, and since when.
 //!
-//! A page freed by checkpoint `g` is *held* until no reader can reach it: no view older than `g`,
-//! and no point reader that was under way when `g` was published. (No meta page on disk refers to
-//! it then: a checkpoint ends with both meta pages replaced.) Across a reopen nothing is held.
+//! A page freed by checkpoint `g` is *held* until no reader can reach it: no view that may look at
+//! a tree of which the page was part ([`crate::btree::read::readers`]), and no point reader that
+//! was under way when `g` was published. (No meta page on disk refers to it then: a checkpoint ends
+//! with both meta pages replaced.) Across a reopen nothing is held.
 //!
 //! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
 //! it had taken by dropping the copy.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::coding::get_u64;
 
@@ -16,6 +17,14 @@ use crate::format::coding::get_u64;
 pub(crate) struct Run {
     pub(crate) start: u64,
     pub(crate) len: u64,
+}
+
+/// Runs that one checkpoint wrote and one checkpoint freed.
+#[derive(Debug, Clone)]
+struct Held {
+    birth: u64,
+    freed_by: u64,
+    runs: Vec<Run>,
 }
 
 /// Bytes of a run in the freelist: first page, number of pages.
@@ -33,7 +42,7 @@ pub(crate) struct FreeSpace {
     by_len: BTreeMap<u64, BTreeSet<u64>>,
     ready_pages: u64,
     /// Freed by a checkpoint and not yet reusable, oldest first.
-    held: VecDeque<(u64, Vec<Run>)>,
+    held: Vec<Held>,
     held_pages: u64,
 }
 
@@ -133,19 +142,28 @@ impl FreeSpace {
         }
     }
 
-    /// Records what checkpoint `generation` freed.
-    pub(crate) fn hold(&mut self, generation: u64, runs: Vec<Run>) {
-        self.held_pages += runs.iter().map(|run| run.len).sum::<u64>();
-        self.held.push_back((generation, runs));
+    /// Records what checkpoint `freed_by` freed, each run with the checkpoint that wrote it.
+    pub(crate) fn hold(&mut self, freed_by: u64, mut runs: Vec<(u64, Run)>) {
+        self.held_pages += runs.iter().map(|(_, run)| run.len).sum::<u64>();
+        runs.sort_by_key(|(birth, _)| *birth);
+        let groups = runs.chunk_by(|a, b| a.0 == b.0);
+        self.held.extend(groups.map(|group| Held {
+            birth: group[0].0,
+            freed_by,
+            runs: group.iter().map(|(_, run)| *run).collect(),
+        }));
     }
 
-    /// Makes reusable what checkpoints up to `generation` freed.
-    pub(crate) fn release(&mut self, generation: u64) {
-        while let Some((freed_by, _)) = self.held.front()
-            && *freed_by <= generation
-        {
-            let (_, runs) = self.held.pop_front().expect("looked at");
-            for run in runs {
+    /// Makes reusable what `is_needed` does not name, of what was freed: it is asked for pairs of
+    /// the checkpoint that wrote a page and that which freed it.
+    pub(crate) fn release(&mut self, is_needed: impl Fn(u64, u64) -> bool) {
+        let held = std::mem::take(&mut self.held);
+        for group in held {
+            if is_needed(group.birth, group.freed_by) {
+                self.held.push(group);
+                continue;
+            }
+            for run in group.runs {
                 self.held_pages -= run.len;
                 // A run that is free already can only come from a damaged page; `verify` reports
                 // it.
@@ -176,7 +194,7 @@ impl FreeSpace {
     /// Runs that readers may still need, each with the checkpoint that freed it, oldest first.
     pub(crate) fn held_runs(&self) -> impl Iterator<Item = (u64, Run)> {
         let held = self.held.iter();
-        held.flat_map(|(freed_by, runs)| runs.iter().map(|run| (*freed_by, *run)))
+        held.flat_map(|group| group.runs.iter().map(|run| (group.freed_by, *run)))
     }
 
     /// All free runs, reusable or held, in order.
@@ -190,7 +208,12 @@ impl FreeSpace {
 
     /// Number of runs that [`FreeSpace::all_runs`] would give.
     pub(crate) fn run_count(&self) -> usize {
-        self.ready.len() + self.held.iter().map(|(_, runs)| runs.len()).sum::<usize>()
+        self.ready.len()
+            + self
+                .held
+                .iter()
+                .map(|group| group.runs.len())
+                .sum::<usize>()
     }
 }
 
@@ -237,9 +260,9 @@ mod tests {
                 } else if !used.is_empty() {
                     let run = used.swap_remove((random >> 16) as usize % used.len());
                     held.extend(run.start..run.start + run.len);
-                    free.hold(step, vec![run]);
+                    free.hold(step, vec![(0, run)]);
                     if random >> 40 & 1 == 0 {
-                        free.release(step);
+                        free.release(|_, freed_by| freed_by > step);
                         held.clear();
                         free.trim();
                     }
@@ -276,6 +299,20 @@ mod tests {
                 assert_eq!(free.allocate(len), wanted, "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_needed_stays_held() {
+        let mut free = FreeSpace::new(20);
+        let run = |start| Run { start, len: 1 };
+        free.hold(5, vec![(1, run(3)), (4, run(7)), (1, run(9))]);
+        free.hold(6, vec![(1, run(12))]);
+        free.release(|birth, freed_by| birth < 4 && freed_by > 5);
+        assert_eq!(free.held_runs().collect::<Vec<_>>(), [(6, run(12))]);
+        free.hold(7, vec![(2, run(14)), (6, run(16))]);
+        free.release(|birth, _| birth == 2);
+        assert_eq!(free.held_runs().collect::<Vec<_>>(), [(7, run(14))]);
+        assert_eq!(free.free_pages(), 6);
     }
 
     #[test]

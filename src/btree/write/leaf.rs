@@ -219,10 +219,10 @@ impl Editor<'_, '_> {
                 && pending_number(page).is_none()
                 && page.0 >= limit
             {
-                let bytes =
-                    self.tree
-                        .pager
-                        .overflow(page, len, checksum, self.guard, <[u8]>::to_vec)?;
+                let bytes = self
+                    .tree
+                    .pager
+                    .overflow(page, len, checksum, <[u8]>::to_vec)?;
                 self.release((page, len), large);
                 let number = self.writer.next_large;
                 self.writer.next_large += 1;
