@@ -47,10 +47,8 @@ pub(crate) struct BTreeEngine {
     /// writes do not touch.
     shared: Arc<SharedTree>,
     tree: Tree,
-    /// Checkpoint after which files were last compacted.
-    compacted_generation: AtomicU64,
-    /// Last operation when compaction was last considered.
-    considered_seq: AtomicU64,
+    /// The file is not compacted in the background before a later checkpoint than this one.
+    compact_after: AtomicU64,
     /// Pages per level at a checkpoint.
     levels: Mutex<(u64, Vec<LevelStats>)>,
 }
@@ -187,8 +185,7 @@ impl BTreeEngine {
         Ok(Arc::new(Self {
             shared: Arc::clone(&tree.shared),
             tree,
-            compacted_generation: AtomicU64::new(0),
-            considered_seq: AtomicU64::new(u64::MAX),
+            compact_after: AtomicU64::new(0),
             levels: Mutex::default(),
         }))
     }
@@ -215,12 +212,13 @@ impl BTreeEngine {
         known.1.clone()
     }
 
-    /// How much of the file is free, of 1.
+    /// How much of the file is free or in sparse leaves, about, of 1.
     fn free_share(&self) -> f64 {
-        let tree = &self.tree;
-        let free =
-            tree.counters.free_pages.load(Ordering::Relaxed) * tree.shared.page_size() as u64;
-        free as f64 / tree.shared.pager.file_bytes().max(1) as f64
+        let counters = &self.tree.counters;
+        let pages = counters.free_pages.load(Ordering::Relaxed)
+            + counters.sparse_leaves.load(Ordering::Relaxed) / 2;
+        let bytes = pages * self.shared.page_size() as u64;
+        bytes as f64 / self.shared.pager.file_bytes().max(1) as f64
     }
 
     /// Much of the file is free, and something has changed since that was last acted on.
@@ -230,18 +228,7 @@ impl BTreeEngine {
             && tree.shared.pager.file_bytes() > COMPACT_MIN_BYTES
             && self.free_share() > COMPACT_WHEN_QUIET
             && tree.shared.disk_generation.load(Ordering::Acquire)
-                > self.compacted_generation.load(Ordering::Acquire)
-    }
-
-    /// Compacts; gives way when there are operations after `quiet_since`.
-    fn compact_until(&self, quiet_since: Option<SeqNo>) -> Result<()> {
-        if self.tree.compact(quiet_since)? {
-            self.compacted_generation.store(
-                self.shared.disk_generation.load(Ordering::Acquire),
-                Ordering::Release,
-            );
-        }
-        Ok(())
+                > self.compact_after.load(Ordering::Acquire)
     }
 }
 
@@ -448,18 +435,17 @@ impl Engine for BTreeEngine {
             }
             Work::Compact if self.compaction_is_due() => {
                 // Under a stream of writes the free pages are about to be used again.
-                let applied = self.tree.applied().0;
-                let quiet = self.considered_seq.swap(applied, Ordering::AcqRel) == applied;
-                if !quiet && self.free_share() < COMPACT_ALWAYS {
-                    return Ok(false);
+                let always = self.free_share() >= COMPACT_ALWAYS;
+                let (compacted, next_after) = self.tree.compact_some(always);
+                if let Some(next_after) = next_after {
+                    self.compact_after.store(next_after, Ordering::Release);
                 }
-                let result = self.compact_until(quiet.then_some(SeqNo(applied)));
-                // A checkpoint that became due meanwhile could not begin, and is not announced
-                // again.
+                // A checkpoint that became due while one of the compaction's ran could not begin,
+                // and is not announced again.
                 if self.tree.flush_is_due() {
                     self.tree.host.wake();
                 }
-                result.map(|()| true)
+                compacted
             }
             Work::Flush | Work::Compact => {
                 self.tree.counters.woken.store(false, Ordering::Release);
@@ -469,7 +455,10 @@ impl Engine for BTreeEngine {
     }
 
     fn compact(&self) -> Result<()> {
-        self.compact_until(None)
+        self.tree.compact()?;
+        let generation = self.shared.disk_generation.load(Ordering::Acquire);
+        self.compact_after.store(generation, Ordering::Release);
+        Ok(())
     }
 
     fn pressure(&self) -> Pressure {

@@ -19,7 +19,7 @@
 //!              split_merge, point, range_delete
 //! state.rs     the tree as a whole: owns all of the above
 //! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
-//! compact.rs   moving pages to the front and cutting the file
+//! compact/     joining leaves, moving pages to the front and cutting the file
 //! verify.rs    checking everything
 //! inspect.rs   what a tree looks like, for people
 //! stats.rs     figures of the file's tree
@@ -65,7 +65,8 @@
 //! - No compression: pages are read where they lie.
 //! - Levels in the figures are those of the last checkpoint; with more than 4,096 inner pages they
 //!   are left out.
-//! - Once compaction begins, it walks the whole tree to find what lies too far back.
+//! - Each pass of a compaction walks the whole tree to find what lies too far back, and reads every
+//!   leaf.
 //! - Each checkpoint writes the whole freelist: in a file whose free space is in very many pieces,
 //!   that is most of what it writes.
 //! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they
@@ -73,8 +74,8 @@
 //! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps
 //!   at most the changes that were in memory when it was taken; many long-lived ones keep many.
 //! - The next checkpoint walks the pages of a range delete and reads each leaf once.
-//! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
-//!   [`compact`] joins them, when the deletes were recorded as changes.
+//! - A leaf may be sparse until [`compact`] joins it with others: when deletes were recorded as
+//!   changes, when values became shorter, or when both neighbours were too full.
 //! - A value that is too long for a leaf takes whole pages.
 //! - A snapshot of the store, and a commit, wait while a batch is applied, however large.
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::checkpoint::checkpointer::Checkpointer;
+use super::compact::compactor::Compactor;
 use super::file::pager::Pager;
 use super::read::shared::SharedTree;
 use super::read::view::View;
@@ -27,9 +28,11 @@ use crate::util::sharded::shard_of_thread;
 ///
 /// - Constant: `shared` (which looks after itself), `host`, `settings`, `read_only`.
 /// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint.
-///   Never held over I/O.
+///   Never held over I/O, but for pages that `prepare` read before and that memory has lost since.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
 ///   Locked before `writer`.
+/// - `compactor`: held for a compaction, or a unit of one in the background. Locked before
+///   `checkpointer`.
 /// - `view_cache`: its shards are locked for moments, after `writer` or alone.
 /// - Counters are atomics; each says where it is stored.
 pub(super) struct Tree {
@@ -43,6 +46,7 @@ pub(super) struct Tree {
     pub(super) writer: Mutex<WriterState>,
     view_cache: ViewCache,
     pub(super) checkpointer: Mutex<Checkpointer>,
+    pub(super) compactor: Mutex<Compactor>,
 
     /// Link to the root of the file's tree; stored with `writer` held.
     pub(super) disk_root: AtomicU64,
@@ -62,6 +66,8 @@ pub(super) struct Counters {
     pub(super) compactions: AtomicU64,
     pub(super) entries: AtomicU64,
     pub(super) free_pages: AtomicU64,
+    /// Leaves that checkpoints have written less than a quarter full since the last compaction.
+    pub(super) sparse_leaves: AtomicU64,
     pub(super) height: AtomicU64,
     /// The host was woken because a checkpoint is due; it is not woken again before one begins.
     pub(super) woken: AtomicBool,
@@ -104,6 +110,7 @@ impl Tree {
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
             view_cache: ViewCache::default(),
             checkpointer: Mutex::new(parts.checkpointer),
+            compactor: Mutex::default(),
             disk_root: AtomicU64::new(meta.root.bits()),
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
@@ -156,19 +163,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
-    /// its overflow values that are at page `limit` or behind it.
-    pub(super) fn move_leaf(&self, key: &[u8], limit: u64) -> Result<()> {
-        let guard = crossbeam_epoch::pin();
-        let mut writer = self.writer.lock();
-        self.begin_change(&mut writer);
-        let seq = writer.applied;
-        Editor::new(&self.shared, &mut writer, &guard, seq).move_leaf(key, limit)?;
-        self.dirty_bytes
-            .store(writer.dirty_bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// A view of everything that was applied so far.
     pub(super) fn latest_view(&self) -> Arc<View> {
         let number = shard_of_thread();
@@ -191,7 +185,7 @@ impl Tree {
 
     /// The tree is about to be changed: drops the cached views, and undoes the freeze if no reader
     /// has one any more (BV2).
-    fn begin_change(&self, writer: &mut WriterState) {
+    pub(super) fn begin_change(&self, writer: &mut WriterState) {
         if writer.cached_views != 0 && !mutated!("scan-of-an-older-tree") {
             let freeze = writer.view_freeze();
             // The root is the tree's too, so dropping them frees no nodes.

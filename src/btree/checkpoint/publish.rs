@@ -30,6 +30,7 @@ impl Tree {
             starts,
             nodes,
             large,
+            sparse_leaves,
             bytes,
         } = written;
         let generation = meta.generation;
@@ -87,6 +88,9 @@ impl Tree {
             .checkpoint_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        counters
+            .sparse_leaves
+            .fetch_add(sparse_leaves, Ordering::Relaxed);
         free.file_pages = meta.file_pages;
         counters
             .free_pages

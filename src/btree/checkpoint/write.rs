@@ -44,6 +44,7 @@ pub(super) struct Written {
     pub(super) starts: Vec<u64>,
     pub(super) nodes: HashMap<usize, NewPlace>,
     pub(super) large: Vec<(Arc<LargeValue>, PageId, u32)>,
+    pub(super) sparse_leaves: u64,
     pub(super) bytes: u64,
 }
 
@@ -98,6 +99,7 @@ impl SharedTree {
             large: Vec::new(),
             large_pages: 0,
             entries: 0,
+            sparse_leaves: 0,
             bytes: 0,
         };
         let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
@@ -165,6 +167,7 @@ impl SharedTree {
             starts: output.starts,
             nodes: output.nodes,
             large: output.large,
+            sparse_leaves: output.sparse_leaves,
             bytes: output.bytes,
         })
     }
@@ -282,6 +285,8 @@ struct Output<'t> {
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     large_pages: u64,
     entries: u64,
+    /// Leaves that are less than a quarter full.
+    sparse_leaves: u64,
     bytes: u64,
 }
 
@@ -350,7 +355,9 @@ impl Output<'_> {
                 }
             }
         }
-        let entries = Leaf::from_image(&image).len() as u64;
+        let leaf = Leaf::from_image(&image);
+        let entries = leaf.len() as u64;
+        self.sparse_leaves += u64::from(leaf.live_bytes() < self.tree.page_size() / 4);
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
         self.entries += entries;

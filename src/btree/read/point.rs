@@ -24,9 +24,17 @@ use crate::util::mutants::mutated;
 /// A value in an extent of pages of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Extent {
-    page: PageId,
+    pub(crate) page: PageId,
     len: u32,
     checksum: u32,
+}
+
+/// Values of a leaf that lie far back in the file.
+pub(crate) struct ExtentsBeyond<'t> {
+    pub(crate) extents: Vec<Extent>,
+    /// Key of the last one, if there are more.
+    pub(crate) more_after: Option<Vec<u8>>,
+    _kept: PagesKept<'t>,
 }
 
 /// What was found under a key. It needs neither lock nor pin.
@@ -190,7 +198,7 @@ impl SharedTree {
     }
 
     /// Calls `read` with the value in an extent that is kept.
-    fn read_extent(&self, extent: Extent, read: &mut dyn FnMut(&[u8])) -> Result<()> {
+    pub(crate) fn read_extent(&self, extent: Extent, read: &mut dyn FnMut(&[u8])) -> Result<()> {
         let Extent {
             page,
             len,
@@ -245,6 +253,67 @@ impl SharedTree {
             Found::Extent(extent, _kept) => self.read_extent(extent, &mut copy)?,
         }
         Ok(value)
+    }
+
+    /// The values of the leaf for `key` in the current tree, with keys after `after`, that lie in
+    /// the file at page `limit` or behind it: as many as `budget` bytes take, and one at least.
+    pub(crate) fn extents_beyond(
+        &self,
+        key: &[u8],
+        after: Option<&[u8]>,
+        limit: u64,
+        budget: u64,
+    ) -> Result<ExtentsBeyond<'_>> {
+        let guard = crossbeam_epoch::pin();
+        let oldest = self.disk_generation.load(Ordering::Acquire);
+        let (leaf, _) = self.find_leaf(self.root.load(&guard), key, &guard)?;
+        let (mut extents, mut more_after) = (Vec::new(), None);
+        let mut gather = |image: &[u8]| {
+            let leaf = Leaf::from_image(image);
+            let first = after.map_or(0, |after| match leaf.search(after) {
+                Ok(slot) => slot + 1,
+                Err(slot) => slot,
+            });
+            let (mut bytes, mut last) = (0, 0);
+            for i in first..leaf.len() {
+                let LeafValue::Overflow {
+                    page,
+                    len,
+                    checksum,
+                } = leaf.value(i)
+                else {
+                    continue;
+                };
+                if page.0 < limit || pending_number(page).is_some() {
+                    continue;
+                }
+                if bytes >= budget {
+                    more_after = Some([leaf.prefix(), leaf.key_suffix(last)].concat());
+                    break;
+                }
+                bytes += u64::from(len);
+                last = i;
+                extents.push(Extent {
+                    page,
+                    len,
+                    checksum,
+                });
+            }
+        };
+        match leaf {
+            FoundLeaf::Page(image) => gather(&image),
+            FoundLeaf::Memory(leaf) => match &leaf.read().body {
+                Body::Whole { image, .. } => gather(image),
+                // Their page has no overflow values. It is touched, so that it is in memory when
+                // the changes are merged with it.
+                Body::Changes(changes) => drop(self.base_image(changes, &guard)?),
+            },
+        }
+        Ok(ExtentsBeyond {
+            extents,
+            more_after,
+            _kept: self.keep_since(oldest),
+        })
     }
 }
 

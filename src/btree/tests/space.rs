@@ -1,6 +1,6 @@
 //! The file follows the data down, and what changes nothing writes nothing.
 
-use super::{Bench, OwnedOp, check_scan};
+use super::{Bench, OwnedOp, Random, check_scan};
 use crate::testing::alone;
 use crate::types::SeqNo;
 
@@ -19,6 +19,73 @@ fn fill(bench: &mut Bench, count: u32, len: usize) {
                 .collect(),
         );
     }
+}
+
+/// Bytes of the file for each that the entries need in leaves.
+fn waste(bench: &Bench) -> f64 {
+    // Head, slot, and the lengths of key and value.
+    let needed: usize = bench.map.iter().map(|(k, v)| k.len() + v.len() + 14).sum();
+    bench.engine.stats().disk_bytes as f64 / needed as f64
+}
+
+#[test]
+fn compaction_ends_within_a_fifth_of_what_is_live() {
+    alone(
+        "btree::tests::space::compaction_ends_within_a_fifth_of_what_is_live",
+        compaction_is_tight,
+    );
+}
+
+fn compaction_is_tight() {
+    for (seed, kept_of_100) in [2, 50, 100].into_iter().enumerate() {
+        let mut random = Random(seed as u64);
+        let (_, mut bench) = Bench::in_memory(4096);
+        for _ in 0..500 {
+            let numbers = (0..40).map(|_| random.below(20_000) as u32);
+            let ops = numbers.map(|i| OwnedOp::Put(key(i), vec![i as u8; 100]));
+            bench.apply(ops.collect());
+        }
+        let gone = (0..20_000).filter(|_| random.below(100) >= kept_of_100);
+        let gone: Vec<_> = gone.map(|i| OwnedOp::Delete(key(i))).collect();
+        if !gone.is_empty() {
+            bench.apply(gone);
+        }
+        bench.engine.compact().unwrap();
+        // The meta pages, the root and the freelist weigh something in so small a tree.
+        let few_pages = 9.0 * 4096.0 / bench.engine.stats().disk_bytes as f64;
+        let waste = waste(&bench);
+        assert!(waste < 1.2 / (1.0 - few_pages), "{kept_of_100}: {waste}");
+        bench.check_all();
+        bench.verify();
+    }
+}
+
+/// Puts that make values short are no deletes: no leaf is found to be sparse when it changes.
+#[test]
+fn sparse_leaves_that_checkpoints_write_make_compaction_due() {
+    alone(
+        "btree::tests::space::sparse_leaves_that_checkpoints_write_make_compaction_due",
+        compaction_joins_sparse_leaves,
+    );
+}
+
+fn compaction_joins_sparse_leaves() {
+    let (_, mut bench) = Bench::in_memory(16 << 10);
+    fill(&mut bench, 2000, 4000);
+    fill(&mut bench, 2000, 10);
+    bench.engine.flush().unwrap();
+    let before = bench.engine.stats().disk_bytes;
+    for round in 0.. {
+        assert!(round < 1000, "it does not end");
+        match bench.engine.work_due() {
+            Some(work) => bench.engine.run_once(work).unwrap(),
+            None => break,
+        };
+    }
+    let after = bench.engine.stats().disk_bytes;
+    assert!(after < before / 20, "{after} of {before} bytes");
+    bench.check_all();
+    bench.verify();
 }
 
 #[test]

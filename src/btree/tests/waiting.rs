@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use super::{Bench, OwnedOp, context};
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
-use crate::engine::EngineContext;
+use crate::engine::{Engine, EngineContext, Work};
 use crate::error::Result;
 use crate::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
 use crate::testing::{FakeHost, alone};
+use crate::types::{SeqNo, SequencedOp};
 
 /// How long the tests wait for what should not wait. Only a failure takes so long.
 const LONG: Duration = Duration::from_secs(30);
@@ -323,4 +324,143 @@ fn verification_holds_up_no_checkpoint() {
     assert_eq!(bench.engine.persisted_seq().0, bench.seq);
     bench.verify();
     bench.check_all();
+}
+
+/// Takes a number for [`delete_nothing`].
+fn delete_later(bench: &mut Bench) -> SeqNo {
+    bench.seq += 1;
+    bench.log.push(OwnedOp::Delete(b"none".to_vec()));
+    bench.snapshot_tracker.publish(SeqNo(bench.seq));
+    SeqNo(bench.seq)
+}
+
+/// A commit that comes while the test's own thread is busy.
+fn delete_nothing(engine: &dyn Engine, seq: SeqNo) {
+    let op = OwnedOp::Delete(b"none".to_vec());
+    let op = op.borrow();
+    engine.apply(&[SequencedOp { seq, op }]).unwrap();
+}
+
+/// A file of which half is free: long values, of which those at the end are left.
+fn half_free() -> (HookedFs, Bench) {
+    let (fs, mut bench) = hooked();
+    for i in 0..300_u32 {
+        bench.put(&key(i), &vec![i as u8; 20_000]);
+    }
+    // And enough leaves for several branches.
+    let small = (1000..3000_u32).map(|i| OwnedOp::Put(key(i), vec![i as u8; 100]));
+    bench.apply(small.collect());
+    bench.engine.flush().unwrap();
+    bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(150)))]);
+    reopen_cold(&mut bench);
+    (fs, bench)
+}
+
+#[test]
+fn compaction_holds_up_no_checkpoint_while_it_looks_at_the_tree() {
+    let (fs, mut bench) = half_free();
+    let deletes = delete_later(&mut bench);
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    fs.on_first_read(
+        |_, len| len == PAGE_SIZE as usize,
+        move || {
+            let (engine, seq) = (Arc::clone(&engine), deletes);
+            let flushed = ends(move || {
+                delete_nothing(&*engine, seq);
+                engine.flush().unwrap();
+            });
+            result.store(flushed, Ordering::SeqCst);
+        },
+    );
+    bench.engine.compact().unwrap();
+    fs.forget();
+    assert!(
+        ended.load(Ordering::SeqCst),
+        "a checkpoint waited for compaction"
+    );
+    bench.check_all();
+    bench.verify();
+}
+
+#[test]
+fn compaction_in_the_background_gives_way_and_ends() {
+    let (_, mut bench) = half_free();
+    let before = bench.engine.stats().disk_bytes;
+    let mut units = 0;
+    for round in 0.. {
+        assert!(round < 1000, "it does not end");
+        let Some(work) = bench.engine.work_due() else {
+            break;
+        };
+        let worked = bench.engine.run_once(work).unwrap();
+        units += u32::from(worked && work == Work::Compact);
+        if round % 3 == 0 && round < 30 {
+            bench.put(b"key", &[round as u8]);
+            // What comes next sees that the tree is no quiet one.
+            let before = bench.engine.stats().compaction_bytes_written;
+            if bench.engine.work_due() == Some(Work::Compact) {
+                assert!(!bench.engine.run_once(Work::Compact).unwrap());
+            }
+            assert_eq!(bench.engine.stats().compaction_bytes_written, before);
+        }
+    }
+    assert!(units > 4, "in {units} units");
+    let after = bench.engine.stats().disk_bytes;
+    assert!(after * 10 < before * 6, "{after} of {before} bytes");
+    bench.check_all();
+    bench.verify();
+}
+
+/// Without a pause it would walk over the whole file after each checkpoint.
+#[test]
+fn compaction_that_gains_nothing_is_not_repeated_at_once() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    for i in 0..300_u32 {
+        bench.put(&key(i), &vec![i as u8; 20_000]);
+    }
+    bench.engine.flush().unwrap();
+    let view = bench.engine.view().unwrap();
+    bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(290)))]);
+    bench.engine.flush().unwrap();
+    let mut compactions = 0;
+    for round in 0..60_u32 {
+        bench.put(b"key", &round.to_be_bytes());
+        bench.engine.flush().unwrap();
+        let before = bench.engine.stats().compactions;
+        for attempt in 0.. {
+            assert!(attempt < 1000, "it does not end");
+            if bench.engine.work_due() != Some(Work::Compact) {
+                break;
+            }
+            bench.engine.run_once(Work::Compact).unwrap();
+        }
+        compactions += bench.engine.stats().compactions - before;
+    }
+    assert!((1..12).contains(&compactions), "{compactions}");
+    drop(view);
+}
+
+#[test]
+fn moving_a_large_value_holds_up_no_put() {
+    let (fs, mut bench) = half_free();
+    let seq = delete_later(&mut bench);
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    fs.on_first_read(
+        |_, len| len == 20_000,
+        move || {
+            let engine = Arc::clone(&engine);
+            let applied = ends(move || delete_nothing(&*engine, seq));
+            result.store(applied, Ordering::SeqCst);
+        },
+    );
+    bench.engine.compact().unwrap();
+    fs.forget();
+    assert!(
+        ended.load(Ordering::SeqCst),
+        "a commit waited for a value to be read"
+    );
+    bench.check_all();
+    bench.verify();
 }

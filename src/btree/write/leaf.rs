@@ -19,10 +19,16 @@ pub(super) enum LeafOp<'a> {
     Delete,
     /// Nothing; report if it is underfull.
     Touch,
-    /// Nothing, but overflow values at this page or behind it are to be written anew; report if
-    /// it is sparse.
-    Move(u64),
+    /// Nothing, but these overflow values are to be written anew; report if it is sparse.
+    Move(&'a MovedValues),
+    /// Nothing here: the parent fills the leaf from its neighbour.
+    Fill,
 }
+
+/// Overflow values of a leaf that are to be written anew. They are read before the writer's mutex
+/// is taken, and their pages are kept until the leaf refers to them no more.
+#[derive(Default)]
+pub(crate) struct MovedValues(pub(crate) Vec<(PageId, Arc<LargeValue>)>);
 
 impl Editor<'_, '_> {
     /// Does `op` to a leaf of the current generation.
@@ -35,7 +41,7 @@ impl Editor<'_, '_> {
         if let Body::Changes(changes) = &mut state.body {
             let before = changes.delta.size_bytes();
             let recorded = match op {
-                LeafOp::Touch => return Ok(EditOutcome::Done),
+                LeafOp::Touch | LeafOp::Fill => return Ok(EditOutcome::Done),
                 LeafOp::Move(_) => false,
                 LeafOp::Put(value) if self.is_large(value) => false,
                 // With many deletes the leaf may have become underfull: find out.
@@ -65,7 +71,8 @@ impl Editor<'_, '_> {
             LeafOp::Put(value) => Ok(self.put_whole(state, key, value)),
             LeafOp::Delete => Ok(self.delete_whole(state, key)),
             LeafOp::Touch => Ok(self.underfull(state)),
-            LeafOp::Move(limit) => self.move_values(state, limit),
+            LeafOp::Move(values) => Ok(self.move_values(state, values)),
+            LeafOp::Fill => Ok(EditOutcome::Done),
         }
     }
 
@@ -204,40 +211,31 @@ impl Editor<'_, '_> {
         self.underfull(state)
     }
 
-    /// Turns overflow values at page `limit` or behind it into pending ones.
-    fn move_values(&mut self, state: &mut LeafState, limit: u64) -> Result<EditOutcome> {
+    /// Turns those of `values` that the leaf still has into pending ones.
+    fn move_values(&mut self, state: &mut LeafState, values: &MovedValues) -> EditOutcome {
         let Body::Whole { image, large } = &mut state.body else {
             unreachable!("made whole by the caller")
         };
-        let before: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
         for slot in 0..Leaf::from_image(image).len() {
-            if let LeafValue::Overflow {
-                page,
-                len,
-                checksum,
-            } = Leaf::from_image(image).value(slot)
-                && pending_number(page).is_none()
-                && page.0 >= limit
-            {
-                let bytes = self
-                    .tree
-                    .pager
-                    .overflow(page, len, checksum, <[u8]>::to_vec)?;
-                self.release((page, len), large);
-                let number = self.writer.next_large;
-                self.writer.next_large += 1;
-                large.push((number, Arc::new(LargeValue::new(bytes))));
-                LeafMut::from_image(image)
-                    .set_value(slot, pending_ref(number, len as usize))
-                    .expect("a reference takes the place of a reference");
-            }
+            let Some((page, len)) = external(Leaf::from_image(image).value(slot)) else {
+                continue;
+            };
+            let Some((_, value)) = values.0.iter().find(|(from, _)| *from == page) else {
+                continue;
+            };
+            self.release((page, len), large);
+            let number = self.writer.next_large;
+            self.writer.next_large += 1;
+            self.writer.add_dirty(value.bytes.len());
+            large.push((number, Arc::clone(value)));
+            LeafMut::from_image(image)
+                .set_value(slot, pending_ref(number, len as usize))
+                .expect("a reference takes the place of a reference");
         }
-        let after: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
-        self.writer.add_dirty(after - before);
         if Leaf::from_image(image).live_bytes() < self.page_size() / 3 {
-            return Ok(EditOutcome::Underfull);
+            return EditOutcome::Underfull;
         }
-        Ok(EditOutcome::Done)
+        EditOutcome::Done
     }
 }
 

@@ -23,7 +23,7 @@
 //!   current tree lies over a page that the checkpoint took out of use.
 
 pub(crate) mod editor;
-mod leaf;
+pub(crate) mod leaf;
 mod point;
 mod range_delete;
 mod split_merge;
@@ -32,7 +32,7 @@ pub(crate) mod state;
 use crate::error::Result;
 use crate::types::Op;
 use editor::Editor;
-use leaf::LeafOp;
+use leaf::{LeafOp, MovedValues};
 
 impl Editor<'_, '_> {
     /// Does one operation.
@@ -45,8 +45,15 @@ impl Editor<'_, '_> {
     }
 
     /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
-    /// its overflow values that are at page `limit` or behind it.
-    pub(crate) fn move_leaf(&mut self, key: &[u8], limit: u64) -> Result<()> {
-        self.edit_tree(key, LeafOp::Move(limit))
+    /// its overflow values that are among `values`.
+    pub(crate) fn move_leaf(&mut self, key: &[u8], values: &MovedValues) -> Result<()> {
+        self.edit_tree(key, LeafOp::Move(values))
+    }
+
+    /// Fills the leaf for `key` with entries of the one after it, if both have the same parent.
+    /// Returns a key in the leaf that may be filled next, if there is one.
+    pub(crate) fn fill_leaf(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.edit_tree(key, LeafOp::Fill)?;
+        Ok(self.next_to_fill.take())
     }
 }
