@@ -21,6 +21,32 @@ fn fill(bench: &mut Bench, count: u32, len: usize) {
     }
 }
 
+fn leaf_pages(bench: &Bench) -> u64 {
+    bench.engine.stats().levels.last().unwrap().files
+}
+
+#[test]
+fn entries_deleted_in_rising_order_free_their_leaves() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    fill(&mut bench, 5000, 50);
+    bench.engine.flush().unwrap();
+    let before = leaf_pages(&bench);
+    for falling in [false, true] {
+        fill(&mut bench, 5000, 50);
+        for i in 0..5000 {
+            let i = if falling { 4999 - i } else { i };
+            if i % 50 != 0 {
+                bench.apply(vec![OwnedOp::Delete(key(i))]);
+            }
+        }
+        bench.engine.flush().unwrap();
+        let after = leaf_pages(&bench);
+        assert!(after * 12 < before, "{after} leaves of {before}");
+    }
+    bench.check_all();
+    bench.verify();
+}
+
 /// Bytes of the file for each that the entries need in leaves.
 fn waste(bench: &Bench) -> f64 {
     // Head, slot, and the lengths of key and value.

@@ -13,6 +13,7 @@ use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, Rebuilt, inner, leaf};
 use crate::error::Result;
 use crate::types::{PageId, SeqNo};
+use crate::util::mutants::mutated;
 
 impl<'g> Editor<'g, '_> {
     /// Child `i` of `inner`, which `slot` holds, became two.
@@ -75,14 +76,24 @@ impl<'g> Editor<'g, '_> {
         if node.child_count() == 1 {
             return Ok(EditOutcome::Underfull);
         }
-        let left = if i + 1 < node.child_count() { i } else { i - 1 };
-        let merged = if node.level() == 1 {
-            self.merged_leaves(&inner.slots[left], &inner.slots[left + 1])
-        } else {
-            self.merged_inners(&inner.slots[left], &inner.slots[left + 1], node.level() - 1)
-        };
         // A neighbour that cannot be read, or is of no use, is left alone: merging is housekeeping.
-        let Some(merged) = merged else {
+        let mut found = None;
+        for left in self.pairs_with(i, node.child_count()) {
+            let (low, high) = (&inner.slots[left], &inner.slots[left + 1]);
+            if !self.is_pair(inner, left) {
+                continue;
+            }
+            let merged = if node.level() == 1 {
+                self.merged_leaves(low, high)
+            } else {
+                self.merged_inners(low, high, node.level() - 1)
+            };
+            if let Some(merged) = merged {
+                found = Some((left, merged));
+                break;
+            }
+        }
+        let Some((left, merged)) = found else {
             return Ok(EditOutcome::Done);
         };
         self.shrunk = true;
@@ -104,6 +115,17 @@ impl<'g> Editor<'g, '_> {
     /// Child `left` of `inner` and the one after it have the fences that their parent gives them.
     fn is_pair(&self, inner: &MemInner, left: usize) -> bool {
         (left..left + 2).all(|i| self.check_child(inner, i).is_ok())
+    }
+
+    /// The left ones of the pairs of neighbours that child `i` of so many is part of. The pair with
+    /// the child before it comes first: entries that are deleted in rising order leave sparse nodes
+    /// behind, and full ones ahead.
+    fn pairs_with(&self, i: usize, children: usize) -> impl Iterator<Item = usize> + use<> {
+        let before = i
+            .checked_sub(1)
+            .filter(|_| !mutated!("merge-with-the-right-only"));
+        let after = (i + 1 < children).then_some(i);
+        before.into_iter().chain(after)
     }
 
     fn merged_leaves(&mut self, left: &'g Slot, right: &'g Slot) -> Option<Child> {
