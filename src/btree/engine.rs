@@ -333,8 +333,12 @@ impl Engine for BTreeEngine {
             let root = tree.root.load(&guard);
             // Finding a leaf on disk reads and checks every page on the way.
             match op.op {
-                Op::Put { key, .. } | Op::Delete { key } => {
+                Op::Put { key, .. } => {
                     tree.find_leaf(root, key, &guard)?;
+                }
+                // A delete looks whether there is anything to delete, also under the changes.
+                Op::Delete { key } => {
+                    tree.holds(key, &guard)?;
                 }
                 Op::DeleteRange { start, end } => {
                     tree.find_leaf(root, start, &guard)?;

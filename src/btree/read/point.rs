@@ -315,6 +315,21 @@ impl SharedTree {
             _kept: self.keep_since(oldest),
         })
     }
+
+    /// True if `key` has a value in the current tree, published or not. For the writer, which
+    /// nothing overtakes.
+    pub(crate) fn holds(&self, key: &[u8], guard: &Guard) -> Result<bool> {
+        let (leaf, _) = self.find_leaf(self.root.load(guard), key, guard)?;
+        let mut copy = |_: &[u8]| ();
+        let found = match leaf {
+            FoundLeaf::Page(image) => find_in_page(&image, key, &mut copy),
+            FoundLeaf::Memory(leaf) => {
+                let place = find_in_state(&leaf.read(), key, &mut copy, guard);
+                self.follow(place, key, &mut copy, guard)?
+            }
+        };
+        Ok(!matches!(found, Found::Nothing))
+    }
 }
 
 impl View {

@@ -176,3 +176,34 @@ fn a_view_reads_pages_of_the_checkpoints_after_it() {
         },
     );
 }
+
+#[test]
+fn changes_that_change_nothing_write_nothing() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    for i in 0..2000 {
+        bench.put(&key(2 * i), &[1; 50]);
+    }
+    bench.engine.flush().unwrap();
+    let before = bench.engine.stats();
+    for i in 0..2000 {
+        bench.apply(vec![OwnedOp::Delete(key(2 * i + 1))]);
+        let empty = OwnedOp::DeleteRange(key(2 * i + 1), Some(key(2 * i + 2)));
+        bench.apply(vec![empty]);
+    }
+    bench.apply(vec![OwnedOp::DeleteRange(key(10_000), None)]);
+    assert_eq!(bench.engine.stats().write_buffer_bytes, 0);
+    bench.engine.flush().unwrap();
+    let after = bench.engine.stats();
+    let written = after.flush_bytes_written - before.flush_bytes_written;
+    assert!(written <= 2 * u64::from(PAGE_SIZE), "{written}");
+    assert_eq!(bench.engine.persisted_seq().0, bench.seq);
+    // Over changes, too: what is deleted already is not recorded again.
+    bench.put(&key(3), b"now it is there");
+    let before = bench.engine.stats().write_buffer_bytes;
+    for _ in 0..100 {
+        bench.apply(vec![OwnedOp::Delete(key(5))]);
+    }
+    assert_eq!(bench.engine.stats().write_buffer_bytes, before);
+    bench.check_all();
+    bench.verify();
+}

@@ -31,6 +31,7 @@ pub(crate) mod state;
 
 use crate::error::Result;
 use crate::types::Op;
+use crate::util::mutants::mutated;
 use editor::Editor;
 use leaf::{LeafOp, MovedValues};
 
@@ -39,7 +40,15 @@ impl Editor<'_, '_> {
     pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<()> {
         match *op {
             Op::Put { key, value } => self.edit_tree(key, LeafOp::Put(value)),
-            Op::Delete { key } => self.edit_tree(key, LeafOp::Delete),
+            // A key that is not there: nothing would change but the pages on the way, which would
+            // all be written anew.
+            Op::Delete { key } => {
+                if self.tree.holds(key, self.guard)? || mutated!("delete-does-not-look-first") {
+                    self.edit_tree(key, LeafOp::Delete)
+                } else {
+                    Ok(())
+                }
+            }
             Op::DeleteRange { start, end } => self.delete_range(start, end),
         }
     }
