@@ -96,7 +96,9 @@ impl Tree {
             return Err(error.clone());
         }
         let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
-        if nothing_new && !force {
+        // Leaves that a compaction moved and could not write are not new, and fill the buffer.
+        let is_full = self.flush_is_due() && !mutated!("full-buffer-of-old-leaves-refused");
+        if nothing_new && !force && !is_full {
             return Ok(None);
         }
         writer.freeze();

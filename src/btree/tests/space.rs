@@ -1,6 +1,9 @@
 //! The file follows the data down, and what changes nothing writes nothing.
 
+use std::io;
+
 use super::{Bench, OwnedOp, Random, check_scan};
+use crate::engine::Work;
 use crate::testing::alone;
 use crate::types::SeqNo;
 
@@ -206,4 +209,30 @@ fn changes_that_change_nothing_write_nothing() {
     assert_eq!(bench.engine.stats().write_buffer_bytes, before);
     bench.check_all();
     bench.verify();
+}
+
+/// What a compaction moved is not new, and yet has to be written before the buffer is free again.
+#[test]
+fn a_full_buffer_is_written_after_a_compaction_that_failed() {
+    let mut was_full = 0;
+    for n in 0..60 {
+        let (fs, mut bench) = Bench::in_memory(PAGE_SIZE);
+        fill(&mut bench, 300, 1000);
+        bench.engine.flush().unwrap();
+        bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(150)))]);
+        bench.engine.flush().unwrap();
+        fs.fail_once_after(n, io::ErrorKind::StorageFull);
+        let failed = bench.engine.compact().is_err();
+        fs.heal();
+        if failed && bench.engine.work_due() == Some(Work::Flush) {
+            was_full += 1;
+            // An error says that no checkpoint is possible any more.
+            if let Ok(worked) = bench.engine.run_once(Work::Flush) {
+                assert!(worked, "{n}");
+                assert_ne!(bench.engine.work_due(), Some(Work::Flush), "{n}");
+            }
+        }
+        bench.check_all();
+    }
+    assert!(was_full > 0, "no failure left a full buffer");
 }
