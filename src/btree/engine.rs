@@ -196,7 +196,13 @@ impl BTreeEngine {
         loop {
             match self.shared.lookup(key, None, copy)? {
                 Ok(found) => return Ok(found),
-                Err(seq) => self.shared.wait_published(seq)?,
+                Err(seq) => match self.tree.view_before_batch() {
+                    Some(view) => {
+                        self.shared.wait_published(view.seq())?;
+                        return view.lookup_in(key, copy);
+                    }
+                    None => self.shared.wait_published(seq)?,
+                },
             }
         }
     }
@@ -392,6 +398,9 @@ impl Engine for BTreeEngine {
                     })
                 })?;
                 if let Some(seq) = later {
+                    if self.tree.view_before_batch().is_some() {
+                        break 'attempts;
+                    }
                     self.shared.wait_published(seq)?;
                     continue 'attempts;
                 }

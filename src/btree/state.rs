@@ -33,6 +33,7 @@ use crate::util::sharded::shard_of_thread;
 ///   Locked before `writer`.
 /// - `compactor`: held for a compaction, or a unit of one in the background. Locked before
 ///   `checkpointer`.
+/// - `before_batch`: locked for moments, after `writer` or alone.
 /// - `view_cache`: its shards are locked for moments, after `writer` or alone.
 /// - Counters are atomics; each says where it is stored.
 pub(super) struct Tree {
@@ -45,6 +46,8 @@ pub(super) struct Tree {
 
     pub(super) writer: Mutex<WriterState>,
     view_cache: ViewCache,
+    /// The tree before the large batch that is being applied, for reads that cannot wait for it.
+    before_batch: Mutex<Option<Arc<View>>>,
     pub(super) checkpointer: Mutex<Checkpointer>,
     pub(super) compactor: Mutex<Compactor>,
 
@@ -56,6 +59,11 @@ pub(super) struct Tree {
     pub(super) dirty_bytes: AtomicU64,
     pub(super) counters: Counters,
 }
+
+/// While a batch of so many operations is applied, reads see the tree before it. Those of a smaller
+/// one wait: the first change after a freeze copies the nodes on its way, which costs the batch
+/// more than it is worth to them.
+pub(super) const LARGE_BATCH_OPS: usize = 16 << 10;
 
 /// Figures since open.
 #[derive(Debug, Default)]
@@ -109,6 +117,7 @@ impl Tree {
             read_only: parts.read_only,
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
             view_cache: ViewCache::default(),
+            before_batch: Mutex::default(),
             checkpointer: Mutex::new(parts.checkpointer),
             compactor: Mutex::default(),
             disk_root: AtomicU64::new(meta.root.bits()),
@@ -144,31 +153,53 @@ impl Tree {
                 .store(first.seq.0, Ordering::Release);
         }
         writer.first_since_checkpoint.get_or_insert(first.seq);
-        self.begin_change(&mut writer);
-        for op in ops {
-            let guard = crossbeam_epoch::pin();
-            let mut editor = Editor::new(&self.shared, &mut writer, &guard, op.seq);
-            if let Err(error) = editor.apply(&op.op) {
-                let _ = self.shared.apply_failed.set(error.clone());
-                return Err(error);
-            }
+        if ops.len() >= LARGE_BATCH_OPS && !mutated!("large-batch-hides-the-tree-before-it") {
+            writer.freeze();
+            let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
+            *self.before_batch.lock() = Some(Arc::new(view));
         }
+        self.begin_change(&mut writer);
+        let applied = self.apply_each(&mut writer, ops);
+        // Before the batch is published: a read that begins afterwards sees it.
+        let before = self.before_batch.lock().take();
+        applied?;
         writer.applied = last.seq;
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         drop(writer);
+        drop(before);
         if self.flush_is_due() && !self.counters.woken.swap(true, Ordering::AcqRel) {
             self.host.wake();
         }
         Ok(())
     }
 
-    /// A view of everything that was applied so far.
+    fn apply_each(&self, writer: &mut WriterState, ops: &[SequencedOp<'_>]) -> Result<()> {
+        for op in ops {
+            let guard = crossbeam_epoch::pin();
+            let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
+            if let Err(error) = editor.apply(&op.op) {
+                let _ = self.shared.apply_failed.set(error.clone());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree before the large batch that is being applied, if one is.
+    pub(super) fn view_before_batch(&self) -> Option<Arc<View>> {
+        self.before_batch.lock().clone()
+    }
+
+    /// A view of everything that was applied so far, but for a large batch that is being applied.
     pub(super) fn latest_view(&self) -> Arc<View> {
         let number = shard_of_thread();
         let shard = self.view_cache.shard(number);
         if let Some(view) = &*shard.lock() {
             return Arc::clone(view);
+        }
+        if let Some(view) = self.view_before_batch() {
+            return view;
         }
         let mut writer = self.writer.lock();
         let mut shard = shard.lock();

@@ -53,6 +53,7 @@ pub(crate) enum Kept<'t> {
     /// The view in which it was found, which the caller has.
     ByCaller,
     Pages(#[expect(dead_code, reason = "held until it is dropped")] PagesKept<'t>),
+    View(#[expect(dead_code, reason = "held until it is dropped")] Arc<View>),
 }
 
 /// Where the value of a key is.
@@ -333,6 +334,18 @@ impl SharedTree {
 }
 
 impl View {
+    /// Finds the value of `key` in a view that nothing else need keep.
+    pub(crate) fn lookup_in(
+        self: Arc<Self>,
+        key: &[u8],
+        copy: &mut dyn FnMut(&[u8]),
+    ) -> Result<Found<'static>> {
+        Ok(match self.lookup(key, copy)? {
+            Found::Extent(extent, _) => Found::Extent(extent, Kept::View(self)),
+            found => found,
+        })
+    }
+
     /// Finds the value of `key`. `copy` runs under a pin; it copies and does nothing else.
     pub(crate) fn lookup(&self, key: &[u8], copy: &mut dyn FnMut(&[u8])) -> Result<Found<'static>> {
         self.check_usable()?;

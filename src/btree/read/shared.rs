@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_epoch::Guard;
 
@@ -53,6 +54,24 @@ impl fmt::Debug for SharedTree {
             .field("file", &self.pager.path())
             .field("persisted_seq", &self.disk_seq)
             .finish_non_exhaustive()
+    }
+}
+
+/// How to wait.
+#[derive(Debug, PartialEq, Eq)]
+enum Pause {
+    Spin,
+    Yield,
+    Sleep(Duration),
+}
+
+/// How to wait after so many attempts: about as long again as all pauses so far, up to half a
+/// millisecond.
+fn pause(attempt: u32) -> Pause {
+    match attempt {
+        0..64 => Pause::Spin,
+        64..72 => Pause::Yield,
+        _ => Pause::Sleep(Duration::from_micros(8 << (attempt - 72).min(6))),
     }
 }
 
@@ -176,10 +195,12 @@ impl SharedTree {
     }
 
     /// Waits until every operation up to `seq` may be seen (E4). The gap between applying and
-    /// publishing holds no I/O of ours, so this spins before it yields.
+    /// publishing holds no I/O of ours and is short, unless a batch is long. So this spins a
+    /// little, and then sleeps longer and longer: a reader that waits for a batch takes no
+    /// processor from it.
     #[cold]
     pub(crate) fn wait_published(&self, seq: SeqNo) -> Result<()> {
-        let mut spins = 0_u32;
+        let mut attempt = 0;
         while !self.is_published(seq) {
             if let Some(error) = self.apply_failed.get() {
                 return Err(error.clone());
@@ -187,12 +208,12 @@ impl SharedTree {
             if let Some(error) = self.snapshot_tracker.abandoned() {
                 return Err(error.clone());
             }
-            spins += 1;
-            if spins < 64 {
-                std::hint::spin_loop();
-                continue;
+            match pause(attempt) {
+                Pause::Spin => std::hint::spin_loop(),
+                Pause::Yield => std::thread::yield_now(),
+                Pause::Sleep(time) => std::thread::sleep(time),
             }
-            std::thread::yield_now();
+            attempt += 1;
         }
         Ok(())
     }
@@ -320,5 +341,23 @@ impl SharedTree {
             },
             ChildRef::Inner(_) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_spins_no_more_than_a_moment() {
+        let spins = (0..10_000).filter(|attempt| pause(*attempt) == Pause::Spin);
+        assert_eq!(spins.count(), 64);
+        let slept: Duration = (0..200)
+            .filter_map(|attempt| match pause(attempt) {
+                Pause::Sleep(time) => Some(time),
+                _ => None,
+            })
+            .sum();
+        assert!(slept > Duration::from_millis(50), "{slept:?}");
     }
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::{Bench, OwnedOp, context};
 use crate::btree::BTreeEngine;
+use crate::btree::state::LARGE_BATCH_OPS;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, Work};
 use crate::error::Result;
@@ -461,6 +462,62 @@ fn moving_a_large_value_holds_up_no_put() {
         ended.load(Ordering::SeqCst),
         "a commit waited for a value to be read"
     );
+    bench.check_all();
+    bench.verify();
+}
+
+#[test]
+fn reads_do_not_wait_for_a_large_batch() {
+    let (fs, mut bench) = hooked();
+    for i in 0..400 {
+        bench.put(&key(i), &[1; 100]);
+    }
+    bench.put(b"long", &[2; 9000]);
+    reopen_cold(&mut bench);
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    let mut ops = vec![OwnedOp::Put(key(1), vec![9; 10]); LARGE_BATCH_OPS];
+    ops.push(OwnedOp::Delete(b"long".to_vec()));
+    ops.extend((0..400).map(|i| OwnedOp::Delete(key(i))));
+    // The batch is prepared by hand: with an empty cache, applying it reads.
+    let sequenced: Vec<_> = ops
+        .iter()
+        .zip(bench.seq + 1..)
+        .map(|(op, seq)| SequencedOp {
+            seq: SeqNo(seq),
+            op: op.borrow(),
+        })
+        .collect();
+    let reads = AtomicU64::new(0);
+    fs.on_read(move |_, _| {
+        // In the midst of the batch: the deletes read other leaves than the puts.
+        if reads.fetch_add(1, Ordering::SeqCst) != 30 {
+            return;
+        }
+        let engine = Arc::clone(&engine);
+        let read = ends(move || {
+            let one = engine.get_value(&key(1)).unwrap();
+            assert_eq!(one.as_deref(), Some([1; 100].as_slice()));
+            let long = engine.get_value(b"long").unwrap();
+            assert_eq!(long.as_deref(), Some([2; 9000].as_slice()));
+            let view = engine.view().unwrap();
+            let map = super::scan(&view);
+            assert_eq!(map.len(), 401);
+            assert_eq!(map[&key(1)], [1; 100]);
+            let values = engine.multi_get(&[&key(1), b"long"]).unwrap();
+            assert!(values.iter().all(Option::is_some));
+        });
+        result.store(read, Ordering::SeqCst);
+    });
+    bench.engine.apply(&sequenced).unwrap();
+    fs.forget();
+    assert!(ended.load(Ordering::SeqCst), "a read waited for a batch");
+    bench.seq += ops.len() as u64;
+    bench.snapshot_tracker.publish(SeqNo(bench.seq));
+    for op in &ops {
+        op.apply(&mut bench.map);
+    }
+    bench.log.extend(ops);
     bench.check_all();
     bench.verify();
 }
