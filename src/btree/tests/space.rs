@@ -236,3 +236,17 @@ fn a_full_buffer_is_written_after_a_compaction_that_failed() {
     }
     assert!(was_full > 0, "no failure left a full buffer");
 }
+
+#[test]
+fn values_a_little_above_a_quarter_of_a_page_take_little_more_than_their_length() {
+    for (len, most) in [(4096, 1.45), (4097, 1.45), (5000, 1.2), (7000, 1.3)] {
+        let (_, mut bench) = Bench::in_memory(16 << 10);
+        fill(&mut bench, 600, len);
+        bench.engine.flush().unwrap();
+        bench.engine.compact().unwrap();
+        let factor = bench.engine.stats().disk_bytes as f64 / (600 * len) as f64;
+        assert!(factor < most, "{len}: {factor}");
+        bench.check_all();
+        bench.verify();
+    }
+}

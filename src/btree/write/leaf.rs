@@ -43,7 +43,7 @@ impl Editor<'_, '_> {
             let recorded = match op {
                 LeafOp::Touch | LeafOp::Fill => return Ok(EditOutcome::Done),
                 LeafOp::Move(_) => false,
-                LeafOp::Put(value) if self.is_large(value) => false,
+                LeafOp::Put(value) if self.is_large(key, value) => false,
                 // With many deletes the leaf may have become underfull: find out.
                 LeafOp::Delete if changes.delta.deletes() * 2 >= changes.base_len => false,
                 LeafOp::Put(_) | LeafOp::Delete => {
@@ -76,15 +76,19 @@ impl Editor<'_, '_> {
         }
     }
 
-    /// Values longer than this live outside the leaf.
-    fn is_large(&self, value: &[u8]) -> bool {
-        value.len() > self.page_size() / 4
+    /// Values that live outside the leaf: those longer than a quarter of a page, unless two such
+    /// entries go into a page. An extent takes whole pages: outside, a value that is a little
+    /// longer than a quarter of a page would take four times its length.
+    fn is_large(&self, key: &[u8], value: &[u8]) -> bool {
+        let page_size = self.page_size();
+        let fits_twice = key.len() + value.len() <= page_size / 2 - page_size / 32;
+        value.len() > page_size / 4 && !fits_twice
     }
 
     fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> EditOutcome {
         let size_before = state.size_bytes();
         let seq = self.seq;
-        let (is_large, page_size) = (self.is_large(value), self.page_size());
+        let (is_large, page_size) = (self.is_large(key, value), self.page_size());
         let Body::Whole { image, large } = &mut state.body else {
             unreachable!("made whole by the caller")
         };
