@@ -101,8 +101,6 @@ impl Checkpointer {
                 // A crash between the two writes leaves this; the next checkpoint mends it.
                 Ok(meta) if meta.generation < self.meta.generation => None,
                 Ok(_) => Some("the meta page is not of the current tree".into()),
-                // Likewise, torn.
-                Err(_) if self.stale_meta_page == Some(page) => None,
                 Err(error) => Some(error.to_string()),
             },
         )

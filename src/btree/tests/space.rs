@@ -1,9 +1,12 @@
 //! The file follows the data down, and what changes nothing writes nothing.
 
 use std::io;
+use std::sync::Arc;
 
-use super::{Bench, OwnedOp, Random, check_scan};
-use crate::engine::Work;
+use super::{Bench, OwnedOp, Random, check_scan, context};
+use crate::btree::BTreeEngine;
+use crate::engine::{Engine, Work};
+use crate::fs::{Fs, OpenMode};
 use crate::testing::alone;
 use crate::types::SeqNo;
 
@@ -247,6 +250,36 @@ fn values_a_little_above_a_quarter_of_a_page_take_little_more_than_their_length(
         let factor = bench.engine.stats().disk_bytes as f64 / (600 * len) as f64;
         assert!(factor < most, "{len}: {factor}");
         bench.check_all();
+        bench.verify();
+    }
+}
+
+#[test]
+fn a_damaged_meta_page_is_reported_until_it_is_mended() {
+    for page in 0..2 {
+        let (fs, mut bench) = Bench::in_memory(PAGE_SIZE);
+        bench.put(b"a", b"1");
+        bench.engine.flush().unwrap();
+        let image = fs.crash();
+        let path = bench.dir.join(crate::btree::engine::FILE_NAME);
+        let file = image.open(&path, OpenMode::ReadWrite).unwrap();
+        file.write_all_at(&[0xFF; 16], page * u64::from(PAGE_SIZE) + 40)
+            .unwrap();
+        bench.fs = Arc::new(image) as Arc<dyn Fs>;
+        let context = context(
+            &bench.fs,
+            &bench.dir,
+            &bench.options,
+            &bench.snapshot_tracker,
+            &bench.host,
+            false,
+        );
+        bench.engine = BTreeEngine::open(context).unwrap();
+        let problems = bench.engine.verify().unwrap().problems;
+        assert_eq!(problems.len(), 1, "page {page}: {problems:#?}");
+        assert!(problems[0].what.contains("meta page"), "{problems:#?}");
+        bench.put(b"b", b"2");
+        bench.engine.flush().unwrap();
         bench.verify();
     }
 }
