@@ -11,6 +11,7 @@ use super::file::meta::{META_BYTES, META_PAGES, Meta};
 use super::file::pager::Pager;
 use super::node;
 use super::node::{Link, leaf};
+use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
 use crate::engine::{
@@ -51,10 +52,8 @@ pub(crate) struct BTreeEngine {
     /// writes do not touch.
     shared: Arc<SharedTree>,
     tree: Tree,
-    /// Checkpoint after which files were last compacted.
-    compacted_generation: AtomicU64,
-    /// Last operation when compaction was last considered.
-    considered_seq: AtomicU64,
+    /// The file is not compacted in the background before a later checkpoint than this one.
+    compact_after: AtomicU64,
     /// Pages per level at a checkpoint.
     levels: Mutex<(u64, Vec<LevelStats>)>,
 }
@@ -191,10 +190,26 @@ impl BTreeEngine {
         Ok(Arc::new(Self {
             shared: Arc::clone(&tree.shared),
             tree,
-            compacted_generation: AtomicU64::new(0),
-            considered_seq: AtomicU64::new(u64::MAX),
+            compact_after: AtomicU64::new(0),
             levels: Mutex::default(),
         }))
+    }
+
+    /// Finds the value of `key`; `copy` copies it if it is in a leaf.
+    #[inline]
+    fn find(&self, key: &[u8], copy: &mut dyn FnMut(&[u8])) -> Result<Found<'_>> {
+        loop {
+            match self.shared.lookup(key, None, copy)? {
+                Ok(found) => return Ok(found),
+                Err(seq) => match self.tree.view_before_batch() {
+                    Some(view) => {
+                        self.shared.wait_published(view.seq())?;
+                        return view.lookup_in(key, copy);
+                    }
+                    None => self.shared.wait_published(seq)?,
+                },
+            }
+        }
     }
 
     /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to
@@ -208,12 +223,13 @@ impl BTreeEngine {
         known.1.clone()
     }
 
-    /// How much of the file is free, of 1.
+    /// How much of the file is free or in sparse leaves, about, of 1.
     fn free_share(&self) -> f64 {
-        let tree = &self.tree;
-        let free =
-            tree.counters.free_pages.load(Ordering::Relaxed) * tree.shared.page_size() as u64;
-        free as f64 / tree.shared.pager.file_bytes().max(1) as f64
+        let counters = &self.tree.counters;
+        let pages = counters.free_pages.load(Ordering::Relaxed)
+            + counters.sparse_leaves.load(Ordering::Relaxed) / 2;
+        let bytes = pages * self.shared.page_size() as u64;
+        bytes as f64 / self.shared.pager.file_bytes().max(1) as f64
     }
 
     /// Much of the file is free, and something has changed since that was last acted on.
@@ -223,18 +239,7 @@ impl BTreeEngine {
             && tree.shared.pager.file_bytes() > COMPACT_MIN_BYTES
             && self.free_share() > COMPACT_WHEN_QUIET
             && tree.shared.disk_generation.load(Ordering::Acquire)
-                > self.compacted_generation.load(Ordering::Acquire)
-    }
-
-    /// Compacts; gives way when there are operations after `quiet_since`.
-    fn compact_until(&self, quiet_since: Option<SeqNo>) -> Result<()> {
-        if self.tree.compact(quiet_since)? {
-            self.compacted_generation.store(
-                self.shared.disk_generation.load(Ordering::Acquire),
-                Ordering::Release,
-            );
-        }
-        Ok(())
+                > self.compact_after.load(Ordering::Acquire)
     }
 }
 
@@ -339,8 +344,12 @@ impl Engine for BTreeEngine {
             let root = tree.root.load(&guard);
             // Finding a leaf on disk reads and checks every page on the way.
             match op.op {
-                Op::Put { key, .. } | Op::Delete { key } => {
+                Op::Put { key, .. } => {
                     tree.find_leaf(root, key, &guard)?;
+                }
+                // A delete looks whether there is anything to delete, also under the changes.
+                Op::Delete { key } => {
+                    tree.holds(key, &guard)?;
                 }
                 Op::DeleteRange { start, end } => {
                     tree.find_leaf(root, start, &guard)?;
@@ -369,16 +378,11 @@ impl Engine for BTreeEngine {
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        loop {
-            let guard = crossbeam_epoch::pin();
-            match self.shared.try_get(key, None, read, &guard)? {
-                Ok(found) => return Ok(found),
-                Err(seq) => {
-                    drop(guard);
-                    self.shared.wait_published(seq)?;
-                }
-            }
-        }
+        self.shared.lend(read, |copy| self.find(key, copy))
+    }
+
+    fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.shared.take(|copy| self.find(key, copy))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -388,15 +392,20 @@ impl Engine for BTreeEngine {
             // A leaf whose latest change is not after `moment` is as it was at that moment.
             let moment = self.shared.published();
             for key in keys {
-                let guard = crossbeam_epoch::pin();
-                let mut value = None;
-                let mut read = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
-                let found = self
-                    .tree
-                    .shared
-                    .try_get(key, Some(moment), &mut read, &guard)?;
-                drop(guard);
-                if let Err(seq) = found {
+                let mut later = None;
+                let value = self.shared.take(|copy| {
+                    Ok(match self.shared.lookup(key, Some(moment), copy)? {
+                        Ok(found) => found,
+                        Err(seq) => {
+                            later = Some(seq);
+                            Found::Nothing
+                        }
+                    })
+                })?;
+                if let Some(seq) = later {
+                    if self.tree.view_before_batch().is_some() {
+                        break 'attempts;
+                    }
                     self.shared.wait_published(seq)?;
                     continue 'attempts;
                 }
@@ -444,18 +453,17 @@ impl Engine for BTreeEngine {
             }
             Work::Compact if self.compaction_is_due() => {
                 // Under a stream of writes the free pages are about to be used again.
-                let applied = self.tree.applied().0;
-                let quiet = self.considered_seq.swap(applied, Ordering::AcqRel) == applied;
-                if !quiet && self.free_share() < COMPACT_ALWAYS {
-                    return Ok(false);
+                let always = self.free_share() >= COMPACT_ALWAYS;
+                let (compacted, next_after) = self.tree.compact_some(always);
+                if let Some(next_after) = next_after {
+                    self.compact_after.store(next_after, Ordering::Release);
                 }
-                let result = self.compact_until(quiet.then_some(SeqNo(applied)));
-                // A checkpoint that became due meanwhile could not begin, and is not announced
-                // again.
+                // A checkpoint that became due while one of the compaction's ran could not begin,
+                // and is not announced again.
                 if self.tree.flush_is_due() {
                     self.tree.host.wake();
                 }
-                result.map(|()| true)
+                compacted
             }
             Work::Flush | Work::Compact => {
                 self.tree.counters.woken.store(false, Ordering::Release);
@@ -465,7 +473,10 @@ impl Engine for BTreeEngine {
     }
 
     fn compact(&self) -> Result<()> {
-        self.compact_until(None)
+        self.tree.compact()?;
+        let generation = self.shared.disk_generation.load(Ordering::Acquire);
+        self.compact_after.store(generation, Ordering::Release);
+        Ok(())
     }
 
     fn pressure(&self) -> Pressure {

@@ -12,14 +12,14 @@
 //!              node (nodes in memory), merged (changes over a page as one sequence)
 //! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
 //!              map or the cache, checked at first touch)
-//! read/        shared (what readers share: the root, point reads, the registry of views),
-//!              view (one moment of the tree), view_cache (views of the current tree, which scans
+//! read/        shared (what readers share: the root, the way to a leaf), readers (which trees of
+//!              the file readers may look at), point (reads of one key), view (one moment of the tree), view_cache (views of the current tree, which scans
 //!              share), cursor (over a view), estimate (sizes of ranges)
 //! write/       state (of the one writer), editor (what every change is made of), leaf,
 //!              split_merge, point, range_delete
 //! state.rs     the tree as a whole: owns all of the above
 //! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
-//! compact.rs   moving pages to the front and cutting the file
+//! compact/     joining leaves, moving pages to the front and cutting the file
 //! verify.rs    checking everything
 //! inspect.rs   what a tree looks like, for people
 //! stats.rs     figures of the file's tree
@@ -65,14 +65,19 @@
 //! - No compression: pages are read where they lie.
 //! - Levels in the figures are those of the last checkpoint; with more than 4,096 inner pages they
 //!   are left out.
-//! - Once compaction begins, it walks the whole tree to find what lies too far back.
+//! - Each pass of a compaction walks the whole tree to find what lies too far back, and reads every
+//!   leaf.
+//! - Each checkpoint writes the whole freelist: in a file whose free space is in very many pieces,
+//!   that is most of what it writes.
 //! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they
 //!   fill the write buffer sooner than the changes themselves would.
 //! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps
 //!   at most the changes that were in memory when it was taken; many long-lived ones keep many.
 //! - The next checkpoint walks the pages of a range delete and reads each leaf once.
-//! - Sequential deletes of single keys leave sparse leaves behind until they are touched again or
-//!   [`compact`] joins them, when the deletes were recorded as changes.
+//! - A leaf may be sparse until [`compact`] joins it with others: when deletes were recorded as
+//!   changes, when values became shorter, or when both neighbours were too full.
+//! - A value that is too long for a leaf takes whole pages.
+//! - A snapshot of the store, and a commit, wait while a batch is applied, however large.
 
 mod checkpoint;
 mod compact;

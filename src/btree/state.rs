@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::checkpoint::checkpointer::Checkpointer;
+use super::compact::compactor::Compactor;
 use super::file::pager::Pager;
 use super::read::shared::SharedTree;
 use super::read::view::View;
@@ -27,9 +28,12 @@ use crate::util::sharded::shard_of_thread;
 ///
 /// - Constant: `shared` (which looks after itself), `host`, `settings`, `read_only`.
 /// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint.
-///   Never held over I/O.
+///   Never held over I/O, but for pages that `prepare` read before and that memory has lost since.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
 ///   Locked before `writer`.
+/// - `compactor`: held for a compaction, or a unit of one in the background. Locked before
+///   `checkpointer`.
+/// - `before_batch`: locked for moments, after `writer` or alone.
 /// - `view_cache`: its shards are locked for moments, after `writer` or alone.
 /// - Counters are atomics; each says where it is stored.
 pub(super) struct Tree {
@@ -42,7 +46,10 @@ pub(super) struct Tree {
 
     pub(super) writer: Mutex<WriterState>,
     view_cache: ViewCache,
+    /// The tree before the large batch that is being applied, for reads that cannot wait for it.
+    before_batch: Mutex<Option<Arc<View>>>,
     pub(super) checkpointer: Mutex<Checkpointer>,
+    pub(super) compactor: Mutex<Compactor>,
 
     /// Link to the root of the file's tree; stored with `writer` held.
     pub(super) disk_root: AtomicU64,
@@ -53,6 +60,11 @@ pub(super) struct Tree {
     pub(super) counters: Counters,
 }
 
+/// While a batch of so many operations is applied, reads see the tree before it. Those of a smaller
+/// one wait: the first change after a freeze copies the nodes on its way, which costs the batch
+/// more than it is worth to them.
+pub(super) const LARGE_BATCH_OPS: usize = 16 << 10;
+
 /// Figures since open.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -62,6 +74,8 @@ pub(super) struct Counters {
     pub(super) compactions: AtomicU64,
     pub(super) entries: AtomicU64,
     pub(super) free_pages: AtomicU64,
+    /// Leaves that checkpoints have written less than a quarter full since the last compaction.
+    pub(super) sparse_leaves: AtomicU64,
     pub(super) height: AtomicU64,
     /// The host was woken because a checkpoint is due; it is not woken again before one begins.
     pub(super) woken: AtomicBool,
@@ -103,7 +117,9 @@ impl Tree {
             read_only: parts.read_only,
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
             view_cache: ViewCache::default(),
+            before_batch: Mutex::default(),
             checkpointer: Mutex::new(parts.checkpointer),
+            compactor: Mutex::default(),
             disk_root: AtomicU64::new(meta.root.bits()),
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
@@ -137,44 +153,53 @@ impl Tree {
                 .store(first.seq.0, Ordering::Release);
         }
         writer.first_since_checkpoint.get_or_insert(first.seq);
-        self.begin_change(&mut writer);
-        for op in ops {
-            let guard = crossbeam_epoch::pin();
-            let mut editor = Editor::new(&self.shared, &mut writer, &guard, op.seq);
-            if let Err(error) = editor.apply(&op.op) {
-                let _ = self.shared.apply_failed.set(error.clone());
-                return Err(error);
-            }
+        if ops.len() >= LARGE_BATCH_OPS && !mutated!("large-batch-hides-the-tree-before-it") {
+            writer.freeze();
+            let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
+            *self.before_batch.lock() = Some(Arc::new(view));
         }
+        self.begin_change(&mut writer);
+        let applied = self.apply_each(&mut writer, ops);
+        // Before the batch is published: a read that begins afterwards sees it.
+        let before = self.before_batch.lock().take();
+        applied?;
         writer.applied = last.seq;
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         drop(writer);
+        drop(before);
         if self.flush_is_due() && !self.counters.woken.swap(true, Ordering::AcqRel) {
             self.host.wake();
         }
         Ok(())
     }
 
-    /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
-    /// its overflow values that are at page `limit` or behind it.
-    pub(super) fn move_leaf(&self, key: &[u8], limit: u64) -> Result<()> {
-        let guard = crossbeam_epoch::pin();
-        let mut writer = self.writer.lock();
-        self.begin_change(&mut writer);
-        let seq = writer.applied;
-        Editor::new(&self.shared, &mut writer, &guard, seq).move_leaf(key, limit)?;
-        self.dirty_bytes
-            .store(writer.dirty_bytes, Ordering::Relaxed);
+    fn apply_each(&self, writer: &mut WriterState, ops: &[SequencedOp<'_>]) -> Result<()> {
+        for op in ops {
+            let guard = crossbeam_epoch::pin();
+            let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
+            if let Err(error) = editor.apply(&op.op) {
+                let _ = self.shared.apply_failed.set(error.clone());
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
-    /// A view of everything that was applied so far.
+    /// The tree before the large batch that is being applied, if one is.
+    pub(super) fn view_before_batch(&self) -> Option<Arc<View>> {
+        self.before_batch.lock().clone()
+    }
+
+    /// A view of everything that was applied so far, but for a large batch that is being applied.
     pub(super) fn latest_view(&self) -> Arc<View> {
         let number = shard_of_thread();
         let shard = self.view_cache.shard(number);
         if let Some(view) = &*shard.lock() {
             return Arc::clone(view);
+        }
+        if let Some(view) = self.view_before_batch() {
+            return view;
         }
         let mut writer = self.writer.lock();
         let mut shard = shard.lock();
@@ -183,7 +208,7 @@ impl Tree {
             return Arc::clone(view);
         }
         writer.freeze_for_view();
-        let view = View::of_frozen(&self.shared, writer.applied);
+        let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
         let view = shard.insert(Arc::new(view));
         writer.cached_views |= 1 << number;
         Arc::clone(view)
@@ -191,7 +216,7 @@ impl Tree {
 
     /// The tree is about to be changed: drops the cached views, and undoes the freeze if no reader
     /// has one any more (BV2).
-    fn begin_change(&self, writer: &mut WriterState) {
+    pub(super) fn begin_change(&self, writer: &mut WriterState) {
         if writer.cached_views != 0 && !mutated!("scan-of-an-older-tree") {
             let freeze = writer.view_freeze();
             // The root is the tree's too, so dropping them frees no nodes.

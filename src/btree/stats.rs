@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::node;
 use super::node::inner::Inner;
 use super::node::{Link, NodeKind};
+use super::read::shared::PagesKept;
 use super::state::Tree;
 use crate::engine::LevelStats;
 
@@ -15,15 +16,16 @@ impl Tree {
     /// Pages per level of the file's tree, from the root, without looking at leaves. `None` if it
     /// has too many inner pages to look at for a figure, or one cannot be read.
     pub(super) fn count_levels(&self) -> Option<Vec<LevelStats>> {
-        // Registered like a view, so that no page of the tree is reused meanwhile.
-        let (generation, root) = {
-            let _writer = self.writer.lock();
-            let root = Link::from_bits(self.disk_root.load(Ordering::Acquire));
-            (self.shared.register_view(), root)
-        };
-        let levels = self.count_levels_below(root);
-        self.shared.unregister_view(generation);
-        levels
+        let (_kept, root) = self.keep_file_tree();
+        self.count_levels_below(root)
+    }
+
+    /// The root of the file's tree, and what keeps its pages.
+    pub(super) fn keep_file_tree(&self) -> (PagesKept<'_>, Link) {
+        let _writer = self.writer.lock();
+        let generation = self.shared.disk_generation.load(Ordering::Acquire);
+        let root = Link::from_bits(self.disk_root.load(Ordering::Acquire));
+        (self.shared.keep_generation(generation), root)
     }
 
     fn count_levels_below(&self, root: Link) -> Option<Vec<LevelStats>> {

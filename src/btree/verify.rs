@@ -10,8 +10,8 @@
 
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::RUN_BYTES;
-use super::file::meta::META_PAGES;
-use super::memory::node::{Body, ChildRef, has_overflow};
+use super::file::meta::{META_PAGES, Meta};
+use super::memory::node::{Body, Child, ChildRef, has_overflow};
 use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
@@ -40,10 +40,11 @@ const USED: u8 = 1;
 const FREE: u8 = 2;
 
 impl Tree {
-    /// As [`crate::engine::Engine::verify`]. Commits go on meanwhile; checkpoints wait.
+    /// As [`crate::engine::Engine::verify`]. The file's tree is that of the moment of asking. Its
+    /// pages are kept, so that commits and checkpoints go on meanwhile.
     pub(super) fn verify(&self) -> Result<VerifyReport> {
         let checkpointer = self.checkpointer.lock();
-        let meta = checkpointer.meta();
+        let meta = checkpointer.meta().clone();
         let mut verifier = Verifier {
             tree: self,
             report: VerifyReport {
@@ -53,7 +54,12 @@ impl Tree {
             owners: vec![UNOWNED; meta.file_pages as usize],
             overflow_pages: 0,
         };
+        // The meta pages are not of a generation: the next checkpoint replaces them.
         verifier.check_meta_pages(&checkpointer)?;
+        let free = checkpointer.free().all_runs();
+        let _kept = self.shared.keep_generation(meta.generation);
+        drop(checkpointer);
+
         let level = u8::try_from(meta.height - 1).unwrap_or(u8::MAX);
         let everything = (Vec::new(), None);
         verifier.check_disk(meta.root, level, &everything)?;
@@ -62,15 +68,13 @@ impl Tree {
             let bytes = meta.freelist_runs as usize * RUN_BYTES;
             verifier.own(meta.freelist, self.shared.pager.pages_for(bytes), USED);
         }
-        for run in checkpointer.free().all_runs() {
+        for run in free {
             verifier.own(PageId(run.start), run.len, FREE);
         }
         // Behind damage nothing can be reached, so nothing can be said about what is lost.
         if !problems_in_tree {
-            verifier.check_totals(&checkpointer);
+            verifier.check_totals(&meta);
         }
-        // Checkpoints wait for this lock, so pages that the tree in memory refers to stay as they
-        // are.
         verifier.check_memory()?;
         Ok(verifier.report)
     }
@@ -111,8 +115,7 @@ impl Verifier<'_> {
         true
     }
 
-    fn check_totals(&mut self, checkpointer: &Checkpointer) {
-        let meta = checkpointer.meta();
+    fn check_totals(&mut self, meta: &Meta) {
         let mut lost = 0;
         for page in 0..self.owners.len() {
             if self.owners[page] == UNOWNED {
@@ -231,45 +234,39 @@ impl Verifier<'_> {
         }
     }
 
-    /// Checks the tree in memory.
+    /// Checks the tree in memory, as a view of it: its nodes do not change, and its pages are kept.
     fn check_memory(&mut self) -> Result<()> {
-        let guard = crossbeam_epoch::pin();
-        // Frozen, so that what is seen does not change.
-        let root = {
-            let mut writer = self.tree.writer.lock();
-            writer.freeze();
-            self.tree.shared.root.load(&guard).to_owned()
-        };
-        self.check_child(root.as_ref(), None, &(Vec::new(), None), &guard)
+        let view = self.tree.latest_view();
+        self.check_child(view.root(), None, &(Vec::new(), None))
     }
 
-    fn check_child(
-        &mut self,
-        child: ChildRef<'_>,
-        level: Option<u8>,
-        fences: &Fences,
-        guard: &crossbeam_epoch::Guard,
-    ) -> Result<()> {
-        match child {
+    /// A pin for each node: the walk is long, and memory should be reclaimed meanwhile.
+    fn check_child(&mut self, child: &Child, level: Option<u8>, fences: &Fences) -> Result<()> {
+        let tree = &self.tree.shared;
+        match child.as_ref() {
             // The file's tree was checked; that the reference is right shows in the fences.
-            ChildRef::Disk(link) => match self.tree.shared.disk_node(link, level, guard) {
-                Ok(image) => self.check_fences(&image, fences, link.page()),
-                Err(error) => self.report.problem(error),
-            },
+            ChildRef::Disk(link) => {
+                let guard = crossbeam_epoch::pin();
+                match tree.disk_node(link, level, &guard) {
+                    Ok(image) => self.check_fences(&image, fences, link.page()),
+                    Err(error) => self.report.problem(error),
+                }
+            }
             ChildRef::Inner(inner) => {
                 self.check_image(&inner.image, level, fences);
                 let node = inner.node();
                 let below = node.level().checked_sub(1);
                 for (i, slot) in inner.slots.iter().enumerate() {
                     let fences = child_fences(node, i);
-                    self.check_child(slot.load(guard), below, &fences, guard)?;
+                    let child = slot.load(&crossbeam_epoch::pin()).to_owned();
+                    self.check_child(&child, below, &fences)?;
                 }
             }
-            ChildRef::Leaf(leaf) => {
-                let state = leaf.read();
-                match &state.body {
-                    Body::Whole { image, .. } => self.check_image(image, level, fences),
-                    Body::Changes(changes) => match self.tree.shared.base_image(changes, guard) {
+            ChildRef::Leaf(leaf) => match &leaf.read().body {
+                Body::Whole { image, .. } => self.check_image(image, level, fences),
+                Body::Changes(changes) => {
+                    let guard = crossbeam_epoch::pin();
+                    match tree.base_image(changes, &guard) {
                         Ok(base) => {
                             if has_overflow(&base) {
                                 self.memory_problem("changes lie over overflow values");
@@ -282,9 +279,9 @@ impl Verifier<'_> {
                             }
                         }
                         Err(error) => self.report.problem(error),
-                    },
+                    }
                 }
-            }
+            },
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ pub trait KvRead: Readable {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>>;
 
     /// Calls `read` with the value of `key`, without copying it where the engine can lend it.
-    /// `read` must not call back into the store.
+    /// No lock is held meanwhile: `read` may take its time, and call the store.
     fn get_with<R>(
         &self,
         key: impl AsRef<[u8]>,

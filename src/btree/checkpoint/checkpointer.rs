@@ -1,8 +1,11 @@
 //! What a checkpoint knows of the file, and hands to the next one.
 
+use std::collections::HashMap;
+
 use crate::btree::file::freespace::FreeSpace;
 use crate::btree::file::meta::{META_BYTES, Meta};
 use crate::btree::file::pager::Pager;
+use crate::btree::read::readers::Span;
 use crate::error::{Error, Result};
 use crate::types::KeyspaceId;
 use crate::util::mutants::mutated;
@@ -15,6 +18,10 @@ pub(crate) struct Checkpointer {
     /// The file's tree.
     pub(super) meta: Meta,
     pub(super) free: FreeSpace,
+    /// First pages of nodes and extents that were written while a reader kept pages whose span ends
+    /// before, and the checkpoint that wrote them. That reader does not need them; of all others
+    /// it does not matter when they were written.
+    pub(super) births: HashMap<u64, u64>,
     /// A meta page that is not like `meta` and must be before anything is reused.
     pub(super) stale_meta_page: Option<u64>,
     /// Meta page 1 reads like `meta`, and yet may not be on the disk.
@@ -38,6 +45,7 @@ impl Checkpointer {
             keyspace,
             meta,
             free,
+            births: HashMap::new(),
             stale_meta_page,
             is_second_unproven: true,
             broken: None,
@@ -56,6 +64,31 @@ impl Checkpointer {
         self.free.free_pages()
     }
 
+    /// The checkpoint that wrote what starts at `page`, as far as it matters.
+    pub(super) fn birth_of(&self, page: u64) -> u64 {
+        self.births.get(&page).copied().unwrap_or(0)
+    }
+
+    /// Checkpoint `generation` freed `freed` and wrote something at each of `written`, while
+    /// readers kept the pages of `spans`.
+    pub(super) fn note_births(
+        &mut self,
+        generation: u64,
+        spans: &[Span],
+        freed: impl Iterator<Item = u64>,
+        written: &[u64],
+    ) {
+        for page in freed {
+            self.births.remove(&page);
+        }
+        if spans.iter().any(|span| span.last < generation) {
+            self.births
+                .extend(written.iter().map(|page| (*page, generation)));
+        } else {
+            self.births = HashMap::new();
+        }
+    }
+
     /// What is wrong with meta page `page` in the file, if anything.
     pub(crate) fn meta_page_problem(&self, pager: &Pager, page: u64) -> Result<Option<String>> {
         let mut bytes = [0; META_BYTES];
@@ -68,8 +101,6 @@ impl Checkpointer {
                 // A crash between the two writes leaves this; the next checkpoint mends it.
                 Ok(meta) if meta.generation < self.meta.generation => None,
                 Ok(_) => Some("the meta page is not of the current tree".into()),
-                // Likewise, torn.
-                Err(_) if self.stale_meta_page == Some(page) => None,
                 Err(error) => Some(error.to_string()),
             },
         )

@@ -66,10 +66,13 @@ impl Tree {
             .and_then(|written| self.make_durable(checkpointer, written, frozen.seq));
         match written {
             Ok(written) => {
-                self.publish(checkpointer, &frozen, written);
-                // Dropping the frozen tree may free many nodes; no thread waits for that.
-                drop(frozen);
+                let replaced = self.publish(checkpointer, &frozen, written);
                 self.host.progressed();
+                // Dropping these may free many nodes. No thread waits for that, and once no reader
+                // of the time before is left, no reader does it either.
+                self.shared.wait_quiet(checkpointer.meta.generation);
+                drop(replaced);
+                drop(frozen);
                 Ok(true)
             }
             Err(error) => {
@@ -87,13 +90,15 @@ impl Tree {
         checkpointer: &Checkpointer,
         force: bool,
     ) -> Result<Option<FrozenTree>> {
-        let guard = crossbeam_epoch::pin();
         let mut writer = self.writer.lock();
+        let guard = crossbeam_epoch::pin();
         if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
         }
         let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
-        if nothing_new && !force {
+        // Leaves that a compaction moved and could not write are not new, and fill the buffer.
+        let is_full = self.flush_is_due() && !mutated!("full-buffer-of-old-leaves-refused");
+        if nothing_new && !force && !is_full {
             return Ok(None);
         }
         writer.freeze();

@@ -9,27 +9,34 @@ use crossbeam_epoch::Guard;
 use super::checkpointer::Checkpointer;
 use super::write::{FrozenTree, NewPlace, Written};
 use crate::btree::memory::node::{Body, Child, ChildRef, Slot};
+use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
 use crate::btree::state::Tree;
 
 impl Tree {
-    /// Step 5.
+    /// Step 5. Returns the nodes that pages took the place of, for the caller to drop when no
+    /// reader looks at them any more: otherwise any reader might be the last to release a whole
+    /// tree, and would spend its time on freeing it.
     pub(super) fn publish(
         &self,
         checkpointer: &mut Checkpointer,
         frozen: &FrozenTree,
         written: Written,
-    ) {
-        let guard = crossbeam_epoch::pin();
+    ) -> Vec<Child> {
         let Written {
             meta,
             mut free,
+            freed,
+            starts,
             nodes,
             large,
+            sparse_leaves,
             bytes,
         } = written;
         let generation = meta.generation;
+        let mut replaced = Vec::new();
         let mut writer = self.writer.lock();
+        let guard = crossbeam_epoch::pin();
         // First, so that a reader that sees a reference to a new page sees this (E4).
         self.shared
             .disk_seq
@@ -37,6 +44,7 @@ impl Tree {
         let mut publication = Publication {
             nodes,
             dirty_bytes: 0,
+            replaced: &mut replaced,
             guard: &guard,
         };
         publication.convert(&self.shared.root);
@@ -66,23 +74,10 @@ impl Tree {
         // They keep what this checkpoint freed.
         let cached = self.take_cached_views(&mut writer);
         drop(writer);
+        drop(guard);
         drop(cached);
 
-        // Views of the frozen tree read its pages from now on, and its nodes need no memory. The
-        // generation that such a view registered keeps the pages.
-        if let Child::Inner(root) = &frozen.root {
-            let new_root = self.shared.disk_node(meta.root, None, &guard);
-            if let Ok(image) = new_root {
-                let node = Inner::from_image(&image);
-                if node.child_count() == root.slots.len() {
-                    for (i, slot) in root.slots.iter().enumerate() {
-                        if !matches!(slot.load(&guard), ChildRef::Disk(_)) {
-                            slot.store(Child::Disk(node.child(i)), &guard);
-                        }
-                    }
-                }
-            }
-        }
+        self.put_pages_into(frozen, meta.root, &mut replaced);
 
         let counters = &self.counters;
         counters.entries.store(meta.entries, Ordering::Relaxed);
@@ -93,16 +88,46 @@ impl Tree {
             .checkpoint_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        counters
+            .sparse_leaves
+            .fetch_add(sparse_leaves, Ordering::Relaxed);
         free.file_pages = meta.file_pages;
         counters
             .free_pages
             .store(free.free_pages(), Ordering::Relaxed);
         checkpointer.meta = meta;
         checkpointer.free = free;
+        let spans = self.shared.reader_spans();
+        checkpointer.note_births(generation, &spans, freed.into_iter(), &starts);
 
         let quiet = Arc::clone(&self.shared.quiet_generation);
+        let guard = crossbeam_epoch::pin();
         guard.defer(move || quiet.fetch_max(generation, Ordering::AcqRel));
         guard.flush();
+        replaced
+    }
+
+    /// Views of the frozen tree read its pages from now on, and its nodes need no memory. The span
+    /// that such a view registered keeps the pages.
+    fn put_pages_into(&self, frozen: &FrozenTree, root: Link, replaced: &mut Vec<Child>) {
+        let Child::Inner(old) = &frozen.root else {
+            return;
+        };
+        let guard = crossbeam_epoch::pin();
+        let Ok(image) = self.shared.pager.owned_node(root, &guard) else {
+            return;
+        };
+        let node = Inner::from_image(&image);
+        if node.child_count() != old.slots.len() {
+            return;
+        }
+        for (i, slot) in old.slots.iter().enumerate() {
+            let child = slot.load(&guard);
+            if !matches!(child, ChildRef::Disk(_)) {
+                replaced.push(child.to_owned());
+                slot.store(Child::Disk(node.child(i)), &guard);
+            }
+        }
     }
 }
 
@@ -112,6 +137,8 @@ struct Publication<'g> {
     nodes: HashMap<usize, NewPlace>,
     /// Bytes of what stays in memory.
     dirty_bytes: u64,
+    /// Nodes that pages took the place of.
+    replaced: &'g mut Vec<Child>,
     guard: &'g Guard,
 }
 
@@ -127,6 +154,7 @@ impl Publication<'_> {
             self.forget(&child);
             let place = self.nodes.remove(&address);
             let link = place.expect("looked at").link;
+            self.replaced.push(child.to_owned());
             slot.store(Child::Disk(link), self.guard);
             return;
         }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::checkpointer::Checkpointer;
@@ -40,8 +39,12 @@ pub(super) struct FrozenTree {
 pub(super) struct Written {
     pub(super) meta: Meta,
     pub(super) free: FreeSpace,
+    /// First pages of what was freed, and of what was written.
+    pub(super) freed: Vec<u64>,
+    pub(super) starts: Vec<u64>,
     pub(super) nodes: HashMap<usize, NewPlace>,
     pub(super) large: Vec<(Arc<LargeValue>, PageId, u32)>,
+    pub(super) sparse_leaves: u64,
     pub(super) bytes: u64,
 }
 
@@ -74,8 +77,13 @@ impl SharedTree {
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
-        let reusable = self.reusable_generation();
-        free.release(mutated!("page-reused-under-a-view", u64::MAX, reusable));
+        // The spans after the quiet generation: a reader gives up its pin when it has registered.
+        let quiet = self.quiet_generation();
+        let spans = self.reader_spans();
+        free.release(|birth, freed_by| {
+            let is_needed = spans.iter().any(|span| span.needs(birth, freed_by));
+            !mutated!("page-reused-under-a-view") && (freed_by > quiet || is_needed)
+        });
 
         let frees = &frozen.pending_frees;
         let mut freed = frees.freed.clone();
@@ -86,10 +94,12 @@ impl SharedTree {
             free,
             buffer: Vec::new(),
             buffer_at: 0,
+            starts: Vec::new(),
             nodes: HashMap::new(),
             large: Vec::new(),
             large_pages: 0,
             entries: 0,
+            sparse_leaves: 0,
             bytes: 0,
         };
         let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
@@ -109,6 +119,11 @@ impl SharedTree {
             });
         }
         let freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
+        let freed: Vec<_> = freed
+            .into_iter()
+            .map(|run| (checkpointer.birth_of(run.start), run))
+            .collect();
+        let freed_starts = freed.iter().map(|(_, run)| run.start).collect();
         output.free.hold(generation, freed);
         output.free.trim();
         let bytes = output.free.run_count() * RUN_BYTES;
@@ -144,22 +159,24 @@ impl SharedTree {
             entries_exact,
             overflow_pages,
         };
-        let guard = crossbeam_epoch::pin();
-        self.pager.grow(meta.file_pages, &guard)?;
+        self.pager.grow(meta.file_pages)?;
         Ok(Written {
             meta,
             free: output.free,
+            freed: freed_starts,
+            starts: output.starts,
             nodes: output.nodes,
             large: output.large,
+            sparse_leaves: output.sparse_leaves,
             bytes: output.bytes,
         })
     }
 
     /// Waits a little until no reader from before `generation` is left, so that the pages that it
     /// freed can be used. Deferred work, which announces that, only runs when a thread pins.
-    fn wait_quiet(&self, generation: u64) {
+    pub(super) fn wait_quiet(&self, generation: u64) {
         for attempt in 0..QUIET_ATTEMPTS {
-            if self.quiet_generation.load(Ordering::Acquire) >= generation {
+            if self.quiet_generation() >= generation {
                 break;
             }
             crossbeam_epoch::pin().flush();
@@ -179,7 +196,6 @@ impl SharedTree {
         has_overflow: bool,
         freed: &mut Vec<Run>,
     ) -> Result<Dropped> {
-        let guard = crossbeam_epoch::pin();
         let mut dropped = Dropped {
             exact: true,
             ..Dropped::default()
@@ -198,6 +214,9 @@ impl SharedTree {
                 leaves.push(link);
                 continue;
             }
+            // The pins are short: a long range has many pages to read. They stay as they are, since
+            // no other checkpoint runs.
+            let guard = crossbeam_epoch::pin();
             let image = match self.disk_node(link, Some(level), &guard) {
                 Err(error) if error.is_corruption() => {
                     dropped.exact = false;
@@ -214,6 +233,7 @@ impl SharedTree {
         }
         for link in &leaves {
             // A leaf's own length is in its first page, so each must be looked at.
+            let guard = crossbeam_epoch::pin();
             let image = match self.disk_node(*link, Some(0), &guard) {
                 Err(error) if error.is_corruption() => {
                     dropped.exact = false;
@@ -259,10 +279,14 @@ struct Output<'t> {
     /// Bytes gathered for the file from `buffer_at` on.
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// First pages of all that was written.
+    starts: Vec<u64>,
     nodes: HashMap<usize, NewPlace>,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     large_pages: u64,
     entries: u64,
+    /// Leaves that are less than a quarter full.
+    sparse_leaves: u64,
     bytes: u64,
 }
 
@@ -273,6 +297,7 @@ impl Output<'_> {
             let what = "the file has as many pages as a B-tree can have";
             return Err(Error::invalid(what));
         }
+        self.starts.push(page.0);
         let guard = crossbeam_epoch::pin();
         self.tree.pager.reuse(page, pages, &guard);
         Ok(page)
@@ -330,7 +355,9 @@ impl Output<'_> {
                 }
             }
         }
-        let entries = Leaf::from_image(&image).len() as u64;
+        let leaf = Leaf::from_image(&image);
+        let entries = leaf.len() as u64;
+        self.sparse_leaves += u64::from(leaf.live_bytes() < self.tree.page_size() / 4);
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
         self.entries += entries;

@@ -1,13 +1,14 @@
 //! Which pages of the file are free, and since when.
 //!
-//! A page freed by checkpoint `g` is *held* until no reader can reach it: no view older than `g`,
-//! and no point reader that was under way when `g` was published. (No meta page on disk refers to
-//! it then: a checkpoint ends with both meta pages replaced.) Across a reopen nothing is held.
+//! A page freed by checkpoint `g` is *held* until no reader can reach it: no view that may look at
+//! a tree of which the page was part ([`crate::btree::read::readers`]), and no point reader that
+//! was under way when `g` was published. (No meta page on disk refers to it then: a checkpoint ends
+//! with both meta pages replaced.) Across a reopen nothing is held.
 //!
 //! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
 //! it had taken by dropping the copy.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::coding::get_u64;
 
@@ -16,6 +17,14 @@ use crate::format::coding::get_u64;
 pub(crate) struct Run {
     pub(crate) start: u64,
     pub(crate) len: u64,
+}
+
+/// Runs that one checkpoint wrote and one checkpoint freed.
+#[derive(Debug, Clone)]
+struct Held {
+    birth: u64,
+    freed_by: u64,
+    runs: Vec<Run>,
 }
 
 /// Bytes of a run in the freelist: first page, number of pages.
@@ -28,9 +37,12 @@ pub(crate) struct FreeSpace {
     pub(crate) file_pages: u64,
     /// Reusable runs by first page, not touching each other.
     ready: BTreeMap<u64, u64>,
+    /// The first pages of the same runs by length. There are never many lengths: runs of `n`
+    /// different ones have at least `n * n / 2` pages.
+    by_len: BTreeMap<u64, BTreeSet<u64>>,
     ready_pages: u64,
     /// Freed by a checkpoint and not yet reusable, oldest first.
-    held: VecDeque<(u64, Vec<Run>)>,
+    held: Vec<Held>,
     held_pages: u64,
 }
 
@@ -51,31 +63,46 @@ impl FreeSpace {
     /// Takes `len` consecutive pages from the lowest run that has them, or from the file's end. Low
     /// pages first keeps the end of the file free, so it can be cut.
     pub(crate) fn allocate(&mut self, len: u64) -> u64 {
-        let found = self
-            .ready
-            .iter()
-            .find(|(_, run_len)| **run_len >= len)
-            .map(|(start, run_len)| (*start, *run_len));
-        if let Some((start, run_len)) = found {
-            self.ready.remove(&start);
+        let lowest = |starts: &BTreeSet<u64>| starts.first().copied();
+        let found = self.by_len.range(len..);
+        if let Some((start, run_len)) = found
+            .filter_map(|(run_len, starts)| Some((lowest(starts)?, *run_len)))
+            .min()
+        {
+            self.remove_ready(start, run_len);
             if run_len > len {
-                self.ready.insert(start + len, run_len - len);
+                self.insert_ready(start + len, run_len - len);
             }
-            self.ready_pages -= len;
             return start;
         }
         // A free run at the end is extended.
         let start = match self.ready.last_key_value() {
             Some((start, run_len)) if start + run_len == self.file_pages => {
                 let (start, run_len) = (*start, *run_len);
-                self.ready.remove(&start);
-                self.ready_pages -= run_len;
+                self.remove_ready(start, run_len);
                 start
             }
             _ => self.file_pages,
         };
         self.file_pages = start + len;
         start
+    }
+
+    fn insert_ready(&mut self, start: u64, len: u64) {
+        self.ready.insert(start, len);
+        self.by_len.entry(len).or_default().insert(start);
+        self.ready_pages += len;
+    }
+
+    fn remove_ready(&mut self, start: u64, len: u64) {
+        self.ready.remove(&start);
+        if let Some(starts) = self.by_len.get_mut(&len) {
+            starts.remove(&start);
+            if starts.is_empty() {
+                self.by_len.remove(&len);
+            }
+        }
+        self.ready_pages -= len;
     }
 
     /// Makes a run reusable at once. False if part of it is free already, which only damage
@@ -89,20 +116,22 @@ impl FreeSpace {
             return false;
         };
         if let Some((before, before_len)) = self.ready.range(..end).next_back() {
+            let (before, before_len) = (*before, *before_len);
             let before_end = before + before_len;
             if before_end > start {
                 return false;
             }
             if before_end == start {
-                start = *before;
+                self.remove_ready(before, before_len);
+                start = before;
                 len += before_len;
             }
         }
-        if let Some(after_len) = self.ready.remove(&end) {
+        if let Some(after_len) = self.ready.get(&end).copied() {
+            self.remove_ready(end, after_len);
             len += after_len;
         }
-        self.ready.insert(start, len);
-        self.ready_pages += run.len;
+        self.insert_ready(start, len);
         true
     }
 
@@ -113,19 +142,28 @@ impl FreeSpace {
         }
     }
 
-    /// Records what checkpoint `generation` freed.
-    pub(crate) fn hold(&mut self, generation: u64, runs: Vec<Run>) {
-        self.held_pages += runs.iter().map(|run| run.len).sum::<u64>();
-        self.held.push_back((generation, runs));
+    /// Records what checkpoint `freed_by` freed, each run with the checkpoint that wrote it.
+    pub(crate) fn hold(&mut self, freed_by: u64, mut runs: Vec<(u64, Run)>) {
+        self.held_pages += runs.iter().map(|(_, run)| run.len).sum::<u64>();
+        runs.sort_by_key(|(birth, _)| *birth);
+        let groups = runs.chunk_by(|a, b| a.0 == b.0);
+        self.held.extend(groups.map(|group| Held {
+            birth: group[0].0,
+            freed_by,
+            runs: group.iter().map(|(_, run)| *run).collect(),
+        }));
     }
 
-    /// Makes reusable what checkpoints up to `generation` freed.
-    pub(crate) fn release(&mut self, generation: u64) {
-        while let Some((freed_by, _)) = self.held.front()
-            && *freed_by <= generation
-        {
-            let (_, runs) = self.held.pop_front().expect("looked at");
-            for run in runs {
+    /// Makes reusable what `is_needed` does not name, of what was freed: it is asked for pairs of
+    /// the checkpoint that wrote a page and that which freed it.
+    pub(crate) fn release(&mut self, is_needed: impl Fn(u64, u64) -> bool) {
+        let held = std::mem::take(&mut self.held);
+        for group in held {
+            if is_needed(group.birth, group.freed_by) {
+                self.held.push(group);
+                continue;
+            }
+            for run in group.runs {
                 self.held_pages -= run.len;
                 // A run that is free already can only come from a damaged page; `verify` reports
                 // it.
@@ -140,8 +178,7 @@ impl FreeSpace {
             && start + len == self.file_pages
         {
             let (start, len) = (*start, *len);
-            self.ready.remove(&start);
-            self.ready_pages -= len;
+            self.remove_ready(start, len);
             self.file_pages = start;
         }
     }
@@ -157,7 +194,7 @@ impl FreeSpace {
     /// Runs that readers may still need, each with the checkpoint that freed it, oldest first.
     pub(crate) fn held_runs(&self) -> impl Iterator<Item = (u64, Run)> {
         let held = self.held.iter();
-        held.flat_map(|(freed_by, runs)| runs.iter().map(|run| (*freed_by, *run)))
+        held.flat_map(|group| group.runs.iter().map(|run| (group.freed_by, *run)))
     }
 
     /// All free runs, reusable or held, in order.
@@ -171,7 +208,12 @@ impl FreeSpace {
 
     /// Number of runs that [`FreeSpace::all_runs`] would give.
     pub(crate) fn run_count(&self) -> usize {
-        self.ready.len() + self.held.iter().map(|(_, runs)| runs.len()).sum::<usize>()
+        self.ready.len()
+            + self
+                .held
+                .iter()
+                .map(|group| group.runs.len())
+                .sum::<usize>()
     }
 }
 
@@ -195,8 +237,6 @@ pub(crate) fn decode_runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::format::checksum::mix64;
 
@@ -220,9 +260,9 @@ mod tests {
                 } else if !used.is_empty() {
                     let run = used.swap_remove((random >> 16) as usize % used.len());
                     held.extend(run.start..run.start + run.len);
-                    free.hold(step, vec![run]);
+                    free.hold(step, vec![(0, run)]);
                     if random >> 40 & 1 == 0 {
-                        free.release(step);
+                        free.release(|_, freed_by| freed_by > step);
                         held.clear();
                         free.trim();
                     }
@@ -241,6 +281,38 @@ mod tests {
                 assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
             }
         }
+    }
+
+    /// The lowest run that is long enough, among many that are not.
+    #[test]
+    fn the_lowest_run_that_fits_is_taken() {
+        for seed in 0..10_u64 {
+            let mut free = FreeSpace::new(10_000);
+            for start in (0..10_000).step_by(10) {
+                let len = mix64(seed << 32 | start) % 9;
+                assert!(free.give(Run { start, len }));
+            }
+            for step in 0..500_u64 {
+                let len = mix64(!seed << 32 | step) % 8 + 1;
+                let fitting = free.ready_runs().find(|run| run.len >= len);
+                let wanted = fitting.map_or(free.file_pages, |run| run.start);
+                assert_eq!(free.allocate(len), wanted, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_needed_stays_held() {
+        let mut free = FreeSpace::new(20);
+        let run = |start| Run { start, len: 1 };
+        free.hold(5, vec![(1, run(3)), (4, run(7)), (1, run(9))]);
+        free.hold(6, vec![(1, run(12))]);
+        free.release(|birth, freed_by| birth < 4 && freed_by > 5);
+        assert_eq!(free.held_runs().collect::<Vec<_>>(), [(6, run(12))]);
+        free.hold(7, vec![(2, run(14)), (6, run(16))]);
+        free.release(|birth, _| birth == 2);
+        assert_eq!(free.held_runs().collect::<Vec<_>>(), [(7, run(14))]);
+        assert_eq!(free.free_pages(), 6);
     }
 
     #[test]

@@ -390,17 +390,17 @@ impl Pager {
         Ok(block)
     }
 
-    /// Calls `read` with the overflow value at `page`.
+    /// Calls `read` with the overflow value at `page`. Its pages are kept from being reused by
+    /// other means than a pin: a long value takes long to read.
     pub(crate) fn overflow<R>(
         &self,
         page: PageId,
         len: u32,
         sum: u32,
-        guard: &Guard,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<R> {
         let len = len as usize;
-        let map = self.map.load(guard).get();
+        let map = self.map(&crossbeam_epoch::pin());
         if page.0 < META_PAGES || page.0 >= map.pages || self.pages_for(len) > map.pages - page.0 {
             return Err(self.damaged(page, "an overflow value reaches beyond the file"));
         }
@@ -470,8 +470,8 @@ impl Pager {
 
     /// Makes the first `pages` pages readable. The file is extended in steps of a sixteenth, so
     /// that a growing file is mapped anew rarely.
-    pub(crate) fn grow(&self, pages: u64, guard: &Guard) -> Result<()> {
-        let old = self.map.load(guard).get();
+    pub(crate) fn grow(&self, pages: u64) -> Result<()> {
+        let old = self.map(&crossbeam_epoch::pin());
         if pages <= old.pages {
             return Ok(());
         }
@@ -480,8 +480,8 @@ impl Pager {
         if self.file.len()? < bytes {
             self.file.set_len(bytes)?;
         }
-        let map = self.map_file(pages, old)?;
-        self.map.store(Arc::new(map), guard);
+        let map = self.map_file(pages, &old)?;
+        self.map.store(Arc::new(map), &crossbeam_epoch::pin());
         Ok(())
     }
 
@@ -497,10 +497,10 @@ impl Pager {
     }
 
     /// Cuts the file behind `pages` pages, none of which a reader can reach (BP3).
-    pub(crate) fn shrink(&self, pages: u64, guard: &Guard) -> Result<()> {
-        let old = self.map.load(guard).get();
-        let map = self.map_file(pages, old)?;
-        self.map.store(Arc::new(map), guard);
+    pub(crate) fn shrink(&self, pages: u64) -> Result<()> {
+        let old = self.map(&crossbeam_epoch::pin());
+        let map = self.map_file(pages, &old)?;
+        self.map.store(Arc::new(map), &crossbeam_epoch::pin());
         self.file.set_len(pages * self.page_size as u64)
     }
 

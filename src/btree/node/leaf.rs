@@ -16,7 +16,7 @@ use crate::format::coding::{get_u16, get_u32, get_u64};
 use crate::types::PageId;
 use crate::util::key_prefix::head32;
 
-pub(crate) use rebuild::{Pending, merge, new, split, with_fences};
+pub(crate) use rebuild::{Pending, merge, new, pour, split, with_fences};
 
 /// Bytes of a record before its key: key length (u16) and value word (u32).
 pub(crate) const RECORD_HEADER_LEN: usize = 6;

@@ -285,6 +285,76 @@ fn ascending_inserts_fill_their_pages() {
     }
 }
 
+/// Entries of two neighbours, of which the right one may have keys that are shorter than what all
+/// keys of the left one have in common.
+#[test]
+fn pouring_fills_the_left_leaf_and_keeps_all_entries() {
+    let page_size = 1024;
+    let mut cuts = 0;
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let rest = random.index(12);
+        let common = [&b"a"[..], &random.bytes(rest)].concat();
+        let mut keys: Vec<Vec<u8>> = (0..4 + random.index(40))
+            .map(|_| {
+                let len = 1 + random.index(12);
+                [&*common, &random.bytes(len)].concat()
+            })
+            .collect();
+        keys.sort();
+        keys.dedup();
+        let border = [&*common, &[0xFF; 13]].concat();
+        let mut short: Vec<Vec<u8>> = (0..1 + random.index(10))
+            .map(|_| [&b"b"[..], &random.bytes(1)].concat())
+            .collect();
+        short.sort();
+        short.dedup();
+        let fill = |image: &mut [u8], keys: &[Vec<u8>]| {
+            let mut kept = Vec::new();
+            for key in keys {
+                let mut leaf = LeafMut::from_image(image);
+                let slot = leaf.as_leaf().len();
+                if leaf.insert(slot, key, LeafValue::Inline(&[7; 20])).is_ok() {
+                    kept.push(key.clone());
+                }
+            }
+            kept
+        };
+        let mut left = leaf::new(&common, Some(&border), page_size);
+        let mut right = leaf::new(&border, None, page_size);
+        let mut all = fill(&mut left, &keys);
+        all.extend(fill(&mut right, &short));
+        let held = Leaf::from_image(&left).len();
+        let images = match leaf::pour(&left, &right, page_size) {
+            None => continue,
+            Some(Rebuilt::One(image)) => vec![image],
+            Some(Rebuilt::Two {
+                left,
+                separator,
+                right,
+            }) => {
+                cuts += 1;
+                assert!(Leaf::from_image(&left).len() > held, "seed {seed}");
+                assert_eq!(Leaf::from_image(&right).lower_fence(), separator);
+                vec![left, right]
+            }
+        };
+        let mut found = Vec::new();
+        for image in &images {
+            assert_eq!(image.len(), page_size, "seed {seed}");
+            validate(image).unwrap();
+            let leaf = Leaf::from_image(image);
+            for i in 0..leaf.len() {
+                let mut key = Vec::new();
+                leaf.write_key(i, &mut key);
+                found.push(key);
+            }
+        }
+        assert_eq!(found, all, "seed {seed}");
+    }
+    assert!(cuts > 20, "{cuts}");
+}
+
 #[test]
 fn a_node_with_one_huge_key_becomes_a_jumbo_and_shrinks_again() {
     let mut image = leaf::new(b"", None, 1024);

@@ -21,7 +21,7 @@ use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
 use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
-use crate::types::{KeyRange, PageId, is_from};
+use crate::types::{KeyRange, PageId, Value, is_from};
 
 type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
 
@@ -243,7 +243,11 @@ impl KeyBuffer {
 
 impl ReadView for View {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        self.read_key(key, read)
+        self.tree().lend(read, |copy| self.lookup(key, copy))
+    }
+
+    fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.tree().take(|copy| self.lookup(key, copy))
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
@@ -461,9 +465,7 @@ fn outside<'a>(
         let value = find_large(large, number).expect("beside its reference");
         return Ok(&value.bytes);
     }
-    let guard = crossbeam_epoch::pin();
-    let pager = &view.tree().pager;
-    pager.overflow(page, len, checksum, &guard, |bytes| {
+    view.tree().pager.overflow(page, len, checksum, |bytes| {
         buffer.clear();
         buffer.extend_from_slice(bytes);
     })?;

@@ -2,6 +2,8 @@
 
 pub(crate) mod cursor;
 mod estimate;
+pub(crate) mod point;
+pub(crate) mod readers;
 pub(crate) mod shared;
 pub(crate) mod view;
 pub(crate) mod view_cache;

@@ -1,20 +1,17 @@
-//! What readers share: the root, what is durable, which views there are, and point reads.
+//! What readers share: the root, what is durable, which pages are kept, and the way to a leaf.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_epoch::Guard;
-use parking_lot::Mutex;
 
+use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
-use crate::btree::memory::node::{
-    Body, Changes, Child, ChildRef, LargeValue, LeafState, MemLeaf, Slot, find_large,
-    pending_number,
-};
+use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
@@ -23,6 +20,7 @@ use crate::btree::node::{Link, NodeKind};
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
+use crate::util::mutants::mutated;
 
 /// What readers of a tree share with its writer and its checkpoints: nodes in memory over a file.
 ///
@@ -31,7 +29,7 @@ use crate::types::{PageId, SeqNo};
 /// - Constant: `pager` (which looks after itself), `snapshot_tracker`.
 /// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
 ///   a pin.
-/// - `views`: locked for moments.
+/// - `readers`: looks after itself.
 /// - Numbers are atomics; each says where it is stored.
 pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
@@ -42,8 +40,8 @@ pub(crate) struct SharedTree {
     /// Latest operation in the file's tree; stored with the writer's mutex held, before references
     /// to those pages appear.
     pub(crate) disk_seq: AtomicU64,
-    /// Views by the generation of the file that they may read, and how many.
-    views: Mutex<BTreeMap<u64, usize>>,
+    /// Views, and others that keep pages.
+    readers: Readers,
     /// No point reader that began before this generation was published is still under way.
     pub(crate) quiet_generation: Arc<AtomicU64>,
     /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
@@ -56,6 +54,24 @@ impl fmt::Debug for SharedTree {
             .field("file", &self.pager.path())
             .field("persisted_seq", &self.disk_seq)
             .finish_non_exhaustive()
+    }
+}
+
+/// How to wait.
+#[derive(Debug, PartialEq, Eq)]
+enum Pause {
+    Spin,
+    Yield,
+    Sleep(Duration),
+}
+
+/// How to wait after so many attempts: about as long again as all pauses so far, up to half a
+/// millisecond.
+fn pause(attempt: u32) -> Pause {
+    match attempt {
+        0..64 => Pause::Spin,
+        64..72 => Pause::Yield,
+        _ => Pause::Sleep(Duration::from_micros(8 << (attempt - 72).min(6))),
     }
 }
 
@@ -83,72 +99,15 @@ impl Deref for BaseImage<'_> {
     }
 }
 
-/// Where the value of a key is.
-pub(crate) enum ValuePlace {
-    /// It was in memory and has been read.
-    Read,
-    /// The key has none.
-    Nowhere,
-    Large(Arc<LargeValue>),
-    Extent {
-        page: PageId,
-        len: u32,
-        checksum: u32,
-    },
-    /// In this page, if anywhere.
-    InPage(Link),
+/// Keeps pages of the file from being reused, for a reader that holds neither a pin nor a view.
+pub(crate) struct PagesKept<'t> {
+    tree: &'t SharedTree,
+    span: Span,
 }
 
-/// Reads the value of `key` if the leaf has it in memory, or says where to look.
-#[inline]
-pub(crate) fn find_in_state(
-    state: &LeafState,
-    key: &[u8],
-    read: &mut dyn FnMut(&[u8]),
-    guard: &Guard,
-) -> ValuePlace {
-    match &state.body {
-        Body::Whole { image, large } => {
-            let leaf = Leaf::from_image(image);
-            let Ok(slot) = leaf.search(key) else {
-                return ValuePlace::Nowhere;
-            };
-            match leaf.value(slot) {
-                LeafValue::Inline(bytes) => {
-                    read(bytes);
-                    ValuePlace::Read
-                }
-                LeafValue::Overflow {
-                    page,
-                    len,
-                    checksum,
-                } => match pending_number(page) {
-                    Some(number) => {
-                        let value = find_large(large, number).expect("beside its reference");
-                        ValuePlace::Large(Arc::clone(value))
-                    }
-                    None => ValuePlace::Extent {
-                        page,
-                        len,
-                        checksum,
-                    },
-                },
-            }
-        }
-        Body::Changes(changes) => match changes.delta.search(key) {
-            Ok(i) => match changes.delta.get(i).1 {
-                Some(value) => {
-                    read(value);
-                    ValuePlace::Read
-                }
-                None => ValuePlace::Nowhere,
-            },
-            Err(_) => match changes.base(guard) {
-                ChildRef::Disk(link) => ValuePlace::InPage(link),
-                ChildRef::Leaf(frozen) => find_in_state(&frozen.read(), key, read, guard),
-                ChildRef::Inner(_) => ValuePlace::Nowhere,
-            },
-        },
+impl Drop for PagesKept<'_> {
+    fn drop(&mut self) {
+        self.tree.readers.remove(self.span);
     }
 }
 
@@ -161,7 +120,7 @@ impl SharedTree {
             root: Slot::new(Child::Disk(meta.root)),
             disk_generation: AtomicU64::new(meta.generation),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
-            views: Mutex::default(),
+            readers: Readers::default(),
             quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
             apply_failed: OnceLock::new(),
         }
@@ -171,31 +130,57 @@ impl SharedTree {
         self.pager.page_size()
     }
 
-    /// Keeps every page that the file's tree has now from being reused. With the writer's mutex
-    /// held, so that no checkpoint is published meanwhile.
-    pub(crate) fn register_view(&self) -> u64 {
-        let generation = self.disk_generation.load(Ordering::Acquire);
-        *self.views.lock().entry(generation).or_insert(0) += 1;
-        generation
+    /// Keeps the pages that a view of the tree as it is may come to look at. With the writer's
+    /// mutex held, so that no checkpoint is published meanwhile; `checkpointing` says that one is
+    /// under way. Ends with [`SharedTree::unregister_view`].
+    pub(crate) fn register_view(&self, checkpointing: bool) -> Span {
+        let first = self.disk_generation.load(Ordering::Acquire);
+        let last = first + 1 + u64::from(checkpointing);
+        let span = Span {
+            first,
+            last: mutated!("view-reads-no-page-of-a-later-checkpoint", first, last),
+        };
+        self.readers.add(span);
+        span
     }
 
-    pub(crate) fn unregister_view(&self, generation: u64) {
-        let mut views = self.views.lock();
-        if let Some(count) = views.get_mut(&generation) {
-            *count -= 1;
-            if *count == 0 {
-                views.remove(&generation);
-            }
-        }
+    pub(crate) fn unregister_view(&self, span: Span) {
+        self.readers.remove(span);
     }
 
-    /// No reader can reach pages freed by checkpoints up to the one returned.
-    pub(crate) fn reusable_generation(&self) -> u64 {
-        let quiet = self.quiet_generation.load(Ordering::Acquire);
-        match self.views.lock().keys().next() {
-            Some(oldest) => quiet.min(*oldest),
-            None => quiet,
-        }
+    /// Keeps the pages that were in the file's tree of generation `oldest` or any later one until
+    /// now. The caller has been pinned since before it read `oldest`.
+    pub(crate) fn keep_since(&self, oldest: u64) -> PagesKept<'_> {
+        // References to new pages appear before their generation does.
+        let last = self.disk_generation.load(Ordering::Acquire) + 1;
+        let span = Span {
+            first: oldest,
+            last,
+        };
+        self.readers.add(span);
+        PagesKept { tree: self, span }
+    }
+
+    /// Keeps the pages of the file's tree of generation `generation`, which is the current one
+    /// because the caller holds the checkpoint lock or the writer's mutex.
+    pub(crate) fn keep_generation(&self, generation: u64) -> PagesKept<'_> {
+        let span = Span {
+            first: generation,
+            last: generation,
+        };
+        self.readers.add(span);
+        PagesKept { tree: self, span }
+    }
+
+    /// Pages freed by checkpoints up to this one are looked at by none but the readers that
+    /// [`SharedTree::reader_spans`] gives, which is asked afterwards.
+    pub(crate) fn quiet_generation(&self) -> u64 {
+        self.quiet_generation.load(Ordering::Acquire)
+    }
+
+    /// What readers that keep pages may look at.
+    pub(crate) fn reader_spans(&self) -> Vec<Span> {
+        self.readers.spans()
     }
 
     /// The last operation that may be seen.
@@ -210,10 +195,12 @@ impl SharedTree {
     }
 
     /// Waits until every operation up to `seq` may be seen (E4). The gap between applying and
-    /// publishing holds no I/O of ours, so this spins before it yields.
+    /// publishing holds no I/O of ours and is short, unless a batch is long. So this spins a
+    /// little, and then sleeps longer and longer: a reader that waits for a batch takes no
+    /// processor from it.
     #[cold]
     pub(crate) fn wait_published(&self, seq: SeqNo) -> Result<()> {
-        let mut spins = 0_u32;
+        let mut attempt = 0;
         while !self.is_published(seq) {
             if let Some(error) = self.apply_failed.get() {
                 return Err(error.clone());
@@ -221,12 +208,12 @@ impl SharedTree {
             if let Some(error) = self.snapshot_tracker.abandoned() {
                 return Err(error.clone());
             }
-            spins += 1;
-            if spins < 64 {
-                std::hint::spin_loop();
-                continue;
+            match pause(attempt) {
+                Pause::Spin => std::hint::spin_loop(),
+                Pause::Yield => std::thread::yield_now(),
+                Pause::Sleep(time) => std::thread::sleep(time),
             }
-            std::thread::yield_now();
+            attempt += 1;
         }
         Ok(())
     }
@@ -302,94 +289,6 @@ impl SharedTree {
         Ok(())
     }
 
-    /// As [`crate::engine::Engine::get`]. `Ok(None)` if the answer may not be seen yet: try again
-    /// after [`SharedTree::wait_published`] of the number.
-    #[inline]
-    pub(crate) fn try_get(
-        &self,
-        key: &[u8],
-        published: Option<SeqNo>,
-        read: &mut dyn FnMut(&[u8]),
-        guard: &Guard,
-    ) -> Result<Result<bool, SeqNo>> {
-        let (found, pages) = self.find_leaf(self.root.load(guard), key, guard)?;
-        self.pager.count_read(pages);
-        match found {
-            FoundLeaf::Memory(leaf) => {
-                let state = leaf.read();
-                let seen = published.unwrap_or_else(|| self.snapshot_tracker.published());
-                if state.last_seq > seen {
-                    return Ok(Err(state.last_seq));
-                }
-                let place = find_in_state(&state, key, read, guard);
-                drop(state);
-                self.finish_read(place, key, read, guard).map(Ok)
-            }
-            FoundLeaf::Page(image) => {
-                // After the reference was loaded: `disk_seq` was stored before the reference.
-                let disk_seq = SeqNo(self.disk_seq.load(Ordering::Acquire));
-                let seen = published.unwrap_or_else(|| self.snapshot_tracker.published());
-                if disk_seq > seen {
-                    return Ok(Err(disk_seq));
-                }
-                self.read_page(&image, key, read, guard).map(Ok)
-            }
-        }
-    }
-
-    /// Reads what [`find_in_state`] did not find in memory. The leaf is no longer locked: this may
-    /// take I/O, which the writer must not wait for. Pages stay as they are while `guard` is
-    /// pinned.
-    #[inline]
-    pub(crate) fn finish_read(
-        &self,
-        place: ValuePlace,
-        key: &[u8],
-        read: &mut dyn FnMut(&[u8]),
-        guard: &Guard,
-    ) -> Result<bool> {
-        match place {
-            ValuePlace::Read => {}
-            ValuePlace::Nowhere => return Ok(false),
-            ValuePlace::Large(value) => read(&value.bytes),
-            ValuePlace::Extent {
-                page,
-                len,
-                checksum,
-            } => self.pager.overflow(page, len, checksum, guard, read)?,
-            ValuePlace::InPage(link) => {
-                let image = self.disk_node(link, Some(0), guard)?;
-                self.pager.count_read(1);
-                return self.read_page(&image, key, read, guard);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The value of `key` in a leaf of the file.
-    #[inline]
-    pub(crate) fn read_page(
-        &self,
-        image: &[u8],
-        key: &[u8],
-        read: &mut dyn FnMut(&[u8]),
-        guard: &Guard,
-    ) -> Result<bool> {
-        let leaf = Leaf::from_image(image);
-        let Ok(slot) = leaf.search(key) else {
-            return Ok(false);
-        };
-        match leaf.value(slot) {
-            LeafValue::Inline(bytes) => read(bytes),
-            LeafValue::Overflow {
-                page,
-                len,
-                checksum,
-            } => self.pager.overflow(page, len, checksum, guard, read)?,
-        }
-        Ok(true)
-    }
-
     /// The whole image of a leaf in memory, merged if it is changes over a page.
     pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
         let base = self.base_image(changes, guard)?;
@@ -442,5 +341,23 @@ impl SharedTree {
             },
             ChildRef::Inner(_) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_spins_no_more_than_a_moment() {
+        let spins = (0..10_000).filter(|attempt| pause(*attempt) == Pause::Spin);
+        assert_eq!(spins.count(), 64);
+        let slept: Duration = (0..200)
+            .filter_map(|attempt| match pause(attempt) {
+                Pause::Sleep(time) => Some(time),
+                _ => None,
+            })
+            .sum();
+        assert!(slept > Duration::from_millis(50), "{slept:?}");
     }
 }

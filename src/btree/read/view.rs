@@ -1,13 +1,15 @@
 //! Immutable views.
 //!
 //! A view owns the root of a frozen tree. Its nodes in memory never change; its pages are kept by
-//! its registration ([`SharedTree::register_view`]). The cursor over it, and the engine's trait for
-//! it, are in [`crate::btree::read::cursor`].
+//! its registration ([`SharedTree::register_view`]). Reading one key of it is in
+//! [`crate::btree::read::point`]; the cursor over it, and the engine's trait for it, are in
+//! [`crate::btree::read::cursor`].
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::shared::{FoundLeaf, SharedTree, find_in_state};
+use super::readers::Span;
+use super::shared::SharedTree;
 use crate::btree::file::pager::PageMap;
 use crate::btree::memory::node::Child;
 use crate::error::{Error, Result};
@@ -18,8 +20,8 @@ pub(crate) struct View {
     tree: Arc<SharedTree>,
     root: Child,
     seq: SeqNo,
-    /// Generation of the file whose pages the view may read.
-    generation: u64,
+    /// Generations of the file whose pages the view may read.
+    span: Span,
     /// The file's map when the view was taken, for the cursors to read from as long as it is
     /// the current one.
     map: Arc<PageMap>,
@@ -31,26 +33,27 @@ impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View")
             .field("seq", &self.seq)
-            .field("generation", &self.generation)
+            .field("span", &self.span)
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.tree.unregister_view(self.generation);
+        self.tree.unregister_view(self.span);
     }
 }
 
 impl View {
     /// A view of the tree as it is, which the writer has just frozen and does not change meanwhile.
-    pub(crate) fn of_frozen(tree: &Arc<SharedTree>, seq: SeqNo) -> Self {
+    /// `checkpointing` says that a checkpoint is under way.
+    pub(crate) fn of_frozen(tree: &Arc<SharedTree>, seq: SeqNo, checkpointing: bool) -> Self {
         let guard = crossbeam_epoch::pin();
         Self {
             tree: Arc::clone(tree),
             root: tree.root.load(&guard).to_owned(),
             seq,
-            generation: tree.register_view(),
+            span: tree.register_view(checkpointing),
             map: tree.pager.map(&guard),
             failed: tree.apply_failed.get().cloned(),
         }
@@ -78,21 +81,6 @@ impl View {
         match &self.failed {
             Some(error) => Err(error.clone()),
             None => Ok(()),
-        }
-    }
-
-    /// As [`crate::engine::ReadView::get`].
-    pub(crate) fn read_key(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        self.check_usable()?;
-        let guard = crossbeam_epoch::pin();
-        let (found, pages) = self.tree.find_leaf(self.root.as_ref(), key, &guard)?;
-        self.tree.pager.count_read(pages);
-        match found {
-            FoundLeaf::Memory(leaf) => {
-                let place = find_in_state(&leaf.read(), key, read, &guard);
-                self.tree.finish_read(place, key, read, &guard)
-            }
-            FoundLeaf::Page(image) => self.tree.read_page(&image, key, read, &guard),
         }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Editor<'g, 'w> {
     pub(super) seq: SeqNo,
     /// A merge took place.
     pub(super) shrunk: bool,
+    /// A key in the leaf that may be filled next.
+    pub(super) next_to_fill: Option<Vec<u8>>,
 }
 
 impl<'g, 'w> Editor<'g, 'w> {
@@ -56,6 +58,7 @@ impl<'g, 'w> Editor<'g, 'w> {
             guard,
             seq,
             shrunk: false,
+            next_to_fill: None,
         }
     }
 

@@ -19,10 +19,16 @@ pub(super) enum LeafOp<'a> {
     Delete,
     /// Nothing; report if it is underfull.
     Touch,
-    /// Nothing, but overflow values at this page or behind it are to be written anew; report if
-    /// it is sparse.
-    Move(u64),
+    /// Nothing, but these overflow values are to be written anew; report if it is sparse.
+    Move(&'a MovedValues),
+    /// Nothing here: the parent fills the leaf from its neighbour.
+    Fill,
 }
+
+/// Overflow values of a leaf that are to be written anew. They are read before the writer's mutex
+/// is taken, and their pages are kept until the leaf refers to them no more.
+#[derive(Default)]
+pub(crate) struct MovedValues(pub(crate) Vec<(PageId, Arc<LargeValue>)>);
 
 impl Editor<'_, '_> {
     /// Does `op` to a leaf of the current generation.
@@ -35,9 +41,9 @@ impl Editor<'_, '_> {
         if let Body::Changes(changes) = &mut state.body {
             let before = changes.delta.size_bytes();
             let recorded = match op {
-                LeafOp::Touch => return Ok(EditOutcome::Done),
+                LeafOp::Touch | LeafOp::Fill => return Ok(EditOutcome::Done),
                 LeafOp::Move(_) => false,
-                LeafOp::Put(value) if self.is_large(value) => false,
+                LeafOp::Put(value) if self.is_large(key, value) => false,
                 // With many deletes the leaf may have become underfull: find out.
                 LeafOp::Delete if changes.delta.deletes() * 2 >= changes.base_len => false,
                 LeafOp::Put(_) | LeafOp::Delete => {
@@ -65,19 +71,24 @@ impl Editor<'_, '_> {
             LeafOp::Put(value) => Ok(self.put_whole(state, key, value)),
             LeafOp::Delete => Ok(self.delete_whole(state, key)),
             LeafOp::Touch => Ok(self.underfull(state)),
-            LeafOp::Move(limit) => self.move_values(state, limit),
+            LeafOp::Move(values) => Ok(self.move_values(state, values)),
+            LeafOp::Fill => Ok(EditOutcome::Done),
         }
     }
 
-    /// Values longer than this live outside the leaf.
-    fn is_large(&self, value: &[u8]) -> bool {
-        value.len() > self.page_size() / 4
+    /// Values that live outside the leaf: those longer than a quarter of a page, unless two such
+    /// entries go into a page. An extent takes whole pages: outside, a value that is a little
+    /// longer than a quarter of a page would take four times its length.
+    fn is_large(&self, key: &[u8], value: &[u8]) -> bool {
+        let page_size = self.page_size();
+        let fits_twice = key.len() + value.len() <= page_size / 2 - page_size / 32;
+        value.len() > page_size / 4 && !fits_twice
     }
 
     fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> EditOutcome {
         let size_before = state.size_bytes();
         let seq = self.seq;
-        let (is_large, page_size) = (self.is_large(value), self.page_size());
+        let (is_large, page_size) = (self.is_large(key, value), self.page_size());
         let Body::Whole { image, large } = &mut state.body else {
             unreachable!("made whole by the caller")
         };
@@ -204,40 +215,31 @@ impl Editor<'_, '_> {
         self.underfull(state)
     }
 
-    /// Turns overflow values at page `limit` or behind it into pending ones.
-    fn move_values(&mut self, state: &mut LeafState, limit: u64) -> Result<EditOutcome> {
+    /// Turns those of `values` that the leaf still has into pending ones.
+    fn move_values(&mut self, state: &mut LeafState, values: &MovedValues) -> EditOutcome {
         let Body::Whole { image, large } = &mut state.body else {
             unreachable!("made whole by the caller")
         };
-        let before: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
         for slot in 0..Leaf::from_image(image).len() {
-            if let LeafValue::Overflow {
-                page,
-                len,
-                checksum,
-            } = Leaf::from_image(image).value(slot)
-                && pending_number(page).is_none()
-                && page.0 >= limit
-            {
-                let bytes =
-                    self.tree
-                        .pager
-                        .overflow(page, len, checksum, self.guard, <[u8]>::to_vec)?;
-                self.release((page, len), large);
-                let number = self.writer.next_large;
-                self.writer.next_large += 1;
-                large.push((number, Arc::new(LargeValue::new(bytes))));
-                LeafMut::from_image(image)
-                    .set_value(slot, pending_ref(number, len as usize))
-                    .expect("a reference takes the place of a reference");
-            }
+            let Some((page, len)) = external(Leaf::from_image(image).value(slot)) else {
+                continue;
+            };
+            let Some((_, value)) = values.0.iter().find(|(from, _)| *from == page) else {
+                continue;
+            };
+            self.release((page, len), large);
+            let number = self.writer.next_large;
+            self.writer.next_large += 1;
+            self.writer.add_dirty(value.bytes.len());
+            large.push((number, Arc::clone(value)));
+            LeafMut::from_image(image)
+                .set_value(slot, pending_ref(number, len as usize))
+                .expect("a reference takes the place of a reference");
         }
-        let after: usize = large.iter().map(|(_, value)| value.bytes.len()).sum();
-        self.writer.add_dirty(after - before);
         if Leaf::from_image(image).live_bytes() < self.page_size() / 3 {
-            return Ok(EditOutcome::Underfull);
+            return EditOutcome::Underfull;
         }
-        Ok(EditOutcome::Done)
+        EditOutcome::Done
     }
 }
 

@@ -23,7 +23,7 @@
 //!   current tree lies over a page that the checkpoint took out of use.
 
 pub(crate) mod editor;
-mod leaf;
+pub(crate) mod leaf;
 mod point;
 mod range_delete;
 mod split_merge;
@@ -31,22 +31,38 @@ pub(crate) mod state;
 
 use crate::error::Result;
 use crate::types::Op;
+use crate::util::mutants::mutated;
 use editor::Editor;
-use leaf::LeafOp;
+use leaf::{LeafOp, MovedValues};
 
 impl Editor<'_, '_> {
     /// Does one operation.
     pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<()> {
         match *op {
             Op::Put { key, value } => self.edit_tree(key, LeafOp::Put(value)),
-            Op::Delete { key } => self.edit_tree(key, LeafOp::Delete),
+            // A key that is not there: nothing would change but the pages on the way, which would
+            // all be written anew.
+            Op::Delete { key } => {
+                if self.tree.holds(key, self.guard)? || mutated!("delete-does-not-look-first") {
+                    self.edit_tree(key, LeafOp::Delete)
+                } else {
+                    Ok(())
+                }
+            }
             Op::DeleteRange { start, end } => self.delete_range(start, end),
         }
     }
 
     /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
-    /// its overflow values that are at page `limit` or behind it.
-    pub(crate) fn move_leaf(&mut self, key: &[u8], limit: u64) -> Result<()> {
-        self.edit_tree(key, LeafOp::Move(limit))
+    /// its overflow values that are among `values`.
+    pub(crate) fn move_leaf(&mut self, key: &[u8], values: &MovedValues) -> Result<()> {
+        self.edit_tree(key, LeafOp::Move(values))
+    }
+
+    /// Fills the leaf for `key` with entries of the one after it, if both have the same parent.
+    /// Returns a key in the leaf that may be filled next, if there is one.
+    pub(crate) fn fill_leaf(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.edit_tree(key, LeafOp::Fill)?;
+        Ok(self.next_to_fill.take())
     }
 }

@@ -54,6 +54,9 @@ impl<'g> Editor<'g, '_> {
                         self.copy_inner(slot, inner, i);
                         continue;
                     }
+                    if matches!(op, LeafOp::Fill) && node.level() == 1 {
+                        return Ok(self.fill_child(slot, inner, i, key));
+                    }
                     let below = node.level().checked_sub(1);
                     self.check_child(inner, i)?;
                     return match self.edit(&inner.slots[i], below, key, op)? {

@@ -4,16 +4,60 @@ use std::sync::Arc;
 
 use super::editor::{Editor, external};
 use super::leaf::LeafOp;
+use crate::btree::memory::delta::Delta;
+use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Child, ChildRef, LeafState, MemInner, Slot};
 use crate::btree::node;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, inner, leaf};
+use crate::btree::read::shared::FoundLeaf;
 use crate::error::Result;
+use crate::util::mutants::mutated;
+
+/// Leaves that are looked at before a range is taken not to be empty.
+const EMPTY_LEAVES_MAX: usize = 4;
+
+/// What comes at a key or after it.
+enum NextKey {
+    /// An entry of the leaf.
+    Entry(Vec<u8>),
+    /// No entry of the leaf, which ends here.
+    Fence(Vec<u8>),
+    /// No entry of the last leaf.
+    End,
+}
+
+/// What comes at `from` or after it in a leaf with changes to it.
+fn next_key(leaf: Leaf<'_>, delta: Option<&Delta>, from: &[u8]) -> NextKey {
+    let none = Delta::new(leaf.prefix().len());
+    let delta = delta.unwrap_or(&none);
+    let (Ok(slot) | Err(slot)) = leaf.search(from);
+    let (Ok(change) | Err(change)) = delta.search(from);
+    let mut walk = Walk::at(slot, change);
+    let mut key = Vec::new();
+    if walk.forward(leaf, delta) {
+        match walk.standing() {
+            Standing::Slot(slot) => {
+                key.extend_from_slice(leaf.prefix());
+                key.extend_from_slice(leaf.key_suffix(slot));
+            }
+            Standing::Change(change) => key.extend_from_slice(delta.get(change).0),
+        }
+        return NextKey::Entry(key);
+    }
+    match leaf.write_upper_fence(&mut key) {
+        true => NextKey::Fence(key),
+        false => NextKey::End,
+    }
+}
 
 impl<'g> Editor<'g, '_> {
     /// Removes `[start, end)`: whole subtrees are cut off unread, the two edges are trimmed.
     pub(super) fn delete_range(&mut self, start: &[u8], end: Option<&[u8]>) -> Result<()> {
         if end.is_some_and(|end| end <= start) {
+            return Ok(());
+        }
+        if self.is_empty_range(start, end)? && !mutated!("range-delete-does-not-look-first") {
             return Ok(());
         }
         let root = &self.tree.root;
@@ -40,6 +84,34 @@ impl<'g> Editor<'g, '_> {
             }
         }
         Ok(())
+    }
+
+    /// True if there is nothing in `[start, end)`. Looks at a few leaves only: false where more
+    /// are empty.
+    fn is_empty_range(&self, start: &[u8], end: Option<&[u8]>) -> Result<bool> {
+        let mut from = start.to_vec();
+        for _ in 0..EMPTY_LEAVES_MAX {
+            let root = self.tree.root.load(self.guard);
+            let (leaf, _) = self.tree.find_leaf(root, &from, self.guard)?;
+            let next = match &leaf {
+                FoundLeaf::Page(image) => next_key(Leaf::from_image(image), None, &from),
+                FoundLeaf::Memory(leaf) => match &leaf.read().body {
+                    Body::Whole { image, .. } => next_key(Leaf::from_image(image), None, &from),
+                    Body::Changes(changes) => {
+                        let base = self.tree.base_image(changes, self.guard)?;
+                        next_key(Leaf::from_image(&base), Some(&changes.delta), &from)
+                    }
+                },
+            };
+            match next {
+                NextKey::Entry(key) => return Ok(end.is_some_and(|end| key.as_slice() >= end)),
+                NextKey::Fence(fence) if end.is_none_or(|end| fence.as_slice() < end) => {
+                    from = fence;
+                }
+                NextKey::Fence(_) | NextKey::End => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// Removes `[start, end)` below `slot`. Notes in `seams` keys of leaves that may be merged.

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::editor::{EditOutcome, Editor};
-use crate::btree::memory::node::{Body, Child, ChildRef, LargeValues, LeafState, MemInner, Slot};
+use crate::btree::memory::node::{
+    Body, Child, ChildRef, LargeValues, LeafState, MemInner, Slot, large_values_of,
+};
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, Rebuilt, inner, leaf};
 use crate::error::Result;
 use crate::types::{PageId, SeqNo};
+use crate::util::mutants::mutated;
 
 impl<'g> Editor<'g, '_> {
     /// Child `i` of `inner`, which `slot` holds, became two.
@@ -73,14 +76,24 @@ impl<'g> Editor<'g, '_> {
         if node.child_count() == 1 {
             return Ok(EditOutcome::Underfull);
         }
-        let left = if i + 1 < node.child_count() { i } else { i - 1 };
-        let merged = if node.level() == 1 {
-            self.merged_leaves(&inner.slots[left], &inner.slots[left + 1])
-        } else {
-            self.merged_inners(&inner.slots[left], &inner.slots[left + 1], node.level() - 1)
-        };
         // A neighbour that cannot be read, or is of no use, is left alone: merging is housekeeping.
-        let Some(merged) = merged else {
+        let mut found = None;
+        for left in self.pairs_with(i, node.child_count()) {
+            let (low, high) = (&inner.slots[left], &inner.slots[left + 1]);
+            if !self.is_pair(inner, left) {
+                continue;
+            }
+            let merged = if node.level() == 1 {
+                self.merged_leaves(low, high)
+            } else {
+                self.merged_inners(low, high, node.level() - 1)
+            };
+            if let Some(merged) = merged {
+                found = Some((left, merged));
+                break;
+            }
+        }
+        let Some((left, merged)) = found else {
             return Ok(EditOutcome::Done);
         };
         self.shrunk = true;
@@ -99,6 +112,22 @@ impl<'g> Editor<'g, '_> {
         })
     }
 
+    /// Child `left` of `inner` and the one after it have the fences that their parent gives them.
+    fn is_pair(&self, inner: &MemInner, left: usize) -> bool {
+        (left..left + 2).all(|i| self.check_child(inner, i).is_ok())
+    }
+
+    /// The left ones of the pairs of neighbours that child `i` of so many is part of. The pair with
+    /// the child before it comes first: entries that are deleted in rising order leave sparse nodes
+    /// behind, and full ones ahead.
+    fn pairs_with(&self, i: usize, children: usize) -> impl Iterator<Item = usize> + use<> {
+        let before = i
+            .checked_sub(1)
+            .filter(|_| !mutated!("merge-with-the-right-only"));
+        let after = (i + 1 < children).then_some(i);
+        before.into_iter().chain(after)
+    }
+
     fn merged_leaves(&mut self, left: &'g Slot, right: &'g Slot) -> Option<Child> {
         let parts = [self.leaf_to_merge(left)?, self.leaf_to_merge(right)?];
         let [a, b] = [&parts[0], &parts[1]].map(|part| Leaf::from_image(&part.image));
@@ -111,9 +140,22 @@ impl<'g> Editor<'g, '_> {
             return None;
         }
         let image = leaf::merge(&parts[0].image, &parts[1].image, self.page_size())?;
+        let (large, last_seq) = self.take_parts(parts);
+        Some(self.new_leaf(image, last_seq, large))
+    }
+
+    /// The leaf that `image` is, with those of `large` that it refers to.
+    fn new_leaf(&mut self, image: Box<[u8]>, last_seq: SeqNo, large: LargeValues) -> Child {
+        let state = LeafState::whole(self.writer.generation, last_seq, image, large);
+        self.writer.add_dirty(state.size_bytes());
+        state.into_child()
+    }
+
+    /// Two leaves leave the tree. Returns their large values, and the last operation of a leaf
+    /// that gets entries of both: as late as the later of the two, or as this one, since the reader
+    /// of a key that moved must not see it too early.
+    fn take_parts(&mut self, parts: [LeafToMerge; 2]) -> (LargeValues, SeqNo) {
         let mut large: LargeValues = Vec::new();
-        // A leaf into which another one was merged has a change as late as the later of the two,
-        // or as this operation: the reader of a key that moved must not see it too early.
         let mut last_seq = self.seq;
         for part in parts {
             large.extend(part.large);
@@ -128,9 +170,85 @@ impl<'g> Editor<'g, '_> {
             }
         }
         large.sort_unstable_by_key(|entry| entry.0);
-        let state = LeafState::whole(self.writer.generation, last_seq, image, large);
-        self.writer.add_dirty(state.size_bytes());
-        Some(state.into_child())
+        (large, last_seq)
+    }
+
+    /// Fills child `i` of `inner`, the leaf for `key`, with entries of the one after it, as far as
+    /// they go.
+    pub(super) fn fill_child(
+        &mut self,
+        slot: &Slot,
+        inner: &'g MemInner,
+        i: usize,
+        key: &[u8],
+    ) -> EditOutcome {
+        let mut next = Vec::new();
+        let has_next = inner.node().write_child_upper(i, &mut next);
+        self.next_to_fill = (has_next && i + 1 < inner.slots.len()).then_some(next);
+        let Some((leaves, separator)) = self.filled_leaves(inner, i) else {
+            return EditOutcome::Done;
+        };
+        let page_size = self.page_size();
+        let mut image = inner::without_children(&inner.image, i + 1..i + 2, page_size);
+        if let Some(separator) = &separator {
+            let links = (Link::NOWHERE, Link::NOWHERE);
+            let rebuilt = inner::with_split(&image, i, separator, links.0, links.1, page_size);
+            let Rebuilt::One(rebuilt) = rebuilt else {
+                // The new separator is longer than the old one, and the node is full.
+                return EditOutcome::Done;
+            };
+            image = rebuilt;
+        }
+        // The same leaf again if there is space in it.
+        self.next_to_fill = Some(separator.unwrap_or_else(|| key.to_vec()));
+        let (images, parts) = leaves;
+        let (large, last_seq) = self.take_parts(parts);
+        let filled: Vec<Child> = images
+            .into_iter()
+            .map(|image| {
+                let large = large_values_of(&image, &large);
+                self.new_leaf(image, last_seq, large)
+            })
+            .collect();
+        let mut children = self.owned_children(inner);
+        children.splice(i..i + 2, filled);
+        let few = children.len() == 1;
+        self.shrunk |= few;
+        self.writer.sub_dirty(inner.generation, inner.size_bytes());
+        self.store_inner(slot, image.into(), children);
+        if few {
+            EditOutcome::Underfull
+        } else {
+            EditOutcome::Done
+        }
+    }
+
+    /// Images that take the place of leaves `i` and `i + 1`, the separator if they are two, and
+    /// what they are made of. `None` if nothing is to be gained.
+    fn filled_leaves(&self, inner: &'g MemInner, i: usize) -> Option<(Filled, Option<Vec<u8>>)> {
+        if i + 1 >= inner.slots.len() || !self.is_pair(inner, i) {
+            return None;
+        }
+        let page_size = self.page_size();
+        let parts = [
+            self.leaf_to_merge(&inner.slots[i])?,
+            self.leaf_to_merge(&inner.slots[i + 1])?,
+        ];
+        let [a, b] = [&parts[0], &parts[1]].map(|part| Leaf::from_image(&part.image));
+        let is_full = a.live_bytes() > page_size - page_size / 16;
+        let is_jumbo = parts.iter().any(|part| part.image.len() != page_size);
+        let mut fence = Vec::new();
+        if is_full || is_jumbo || !a.write_upper_fence(&mut fence) || fence != b.lower_fence() {
+            return None;
+        }
+        match leaf::pour(&parts[0].image, &parts[1].image, page_size)? {
+            Rebuilt::One(image) => Some(((vec![image], parts), None)),
+            Rebuilt::Two {
+                left,
+                separator,
+                right,
+            } => Some(((vec![left, right], parts), Some(separator))),
+        }
     }
 
     fn leaf_to_merge(&self, slot: &'g Slot) -> Option<LeafToMerge> {
@@ -233,6 +351,9 @@ impl<'g> Editor<'g, '_> {
         }
     }
 }
+
+/// Images of leaves, and the leaves that they take the place of.
+type Filled = (Vec<Box<[u8]>>, [LeafToMerge; 2]);
 
 type InnerToMerge = (Arc<[u8]>, Vec<Child>);
 

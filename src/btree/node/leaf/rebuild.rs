@@ -138,6 +138,63 @@ pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[
     Some(build(fences, &entries, seq, page_size))
 }
 
+/// Two neighbours, of a page each, with as many entries in the left one as go into a page: one node
+/// if all do. `None` if the left one would get no more than it has.
+pub(crate) fn pour(left: &[u8], right: &[u8], page_size: usize) -> Option<Rebuilt> {
+    let (low, high) = (Leaf::from_image(left), Leaf::from_image(right));
+    let upper = high.frame().upper();
+    let lower = low.lower_fence();
+    let fences = Fences {
+        lower,
+        upper: upper.as_deref(),
+    };
+    let seq = last_seq(left).max(last_seq(right));
+    let mut entries = entries_of(low);
+    entries.extend(entries_of(high));
+    let bytes = |fences: &Fences<'_>, entries: &[Entry<'_>]| {
+        let prefix_len = fences.prefix_len();
+        let weights = entries.iter().map(|entry| entry.weight(prefix_len));
+        fences.heads_offset() + weights.sum::<usize>()
+    };
+    if bytes(&fences, &entries) <= page_size {
+        return Some(Rebuilt::One(build(fences, &entries, seq, page_size)));
+    }
+    // From the most entries down, which the longest prefix allows: that of the left one. The prefix
+    // of the two, and so the weights, depend on the cut.
+    let mut most = low.frame().heads_at();
+    let longest = low.prefix().len();
+    let fit = entries.iter().take_while(|entry| {
+        // Keys of the right one may be shorter than that prefix.
+        most += entry.weight(longest.min(entry.key.len()));
+        most <= page_size
+    });
+    let most = fit.count().min(entries.len() - 1);
+    for cut in (low.len() + 1..=most).rev() {
+        let (before, after) = (entries[cut - 1].key.to_vec(), entries[cut].key.to_vec());
+        let separator = shortest_separator(&before, &after).to_vec();
+        let low = Fences {
+            lower,
+            upper: Some(&separator),
+        };
+        if bytes(&low, &entries[..cut]) > page_size {
+            continue;
+        }
+        let high = Fences {
+            lower: &separator,
+            upper: upper.as_deref(),
+        };
+        if bytes(&high, &entries[cut..]) > page_size {
+            return None;
+        }
+        return Some(Rebuilt::Two {
+            left: build(low, &entries[..cut], seq, page_size),
+            right: build(high, &entries[cut..], seq, page_size),
+            separator,
+        });
+    }
+    None
+}
+
 /// The same entries between other fences, in as many pages as they need; every key must be
 /// inside. Keeps sequence number and page id.
 ///

@@ -1,0 +1,364 @@
+//! Reading the value of one key.
+//!
+//! A value is found under an epoch pin, and perhaps under the lock of its leaf. Commits wait for
+//! the lock, and the reclaiming of memory for the pin. So nothing but copying happens there. What
+//! user code gets to see is the copy, or a large value that is kept by other means ([`Found`]).
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::Guard;
+
+use super::shared::{FoundLeaf, PagesKept, SharedTree};
+use super::view::View;
+use crate::btree::memory::node::{
+    Body, ChildRef, LargeValue, LeafState, find_large, pending_number,
+};
+use crate::btree::node::Link;
+use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::error::Result;
+use crate::types::{PageId, SeqNo, Value};
+use crate::util::mutants::mutated;
+
+/// A value in an extent of pages of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) page: PageId,
+    len: u32,
+    checksum: u32,
+}
+
+/// Values of a leaf that lie far back in the file.
+pub(crate) struct ExtentsBeyond<'t> {
+    pub(crate) extents: Vec<Extent>,
+    /// Key of the last one, if there are more.
+    pub(crate) more_after: Option<Vec<u8>>,
+    _kept: PagesKept<'t>,
+}
+
+/// What was found under a key. It needs neither lock nor pin.
+pub(crate) enum Found<'t> {
+    Nothing,
+    /// The value was in the leaf and has been copied.
+    Copied,
+    /// A large value in memory.
+    Large(Arc<LargeValue>),
+    /// A value in the file, and what keeps its pages.
+    Extent(Extent, Kept<'t>),
+}
+
+/// What keeps the pages of a value.
+pub(crate) enum Kept<'t> {
+    /// The view in which it was found, which the caller has.
+    ByCaller,
+    Pages(#[expect(dead_code, reason = "held until it is dropped")] PagesKept<'t>),
+    View(#[expect(dead_code, reason = "held until it is dropped")] Arc<View>),
+}
+
+/// Where the value of a key is.
+enum Place {
+    Found(Found<'static>),
+    /// In this page, if anywhere.
+    InPage(Link),
+}
+
+/// Copies the value of `key` if the leaf has it in memory, or says where to look.
+#[inline]
+fn find_in_state(
+    state: &LeafState,
+    key: &[u8],
+    copy: &mut dyn FnMut(&[u8]),
+    guard: &Guard,
+) -> Place {
+    match &state.body {
+        Body::Whole { image, large } => {
+            let leaf = Leaf::from_image(image);
+            let Ok(slot) = leaf.search(key) else {
+                return Place::Found(Found::Nothing);
+            };
+            let value = leaf.value(slot);
+            if let LeafValue::Overflow { page, .. } = value
+                && let Some(number) = pending_number(page)
+            {
+                let value = find_large(large, number).expect("beside its reference");
+                return Place::Found(Found::Large(Arc::clone(value)));
+            }
+            Place::Found(copy_inline(value, copy))
+        }
+        Body::Changes(changes) => match changes.delta.search(key) {
+            Ok(i) => Place::Found(match changes.delta.get(i).1 {
+                Some(value) => {
+                    copy(value);
+                    Found::Copied
+                }
+                None => Found::Nothing,
+            }),
+            Err(_) => match changes.base(guard) {
+                ChildRef::Disk(link) => Place::InPage(link),
+                ChildRef::Leaf(frozen) => find_in_state(&frozen.read(), key, copy, guard),
+                ChildRef::Inner(_) => Place::Found(Found::Nothing),
+            },
+        },
+    }
+}
+
+#[inline]
+fn copy_inline(value: LeafValue<'_>, copy: &mut dyn FnMut(&[u8])) -> Found<'static> {
+    match value {
+        LeafValue::Inline(bytes) => {
+            copy(bytes);
+            Found::Copied
+        }
+        LeafValue::Overflow {
+            page,
+            len,
+            checksum,
+        } => Found::Extent(
+            Extent {
+                page,
+                len,
+                checksum,
+            },
+            Kept::ByCaller,
+        ),
+    }
+}
+
+/// Copies the value of `key` in a leaf of the file.
+#[inline]
+fn find_in_page(image: &[u8], key: &[u8], copy: &mut dyn FnMut(&[u8])) -> Found<'static> {
+    let leaf = Leaf::from_image(image);
+    match leaf.search(key) {
+        Ok(slot) => copy_inline(leaf.value(slot), copy),
+        Err(_) => Found::Nothing,
+    }
+}
+
+impl SharedTree {
+    /// Finds the value of `key` in the current tree, as of `published` or later. An inner error if
+    /// the answer may not be seen yet: try again after [`SharedTree::wait_published`] of the
+    /// number. `copy` runs under the leaf's lock and a pin; it copies and does nothing else.
+    #[inline]
+    pub(crate) fn lookup(
+        &self,
+        key: &[u8],
+        published: Option<SeqNo>,
+        copy: &mut dyn FnMut(&[u8]),
+    ) -> Result<Result<Found<'_>, SeqNo>> {
+        let guard = crossbeam_epoch::pin();
+        // Before the root: what is reached from there is in this tree of the file or a later one.
+        let oldest = self.disk_generation.load(Ordering::Acquire);
+        let (leaf, pages) = self.find_leaf(self.root.load(&guard), key, &guard)?;
+        self.pager.count_read(pages);
+        let found = match leaf {
+            FoundLeaf::Memory(leaf) => {
+                let state = leaf.read();
+                let seen = published.unwrap_or_else(|| self.published());
+                if state.last_seq > seen {
+                    return Ok(Err(state.last_seq));
+                }
+                let place = find_in_state(&state, key, copy, &guard);
+                // What follows may take I/O, which the writer must not wait for.
+                drop(state);
+                self.follow(place, key, copy, &guard)?
+            }
+            FoundLeaf::Page(image) => {
+                // After the reference was loaded: `disk_seq` was stored before the reference.
+                let disk_seq = SeqNo(self.disk_seq.load(Ordering::Acquire));
+                let seen = published.unwrap_or_else(|| self.published());
+                if disk_seq > seen {
+                    return Ok(Err(disk_seq));
+                }
+                find_in_page(&image, key, copy)
+            }
+        };
+        Ok(Ok(match found {
+            Found::Extent(extent, _) => Found::Extent(extent, Kept::Pages(self.keep_since(oldest))),
+            found => found,
+        }))
+    }
+
+    /// Looks into the page to which `place` leads, if it is not the end.
+    #[inline]
+    fn follow(
+        &self,
+        place: Place,
+        key: &[u8],
+        copy: &mut dyn FnMut(&[u8]),
+        guard: &Guard,
+    ) -> Result<Found<'static>> {
+        match place {
+            Place::Found(found) => Ok(found),
+            Place::InPage(link) => {
+                let image = self.disk_node(link, Some(0), guard)?;
+                self.pager.count_read(1);
+                Ok(find_in_page(&image, key, copy))
+            }
+        }
+    }
+
+    /// Calls `read` with the value in an extent that is kept.
+    pub(crate) fn read_extent(&self, extent: Extent, read: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let Extent {
+            page,
+            len,
+            checksum,
+        } = extent;
+        self.pager.overflow(page, len, checksum, read)
+    }
+
+    /// Calls `read` with what `find` found or copied, or returns false. No lock is held and no
+    /// pin when it is called: user code may take its time, and come back.
+    pub(crate) fn lend<'t>(
+        &self,
+        read: &mut dyn FnMut(&[u8]),
+        find: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Found<'t>>,
+    ) -> Result<bool> {
+        thread_local! {
+            /// The copy. Taken while it is in use, so a nested read has one of its own.
+            static COPY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        }
+        if mutated!("closure-called-under-the-leaf-lock") {
+            return Ok(!matches!(find(read)?, Found::Nothing));
+        }
+        // Not there while the thread ends.
+        let mut copied = COPY.try_with(Cell::take).unwrap_or_default();
+        let found = find(&mut |bytes| {
+            copied.clear();
+            copied.extend_from_slice(bytes);
+        })?;
+        let is_found = !matches!(found, Found::Nothing);
+        match found {
+            Found::Nothing => {}
+            Found::Copied => read(&copied),
+            Found::Large(value) => read(&value.bytes),
+            Found::Extent(extent, _kept) => self.read_extent(extent, read)?,
+        }
+        let _ = COPY.try_with(|copy| copy.set(copied));
+        Ok(is_found)
+    }
+
+    /// The value that `find` found or copied.
+    #[inline]
+    pub(crate) fn take<'t>(
+        &self,
+        find: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Found<'t>>,
+    ) -> Result<Option<Value>> {
+        let mut value = None;
+        let mut copy = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
+        match find(&mut copy)? {
+            Found::Nothing => {}
+            Found::Copied => {}
+            Found::Large(large) => copy(&large.bytes),
+            Found::Extent(extent, _kept) => self.read_extent(extent, &mut copy)?,
+        }
+        Ok(value)
+    }
+
+    /// The values of the leaf for `key` in the current tree, with keys after `after`, that lie in
+    /// the file at page `limit` or behind it: as many as `budget` bytes take, and one at least.
+    pub(crate) fn extents_beyond(
+        &self,
+        key: &[u8],
+        after: Option<&[u8]>,
+        limit: u64,
+        budget: u64,
+    ) -> Result<ExtentsBeyond<'_>> {
+        let guard = crossbeam_epoch::pin();
+        let oldest = self.disk_generation.load(Ordering::Acquire);
+        let (leaf, _) = self.find_leaf(self.root.load(&guard), key, &guard)?;
+        let (mut extents, mut more_after) = (Vec::new(), None);
+        let mut gather = |image: &[u8]| {
+            let leaf = Leaf::from_image(image);
+            let first = after.map_or(0, |after| match leaf.search(after) {
+                Ok(slot) => slot + 1,
+                Err(slot) => slot,
+            });
+            let (mut bytes, mut last) = (0, 0);
+            for i in first..leaf.len() {
+                let LeafValue::Overflow {
+                    page,
+                    len,
+                    checksum,
+                } = leaf.value(i)
+                else {
+                    continue;
+                };
+                if page.0 < limit || pending_number(page).is_some() {
+                    continue;
+                }
+                if bytes >= budget {
+                    more_after = Some([leaf.prefix(), leaf.key_suffix(last)].concat());
+                    break;
+                }
+                bytes += u64::from(len);
+                last = i;
+                extents.push(Extent {
+                    page,
+                    len,
+                    checksum,
+                });
+            }
+        };
+        match leaf {
+            FoundLeaf::Page(image) => gather(&image),
+            FoundLeaf::Memory(leaf) => match &leaf.read().body {
+                Body::Whole { image, .. } => gather(image),
+                // Their page has no overflow values. It is touched, so that it is in memory when
+                // the changes are merged with it.
+                Body::Changes(changes) => drop(self.base_image(changes, &guard)?),
+            },
+        }
+        Ok(ExtentsBeyond {
+            extents,
+            more_after,
+            _kept: self.keep_since(oldest),
+        })
+    }
+
+    /// True if `key` has a value in the current tree, published or not. For the writer, which
+    /// nothing overtakes.
+    pub(crate) fn holds(&self, key: &[u8], guard: &Guard) -> Result<bool> {
+        let (leaf, _) = self.find_leaf(self.root.load(guard), key, guard)?;
+        let mut copy = |_: &[u8]| ();
+        let found = match leaf {
+            FoundLeaf::Page(image) => find_in_page(&image, key, &mut copy),
+            FoundLeaf::Memory(leaf) => {
+                let place = find_in_state(&leaf.read(), key, &mut copy, guard);
+                self.follow(place, key, &mut copy, guard)?
+            }
+        };
+        Ok(!matches!(found, Found::Nothing))
+    }
+}
+
+impl View {
+    /// Finds the value of `key` in a view that nothing else need keep.
+    pub(crate) fn lookup_in(
+        self: Arc<Self>,
+        key: &[u8],
+        copy: &mut dyn FnMut(&[u8]),
+    ) -> Result<Found<'static>> {
+        Ok(match self.lookup(key, copy)? {
+            Found::Extent(extent, _) => Found::Extent(extent, Kept::View(self)),
+            found => found,
+        })
+    }
+
+    /// Finds the value of `key`. `copy` runs under a pin; it copies and does nothing else.
+    pub(crate) fn lookup(&self, key: &[u8], copy: &mut dyn FnMut(&[u8])) -> Result<Found<'static>> {
+        self.check_usable()?;
+        let tree = self.tree();
+        let guard = crossbeam_epoch::pin();
+        let (found, pages) = tree.find_leaf(self.root().as_ref(), key, &guard)?;
+        tree.pager.count_read(pages);
+        match found {
+            FoundLeaf::Memory(leaf) => {
+                let place = find_in_state(&leaf.read(), key, copy, &guard);
+                tree.follow(place, key, copy, &guard)
+            }
+            FoundLeaf::Page(image) => Ok(find_in_page(&image, key, copy)),
+        }
+    }
+}

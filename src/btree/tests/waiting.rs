@@ -1,0 +1,523 @@
+//! What takes long holds up nothing else: user code, walks over many pages, compaction,
+//! verification, large batches.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{Bench, OwnedOp, context};
+use crate::btree::BTreeEngine;
+use crate::btree::state::LARGE_BATCH_OPS;
+use crate::cache::BlockCache;
+use crate::engine::{Engine, EngineContext, Work};
+use crate::error::Result;
+use crate::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
+use crate::testing::{FakeHost, alone};
+use crate::types::{SeqNo, SequencedOp};
+
+/// How long the tests wait for what should not wait. Only a failure takes so long.
+const LONG: Duration = Duration::from_secs(30);
+
+const PAGE_SIZE: u32 = 1024;
+
+type Hook = Arc<dyn Fn(u64, usize) + Send + Sync>;
+
+/// A file system that calls a function with place and length before each read.
+#[derive(Clone)]
+struct HookedFs {
+    inner: SimFs,
+    on_read: Arc<Mutex<Option<Hook>>>,
+}
+
+impl fmt::Debug for HookedFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HookedFs").finish_non_exhaustive()
+    }
+}
+
+impl HookedFs {
+    fn new() -> Self {
+        Self {
+            inner: SimFs::new(),
+            on_read: Arc::default(),
+        }
+    }
+
+    fn on_read(&self, hook: impl Fn(u64, usize) + Send + Sync + 'static) {
+        *self.on_read.lock() = Some(Arc::new(hook));
+    }
+
+    /// Calls `hook` before the first read for which `is_meant` holds.
+    fn on_first_read(
+        &self,
+        is_meant: impl Fn(u64, usize) -> bool + Send + Sync + 'static,
+        hook: impl Fn() + Send + Sync + 'static,
+    ) {
+        let done = AtomicBool::new(false);
+        self.on_read(move |offset, len| {
+            if is_meant(offset, len) && !done.swap(true, Ordering::SeqCst) {
+                hook();
+            }
+        });
+    }
+
+    fn forget(&self) {
+        self.on_read.lock().take();
+    }
+}
+
+impl Fs for HookedFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(HookedFile {
+            inner: self.inner.open(path, mode)?,
+            on_read: Arc::clone(&self.on_read),
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        self.inner.create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
+        self.inner.read_dir(path)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.inner.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        self.inner.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.inner.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.inner.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
+        self.inner.lock(path, mode)
+    }
+}
+
+struct HookedFile {
+    inner: Arc<dyn File>,
+    on_read: Arc<Mutex<Option<Hook>>>,
+}
+
+impl fmt::Debug for HookedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl File for HookedFile {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.inner.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let hook = self.on_read.lock().clone();
+        if let Some(hook) = hook {
+            hook(offset, buf.len());
+        }
+        self.inner.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.inner.write_all_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.inner.sync_data()
+    }
+}
+
+/// A bench whose reads can be watched, and what watches them.
+fn hooked() -> (HookedFs, Bench) {
+    let fs = HookedFs::new();
+    let bench = Bench::new(Arc::new(fs.clone()), Path::new("/ks"), PAGE_SIZE, false);
+    (fs, bench)
+}
+
+/// Opens the flushed tree again, with a cache that holds nothing.
+fn reopen_cold(bench: &mut Bench) {
+    bench.engine.flush().unwrap();
+    bench.host = Arc::new(FakeHost::default());
+    let context = EngineContext {
+        cache: Arc::new(BlockCache::new(1)),
+        ..context(
+            &bench.fs,
+            &bench.dir,
+            &bench.options,
+            &bench.snapshot_tracker,
+            &bench.host,
+            false,
+        )
+    };
+    bench.engine = BTreeEngine::open(context).unwrap();
+}
+
+/// Runs `work` on another thread; true if it ends.
+fn ends(work: impl FnOnce() + Send + 'static) -> bool {
+    let (over, is_over) = channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = over.send(());
+    });
+    is_over.recv_timeout(LONG).is_ok()
+}
+
+fn key(number: u32) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+#[test]
+fn user_code_that_reads_a_value_runs_under_no_lock_and_no_pin() {
+    alone(
+        "btree::tests::waiting::user_code_that_reads_a_value_runs_under_no_lock_and_no_pin",
+        || {
+            let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+            let long = vec![7; 5000];
+            bench.put(b"a", b"short");
+            bench.put(b"b", &long);
+            // In memory, in the file, and changed over the file.
+            for round in 0..3 {
+                for (key, value) in [(b"a", b"short".as_slice()), (b"b", &long)] {
+                    let engine = Arc::clone(&bench.engine);
+                    let mut calls = 0;
+                    let mut read = |bytes: &[u8]| {
+                        calls += 1;
+                        assert!(!crossbeam_epoch::is_pinned(), "round {round}");
+                        assert_eq!(bytes, value);
+                        // What the value lies in changes, and its pages are freed and reused.
+                        for _ in 0..4 {
+                            bench.put(key, b"other");
+                            bench.engine.flush().unwrap();
+                        }
+                        assert_eq!(bytes, value);
+                        let mut nested = Vec::new();
+                        let found = bench
+                            .engine
+                            .get(key, &mut |bytes| nested = bytes.to_vec())
+                            .unwrap();
+                        assert!(found && nested == b"other");
+                        bench.put(key, value);
+                    };
+                    assert!(engine.get(key, &mut read).unwrap());
+                    assert_eq!(calls, 1);
+
+                    let view = bench.engine.view().unwrap();
+                    let mut read = |bytes: &[u8]| {
+                        assert!(!crossbeam_epoch::is_pinned(), "round {round}");
+                        bench.put(key, b"other");
+                        bench.engine.flush().unwrap();
+                        assert_eq!(bytes, value);
+                        bench.put(key, value);
+                    };
+                    assert!(view.get(key, &mut read).unwrap());
+                    assert_eq!(view.get_value(key).unwrap().as_deref(), Some(value));
+                }
+                match round {
+                    0 => bench.engine.flush().unwrap(),
+                    _ => bench.put(b"c", b"a change"),
+                }
+            }
+        },
+    );
+}
+
+/// A pin lets the epoch advance once at most; garbage is freed after it has advanced twice.
+#[test]
+fn a_checkpoint_that_walks_a_range_that_was_cut_off_lets_memory_be_freed() {
+    alone(
+        "btree::tests::waiting::\
+         a_checkpoint_that_walks_a_range_that_was_cut_off_lets_memory_be_freed",
+        || {
+            let (fs, mut bench) = hooked();
+            for chunk in 0..20_u32 {
+                let ops = (0..100).map(|i| OwnedOp::Put(key(chunk * 100 + i), vec![1; 100]));
+                bench.apply(ops.collect());
+            }
+            reopen_cold(&mut bench);
+            bench.apply(vec![OwnedOp::DeleteRange(key(5), Some(key(1995)))]);
+
+            let freed = Arc::new(AtomicBool::new(false));
+            let (reads, freed_at) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let guard = crossbeam_epoch::pin();
+            let mark = Arc::clone(&freed);
+            guard.defer(move || mark.store(true, Ordering::SeqCst));
+            guard.flush();
+            drop(guard);
+            let (count, at) = (Arc::clone(&reads), Arc::clone(&freed_at));
+            fs.on_read(move |_, _| {
+                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                crossbeam_epoch::pin().flush();
+                if freed.load(Ordering::SeqCst) {
+                    let _ = at.compare_exchange(0, number, Ordering::SeqCst, Ordering::SeqCst);
+                }
+            });
+            bench.engine.flush().unwrap();
+            fs.forget();
+            let (reads, freed_at) = (
+                reads.load(Ordering::SeqCst),
+                freed_at.load(Ordering::SeqCst),
+            );
+            assert!(reads > 150, "{reads} reads");
+            assert!(
+                (1..100).contains(&freed_at),
+                "freed at read {freed_at} of {reads}"
+            );
+            bench.check_all();
+            bench.verify();
+        },
+    );
+}
+
+#[test]
+fn verification_holds_up_no_checkpoint() {
+    let (fs, mut bench) = hooked();
+    for i in 0..400 {
+        bench.put(&key(i), &[1; 100]);
+    }
+    bench.put(b"long", &[2; 9000]);
+    reopen_cold(&mut bench);
+    for i in 0..400 {
+        bench.put(&key(i), &[3; 110]);
+    }
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    fs.on_first_read(
+        |offset, _| offset >= 2 * u64::from(PAGE_SIZE),
+        move || {
+            let engine = Arc::clone(&engine);
+            let flushed = ends(move || engine.flush().unwrap());
+            result.store(flushed, Ordering::SeqCst);
+        },
+    );
+    // What was asked about is the file's tree at the moment of asking, whole.
+    bench.verify();
+    fs.forget();
+    assert!(
+        ended.load(Ordering::SeqCst),
+        "a checkpoint waited for verification"
+    );
+    assert_eq!(bench.engine.persisted_seq().0, bench.seq);
+    bench.verify();
+    bench.check_all();
+}
+
+/// Takes a number for [`delete_nothing`].
+fn delete_later(bench: &mut Bench) -> SeqNo {
+    bench.seq += 1;
+    bench.log.push(OwnedOp::Delete(b"none".to_vec()));
+    bench.snapshot_tracker.publish(SeqNo(bench.seq));
+    SeqNo(bench.seq)
+}
+
+/// A commit that comes while the test's own thread is busy.
+fn delete_nothing(engine: &dyn Engine, seq: SeqNo) {
+    let op = OwnedOp::Delete(b"none".to_vec());
+    let op = op.borrow();
+    engine.apply(&[SequencedOp { seq, op }]).unwrap();
+}
+
+/// A file of which half is free: long values, of which those at the end are left.
+fn half_free() -> (HookedFs, Bench) {
+    let (fs, mut bench) = hooked();
+    for i in 0..300_u32 {
+        bench.put(&key(i), &vec![i as u8; 20_000]);
+    }
+    // And enough leaves for several branches.
+    let small = (1000..3000_u32).map(|i| OwnedOp::Put(key(i), vec![i as u8; 100]));
+    bench.apply(small.collect());
+    bench.engine.flush().unwrap();
+    bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(150)))]);
+    reopen_cold(&mut bench);
+    (fs, bench)
+}
+
+#[test]
+fn compaction_holds_up_no_checkpoint_while_it_looks_at_the_tree() {
+    let (fs, mut bench) = half_free();
+    let deletes = delete_later(&mut bench);
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    fs.on_first_read(
+        |_, len| len == PAGE_SIZE as usize,
+        move || {
+            let (engine, seq) = (Arc::clone(&engine), deletes);
+            let flushed = ends(move || {
+                delete_nothing(&*engine, seq);
+                engine.flush().unwrap();
+            });
+            result.store(flushed, Ordering::SeqCst);
+        },
+    );
+    bench.engine.compact().unwrap();
+    fs.forget();
+    assert!(
+        ended.load(Ordering::SeqCst),
+        "a checkpoint waited for compaction"
+    );
+    bench.check_all();
+    bench.verify();
+}
+
+#[test]
+fn compaction_in_the_background_gives_way_and_ends() {
+    let (_, mut bench) = half_free();
+    let before = bench.engine.stats().disk_bytes;
+    let mut units = 0;
+    for round in 0.. {
+        assert!(round < 1000, "it does not end");
+        let Some(work) = bench.engine.work_due() else {
+            break;
+        };
+        let worked = bench.engine.run_once(work).unwrap();
+        units += u32::from(worked && work == Work::Compact);
+        if round % 3 == 0 && round < 30 {
+            bench.put(b"key", &[round as u8]);
+            // What comes next sees that the tree is no quiet one.
+            let before = bench.engine.stats().compaction_bytes_written;
+            if bench.engine.work_due() == Some(Work::Compact) {
+                assert!(!bench.engine.run_once(Work::Compact).unwrap());
+            }
+            assert_eq!(bench.engine.stats().compaction_bytes_written, before);
+        }
+    }
+    assert!(units > 4, "in {units} units");
+    let after = bench.engine.stats().disk_bytes;
+    assert!(after * 10 < before * 6, "{after} of {before} bytes");
+    bench.check_all();
+    bench.verify();
+}
+
+/// Without a pause it would walk over the whole file after each checkpoint.
+#[test]
+fn compaction_that_gains_nothing_is_not_repeated_at_once() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    for i in 0..300_u32 {
+        bench.put(&key(i), &vec![i as u8; 20_000]);
+    }
+    bench.engine.flush().unwrap();
+    let view = bench.engine.view().unwrap();
+    bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(290)))]);
+    bench.engine.flush().unwrap();
+    let mut compactions = 0;
+    for round in 0..60_u32 {
+        bench.put(b"key", &round.to_be_bytes());
+        bench.engine.flush().unwrap();
+        let before = bench.engine.stats().compactions;
+        for attempt in 0.. {
+            assert!(attempt < 1000, "it does not end");
+            if bench.engine.work_due() != Some(Work::Compact) {
+                break;
+            }
+            bench.engine.run_once(Work::Compact).unwrap();
+        }
+        compactions += bench.engine.stats().compactions - before;
+    }
+    assert!((1..12).contains(&compactions), "{compactions}");
+    drop(view);
+}
+
+#[test]
+fn moving_a_large_value_holds_up_no_put() {
+    let (fs, mut bench) = half_free();
+    let seq = delete_later(&mut bench);
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    fs.on_first_read(
+        |_, len| len == 20_000,
+        move || {
+            let engine = Arc::clone(&engine);
+            let applied = ends(move || delete_nothing(&*engine, seq));
+            result.store(applied, Ordering::SeqCst);
+        },
+    );
+    bench.engine.compact().unwrap();
+    fs.forget();
+    assert!(
+        ended.load(Ordering::SeqCst),
+        "a commit waited for a value to be read"
+    );
+    bench.check_all();
+    bench.verify();
+}
+
+#[test]
+fn reads_do_not_wait_for_a_large_batch() {
+    let (fs, mut bench) = hooked();
+    for i in 0..400 {
+        bench.put(&key(i), &[1; 100]);
+    }
+    bench.put(b"long", &[2; 9000]);
+    reopen_cold(&mut bench);
+    let (engine, ended) = (Arc::clone(&bench.engine), Arc::new(AtomicBool::new(false)));
+    let result = Arc::clone(&ended);
+    let mut ops = vec![OwnedOp::Put(key(1), vec![9; 10]); LARGE_BATCH_OPS];
+    ops.push(OwnedOp::Delete(b"long".to_vec()));
+    ops.extend((0..400).map(|i| OwnedOp::Delete(key(i))));
+    // The batch is prepared by hand: with an empty cache, applying it reads.
+    let sequenced: Vec<_> = ops
+        .iter()
+        .zip(bench.seq + 1..)
+        .map(|(op, seq)| SequencedOp {
+            seq: SeqNo(seq),
+            op: op.borrow(),
+        })
+        .collect();
+    let reads = AtomicU64::new(0);
+    fs.on_read(move |_, _| {
+        // In the midst of the batch: the deletes read other leaves than the puts.
+        if reads.fetch_add(1, Ordering::SeqCst) != 30 {
+            return;
+        }
+        let engine = Arc::clone(&engine);
+        let read = ends(move || {
+            let one = engine.get_value(&key(1)).unwrap();
+            assert_eq!(one.as_deref(), Some([1; 100].as_slice()));
+            let long = engine.get_value(b"long").unwrap();
+            assert_eq!(long.as_deref(), Some([2; 9000].as_slice()));
+            let view = engine.view().unwrap();
+            let map = super::scan(&view);
+            assert_eq!(map.len(), 401);
+            assert_eq!(map[&key(1)], [1; 100]);
+            let values = engine.multi_get(&[&key(1), b"long"]).unwrap();
+            assert!(values.iter().all(Option::is_some));
+        });
+        result.store(read, Ordering::SeqCst);
+    });
+    bench.engine.apply(&sequenced).unwrap();
+    fs.forget();
+    assert!(ended.load(Ordering::SeqCst), "a read waited for a batch");
+    bench.seq += ops.len() as u64;
+    bench.snapshot_tracker.publish(SeqNo(bench.seq));
+    for op in &ops {
+        op.apply(&mut bench.map);
+    }
+    bench.log.extend(ops);
+    bench.check_all();
+    bench.verify();
+}
