@@ -84,8 +84,17 @@ impl LsmEngine {
             })
             .collect();
         let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
-        let (output_level, is_move) = (pick.output_level, pick.is_move);
-        let done = self.run_job(&version, &inputs, &boundaries, output_level, is_move);
+        let output = JobOutput {
+            level: pick.output_level,
+            is_move: pick.is_move,
+            // What is joined becomes one table. It is smaller than a table may be, but that is only
+            // known at its end: blocks are counted as they are before they are compressed.
+            table_size_bytes: match inputs.iter().all(|(level, _)| *level == pick.output_level) {
+                true => u64::MAX,
+                false => self.ctx.options.table_size_bytes(),
+            },
+        };
+        let done = self.run_job(&version, &inputs, &boundaries, output);
         if let Err(error) = &done {
             self.leave_out(error, &inputs);
         }
@@ -147,7 +156,12 @@ impl LsmEngine {
                 && newest
                     .max()
                     .is_none_or(|newest| newest <= boundaries.oldest());
-            let installed = self.run_job(&version, &inputs, &boundaries, LEVELS - 1, false)?;
+            let output = JobOutput {
+                level: LEVELS - 1,
+                is_move: false,
+                table_size_bytes: self.ctx.options.table_size_bytes(),
+            };
+            let installed = self.run_job(&version, &inputs, &boundaries, output)?;
             // A flush may have added a table meanwhile.
             if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
                 *self.settled.lock() = Arc::downgrade(&installed);
@@ -159,24 +173,23 @@ impl LsmEngine {
         Ok(())
     }
 
-    /// Compacts `inputs` into `output_level` and installs the result, which is returned.
+    /// Compacts `inputs` into `output` and installs the result, which is returned.
     fn run_job(
         &self,
         version: &Version,
         inputs: &[(usize, Arc<TableHandle>)],
         boundaries: &Boundaries,
-        output_level: usize,
-        is_move: bool,
+        output: JobOutput,
     ) -> Result<Arc<Version>> {
-        let added = if is_move {
+        let added = if output.is_move {
             inputs.iter().map(|(_, table)| Arc::clone(table)).collect()
         } else {
             let job = Job {
                 version,
                 inputs,
-                output_level,
+                output_level: output.level,
                 boundaries,
-                table_size_bytes: self.ctx.options.table_size_bytes(),
+                table_size_bytes: output.table_size_bytes,
                 host: &*self.ctx.host,
             };
             let next_id = || self.take_file_id();
@@ -195,11 +208,11 @@ impl LsmEngine {
                 .collect(),
             added: added
                 .into_iter()
-                .map(|table| (output_level, table))
+                .map(|table| (output.level, table))
                 .collect(),
             persisted_seq: None,
         };
-        if mutated!("inputs-removed-before-the-edit") && !is_move {
+        if mutated!("inputs-removed-before-the-edit") && !output.is_move {
             self.remove_files(inputs.iter().map(|(_, table)| table.id()));
         }
         let installed = self.install(&edit, None)?;
@@ -207,6 +220,15 @@ impl LsmEngine {
         self.ctx.host.progressed();
         Ok(installed)
     }
+}
+
+/// Where a job writes to.
+struct JobOutput {
+    level: usize,
+    /// The inputs go there as they are.
+    is_move: bool,
+    /// Where outputs are cut.
+    table_size_bytes: u64,
 }
 
 /// Marks that end with the job, however it ends.

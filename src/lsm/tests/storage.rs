@@ -166,6 +166,25 @@ fn tables_of_rising_keys_are_joined_and_rewritten_a_few_times_only() {
     }
 }
 
+/// A join counted its blocks as they are before they are compressed, cut its output where they
+/// were as long as a table, and so made the tables that it had begun with, again and again.
+#[test]
+fn tables_that_compress_well_are_joined_once() {
+    let live = Live::new(&in_memory());
+    for number in 0..24 {
+        live.put(&key_of(number), &[number as u8; 40_000]);
+        live.flush();
+        for _ in 0..20 {
+            live.engine.run_once(Work::Compact).unwrap();
+        }
+    }
+    assert!(live.tables() <= 8, "{}", live.tables());
+    let compactions = live.engine.stats().compactions;
+    assert!(compactions <= 24, "{compactions}");
+    assert_eq!(live.engine.work_due(), None);
+    assert_eq!(live.entries().len(), 24);
+}
+
 /// The 33rd queue of a keyspace pushed the range of another one out of the list, so every take
 /// walked over all earlier ones: 75 times slower than 32 queues.
 #[test]
