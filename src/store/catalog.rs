@@ -30,7 +30,7 @@ pub(crate) const CATALOG_TEMPORARY: &str = "CATALOG.tmp";
 const FORMAT: SmallFile = SmallFile {
     name: "catalogue",
     magic: b"hdgrCATL",
-    version: 3,
+    version: 4,
 };
 /// The envelope, store id, next id and count.
 const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 4 + 4;
@@ -377,7 +377,7 @@ mod tests {
     fn golden_bytes() {
         let bytes = sample().encode();
         let expected: &[u8] =
-            b"hdgrCATL\x03\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
+            b"hdgrCATL\x04\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
             \x02\0\0\0\x05users\x09\x81\x01\x01\x83\x04\0\x40\0\0";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
         let all = KeyspaceOptions::new(EngineKind::Lsm)
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused_by_name() {
-        for version in [1, 2, 4, 9] {
+        for version in [1, 2, 3, 9] {
             let bytes = SmallFile { version, ..FORMAT }.encode(catalog_seed(), b"of that version");
             match Catalog::decode(&bytes, Path::new("CATALOG")) {
                 Err(Error::UnsupportedFormat {

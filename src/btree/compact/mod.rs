@@ -167,10 +167,12 @@ impl Tree {
     }
 
     /// Does what is to be done in the next branch of the pass, with a checkpoint whenever that
-    /// fills the write buffer. True if it was the last one; false also if it had to give way.
+    /// fills the write buffer. True if it was the last one; false also if it had to give way. Gives
+    /// up when the store is being closed.
     fn compact_branch(&self, pass: &mut Pass, must_give_way: &dyn Fn() -> bool) -> Result<bool> {
         let branch = self.look_at_branch(pass)?;
         for task in &branch.tasks {
+            self.host.check_running()?;
             if must_give_way() {
                 return Ok(false);
             }
@@ -318,6 +320,7 @@ impl Tree {
     ) -> Result<bool> {
         let mut key = from.to_vec();
         while to.is_none_or(|to| key.as_slice() < to) {
+            self.host.check_running()?;
             if must_give_way() {
                 return Ok(false);
             }
