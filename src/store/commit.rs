@@ -66,6 +66,9 @@ pub(crate) struct Condition<'a> {
 /// A change of several keyspaces, no keyspace twice.
 pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
 
+/// Is told of the parts of a commit once it is logged, before any reader sees it.
+type Logged<'a> = &'a dyn Fn(&Parts);
+
 /// How a conditional commit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -349,7 +352,7 @@ impl Pipeline {
         &self,
         parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
-        condition: Option<(&Condition<'_>, &dyn Fn(&Parts))>,
+        condition: Option<(&Condition<'_>, Logged<'_>)>,
     ) -> Result<Outcome> {
         let mut count = 0;
         let mut bytes = 0;

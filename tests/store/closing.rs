@@ -92,7 +92,7 @@ fn close_beside_calls(place: Place, count: u64) -> u64 {
     let db = rig.db();
     assert!(db.verify().unwrap().is_clean());
     let marks = db.keyspace("marks", EngineKind::BTree).unwrap();
-    assert_eq!(marks.len().unwrap() as u64, count);
+    assert_eq!(marks.len().unwrap(), count);
     let acknowledged = acknowledged.load(Ordering::SeqCst);
     let first = acknowledged.saturating_sub(KEYS);
     let expected: Map = (first..acknowledged)

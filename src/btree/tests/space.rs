@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Bench, OwnedOp, Random, check_scan, context};
 use crate::btree::BTreeEngine;
-use crate::engine::{Engine, Work};
+use crate::engine::Work;
 use crate::fs::{Fs, OpenMode};
 use crate::testing::alone;
 use crate::types::SeqNo;
