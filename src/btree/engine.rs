@@ -123,11 +123,10 @@ impl BTreeEngine {
     /// and never written.
     ///
     /// Meta pages that differ are such a case: the newer one is written again, unchanged, before
-    /// anything is built on it. If they are alike the first is durable, since the second is written
-    /// later; the second is written again by the first checkpoint ([`Checkpointer::new`]). The
-    /// file's length may be another: the file may look longer than it is on the disk, and growing
-    /// it must not count on that. So the excess is cut off, but only when the meta page is
-    /// durable: an older one may need more.
+    /// anything is built on it, and then the other one, which may be damaged. If they are alike the
+    /// first is durable, since the second is written later. The file's length may be another: the
+    /// file may look longer than it is on the disk, and growing it must not count on that. So the
+    /// excess is cut off, but only when the meta page is durable: an older one may need more.
     fn make_durable(
         context: &EngineContext,
         file: &dyn File,
@@ -137,8 +136,10 @@ impl BTreeEngine {
         let page_size = u64::from(meta.page_size);
         if let Some(stale) = stale_meta_page {
             let bytes = meta.encode(context.store_id, context.keyspace);
-            file.write_all_at(&bytes, (1 - stale) * page_size)?;
-            file.sync_data()?;
+            for page in [1 - stale, stale] {
+                file.write_all_at(&bytes, page * page_size)?;
+                file.sync_data()?;
+            }
         }
         let needed = meta.file_pages * page_size;
         if file.len()? > needed {
@@ -149,7 +150,7 @@ impl BTreeEngine {
 
     fn with_file(context: EngineContext, file: Arc<dyn File>) -> Result<Arc<dyn Engine>> {
         let page_size = context.options.page_size_bytes;
-        let (meta, stale_meta_page) = read_meta(&context, &*file)?;
+        let (meta, mut stale_meta_page) = read_meta(&context, &*file)?;
         let needed = u128::from(meta.file_pages) * u128::from(page_size);
         let len = file.len()?;
         if u128::from(len) < needed {
@@ -162,6 +163,7 @@ impl BTreeEngine {
         let free = read_freelist(&context, &*file, &meta)?;
         if !context.read_only {
             Self::make_durable(&context, &*file, &meta, stale_meta_page)?;
+            stale_meta_page = None;
         }
         let pager = Pager::new(
             file,

@@ -108,8 +108,11 @@ pub enum LockMode {
 /// file.write_all_at(b"bytes", 0)?;
 /// file.set_len(4)?;
 /// file.sync_data()?; // the bytes are durable, the name is not
-/// fs.rename(old, new)?;
+/// fs.rename(old, new)?; // would replace a file of that name; this would not:
+/// assert!(fs.rename_new(new, new).is_err());
 /// fs.sync_dir(dir)?;
+/// assert_eq!(fs.absolute(new)?, new);
+/// assert!(fs.for_this_process().is_none(), "it knows of no processes");
 ///
 /// let mut bytes = [0; 4];
 /// file.read_exact_at(&mut bytes, 0)?;
@@ -117,6 +120,8 @@ pub enum LockMode {
 /// assert!(file.map_source().is_none(), "it has no memory maps");
 /// let lock = fs.lock(new, LockMode::Exclusive)?;
 /// assert!(fs.lock(new, LockMode::Shared).is_err());
+/// lock.check()?; // its file is still there
+/// assert!(fs.lock_dir(dir).is_err(), "a writer excludes readers without a lock file");
 /// drop(lock);
 ///
 /// assert_eq!(fs.read_dir(dir)?, ["new"]);

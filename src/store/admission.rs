@@ -81,7 +81,9 @@ impl Shared {
                 break Err(error);
             }
             // Of its own background work only: what fails elsewhere is nothing to this writer.
-            if let Some(error) = keyspace.failing_now() {
+            if self.options.background_threads > 0
+                && let Some(error) = keyspace.failing_now()
+            {
                 break Err(error);
             }
             if self.options.background_threads == 0 {

@@ -13,6 +13,7 @@ use crate::options::{EngineKind, KeyspaceOptions};
 ///
 /// let users = db.keyspace("users", EngineKind::BTree)?;
 /// users.put("ada", "1815")?;
+/// users.flush()?;
 /// let stats = db.stats();
 /// assert_eq!((stats.commits, stats.ops), (1, 1));
 /// assert!(stats.bytes_written() >= stats.log_bytes_written);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Bench, OwnedOp, Random, check_scan, context};
 use crate::btree::BTreeEngine;
-use crate::engine::Work;
+use crate::engine::{EngineContext, Work};
 use crate::fs::{Fs, OpenMode};
 use crate::testing::alone;
 use crate::types::SeqNo;
@@ -274,10 +274,17 @@ fn a_damaged_meta_page_is_reported_until_it_is_mended() {
             &bench.host,
             false,
         );
-        bench.engine = BTreeEngine::open(context).unwrap();
+        let to_read = EngineContext {
+            read_only: true,
+            ..context.clone()
+        };
+        bench.engine = BTreeEngine::open(to_read).unwrap();
         let problems = bench.engine.verify().unwrap().problems;
         assert_eq!(problems.len(), 1, "page {page}: {problems:#?}");
         assert!(problems[0].what.contains("meta page"), "{problems:#?}");
+        // An opening for writing mends it.
+        bench.engine = BTreeEngine::open(context).unwrap();
+        bench.verify();
         bench.put(b"b", b"2");
         bench.engine.flush().unwrap();
         bench.verify();
