@@ -248,6 +248,10 @@ impl Bench {
         if out.json {
             out.value(&json)?;
         } else {
+            // Again, since the run has shown what else used the processors.
+            let conditions = results.setting.conditions.to_text();
+            out.line(wrap(&format!("conditions     {conditions}"), 15, WIDTH))?;
+            out.line("")?;
             print(&results, out)?;
             if let Some(baseline) = &baseline {
                 out.line("")?;
