@@ -734,7 +734,7 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
         let image = fs.crash();
         spoil(&image, page);
         // Opening makes it whole, so that the other one may be damaged next.
-        let mut after = bench.recover_unverified(Arc::new(image.clone()));
+        let after = bench.recover_unverified(Arc::new(image.clone()));
         assert!(after.engine.verify().unwrap().is_clean());
         after.check_all();
         assert_eq!(after.seq, bench.seq);

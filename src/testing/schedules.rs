@@ -171,12 +171,12 @@ fn commits_are_handed_over() {
             let host = Arc::clone(&host);
             tasks.push(Box::new(move || {
                 for durability in durabilities {
-                    let before = host.snapshot_tracker.published();
+                    let before = host.parts.snapshot_tracker.published();
                     host.commit(durability).unwrap();
-                    let after = host.snapshot_tracker.published();
+                    let after = host.parts.snapshot_tracker.published();
                     assert!(after > before, "acknowledged and not visible");
                     if durability == Durability::Sync {
-                        let synced = host.log.synced_seq();
+                        let synced = host.parts.log.synced_seq();
                         assert!(synced > before, "acknowledged and not durable");
                     }
                 }
@@ -184,7 +184,7 @@ fn commits_are_handed_over() {
         }
         let maintained = Arc::clone(&host);
         tasks.push(Box::new(move || {
-            maintained.log.prepare().unwrap();
+            maintained.parts.log.prepare().unwrap();
             maintained.check_between_commits();
         }));
         let batched = Arc::clone(&host);
@@ -194,9 +194,9 @@ fn commits_are_handed_over() {
             (0..6).for_each(|_| watched.check_published());
         }));
         spawn_all(tasks);
-        assert_eq!(host.snapshot_tracker.published(), SeqNo(8));
+        assert_eq!(host.parts.snapshot_tracker.published(), SeqNo(8));
         host.check_between_commits();
-        assert!(host.recovered() >= host.log.synced_seq());
+        assert!(host.recovered() >= host.parts.log.synced_seq());
     });
 }
 
@@ -205,7 +205,7 @@ fn a_failed_sync_fails_all_that_wait_for_it() {
     check(1500, || {
         let host = Arc::new(Rig::new());
         host.commit(Durability::Sync).unwrap();
-        host.fs.fail_after(2, ErrorKind::Other);
+        host.parts.fs.fail_after(2, ErrorKind::Other);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let tasks = (0..3).map(|n| {
             let (host, acknowledged) = (Arc::clone(&host), Arc::clone(&acknowledged));
