@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use hedgerow::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
+use hedgerow::fs::{File, Fs, OpenMode, SimFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, KeyspaceOptions, Options, Result};
 
 /// What was done to the files whose names begin alike.
@@ -87,30 +87,8 @@ impl Fs for CountingFs {
             traffic: Arc::clone(&self.traffic),
         }))
     }
-    fn create_dir_all(&self, path: &Path) -> Result<()> {
-        self.inner.create_dir_all(path)
-    }
-    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
-        self.inner.read_dir(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool> {
-        self.inner.exists(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<()> {
-        self.inner.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> Result<()> {
-        self.inner.remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<()> {
-        self.inner.sync_dir(path)
-    }
-    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
-        self.inner.lock(path, mode)
-    }
+
+    support::forward_names!(inner);
 }
 
 const RECORDS: u64 = 5000;

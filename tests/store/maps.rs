@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hedgerow::fs::{File, Fs, FsLock, LockMode, MapSource, OpenMode, StdFs};
+use hedgerow::fs::{File, Fs, MapSource, OpenMode, StdFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, KeyspaceOptions, Options, Result};
 
 /// Names of the files below `dir` that this process has mapped.
@@ -51,30 +51,8 @@ impl Fs for Watched {
             seen: Arc::clone(&self.seen),
         }))
     }
-    fn create_dir_all(&self, path: &Path) -> Result<()> {
-        self.inner.create_dir_all(path)
-    }
-    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
-        self.inner.read_dir(path)
-    }
-    fn exists(&self, path: &Path) -> Result<bool> {
-        self.inner.exists(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> Result<()> {
-        self.inner.remove_file(path)
-    }
-    fn remove_dir(&self, path: &Path) -> Result<()> {
-        self.inner.remove_dir(path)
-    }
-    fn sync_dir(&self, path: &Path) -> Result<()> {
-        self.inner.sync_dir(path)
-    }
-    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
-        self.inner.lock(path, mode)
-    }
+
+    support::forward_names!(inner);
 }
 
 impl File for WatchedFile {

@@ -2,6 +2,7 @@
 
 pub mod alloc;
 pub mod forge;
+pub mod forward;
 pub mod fuzzing;
 pub mod image;
 pub mod lockstep;
