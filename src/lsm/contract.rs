@@ -27,8 +27,8 @@ impl Engine for LsmEngine {
         let mut recorder = self.empty_ranges.recorder();
         let size_bytes = {
             let superversion = self.current.load();
+            superversion.active.insert(ops);
             for op in ops {
-                superversion.active.insert(op.seq, &op.op);
                 self.empty_ranges.note(&mut recorder, op);
             }
             superversion.active.size_bytes()

@@ -16,6 +16,17 @@ pub(crate) enum Op<'a> {
     },
 }
 
+impl<'a> Op<'a> {
+    /// The key that is put or deleted; `None` for a range.
+    #[inline]
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Op::Put { key, .. } | Op::Delete { key } => Some(key),
+            Op::DeleteRange { .. } => None,
+        }
+    }
+}
+
 /// An operation and its place in commit order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SequencedOp<'a> {
