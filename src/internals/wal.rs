@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::fs::Fs;
 use crate::types::SeqNo;
 use crate::wal::segment::RECORD_HEADER_LEN_BYTES;
-use crate::wal::{Log, Recovery, WalConfig, segment};
+use crate::wal::{Log, LogRecord, Recovery, WalConfig, segment};
 
 /// A record of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +70,9 @@ pub fn recover(
 ) -> Result<(Vec<(u64, u64, Vec<u8>)>, u64)> {
     let mut recovery = Recovery::open(Arc::clone(fs), dir, store_id)?;
     let mut records = Vec::new();
-    let last = recovery.replay(SeqNo(from), SeqNo::ZERO, &mut |first, last, payload| {
-        records.push((first.0, last.0, payload.to_vec()));
+    let last = recovery.replay(SeqNo(from), SeqNo::ZERO, &mut |found| {
+        let copy = |r: &LogRecord<'_>| (r.first.0, r.last.0, r.payload.to_vec());
+        records.extend(found.iter().map(copy));
         Ok(())
     })?;
     Ok((records, last.0))
@@ -94,7 +95,7 @@ impl Writer {
         use_mmap: bool,
     ) -> Result<Self> {
         let mut recovery = Recovery::open(Arc::clone(fs), dir, store_id)?;
-        let last = recovery.replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))?;
+        let last = recovery.replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_| Ok(()))?;
         let config = WalConfig {
             segment_bytes,
             use_mmap,

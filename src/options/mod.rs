@@ -164,7 +164,9 @@ pub struct Options {
     /// Default: 256 MiB.
     pub cache_bytes: u64,
     /// Budget of memtables and dirty pages, in bytes, for each keyspace that does not set
-    /// its own. Writers are slowed when background work cannot keep to it. Default: 64 MiB.
+    /// its own. Writers are slowed when background work cannot keep to it, and opening a store
+    /// keeps to it too, unless that is for reading only: then it takes what the log holds.
+    /// Default: 64 MiB.
     pub write_buffer_bytes: u64,
     /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
     pub log_segment_bytes: u64,

@@ -20,6 +20,8 @@ use crate::wal::Log;
 pub(crate) struct Coordinator {
     /// Set once recovery has finished and the log takes records. Never in a read-only store.
     log: OnceLock<Arc<Log>>,
+    /// What recovery found in the log and made durable, before the log takes records.
+    recovered: AtomicU64,
     /// Why the store takes no more writes, once it does not.
     failure: OnceLock<Error>,
     /// The store is being closed.
@@ -76,6 +78,11 @@ impl Coordinator {
     pub(crate) fn attach_log(&self, log: Arc<Log>) {
         let attached = self.log.set(log);
         debug_assert!(attached.is_ok(), "a store has one log");
+    }
+
+    /// The log is durable up to `seq`, though it takes no records yet.
+    pub(crate) fn note_recovered(&self, seq: SeqNo) {
+        self.recovered.store(seq.0, Ordering::SeqCst);
     }
 
     /// The log, in a store that takes writes.
@@ -204,8 +211,9 @@ fn wake_all(waiters: Vec<(SeqNo, Waker)>) {
 impl EngineHost for Coordinator {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {
         match self.log() {
+            None if self.recovered.load(Ordering::SeqCst) >= seq.0 => Ok(()),
             // Nothing is logged in a read-only store, and engines persist nothing there. During
-            // recovery engines must not persist either: threads start later.
+            // recovery they persist nothing that was not made durable before.
             None => Err(Error::ReadOnly),
             Some(log) if log.synced_seq() >= seq => Ok(()),
             Some(_) => self.sync_log(),

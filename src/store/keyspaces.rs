@@ -55,6 +55,11 @@ impl LiveOptions {
         options.write_buffer_bytes(self.settings.write_buffer_bytes())
     }
 
+    /// Bytes of changes that the engine may hold in memory.
+    pub(super) fn write_buffer_bytes(&self) -> u64 {
+        self.settings.write_buffer_bytes()
+    }
+
     /// The options, without the store's write buffer.
     pub(super) fn stored(&self) -> KeyspaceOptions {
         self.options.lock().clone()

@@ -20,6 +20,7 @@ mod keyspace_options;
 pub(crate) mod keyspaces;
 mod log_retention;
 mod recovery;
+mod replay;
 mod shared;
 mod stats;
 #[cfg(all(test, not(shuttle)))]

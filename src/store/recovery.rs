@@ -1,9 +1,9 @@
 //! Opening a store: lock, catalogue, WAL manifest, engines, log, ready.
 //!
 //! Recovery is part of every open; there is no other. Each engine comes back with what it had
-//! persisted, and the log's records above that are fed to it through the same
-//! [`Engine::apply`](crate::engine::Engine::apply) that commits use. Nothing is written by the
-//! replay itself, so a crash inside recovery leaves what recovery found.
+//! persisted, and the log's records above that are fed to it by the [replay](super::replay). A log
+//! that fits into the write buffers is read once and nothing is written meanwhile; engines persist
+//! parts of a longer one. Either way a crash inside recovery leaves what a recovery can begin with.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
@@ -14,17 +14,16 @@ use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_di
 use super::commit::Pipeline;
 use super::coordinator::Coordinator;
 use super::engines::{EngineMaker, is_engine_file};
-use super::keyspaces::{Keyspaces, OpenKeyspace, remove_keyspace_files};
+use super::keyspaces::{Keyspaces, remove_keyspace_files};
+use super::replay::Replay;
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest};
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, FsLock, LockMode, OpenFiles};
-use crate::kv::decode_payload;
 use crate::options::Options;
 use crate::trace::Recorder;
-use crate::types::{KeyspaceId, SeqNo, SequencedOp};
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
 use crate::wal::WalConfig;
@@ -79,14 +78,15 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         keyspaces.add(Arc::new(maker.open(entry, context)?));
     }
 
-    let last = replay(
-        &mut recovery,
-        &log_dir,
-        &keyspaces,
-        &catalog,
-        &snapshot_tracker,
-        wal_manifest.end,
-    )?;
+    let replay = Replay {
+        log_dir: &log_dir,
+        keyspaces: &keyspaces,
+        next_id: catalog.next_id,
+        snapshot_tracker: &snapshot_tracker,
+        coordinator: &coordinator,
+        read_only: options.read_only,
+    };
+    let last = replay.run(&mut recovery, wal_manifest.end)?;
     snapshot_tracker.publish(last);
     if !options.read_only {
         // Not before: nothing is removed that a recovery which fails could need.
@@ -291,92 +291,6 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
             fs.sync_dir(dir)?;
             // Best effort: space is lost if it fails, nothing else, and the next open tries again.
             let _ = remove_keyspace_files(fs, &dir.join(name), is_engine_file);
-        }
-    }
-    Ok(())
-}
-
-/// Feeds the log's records to the engines that lack them; returns the last sequence number. The log
-/// must reach `end`.
-fn replay(
-    recovery: &mut wal::Recovery,
-    log_dir: &Path,
-    keyspaces: &Keyspaces,
-    catalog: &Catalog,
-    snapshot_tracker: &SnapshotTracker,
-    end: SeqNo,
-) -> Result<SeqNo> {
-    let all = keyspaces.all();
-    let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
-    let from = all
-        .iter()
-        .map(persisted)
-        .min()
-        .unwrap_or(SeqNo::ZERO)
-        .next();
-    // Engines persist nothing that the log does not hold durably (law E3).
-    let reached = all.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
-    let end = mutated!("end-of-the-log-ignored", SeqNo::ZERO, end);
-    recovery.replay(from, reached.max(end), &mut |first, last, payload| {
-        replay_record(first, last, payload, keyspaces, catalog, log_dir)?;
-        snapshot_tracker.publish(last);
-        Ok(())
-    })
-}
-
-fn replay_record(
-    first: SeqNo,
-    last: SeqNo,
-    payload: &[u8],
-    keyspaces: &Keyspaces,
-    catalog: &Catalog,
-    log_dir: &Path,
-) -> Result<()> {
-    let malformed = |what: String| {
-        Err(Error::corruption(
-            log_dir,
-            0,
-            format!("the record of operation {first}: {what}"),
-        ))
-    };
-    let mut next = first;
-    let mut shares: Vec<(KeyspaceId, Vec<SequencedOp<'_>>)> = Vec::new();
-    let decoded = decode_payload(payload, |id, op| {
-        match shares.iter_mut().find(|(other, _)| *other == id) {
-            Some((_, ops)) => ops.push(SequencedOp { seq: next, op }),
-            None => shares.push((id, vec![SequencedOp { seq: next, op }])),
-        }
-        next = next.next();
-        Ok(())
-    })?;
-    if let Err(at) = decoded {
-        return malformed(format!("malformed at byte {at} of the payload"));
-    }
-    if next.prev() != last {
-        return malformed(format!(
-            "it should end with operation {last}, not {}",
-            next.prev()
-        ));
-    }
-    if mutated!("batch-recovered-in-part") {
-        shares.truncate(1);
-    }
-    for (id, mut ops) in shares {
-        let Some(keyspace) = keyspaces.by_id(id) else {
-            if id.0 >= catalog.next_id {
-                return malformed(format!("keyspace {id} never existed"));
-            }
-            // It has been dropped (C1).
-            continue;
-        };
-        let persisted = match keyspace.engine.persisted_seq() {
-            persisted if mutated!("replay-skips-one-operation") => persisted.next(),
-            persisted => persisted,
-        };
-        ops.retain(|op| op.seq > persisted);
-        if !ops.is_empty() {
-            keyspace.engine.prepare(&ops)?;
-            keyspace.engine.apply(&ops)?;
         }
     }
     Ok(())

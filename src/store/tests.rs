@@ -49,7 +49,7 @@ fn recovered(rig: &PipelineRig) -> SeqNo {
     let fs: Arc<dyn Fs> = Arc::new(rig.fs.crash());
     let mut recovery = Recovery::open(fs, Path::new(DIR), STORE).unwrap();
     recovery
-        .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+        .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_| Ok(()))
         .unwrap()
 }
 

@@ -121,7 +121,7 @@ impl PipelineRig {
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
         let mut recovery = Recovery::open(Arc::clone(&shared), Path::new(DIR), STORE).unwrap();
         recovery
-            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_| Ok(()))
             .unwrap();
         let config = WalConfig {
             segment_bytes: 512,

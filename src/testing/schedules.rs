@@ -146,7 +146,7 @@ impl Rig {
         let shared: Arc<dyn Fs> = Arc::new(self.parts.fs.crash());
         let mut recovery = Recovery::open(shared, Path::new(DIR), STORE).unwrap();
         recovery
-            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_, _, _| Ok(()))
+            .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_| Ok(()))
             .unwrap()
     }
 }

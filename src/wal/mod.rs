@@ -75,7 +75,7 @@ mod tests;
 pub(crate) use clock::LogAges;
 pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
 pub(crate) use log::Log;
-pub(crate) use recovery::Recovery;
+pub(crate) use recovery::{LogRecord, Recovery};
 pub(crate) use writer::Writer;
 
 /// How a log is written.

@@ -1,7 +1,9 @@
 //! Reading an existing log.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use super::LockGuard;
 use super::segment::{
@@ -15,8 +17,19 @@ use crate::util::mutants::mutated;
 
 mod reopen;
 
-/// Takes a record: its first and last sequence number and its payload.
-pub(crate) type Visit<'a> = dyn FnMut(SeqNo, SeqNo, &[u8]) -> Result<()> + 'a;
+/// Takes records that follow one another, all of one segment.
+pub(crate) type Visit<'a> = dyn FnMut(&[LogRecord<'_>]) -> Result<()> + 'a;
+
+/// A record of the log: the operations from `first` to `last`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogRecord<'a> {
+    pub(crate) first: SeqNo,
+    pub(crate) last: SeqNo,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The next segment is read while the records of one are visited, if it is longer than this.
+const READ_AHEAD_FROM_BYTES: u64 = 1 << 20;
 
 /// A log that is being read. Changes nothing on disk before [`into_log`](Self::into_log).
 #[derive(Debug)]
@@ -44,6 +57,8 @@ pub(crate) struct Recovery {
     open_end: Option<usize>,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
+    /// What replay found was made durable.
+    is_durable: bool,
     guard: LockGuard,
 }
 
@@ -91,6 +106,7 @@ impl Recovery {
             durable: SeqNo::ZERO,
             open_end: None,
             replayed: Vec::new(),
+            is_durable: false,
             guard: LockGuard::default(),
             fs,
         };
@@ -236,8 +252,7 @@ impl Recovery {
         Ok(())
     }
 
-    /// Visits every valid record in commit order, with its first and last sequence number; those
-    /// that end below `from` may be left out. A torn tail ends the log silently; damage is
+    /// Visits every valid record in commit order; those that end below `from` may be left out. A torn tail ends the log silently; damage is
     /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was
     /// durable as others know. Returns the last sequence number in the log; if it holds no record,
     /// the one before the first that its newest segment announces; zero for a new log.
@@ -250,6 +265,8 @@ impl Recovery {
         // The next number expected, once it is known from the oldest segment.
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
+        // The bytes of the segment with this index in the chain.
+        let mut ahead: Option<(usize, Vec<u8>)> = None;
         self.replayed.clear();
         self.durable = durable;
         self.open_end = None;
@@ -268,8 +285,25 @@ impl Recovery {
                 expected = Some(segment.limit);
                 continue;
             }
-            let bytes = self.read_segment(segment)?;
-            let read = self.read_records(segment, activation, &bytes, from, visit)?;
+            let bytes = match ahead.take() {
+                Some((at, bytes)) if at == index => bytes,
+                _ => self.read_segment(segment)?,
+            };
+            let (records, read) = self.read_records(segment, activation, &bytes, from);
+            let next_segment = self.chain.get(index + 1);
+            match next_segment.filter(|next| next.len_bytes > READ_AHEAD_FROM_BYTES) {
+                None => visit(&records)?,
+                // Both the disk and the engines have work, if both have much of it.
+                Some(next) => thread::scope(|scope| {
+                    let reader = scope.spawn(|| self.read_segment(next));
+                    let visited = visit(&records);
+                    let bytes = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+                    visited?;
+                    ahead = Some((index + 1, bytes?));
+                    Ok::<_, Error>(())
+                })?,
+            }
+            drop(records);
             let (next, at) = (read.expected, read.end);
             self.replayed.push((index, at));
             witnessed = witnessed.max(read.witnessed);
@@ -316,15 +350,15 @@ impl Recovery {
         Ok(last)
     }
 
-    /// Visits the records of one segment up to its limit.
-    fn read_records(
+    /// The records of one segment up to its limit, but for those that end below `from`.
+    fn read_records<'a>(
         &self,
         segment: &Found,
         activation: &Activation,
-        bytes: &[u8],
+        bytes: &'a [u8],
         from: SeqNo,
-        visit: &mut Visit<'_>,
-    ) -> Result<ReadRecords> {
+    ) -> (Vec<LogRecord<'a>>, ReadRecords) {
+        let mut records = Vec::new();
         let seed = segment_seed(self.store_id, segment.number);
         let mut read = ReadRecords {
             expected: activation.first,
@@ -337,13 +371,23 @@ impl Recovery {
             && record.last < segment.limit
         {
             if record.last >= from {
-                visit(record.first, record.last, record.payload)?;
+                records.push(LogRecord {
+                    first: record.first,
+                    last: record.last,
+                    payload: record.payload,
+                });
             }
             read.expected = record.last.next();
             read.end = record.next_at;
             read.witnessed = read.witnessed.max(record.synced);
         }
-        Ok(read)
+        (records, read)
+    }
+
+    /// Bytes of the segments that hold records from `from` on.
+    pub(crate) fn bytes_from(&self, from: SeqNo) -> u64 {
+        let counts = |s: &&Found| s.activation().is_some() && s.limit > from;
+        self.chain.iter().filter(counts).map(|s| s.len_bytes).sum()
     }
 
     /// True if anything in the chain from `index` on, or in a segment whose activation was lost,

@@ -70,12 +70,12 @@ fn recover_knowing(
 ) -> Result<(Recovery, Vec<Entry>, SeqNo)> {
     let mut recovery = Recovery::open(Arc::clone(fs), dir, STORE)?;
     let mut found = Vec::new();
-    let last = recovery.replay(SeqNo::ZERO, durable, &mut |first, last, payload| {
-        found.push(Entry {
-            first,
-            last,
-            payload: payload.to_vec(),
-        });
+    let last = recovery.replay(SeqNo::ZERO, durable, &mut |records| {
+        found.extend(records.iter().map(|record| Entry {
+            first: record.first,
+            last: record.last,
+            payload: record.payload.to_vec(),
+        }));
         Ok(())
     })?;
     Ok((recovery, found, last))
@@ -547,8 +547,8 @@ fn replay_skips_whole_segments_below_the_start() {
     for from in 0..14 {
         let mut recovery = Recovery::open(Arc::clone(&fs), DIR.as_ref(), STORE).unwrap();
         let mut found = Vec::new();
-        let last = recovery.replay(SeqNo(from), SeqNo::ZERO, &mut |first, _, _| {
-            found.push(first);
+        let last = recovery.replay(SeqNo(from), SeqNo::ZERO, &mut |records| {
+            found.extend(records.iter().map(|record| record.first));
             Ok(())
         });
         assert_eq!(last.unwrap(), SeqNo(12));

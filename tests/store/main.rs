@@ -19,4 +19,5 @@ mod ownership;
 mod random_operations;
 mod real_data;
 mod regressions;
+mod replay;
 mod same_operations;

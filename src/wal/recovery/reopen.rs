@@ -19,19 +19,10 @@ impl Recovery {
     /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
     /// engine holds more than the log does: then nothing in the log counts any longer. Always in a
     /// new segment (WL5); old ones stay until they are retired.
-    pub(crate) fn into_log(self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
+    pub(crate) fn into_log(mut self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
         assert!(last >= found, "recovered records are not cut off");
-        self.fs.create_dir_all(&self.dir)?;
-        if let Some(parent) = self.dir.parent() {
-            // Even if the directory was there: the process that created it may have ended before
-            // this.
-            self.fs.sync_dir(parent)?;
-        }
-        if !mutated!("recovered-tail-not-synced") {
-            self.make_durable()?;
-        }
-        self.fs.sync_dir(&self.dir)?;
+        self.make_durable()?;
         let previous = match self.chain.last() {
             Some(newest) if last == found => newest.number,
             _ => 0,
@@ -115,11 +106,30 @@ impl Recovery {
         file.sync_data()
     }
 
-    /// Makes what replay found durable, since the new segment is going to say so. After a kill it
-    /// may exist in memory only; after a failed sync the operating system may even consider it
-    /// clean and never write it. So what nothing proves to be durable is written again, unchanged,
-    /// before it is synced.
-    fn make_durable(&self) -> Result<()> {
+    /// Makes what replay found durable, as the new segment is going to say, and engines rely on it
+    /// that persist something before there is one. Does so once only.
+    pub(crate) fn make_durable(&mut self) -> Result<()> {
+        if self.is_durable {
+            return Ok(());
+        }
+        self.fs.create_dir_all(&self.dir)?;
+        if let Some(parent) = self.dir.parent() {
+            // Even if the directory was there: the process that created it may have ended before
+            // this.
+            self.fs.sync_dir(parent)?;
+        }
+        if !mutated!("recovered-tail-not-synced") {
+            self.sync_records()?;
+        }
+        self.fs.sync_dir(&self.dir)?;
+        self.is_durable = true;
+        Ok(())
+    }
+
+    /// Syncs the records that replay found. After a kill they may exist in memory only; after a
+    /// failed sync the operating system may even consider them clean and never write them. So what
+    /// nothing proves to be durable is written again, unchanged, before it is synced.
+    fn sync_records(&self) -> Result<()> {
         for (index, segment) in self.chain.iter().enumerate() {
             if mutated!("every-segment-taken-for-durable") || self.is_proven(segment) {
                 continue;

@@ -1,0 +1,255 @@
+//! Replay: the log's records become operations of the engines that lack them, through the same
+//! [`Engine::apply`] that commits use.
+//!
+//! # Windows
+//!
+//! Records are taken many at a time, in *windows*: an engine gets all of its operations of a window
+//! in one call, and may go through them in the order that suits it. While one window is applied,
+//! another thread decodes the next one and [prepares](Engine::prepare) it, so that pages of a cold
+//! disk are on their way before they are needed. A log of a single window, the usual case, needs no
+//! thread.
+//!
+//! # Memory
+//!
+//! A log may hold more than the write buffers. Engines then persist what they hold whenever a
+//! writer would have to wait for that ([`Pressure::Stop`]), as they do in normal work. Law E3 wants
+//! the log to be durable before, and an engine must not keep what turns out to be damaged further
+//! on; so such a log is read twice: first to its end, after which it is made durable, and then
+//! again for the engines. A store that is opened for reading persists nothing: its replay takes as
+//! much memory as the log holds.
+
+use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use super::coordinator::Coordinator;
+use super::keyspaces::{Keyspaces, OpenKeyspace};
+use crate::engine::{Engine, Pressure, SnapshotTracker, Work};
+use crate::error::{Error, Result};
+use crate::kv::decode_payload;
+use crate::types::{KeyspaceId, SeqNo, SequencedOp};
+use crate::util::mutants::mutated;
+use crate::wal::{self, LogRecord};
+
+/// Operations of a window. Many, since neighbours of one window share the way through a tree;
+/// their payloads are in memory anyway.
+const WINDOW_OPS: u64 = 8 << 10;
+
+/// Bytes of a window's payloads, at most; less with smaller write buffers, which may be exceeded
+/// by that.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Smaller windows are not worth a thread.
+const AHEAD_FROM_BYTES: u64 = 128 << 10;
+
+/// What replay works on.
+pub(super) struct Replay<'a> {
+    pub(super) log_dir: &'a Path,
+    pub(super) keyspaces: &'a Keyspaces,
+    /// Number of the next keyspace that is made.
+    pub(super) next_id: u32,
+    pub(super) snapshot_tracker: &'a SnapshotTracker,
+    pub(super) coordinator: &'a Coordinator,
+    pub(super) read_only: bool,
+}
+
+/// How replay goes on.
+struct Pace {
+    window_bytes: u64,
+    /// The log is durable, so engines may persist.
+    may_flush: bool,
+}
+
+/// The operations of some records, decoded.
+struct Window<'a> {
+    last: SeqNo,
+    shares: Vec<Share<'a>>,
+}
+
+/// Those of one keyspace.
+struct Share<'a> {
+    keyspace: Arc<OpenKeyspace>,
+    ops: Vec<SequencedOp<'a>>,
+}
+
+impl Replay<'_> {
+    /// Feeds the log's records to the engines that lack them; returns the last sequence number. The
+    /// log must reach `end`.
+    pub(super) fn run(&self, recovery: &mut wal::Recovery, end: SeqNo) -> Result<SeqNo> {
+        let all = self.keyspaces.all();
+        let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
+        let from = all
+            .iter()
+            .map(persisted)
+            .min()
+            .unwrap_or(SeqNo::ZERO)
+            .next();
+        // Engines persist nothing that the log does not hold durably (law E3).
+        let reached = all.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
+        let end = reached.max(mutated!("end-of-the-log-ignored", SeqNo::ZERO, end));
+        let buffers = all.iter().map(|k| k.options.write_buffer_bytes());
+        let smallest_buffer = buffers.min().unwrap_or(u64::MAX);
+        let mut pace = Pace {
+            window_bytes: (smallest_buffer / 4).min(WINDOW_BYTES),
+            may_flush: false,
+        };
+        if recovery.bytes_from(from) > smallest_buffer && !self.read_only {
+            let last = recovery.replay(from, end, &mut |_| Ok(()))?;
+            recovery.make_durable()?;
+            self.coordinator.note_recovered(last);
+            pace.may_flush = true;
+        }
+        recovery.replay(from, end, &mut |records| self.visit(records, &mut pace))
+    }
+
+    /// Takes the records of a segment, window by window.
+    fn visit(&self, records: &[LogRecord<'_>], pace: &mut Pace) -> Result<()> {
+        let mut windows = windows_of(records, pace.window_bytes);
+        let Some(first) = windows.next() else {
+            return Ok(());
+        };
+        let mut window = self.prepare(first)?;
+        for next in windows {
+            if pace.window_bytes < AHEAD_FROM_BYTES {
+                self.apply(&window, pace)?;
+                window = self.prepare(next)?;
+                continue;
+            }
+            window = thread::scope(|scope| {
+                let ahead = scope.spawn(|| self.prepare(next));
+                let applied = self.apply(&window, pace);
+                let next = ahead.join().unwrap_or_else(|panic| resume_unwind(panic));
+                applied.and(next)
+            })?;
+        }
+        self.apply(&window, pace)
+    }
+
+    /// Decodes records, and has the engines load what applying them will touch.
+    fn prepare<'a>(&self, records: &[LogRecord<'a>]) -> Result<Window<'a>> {
+        let mut window = Window {
+            last: SeqNo::ZERO,
+            shares: Vec::new(),
+        };
+        let mut share_of = HashMap::new();
+        for record in records {
+            self.decode(record, &mut window, &mut share_of)?;
+        }
+        for share in &mut window.shares {
+            let persisted = share.keyspace.engine.persisted_seq();
+            let persisted = mutated!("replay-skips-one-operation", persisted.next(), persisted);
+            share.ops.retain(|op| op.seq > persisted);
+            share.keyspace.engine.prepare(&share.ops)?;
+        }
+        Ok(window)
+    }
+
+    /// Adds the operations of `record` to `window`.
+    fn decode<'a>(
+        &self,
+        record: &LogRecord<'a>,
+        window: &mut Window<'a>,
+        share_of: &mut HashMap<KeyspaceId, Option<usize>>,
+    ) -> Result<()> {
+        let mut seq = record.first;
+        let decoded = decode_payload(record.payload, |id, op| {
+            let share = match share_of.get(&id) {
+                Some(_) if seq > record.first && mutated!("batch-recovered-in-part") => None,
+                Some(share) => *share,
+                None => {
+                    let share = self.share(id, record, window)?;
+                    share_of.insert(id, share);
+                    share
+                }
+            };
+            if let Some(share) = share {
+                window.shares[share].ops.push(SequencedOp { seq, op });
+            }
+            seq = seq.next();
+            Ok(())
+        })?;
+        if let Err(at) = decoded {
+            return self.malformed(record, &format!("malformed at byte {at} of the payload"));
+        }
+        if seq.prev() != record.last {
+            let (last, end) = (record.last, seq.prev());
+            return self.malformed(
+                record,
+                &format!("it should end with operation {last}, not {end}"),
+            );
+        }
+        window.last = record.last;
+        Ok(())
+    }
+
+    /// Index of a new share of keyspace `id`; `None` if that was dropped (C1).
+    fn share(
+        &self,
+        id: KeyspaceId,
+        record: &LogRecord<'_>,
+        window: &mut Window<'_>,
+    ) -> Result<Option<usize>> {
+        let Some(keyspace) = self.keyspaces.by_id(id) else {
+            if id.0 >= self.next_id {
+                return self.malformed(record, &format!("keyspace {id} never existed"));
+            }
+            return Ok(None);
+        };
+        window.shares.push(Share {
+            keyspace,
+            ops: Vec::new(),
+        });
+        Ok(Some(window.shares.len() - 1))
+    }
+
+    fn malformed<T>(&self, record: &LogRecord<'_>, what: &str) -> Result<T> {
+        let message = format!("the record of operation {}: {what}", record.first);
+        Err(Error::corruption(self.log_dir, 0, message))
+    }
+
+    fn apply(&self, window: &Window<'_>, pace: &mut Pace) -> Result<()> {
+        for share in window.shares.iter().filter(|share| !share.ops.is_empty()) {
+            share.keyspace.engine.apply(&share.ops)?;
+        }
+        self.snapshot_tracker.publish(window.last);
+        for share in &window.shares {
+            if pace.may_flush && persist(&*share.keyspace.engine).is_err() {
+                // A full disk, say. The log has everything, and background work will try again:
+                // no reason not to open the store.
+                pace.may_flush = false;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Has `engine` persist what it holds while that is more than it may hold.
+fn persist(engine: &dyn Engine) -> Result<()> {
+    let is_over = || engine.pressure() == Pressure::Stop;
+    while mutated!("replay-ignores-write-buffers", false, is_over())
+        && engine.run_once(Work::Flush)?
+    {}
+    Ok(())
+}
+
+/// `records` in pieces of some size.
+fn windows_of<'r, 'a>(
+    records: &'r [LogRecord<'a>],
+    window_bytes: u64,
+) -> impl Iterator<Item = &'r [LogRecord<'a>]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let (mut ops, mut bytes) = (0, 0);
+        let fits = |record: &&LogRecord<'_>| {
+            let fits = ops < WINDOW_OPS && bytes <= window_bytes;
+            ops += record.last.0 - record.first.0 + 1;
+            bytes += record.payload.len() as u64;
+            fits
+        };
+        let (window, later) = rest.split_at(rest.iter().take_while(fits).count());
+        rest = later;
+        (!window.is_empty()).then_some(window)
+    })
+}
