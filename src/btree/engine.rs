@@ -351,7 +351,7 @@ impl Engine for BTreeEngine {
                 }
                 // A delete looks whether there is anything to delete, also under the changes.
                 Op::Delete { key } => {
-                    tree.holds(key, &guard)?;
+                    tree.holds(root, None, key, &guard)?;
                 }
                 Op::DeleteRange { start, end } => {
                     tree.find_leaf(root, start, &guard)?;

@@ -235,17 +235,18 @@ impl Changes {
     }
 
     /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the
-    /// changes. `length_in_base` gives the length of the key's value in the base, and is only asked
-    /// when space is scarce: it costs a search.
+    /// changes. `place` is what [`Delta::search`] gives for the key. `length_in_base` gives the
+    /// length of the key's value in the base, and is only asked when space is scarce: it costs a
+    /// search.
     pub(crate) fn try_set<E>(
         &mut self,
+        place: Result<usize, usize>,
         key: &[u8],
         value: Option<&[u8]>,
         limit_bytes: usize,
         guard: &Guard,
         length_in_base: impl FnOnce(ChildRef<'_>) -> Result<Option<usize>, E>,
     ) -> Result<bool, E> {
-        let place = self.delta.search(key);
         let mut cost = 0;
         if let Some(value) = value {
             let held = match place {

@@ -297,7 +297,7 @@ impl TreeCursor {
         self.leaf = None;
         let (tree, map) = (self.view.tree(), self.view.map());
         let guard = crossbeam_epoch::pin();
-        let (found, pages) = tree.descend(self.view.root().as_ref(), choose, &guard)?;
+        let (found, pages) = tree.descend(self.view.root().as_ref(), None, choose, &guard)?;
         tree.pager.count_read(pages);
         let source = match found {
             FoundLeaf::Page(page) => Source::Page(tree.pager.keep(page, map, &guard)),

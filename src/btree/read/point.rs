@@ -317,10 +317,16 @@ impl SharedTree {
         })
     }
 
-    /// True if `key` has a value in the current tree, published or not. For the writer, which
-    /// nothing overtakes.
-    pub(crate) fn holds(&self, key: &[u8], guard: &Guard) -> Result<bool> {
-        let (leaf, _) = self.find_leaf(self.root.load(guard), key, guard)?;
+    /// True if `key` has a value in the subtree `child`, which is at `level` (if that is known),
+    /// published or not.
+    pub(crate) fn holds<'g>(
+        &'g self,
+        child: ChildRef<'g>,
+        level: Option<u8>,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Result<bool> {
+        let (leaf, _) = self.descend(child, level, |node| node.find_child(key), guard)?;
         let mut copy = |_: &[u8]| ();
         let found = match leaf {
             FoundLeaf::Page(image) => find_in_page(&image, key, &mut copy),

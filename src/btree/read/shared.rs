@@ -99,6 +99,25 @@ impl Deref for BaseImage<'_> {
     }
 }
 
+/// A value in a leaf to which changes are made.
+#[derive(Clone, Copy)]
+pub(crate) enum InBase {
+    /// In the leaf, of so many bytes.
+    Inline(usize),
+    /// In an extent of its own.
+    Outside,
+}
+
+impl InBase {
+    /// Bytes that it takes in the leaf, unless it is outside.
+    pub(crate) fn inline_len(self) -> Option<usize> {
+        match self {
+            Self::Inline(len) => Some(len),
+            Self::Outside => None,
+        }
+    }
+}
+
 /// Keeps pages of the file from being reused, for a reader that holds neither a pin nor a view.
 pub(crate) struct PagesKept<'t> {
     tree: &'t SharedTree,
@@ -226,20 +245,19 @@ impl SharedTree {
         key: &[u8],
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
-        self.descend(root, |node| node.find_child(key), guard)
+        self.descend(root, None, |node| node.find_child(key), guard)
     }
 
-    /// The leaf under `root` to which `choose` leads, and how many pages of the file were looked
-    /// at.
+    /// The leaf under `child`, which is at `level` (if that is known), to which `choose` leads, and
+    /// how many pages of the file were looked at.
     #[inline]
     pub(crate) fn descend<'g>(
         &'g self,
-        root: ChildRef<'g>,
+        mut child: ChildRef<'g>,
+        mut level: Option<u8>,
         choose: impl Fn(Inner<'_>) -> usize,
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
-        let mut child = root;
-        let mut level = None;
         let mut pages = 0;
         loop {
             match child {
@@ -316,27 +334,32 @@ impl SharedTree {
         }
     }
 
-    /// Length of the value of `key` in what changes are made to, unless it is an overflow value.
-    pub(crate) fn length_in_base(
+    /// What `base`, to which changes are made, has under `key`, if anything.
+    pub(crate) fn look_in_base(
         &self,
         base: ChildRef<'_>,
         key: &[u8],
         guard: &Guard,
-    ) -> Result<Option<usize>> {
+    ) -> Result<Option<InBase>> {
         let in_image = |image: &[u8]| {
             let leaf = Leaf::from_image(image);
-            match leaf.search(key).map(|slot| leaf.value(slot)) {
-                Ok(LeafValue::Inline(bytes)) => Some(bytes.len()),
-                _ => None,
-            }
+            let slot = leaf.search(key).ok()?;
+            Some(match leaf.value(slot) {
+                LeafValue::Inline(bytes) => InBase::Inline(bytes.len()),
+                LeafValue::Overflow { .. } => InBase::Outside,
+            })
         };
         match base {
             ChildRef::Disk(link) => Ok(in_image(&self.disk_node(link, Some(0), guard)?)),
             ChildRef::Leaf(frozen) => match &frozen.read().body {
                 Body::Whole { image, .. } => Ok(in_image(image)),
                 Body::Changes(below) => match below.delta.search(key) {
-                    Ok(i) => Ok(below.delta.get(i).1.map(<[u8]>::len)),
-                    Err(_) => self.length_in_base(below.base(guard), key, guard),
+                    Ok(i) => Ok(below
+                        .delta
+                        .get(i)
+                        .1
+                        .map(|value| InBase::Inline(value.len()))),
+                    Err(_) => self.look_in_base(below.base(guard), key, guard),
                 },
             },
             ChildRef::Inner(_) => Ok(None),

@@ -214,6 +214,42 @@ fn changes_that_change_nothing_write_nothing() {
     bench.verify();
 }
 
+/// While a checkpoint runs, a leaf that it writes is frozen, and changes lie over it.
+#[test]
+fn a_delete_beside_a_checkpoint_copies_only_leaves_that_have_its_key() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    fill(&mut bench, 2000, 20);
+    bench.engine.flush().unwrap();
+    for i in 0..500 {
+        bench.put(&key(4 * i), b"changed");
+    }
+    bench.apply(vec![OwnedOp::Delete(key(9))]);
+    bench
+        .flush_meanwhile(|bench| {
+            let before = bench.engine.stats().write_buffer_bytes;
+            // Deleted before, and never there: behind the end, and beside what is.
+            for absent in [key(9), key(2000), [key(8), b"!".to_vec()].concat()] {
+                bench.apply(vec![OwnedOp::Delete(absent)]);
+            }
+            assert_eq!(bench.engine.stats().write_buffer_bytes, before);
+            // In the page below the changes, in the changes, and put meanwhile.
+            bench.put(&key(9), b"again");
+            for present in [5, 8, 9] {
+                let present = key(present);
+                bench.apply(vec![OwnedOp::Delete(present.clone())]);
+                bench.check_get(&present);
+            }
+            assert!(bench.engine.stats().write_buffer_bytes > before);
+            bench.check_all();
+            Ok(())
+        })
+        .unwrap();
+    bench.check_all();
+    bench.engine.flush().unwrap();
+    bench.check_all();
+    bench.verify();
+}
+
 /// What a compaction moved is not new, and yet has to be written before the buffer is free again.
 #[test]
 fn a_full_buffer_is_written_after_a_compaction_that_failed() {

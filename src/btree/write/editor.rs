@@ -231,28 +231,30 @@ impl<'g, 'w> Editor<'g, 'w> {
         Err(self.tree.pager.damaged(link.page(), what))
     }
 
-    /// Calls `change` with the leaf, locked, after copying it if it is of an older generation.
-    pub(super) fn with_own_leaf<R>(
+    /// Calls `change` with the leaf, locked, if it is of the current generation.
+    pub(super) fn with_current_leaf<R>(
+        &mut self,
+        leaf: NodeRef<'g, MemLeaf>,
+        change: impl FnOnce(&mut Self, &mut LeafState) -> R,
+    ) -> Option<R> {
+        let leaf = leaf.get();
+        // A frozen leaf may be locked by a cursor for long, so it is not waited for; a current one
+        // is locked by point readers only.
+        if let Some(mut state) = leaf.try_write() {
+            return (state.generation == self.writer.generation).then(|| change(self, &mut state));
+        }
+        let is_current = leaf.read().generation == self.writer.generation;
+        is_current.then(|| change(self, &mut leaf.write()))
+    }
+
+    /// Puts a copy of a leaf of an older generation into `slot`.
+    pub(super) fn copy_leaf(
         &mut self,
         slot: &'g Slot,
         leaf: NodeRef<'g, MemLeaf>,
-        change: impl FnOnce(&mut Self, &mut LeafState) -> Result<R>,
-    ) -> Result<R> {
-        let node = leaf;
-        let leaf = node.get();
-        // A frozen leaf may be locked by a cursor for long, so it is not waited for; a current one
-        // is locked by point readers only.
-        if let Some(mut state) = leaf.try_write()
-            && state.generation == self.writer.generation
-        {
-            return change(self, &mut state);
-        }
-        let state = leaf.read();
-        if state.generation == self.writer.generation {
-            drop(state);
-            return change(self, &mut leaf.write());
-        }
-        let copy = self.copy_of_frozen(node, &state)?;
+    ) -> Result<&'g MemLeaf> {
+        let state = leaf.get().read();
+        let copy = self.copy_of_frozen(leaf, &state)?;
         self.writer.sub_dirty(state.generation, state.size_bytes());
         drop(state);
         self.writer.add_dirty(copy.size_bytes());
@@ -260,7 +262,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         let ChildRef::Leaf(leaf) = slot.load(self.guard) else {
             unreachable!("only this thread stores")
         };
-        change(self, &mut leaf.get().write())
+        Ok(leaf.get())
     }
 
     /// A leaf of the current generation with the content of a frozen one.

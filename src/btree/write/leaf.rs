@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::editor::{EditOutcome, Editor, external};
 use crate::btree::memory::node::{
-    Body, LargeValue, LargeValues, LeafState, large_values_of, pending_number, pending_ref,
+    Body, Changes, LargeValue, LargeValues, LeafState, large_values_of, pending_number, pending_ref,
 };
 use crate::btree::node;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
 use crate::btree::node::{Rebuilt, leaf};
+use crate::btree::read::shared::InBase;
 use crate::error::Result;
 use crate::types::PageId;
 
@@ -16,7 +17,10 @@ use crate::types::PageId;
 #[derive(Clone, Copy)]
 pub(super) enum LeafOp<'a> {
     Put(&'a [u8]),
-    Delete,
+    Delete {
+        /// The key is known to be there.
+        is_there: bool,
+    },
     /// Nothing; report if it is underfull.
     Touch,
     /// Nothing, but these overflow values are to be written anew; report if it is sparse.
@@ -44,18 +48,19 @@ impl Editor<'_, '_> {
                 LeafOp::Touch | LeafOp::Fill => return Ok(EditOutcome::Done),
                 LeafOp::Move(_) => false,
                 LeafOp::Put(value) if self.is_large(key, value) => false,
-                // With many deletes the leaf may have become underfull: find out.
-                LeafOp::Delete if changes.delta.deletes() * 2 >= changes.base_len => false,
-                LeafOp::Put(_) | LeafOp::Delete => {
-                    let value = match op {
-                        LeafOp::Put(value) => Some(value),
-                        _ => None,
-                    };
-                    let (tree, guard) = (self.tree, self.guard);
-                    let limit_bytes = self.page_size() * 3 / 4;
-                    changes.try_set(key, value, limit_bytes, guard, |base| {
-                        tree.length_in_base(base, key, guard)
-                    })?
+                LeafOp::Put(value) => {
+                    let place = changes.delta.search(key);
+                    self.record(changes, place, key, Some(value))?
+                }
+                LeafOp::Delete { is_there } => {
+                    let place = changes.delta.search(key);
+                    let is_there = is_there || self.is_in_changed(changes, place, key)?;
+                    if !is_there {
+                        return Ok(EditOutcome::Done);
+                    }
+                    // With many deletes the leaf may have become underfull: find out.
+                    let are_many = changes.delta.deletes() * 2 >= changes.base_len;
+                    !are_many && self.record(changes, place, key, None)?
                 }
             };
             if recorded {
@@ -69,11 +74,42 @@ impl Editor<'_, '_> {
         self.make_whole(state)?;
         match op {
             LeafOp::Put(value) => Ok(self.put_whole(state, key, value)),
-            LeafOp::Delete => Ok(self.delete_whole(state, key)),
+            LeafOp::Delete { .. } => Ok(self.delete_whole(state, key)),
             LeafOp::Touch => Ok(self.underfull(state)),
             LeafOp::Move(values) => Ok(self.move_values(state, values)),
             LeafOp::Fill => Ok(EditOutcome::Done),
         }
+    }
+
+    /// Records a change at `place`, which is the key's among the changes; false if it does not fit.
+    fn record(
+        &self,
+        changes: &mut Changes,
+        place: std::result::Result<usize, usize>,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<bool> {
+        let (tree, guard) = (self.tree, self.guard);
+        let limit_bytes = self.page_size() * 3 / 4;
+        changes.try_set(place, key, value, limit_bytes, guard, |base| {
+            let found = tree.look_in_base(base, key, guard)?;
+            Ok(found.and_then(InBase::inline_len))
+        })
+    }
+
+    /// True if `key`, whose place among the changes is `place`, has a value in the changed leaf.
+    fn is_in_changed(
+        &self,
+        changes: &Changes,
+        place: std::result::Result<usize, usize>,
+        key: &[u8],
+    ) -> Result<bool> {
+        if let Ok(i) = place {
+            return Ok(changes.delta.get(i).1.is_some());
+        }
+        let base = changes.base(self.guard);
+        let found = self.tree.look_in_base(base, key, self.guard)?;
+        Ok(found.is_some())
     }
 
     /// Values that live outside the leaf: those longer than a quarter of a page, unless two such

@@ -21,6 +21,8 @@
 //! - **BW5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and
 //!   the end of the checkpoint puts the new page in its place. So after a checkpoint nothing in the
 //!   current tree lies over a page that the checkpoint took out of use.
+//! - **BW6** A delete copies and loads nothing before it knows that its key is there: otherwise one
+//!   of an absent key would have all nodes on the way written anew.
 
 pub(crate) mod editor;
 pub(crate) mod leaf;
@@ -40,14 +42,9 @@ impl Editor<'_, '_> {
     pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<()> {
         match *op {
             Op::Put { key, value } => self.edit_tree(key, LeafOp::Put(value)),
-            // A key that is not there: nothing would change but the pages on the way, which would
-            // all be written anew.
             Op::Delete { key } => {
-                if self.tree.holds(key, self.guard)? || mutated!("delete-does-not-look-first") {
-                    self.edit_tree(key, LeafOp::Delete)
-                } else {
-                    Ok(())
-                }
+                let is_there = mutated!("delete-does-not-look-first");
+                self.edit_tree(key, LeafOp::Delete { is_there })
             }
             Op::DeleteRange { start, end } => self.delete_range(start, end),
         }

@@ -2,7 +2,7 @@
 
 use super::editor::{EditOutcome, Editor};
 use super::leaf::LeafOp;
-use crate::btree::memory::node::{Child, ChildRef, Slot};
+use crate::btree::memory::node::{Child, ChildRef, LeafState, Slot};
 use crate::btree::node::{Link, inner};
 use crate::error::Result;
 
@@ -41,16 +41,25 @@ impl<'g> Editor<'g, '_> {
         slot: &'g Slot,
         level: Option<u8>,
         key: &[u8],
-        op: LeafOp<'_>,
+        mut op: LeafOp<'_>,
     ) -> Result<EditOutcome> {
         loop {
-            match slot.load(self.guard) {
-                ChildRef::Disk(link) => self.load_page(slot, link, level, Some(key))?,
+            let child = slot.load(self.guard);
+            match child {
+                ChildRef::Disk(link) => {
+                    if self.is_idle(&mut op, child, level, key)? {
+                        return Ok(EditOutcome::Done);
+                    }
+                    self.load_page(slot, link, level, Some(key))?;
+                }
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
                     let i = node.find_child(key);
                     if !self.is_own(inner, i) {
+                        if self.is_idle(&mut op, child, level, key)? {
+                            return Ok(EditOutcome::Done);
+                        }
                         self.copy_inner(slot, inner, i);
                         continue;
                     }
@@ -70,11 +79,36 @@ impl<'g> Editor<'g, '_> {
                     };
                 }
                 ChildRef::Leaf(leaf) => {
-                    return self.with_own_leaf(slot, leaf, |editor, state| {
-                        editor.edit_leaf(state, key, op)
-                    });
+                    let edit =
+                        |editor: &mut Self, state: &mut LeafState| editor.edit_leaf(state, key, op);
+                    if let Some(outcome) = self.with_current_leaf(leaf, edit) {
+                        return outcome;
+                    }
+                    if self.is_idle(&mut op, child, level, key)? {
+                        return Ok(EditOutcome::Done);
+                    }
+                    let leaf = self.copy_leaf(slot, leaf)?;
+                    return self.edit_leaf(&mut leaf.write(), key, op);
                 }
             }
         }
+    }
+
+    /// True for a delete of a key that is not in the subtree `child`, which is at `level`. Asked
+    /// before anything is copied or loaded (BW6). A key that is there is not looked for again.
+    fn is_idle(
+        &self,
+        op: &mut LeafOp<'_>,
+        child: ChildRef<'g>,
+        level: Option<u8>,
+        key: &[u8],
+    ) -> Result<bool> {
+        let LeafOp::Delete { is_there } = op else {
+            return Ok(false);
+        };
+        if !*is_there {
+            *is_there = self.tree.holds(child, level, key, self.guard)?;
+        }
+        Ok(!*is_there)
     }
 }

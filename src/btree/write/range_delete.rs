@@ -133,22 +133,32 @@ impl<'g> Editor<'g, '_> {
                     return self.cut_inner(slot, inner.get(), start, end, seams);
                 }
                 ChildRef::Leaf(leaf) => {
-                    return self.with_own_leaf(slot, leaf, |editor, state| {
-                        editor.make_whole(state)?;
-                        let Body::Whole { image, .. } = &state.body else {
-                            unreachable!("just made whole")
-                        };
-                        let leaf = Leaf::from_image(image);
-                        let from = leaf.search(start).unwrap_or_else(|slot| slot);
-                        let to = end.map_or(leaf.len(), |end| {
-                            leaf.search(end).unwrap_or_else(|slot| slot)
-                        });
-                        editor.remove_slots(state, from..to.max(from));
-                        Ok(())
-                    });
+                    let cut = |editor: &mut Self, state: &mut LeafState| {
+                        editor.cut_leaf(state, start, end)
+                    };
+                    if let Some(done) = self.with_current_leaf(leaf, cut) {
+                        return done;
+                    }
+                    let leaf = self.copy_leaf(slot, leaf)?;
+                    return self.cut_leaf(&mut leaf.write(), start, end);
                 }
             }
         }
+    }
+
+    /// Removes what a leaf has of `[start, end)`.
+    fn cut_leaf(&mut self, state: &mut LeafState, start: &[u8], end: Option<&[u8]>) -> Result<()> {
+        self.make_whole(state)?;
+        let Body::Whole { image, .. } = &state.body else {
+            unreachable!("just made whole")
+        };
+        let leaf = Leaf::from_image(image);
+        let from = leaf.search(start).unwrap_or_else(|slot| slot);
+        let to = end.map_or(leaf.len(), |end| {
+            leaf.search(end).unwrap_or_else(|slot| slot)
+        });
+        self.remove_slots(state, from..to.max(from));
+        Ok(())
     }
 
     fn cut_inner(
