@@ -387,6 +387,11 @@ impl Engine for BTreeEngine {
         self.shared.take(|copy| self.find(key, copy))
     }
 
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        let found = self.find(key, &mut |_| ())?;
+        Ok(!matches!(found, Found::Nothing))
+    }
+
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         let mut values = Vec::with_capacity(keys.len());
         'attempts: for _ in 0..MULTI_GET_ATTEMPTS {

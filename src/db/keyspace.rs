@@ -230,7 +230,7 @@ impl KvRead for Keyspace {
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let _pass = self.enter()?;
         let key = key.as_ref();
-        let found = self.open.engine.get(key, &mut |_| ())?;
+        let found = self.open.engine.contains(key)?;
         if let Some(hook) = self.hook() {
             hook.contains(key, found);
         }

@@ -78,6 +78,10 @@ impl ReadView for KeyspaceSnapshot {
         self.view()?.map_or(Ok(false), |view| view.get(key, read))
     }
 
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.view()?.map_or(Ok(false), |view| view.contains(key))
+    }
+
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
         Readable::pieces(&*self, range, at_least)
     }
@@ -229,7 +233,7 @@ impl KvRead for KeyspaceSnapshot {
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
-        let found = ReadView::get(self, key, &mut |_| ())?;
+        let found = ReadView::contains(self, key)?;
         if let Some(hook) = self.hook() {
             hook.contains(key, found);
         }

@@ -18,6 +18,11 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
         Ok(value)
     }
 
+    /// As [`Engine::contains`](super::Engine::contains).
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.get(key, &mut |_| ())
+    }
+
     /// The values of `keys`, in their order.
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         keys.iter().map(|key| self.get_value(key)).collect()

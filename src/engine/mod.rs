@@ -94,6 +94,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
         Ok(value)
     }
 
+    /// True if `key` has a value. Does not read a value that is stored apart from its key.
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.get(key, &mut |_| ())
+    }
+
     /// The values of `keys`, in their order. All from one moment.
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>>;
 

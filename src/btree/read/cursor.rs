@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 
+use super::point::Found;
 use super::shared::{BaseImage, FoundLeaf, SharedTree};
 use super::view::View;
 use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
@@ -248,6 +249,11 @@ impl ReadView for View {
 
     fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
         self.tree().take(|copy| self.lookup(key, copy))
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        let found = self.lookup(key, &mut |_| ())?;
+        Ok(!matches!(found, Found::Nothing))
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {

@@ -250,6 +250,29 @@ fn a_delete_beside_a_checkpoint_copies_only_leaves_that_have_its_key() {
     bench.verify();
 }
 
+#[test]
+fn asking_for_a_key_reads_no_value_that_lies_outside_its_leaf() {
+    let (_, mut bench) = Bench::in_memory(PAGE_SIZE);
+    bench.put(b"large", &vec![7; 100 * PAGE_SIZE as usize]);
+    bench.put(b"small", b"1");
+    let in_memory = bench.engine.view().unwrap();
+    bench.engine.flush().unwrap();
+    let view = bench.engine.view().unwrap();
+    for key in ["large", "small"] {
+        for found in [
+            bench.engine.contains(key.as_bytes()),
+            in_memory.contains(key.as_bytes()),
+            view.contains(key.as_bytes()),
+        ] {
+            assert!(found.unwrap(), "{key}");
+        }
+    }
+    assert!(!bench.engine.contains(b"larger").unwrap());
+    assert!(!view.contains(b"larger").unwrap());
+    let read = bench.engine.stats().blocks_read;
+    assert!(read < 20, "{read} pages");
+}
+
 /// What a compaction moved is not new, and yet has to be written before the buffer is free again.
 #[test]
 fn a_full_buffer_is_written_after_a_compaction_that_failed() {
