@@ -127,10 +127,27 @@ impl Tree {
         }
     }
 
-    /// True when there is enough to write for a checkpoint.
+    /// True when there is enough to write for a checkpoint, or when scans would gain more by one
+    /// than it costs.
     pub(super) fn flush_is_due(&self) -> bool {
+        self.buffer_is_full() || (!self.read_only && self.shared.merge_cost.is_due())
+    }
+
+    /// True when there is enough to write for a checkpoint.
+    pub(super) fn buffer_is_full(&self) -> bool {
         !self.read_only
             && self.dirty_bytes.load(Ordering::Relaxed) >= self.settings.write_buffer_bytes()
+    }
+
+    /// Wakes the host if a checkpoint is due, once before it begins.
+    #[inline]
+    fn wake_if_due(&self) {
+        if self.flush_is_due()
+            && !self.counters.woken.load(Ordering::Relaxed)
+            && !self.counters.woken.swap(true, Ordering::AcqRel)
+        {
+            self.host.wake();
+        }
     }
 
     /// The last operation applied.
@@ -168,9 +185,7 @@ impl Tree {
             .store(writer.dirty_bytes, Ordering::Relaxed);
         drop(writer);
         drop(before);
-        if self.flush_is_due() && !self.counters.woken.swap(true, Ordering::AcqRel) {
-            self.host.wake();
-        }
+        self.wake_if_due();
         Ok(())
     }
 
@@ -193,6 +208,9 @@ impl Tree {
 
     /// A view of everything that was applied so far, but for a large batch that is being applied.
     pub(super) fn latest_view(&self) -> Arc<View> {
+        if self.shared.merge_cost.is_due() {
+            self.wake_if_due();
+        }
         let number = shard_of_thread();
         let shard = self.view_cache.shard(number);
         if let Some(view) = &*shard.lock() {

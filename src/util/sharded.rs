@@ -44,9 +44,14 @@ impl ShardedCounter {
     /// Adds `n`.
     #[inline]
     pub(crate) fn add(&self, n: u64) {
-        self.shards[shard_of_thread()]
-            .0
-            .fetch_add(n, Ordering::Relaxed);
+        self.add_to_shard(n);
+    }
+
+    /// Adds `n`; returns what the calling thread's shard has had added so far.
+    #[inline]
+    pub(crate) fn add_to_shard(&self, n: u64) -> u64 {
+        let shard = &self.shards[shard_of_thread()].0;
+        shard.fetch_add(n, Ordering::Relaxed) + n
     }
 
     /// What was added so far.

@@ -95,9 +95,10 @@ impl Tree {
         if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
         }
+        self.shared.merge_cost.begin_checkpoint();
         let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
         // Leaves that a compaction moved and could not write are not new, and fill the buffer.
-        let is_full = self.flush_is_due() && !mutated!("full-buffer-of-old-leaves-refused");
+        let is_full = self.buffer_is_full() && !mutated!("full-buffer-of-old-leaves-refused");
         if nothing_new && !force && !is_full {
             return Ok(None);
         }

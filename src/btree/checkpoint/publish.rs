@@ -71,6 +71,7 @@ impl Tree {
         self.disk_root.store(meta.root.bits(), Ordering::Release);
         let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
+        self.shared.merge_cost.settle();
         // They keep what this checkpoint freed.
         let cached = self.take_cached_views(&mut writer);
         drop(writer);

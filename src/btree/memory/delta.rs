@@ -6,7 +6,9 @@
 //! checkpoint rewrites a page for many of them together.
 //!
 //! Records are appended to a heap; an index of (head, offset), sorted by key, finds them. A
-//! replaced record is garbage until half of the heap is, then the heap is rewritten.
+//! replaced record is garbage until half of the heap is, then the heap is rewritten. It is also
+//! rewritten, in key order, whenever it has to grow: the growing copies it anyway, and a scan over
+//! records that lie in the order of their keys waits for memory less often.
 //!
 //! record := key_len:u32 value_len_plus_1:u32 key value; 0 in the second field marks a delete.
 
@@ -127,6 +129,12 @@ impl Delta {
         self.record(self.index[i].at)
     }
 
+    /// Key `i` after the prefix.
+    #[inline]
+    pub(crate) fn key_suffix(&self, i: usize) -> &[u8] {
+        self.get(i).0.get(self.prefix_len..).unwrap_or_default()
+    }
+
     /// All changes in key order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.index.iter().map(|entry| self.record(entry.at))
@@ -145,9 +153,10 @@ impl Delta {
                     self.heap[at..at + new.len()].copy_from_slice(new);
                     return;
                 }
-                self.garbage_bytes += self.record_len(i);
                 self.deletes -= usize::from(was_delete);
+                let replaced = self.record_len(i);
                 self.index[i].at = self.append(key, value);
+                self.garbage_bytes += replaced;
             }
             Err(i) => {
                 let head = self.head(key);
@@ -160,7 +169,7 @@ impl Delta {
         }
         self.deletes += usize::from(value.is_none());
         if self.garbage_bytes > 512 && self.garbage_bytes * 2 > self.heap.len() {
-            self.rewrite();
+            self.rewrite(self.live_bytes() * 5 / 4);
         }
     }
 
@@ -168,8 +177,8 @@ impl Delta {
         let len = RECORD_HEADER_BYTES + key.len() + value.map_or(0, <[u8]>::len);
         if self.heap.capacity() - self.heap.len() < len {
             // Half again, not twice: this memory is counted against the write buffer.
-            self.heap
-                .reserve_exact(len.max(self.heap.len() / 2).max(3 * len));
+            let live = self.live_bytes();
+            self.rewrite(live + len.max(live / 2).max(3 * len));
         }
         let at = self.heap.len() as u32;
         self.heap
@@ -181,9 +190,9 @@ impl Delta {
         at
     }
 
-    fn rewrite(&mut self) {
-        let live: usize = (0..self.index.len()).map(|i| self.record_len(i)).sum();
-        let mut heap = Vec::with_capacity(live * 5 / 4);
+    /// Copies the records that count, in key order, to a heap of `capacity` bytes.
+    fn rewrite(&mut self, capacity: usize) {
+        let mut heap = Vec::with_capacity(capacity);
         for i in 0..self.index.len() {
             let at = self.index[i].at as usize;
             let len = self.record_len(i);

@@ -1,9 +1,12 @@
 //! Walking over a page and the changes to it as over one sequence of entries.
 //!
 //! Nothing is merged in advance: a scan of ten entries looks at ten entries, not at the whole leaf.
-//! What a step needs to know is where in the page the next change belongs. As long as the heads of
-//! their keys tell the two apart, neither record is looked at; then the place is searched once, and
-//! entries of the page up to there are passed without comparing keys.
+//! A step compares the entry of the page and the change that are next, as a merge of two sorted
+//! lists does. As long as their heads tell the two apart, neither record is looked at; and where
+//! they do not, both records are looked at that the scan comes to next in any case. A search of the
+//! page for the place of each change, as it was done before, cost a scan more than the entries.
+
+use std::cmp::Ordering;
 
 use super::delta::Delta;
 use crate::btree::node::leaf::Leaf;
@@ -17,56 +20,42 @@ pub(crate) enum Standing {
     Change(usize),
 }
 
-/// Where a change belongs in the page.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    slot: usize,
-    /// The page has an entry of the same key there, which the change replaces.
-    replaces: bool,
-}
-
-impl Place {
-    fn of(key: &[u8], page: Leaf<'_>) -> Self {
-        match page.search(key) {
-            Ok(slot) => Self {
-                slot,
-                replaces: true,
-            },
-            Err(slot) => Self {
-                slot,
-                replaces: false,
-            },
-        }
-    }
-
-    /// The slot after the change and what it replaces.
-    fn end(self) -> usize {
-        self.slot + usize::from(self.replaces)
-    }
+/// Entry `slot` of the page beside change `change`, in key order.
+#[inline]
+fn compare(page: Leaf<'_>, slot: usize, delta: &Delta, change: usize) -> Ordering {
+    let heads = page.head(slot).cmp(&delta.head32(change));
+    heads.then_with(|| page.key_suffix(slot).cmp(delta.key_suffix(change)))
 }
 
 /// A gap between two entries, and whether the walker stands on the one after it.
 ///
 /// Invariant: entries of the page before `slot` and changes before `change` lie before the gap, all
-/// others behind it. `ahead` and `behind`, where known, are the places of `change` and of the
-/// change before it.
+/// others behind it. An entry of the page and the change that replaces it lie on the same side.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     slot: usize,
     change: usize,
-    ahead: Option<Place>,
-    behind: Option<Place>,
     on_change: bool,
+    /// The change on which it stands replaces the entry of the page after the gap.
+    replaces: bool,
+    /// Changes that it stood on or passed.
+    steps: u64,
 }
 
 impl Walk {
-    /// The gap behind `slot` entries of the page and `change` changes.
+    /// The gap behind `slot` entries of the page and `change` changes: the place of one key in
+    /// both.
     pub(crate) fn at(slot: usize, change: usize) -> Self {
         Self {
             slot,
             change,
             ..Self::default()
         }
+    }
+
+    /// Changes that the walk came to: what the merging has cost.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// Stands on the entry after the gap; false if there is none.
@@ -77,21 +66,17 @@ impl Walk {
                 self.on_change = false;
                 return self.slot < page.len();
             }
-            let place = match self.ahead {
-                Some(place) => place,
-                None => {
-                    if self.slot < page.len() && page.head(self.slot) < delta.head32(self.change) {
-                        self.on_change = false;
-                        return true;
-                    }
-                    *self.ahead.insert(Place::of(delta.get(self.change).0, page))
-                }
+            let order = if self.slot < page.len() {
+                compare(page, self.slot, delta, self.change)
+            } else {
+                Ordering::Greater
             };
-            if self.slot < place.slot {
-                self.on_change = false;
+            self.on_change = order != Ordering::Less;
+            if !self.on_change {
                 return true;
             }
-            self.on_change = true;
+            self.replaces = order == Ordering::Equal;
+            self.steps += 1;
             if delta.get(self.change).1.is_some() {
                 return true;
             }
@@ -102,53 +87,36 @@ impl Walk {
     /// Goes behind the entry on which it stands.
     #[inline]
     pub(crate) fn pass(&mut self) {
-        if !self.on_change {
+        if self.on_change {
+            self.change += 1;
+            self.slot += usize::from(self.replaces);
+        } else {
             self.slot += 1;
-            return;
         }
-        self.behind = self.ahead.take();
-        if let Some(place) = self.behind {
-            self.slot = place.end();
-        }
-        self.change += 1;
     }
 
     /// Stands on the entry before the gap; false if there is none.
     #[inline]
     pub(crate) fn backward(&mut self, page: Leaf<'_>, delta: &Delta) -> bool {
         loop {
-            if self.change == 0 {
-                self.on_change = false;
-                let Some(slot) = self.slot.checked_sub(1) else {
+            let order = match (self.slot.checked_sub(1), self.change.checked_sub(1)) {
+                (None, None) => {
+                    self.on_change = false;
                     return false;
-                };
-                self.slot = slot;
-                return true;
-            }
-            let place = match self.behind {
-                Some(place) => place,
-                None => {
-                    if let Some(slot) = self.slot.checked_sub(1)
-                        && page.head(slot) > delta.head32(self.change - 1)
-                    {
-                        self.on_change = false;
-                        self.slot = slot;
-                        return true;
-                    }
-                    *self
-                        .behind
-                        .insert(Place::of(delta.get(self.change - 1).0, page))
                 }
+                (Some(_), None) => Ordering::Greater,
+                (None, Some(_)) => Ordering::Less,
+                (Some(slot), Some(change)) => compare(page, slot, delta, change),
             };
-            if self.slot > place.end() {
-                self.on_change = false;
+            self.on_change = order != Ordering::Greater;
+            if !self.on_change {
                 self.slot -= 1;
                 return true;
             }
-            self.ahead = self.behind.take();
+            self.replaces = order == Ordering::Equal;
+            self.slot -= usize::from(self.replaces);
             self.change -= 1;
-            self.slot = place.slot;
-            self.on_change = true;
+            self.steps += 1;
             if delta.get(self.change).1.is_some() {
                 return true;
             }

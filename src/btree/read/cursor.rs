@@ -242,6 +242,12 @@ impl KeyBuffer {
     }
 }
 
+impl Drop for TreeCursor {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 impl ReadView for View {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.tree().lend(read, |copy| self.lookup(key, copy))
@@ -297,10 +303,19 @@ impl TreeCursor {
         }
     }
 
+    /// Stands nowhere from now on.
+    fn leave(&mut self) {
+        if let Some(leaf) = self.leaf.take()
+            && leaf.walk.steps() > 0
+        {
+            self.view.count_merge_steps(leaf.walk.steps());
+        }
+    }
+
     /// Goes down from the root to the leaf to which `choose` leads, to the gap before its first
     /// entry.
     fn descend(&mut self, choose: impl Fn(Inner<'_>) -> usize) -> Result<()> {
-        self.leaf = None;
+        self.leave();
         let (tree, map) = (self.view.tree(), self.view.map());
         let guard = crossbeam_epoch::pin();
         let (found, pages) = tree.descend(self.view.root().as_ref(), None, choose, &guard)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_epoch::Guard;
 
+use super::merge_cost::MergeCost;
 use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
@@ -29,7 +30,7 @@ use crate::util::mutants::mutated;
 /// - Constant: `pager` (which looks after itself), `snapshot_tracker`.
 /// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
 ///   a pin.
-/// - `readers`: looks after itself.
+/// - `readers`, `merge_cost`: look after themselves.
 /// - Numbers are atomics; each says where it is stored.
 pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
@@ -44,6 +45,8 @@ pub(crate) struct SharedTree {
     readers: Readers,
     /// No point reader that began before this generation was published is still under way.
     pub(crate) quiet_generation: Arc<AtomicU64>,
+    /// What scans of the current tree pay for changes that no checkpoint has written.
+    pub(crate) merge_cost: MergeCost,
     /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
     pub(crate) apply_failed: OnceLock<Error>,
 }
@@ -141,6 +144,7 @@ impl SharedTree {
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
             readers: Readers::default(),
             quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
+            merge_cost: MergeCost::default(),
             apply_failed: OnceLock::new(),
         }
     }

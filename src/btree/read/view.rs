@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::readers::Span;
 use super::shared::SharedTree;
@@ -74,6 +75,15 @@ impl View {
 
     pub(crate) fn map(&self) -> &PageMap {
         &self.map
+    }
+
+    /// A scan has come to `steps` changes in a leaf. What a checkpoint cannot help is not counted:
+    /// an older view keeps its changes.
+    pub(crate) fn count_merge_steps(&self, steps: u64) {
+        let generation = self.tree.disk_generation.load(Ordering::Acquire);
+        if self.span.first == generation {
+            self.tree.merge_cost.add(steps);
+        }
     }
 
     /// An error if part of a batch that failed is in the tree.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Bench, Map, OwnedOp, Random, check_scan, some_key, some_op, with_seeds};
-use crate::engine::{Cursor, Engine, ReadView};
+use crate::engine::{Cursor, Engine, ReadView, Work};
 use crate::types::SeqNo;
 
 const PAGE_SIZE: u32 = 1024;
@@ -157,4 +157,43 @@ fn views_dropped_by_a_checkpoint_keep_their_freeze() {
     let (view, map) = held.unwrap();
     check_scan(&view, &map);
     bench.check_all();
+}
+
+/// A reader would otherwise pay for the merging for as long as nothing fills the write buffer.
+#[test]
+fn scans_over_changed_leaves_make_a_checkpoint_due_once_it_would_have_been_cheaper() {
+    let (_, mut bench) = Bench::in_memory(1024);
+    let key = |i: u32| i.to_be_bytes().to_vec();
+    let ops = (0..2000).map(|i| OwnedOp::Put(key(i), vec![1; 20]));
+    bench.apply(ops.collect());
+    bench.engine.flush().unwrap();
+    let walk = |view: Arc<dyn ReadView>| {
+        let mut cursor = view.cursor();
+        cursor.seek_first().unwrap();
+        while cursor.is_valid() {
+            cursor.next().unwrap();
+        }
+    };
+    // Over pages a scan pays nothing.
+    (0..200).for_each(|_| walk(bench.engine.view().unwrap()));
+    assert_eq!(bench.engine.work_due(), None);
+    for i in 0..500 {
+        bench.put(&key(4 * i), b"changed");
+    }
+    let old = bench.engine.view().unwrap();
+    assert_eq!(bench.engine.work_due(), None);
+    let scans_until_due = (0..10_000).find(|_| {
+        walk(bench.engine.view().unwrap());
+        bench.engine.work_due() == Some(Work::Flush)
+    });
+    let scans = scans_until_due.expect("it is never due");
+    assert!(scans > 100, "{scans}");
+    assert!(bench.engine.run_once(Work::Flush).unwrap());
+    assert_eq!(bench.engine.persisted_seq().0, bench.seq);
+    // A checkpoint does not help an older view, which keeps its changes.
+    (0..2 * scans).for_each(|_| walk(Arc::clone(&old)));
+    (0..2 * scans).for_each(|_| walk(bench.engine.view().unwrap()));
+    assert_eq!(bench.engine.work_due(), None);
+    check_scan(&old, &bench.map);
+    bench.verify();
 }

@@ -106,6 +106,7 @@ impl<'g, 'w> Editor<'g, 'w> {
             }
             self.writer.pending_frees.removed_entries += Leaf::from_image(&image).len() as u64;
             let state = self.leaf_from_disk(link, &image)?;
+            self.tree.merge_cost.add_leaf();
             self.writer.add_dirty(state.size_bytes());
             state.into_child()
         } else {
@@ -255,6 +256,9 @@ impl<'g, 'w> Editor<'g, 'w> {
     ) -> Result<&'g MemLeaf> {
         let state = leaf.get().read();
         let copy = self.copy_of_frozen(leaf, &state)?;
+        if self.writer.checkpointing {
+            self.tree.merge_cost.add_leaf();
+        }
         self.writer.sub_dirty(state.generation, state.size_bytes());
         drop(state);
         self.writer.add_dirty(copy.size_bytes());
