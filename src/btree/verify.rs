@@ -11,10 +11,10 @@
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::RUN_BYTES;
 use super::file::meta::{META_PAGES, Meta};
-use super::memory::node::{Body, Child, ChildRef, has_overflow};
+use super::memory::node::{Body, Child, ChildRef};
 use super::node;
 use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue};
+use super::node::leaf::{Leaf, LeafValue, has_overflow};
 use super::node::{Link, NodeKind};
 use super::state::Tree;
 use crate::engine::{Problem, VerifyReport};

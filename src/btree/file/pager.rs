@@ -27,7 +27,8 @@ use crossbeam_epoch::Guard;
 use super::meta::META_PAGES;
 use crate::btree::memory::slot::EpochArc;
 use crate::btree::node;
-use crate::btree::node::Link;
+use crate::btree::node::leaf::has_overflow;
+use crate::btree::node::{Link, NodeKind};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
 use crate::format::checksum::{Checksum, checksum, seed_of};
@@ -44,35 +45,42 @@ pub(crate) struct PageMap {
     is_scattered: bool,
     /// Pages that may be read.
     pages: u64,
-    /// Two bits a page: a node, or an overflow value, that starts there was checked since the page
-    /// was last written.
+    /// Four bits a page, of which three are used: what is known of a node, or an overflow value,
+    /// that starts there, since the page was last written.
     checked: Box<[AtomicU64]>,
 }
 
-/// What a page was checked to be the start of.
+/// What is known of a page.
 #[derive(Clone, Copy)]
 enum CheckedAs {
+    /// A node starts there and was checked.
     Node = 1,
+    /// An overflow value starts there and was checked.
     Value = 2,
+    /// The node is a leaf, and all of its values are in it.
+    Inline = 4,
 }
 
+/// Bits of the bitmap for a page.
+const CHECKED_BITS: u64 = 4;
+
 /// Pages for which one word of the bitmap stands.
-const PAGES_PER_WORD: u64 = 32;
+const PAGES_PER_WORD: u64 = u64::BITS as u64 / CHECKED_BITS;
 
 impl PageMap {
     #[inline]
     fn is_checked(&self, page: u64, kind: CheckedAs) -> bool {
         let word = self.checked[(page / PAGES_PER_WORD) as usize].load(Ordering::Acquire);
-        word >> (page % PAGES_PER_WORD * 2) & kind as u64 != 0
+        word >> (page % PAGES_PER_WORD * CHECKED_BITS) & kind as u64 != 0
     }
 
     fn set_checked(&self, page: u64, kind: CheckedAs) {
-        let bit = (kind as u64) << (page % PAGES_PER_WORD * 2);
+        let bit = (kind as u64) << (page % PAGES_PER_WORD * CHECKED_BITS);
         self.checked[(page / PAGES_PER_WORD) as usize].fetch_or(bit, Ordering::Release);
     }
 
     fn clear_checked(&self, page: u64) {
-        let bits = 3 << (page % PAGES_PER_WORD * 2);
+        let bits = ((1 << CHECKED_BITS) - 1) << (page % PAGES_PER_WORD * CHECKED_BITS);
         self.checked[(page / PAGES_PER_WORD) as usize].fetch_and(!bits, Ordering::Release);
     }
 }
@@ -316,8 +324,22 @@ impl Pager {
         let image = mapping.bytes(at, len);
         let image = image.ok_or_else(|| self.damaged(page, "the node reaches beyond the file"))?;
         self.check_node(image, page)?;
+        if is_inline_leaf(image) {
+            map.set_checked(page.0, CheckedAs::Inline);
+        }
+        // Last: who finds this set relies on the other.
         map.set_checked(page.0, CheckedAs::Node);
         Ok(())
+    }
+
+    /// True if `node`, which was just read from `page`, is a leaf whose values are all in it. Of a
+    /// mapped page that is known since it was checked: looking would touch all of it.
+    pub(crate) fn has_all_values(&self, node: &PageRef<'_>, page: PageId, guard: &Guard) -> bool {
+        let map = self.map.load(guard).get();
+        match node {
+            PageRef::Mapped(_) if page.0 < map.pages => map.is_checked(page.0, CheckedAs::Inline),
+            _ => is_inline_leaf(node),
+        }
     }
 
     /// Length of the node whose first page this is, in bytes; the page is not trusted yet.
@@ -516,6 +538,11 @@ impl Pager {
     }
 }
 
+/// True if the node in `image`, which was checked, is a leaf whose values are all in it.
+fn is_inline_leaf(image: &[u8]) -> bool {
+    node::kind(image) == Some(NodeKind::Leaf) && !has_overflow(image)
+}
+
 /// Maps `pages` pages of the file, taking over what `old` knew of them.
 ///
 /// A file that is larger than the cache may be will not stay in memory as a whole, as far as
@@ -545,7 +572,7 @@ fn map_file(
         if !pages.is_multiple_of(PAGES_PER_WORD)
             && let Some(last) = checked.last()
         {
-            let kept = (1 << (pages % PAGES_PER_WORD * 2)) - 1;
+            let kept = (1 << (pages % PAGES_PER_WORD * CHECKED_BITS)) - 1;
             last.fetch_and(kept, Ordering::Relaxed);
         }
     }

@@ -16,7 +16,7 @@ use super::delta::Delta;
 use super::slot::{self, NodeRef};
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, has_overflow};
 use crate::btree::node::{Full, Link};
 use crate::types::{PageId, SeqNo};
 
@@ -369,12 +369,6 @@ pub(crate) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
         .collect();
     found.sort_unstable_by_key(|entry| entry.0);
     found
-}
-
-/// True if any value of the leaf is outside it.
-pub(crate) fn has_overflow(image: &[u8]) -> bool {
-    let leaf = Leaf::from_image(image);
-    (0..leaf.len()).any(|i| matches!(leaf.value(i), LeafValue::Overflow { .. }))
 }
 
 /// True if the image is one page long.

@@ -304,6 +304,16 @@ impl<'a> Leaf<'a> {
     }
 }
 
+/// True if any value of the leaf in `image` is outside it.
+pub(crate) fn has_overflow(image: &[u8]) -> bool {
+    let leaf = Leaf::from_image(image);
+    let slots = leaf.slots();
+    (0..slots.len()).any(|i| {
+        let record_at = get_size(image, slots.at + 4 * i);
+        get_u32(image, record_at + 2) & OVERFLOW_FLAG != 0
+    })
+}
+
 /// Slots to keep in reserve in a node of `count` entries: growing the head array moves the
 /// slot array, so it is not grown one by one.
 fn spare_slots(count: usize) -> usize {

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::state::WriterState;
+use crate::btree::file::pager::PageRef;
 use crate::btree::memory::node::{
     Body, Changes, Child, ChildRef, LargeValues, LeafState, MemInner, MemLeaf, Slot, find_large,
-    has_overflow, is_single_page, pending_number,
+    is_single_page, pending_number,
 };
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
@@ -122,10 +123,11 @@ impl<'g, 'w> Editor<'g, 'w> {
 
     /// A leaf in memory for the page: changes to it, unless it has overflow values, whose
     /// bookkeeping wants a whole leaf, or several pages.
-    fn leaf_from_disk(&self, link: Link, image: &[u8]) -> Result<LeafState> {
+    fn leaf_from_disk(&self, link: Link, image: &PageRef<'_>) -> Result<LeafState> {
         let generation = self.writer.generation;
         let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
-        if is_single_page(image) && !has_overflow(image) {
+        let pager = &self.tree.pager;
+        if is_single_page(image) && pager.has_all_values(image, link.page(), self.guard) {
             return Ok(LeafState {
                 generation,
                 last_seq,
@@ -136,7 +138,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         Ok(LeafState::whole(
             generation,
             last_seq,
-            image.into(),
+            (**image).into(),
             Vec::new(),
         ))
     }
