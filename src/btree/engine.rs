@@ -394,34 +394,17 @@ impl Engine for BTreeEngine {
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         let mut values = Vec::with_capacity(keys.len());
-        'attempts: for _ in 0..MULTI_GET_ATTEMPTS {
+        for _ in 0..MULTI_GET_ATTEMPTS {
             values.clear();
             // A leaf whose latest change is not after `moment` is as it was at that moment.
             let moment = self.shared.published();
-            for key in keys {
-                let mut later = None;
-                let value = self.shared.take(|copy| {
-                    Ok(match self.shared.lookup(key, Some(moment), copy)? {
-                        Ok(found) => found,
-                        Err(seq) => {
-                            later = Some(seq);
-                            Found::Nothing
-                        }
-                    })
-                })?;
-                if let Some(seq) = later {
-                    if self.tree.view_before_batch().is_some() {
-                        break 'attempts;
-                    }
-                    self.shared.wait_published(seq)?;
-                    continue 'attempts;
-                }
-                values.push(value);
+            match self.shared.lookup_many(keys, moment, &mut values)? {
+                Ok(()) => return Ok(values),
+                Err(_) if self.tree.view_before_batch().is_some() => break,
+                Err(seq) => self.shared.wait_published(seq)?,
             }
-            return Ok(values);
         }
-        let view = self.view()?;
-        keys.iter().map(|key| view.get_value(key)).collect()
+        self.view()?.multi_get(keys)
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {

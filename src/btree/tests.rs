@@ -353,7 +353,8 @@ fn live(seed: u64, mut bench: Bench, page_size: u32, steps: u64) -> Bench {
             70..=79 => {
                 let key = some_key(&mut random, keys);
                 bench.check_get(&key);
-                let keys: Vec<_> = (0..4).map(|_| some_key(&mut random, keys)).collect();
+                let count = random.below(40);
+                let keys: Vec<_> = (0..count).map(|_| some_key(&mut random, keys)).collect();
                 let borrowed: Vec<_> = keys.iter().map(Vec::as_slice).collect();
                 let found = bench.engine.multi_get(&borrowed).unwrap();
                 for (key, value) in keys.iter().zip(found) {

@@ -342,6 +342,20 @@ impl Pager {
         }
     }
 
+    /// Asks for all of the node that `link` means with one request, and does not wait for it. Where
+    /// page faults read nothing but what is touched, a reader of all of it would wait for each part
+    /// of it in turn.
+    pub(crate) fn will_need(&self, link: Link, guard: &Guard) {
+        let map = self.map.load(guard).get();
+        if map.is_scattered
+            && let Some(mapping) = &map.mapping
+            && link.page().0 < map.pages
+        {
+            let at = link.page().0 as usize * self.page_size;
+            mapping.advise(Advice::WillNeed, at, self.page_size);
+        }
+    }
+
     /// Length of the node whose first page this is, in bytes; the page is not trusted yet.
     fn node_len(&self, first: &[u8], page: PageId, file_pages: u64) -> Result<usize> {
         let pages = u64::from(node::page_count(first));

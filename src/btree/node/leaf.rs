@@ -186,6 +186,41 @@ impl<'a> Leaf<'a> {
         })
     }
 
+    /// The first slot with a head that is not below that of `key`. `None` if the key does not start
+    /// with the prefix.
+    #[inline]
+    pub(crate) fn first_slot_by_head(self, key: &[u8]) -> Option<usize> {
+        let frame = self.frame();
+        let suffix = key.strip_prefix(frame.prefix())?;
+        Some(search::lower_bound(frame.heads(), head32(suffix)))
+    }
+
+    /// As [`Leaf::search`], from what [`Leaf::first_slot_by_head`] gave for the key.
+    #[inline]
+    pub(crate) fn search_from(self, first: usize, key: &[u8]) -> Result<usize, usize> {
+        let frame = self.frame();
+        let suffix = key.get(frame.prefix_len()..).unwrap_or_default();
+        let slots_at = frame.slots_at();
+        search::find_from(first, frame.heads(), head32(suffix), suffix, |i| {
+            self.suffix_at(get_size(self.0, slots_at + 4 * i))
+        })
+    }
+
+    /// Where the record of a slot is, if there is such a slot.
+    #[inline]
+    pub(crate) fn record_offset(self, slot: usize) -> Option<usize> {
+        let frame = self.frame();
+        (slot < frame.count()).then(|| frame.record_at(slot))
+    }
+
+    /// Reads a byte of each of the first lines of memory that the record at `at` takes.
+    #[inline]
+    pub(crate) fn touch_record(self, at: usize) -> u8 {
+        const LINE_BYTES: usize = 64;
+        let line = |n| self.0.get(at + n * LINE_BYTES).copied().unwrap_or_default();
+        line(0) ^ line(1)
+    }
+
     #[inline]
     fn suffix_at(self, record_at: usize) -> &'a [u8] {
         let len = usize::from(get_u16(self.0, record_at));

@@ -20,7 +20,19 @@ pub(crate) fn find<'a>(
     suffix: &[u8],
     suffix_of: impl Fn(usize) -> &'a [u8],
 ) -> Result<usize, usize> {
-    let mut low = lower_bound(heads, head);
+    find_from(lower_bound(heads, head), heads, head, suffix, suffix_of)
+}
+
+/// The same, for a caller that knows the first entry whose head is not below `head`.
+#[inline]
+pub(super) fn find_from<'a>(
+    first: usize,
+    heads: &[[u8; 4]],
+    head: u32,
+    suffix: &[u8],
+    suffix_of: impl Fn(usize) -> &'a [u8],
+) -> Result<usize, usize> {
+    let mut low = first;
     let mut high = low + equal_run(&heads[low..], head);
     while low < high {
         let middle = low.midpoint(high);
@@ -35,7 +47,7 @@ pub(crate) fn find<'a>(
 
 /// Number of heads below `head`.
 #[inline]
-fn lower_bound(heads: &[[u8; 4]], head: u32) -> usize {
+pub(super) fn lower_bound(heads: &[[u8; 4]], head: u32) -> usize {
     let mut rest = heads;
     let mut below = 0;
     while rest.len() > WINDOW {

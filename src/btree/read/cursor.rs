@@ -262,6 +262,10 @@ impl ReadView for View {
         Ok(!matches!(found, Found::Nothing))
     }
 
+    fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.lookup_many(keys)
+    }
+
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
         if range.is_empty() {
             return Ok(Vec::new());

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::Guard;
 
+use super::many::{KEYS_TOGETHER, warm};
 use super::shared::{FoundLeaf, PagesKept, SharedTree};
 use super::view::View;
 use crate::btree::memory::node::{
@@ -125,11 +126,21 @@ fn copy_inline(value: LeafValue<'_>, copy: &mut dyn FnMut(&[u8])) -> Found<'stat
     }
 }
 
-/// Copies the value of `key` in a leaf of the file.
+/// Copies the value of `key` in a leaf of the file. `first` is where to begin, if that is known
+/// ([`warm`]).
 #[inline]
-fn find_in_page(image: &[u8], key: &[u8], copy: &mut dyn FnMut(&[u8])) -> Found<'static> {
+fn find_in_page(
+    image: &[u8],
+    key: &[u8],
+    first: Option<usize>,
+    copy: &mut dyn FnMut(&[u8]),
+) -> Found<'static> {
     let leaf = Leaf::from_image(image);
-    match leaf.search(key) {
+    let place = match first {
+        Some(first) => leaf.search_from(first, key),
+        None => leaf.search(key),
+    };
+    match place {
         Ok(slot) => copy_inline(leaf.value(slot), copy),
         Err(_) => Found::Nothing,
     }
@@ -151,6 +162,21 @@ impl SharedTree {
         let oldest = self.disk_generation.load(Ordering::Acquire);
         let (leaf, pages) = self.find_leaf(self.root.load(&guard), key, &guard)?;
         self.pager.count_read(pages);
+        self.look_into(&leaf, (key, None), published, oldest, copy, &guard)
+    }
+
+    /// The same in the leaf for `key`, to which a descent has led that began after the file's tree
+    /// of generation `oldest` was there.
+    #[inline]
+    fn look_into<'t>(
+        &'t self,
+        leaf: &FoundLeaf<'_>,
+        (key, first): (&[u8], Option<usize>),
+        published: Option<SeqNo>,
+        oldest: u64,
+        copy: &mut dyn FnMut(&[u8]),
+        guard: &Guard,
+    ) -> Result<Result<Found<'t>, SeqNo>> {
         let found = match leaf {
             FoundLeaf::Memory(leaf) => {
                 let state = leaf.read();
@@ -158,10 +184,10 @@ impl SharedTree {
                 if state.last_seq > seen {
                     return Ok(Err(state.last_seq));
                 }
-                let place = find_in_state(&state, key, copy, &guard);
+                let place = find_in_state(&state, key, copy, guard);
                 // What follows may take I/O, which the writer must not wait for.
                 drop(state);
-                self.follow(place, key, copy, &guard)?
+                self.follow(place, key, copy, guard)?
             }
             FoundLeaf::Page(image) => {
                 // After the reference was loaded: `disk_seq` was stored before the reference.
@@ -170,13 +196,31 @@ impl SharedTree {
                 if disk_seq > seen {
                     return Ok(Err(disk_seq));
                 }
-                find_in_page(&image, key, copy)
+                find_in_page(image, key, first, copy)
             }
         };
         Ok(Ok(match found {
             Found::Extent(extent, _) => Found::Extent(extent, Kept::Pages(self.keep_since(oldest))),
             found => found,
         }))
+    }
+
+    /// Copies the value of `key` in the leaf for it, which is part of a view, or says where it is.
+    #[inline]
+    fn look_into_frozen(
+        &self,
+        leaf: &FoundLeaf<'_>,
+        (key, first): (&[u8], Option<usize>),
+        copy: &mut dyn FnMut(&[u8]),
+        guard: &Guard,
+    ) -> Result<Found<'static>> {
+        match leaf {
+            FoundLeaf::Memory(leaf) => {
+                let place = find_in_state(&leaf.read(), key, copy, guard);
+                self.follow(place, key, copy, guard)
+            }
+            FoundLeaf::Page(image) => Ok(find_in_page(image, key, first, copy)),
+        }
     }
 
     /// Looks into the page to which `place` leads, if it is not the end.
@@ -193,7 +237,7 @@ impl SharedTree {
             Place::InPage(link) => {
                 let image = self.disk_node(link, Some(0), guard)?;
                 self.pager.count_read(1);
-                Ok(find_in_page(&image, key, copy))
+                Ok(find_in_page(&image, key, None, copy))
             }
         }
     }
@@ -246,14 +290,59 @@ impl SharedTree {
         find: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Found<'t>>,
     ) -> Result<Option<Value>> {
         let mut value = None;
-        let mut copy = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
-        match find(&mut copy)? {
-            Found::Nothing => {}
-            Found::Copied => {}
+        let found = find(&mut |bytes: &[u8]| value = Some(Value::copy_from(bytes)))?;
+        self.finish(found, value)
+    }
+
+    /// The value that was found: `copied`, if it was copied. Neither lock nor pin is held.
+    #[inline]
+    fn finish(&self, found: Found<'_>, mut copied: Option<Value>) -> Result<Option<Value>> {
+        let mut copy = |bytes: &[u8]| copied = Some(Value::copy_from(bytes));
+        match found {
+            Found::Nothing | Found::Copied => {}
             Found::Large(large) => copy(&large.bytes),
             Found::Extent(extent, _kept) => self.read_extent(extent, &mut copy)?,
         }
-        Ok(value)
+        Ok(copied)
+    }
+
+    /// The values of `keys` as of `moment`, which is published, are put behind `values`. An inner
+    /// error if one of them cannot be told: its leaf was changed later, by the operation of that
+    /// number.
+    pub(crate) fn lookup_many(
+        &self,
+        keys: &[&[u8]],
+        moment: SeqNo,
+        values: &mut Vec<Option<Value>>,
+    ) -> Result<Result<(), SeqNo>> {
+        for keys in keys.chunks(KEYS_TOGETHER) {
+            let before = values.len();
+            let mut outside = Vec::new();
+            let guard = crossbeam_epoch::pin();
+            let oldest = self.disk_generation.load(Ordering::Acquire);
+            let root = self.root.load(&guard);
+            let (leaves, pages) = self.find_leaves(root, keys, &guard)?;
+            self.pager.count_read(pages);
+            let firsts = warm(&leaves, keys);
+            for ((leaf, key), first) in leaves.iter().zip(keys).zip(firsts) {
+                let mut value = None;
+                let mut copy = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
+                let key = (*key, first);
+                match self.look_into(leaf, key, Some(moment), oldest, &mut copy, &guard)? {
+                    Ok(Found::Nothing | Found::Copied) => {}
+                    Ok(found) => outside.push((values.len(), found)),
+                    Err(seq) => return Ok(Err(seq)),
+                }
+                values.push(value);
+            }
+            debug_assert_eq!(values.len() - before, keys.len());
+            drop(leaves);
+            drop(guard);
+            for (at, found) in outside {
+                values[at] = self.finish(found, None)?;
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// The values of the leaf for `key` in the current tree, with keys after `after`, that lie in
@@ -329,7 +418,7 @@ impl SharedTree {
         let (leaf, _) = self.descend(child, level, |node| node.find_child(key), guard)?;
         let mut copy = |_: &[u8]| ();
         let found = match leaf {
-            FoundLeaf::Page(image) => find_in_page(&image, key, &mut copy),
+            FoundLeaf::Page(image) => find_in_page(&image, key, None, &mut copy),
             FoundLeaf::Memory(leaf) => {
                 let place = find_in_state(&leaf.read(), key, &mut copy, guard);
                 self.follow(place, key, &mut copy, guard)?
@@ -357,14 +446,38 @@ impl View {
         self.check_usable()?;
         let tree = self.tree();
         let guard = crossbeam_epoch::pin();
-        let (found, pages) = tree.find_leaf(self.root().as_ref(), key, &guard)?;
+        let (leaf, pages) = tree.find_leaf(self.root().as_ref(), key, &guard)?;
         tree.pager.count_read(pages);
-        match found {
-            FoundLeaf::Memory(leaf) => {
-                let place = find_in_state(&leaf.read(), key, copy, &guard);
-                tree.follow(place, key, copy, &guard)
+        tree.look_into_frozen(&leaf, (key, None), copy, &guard)
+    }
+
+    /// The values of `keys`, in their order.
+    pub(crate) fn lookup_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.check_usable()?;
+        let tree = self.tree();
+        let mut values = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(KEYS_TOGETHER) {
+            let guard = crossbeam_epoch::pin();
+            let root = self.root().as_ref();
+            let (leaves, pages) = tree.find_leaves(root, keys, &guard)?;
+            tree.pager.count_read(pages);
+            let firsts = warm(&leaves, keys);
+            let mut outside = Vec::new();
+            for ((leaf, key), first) in leaves.iter().zip(keys).zip(firsts) {
+                let mut value = None;
+                let mut copy = |bytes: &[u8]| value = Some(Value::copy_from(bytes));
+                match tree.look_into_frozen(leaf, (*key, first), &mut copy, &guard)? {
+                    Found::Nothing | Found::Copied => {}
+                    found => outside.push((values.len(), found)),
+                }
+                values.push(value);
             }
-            FoundLeaf::Page(image) => Ok(find_in_page(&image, key, copy)),
+            drop(leaves);
+            drop(guard);
+            for (at, found) in outside {
+                values[at] = tree.finish(found, None)?;
+            }
         }
+        Ok(values)
     }
 }
