@@ -21,7 +21,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::fs::{File, OpenMode};
-use crate::types::{Op, PageId, SeqNo, SequencedOp, Value};
+use crate::types::{PageId, SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
 
 /// Name of the page file in the keyspace's directory.
@@ -340,28 +340,7 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
 
 impl Engine for BTreeEngine {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let tree = &self.shared;
-        for op in ops {
-            let guard = crossbeam_epoch::pin();
-            let root = tree.root.load(&guard);
-            // Finding a leaf on disk reads and checks every page on the way.
-            match op.op {
-                Op::Put { key, .. } => {
-                    tree.find_leaf(root, key, &guard)?;
-                }
-                // A delete looks whether there is anything to delete, also under the changes.
-                Op::Delete { key } => {
-                    tree.holds(root, None, key, &guard)?;
-                }
-                Op::DeleteRange { start, end } => {
-                    tree.find_leaf(root, start, &guard)?;
-                    if let Some(end) = end {
-                        tree.find_leaf(root, end, &guard)?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.tree.prepare(ops)
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {

@@ -13,11 +13,14 @@
 //! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
 //!              map or the cache, checked at first touch)
 //! read/        shared (what readers share: the root, the way to a leaf), readers (which trees of
-//!              the file readers may look at), point (reads of one key), view (one moment of the tree), view_cache (views of the current tree, which scans
-//!              share), cursor (over a view), estimate (sizes of ranges)
+//!              the file readers may look at), many (several keys at a time), rising (keys in order),
+//!              point (reads of one key), merge_cost (what scans pay for changes), view (one moment of the tree),
+//!              view_cache (views of the current tree, which scans share), cursor (over a view),
+//!              estimate (sizes of ranges)
 //! write/       state (of the one writer), editor (what every change is made of), leaf,
-//!              split_merge, point, range_delete
+//!              split_merge, point, range_delete, finger (the leaf of a thread's last change)
 //! state.rs     the tree as a whole: owns all of the above
+//! batch.rs     from the operations of a commit to the tree
 //! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
 //! compact/     joining leaves, moving pages to the front and cutting the file
 //! verify.rs    checking everything
@@ -79,6 +82,7 @@
 //! - A value that is too long for a leaf takes whole pages.
 //! - A snapshot of the store, and a commit, wait while a batch is applied, however large.
 
+mod batch;
 mod checkpoint;
 mod compact;
 mod engine;

@@ -13,12 +13,11 @@ use super::file::pager::Pager;
 use super::read::shared::SharedTree;
 use super::read::view::View;
 use super::read::view_cache::ViewCache;
-use super::write::editor::Editor;
+use super::write::finger::Fingers;
 use super::write::state::WriterState;
 use crate::engine::{EngineHost, SnapshotTracker};
-use crate::error::Result;
 use crate::options::KeyspaceSettings;
-use crate::types::{SeqNo, SequencedOp};
+use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::util::sharded::shard_of_thread;
 
@@ -34,7 +33,8 @@ use crate::util::sharded::shard_of_thread;
 /// - `compactor`: held for a compaction, or a unit of one in the background. Locked before
 ///   `checkpointer`.
 /// - `before_batch`: locked for moments, after `writer` or alone.
-/// - `view_cache`: its shards are locked for moments, after `writer` or alone.
+/// - `view_cache`, `fingers`: their shards are locked for moments, after `writer` or alone; a
+///   finger also by `prepare`, over I/O, which nothing waits for.
 /// - Counters are atomics; each says where it is stored.
 pub(super) struct Tree {
     /// What views share. They hold nothing of the rest, so the tree may hold views.
@@ -45,6 +45,7 @@ pub(super) struct Tree {
     pub(super) read_only: bool,
 
     pub(super) writer: Mutex<WriterState>,
+    pub(super) fingers: Fingers,
     view_cache: ViewCache,
     /// The tree before the large batch that is being applied, for reads that cannot wait for it.
     before_batch: Mutex<Option<Arc<View>>>,
@@ -59,11 +60,6 @@ pub(super) struct Tree {
     pub(super) dirty_bytes: AtomicU64,
     pub(super) counters: Counters,
 }
-
-/// While a batch of so many operations is applied, reads see the tree before it. Those of a smaller
-/// one wait: the first change after a freeze copies the nodes on its way, which costs the batch
-/// more than it is worth to them.
-pub(super) const LARGE_BATCH_OPS: usize = 16 << 10;
 
 /// Figures since open.
 #[derive(Debug, Default)]
@@ -116,6 +112,7 @@ impl Tree {
             settings: parts.settings,
             read_only: parts.read_only,
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
+            fingers: Fingers::default(),
             view_cache: ViewCache::default(),
             before_batch: Mutex::default(),
             checkpointer: Mutex::new(parts.checkpointer),
@@ -141,7 +138,7 @@ impl Tree {
 
     /// Wakes the host if a checkpoint is due, once before it begins.
     #[inline]
-    fn wake_if_due(&self) {
+    pub(super) fn wake_if_due(&self) {
         if self.flush_is_due()
             && !self.counters.woken.load(Ordering::Relaxed)
             && !self.counters.woken.swap(true, Ordering::AcqRel)
@@ -155,50 +152,18 @@ impl Tree {
         self.writer.lock().applied
     }
 
-    /// As [`crate::engine::Engine::apply`].
-    pub(super) fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
-            return Ok(());
-        };
-        let mut writer = self.writer.lock();
-        if let Some(error) = self.shared.apply_failed.get() {
-            return Err(error.clone());
-        }
-        // Before the change, so that no log segment that it needs is deleted.
-        if self.oldest_unpersisted.load(Ordering::Relaxed) == 0 {
-            self.oldest_unpersisted
-                .store(first.seq.0, Ordering::Release);
-        }
-        writer.first_since_checkpoint.get_or_insert(first.seq);
-        if ops.len() >= LARGE_BATCH_OPS && !mutated!("large-batch-hides-the-tree-before-it") {
-            writer.freeze();
-            let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
-            *self.before_batch.lock() = Some(Arc::new(view));
-        }
-        self.begin_change(&mut writer);
-        let applied = self.apply_each(&mut writer, ops);
-        // Before the batch is published: a read that begins afterwards sees it.
-        let before = self.before_batch.lock().take();
-        applied?;
-        writer.applied = last.seq;
-        self.dirty_bytes
-            .store(writer.dirty_bytes, Ordering::Relaxed);
-        drop(writer);
-        drop(before);
-        self.wake_if_due();
-        Ok(())
+    /// Hides the tree from reads while a large batch is applied: they see the one before it, as
+    /// long as what is returned is not taken back by [`Tree::end_large_batch`].
+    pub(super) fn begin_large_batch(&self, writer: &mut WriterState) {
+        writer.freeze();
+        let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
+        *self.before_batch.lock() = Some(Arc::new(view));
     }
 
-    fn apply_each(&self, writer: &mut WriterState, ops: &[SequencedOp<'_>]) -> Result<()> {
-        for op in ops {
-            let guard = crossbeam_epoch::pin();
-            let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
-            if let Err(error) = editor.apply(&op.op) {
-                let _ = self.shared.apply_failed.set(error.clone());
-                return Err(error);
-            }
-        }
-        Ok(())
+    /// Reads see the tree as it is. The view that is returned may free many nodes when it is
+    /// dropped.
+    pub(super) fn end_large_batch(&self) -> Option<Arc<View>> {
+        self.before_batch.lock().take()
     }
 
     /// The tree before the large batch that is being applied, if one is.

@@ -4,6 +4,7 @@ mod older_pages;
 mod space;
 mod views;
 mod waiting;
+mod writing;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use super::write::{FrozenTree, NewPlace, Written};
 use crate::btree::memory::node::{Body, Child, ChildRef, Slot};
 use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
+use crate::btree::read::shared::SharedTree;
 use crate::btree::state::Tree;
 
 impl Tree {
@@ -42,6 +43,7 @@ impl Tree {
             .disk_seq
             .store(meta.persisted_seq.0, Ordering::Release);
         let mut publication = Publication {
+            tree: &self.shared,
             nodes,
             dirty_bytes: 0,
             replaced: &mut replaced,
@@ -77,6 +79,7 @@ impl Tree {
         drop(writer);
         drop(guard);
         drop(cached);
+        drop(self.fingers.take_all());
 
         self.put_pages_into(frozen, meta.root, &mut replaced);
 
@@ -134,6 +137,7 @@ impl Tree {
 
 /// Turns references to nodes that were written into references to their pages.
 struct Publication<'g> {
+    tree: &'g SharedTree,
     /// What was written and not found in the current tree yet.
     nodes: HashMap<usize, NewPlace>,
     /// Bytes of what stays in memory.
@@ -156,7 +160,7 @@ impl Publication<'_> {
             let place = self.nodes.remove(&address);
             let link = place.expect("looked at").link;
             self.replaced.push(child.to_owned());
-            slot.store(Child::Disk(link), self.guard);
+            self.tree.store(slot, Child::Disk(link), self.guard);
             return;
         }
         match child {

@@ -356,6 +356,16 @@ impl Pager {
         }
     }
 
+    /// Waits until all of a node is in memory, after [`Pager::will_need`].
+    pub(crate) fn touch_whole(&self, node: &PageRef<'_>, guard: &Guard) {
+        if let PageRef::Mapped(bytes) = node
+            && self.map.load(guard).is_scattered
+        {
+            let touched = bytes.iter().step_by(FAULT_BYTES);
+            std::hint::black_box(touched.fold(0, |sum, byte| sum ^ byte));
+        }
+    }
+
     /// Length of the node whose first page this is, in bytes; the page is not trusted yet.
     fn node_len(&self, first: &[u8], page: PageId, file_pages: u64) -> Result<usize> {
         let pages = u64::from(node::page_count(first));
@@ -551,6 +561,9 @@ impl Pager {
         self.pages() * self.page_size as u64
     }
 }
+
+/// Bytes that a page fault reads at least.
+const FAULT_BYTES: usize = 4096;
 
 /// True if the node in `image`, which was checked, is a leaf whose values are all in it.
 fn is_inline_leaf(image: &[u8]) -> bool {

@@ -174,6 +174,11 @@ pub(crate) struct Changes {
     pub(crate) base_len: usize,
 }
 
+/// Changes to a page of that size take no more than this; with more it becomes whole.
+pub(crate) fn changes_bytes_max(page_size: usize) -> usize {
+    page_size * 3 / 4
+}
+
 /// Upper bound of what an entry costs in a leaf besides its key and value.
 const ENTRY_COST_BYTES: usize = 24;
 
@@ -232,6 +237,19 @@ impl Changes {
     /// is a lower bound for the leaf as it was frozen.
     pub(crate) fn move_base(&self, link: Link, guard: &Guard) {
         self.base.store(Child::Disk(link), guard);
+    }
+
+    /// True if a put of an entry of `len` bytes may need to know what the page has, or that the
+    /// changes be merged with it.
+    pub(crate) fn is_short_of(&self, len: usize, page_size: usize) -> bool {
+        let needed = len + ENTRY_COST_BYTES;
+        let live = self.delta.live_bytes();
+        needed > self.free_bytes || live + needed > changes_bytes_max(page_size)
+    }
+
+    /// True if so many of the changes are deletes that the leaf may have become underfull.
+    pub(crate) fn has_many_deletes(&self) -> bool {
+        self.delta.deletes() * 2 >= self.base_len
     }
 
     /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the

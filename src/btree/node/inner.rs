@@ -66,6 +66,36 @@ impl<'a> Inner<'a> {
         }
     }
 
+    /// Index of the child that covers `key`, which is not before child `i`; `None` if it is beyond
+    /// the node. Looks in steps that double: the child is likely to be near.
+    pub(crate) fn find_child_from(self, i: usize, key: &[u8]) -> Option<usize> {
+        let frame = self.frame();
+        let suffix = key.strip_prefix(frame.prefix())?;
+        let count = frame.count();
+        let is_before = |separator: usize| suffix < self.separator_suffix(separator);
+        // The key is before separator `high`, if there is one, and not before any below `low`.
+        let (mut low, mut high, mut step) = (i, count, 1);
+        while low < high {
+            let probe = (low + step - 1).min(high - 1);
+            if is_before(probe) {
+                high = probe;
+                break;
+            }
+            low = probe + 1;
+            step *= 2;
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            if is_before(middle) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        let is_beyond = low == count && frame.upper_suffix().is_some_and(|upper| suffix >= upper);
+        (!is_beyond).then_some(low)
+    }
+
     /// Index of the child that covers the keys right before `key`; the first if there are none.
     #[inline]
     pub(crate) fn find_child_before(self, key: &[u8]) -> usize {

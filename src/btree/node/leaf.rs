@@ -327,6 +327,11 @@ impl<'a> Leaf<'a> {
         RECORD_HEADER_LEN + key_len + value_len
     }
 
+    /// Bytes of entry `i`, with its head and its slot.
+    pub(crate) fn entry_bytes(self, i: usize) -> usize {
+        SLOT_LEN + self.record_len(i)
+    }
+
     /// Bytes that inserts may still use, contiguous or after a compaction of the heap.
     pub(crate) fn free_bytes(self) -> usize {
         self.0.len() - self.live_bytes()

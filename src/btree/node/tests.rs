@@ -429,14 +429,21 @@ impl Inners {
                 node.write_child_lower(i, &mut lower);
                 assert_eq!(expected.next(), Some((&lower, &node.child(i))));
                 assert_eq!(node.find_child(&lower), i);
+                for from in [0, i / 2, i.saturating_sub(1), i] {
+                    assert_eq!(node.find_child_from(from, &lower), Some(i));
+                }
                 assert_eq!(node.find_child_before(&lower), i.saturating_sub(1));
                 if node.write_child_upper(i, &mut upper) {
                     assert_eq!(node.find_child_before(&upper), i);
                     let below = shortest_separator(&lower, &upper).to_vec();
                     if below < upper {
                         assert_eq!(node.find_child(&below), i);
+                        assert_eq!(node.find_child_from(i, &below), Some(i));
                     }
                 }
+            }
+            if node.write_upper_fence(&mut upper) {
+                assert_eq!(node.find_child_from(0, &upper), None);
             }
         }
         assert_eq!(expected.next(), None);

@@ -39,7 +39,19 @@ impl SharedTree {
         self.go_down(ways, keys, false, guard)
     }
 
-    /// With `whole`, all of each leaf in the file is asked for before any is waited for.
+    /// The same under a node of its own for each key, with its level (if that is known). With
+    /// `whole`, all of each leaf in the file is asked for before any is waited for.
+    pub(crate) fn find_leaves_below<'g>(
+        &'g self,
+        nodes: &[(ChildRef<'g>, Option<u8>)],
+        keys: &[&[u8]],
+        whole: bool,
+        guard: &'g Guard,
+    ) -> Result<(Vec<FoundLeaf<'g>>, u64)> {
+        let ways = nodes.iter().map(|(child, level)| Way::To(*child, *level));
+        self.go_down(ways.collect(), keys, whole, guard)
+    }
+
     fn go_down<'g>(
         &'g self,
         mut ways: Vec<Way<'g>>,

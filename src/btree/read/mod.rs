@@ -6,6 +6,7 @@ pub(crate) mod many;
 pub(crate) mod merge_cost;
 pub(crate) mod point;
 pub(crate) mod readers;
+pub(crate) mod rising;
 pub(crate) mod shared;
 pub(crate) mod view;
 pub(crate) mod view_cache;

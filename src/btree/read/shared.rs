@@ -36,6 +36,9 @@ pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
     snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) root: Slot,
+    /// Counted up after each store of a node into a slot of the current tree (BF1 in
+    /// [`crate::btree::write::finger`]), with the writer's mutex held.
+    pub(crate) structure: AtomicU64,
     /// Generation of the last checkpoint; stored with the writer's mutex held.
     pub(crate) disk_generation: AtomicU64,
     /// Latest operation in the file's tree; stored with the writer's mutex held, before references
@@ -140,6 +143,7 @@ impl SharedTree {
             pager,
             snapshot_tracker,
             root: Slot::new(Child::Disk(meta.root)),
+            structure: AtomicU64::new(0),
             disk_generation: AtomicU64::new(meta.generation),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
             readers: Readers::default(),
@@ -147,6 +151,12 @@ impl SharedTree {
             merge_cost: MergeCost::default(),
             apply_failed: OnceLock::new(),
         }
+    }
+
+    /// Puts `child` into a slot of the current tree. The caller holds the writer's mutex.
+    pub(crate) fn store(&self, slot: &Slot, child: Child, guard: &Guard) {
+        slot.store(child, guard);
+        self.structure.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn page_size(&self) -> usize {

@@ -1,6 +1,7 @@
 //! What takes long holds up nothing else: user code, walks over many pages, compaction,
 //! verification, large batches.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{Bench, OwnedOp, context};
 use crate::btree::BTreeEngine;
-use crate::btree::state::LARGE_BATCH_OPS;
+use crate::btree::batch::LARGE_BATCH_OPS;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, Work};
 use crate::error::Result;
@@ -462,6 +463,48 @@ fn moving_a_large_value_holds_up_no_put() {
         ended.load(Ordering::SeqCst),
         "a commit waited for a value to be read"
     );
+    bench.check_all();
+    bench.verify();
+}
+
+/// A leaf with changes lies over its page, which memory may have lost: here it always has.
+#[test]
+fn a_change_that_needs_its_page_reads_it_before_the_writer_is_locked() {
+    let (fs, mut bench) = hooked();
+    for i in 0..60 {
+        bench.put(&key(i), &[1; 100]);
+    }
+    reopen_cold(&mut bench);
+    let prepared = Arc::new(Mutex::new(BTreeSet::new()));
+    let mut needed = 0;
+    for i in 0..60 {
+        // The first change of a leaf, one that needs more space than its page has, a delete.
+        for op in [
+            OwnedOp::Put(key(i), vec![2; 100]),
+            OwnedOp::Put(key(i), vec![3; 300]),
+            OwnedOp::Delete(key((i + 1) % 60)),
+        ] {
+            let sequenced = [SequencedOp {
+                seq: SeqNo(bench.seq + 1),
+                op: op.borrow(),
+            }];
+            let reads = Arc::clone(&prepared);
+            fs.on_read(move |offset, _| {
+                reads.lock().insert(offset);
+            });
+            bench.engine.prepare(&sequenced).unwrap();
+            needed += prepared.lock().len();
+            let reads = Arc::clone(&prepared);
+            fs.on_read(move |offset, _| assert!(reads.lock().contains(&offset), "{offset}"));
+            bench.engine.apply(&sequenced).unwrap();
+            fs.forget();
+            prepared.lock().clear();
+            bench.seq += 1;
+            bench.snapshot_tracker.publish(SeqNo(bench.seq));
+            op.apply(&mut bench.map);
+        }
+    }
+    assert!(needed > 0);
     bench.check_all();
     bench.verify();
 }

@@ -73,6 +73,11 @@ impl<'g, 'w> Editor<'g, 'w> {
         self.page_size() / 4
     }
 
+    /// Puts `child` into `slot`.
+    pub(super) fn store(&self, slot: &Slot, child: Child) {
+        self.tree.store(slot, child, self.guard);
+    }
+
     /// Puts a new inner node into `slot`.
     pub(super) fn store_inner(&mut self, slot: &Slot, image: Arc<[u8]>, children: Vec<Child>) {
         let inner = MemInner::new(self.writer.generation, image, children);
@@ -81,7 +86,7 @@ impl<'g, 'w> Editor<'g, 'w> {
 
     fn put_inner(&mut self, slot: &Slot, inner: MemInner) {
         self.writer.add_dirty(inner.size_bytes());
-        slot.store(Child::Inner(Arc::new(inner)), self.guard);
+        self.store(slot, Child::Inner(Arc::new(inner)));
     }
 
     /// Loads the page that `slot` refers to into memory; it leaves the tree (BW3).
@@ -117,7 +122,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         };
         let pages = u64::from(node::page_count(&image));
         self.writer.pending_frees.free(page, pages);
-        slot.store(child, self.guard);
+        self.store(slot, child);
         Ok(())
     }
 
@@ -237,10 +242,9 @@ impl<'g, 'w> Editor<'g, 'w> {
     /// Calls `change` with the leaf, locked, if it is of the current generation.
     pub(super) fn with_current_leaf<R>(
         &mut self,
-        leaf: NodeRef<'g, MemLeaf>,
+        leaf: &MemLeaf,
         change: impl FnOnce(&mut Self, &mut LeafState) -> R,
     ) -> Option<R> {
-        let leaf = leaf.get();
         // A frozen leaf may be locked by a cursor for long, so it is not waited for; a current one
         // is locked by point readers only.
         if let Some(mut state) = leaf.try_write() {
@@ -264,7 +268,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         self.writer.sub_dirty(state.generation, state.size_bytes());
         drop(state);
         self.writer.add_dirty(copy.size_bytes());
-        slot.store(copy.into_child(), self.guard);
+        self.store(slot, copy.into_child());
         let ChildRef::Leaf(leaf) = slot.load(self.guard) else {
             unreachable!("only this thread stores")
         };

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use super::editor::{EditOutcome, Editor, external};
 use crate::btree::memory::node::{
-    Body, Changes, LargeValue, LargeValues, LeafState, large_values_of, pending_number, pending_ref,
+    Body, Changes, LargeValue, LargeValues, LeafState, MemLeaf, changes_bytes_max, large_values_of,
+    pending_number, pending_ref,
 };
 use crate::btree::node;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
 use crate::btree::node::{Rebuilt, leaf};
 use crate::btree::read::shared::InBase;
 use crate::error::Result;
-use crate::types::PageId;
+use crate::types::{Op, PageId};
+use crate::util::mutants::mutated;
 
 /// What to do to a leaf.
 #[derive(Clone, Copy)]
-pub(super) enum LeafOp<'a> {
+pub(crate) enum LeafOp<'a> {
     Put(&'a [u8]),
     Delete {
         /// The key is known to be there.
@@ -34,6 +36,20 @@ pub(super) enum LeafOp<'a> {
 #[derive(Default)]
 pub(crate) struct MovedValues(pub(crate) Vec<(PageId, Arc<LargeValue>)>);
 
+impl<'a> LeafOp<'a> {
+    /// The key that `op` is about, if it is about one, and what it does to the leaf.
+    pub(crate) fn of(op: &Op<'a>) -> Option<(&'a [u8], Self)> {
+        match *op {
+            Op::Put { key, value } => Some((key, Self::Put(value))),
+            Op::Delete { key } => {
+                let is_there = mutated!("delete-does-not-look-first");
+                Some((key, Self::Delete { is_there }))
+            }
+            Op::DeleteRange { .. } => None,
+        }
+    }
+}
+
 impl Editor<'_, '_> {
     /// Does `op` to a leaf of the current generation.
     pub(super) fn edit_leaf(
@@ -42,34 +58,8 @@ impl Editor<'_, '_> {
         key: &[u8],
         op: LeafOp<'_>,
     ) -> Result<EditOutcome> {
-        if let Body::Changes(changes) = &mut state.body {
-            let before = changes.delta.size_bytes();
-            let recorded = match op {
-                LeafOp::Touch | LeafOp::Fill => return Ok(EditOutcome::Done),
-                LeafOp::Move(_) => false,
-                LeafOp::Put(value) if self.is_large(key, value) => false,
-                LeafOp::Put(value) => {
-                    let place = changes.delta.search(key);
-                    self.record(changes, place, key, Some(value))?
-                }
-                LeafOp::Delete { is_there } => {
-                    let place = changes.delta.search(key);
-                    let is_there = is_there || self.is_in_changed(changes, place, key)?;
-                    if !is_there {
-                        return Ok(EditOutcome::Done);
-                    }
-                    // With many deletes the leaf may have become underfull: find out.
-                    let are_many = changes.delta.deletes() * 2 >= changes.base_len;
-                    !are_many && self.record(changes, place, key, None)?
-                }
-            };
-            if recorded {
-                let after = changes.delta.size_bytes();
-                self.writer.dirty_bytes += after as u64;
-                self.writer.dirty_bytes -= (before as u64).min(self.writer.dirty_bytes);
-                state.last_seq = self.seq;
-                return Ok(EditOutcome::Done);
-            }
+        if self.edit_in_place(state, key, op)? {
+            return Ok(EditOutcome::Done);
         }
         self.make_whole(state)?;
         match op {
@@ -81,6 +71,84 @@ impl Editor<'_, '_> {
         }
     }
 
+    /// Does `op` to `leaf`, which covers the key, if the leaf is of the current generation and
+    /// nothing else takes part in the change. False, and nothing is done, otherwise.
+    pub(crate) fn edit_only_leaf(
+        &mut self,
+        leaf: &MemLeaf,
+        key: &[u8],
+        op: LeafOp<'_>,
+    ) -> Result<bool> {
+        let edit = |editor: &mut Self, state: &mut LeafState| editor.edit_in_place(state, key, op);
+        self.with_current_leaf(leaf, edit).unwrap_or(Ok(false))
+    }
+
+    /// Does `op` to a leaf of the current generation if it takes no more than that: no value
+    /// outside, and no split or merge. False, and nothing is done, otherwise.
+    fn edit_in_place(&mut self, state: &mut LeafState, key: &[u8], op: LeafOp<'_>) -> Result<bool> {
+        let is_done = match &mut state.body {
+            Body::Changes(changes) => {
+                let before = changes.delta.size_bytes();
+                let is_recorded = match op {
+                    LeafOp::Touch | LeafOp::Fill => return Ok(true),
+                    LeafOp::Move(_) => false,
+                    LeafOp::Put(value) if self.is_large(key, value) => false,
+                    LeafOp::Put(value) => {
+                        let place = changes.delta.search(key);
+                        self.record(changes, place, key, Some(value))?
+                    }
+                    LeafOp::Delete { is_there } => {
+                        let place = changes.delta.search(key);
+                        let is_there = is_there || self.is_in_changed(changes, place, key)?;
+                        if !is_there {
+                            return Ok(true);
+                        }
+                        // With many deletes the leaf may have become underfull: find out.
+                        !changes.has_many_deletes() && self.record(changes, place, key, None)?
+                    }
+                };
+                if is_recorded {
+                    let after = changes.delta.size_bytes();
+                    self.writer.dirty_bytes += after as u64;
+                    self.writer.dirty_bytes -= (before as u64).min(self.writer.dirty_bytes);
+                }
+                is_recorded
+            }
+            Body::Whole { image, .. } => {
+                let leaf = Leaf::from_image(image);
+                let place = leaf.search(key);
+                let old = place.ok().map(|slot| leaf.value(slot));
+                let is_outside = old.is_some_and(|old| external(old).is_some());
+                match (op, place) {
+                    (LeafOp::Put(value), place) if !is_outside && !self.is_large(key, value) => {
+                        let value = LeafValue::Inline(value);
+                        let mut leaf = LeafMut::from_image(image);
+                        let done = match place {
+                            Ok(slot) => leaf.set_value(slot, value),
+                            Err(slot) => leaf.insert(slot, key, value),
+                        };
+                        done.is_ok()
+                    }
+                    (LeafOp::Delete { .. }, Err(_)) => return Ok(true),
+                    (LeafOp::Delete { .. }, Ok(slot)) if !is_outside => {
+                        let stays_full = leaf.live_bytes() - leaf.entry_bytes(slot)
+                            >= self.underfull_bytes()
+                            && image.len() <= self.page_size();
+                        if stays_full {
+                            LeafMut::from_image(image).remove(slot);
+                        }
+                        stays_full
+                    }
+                    _ => false,
+                }
+            }
+        };
+        if is_done {
+            state.last_seq = self.seq;
+        }
+        Ok(is_done)
+    }
+
     /// Records a change at `place`, which is the key's among the changes; false if it does not fit.
     fn record(
         &self,
@@ -90,7 +158,7 @@ impl Editor<'_, '_> {
         value: Option<&[u8]>,
     ) -> Result<bool> {
         let (tree, guard) = (self.tree, self.guard);
-        let limit_bytes = self.page_size() * 3 / 4;
+        let limit_bytes = changes_bytes_max(self.page_size());
         changes.try_set(place, key, value, limit_bytes, guard, |base| {
             let found = tree.look_in_base(base, key, guard)?;
             Ok(found.and_then(InBase::inline_len))

@@ -25,29 +25,72 @@
 //!   of an absent key would have all nodes on the way written anew.
 
 pub(crate) mod editor;
+pub(crate) mod finger;
 pub(crate) mod leaf;
 mod point;
 mod range_delete;
 mod split_merge;
 pub(crate) mod state;
 
+use std::sync::atomic::Ordering;
+
+use crate::btree::memory::node::{ChildRef, MemLeaf};
+use crate::btree::memory::slot::NodeRef;
+use crate::btree::read::rising::RisingKeys;
 use crate::error::Result;
 use crate::types::Op;
-use crate::util::mutants::mutated;
 use editor::Editor;
 use leaf::{LeafOp, MovedValues};
 
-impl Editor<'_, '_> {
+impl<'g> Editor<'g, '_> {
     /// Does one operation.
     pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<()> {
+        self.shrunk = false;
         match *op {
-            Op::Put { key, value } => self.edit_tree(key, LeafOp::Put(value)),
-            Op::Delete { key } => {
-                let is_there = mutated!("delete-does-not-look-first");
-                self.edit_tree(key, LeafOp::Delete { is_there })
-            }
             Op::DeleteRange { start, end } => self.delete_range(start, end),
+            _ => match LeafOp::of(op) {
+                Some((key, op)) => self.edit_tree(key, op),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// Does operations that are sorted by their keys. Those in one leaf find it at hand.
+    pub(crate) fn apply_in_order<'a>(
+        &mut self,
+        ops: impl Iterator<Item = &'a Op<'a>>,
+    ) -> Result<()> {
+        // The leaf for the keys from the last one on to `upper`, and the tree's structure then.
+        let mut at_hand: Option<NodeRef<'g, MemLeaf>> = None;
+        let mut structure = None;
+        let (mut upper, mut is_bounded) = (Vec::new(), false);
+        let mut way = RisingKeys::default();
+        for op in ops {
+            let Some((key, change)) = LeafOp::of(op) else {
+                self.apply(op)?;
+                continue;
+            };
+            let now = Some(self.tree.structure.load(Ordering::Relaxed));
+            if structure != now {
+                structure = now;
+                at_hand = None;
+                way.start_over();
+            }
+            if at_hand.is_none() || (is_bounded && key >= upper.as_slice()) {
+                at_hand = match way.next(self.tree, key, self.guard).0 {
+                    ChildRef::Leaf(leaf) => {
+                        is_bounded = way.write_upper_fence(&mut upper);
+                        Some(leaf)
+                    }
+                    ChildRef::Inner(_) | ChildRef::Disk(_) => None,
+                };
+            }
+            match &at_hand {
+                Some(leaf) if self.edit_only_leaf(leaf, key, change)? => {}
+                _ => self.apply(op)?,
+            }
+        }
+        Ok(())
     }
 
     /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of

@@ -81,7 +81,7 @@ impl<'g> Editor<'g, '_> {
                 ChildRef::Leaf(leaf) => {
                     let edit =
                         |editor: &mut Self, state: &mut LeafState| editor.edit_leaf(state, key, op);
-                    if let Some(outcome) = self.with_current_leaf(leaf, edit) {
+                    if let Some(outcome) = self.with_current_leaf(&leaf, edit) {
                         return outcome;
                     }
                     if self.is_idle(&mut op, child, level, key)? {

@@ -66,7 +66,7 @@ impl<'g> Editor<'g, '_> {
             let image = leaf::new(b"", None, self.page_size());
             let state = LeafState::whole(self.writer.generation, self.seq, image, Vec::new());
             self.writer.add_dirty(state.size_bytes());
-            root.store(state.into_child(), self.guard);
+            self.store(root, state.into_child());
             return Ok(());
         }
         let mut seams = vec![start.to_vec()];
@@ -136,7 +136,7 @@ impl<'g> Editor<'g, '_> {
                     let cut = |editor: &mut Self, state: &mut LeafState| {
                         editor.cut_leaf(state, start, end)
                     };
-                    if let Some(done) = self.with_current_leaf(leaf, cut) {
+                    if let Some(done) = self.with_current_leaf(&leaf, cut) {
                         return done;
                     }
                     let leaf = self.copy_leaf(slot, leaf)?;
@@ -214,7 +214,7 @@ impl<'g> Editor<'g, '_> {
         );
         seams.push(bound);
         if whole_to - whole_from == 1 {
-            inner.slots[whole_from].store(gap, self.guard);
+            self.store(&inner.slots[whole_from], gap);
             return Ok(());
         }
         let image =

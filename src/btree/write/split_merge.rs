@@ -347,7 +347,7 @@ impl<'g> Editor<'g, '_> {
         {
             let only = inner.slots[0].load(self.guard).to_owned();
             self.writer.sub_dirty(inner.generation, inner.size_bytes());
-            self.tree.root.store(only, self.guard);
+            self.store(&self.tree.root, only);
         }
     }
 }

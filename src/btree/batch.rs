@@ -1,0 +1,320 @@
+//! From the operations of a commit to the tree: [`Tree::prepare`] and [`Tree::apply`].
+//!
+//! A lone operation uses the finger that `prepare` has left ([`super::write::finger`]). Those of a
+//! batch are applied in key order, so that neighbours find each other's leaf at hand, and in it
+//! what the processor has just had in its cache; the order within a batch shows to no reader. All
+//! of them get the number of the last one, which is when they are published: a leaf's last change
+//! must not seem older than it is.
+
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::Guard;
+
+use super::memory::node::{Body, ChildRef, MemLeaf};
+use super::node::inner::Inner;
+use super::read::many::KEYS_TOGETHER;
+use super::read::rising::RisingKeys;
+use super::read::shared::{FoundLeaf, SharedTree};
+use super::state::Tree;
+use super::write::editor::Editor;
+use super::write::leaf::LeafOp;
+use super::write::state::WriterState;
+use crate::error::Result;
+use crate::types::{Op, SeqNo, SequencedOp};
+use crate::util::key_prefix::{common_prefix_len, head64};
+use crate::util::mutants::mutated;
+
+/// While a batch of so many operations is applied, reads see the tree before it. Those of a smaller
+/// one wait: the first change after a freeze copies the nodes on its way, which costs the batch
+/// more than it is worth to them.
+pub(super) const LARGE_BATCH_OPS: usize = 16 << 10;
+
+/// Operations of a batch that are applied under one pin. A longer one would hold up the reclaiming
+/// of memory.
+const OPS_UNDER_A_PIN: usize = 128;
+
+/// The key that an operation is about, if it is about one.
+fn key_of<'a>(op: &Op<'a>) -> Option<&'a [u8]> {
+    match *op {
+        Op::Put { key, .. } | Op::Delete { key } => Some(key),
+        Op::DeleteRange { .. } => None,
+    }
+}
+
+impl Tree {
+    /// As [`crate::engine::Engine::prepare`].
+    pub(super) fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        match ops {
+            [one] => match key_of(&one.op) {
+                Some(key) => self.prepare_one(key, &one.op),
+                None => self.shared.prepare_range(&one.op),
+            },
+            _ => self.shared.prepare_batch(ops),
+        }
+    }
+
+    /// Leaves the thread's finger at the leaf for `key`.
+    fn prepare_one(&self, key: &[u8], op: &Op<'_>) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        let shared = &*self.shared;
+        // Before the descent (BF1), and after the pin: it keeps the page below a leaf that is in
+        // the tree now.
+        let structure = shared.structure.load(Ordering::Acquire);
+        if let Some(finger) = self.fingers.of_thread()
+            && let Some(leaf) = finger.leaf_for(key, structure)
+        {
+            return shared.prepare_leaf(leaf, key, op, &guard);
+        }
+        let mut child = shared.root.load(&guard);
+        let (mut level, mut parent) = (None, None);
+        while let ChildRef::Inner(inner) = child {
+            let inner = inner.get();
+            let node = inner.node();
+            let i = node.find_child(key);
+            level = node.level().checked_sub(1);
+            parent = Some((inner, i));
+            child = inner.slots[i].load(&guard);
+        }
+        match child {
+            ChildRef::Leaf(leaf) => {
+                shared.prepare_leaf(&leaf, key, op, &guard)?;
+                if let Some(mut finger) = self.fingers.of_thread() {
+                    finger.point_to(leaf, structure, key, parent);
+                }
+                Ok(())
+            }
+            _ => {
+                if level == Some(0)
+                    && let ChildRef::Disk(link) = child
+                {
+                    shared.pager.will_need(link, &guard);
+                }
+                let find = |node: Inner<'_>| node.find_child(key);
+                let (leaf, _) = shared.descend(child, level, find, &guard)?;
+                if let FoundLeaf::Page(image) = &leaf {
+                    shared.pager.touch_whole(image, &guard);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`crate::engine::Engine::apply`].
+    pub(super) fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
+            return Ok(());
+        };
+        let mut writer = self.writer.lock();
+        if let Some(error) = self.shared.apply_failed.get() {
+            return Err(error.clone());
+        }
+        // Before the change, so that no log segment that it needs is deleted.
+        if self.oldest_unpersisted.load(Ordering::Relaxed) == 0 {
+            self.oldest_unpersisted
+                .store(first.seq.0, Ordering::Release);
+        }
+        writer.first_since_checkpoint.get_or_insert(first.seq);
+        if ops.len() >= LARGE_BATCH_OPS && !mutated!("large-batch-hides-the-tree-before-it") {
+            self.begin_large_batch(&mut writer);
+        }
+        self.begin_change(&mut writer);
+        let applied = match ops {
+            [one] => self.apply_one(&mut writer, one),
+            _ => self.apply_batch(&mut writer, ops, last.seq),
+        };
+        // Before the batch is published: a read that begins afterwards sees it.
+        let before = self.end_large_batch();
+        if let Err(error) = applied {
+            let _ = self.shared.apply_failed.set(error.clone());
+            return Err(error);
+        }
+        writer.applied = last.seq;
+        self.dirty_bytes
+            .store(writer.dirty_bytes, Ordering::Relaxed);
+        drop(writer);
+        drop(before);
+        self.wake_if_due();
+        Ok(())
+    }
+
+    fn apply_one(&self, writer: &mut WriterState, op: &SequencedOp<'_>) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
+        let structure = self.shared.structure.load(Ordering::Relaxed);
+        if let Some((key, change)) = LeafOp::of(&op.op)
+            && let Some(finger) = self.fingers.of_thread()
+            && let Some(leaf) = finger.leaf_for(key, structure)
+            && editor.edit_only_leaf(leaf, key, change)?
+        {
+            return Ok(());
+        }
+        editor.apply(&op.op)
+    }
+
+    /// Applies a batch, whose last operation has number `seq`.
+    fn apply_batch(
+        &self,
+        writer: &mut WriterState,
+        ops: &[SequencedOp<'_>],
+        seq: SeqNo,
+    ) -> Result<()> {
+        // Range deletes stay where they are.
+        for run in runs(ops) {
+            let order = in_key_order(run);
+            let mut rest = order.as_slice();
+            while !rest.is_empty() {
+                let (some, later) = rest.split_at(rest.len().min(OPS_UNDER_A_PIN));
+                rest = later;
+                let guard = crossbeam_epoch::pin();
+                let mut editor = Editor::new(&self.shared, writer, &guard, seq);
+                editor.apply_in_order(some.iter().map(|i| &run[*i as usize].op))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Operations on keys that follow one another, and range deletes one by one.
+fn runs<'a, 'o>(ops: &'a [SequencedOp<'o>]) -> impl Iterator<Item = &'a [SequencedOp<'o>]> {
+    ops.chunk_by(|a, b| key_of(&a.op).is_some() && key_of(&b.op).is_some())
+}
+
+/// The places of `ops` in the order of their keys; those on one key stay in their order.
+fn in_key_order(ops: &[SequencedOp<'_>]) -> Vec<u32> {
+    let key = |i: u32| key_of(&ops[i as usize].op).unwrap_or_default();
+    let places = 0..ops.len() as u32;
+    let is_sorted = ops.is_sorted_by(|a, b| key_of(&a.op) <= key_of(&b.op));
+    if is_sorted {
+        return places.collect();
+    }
+    let first = key(0);
+    let shared = places.clone().fold(first.len(), |len, i| {
+        common_prefix_len(&first[..len], key(i))
+    });
+    let mut order: Vec<(u64, u32)> = places.map(|i| (head64(&key(i)[shared..]), i)).collect();
+    order.sort_unstable_by(|(a_head, a), (b_head, b)| {
+        let heads = a_head.cmp(b_head);
+        let keys = heads.then_with(|| key(*a).cmp(key(*b)));
+        mutated!(
+            "batch-order-of-one-key-lost",
+            keys.then(b.cmp(a)),
+            keys.then(a.cmp(b))
+        )
+    });
+    order.into_iter().map(|(_, i)| i).collect()
+}
+
+impl SharedTree {
+    /// Brings into memory what a change of `key` in a leaf of the current tree needs of the page
+    /// below it.
+    fn prepare_leaf(&self, leaf: &MemLeaf, key: &[u8], op: &Op<'_>, guard: &Guard) -> Result<()> {
+        let link = {
+            let state = leaf.read();
+            let Body::Changes(changes) = &state.body else {
+                return Ok(());
+            };
+            let needs_base = match op {
+                Op::Put { value, .. } => {
+                    changes.is_short_of(key.len() + value.len(), self.page_size())
+                }
+                Op::Delete { .. } | Op::DeleteRange { .. } => {
+                    changes.has_many_deletes() || changes.delta.search(key).is_err()
+                }
+            };
+            match changes.base(guard) {
+                ChildRef::Disk(link) if needs_base => link,
+                _ => return Ok(()),
+            }
+        };
+        self.pager.will_need(link, guard);
+        let image = self.disk_node(link, Some(0), guard)?;
+        self.pager.touch_whole(&image, guard);
+        Ok(())
+    }
+
+    /// Finding a leaf on disk reads and checks every page on the way.
+    fn prepare_range(&self, op: &Op<'_>) -> Result<()> {
+        let Op::DeleteRange { start, end } = *op else {
+            return Ok(());
+        };
+        for key in [Some(start), end].into_iter().flatten() {
+            let guard = crossbeam_epoch::pin();
+            self.find_leaf(self.root.load(&guard), key, &guard)?;
+        }
+        Ok(())
+    }
+
+    /// The pages that a batch needs, several at a time.
+    fn prepare_batch(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        for run in runs(ops) {
+            if let [one] = run
+                && key_of(&one.op).is_none()
+            {
+                self.prepare_range(&one.op)?;
+                continue;
+            }
+            for places in in_key_order(run).chunks(KEYS_TOGETHER) {
+                self.prepare_in_order(places.iter().map(|i| &run[*i as usize].op))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a few operations that are sorted by their keys.
+    fn prepare_in_order<'a>(&self, ops: impl Iterator<Item = &'a Op<'a>>) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        let mut way = RisingKeys::default();
+        let (mut keys, mut disk) = (Vec::new(), Vec::new());
+        for op in ops {
+            let Some(key) = key_of(op) else { continue };
+            match way.next(self, key, &guard) {
+                (ChildRef::Leaf(leaf), _) => self.prepare_leaf(&leaf, key, op, &guard)?,
+                (child, level) => {
+                    keys.push(key);
+                    disk.push((child, level));
+                }
+            }
+        }
+        let (leaves, _) = self.find_leaves_below(&disk, &keys, true, &guard)?;
+        for leaf in &leaves {
+            if let FoundLeaf::Page(image) = leaf {
+                self.pager.touch_whole(image, &guard);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{OwnedOp, Random};
+
+    #[test]
+    fn operations_on_one_key_stay_in_their_order() {
+        let mut random = Random(3);
+        for len in [1, 2, 3, 50, 500] {
+            for prefix in ["", "a long prefix of all keys "] {
+                let ops: Vec<OwnedOp> = (0..len)
+                    .map(|_| {
+                        // Some differ behind the eighth byte only, and some not at all.
+                        let (a, b) = (random.below(3), random.below(20));
+                        let key = format!("{prefix}{a}00000000{b}").into_bytes();
+                        OwnedOp::Put(key, b"value".to_vec())
+                    })
+                    .collect();
+                let sequenced: Vec<_> = ops
+                    .iter()
+                    .zip(1..)
+                    .map(|(op, seq)| SequencedOp {
+                        seq: SeqNo(seq),
+                        op: op.borrow(),
+                    })
+                    .collect();
+                let mut wanted: Vec<u32> = (0..len).collect();
+                wanted.sort_by_key(|i| key_of(&sequenced[*i as usize].op));
+                assert_eq!(in_key_order(&sequenced), wanted);
+            }
+        }
+    }
+}
