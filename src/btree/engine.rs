@@ -165,15 +165,7 @@ impl BTreeEngine {
             Self::make_durable(&context, &*file, &meta, stale_meta_page)?;
             stale_meta_page = None;
         }
-        let pager = Pager::new(
-            file,
-            page_size as usize,
-            context.store_id,
-            context.keyspace,
-            context.cache,
-            context.use_mmap,
-            meta.file_pages,
-        )?;
+        let pager = Pager::new(&context, &*file, meta.file_pages)?;
         let checkpointer = Checkpointer::new(
             context.store_id,
             context.keyspace,

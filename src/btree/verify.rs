@@ -151,14 +151,14 @@ impl Verifier<'_> {
             return Ok(());
         }
         let mut image = vec![0; pager.page_size()];
-        pager.file().read_exact_at(&mut image, pager.offset(page))?;
+        pager.read_from_file(&mut image, page)?;
         let pages = u64::from(node::page_count(&image));
         if pages == 0 || pages > file_pages - page.0 {
             self.problem(page, "there is no node at this page");
             return Ok(());
         }
         image.resize(pages as usize * pager.page_size(), 0);
-        pager.file().read_exact_at(&mut image, pager.offset(page))?;
+        pager.read_from_file(&mut image, page)?;
         self.report.blocks += 1;
         let checked = pager.check_node(&image, page);
         if let Err(error) = checked.and_then(|()| pager.check_meant(&image, link)) {

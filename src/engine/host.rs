@@ -16,7 +16,7 @@ use crate::types::{KeyspaceId, SeqNo};
 pub(crate) struct EngineContext {
     /// The file system.
     pub(crate) fs: Arc<dyn Fs>,
-    /// Which files of the store's LSM trees are open.
+    /// Which files of the store's trees are open.
     pub(crate) open_files: Arc<OpenFiles>,
     /// The keyspace's own directory. It exists, and nothing else writes to it.
     pub(crate) dir: PathBuf,

@@ -1,13 +1,15 @@
 //! A bounded number of open files.
 //!
-//! Every table of an LSM tree is a file, and a tree may have more of them than a process may have
-//! descriptors. So a [`LazyFile`] is opened when it is read, and [`OpenFiles`] closes the one that
-//! was read longest ago when too many are open. A file that was read while it is closed stays open
-//! until that read has ended: so there can be one more for each thread that reads.
+//! Every table of an LSM tree is a file, and so is every B-tree; a store may have more of them than
+//! a process may have descriptors. So a [`LazyFile`] is opened when it is read, and [`OpenFiles`]
+//! closes the one that was read longest ago when too many are open. A file that was read while it
+//! is closed stays open until that read has ended: so there can be one more for each thread that
+//! reads.
 //!
 //! Files that must stay open, because what was written to them is not synced yet, take a [`Held`]
 //! each, of which there are half as many as files may be open; without one they are synced and
-//! closed.
+//! closed. A file that is written and synced by one unit of work is kept by it
+//! ([`LazyFile::open`]): there are no more of those than threads.
 //!
 //! Nothing is opened, read or closed while the list is locked.
 
@@ -54,13 +56,19 @@ impl OpenFiles {
         }
     }
 
-    /// The file `path`, which is opened when it is read.
-    pub(crate) fn file(self: &Arc<Self>, fs: &Arc<dyn Fs>, path: &Path) -> LazyFile {
+    /// The file `path`, which is opened when it is used.
+    pub(crate) fn file(
+        self: &Arc<Self>,
+        fs: &Arc<dyn Fs>,
+        path: &Path,
+        mode: OpenMode,
+    ) -> LazyFile {
         let mut list = self.list.lock();
         list.next_number += 1;
         LazyFile {
             fs: Arc::clone(fs),
             path: path.to_path_buf(),
+            mode,
             number: list.next_number,
             open_files: Arc::clone(self),
         }
@@ -120,11 +128,12 @@ impl Drop for Held {
     }
 }
 
-/// A file that is opened when it is read.
+/// A file that is opened when it is used.
 #[derive(Debug)]
 pub(crate) struct LazyFile {
     fs: Arc<dyn Fs>,
     path: PathBuf,
+    mode: OpenMode,
     number: u64,
     open_files: Arc<OpenFiles>,
 }
@@ -140,9 +149,15 @@ impl LazyFile {
         if let Some(file) = self.open_files.find(self.number) {
             return file.read_exact_at(buf, offset);
         }
-        let file = self.fs.open(&self.path, OpenMode::Read)?;
+        let file = self.open()?;
         drop(self.open_files.add(self.number, Arc::clone(&file)));
         file.read_exact_at(buf, offset)
+    }
+
+    /// Opens the file for the caller, who keeps it open while it has what is returned. A caller that
+    /// writes syncs through the same: a failure to write may be reported to that one only.
+    pub(crate) fn open(&self) -> Result<Arc<dyn File>> {
+        self.fs.open(&self.path, self.mode)
     }
 }
 
@@ -166,7 +181,7 @@ mod tests {
                 let path = PathBuf::from(format!("/{number}"));
                 let file = fs.open(&path, OpenMode::CreateNew).unwrap();
                 file.write_all_at(&[number; 8], 0).unwrap();
-                open_files.file(&fs, &path)
+                open_files.file(&fs, &path, OpenMode::Read)
             })
             .collect();
         assert_eq!(open_files.count(), 0);

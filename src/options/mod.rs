@@ -173,11 +173,10 @@ pub struct Options {
     /// When the log holds more than this, the keyspace that needs its oldest segment is
     /// flushed. Bounds recovery time. Default: 128 MiB.
     pub log_limit_bytes: u64,
-    /// Files of LSM keyspaces that are kept open at most, for all keyspaces; 2 to 1,000,000. A
-    /// mapped table needs no open file. Where tables are not mapped, those that were read last stay
-    /// open, and to read another one takes an `open`. Besides these, each thread that reads,
-    /// flushes or compacts has up to two files open, a B-tree keyspace one, the log two.
-    /// Default: 32.
+    /// Files of keyspaces that are kept open at most, for all keyspaces; 2 to 1,000,000. A mapped
+    /// table or page file needs no open file. Where they are not mapped, those that were read last
+    /// stay open, and to read another one takes an `open`. Besides these, each thread that reads,
+    /// flushes, checkpoints or compacts has up to two files open, the log two. Default: 32.
     pub max_open_files: usize,
     /// Read tables of LSM trees and page files of B-trees through memory maps where the platform
     /// has them; a medium that cannot be read ends the process then ([`fs`](crate::fs)).

@@ -44,7 +44,7 @@ pub struct DbStats {
     pub cache_hits: u64,
     /// Lookups in the cache that did not.
     pub cache_misses: u64,
-    /// Files of LSM keyspaces that are open, besides those being written; see
+    /// Files of keyspaces that are open, besides those being written; see
     /// [`Options::max_open_files`](crate::Options#structfield.max_open_files).
     pub open_files: u64,
     /// Milliseconds that writers were slowed because background work was behind, added up.

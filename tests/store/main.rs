@@ -8,6 +8,7 @@ mod counters;
 mod crash_states;
 mod damage;
 mod database;
+mod descriptors;
 mod faults;
 mod full_disk;
 mod history;

@@ -93,7 +93,7 @@ impl Checkpointer {
     pub(crate) fn meta_page_problem(&self, pager: &Pager, page: u64) -> Result<Option<String>> {
         let mut bytes = [0; META_BYTES];
         let offset = page * pager.page_size() as u64;
-        let file = pager.file();
+        let file = pager.file()?;
         file.read_exact_at(&mut bytes, offset)?;
         Ok(
             match Meta::decode(&bytes, self.store_id, self.keyspace, file.path(), offset) {
@@ -109,7 +109,7 @@ impl Checkpointer {
     /// Writes meta page `page` (0 or 1) and syncs.
     pub(super) fn write_meta(&self, pager: &Pager, page: u64, meta: &Meta) -> Result<()> {
         let bytes = meta.encode(self.store_id, self.keyspace);
-        let file = pager.file();
+        let file = pager.file()?;
         file.write_all_at(&bytes, page * pager.page_size() as u64)?;
         mutated!("meta-page-not-synced", Ok(()), file.sync_data())
     }

@@ -60,10 +60,11 @@ impl Tree {
         let Some(frozen) = self.freeze_for_checkpoint(checkpointer, force)? else {
             return Ok(false);
         };
-        let written = self
-            .shared
-            .write_frozen(checkpointer, &frozen)
-            .and_then(|written| self.make_durable(checkpointer, written, frozen.seq));
+        let written = self.shared.pager.begin_writing().and_then(|_open| {
+            self.shared
+                .write_frozen(checkpointer, &frozen)
+                .and_then(|written| self.make_durable(checkpointer, written, frozen.seq))
+        });
         match written {
             Ok(written) => {
                 let replaced = self.publish(checkpointer, &frozen, written);
@@ -129,7 +130,7 @@ impl Tree {
             (),
             host.make_durable(seq)?
         );
-        let file = self.shared.pager.file();
+        let file = self.shared.pager.file()?;
         let synced = mutated!(
             "checkpoint-meta-written-before-its-pages",
             Ok(()),

@@ -410,7 +410,7 @@ impl Output<'_> {
         self.bytes += value.bytes.len() as u64;
         self.tree
             .pager
-            .file()
+            .file()?
             .write_all_at(&value.bytes, self.tree.pager.offset(page))?;
         self.large_pages += pages;
         self.large.push((Arc::clone(value), page, checksum));
@@ -433,7 +433,7 @@ impl Output<'_> {
         if !self.buffer.is_empty() {
             self.tree
                 .pager
-                .file()
+                .file()?
                 .write_all_at(&self.buffer, self.buffer_at)?;
             self.bytes += self.buffer.len() as u64;
             self.buffer_at += self.buffer.len() as u64;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
+use parking_lot::Mutex;
 
 use super::meta::META_PAGES;
 use crate::btree::memory::slot::EpochArc;
@@ -30,11 +31,12 @@ use crate::btree::node;
 use crate::btree::node::leaf::has_overflow;
 use crate::btree::node::{Link, NodeKind};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
+use crate::engine::{EngineContext, Keep};
 use crate::error::{Error, Result};
 use crate::format::checksum::{Checksum, checksum, seed_of};
 use crate::fs;
-use crate::fs::{Advice, File, Mapping};
-use crate::types::{KeyspaceId, PageId};
+use crate::fs::{Advice, File, LazyFile, Mapping, OpenMode};
+use crate::types::PageId;
 use crate::util::mutants::mutated;
 use crate::util::sharded::ShardedCounter;
 
@@ -87,7 +89,11 @@ impl PageMap {
 
 /// The pages of one B-tree file.
 pub(crate) struct Pager {
-    file: Arc<dyn File>,
+    file: LazyFile,
+    /// The file while a checkpoint writes it.
+    writing: Mutex<Option<Arc<dyn File>>>,
+    /// Keeps the file where it can be opened, also when the keyspace is dropped.
+    _keep: Arc<dyn Keep>,
     page_size: usize,
     seed: u64,
     map: EpochArc<PageMap>,
@@ -171,23 +177,38 @@ impl KeptPage {
     }
 }
 
+/// The file stays open. See [`Pager::begin_writing`].
+pub(crate) struct Writing<'p>(&'p Pager);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // Closed after the lock is released.
+        let file = self.0.writing.lock().take();
+        drop(file);
+    }
+}
+
 impl Pager {
-    /// Reads `file`, of which `pages` pages may be read now.
-    pub(crate) fn new(
-        file: Arc<dyn File>,
-        page_size: usize,
-        store_id: u64,
-        keyspace: KeyspaceId,
-        cache: Arc<BlockCache>,
-        use_mmap: bool,
-        pages: u64,
-    ) -> Result<Self> {
-        let capacity_bytes = cache.capacity_bytes();
-        let map = map_file(&*file, page_size, use_mmap, pages, capacity_bytes, None)?;
+    /// Reads the keyspace's file, of which `pages` pages may be read now. It is open as `file`,
+    /// which the caller closes: a mapped file needs no descriptor to be read, and one that is not
+    /// mapped is opened when it is read.
+    pub(crate) fn new(context: &EngineContext, file: &dyn File, pages: u64) -> Result<Self> {
+        let page_size = context.options.page_size_bytes as usize;
+        let cache = Arc::clone(&context.cache);
+        let (use_mmap, capacity_bytes) = (context.use_mmap, cache.capacity_bytes());
+        let map = map_file(file, page_size, use_mmap, pages, capacity_bytes, None)?;
+        let mode = if context.read_only {
+            OpenMode::Read
+        } else {
+            OpenMode::ReadWrite
+        };
+        let open_files = &context.open_files;
         Ok(Self {
-            file,
+            file: open_files.file(&context.fs, file.path(), mode),
+            writing: Mutex::default(),
+            _keep: Arc::clone(&context.keep),
             page_size,
-            seed: seed_of(&[store_id, u64::from(keyspace.0)]),
+            seed: seed_of(&[context.store_id, u64::from(context.keyspace.0)]),
             map: EpochArc::new(Arc::new(map)),
             use_mmap,
             file_tag: cache.new_file_tag(),
@@ -196,8 +217,20 @@ impl Pager {
         })
     }
 
-    pub(crate) fn file(&self) -> &Arc<dyn File> {
-        &self.file
+    /// The file, open as long as the caller has it.
+    pub(crate) fn file(&self) -> Result<Arc<dyn File>> {
+        if let Some(file) = &*self.writing.lock() {
+            return Ok(Arc::clone(file));
+        }
+        self.file.open()
+    }
+
+    /// Keeps the file open from the first write of a checkpoint to its last sync, so that each of
+    /// them goes to the same open file. Belongs to the thread that holds the checkpoint lock.
+    pub(crate) fn begin_writing(&self) -> Result<Writing<'_>> {
+        let file = self.file()?;
+        *self.writing.lock() = Some(file);
+        Ok(Writing(self))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -475,6 +508,11 @@ impl Pager {
         Ok(read(&bytes))
     }
 
+    /// Fills `bytes` with what lies at `page`, from the file itself.
+    pub(crate) fn read_from_file(&self, bytes: &mut [u8], page: PageId) -> Result<()> {
+        self.file.read_exact_at(bytes, self.offset(page))
+    }
+
     /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns
     /// what is wrong with it.
     pub(crate) fn recheck_overflow(
@@ -523,17 +561,18 @@ impl Pager {
         }
         let pages = pages + (pages / 16).min((64 << 20) / self.page_size as u64);
         let bytes = pages * self.page_size as u64;
-        if self.file.len()? < bytes {
-            self.file.set_len(bytes)?;
+        let file = self.file()?;
+        if file.len()? < bytes {
+            file.set_len(bytes)?;
         }
-        let map = self.map_file(pages, &old)?;
+        let map = self.map_file(&*file, pages, &old)?;
         self.map.store(Arc::new(map), &crossbeam_epoch::pin());
         Ok(())
     }
 
-    fn map_file(&self, pages: u64, old: &PageMap) -> Result<PageMap> {
+    fn map_file(&self, file: &dyn File, pages: u64, old: &PageMap) -> Result<PageMap> {
         map_file(
-            &*self.file,
+            file,
             self.page_size,
             self.use_mmap,
             pages,
@@ -545,9 +584,10 @@ impl Pager {
     /// Cuts the file behind `pages` pages, none of which a reader can reach (BP3).
     pub(crate) fn shrink(&self, pages: u64) -> Result<()> {
         let old = self.map(&crossbeam_epoch::pin());
-        let map = self.map_file(pages, &old)?;
+        let file = self.file()?;
+        let map = self.map_file(&*file, pages, &old)?;
         self.map.store(Arc::new(map), &crossbeam_epoch::pin());
-        self.file.set_len(pages * self.page_size as u64)
+        file.set_len(pages * self.page_size as u64)
     }
 
     /// Pages that may be read.

@@ -260,16 +260,16 @@ fn a_page_that_one_parent_means_does_not_pass_for_another() {
         let file = fs
             .open(&home.join("a").join(FILE_NAME), OpenMode::Read)
             .unwrap();
-        let pager = crate::btree::file::pager::Pager::new(
-            file,
-            PAGE,
-            77,
-            KeyspaceId(5),
-            Arc::new(BlockCache::new(1 << 20)),
+        let context = context(
+            &fs,
+            &bench.dir,
+            &bench.options,
+            &bench.snapshot_tracker,
+            &bench.host,
             use_mmap,
-            (bytes.len() / PAGE) as u64,
-        )
-        .unwrap();
+        );
+        let pages = (bytes.len() / PAGE) as u64;
+        let pager = crate::btree::file::pager::Pager::new(&context, &*file, pages).unwrap();
         let guard = crossbeam_epoch::pin();
         for _ in 0..2 {
             assert!(pager.node(link, &guard).is_ok());

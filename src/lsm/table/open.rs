@@ -77,7 +77,7 @@ impl Table {
             }
         };
         let mut table = Self {
-            file: ctx.open_files.file(&ctx.fs, path),
+            file: ctx.open_files.file(&ctx.fs, path, OpenMode::Read),
             map,
             cache: Arc::clone(&ctx.cache),
             blocks_read: Arc::clone(&ctx.blocks_read),
