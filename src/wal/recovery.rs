@@ -314,8 +314,10 @@ impl Recovery {
             // The log ends here, or the rest is damaged. Later segments and
             // what follows in this one may know (WL4).
             let seed = segment_seed(self.store_id, segment.number);
+            let end = at.min(bytes.len());
+            let is_open_end = is_zero(&bytes[end..]);
             let is_damaged = next <= durable
-                || bears_witness(&bytes, at, seed, next)
+                || !is_open_end && bears_witness(&bytes, at, seed, next)
                 || self.later_witness(index + 1, next)?;
             if is_damaged && !mutated!("damage-taken-for-a-torn-tail") {
                 return Err(Error::corruption(
@@ -328,8 +330,7 @@ impl Recovery {
             }
             self.witnessed = witnessed;
             self.last = Some(next.prev());
-            let end = at.min(bytes.len());
-            if index + 1 == self.chain.len() && bytes[end..].iter().all(|byte| *byte == 0) {
+            if index + 1 == self.chain.len() && is_open_end {
                 self.open_end = Some(end);
             }
             return Ok(next.prev());
@@ -443,4 +444,13 @@ struct ReadRecords {
     /// and where it was not found.
     end: usize,
     witnessed: SeqNo,
+}
+
+/// True if there is nothing but zeros. A comparison of the bytes with themselves, one further on, is
+/// what processors are fastest at: the end of a log may be 64 MiB of them.
+fn is_zero(bytes: &[u8]) -> bool {
+    match bytes.split_first() {
+        Some((first, rest)) => *first == 0 && *rest == bytes[..rest.len()],
+        None => true,
+    }
 }
