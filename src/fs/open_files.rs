@@ -154,8 +154,8 @@ impl LazyFile {
         file.read_exact_at(buf, offset)
     }
 
-    /// Opens the file for the caller, who keeps it open while it has what is returned. A caller that
-    /// writes syncs through the same: a failure to write may be reported to that one only.
+    /// Opens the file for the caller, who keeps it open while it has what is returned. A caller
+    /// that writes syncs through the same: a failure to write may be reported to that one only.
     pub(crate) fn open(&self) -> Result<Arc<dyn File>> {
         self.fs.open(&self.path, self.mode)
     }
