@@ -252,10 +252,11 @@ impl Recovery {
         Ok(())
     }
 
-    /// Visits every valid record in commit order; those that end below `from` may be left out. A torn tail ends the log silently; damage is
-    /// [`Error::Corruption`], and so is a log that ends before `durable`, up to which it was
-    /// durable as others know. Returns the last sequence number in the log; if it holds no record,
-    /// the one before the first that its newest segment announces; zero for a new log.
+    /// Visits every valid record in commit order; those that end below `from` may be left out. A
+    /// torn tail ends the log silently; damage is [`Error::Corruption`], and so is a log that ends
+    /// before `durable`, up to which it was durable as others know. Returns the last sequence
+    /// number in the log; if it holds no record, the one before the first that its newest segment
+    /// announces; zero for a new log.
     pub(crate) fn replay(
         &mut self,
         from: SeqNo,
