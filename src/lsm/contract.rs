@@ -146,6 +146,7 @@ impl Engine for LsmEngine {
         let level0 = self
             .level0_tables
             .load(Ordering::Relaxed)
+            .saturating_sub(self.level0_settled.load(Ordering::Relaxed))
             .saturating_sub(LEVEL0_SLOW);
         let level0 = level0 as f64 / (LEVEL0_SLOWEST - LEVEL0_SLOW) as f64;
         match memory.max(level0) {

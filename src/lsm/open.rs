@@ -103,6 +103,7 @@ impl LsmEngine {
             block_size_bytes: manifest.identity().block_size_bytes,
             obsolete_files,
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
+            level0_settled: AtomicUsize::new(0),
             current: Arc::new(ArcSwap::from_pointee(superversion)),
             switch: Mutex::default(),
             empty_ranges,

@@ -85,6 +85,9 @@ pub(crate) struct LsmEngine {
     /// Bytes of the immutable memtables.
     pub(super) immutable_bytes: AtomicU64,
     pub(super) level0_tables: AtomicUsize,
+    /// Of them, those that a damaged table keeps there: writers need not wait for what no job can
+    /// change.
+    pub(super) level0_settled: AtomicUsize,
     /// The version in which every key has one entry in one bottom run, if that is known: the last
     /// `compact` made it, while no snapshot was live. Only compared with the current one. Weak, so
     /// that it keeps no files.

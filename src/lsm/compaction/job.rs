@@ -110,8 +110,13 @@ impl Job<'_> {
     }
 
     /// True if no level below the output knows `key`. Levels between inputs and output are empty
-    /// (LP3), and what other jobs move meanwhile was below before.
+    /// (LP3), what stays in level 0 when others go down knows none of their keys or is newer (LP2),
+    /// and what other jobs move meanwhile was below before. What stays in level 0 itself may have
+    /// older tables beside it.
     fn is_bottom(&self, key: &[u8]) -> bool {
+        if self.output_level == 0 {
+            return false;
+        }
         let below = &self.version.levels()[self.output_level + 1..];
         below.iter().all(|level| level.find(key).is_none())
     }
@@ -126,7 +131,8 @@ impl Job<'_> {
                 .end
                 .as_deref()
                 .map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-            t.seq > self.boundaries.oldest()
+            self.output_level == 0
+                || t.seq > self.boundaries.oldest()
                 || below
                     .iter()
                     .any(|level| !level.overlapping(&t.start, end).is_empty())

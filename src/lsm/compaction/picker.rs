@@ -43,20 +43,32 @@
 //! bytes as it finds in the base level: those that are hidden by range tombstones, or were kept for
 //! snapshots.
 //!
+//! # Around damage
+//!
+//! A table that could not be read stays where it is. Below level 0 this concerns the jobs that need
+//! it and no others. A table of level 0 has to *stay* with it if it would pass it on its way down:
+//! if it overlaps the damaged one, being newer, or one that stays for this reason, or a damaged one
+//! in the base level. All others go down. So that those that stay do not become ever more, and
+//! writers are not slowed forever, neighbours among them are joined in level 0, as above.
+//!
 //! # Invariants
 //!
 //! - **LP1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet
 //!   have disjoint key extents. So what a job writes cannot overlap what another writes or moves.
-//! - **LP2** A job from level 0 takes all of its tables, so nothing older than an input stays
-//!   behind above the output; and all tables of the output level that the inputs overlap. This
-//!   keeps LV3 of [`super::super::version`].
+//! - **LP2** A job from level 0 takes all of its tables but those that stay and those between which
+//!   and its inputs a damaged table of the base level lies. So no older table that overlaps an
+//!   input stays behind above the output. It takes all tables of the output level that the inputs
+//!   overlap. This keeps LV3 of [`super::super::version`].
 //! - **LP3** Levels between level 0 and the base level are empty, or level 0 goes to the first that
 //!   is not.
+//! - **LP4** A job within level 0 takes tables that follow one another in age, and makes one of
+//!   them: the ages of the tables of level 0 stay disjoint.
 
 use std::ops::Bound;
 
 use crate::lsm::version::LEVELS;
 use crate::types::{FileId, SeqNo};
+use crate::util::mutants::mutated;
 
 /// A table, as far as picking is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +86,10 @@ pub(crate) struct FileInfo<'a> {
     pub(crate) held: u64,
     /// Level 0: bytes below that the table's range tombstones hide, about.
     pub(crate) covered_bytes: u64,
-    /// A running job has it, or the last job that had it could not read it.
+    /// A running job has it.
     pub(crate) is_busy: bool,
+    /// The last job that had it could not read it.
+    pub(crate) is_unreadable: bool,
 }
 
 /// Levels and key extent of a running job.
@@ -165,6 +179,15 @@ fn as_slices(end: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 const HELD_SHARE: u64 = 8;
 
 impl FileInfo<'_> {
+    /// A job may take it.
+    fn is_idle(&self) -> bool {
+        !self.is_busy && !self.is_unreadable
+    }
+
+    fn overlaps(&self, other: &FileInfo<'_>) -> bool {
+        !ends_before(self.largest, other.smallest) && !ends_before(other.largest, self.smallest)
+    }
+
     /// Mostly deletes, or with range tombstones: moving down frees space.
     fn is_hollow(&self) -> bool {
         self.range_tombstones > 0 || 2 * self.deletes > self.entries
@@ -189,6 +212,44 @@ fn hull<'a>(files: &[&FileInfo<'a>]) -> (&'a [u8], Bound<&'a [u8]>) {
         .reduce(max_end)
         .expect("not empty");
     (start, end)
+}
+
+/// How many of `files`, from the first on, are to be joined: the most that are worth it, and
+/// together not larger than `max_bytes`.
+fn joinable<'f, 'a: 'f>(
+    files: impl Iterator<Item = &'f FileInfo<'a>>,
+    max_bytes: u64,
+) -> Option<usize> {
+    let mut most = None;
+    let (mut bytes, mut largest_bytes) = (0, 0);
+    for (count, file) in (1..=MAX_JOINED).zip(files) {
+        bytes += file.size_bytes;
+        largest_bytes = largest_bytes.max(file.size_bytes);
+        if !file.is_idle() || bytes > max_bytes {
+            break;
+        }
+        if count >= MIN_JOINED && bytes >= 2 * largest_bytes {
+            most = Some(count);
+        }
+    }
+    most
+}
+
+fn is_disjoint(mut files: Vec<&FileInfo<'_>>) -> bool {
+    files.sort_by_key(|file| file.smallest);
+    files
+        .windows(2)
+        .all(|pair| ends_before(pair[0].largest, pair[1].smallest))
+}
+
+/// The tables of level 0, oldest first.
+#[derive(Debug)]
+struct Level0<'t, 'a> {
+    /// What a job takes.
+    moving: Vec<&'t FileInfo<'a>>,
+    /// What cannot be read, or would pass such a table. A table that is in neither list waits for
+    /// its turn to move.
+    staying: Vec<&'t FileInfo<'a>>,
 }
 
 impl<'a> Tree<'a> {
@@ -220,9 +281,9 @@ impl<'a> Tree<'a> {
     /// How due each level is; at least 1 is due.
     pub(crate) fn scores(&self, shape: &Shape, limits: &Limits) -> [f64; LEVELS] {
         std::array::from_fn(|level| {
-            let idle = self.levels[level].iter().filter(|file| !file.is_busy);
+            let idle = self.levels[level].iter().filter(|file| file.is_idle());
             match level {
-                0 => self.levels[0].len() as f64 / limits.level0_trigger as f64,
+                0 => self.level0(shape).moving.len() as f64 / limits.level0_trigger as f64,
                 // The last level has nowhere to go.
                 _ if level == LEVELS - 1 => 0.0,
                 _ => {
@@ -249,6 +310,7 @@ impl<'a> Tree<'a> {
             _ => self.pick_from(level, |_| true),
         });
         by_score
+            .or_else(|| self.pick_join_in_level0(&shape))
             .or_else(|| self.pick_join(limits))
             .or_else(|| self.pick_hollow())
             .or_else(|| self.pick_released())
@@ -273,7 +335,7 @@ impl<'a> Tree<'a> {
     fn pick_released(&self) -> Option<Pick> {
         (1..LEVELS).find_map(|level| {
             let released = self.levels[level].iter().filter(|file| {
-                file.largest_seq <= self.oldest_read && !file.is_busy && self.is_worth(level, file)
+                file.largest_seq <= self.oldest_read && file.is_idle() && self.is_worth(level, file)
             });
             released
                 .into_iter()
@@ -290,7 +352,7 @@ impl<'a> Tree<'a> {
         levels
             .filter(|(level, file)| {
                 file.largest_seq > self.oldest_read
-                    && !file.is_busy
+                    && file.is_idle()
                     && match level {
                         0 => file.is_held(),
                         _ => self.is_worth(*level, file),
@@ -331,28 +393,88 @@ impl<'a> Tree<'a> {
         let (start, end) = (&pick.span.start[..], as_slices(&pick.span.end));
         let base = self.overlapping(pick.output_level, start, end);
         let base_bytes: u64 = base.iter().map(|file| file.size_bytes).sum();
-        (2 * freed_bytes >= base_bytes).then_some(pick)
+        (freed_bytes.saturating_mul(2) >= base_bytes).then_some(pick)
     }
 
-    /// All of level 0, and what it overlaps in the base level (LP2).
+    /// What a job from level 0 takes, and what has to stay.
+    fn level0(&self, shape: &Shape) -> Level0<'_, 'a> {
+        let files = &self.levels[0];
+        let base = &self.levels[shape.base_level];
+        let damaged_below: Vec<_> = base.iter().filter(|file| file.is_unreadable).collect();
+        if damaged_below.is_empty() && !files.iter().any(|file| file.is_unreadable) {
+            return Level0 {
+                moving: files.iter().collect(),
+                staying: Vec::new(),
+            };
+        }
+        let mut staying: Vec<&FileInfo<'a>> = Vec::new();
+        // Between the damaged tables of the base level, and at both ends.
+        let mut groups = vec![Vec::new(); damaged_below.len() + 1];
+        for file in files.iter().rev() {
+            let mut in_its_way = damaged_below.iter().chain(&staying);
+            let would_pass = in_its_way.any(|other| other.overlaps(file))
+                && !mutated!("damaged-table-passed-on-the-way-down");
+            if file.is_unreadable || would_pass {
+                staying.push(file);
+            } else {
+                let group = damaged_below
+                    .partition_point(|other| ends_before(other.largest, file.smallest));
+                groups[group].push(file);
+            }
+        }
+        let moving = groups.into_iter().max_by_key(Vec::len);
+        Level0 {
+            moving: moving.unwrap_or_default(),
+            staying,
+        }
+    }
+
+    /// Level 0, but for what has to stay, and what it overlaps in the base level (LP2).
     fn pick_level0(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
-        let level0: Vec<&FileInfo<'a>> = self.levels[0].iter().collect();
-        if level0.is_empty() || level0.iter().any(|file| file.is_busy) {
+        let moving = self.level0(shape).moving;
+        if moving.is_empty() || self.levels[0].iter().any(|file| file.is_busy) {
             return None;
         }
-        let pick = self.job(0, level0, shape.base_level)?;
+        let is_disjoint = is_disjoint(moving.clone());
+        let pick = self.job(0, moving, shape.base_level)?;
         Some(Pick {
-            is_move: pick.is_move && limits.moves_from_level0 && self.is_disjoint(0),
+            is_move: pick.is_move && limits.moves_from_level0 && is_disjoint,
             ..pick
         })
     }
 
-    fn is_disjoint(&self, level: usize) -> bool {
-        let mut files: Vec<_> = self.levels[level].iter().collect();
-        files.sort_by_key(|file| file.smallest);
-        files
-            .windows(2)
-            .all(|pair| ends_before(pair[0].largest, pair[1].smallest))
+    /// Tables of level 0 that have to stay and follow one another in age, if they can be joined.
+    fn pick_join_in_level0(&self, shape: &Shape) -> Option<Pick> {
+        let (at, count) = self.joinable_in_level0(shape)?;
+        let files = &self.levels[0];
+        if files.iter().any(|file| file.is_busy) {
+            return None;
+        }
+        self.job(0, files[at..at + count].iter().collect(), 0)
+    }
+
+    /// Where such tables begin, and how many there are.
+    fn joinable_in_level0(&self, shape: &Shape) -> Option<(usize, usize)> {
+        let level0 = self.level0(shape);
+        let stays = |file: &FileInfo<'a>| {
+            !file.is_unreadable && level0.staying.iter().any(|other| other.id == file.id)
+        };
+        let files = &self.levels[0];
+        let joins = (0..files.len()).filter_map(|at| {
+            let files = files[at..].iter().take_while(|file| stays(file));
+            Some((at, joinable(files, u64::MAX)?))
+        });
+        joins.max_by_key(|(_, count)| *count)
+    }
+
+    /// How many tables of level 0 stay, and are as few as they can be.
+    pub(crate) fn settled_in_level0(&self, limits: &Limits) -> usize {
+        let shape = self.shape(limits);
+        let staying = self.level0(&shape).staying.len();
+        match self.joinable_in_level0(&shape) {
+            Some((_, count)) => staying - count,
+            None => staying,
+        }
     }
 
     /// The best table of a level, and what it overlaps in the next.
@@ -360,7 +482,7 @@ impl<'a> Tree<'a> {
         let mut candidates: Vec<(u128, usize)> = self.levels[level]
             .iter()
             .enumerate()
-            .filter(|(_, file)| !file.is_busy && wanted(file))
+            .filter(|(_, file)| file.is_idle() && wanted(file))
             .map(|(at, file)| {
                 let below = self.overlapping(level + 1, file.smallest, file.largest);
                 let below_bytes: u64 = below.iter().map(|file| file.size_bytes).sum();
@@ -398,20 +520,8 @@ impl<'a> Tree<'a> {
     /// How many tables from the one at `at` on are to be joined.
     fn joinable(&self, level: usize, at: usize, limits: &Limits) -> Option<usize> {
         let files = &self.levels[level][at..];
-        let mut most = None;
-        let (mut bytes, mut largest_bytes) = (0, 0);
-        for (count, file) in (1..=MAX_JOINED).zip(files) {
-            bytes += file.size_bytes;
-            largest_bytes = largest_bytes.max(file.size_bytes);
-            if file.is_busy || bytes > limits.table_bytes {
-                break;
-            }
-            if count >= MIN_JOINED && bytes >= 2 * largest_bytes {
-                most = Some(count);
-            }
-        }
         // The job would cut its output where it overlaps too much below, and so join nothing.
-        most.filter(|count| {
+        joinable(files.iter(), limits.table_bytes).filter(|count| {
             let (start, end) = hull(&files[..*count].iter().collect::<Vec<_>>());
             let below = self.overlapping(level + 1, start, end);
             below.iter().map(|file| file.size_bytes).sum::<u64>() <= limits.max_overlap_bytes
@@ -426,8 +536,8 @@ impl<'a> Tree<'a> {
         &files[low..high.max(low)]
     }
 
-    /// The job that merges `inputs` of `level`, which are neighbours below level 0, into
-    /// `output_level`, unless it would meet a running one (LP1).
+    /// The job that merges `inputs` of `level`, which are neighbours (in level 0 by age, if they
+    /// stay there), into `output_level`, unless it would meet a running one (LP1).
     fn job<'s>(
         &'s self,
         level: usize,
@@ -449,7 +559,7 @@ impl<'a> Tree<'a> {
         let mut named: Vec<_> = inputs.iter().map(|file| (level, file.id)).collect();
         named.extend(below.iter().map(|file| (output_level, file.id)));
         inputs.extend(below);
-        if inputs.iter().any(|file| file.is_busy) {
+        if !inputs.iter().all(|file| file.is_idle()) {
             return None;
         }
         let (start, end) = hull(&inputs);

@@ -57,6 +57,8 @@ impl LsmEngine {
             // installed.
             let version = Arc::clone(&self.current.load().version);
             let tree = self.tree_of(&version, &compactions);
+            let settled = tree.settled_in_level0(&self.limits());
+            self.level0_settled.store(settled, Ordering::Relaxed);
             let Some(pick) = tree.pick(&self.limits()) else {
                 let next = tree.next_release().map_or(u64::MAX, |seq| seq.0);
                 self.next_release.store(next, Ordering::Relaxed);
@@ -303,7 +305,8 @@ impl LsmEngine {
                 largest_seq: meta.largest_seq,
                 held: table.held(),
                 covered_bytes,
-                is_busy: compactions.busy.contains(&meta.id) || is_left_out(&meta.id),
+                is_busy: compactions.busy.contains(&meta.id),
+                is_unreadable: is_left_out(&meta.id),
             }
         };
         Tree {

@@ -1,7 +1,7 @@
 //! What a tree does to its files: what it reads again, joins and gives back.
 
 use super::*;
-use crate::engine::{Cursor, Work};
+use crate::engine::{Cursor, Pressure, Work};
 use crate::fs::OpenMode;
 use crate::lsm::obsolete_files::{FileName, parse_name};
 use crate::types::KeyRange;
@@ -523,4 +523,61 @@ fn a_damaged_table_leaves_other_jobs_of_the_tree_alone() {
     assert!((1..6).contains(&failures), "{failures}");
     assert!(live.tables() < 12, "{}", live.tables());
     assert_eq!(live.engine.stats().levels[0].files, 0);
+}
+
+/// A damaged table in level 0 kept all others there, for good, and writers were slowed for good.
+#[test]
+fn a_damaged_table_of_level_0_keeps_only_what_would_pass_it() {
+    for damage_below in [false, true] {
+        let (_scratch, mut world) = on_disk();
+        world.options = world.options.compression(Compression::None);
+        let live = Live::new(&world);
+        let mut random = Random::new(4);
+        let high = |number: u64| key_of((1 << 32) + number);
+        let mut expected = Map::new();
+        let put = |expected: &mut Map, key: [u8; 8], value: Vec<u8>| {
+            live.put(&key, &value);
+            expected.insert(key.to_vec(), value);
+        };
+        for number in 0..100 {
+            put(&mut expected, key_of(number), random.bytes(100));
+        }
+        match damage_below {
+            true => live.engine.compact().unwrap(),
+            false => live.flush(),
+        }
+        let damaged = table_paths(&world).remove(0);
+        flip(&world, &damaged);
+        let mut failures = 0;
+        let mut most = 0;
+        for batch in 0..300 {
+            match batch % 3 {
+                // Over the damaged one: newer versions, and deletes of what it has.
+                0 => put(&mut expected, key_of(random.below(50)), random.bytes(100)),
+                1 => {
+                    let key = key_of(50 + random.below(50));
+                    live.commit(Op::Delete { key: &key });
+                    expected.remove(&key[..]);
+                }
+                // Beside it.
+                _ => put(&mut expected, high(batch), random.bytes(100)),
+            }
+            live.flush();
+            while let Some(work) = live.engine.work_due() {
+                failures += u32::from(live.engine.run_once(work).is_err());
+            }
+            most = most.max(live.engine.stats().levels[0].files);
+            assert_eq!(live.engine.pressure(), Pressure::None, "batch {batch}");
+        }
+        assert!((1..8).contains(&failures), "{failures}");
+        assert!(most < 24, "{most}");
+        let levels = live.engine.stats().levels;
+        assert!(levels[6].bytes > 100 * 100 || !damage_below, "{levels:?}");
+        // Nothing has passed the damaged table: once it can be read, all is there.
+        flip(&world, &damaged);
+        assert_eq!(live.entries(), expected);
+        live.engine.compact().unwrap();
+        assert!(live.engine.verify().unwrap().is_clean());
+        assert_eq!(live.entries(), expected);
+    }
 }

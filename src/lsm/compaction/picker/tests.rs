@@ -14,6 +14,7 @@ struct SimFile {
     largest_seq: u64,
     held: u64,
     covered_bytes: u64,
+    is_unreadable: bool,
 }
 
 impl SimFile {
@@ -27,6 +28,7 @@ impl SimFile {
             largest_seq: 1,
             held: 0,
             covered_bytes: 0,
+            is_unreadable: false,
         }
     }
 
@@ -43,6 +45,7 @@ impl SimFile {
             held: self.held,
             covered_bytes: self.covered_bytes,
             is_busy: false,
+            is_unreadable: self.is_unreadable,
         }
     }
 }
@@ -107,6 +110,71 @@ fn level_0_goes_to_the_base_level_with_what_it_overlaps() {
         ..LIMITS
     };
     assert!(tree(&levels, &[]).pick(&moving).unwrap().is_move);
+}
+
+/// A damaged table kept all of level 0 where it was, for good.
+#[test]
+fn what_need_not_pass_a_damaged_table_goes_down() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    let moving = |levels: &[Vec<SimFile>; LEVELS]| {
+        let pick = tree(levels, &[]).pick(&LIMITS);
+        pick.map(|pick| (input_ids(&pick), pick.output_level))
+    };
+    // Newest first. Table 2 would pass the damaged one.
+    let extents = [
+        (60, 69),
+        (15, 25),
+        (8, 16),
+        (50, 59),
+        (20, 29),
+        (40, 49),
+        (0, 99),
+        (10, 19),
+    ];
+    levels[0] = extents
+        .iter()
+        .zip(1..)
+        .map(|((low, high), id)| SimFile::new(id, 100, *low, *high))
+        .collect();
+    levels[0][4].is_unreadable = true;
+    assert_eq!(moving(&levels), Some((vec![1, 3, 4, 6, 7, 8], 6)));
+    // And 1 would pass 2, which stays.
+    levels[0][0] = SimFile::new(1, 100, 12, 16);
+    assert_eq!(moving(&levels), Some((vec![3, 4, 6, 7, 8], 6)));
+    // Damage below: what overlaps it stays, and so does what would pass that.
+    levels[0][4].is_unreadable = false;
+    levels[0].remove(6);
+    levels[6] = vec![SimFile::new(20, 100, 30, 42), SimFile::new(21, 100, 70, 80)];
+    levels[6][0].is_unreadable = true;
+    assert_eq!(moving(&levels), Some((vec![1, 2, 3, 5, 8], 6)));
+    let settled = |levels: &[Vec<SimFile>; LEVELS]| tree(levels, &[]).settled_in_level0(&LIMITS);
+    assert_eq!(settled(&levels), 1);
+    // Those on the other side go when they are more.
+    for id in 9..14 {
+        levels[0].insert(0, SimFile::new(id, 100, 50, 80));
+    }
+    assert_eq!(moving(&levels), Some((vec![4, 9, 10, 11, 12, 13, 21], 6)));
+}
+
+/// Those that had to stay became ever more, and writers were slowed for good.
+#[test]
+fn what_stays_in_level_0_is_joined_there_with_its_neighbours_in_age() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[0] = (0..8).map(|id| SimFile::new(id, 100, 0, 50)).collect();
+    levels[6] = vec![SimFile::new(9, 5000, 0, 50)];
+    levels[0][7].is_unreadable = true;
+    levels[0][2].low = 60_u64.to_be_bytes();
+    levels[0][2].high = 70_u64.to_be_bytes();
+    let pick = tree(&levels, &[]).pick(&LIMITS).expect("four neighbours");
+    assert_eq!(
+        (input_ids(&pick), pick.output_level, pick.is_move),
+        (vec![3, 4, 5, 6], 0, false)
+    );
+    assert_eq!(tree(&levels, &[]).settled_in_level0(&LIMITS), 3);
+    levels[0].drain(3..7);
+    levels[0].insert(3, SimFile::new(10, 400, 0, 50));
+    assert_eq!(tree(&levels, &[]).pick(&LIMITS), None);
+    assert_eq!(tree(&levels, &[]).settled_in_level0(&LIMITS), 4);
 }
 
 #[test]
