@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::engine::ReadView;
+use crate::engine::{EngineHost, ReadView};
 use crate::error::{Error, Result};
 use crate::store::{OpenKeyspace, Store};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::gate::Stay;
+use crate::util::mutants::mutated;
 
 /// Views of some keyspaces at one sequence number, which stays registered while they live; or why
 /// there are none.
@@ -35,7 +36,11 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.store.shared.snapshot_tracker.unregister(self.seq);
+        let shared = &self.store.shared;
+        let is_awaited = shared.snapshot_tracker.unregister(self.seq);
+        if is_awaited && !mutated!("gone-snapshot-wakes-no-thread") {
+            shared.coordinator.wake();
+        }
     }
 }
 
@@ -108,6 +113,43 @@ impl PinnedViews {
         match views.binary_search_by_key(&keyspace.id, |(id, _)| *id) {
             Ok(at) => Ok(Some(&views[at].1)),
             Err(_) => keyspace.check_alive().map(|()| None),
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::fs::SimFs;
+    use crate::options::{EngineKind, Options};
+
+    /// Threads that wait for work are told when a snapshot goes that held something.
+    #[test]
+    fn a_snapshot_that_held_something_wakes_background_work_when_it_goes() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0);
+        let db = options.open(Path::new("/store")).unwrap();
+        let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+        let announced = || db.store.shared.coordinator.work_count();
+        let settle = || while db.run_background_once().unwrap() {};
+        for round in 0..2 {
+            keyspace.put("key", "1").unwrap();
+            let snapshot = db.snapshot();
+            keyspace.put("key", "2").unwrap();
+            keyspace.compact().unwrap();
+            settle();
+            assert_eq!(keyspace.stats().entries_estimate, 2);
+            let before = announced();
+            // Nothing waits for a newer one.
+            drop(db.snapshot());
+            assert_eq!(announced(), before);
+            drop(snapshot);
+            assert!(announced() > before, "round {round}");
+            settle();
+            assert_eq!(keyspace.stats().entries_estimate, 1);
         }
     }
 }

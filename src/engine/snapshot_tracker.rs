@@ -23,8 +23,21 @@ pub(crate) struct SnapshotTracker {
     published: CacheLine<AtomicU64>,
     /// What was applied above `published` will never be published.
     abandoned: OnceLock<Error>,
+    snapshots: Mutex<Snapshots>,
+}
+
+#[derive(Debug, Default)]
+struct Snapshots {
     /// Live snapshots: sequence number and how many read at it.
-    snapshots: Mutex<BTreeMap<SeqNo, usize>>,
+    counts: BTreeMap<SeqNo, usize>,
+    /// The lowest number that background work waits for all reads to reach.
+    awaited: Option<SeqNo>,
+}
+
+impl Snapshots {
+    fn oldest(&self) -> Option<SeqNo> {
+        self.counts.keys().next().copied()
+    }
 }
 
 /// Keeps the word that every reader loads away from words that writers change.
@@ -69,27 +82,48 @@ impl SnapshotTracker {
     pub(crate) fn register(&self) -> SeqNo {
         let mut snapshots = self.snapshots.lock();
         let seq = self.published();
-        *snapshots.entry(seq).or_insert(0) += 1;
+        *snapshots.counts.entry(seq).or_insert(0) += 1;
         seq
     }
 
-    /// Ends a registration.
-    pub(crate) fn unregister(&self, seq: SeqNo) {
+    /// Ends a registration. True if background work [waited](Self::await_release) for that, and is
+    /// to be woken.
+    #[must_use]
+    pub(crate) fn unregister(&self, seq: SeqNo) -> bool {
         let mut snapshots = self.snapshots.lock();
-        match snapshots.get_mut(&seq) {
+        match snapshots.counts.get_mut(&seq) {
             Some(1) => {
-                snapshots.remove(&seq);
+                snapshots.counts.remove(&seq);
             }
             Some(count) => *count -= 1,
             None => debug_assert!(false, "snapshot {seq} was not registered"),
         }
+        let oldest_read = snapshots.oldest().unwrap_or_else(|| self.published());
+        snapshots
+            .awaited
+            .take_if(|awaited| *awaited <= oldest_read)
+            .is_some()
+    }
+
+    /// Background work becomes due when all reads are at `seq` or above. True if they are;
+    /// otherwise the [`unregister`](Self::unregister) that makes it so returns true, to one waiter
+    /// for all: a thread that is woken and still has something to wait for asks again.
+    pub(crate) fn await_release(&self, seq: SeqNo) -> bool {
+        let mut snapshots = self.snapshots.lock();
+        let oldest_read = snapshots.oldest().unwrap_or_else(|| self.published());
+        if oldest_read >= seq {
+            return true;
+        }
+        let lowest = snapshots.awaited.map_or(seq, |awaited| awaited.min(seq));
+        snapshots.awaited = Some(lowest);
+        false
     }
 
     /// Everything that reads may still use.
     pub(crate) fn live(&self) -> LiveSnapshots {
         let snapshots = self.snapshots.lock();
         LiveSnapshots {
-            snapshots: snapshots.keys().copied().collect(),
+            snapshots: snapshots.counts.keys().copied().collect(),
             published: self.published(),
         }
     }
@@ -97,14 +131,13 @@ impl SnapshotTracker {
     /// The lowest number that reads use or may use, now or later.
     pub(crate) fn oldest_read(&self) -> SeqNo {
         let snapshots = self.snapshots.lock();
-        let oldest = snapshots.keys().next().copied();
-        oldest.unwrap_or_else(|| self.published())
+        snapshots.oldest().unwrap_or_else(|| self.published())
     }
 
     /// The oldest live snapshot, if any, and how many live.
     pub(crate) fn oldest(&self) -> (Option<SeqNo>, usize) {
         let snapshots = self.snapshots.lock();
-        (snapshots.keys().next().copied(), snapshots.values().sum())
+        (snapshots.oldest(), snapshots.counts.values().sum())
     }
 }
 
@@ -121,9 +154,32 @@ mod tests {
         snapshot_tracker.publish(SeqNo(9));
         let c = snapshot_tracker.register();
         assert_eq!((a, b, c), (SeqNo(5), SeqNo(5), SeqNo(9)));
-        snapshot_tracker.unregister(a);
+        assert!(!snapshot_tracker.unregister(a));
         assert_eq!(snapshot_tracker.live().snapshots, [SeqNo(5), SeqNo(9)]);
-        snapshot_tracker.unregister(b);
+        assert!(!snapshot_tracker.unregister(b));
         assert_eq!(snapshot_tracker.oldest(), (Some(SeqNo(9)), 1));
+    }
+
+    /// What a snapshot held came back when a thread woke up for another reason, seconds later.
+    #[test]
+    fn the_snapshot_that_was_waited_for_says_so_when_it_goes() {
+        let snapshot_tracker = SnapshotTracker::default();
+        let mut snapshots = Vec::new();
+        for seq in [5, 7, 9] {
+            snapshot_tracker.publish(SeqNo(seq));
+            snapshots.push(snapshot_tracker.register());
+        }
+        snapshot_tracker.publish(SeqNo(20));
+        assert!(snapshot_tracker.await_release(SeqNo(5)));
+        // Two wait; the one that is woken first asks again, as the other does.
+        assert!(!snapshot_tracker.await_release(SeqNo(12)));
+        assert!(!snapshot_tracker.await_release(SeqNo(8)));
+        assert!(!snapshot_tracker.unregister(SeqNo(5)));
+        assert!(snapshot_tracker.unregister(SeqNo(7)));
+        assert!(!snapshot_tracker.await_release(SeqNo(12)));
+        assert!(snapshot_tracker.unregister(SeqNo(9)));
+        assert!(snapshot_tracker.await_release(SeqNo(12)));
+        let seq = snapshot_tracker.register();
+        assert!(!snapshot_tracker.unregister(seq), "nothing waits");
     }
 }

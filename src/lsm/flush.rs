@@ -10,7 +10,8 @@ use super::entry::RangeTombstone;
 use super::memtable::Memtable;
 use super::retention::{Boundaries, Retention};
 use super::state::LsmEngine;
-use super::table_writer::{Output, OutputContext, Outputs};
+use super::table::TableMeta;
+use super::table_writer::{OutputContext, Outputs};
 use super::tombstones::{TombstoneIndex, condense};
 use super::version::VersionEdit;
 use crate::error::Result;
@@ -43,7 +44,7 @@ impl LsmEngine {
             persisted_seq: Some(memtable.last_seq()),
         };
         self.install(&edit, Some(&memtable))?;
-        let bytes = output.map_or(0, |output| output.meta.size_bytes);
+        let bytes = output.map_or(0, |output| output.size_bytes);
         self.counters
             .flush_bytes
             .fetch_add(bytes, Ordering::Relaxed);
@@ -59,7 +60,7 @@ fn write_table(
     memtable: &Memtable,
     boundaries: &Boundaries,
     ctx: OutputContext<'_>,
-) -> Result<Option<Output>> {
+) -> Result<Option<TableMeta>> {
     let tombstones: Vec<RangeTombstone> = memtable
         .tombstones()
         .indexes()
@@ -76,7 +77,7 @@ fn write_table(
         let entry = cursor.entry();
         // Deletes are kept: older tables may know the key.
         if retention.keeps(&entry, |_| false) {
-            outputs.add(&entry, retention.is_held())?;
+            outputs.add(&entry)?;
         }
         cursor.next()?;
     }

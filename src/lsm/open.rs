@@ -79,7 +79,7 @@ impl LsmEngine {
                         error
                     }
                 })?;
-                let handle = TableHandle::new(table, 0, Arc::clone(&obsolete_files));
+                let handle = TableHandle::new(table, Arc::clone(&obsolete_files));
                 edit.added.push((level, Arc::new(handle)));
             }
         }

@@ -64,8 +64,6 @@ pub(crate) struct Retention<'a> {
     started: bool,
     /// Stripe of the newest version of `key` that was met last.
     stripe: Option<SeqNo>,
-    /// The last entry that was passed on is seen by snapshots only.
-    is_held: bool,
 }
 
 impl<'a> Retention<'a> {
@@ -77,7 +75,6 @@ impl<'a> Retention<'a> {
             key: Vec::new(),
             started: false,
             stripe: None,
-            is_held: false,
         }
     }
 
@@ -87,12 +84,6 @@ impl<'a> Retention<'a> {
         !self.started || self.key != entry.key
     }
 
-    /// True if the last entry that [`Retention::keeps`] kept is seen by snapshots only, and will be
-    /// dropped once they are gone: a newer version of its key is known.
-    pub(crate) fn is_held(&self) -> bool {
-        self.is_held
-    }
-
     /// True if `entry` is to be passed on. `is_bottom(key)` says that nothing older than
     /// the inputs is stored about a key, so that a delete has nothing left to hide.
     pub(crate) fn keeps(
@@ -100,14 +91,12 @@ impl<'a> Retention<'a> {
         entry: &Entry<'_>,
         is_bottom: impl FnOnce(&[u8]) -> bool,
     ) -> bool {
-        let begins_key = self.begins_key(entry);
-        if begins_key {
+        if self.begins_key(entry) {
             self.started = true;
             self.key.clear();
             self.key.extend_from_slice(entry.key);
             self.stripe = None;
         }
-        self.is_held = !begins_key;
         let Some(stripe) = self.boundaries.stripe(entry.seq) else {
             return true;
         };

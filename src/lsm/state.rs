@@ -44,8 +44,8 @@ use super::manifest::{Contents, Edit, Manifest};
 use super::memtable::Memtable;
 use super::obsolete_files::{ObsoleteFiles, table_name};
 use super::superversion::Superversion;
-use super::table::{Table, TableContext, TableOptions};
-use super::table_writer::{Output, OutputContext};
+use super::table::{Table, TableContext, TableMeta, TableOptions};
+use super::table_writer::OutputContext;
 use super::version::{TableHandle, Version, VersionEdit};
 use crate::engine::{Engine, EngineContext};
 use crate::error::{Error, Result};
@@ -166,16 +166,12 @@ impl LsmEngine {
     }
 
     /// Makes the names of new tables durable, and opens them.
-    pub(super) fn open_outputs(&self, outputs: &[Output]) -> Result<Vec<Arc<TableHandle>>> {
-        let open = |output: &Output| {
-            let path = self.ctx.dir.join(table_name(output.meta.id));
-            let table = Table::open(&self.table_ctx, &path, &output.meta)?;
+    pub(super) fn open_outputs(&self, outputs: &[TableMeta]) -> Result<Vec<Arc<TableHandle>>> {
+        let open = |meta: &TableMeta| {
+            let path = self.ctx.dir.join(table_name(meta.id));
+            let table = Table::open(&self.table_ctx, &path, meta)?;
             let obsolete_files = Arc::clone(&self.obsolete_files);
-            Ok(Arc::new(TableHandle::new(
-                table,
-                output.held,
-                obsolete_files,
-            )))
+            Ok(Arc::new(TableHandle::new(table, obsolete_files)))
         };
         let opened = if outputs.is_empty() {
             Ok(Vec::new())
@@ -186,7 +182,7 @@ impl LsmEngine {
         };
         if opened.is_err() {
             // No edit names them yet.
-            self.remove_files(outputs.iter().map(|output| output.meta.id));
+            self.remove_files(outputs.iter().map(|meta| meta.id));
         }
         opened
     }

@@ -25,14 +25,6 @@ pub(crate) struct OutputContext<'a> {
     pub(crate) next_id: &'a dyn Fn() -> FileId,
 }
 
-/// A table that was written.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) meta: TableMeta,
-    /// Entries that only snapshots see.
-    pub(crate) held: u64,
-}
-
 /// Tables in the making.
 pub(crate) struct Outputs<'a> {
     ctx: OutputContext<'a>,
@@ -41,9 +33,7 @@ pub(crate) struct Outputs<'a> {
     open: Option<(TableBuilder, FileId)>,
     /// Where the partition of the open table begins; `None` at the first.
     partition_start: Option<Vec<u8>>,
-    done: Vec<Output>,
-    /// Of the open table.
-    held: u64,
+    done: Vec<TableMeta>,
     /// All files created, to be removed if this is dropped unfinished.
     created: Vec<FileId>,
 }
@@ -57,7 +47,6 @@ impl<'a> Outputs<'a> {
             open: None,
             partition_start: None,
             done: Vec::new(),
-            held: 0,
             created: Vec::new(),
         }
     }
@@ -74,10 +63,9 @@ impl<'a> Outputs<'a> {
         Ok(&mut self.open.as_mut().expect("made above").0)
     }
 
-    /// Appends an entry, in internal order. `is_held` says that only snapshots see it.
+    /// Appends an entry, in internal order.
     #[inline]
-    pub(crate) fn add(&mut self, entry: &Entry<'_>, is_held: bool) -> Result<()> {
-        self.held += u64::from(is_held);
+    pub(crate) fn add(&mut self, entry: &Entry<'_>) -> Result<()> {
         match &mut self.open {
             Some((builder, _)) => builder.add(entry),
             None => self.builder()?.add(entry),
@@ -101,7 +89,7 @@ impl<'a> Outputs<'a> {
 
     /// Ends the last table and returns all. The files are synced, the directory is
     /// not.
-    pub(crate) fn finish(mut self) -> Result<Vec<Output>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<TableMeta>> {
         self.close(None)?;
         self.created.clear();
         Ok(std::mem::take(&mut self.done))
@@ -121,9 +109,7 @@ impl<'a> Outputs<'a> {
             }
         }
         if let Some((builder, _)) = self.open.take() {
-            let meta = builder.finish()?;
-            let held = std::mem::take(&mut self.held);
-            self.done.push(Output { meta, held });
+            self.done.push(builder.finish()?);
         }
         Ok(())
     }

@@ -335,13 +335,13 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                 let expected = history.at(seq.0);
                 check_all(&view, &expected, &label);
                 drop(view);
-                world.snapshot_tracker.unregister(seq);
+                let _ = world.snapshot_tracker.unregister(seq);
             }
             988..990 => {
                 // Reopen, or lose power; snapshots end with the process.
                 for (seq, view) in snapshots.drain(..) {
                     drop(view);
-                    world.snapshot_tracker.unregister(seq);
+                    let _ = world.snapshot_tracker.unregister(seq);
                 }
                 let persisted = engine.persisted_seq();
                 drop(engine);
@@ -386,7 +386,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
             &format!("seed {seed} at the end"),
         );
         drop(view);
-        world.snapshot_tracker.unregister(seq);
+        let _ = world.snapshot_tracker.unregister(seq);
     }
     while let Some(work) = engine.work_due() {
         engine.run_once(work).unwrap();
@@ -659,7 +659,7 @@ fn readers_run_beside_everything() {
                     }
                     drop((cursor, view));
                     if let Some(seq) = snapshot {
-                        snapshot_tracker.unregister(seq);
+                        let _ = snapshot_tracker.unregister(seq);
                     }
                 }
             });
@@ -755,7 +755,7 @@ fn compacting_what_is_compact_writes_nothing() {
     grow(&mut history, &mut random);
     assert_eq!(compact(), 1);
     assert_eq!(compact(), 1, "old versions may have become droppable");
-    world.snapshot_tracker.unregister(snapshot);
+    let _ = world.snapshot_tracker.unregister(snapshot);
     assert_eq!(compact(), 1);
     assert_eq!(compact(), 0);
     let expected = history.at(1200);

@@ -32,8 +32,6 @@ pub(crate) const LEVELS: usize = 7;
 #[derive(Debug)]
 pub(crate) struct TableHandle {
     table: Arc<Table>,
-    /// Entries that only snapshots saw when the table was written; 0 if that is not known.
-    held: u64,
     /// See [`TableHandle::covered_bytes`].
     covered_bytes: OnceLock<u64>,
     obsolete: AtomicBool,
@@ -42,10 +40,9 @@ pub(crate) struct TableHandle {
 
 impl TableHandle {
     /// Wraps an open table.
-    pub(crate) fn new(table: Table, held: u64, obsolete_files: Arc<ObsoleteFiles>) -> Self {
+    pub(crate) fn new(table: Table, obsolete_files: Arc<ObsoleteFiles>) -> Self {
         Self {
             table: Arc::new(table),
-            held,
             covered_bytes: OnceLock::new(),
             obsolete: AtomicBool::new(false),
             obsolete_files,
@@ -79,11 +76,6 @@ impl TableHandle {
     #[inline]
     pub(crate) fn tombstones(&self) -> &Arc<TombstoneIndex> {
         self.table.tombstones()
-    }
-
-    /// Entries that were written because snapshots saw them, and for no other reason.
-    pub(crate) fn held(&self) -> u64 {
-        self.held
     }
 
     /// Bytes of older tables that the range tombstones hide, as `estimate` says, which is asked

@@ -287,7 +287,7 @@ fn a_snapshot_that_is_missed_is_a_later_one() {
                 let gone = snapshot_tracker.register();
                 let seq = snapshot_tracker.register();
                 registered.lock().push(seq);
-                snapshot_tracker.unregister(gone);
+                let _ = snapshot_tracker.unregister(gone);
             }));
         }
         {

@@ -11,8 +11,8 @@ use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
-use crate::lsm::table::Purpose;
-use crate::lsm::table_writer::{Output, OutputContext, Outputs};
+use crate::lsm::table::{Purpose, TableMeta};
+use crate::lsm::table_writer::{OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
 use crate::lsm::version::{LEVELS, TableHandle, Version};
 use crate::util::mutants::mutated;
@@ -40,7 +40,7 @@ const ENTRIES_BETWEEN_LOOKS: u64 = 32;
 
 impl Job<'_> {
     /// Merges the inputs and writes the outputs, synced. Gives up when the store is being closed.
-    pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<Output>> {
+    pub(crate) fn run(&self, ctx: OutputContext<'_>) -> Result<Vec<TableMeta>> {
         let tombstones: Vec<RangeTombstone> = self
             .inputs
             .iter()
@@ -78,7 +78,7 @@ impl Job<'_> {
                     }
                 }
                 written_key = true;
-                outputs.add(&entry, retention.is_held())?;
+                outputs.add(&entry)?;
             }
             merge.next()?;
         }

@@ -83,7 +83,7 @@ pub(crate) struct FileInfo<'a> {
     /// Highest number of an entry or range tombstone.
     pub(crate) largest_seq: SeqNo,
     /// Entries that were kept for snapshots only.
-    pub(crate) held: u64,
+    pub(crate) older_versions: u64,
     /// Level 0: bytes below that the table's range tombstones hide, about.
     pub(crate) covered_bytes: u64,
     /// A running job has it.
@@ -195,7 +195,7 @@ impl FileInfo<'_> {
 
     /// Much of it is no longer seen, or will not be when snapshots go.
     fn is_held(&self) -> bool {
-        self.held > 0 && HELD_SHARE * self.held >= self.entries
+        self.older_versions > 0 && HELD_SHARE.saturating_mul(self.older_versions) >= self.entries
     }
 }
 
@@ -380,7 +380,10 @@ impl<'a> Tree<'a> {
     fn pick_level0_for_space(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
         let frees = |file: &FileInfo<'a>| {
             let held = match file.largest_seq <= self.oldest_read && file.is_held() {
-                true => file.size_bytes / file.entries.max(1) * file.held,
+                true => {
+                    let entry_bytes = file.size_bytes / file.entries.max(1);
+                    entry_bytes.saturating_mul(file.older_versions)
+                }
                 false => 0,
             };
             file.covered_bytes.max(held)

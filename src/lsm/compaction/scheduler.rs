@@ -16,7 +16,7 @@ use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{Compactions, LsmEngine, Unreadable, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
 use crate::options::Compression;
-use crate::types::FileId;
+use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
 
 /// Tables in level 0 that make a compaction due.
@@ -62,6 +62,10 @@ impl LsmEngine {
             let Some(pick) = tree.pick(&self.limits()) else {
                 let next = tree.next_release().map_or(u64::MAX, |seq| seq.0);
                 self.next_release.store(next, Ordering::Relaxed);
+                if next != u64::MAX && self.ctx.snapshot_tracker.await_release(SeqNo(next)) {
+                    // A snapshot has gone since.
+                    self.ctx.host.wake();
+                }
                 return Ok(false);
             };
             compactions
@@ -197,7 +201,7 @@ impl LsmEngine {
             let next_id = || self.take_file_id();
             let compression = self.ctx.options.compression();
             let outputs = job.run(self.output_context(compression, &next_id))?;
-            let bytes = outputs.iter().map(|output| output.meta.size_bytes).sum();
+            let bytes = outputs.iter().map(|output| output.size_bytes).sum();
             self.counters
                 .compaction_bytes
                 .fetch_add(bytes, Ordering::Relaxed);
@@ -303,7 +307,7 @@ impl LsmEngine {
                 deletes: meta.deletes,
                 range_tombstones: meta.range_tombstones,
                 largest_seq: meta.largest_seq,
-                held: table.held(),
+                older_versions: meta.older_versions,
                 covered_bytes,
                 is_busy: compactions.busy.contains(&meta.id),
                 is_unreadable: is_left_out(&meta.id),

@@ -159,7 +159,7 @@ impl TableBuilder {
             self.block_first.1 = word;
         }
         self.block.add(entry);
-        self.summary.add_entry(entry);
+        self.summary.add_entry(entry, new_key);
         Ok(())
     }
 

@@ -30,6 +30,9 @@ pub(crate) struct TableMeta {
     pub(crate) deletes: u64,
     /// Number of range tombstones.
     pub(crate) range_tombstones: u64,
+    /// Number of entries that are not the newest of their key in the table: they were kept for
+    /// snapshots.
+    pub(crate) older_versions: u64,
     /// Sum of the lengths of all keys of entries.
     pub(crate) raw_key_bytes: u64,
     /// Sum of the lengths of all values of entries.
@@ -65,6 +68,7 @@ impl TableMeta {
             self.entries,
             self.deletes,
             self.range_tombstones,
+            self.older_versions,
             self.raw_key_bytes,
             self.raw_value_bytes,
         ] {
@@ -93,6 +97,7 @@ impl TableMeta {
             entries: reader.varint()?,
             deletes: reader.varint()?,
             range_tombstones: reader.varint()?,
+            older_versions: reader.varint()?,
             raw_key_bytes: reader.varint()?,
             raw_value_bytes: reader.varint()?,
         })
@@ -140,6 +145,7 @@ pub(crate) struct Summary {
     entries: u64,
     deletes: u64,
     range_tombstones: u64,
+    older_versions: u64,
     raw_key_bytes: u64,
     raw_value_bytes: u64,
 }
@@ -156,14 +162,15 @@ impl Summary {
     }
 
     /// Adds an entry. The largest key is left to [`Summary::end_entries`], since copying every
-    /// key would cost more than the rest.
-    pub(crate) fn add_entry(&mut self, entry: &Entry<'_>) {
+    /// key would cost more than the rest. `begins_key` says that the last entry had another key.
+    pub(crate) fn add_entry(&mut self, entry: &Entry<'_>, begins_key: bool) {
         if self.entries == 0 {
             self.start_at(entry.key);
         }
         self.add_seq(entry.seq);
         self.entries += 1;
         self.deletes += u64::from(entry.kind == EntryKind::Delete);
+        self.older_versions += u64::from(!begins_key);
         self.raw_key_bytes += entry.key.len() as u64;
         self.raw_value_bytes += entry.value.len() as u64;
     }
@@ -221,6 +228,7 @@ impl Summary {
             entries: self.entries,
             deletes: self.deletes,
             range_tombstones: self.range_tombstones,
+            older_versions: self.older_versions,
             raw_key_bytes: self.raw_key_bytes,
             raw_value_bytes: self.raw_value_bytes,
         }

@@ -96,6 +96,7 @@ impl Walk<'_> {
         let block = Block::parse(&unpacked[super::footer::FRAME_LEN_BYTES..])?;
         block.check()?;
         let mut key = block.prefix().to_vec();
+        let mut previous: &[u8] = &[];
         for i in 0..block.count() {
             let record = block.record(i)?;
             key.truncate(block.prefix().len());
@@ -113,7 +114,12 @@ impl Walk<'_> {
             if !self.table.may_contain(filter_hash(&key)) {
                 return Err("the filter does not contain a key of the table");
             }
-            self.summary.add_entry(&entry);
+            let begins_key = match (i, &self.last) {
+                (0, last) => last.as_ref().is_none_or(|(last, _)| *last != key),
+                _ => previous != record.suffix,
+            };
+            previous = record.suffix;
+            self.summary.add_entry(&entry, begins_key);
             self.report.entries += 1;
             if i + 1 == block.count() {
                 self.last = Some((key.clone(), record.word));

@@ -309,7 +309,7 @@ fn a_scan_asks_levels_and_not_tables_for_range_tombstones() {
     assert!(with_tombstones.count() > 20);
     assert_eq!(sources(), 1);
     assert_eq!(live.entries().len(), 2000);
-    live.snapshot_tracker.unregister(snapshot);
+    let _ = live.snapshot_tracker.unregister(snapshot);
 }
 
 /// The end of a range never reached the cursor: a scan of ten keys in front of 200,000 deleted ones
@@ -434,7 +434,7 @@ fn space_that_a_snapshot_held_comes_back_when_it_is_gone() {
         );
         assert_eq!(live.engine.work_due(), None);
 
-        live.snapshot_tracker.unregister(snapshot);
+        let _ = live.snapshot_tracker.unregister(snapshot);
         assert!(live.engine.work_due().is_some());
         live.settle();
         let left = live.engine.stats();
@@ -444,6 +444,42 @@ fn space_that_a_snapshot_held_comes_back_when_it_is_gone() {
         live.settle();
         assert_eq!(live.engine.stats().compactions, left.compactions);
     }
+}
+
+/// What a snapshot held was forgotten when the store was closed, and stayed for good.
+#[test]
+fn what_a_snapshot_held_is_known_after_reopening() {
+    let world = in_memory();
+    let live = Live::new(&world);
+    let mut random = Random::new(9);
+    let snapshot = {
+        for number in 0..1000 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        let snapshot = live.snapshot_tracker.register();
+        for number in 0..1000 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        snapshot
+    };
+    live.engine.compact().unwrap();
+    live.settle();
+    let (full, entries) = (live.engine.stats().disk_bytes, live.entries());
+    assert!(full > 200_000, "{full}");
+    drop(live);
+    let _ = world.snapshot_tracker.unregister(snapshot);
+    let live = Live::of(&world, LsmEngine::open(world.context()).unwrap());
+    live.settle();
+    let left = live.engine.stats();
+    assert!(
+        left.disk_bytes < full * 6 / 10,
+        "{} of {full}",
+        left.disk_bytes
+    );
+    assert_eq!(live.entries(), entries);
+    live.settle();
+    assert_eq!(live.engine.stats().compactions, left.compactions);
+    assert!(live.engine.verify().unwrap().is_clean());
 }
 
 /// One damaged block: the job that met it was begun again at once, and wrote what it had written

@@ -12,7 +12,7 @@ struct SimFile {
     high: [u8; 8],
     deletes: u64,
     largest_seq: u64,
-    held: u64,
+    older_versions: u64,
     covered_bytes: u64,
     is_unreadable: bool,
 }
@@ -26,7 +26,7 @@ impl SimFile {
             high: high.to_be_bytes(),
             deletes: 0,
             largest_seq: 1,
-            held: 0,
+            older_versions: 0,
             covered_bytes: 0,
             is_unreadable: false,
         }
@@ -42,7 +42,7 @@ impl SimFile {
             deletes: self.deletes,
             range_tombstones: 0,
             largest_seq: SeqNo(self.largest_seq),
-            held: self.held,
+            older_versions: self.older_versions,
             covered_bytes: self.covered_bytes,
             is_busy: false,
             is_unreadable: self.is_unreadable,
@@ -290,7 +290,7 @@ fn a_table_with_nothing_below_it_is_rewritten_once_no_snapshot_sees_what_it_hide
     assert_eq!((again.output_level, again.is_move), (6, false));
     levels[6][0].deletes = 40;
     assert_eq!(pick(&levels), None);
-    levels[6][0].held = 13;
+    levels[6][0].older_versions = 13;
     assert!(pick(&levels).is_some());
     levels[6][0].largest_seq = 101;
     assert_eq!(pick(&levels), None);

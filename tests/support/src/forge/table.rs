@@ -53,6 +53,8 @@ pub struct Table {
     pub deletes: u64,
     /// Number of range tombstones.
     pub range_tombstones: u64,
+    /// Number of entries that follow another one of their key.
+    pub older_versions: u64,
     /// Length of all keys.
     pub key_bytes: u64,
     /// Length of all values.
@@ -80,6 +82,7 @@ impl Table {
             self.entries,
             self.deletes,
             self.range_tombstones,
+            self.older_versions,
             self.key_bytes,
             self.value_bytes,
         ] {
@@ -137,7 +140,7 @@ impl Table {
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&2u32.to_le_bytes());
+        out.extend_from_slice(&3u32.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(b"HEDGETBL");
         (out, meta)

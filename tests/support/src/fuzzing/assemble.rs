@@ -92,6 +92,7 @@ fn block(source: &mut Bytes<'_>, totals: &mut Totals) -> Option<(Vec<u8>, Vec<u8
         });
         totals.keys.push(key.clone());
         totals.numbers.push(seq);
+        totals.table.older_versions += u64::from(first.is_some() && key == last);
         totals.table.entries += 1;
         totals.table.deletes += u64::from(value.is_none());
         totals.table.key_bytes += key.len() as u64;
