@@ -63,7 +63,7 @@ pub use kv::{
     Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, Values,
 };
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
-pub use store::{DbStats, KeyspaceStats};
+pub use store::{DbStats, KeyspaceStats, ScrubStats};
 pub use types::{
     KeyBounds, KeyBuilder, KeyReader, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES,
     MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES, MAX_VALUE_LEN_BYTES, SeqNo, Value,

@@ -20,7 +20,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
-use crate::fs::{File, OpenMode};
+use crate::fs::{File, Fs, OpenMode};
 use crate::types::{PageId, SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
 
@@ -52,6 +52,7 @@ pub(crate) struct BTreeEngine {
     /// writes do not touch.
     shared: Arc<SharedTree>,
     tree: Tree,
+    fs: Arc<dyn Fs>,
     /// The file is not compacted in the background before a later checkpoint than this one.
     compact_after: AtomicU64,
     /// Pages per level at a checkpoint.
@@ -184,6 +185,7 @@ impl BTreeEngine {
         Ok(Arc::new(Self {
             shared: Arc::clone(&tree.shared),
             tree,
+            fs: context.fs,
             compact_after: AtomicU64::new(0),
             levels: Mutex::default(),
         }))
@@ -485,6 +487,10 @@ impl Engine for BTreeEngine {
 
     fn inspect(&self, detail: InspectDetail) -> Result<Vec<Inspection>> {
         self.tree.inspect(detail)
+    }
+
+    fn scrub(&self, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<VerifyReport> {
+        self.tree.scrub(&*self.fs, pace)
     }
 
     fn verify(&self) -> Result<VerifyReport> {

@@ -23,7 +23,7 @@
 //! batch.rs     from the operations of a commit to the tree
 //! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
 //! compact/     joining leaves, moving pages to the front and cutting the file
-//! verify.rs    checking everything
+//! verify.rs    checking everything; scrub.rs: at a pace, from storage
 //! inspect.rs   what a tree looks like, for people
 //! stats.rs     figures of the file's tree
 //! engine.rs    the engine contract, opening and creating
@@ -91,6 +91,7 @@ mod inspect;
 mod memory;
 pub(crate) mod node;
 mod read;
+mod scrub;
 mod state;
 mod stats;
 #[cfg(test)]

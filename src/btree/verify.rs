@@ -19,20 +19,27 @@ use super::node::{Link, NodeKind};
 use super::state::Tree;
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
+use crate::fs::File;
 use crate::types::PageId;
 
 /// What a node must lie between: the lower bound, and the upper bound if there is one.
-type Fences = (Vec<u8>, Option<Vec<u8>>);
+pub(super) type Fences = (Vec<u8>, Option<Vec<u8>>);
 
 /// Pages that are named as damaged before the rest is only counted.
-const PAGES_NAMED_MAX: u64 = 100;
+const PAGES_NAMED_MAX: usize = 100;
 
-struct Verifier<'t> {
+/// Walks over a tree and notes what is wrong.
+pub(super) struct Verifier<'t> {
     tree: &'t Tree,
-    report: VerifyReport,
-    /// What each page of the file is used for.
-    owners: Vec<u8>,
+    /// What pages are read from.
+    file: &'t dyn File,
+    file_pages: u64,
+    pub(super) report: VerifyReport,
+    /// What each page of the file is used for; `None` if that does not matter.
+    owners: Option<Vec<u8>>,
     overflow_pages: u64,
+    /// Bytes read.
+    pub(super) bytes: u64,
 }
 
 const UNOWNED: u8 = 0;
@@ -45,15 +52,10 @@ impl Tree {
     pub(super) fn verify(&self) -> Result<VerifyReport> {
         let checkpointer = self.checkpointer.lock();
         let meta = checkpointer.meta().clone();
-        let mut verifier = Verifier {
-            tree: self,
-            report: VerifyReport {
-                files: 1,
-                ..VerifyReport::default()
-            },
-            owners: vec![UNOWNED; meta.file_pages as usize],
-            overflow_pages: 0,
-        };
+        let file = self.shared.pager.file()?;
+        let mut verifier = Verifier::new(self, &*file, meta.file_pages);
+        verifier.report.files = 1;
+        verifier.owners = Some(vec![UNOWNED; meta.file_pages as usize]);
         // The meta pages are not of a generation: the next checkpoint replaces them.
         verifier.check_meta_pages(&checkpointer)?;
         let free = checkpointer.free().all_runs();
@@ -80,16 +82,30 @@ impl Tree {
     }
 }
 
-impl Verifier<'_> {
-    fn problem(&mut self, page: PageId, what: impl std::fmt::Display) {
+impl<'t> Verifier<'t> {
+    /// For pages of `file`, which has `file_pages` of them.
+    pub(super) fn new(tree: &'t Tree, file: &'t dyn File, file_pages: u64) -> Self {
+        Self {
+            tree,
+            file,
+            file_pages,
+            report: VerifyReport::default(),
+            owners: None,
+            overflow_pages: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn problem(&mut self, page: PageId, what: impl std::fmt::Display) {
         let pager = &self.tree.shared.pager;
         let problem = Problem::at(pager.path(), pager.offset(page), what.to_string());
         self.report.problem(problem);
     }
 
-    fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
+    pub(super) fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
+        let page_size = self.tree.shared.page_size();
         for page in 0..META_PAGES {
-            if let Some(problem) = checkpointer.meta_page_problem(&self.tree.shared.pager, page)? {
+            if let Some(problem) = checkpointer.meta_page_problem(self.file, page_size, page)? {
                 self.problem(PageId(page), problem);
             }
             self.own(PageId(page), 1, USED);
@@ -99,8 +115,11 @@ impl Verifier<'_> {
 
     /// Records an owner of pages; two owners are a problem, and false.
     fn own(&mut self, page: PageId, pages: u64, owner: u8) -> bool {
+        let Some(owners) = &mut self.owners else {
+            return true;
+        };
         for number in page.0..page.0.saturating_add(pages) {
-            match self.owners.get_mut(number as usize) {
+            match owners.get_mut(number as usize) {
                 Some(place) if *place == UNOWNED => *place = owner,
                 Some(_) => {
                     self.problem(PageId(number), "the page is in use twice");
@@ -116,14 +135,15 @@ impl Verifier<'_> {
     }
 
     fn check_totals(&mut self, meta: &Meta) {
-        let mut lost = 0;
-        for page in 0..self.owners.len() {
-            if self.owners[page] == UNOWNED {
-                lost += 1;
-                if lost <= PAGES_NAMED_MAX {
-                    self.problem(PageId(page as u64), "the page is neither in use nor free");
-                }
-            }
+        let owners = self.owners.iter().flatten();
+        let lost: Vec<_> = (0..)
+            .zip(owners)
+            .filter(|(_, owner)| **owner == UNOWNED)
+            .map(|(page, _)| PageId(page))
+            .take(PAGES_NAMED_MAX)
+            .collect();
+        for page in lost {
+            self.problem(page, "the page is neither in use nor free");
         }
         if meta.entries_exact && meta.entries != self.report.entries {
             let what = format!(
@@ -141,39 +161,54 @@ impl Verifier<'_> {
         }
     }
 
-    /// Checks the file's tree from `link` down, from the file itself.
-    fn check_disk(&mut self, link: Link, level: u8, fences: &Fences) -> Result<()> {
+    /// Reads and checks the node that `link` means; `None` if it is damaged.
+    pub(super) fn read_node(
+        &mut self,
+        link: Link,
+        level: u8,
+        fences: &Fences,
+    ) -> Result<Option<Vec<u8>>> {
         let page = link.page();
         let pager = &self.tree.shared.pager;
-        let file_pages = self.owners.len() as u64;
-        if page.0 < META_PAGES || page.0 >= file_pages {
+        if page.0 < META_PAGES || page.0 >= self.file_pages {
             self.problem(page, "a reference leads outside the file");
-            return Ok(());
+            return Ok(None);
         }
         let mut image = vec![0; pager.page_size()];
-        pager.read_from_file(&mut image, page)?;
+        let at = pager.offset(page);
+        self.file.read_exact_at(&mut image, at)?;
         let pages = u64::from(node::page_count(&image));
-        if pages == 0 || pages > file_pages - page.0 {
+        if pages == 0 || pages > self.file_pages - page.0 {
             self.problem(page, "there is no node at this page");
-            return Ok(());
+            return Ok(None);
         }
-        image.resize(pages as usize * pager.page_size(), 0);
-        pager.read_from_file(&mut image, page)?;
+        if pages > 1 {
+            image.resize(pages as usize * pager.page_size(), 0);
+            self.file.read_exact_at(&mut image, at)?;
+        }
+        self.bytes += image.len() as u64;
         self.report.blocks += 1;
         let checked = pager.check_node(&image, page);
         if let Err(error) = checked.and_then(|()| pager.check_meant(&image, link)) {
             self.report.problem(error);
-            return Ok(());
+            return Ok(None);
         }
         if node::level(&image) != level {
-            self.problem(
-                page,
-                "the node is not at the level where it was referred to",
-            );
-            return Ok(());
+            let what = "the node is not at the level where it was referred to";
+            self.problem(page, what);
+            return Ok(None);
         }
         self.check_fences(&image, fences, page);
-        if !self.own(page, pages, USED) {
+        Ok(Some(image))
+    }
+
+    /// Checks the file's tree from `link` down, from the file itself.
+    fn check_disk(&mut self, link: Link, level: u8, fences: &Fences) -> Result<()> {
+        let page = link.page();
+        let Some(image) = self.read_node(link, level, fences)? else {
+            return Ok(());
+        };
+        if !self.own(page, node::page_count(&image).into(), USED) {
             // What is below has been seen, or will be: hostile pages that all refer to the same
             // ones would keep this busy forever.
             return Ok(());
@@ -189,7 +224,7 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    fn check_values(&mut self, image: &[u8], page: PageId) -> Result<()> {
+    pub(super) fn check_values(&mut self, image: &[u8], page: PageId) -> Result<()> {
         let leaf = Leaf::from_image(image);
         self.report.entries += leaf.len() as u64;
         for i in 0..leaf.len() {
@@ -204,7 +239,7 @@ impl Verifier<'_> {
                     && extent
                         .0
                         .checked_add(pages)
-                        .is_some_and(|end| end <= self.owners.len() as u64);
+                        .is_some_and(|end| end <= self.file_pages);
                 if !inside {
                     self.problem(page, "an overflow reference leads outside the file");
                     continue;
@@ -212,12 +247,9 @@ impl Verifier<'_> {
                 self.own(extent, pages, USED);
                 self.overflow_pages += pages;
                 self.report.blocks += 1;
-                if let Some(problem) = self
-                    .tree
-                    .shared
-                    .pager
-                    .recheck_overflow(extent, len, checksum)?
-                {
+                self.bytes += u64::from(len);
+                let pager = &self.tree.shared.pager;
+                if let Some(problem) = pager.recheck_overflow(self.file, extent, len, checksum)? {
                     self.problem(extent, problem);
                 }
             }
@@ -316,7 +348,7 @@ fn fences_of(image: &[u8]) -> Fences {
     }
 }
 
-fn child_fences(inner: Inner<'_>, i: usize) -> Fences {
+pub(super) fn child_fences(inner: Inner<'_>, i: usize) -> Fences {
     let (mut lower, mut upper) = (Vec::new(), Vec::new());
     inner.write_child_lower(i, &mut lower);
     let bounded = inner.write_child_upper(i, &mut upper);

@@ -5,6 +5,8 @@ mod keyspace;
 mod keyspace_snapshot;
 mod pinned_views;
 mod snapshot;
+#[cfg(all(test, not(shuttle)))]
+mod tests;
 mod write_batch;
 
 use std::path::Path;

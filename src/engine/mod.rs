@@ -137,6 +137,12 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// figure of the part that has it; an `Err` is I/O trouble.
     fn inspect(&self, detail: InspectDetail) -> Result<Vec<Inspection>>;
 
+    /// Reads everything that is in the engine's files once more, from storage and past maps and
+    /// caches, and checks it: what has changed since it was written shows. `pace` is told of the
+    /// bytes of each piece that was read, while nothing is held that others need, and may take its
+    /// time; an error of it ends the call. What cannot be read is reported like damage.
+    fn scrub(&self, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<VerifyReport>;
+
     /// Checks every structural invariant of what is on disk and in memory, reading
     /// everything. An `Err` is I/O trouble; damage is reported in the list.
     fn verify(&self) -> Result<VerifyReport>;

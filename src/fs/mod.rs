@@ -65,6 +65,8 @@ mod sim;
 mod std_fs;
 #[cfg(test)]
 mod tests;
+#[cfg(target_os = "linux")]
+mod uncached;
 
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub use map::MapSource;
@@ -117,6 +119,7 @@ pub enum LockMode {
 /// let mut bytes = [0; 4];
 /// file.read_exact_at(&mut bytes, 0)?;
 /// assert_eq!((&bytes, file.len()?), (b"byte", 4));
+/// assert_eq!(fs.open_uncached(new)?.len()?, 4);
 /// assert!(file.map_source().is_none(), "it has no memory maps");
 /// let lock = fs.lock(new, LockMode::Exclusive)?;
 /// assert!(fs.lock(new, LockMode::Shared).is_err());
@@ -146,6 +149,12 @@ pub trait Fs: fmt::Debug + Send + Sync + 'static {
 
     /// Opens or creates a file.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>>;
+
+    /// Opens an existing file for reading what storage holds, and not what the operating system
+    /// remembers of it, where these can be told apart. As here, it is opened like any other.
+    fn open_uncached(&self, path: &Path) -> Result<Arc<dyn File>> {
+        self.open(path, OpenMode::Read)
+    }
 
     /// Creates a directory (mode 0700) and its missing parents; an existing one is fine.
     /// Does not sync the parent.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::fork::Owner;
 use super::map::{MapFile, MapSource, Mapping, MappingMut};
+#[cfg(target_os = "linux")]
+use super::uncached::UncachedFile;
 use super::{File, Fs, FsLock, LockMode, OpenMode, explain_link, lock, name_taken, overwrites};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
@@ -33,20 +35,8 @@ impl StdFs {
             None => Ok(()),
         }
     }
-}
 
-impl Fs for StdFs {
-    fn absolute(&self, path: &Path) -> Result<PathBuf> {
-        std::path::absolute(path).map_err(|e| Error::io("open", path, e))
-    }
-
-    fn for_this_process(&self) -> Option<Arc<dyn Fs>> {
-        Some(Arc::new(Self {
-            owner: Some(Owner::this_process()),
-        }))
-    }
-
-    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+    fn open_std(&self, path: &Path, mode: OpenMode) -> Result<StdFile> {
         let mut options = OpenOptions::new();
         options.read(true);
         match mode {
@@ -73,11 +63,39 @@ impl Fs for StdFs {
         let file = options
             .open(path)
             .map_err(|e| Error::io(op, path, explain_link(e)))?;
-        Ok(Arc::new(StdFile {
+        Ok(StdFile {
             file,
+            #[cfg(target_os = "linux")]
+            uncached: None,
             path: path.to_path_buf(),
             owner: self.owner.unwrap_or_else(Owner::this_process),
+        })
+    }
+}
+
+impl Fs for StdFs {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        std::path::absolute(path).map_err(|e| Error::io("open", path, e))
+    }
+
+    fn for_this_process(&self) -> Option<Arc<dyn Fs>> {
+        Some(Arc::new(Self {
+            owner: Some(Owner::this_process()),
         }))
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(self.open_std(path, mode)?))
+    }
+
+    fn open_uncached(&self, path: &Path) -> Result<Arc<dyn File>> {
+        let file = self.open_std(path, OpenMode::Read)?;
+        #[cfg(target_os = "linux")]
+        let file = StdFile {
+            uncached: UncachedFile::open(path).map_err(|e| Error::io("open", path, e))?,
+            ..file
+        };
+        Ok(Arc::new(file))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
@@ -174,6 +192,9 @@ impl Fs for StdFs {
 #[derive(Debug)]
 struct StdFile {
     file: fs::File,
+    /// Reads go here, if there is one.
+    #[cfg(target_os = "linux")]
+    uncached: Option<UncachedFile>,
     path: PathBuf,
     owner: Owner,
 }
@@ -181,6 +202,10 @@ struct StdFile {
 impl StdFile {
     #[cfg(unix)]
     fn read_exact_raw(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Some(uncached) = &self.uncached {
+            return uncached.read_exact_at(buf, offset);
+        }
         std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset)
     }
 

@@ -85,3 +85,34 @@ fn both_file_systems_answer_alike() {
         }
     }
 }
+
+/// Reads past the operating system's cache begin and end at borders of blocks.
+#[test]
+fn uncached_reads_find_what_is_in_the_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("file");
+    let bytes: Vec<u8> = (0..10_000_u32).map(|at| (at / 7) as u8).collect();
+    let fs = StdFs::new();
+    let file = fs.open(&path, OpenMode::CreateNew).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    let file = fs.open_uncached(&path).unwrap();
+    assert_eq!(file.len().unwrap(), 10_000);
+    let places = [
+        0..0,
+        0..1,
+        0..10_000,
+        4095..4097,
+        4096..8192,
+        9999..10_000,
+        8191..10_000,
+    ];
+    for place in places {
+        let mut read = vec![0; place.len()];
+        file.read_exact_at(&mut read, place.start as u64).unwrap();
+        assert!(read == bytes[place.clone()], "{place:?}");
+    }
+    for at in [9999, 10_000, 20_000] {
+        assert!(file.read_exact_at(&mut [0; 2], at).is_err(), "{at}");
+    }
+    assert!(fs.open_uncached(&scratch.path().join("none")).is_err());
+}

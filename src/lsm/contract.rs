@@ -196,6 +196,10 @@ impl Engine for LsmEngine {
         self.inspect_all(detail)
     }
 
+    fn scrub(&self, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<VerifyReport> {
+        self.scrub_all(pace)
+    }
+
     fn verify(&self) -> Result<VerifyReport> {
         self.verify_all()
     }

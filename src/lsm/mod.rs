@@ -21,8 +21,8 @@
 //! ```
 //!
 //! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
-//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`inspect`] shows what is
-//! inside; [`superversion`] and [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and
+//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables
+//! again meanwhile, [`inspect`] shows what is inside; [`superversion`] and [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and
 //! [`table_writer`] are the way of a write; [`version`] and [`manifest`] say which tables count;
 //! [`retention`] says which versions of a key may be dropped; [`tombstones`] and [`covers`] are
 //! about range deletes, [`empty_ranges`] about what they leave; [`merge`] and [`run`] walk several
@@ -47,6 +47,7 @@ mod open;
 mod retention;
 mod run;
 mod scan;
+mod scrub;
 mod state;
 mod superversion;
 pub(crate) mod table;

@@ -32,7 +32,7 @@ impl LsmEngine {
     }
 
     /// Compares the manifest on disk with the version in memory, and the directory with both.
-    fn verify_manifest(&self, report: &mut VerifyReport) -> Result<()> {
+    pub(super) fn verify_manifest(&self, report: &mut VerifyReport) -> Result<()> {
         // Held over the reading: an edit in between would be a difference.
         let _manifest = self.manifest.lock();
         let fs = Arc::clone(&self.ctx.fs);

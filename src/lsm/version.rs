@@ -84,6 +84,11 @@ impl TableHandle {
         *self.covered_bytes.get_or_init(estimate)
     }
 
+    /// True if the table has left the current version.
+    pub(crate) fn is_obsolete(&self) -> bool {
+        self.obsolete.load(Ordering::Relaxed)
+    }
+
     /// The table is in no future version: its file goes when this handle does.
     pub(crate) fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Relaxed);

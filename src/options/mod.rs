@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, StdFs};
@@ -126,6 +127,7 @@ codes!(MemtableKind { BTree = 0, SkipList = 1 });
 ///
 /// ```
 /// use std::sync::Arc;
+/// use std::time::Duration;
 /// use hedgerow::fs::SimFs;
 /// use hedgerow::{Durability, Options};
 ///
@@ -142,6 +144,7 @@ codes!(MemtableKind { BTree = 0, SkipList = 1 });
 ///     .mmap_reads(false)
 ///     .mmap_log(false)
 ///     .background_threads(1)
+///     .scrub_period(Some(Duration::from_secs(7 * 24 * 3600)))
 ///     .fs(Arc::new(SimFs::new())) // in memory
 ///     .open("/store")?;
 /// # db.close()?;
@@ -188,6 +191,13 @@ pub struct Options {
     /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
     /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.
     pub background_threads: usize,
+    /// Read everything that lies in the files of keyspaces from storage once within this time,
+    /// again and again, in a thread of its own and at an even pace, and check it; at least a
+    /// second. What is damaged is named by [`DbStats::background_error`](crate::DbStats) and
+    /// counted by [`DbStats::scrub`](crate::DbStats). The time counts while the store is open, for
+    /// writing and with background threads. Default: `None`, for never: reading as much as the
+    /// store has costs what others need of the device.
+    pub scrub_period: Option<Duration>,
     /// Where to record a trace of all operations, and how. Default: nowhere.
     pub recording: Option<Recording>,
     /// The file system. Default: [`StdFs`].
@@ -209,6 +219,7 @@ impl Default for Options {
             mmap_reads: true,
             mmap_log: true,
             background_threads: 2,
+            scrub_period: None,
             recording: None,
             fs: Arc::new(StdFs::new()),
         }
@@ -246,6 +257,8 @@ impl Options {
         mmap_log: bool,
         /// Sets [`Options::background_threads`](#structfield.background_threads).
         background_threads: usize,
+        /// Sets [`Options::scrub_period`](#structfield.scrub_period).
+        scrub_period: Option<Duration>,
         /// Sets [`Options::fs`](#structfield.fs).
         fs: Arc<dyn Fs>,
     }
@@ -275,6 +288,12 @@ impl Options {
         }
         if !(2..=1_000_000).contains(&self.max_open_files) {
             return Err(Error::invalid("max_open_files must be 2 to 1,000,000"));
+        }
+        if self
+            .scrub_period
+            .is_some_and(|period| period < Duration::from_secs(1))
+        {
+            return Err(Error::invalid("scrub_period must be at least a second"));
         }
         if self.background_threads > 64 {
             return Err(Error::invalid("background_threads must be at most 64"));

@@ -216,7 +216,7 @@ impl Shared {
             let error = health.error()?;
             Some(format!("{what}: {error:#}"))
         });
-        of_log.or_else(|| {
+        let of_jobs = of_log.or_else(|| {
             let all = self.keyspaces.all();
             all.iter().find_map(|keyspace| {
                 let (kind, error) = keyspace.failing_job()?;
@@ -226,7 +226,8 @@ impl Shared {
                 };
                 Some(format!("{what} of keyspace {:?}: {error:#}", keyspace.name))
             })
-        })
+        });
+        of_jobs.or_else(|| Some(format!("scrub: {}", self.scrub.problem()?)))
     }
 
     /// A thin loop around `step` until the store closes; it sleeps for `idle_wait` at most. A panic

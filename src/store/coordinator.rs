@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::EngineHost;
 use crate::error::{Error, Result};
@@ -14,6 +14,9 @@ use crate::types::SeqNo;
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::util::sync::{Condvar, Mutex};
 use crate::wal::Log;
+
+/// Longer ones may not be representable.
+const LONGEST_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Signals of one store.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub(crate) struct Coordinator {
     work: Signal,
     /// Counts progress of background work; stalled writers compare it.
     progress: Signal,
+    /// Counts to one when the store is being closed.
+    closed: Signal,
 }
 
 /// A counter that threads can wait on.
@@ -160,6 +165,7 @@ impl Coordinator {
     /// Has long work end early and threads return, and wakes every thread that waits.
     pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::SeqCst);
+        self.closed.notify();
         self.progress.notify();
         self.work.notify();
     }
@@ -172,6 +178,19 @@ impl Coordinator {
     /// Sleeps until more work was announced than `seen`, or for `timeout`.
     pub(crate) fn wait_for_work(&self, seen: u64, timeout: Duration) {
         self.work.wait(seen, timeout);
+    }
+
+    /// Sleeps for `duration`, or until the store is being closed, which is an error.
+    pub(crate) fn sleep_unless_closed(&self, duration: Duration) -> Result<()> {
+        let until = Instant::now() + duration.min(LONGEST_SLEEP);
+        loop {
+            self.check_running()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.closed.wait(0, left);
+        }
     }
 
     /// How often progress was announced so far.

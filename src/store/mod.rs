@@ -21,6 +21,8 @@ pub(crate) mod keyspaces;
 mod log_retention;
 mod recovery;
 mod replay;
+mod scrub;
+mod scrub_state;
 mod shared;
 mod stats;
 #[cfg(all(test, not(shuttle)))]
@@ -30,6 +32,7 @@ pub(crate) mod wal_manifest;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -46,6 +49,7 @@ pub(crate) use engines::make_keyspace;
 pub(crate) use keyspace_options::{change_options, changes_options};
 pub(crate) use keyspaces::OpenKeyspace;
 pub(crate) use recovery::open;
+pub use scrub_state::ScrubStats;
 pub use stats::{DbStats, KeyspaceStats};
 
 /// What handles share. Stops the threads and syncs the log when the last handle goes.
@@ -87,6 +91,14 @@ impl Store {
                 store.spawn("hedgerow-work", move |shared| {
                     let idle_wait = |shared: &Shared| shared.engines_wait(kinds);
                     shared.run_thread(idle_wait, |shared| shared.run_engines_once(kinds));
+                })?;
+            }
+            if let Some(period) = shared.options.scrub_period {
+                store.spawn("hedgerow-scrub", move |shared| {
+                    let never = |_: &Shared| Duration::ZERO;
+                    shared.run_thread(never, |shared| {
+                        shared.scrub_until_closed(period).map(|()| false)
+                    });
                 })?;
             }
         }

@@ -13,6 +13,7 @@ use super::commit::{Change, Condition, Outcome, Parts, Pipeline};
 use super::coordinator::Coordinator;
 use super::health::{LogJobs, Turns};
 use super::keyspaces::{Keyspaces, OpenKeyspace};
+use super::scrub_state::Scrub;
 use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Option<Pipeline>,
     pub(super) waits: Waits,
     pub(super) log_jobs: LogJobs,
+    pub(super) scrub: Scrub,
     pub(super) turns: Turns,
     /// Of the log, when its length was last looked at by a writer.
     switches_seen: AtomicU64,
@@ -94,6 +96,7 @@ impl Shared {
             pipeline,
             waits: Waits::default(),
             log_jobs: LogJobs::default(),
+            scrub: Scrub::default(),
             turns: Turns::default(),
             switches_seen: AtomicU64::new(0),
             recorder,

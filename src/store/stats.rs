@@ -1,5 +1,6 @@
 //! Figures about a whole store, and a counter that is cheap to count with.
 
+use super::scrub_state::ScrubStats;
 use super::shared::Shared;
 use crate::engine::EngineStats;
 use crate::options::{EngineKind, KeyspaceOptions};
@@ -57,8 +58,11 @@ pub struct DbStats {
     /// that a forgotten snapshot keeps old data.
     pub oldest_snapshot_age_ops: u64,
     /// What fails in the background, until the same job succeeds: the job, its keyspace, and the
-    /// error. The first of them, if several jobs fail.
+    /// error. The first of them, if several jobs fail. Else a problem that the scrub has found,
+    /// until a pass does not find it any more.
     pub background_error: Option<String>,
+    /// What the scrub has read and found.
+    pub scrub: ScrubStats,
     /// The keyspaces, ordered by their creation.
     pub keyspaces: Vec<KeyspaceStats>,
 }
@@ -122,6 +126,7 @@ impl Shared {
         stats.snapshots = count as u64;
         stats.oldest_snapshot_age_ops =
             oldest.map_or(0, |oldest| self.snapshot_tracker.published().0 - oldest.0);
+        stats.scrub = self.scrub.stats();
         stats.background_error = self.background_error();
         stats.keyspaces = self
             .keyspaces

@@ -93,6 +93,10 @@ impl Engine for FakeEngine {
         Ok(Vec::new())
     }
 
+    fn scrub(&self, _pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<VerifyReport> {
+        Ok(VerifyReport::default())
+    }
+
     fn verify(&self) -> Result<VerifyReport> {
         Ok(VerifyReport::default())
     }

@@ -7,6 +7,7 @@ use crate::btree::file::meta::{META_BYTES, Meta};
 use crate::btree::file::pager::Pager;
 use crate::btree::read::readers::Span;
 use crate::error::{Error, Result};
+use crate::fs::File;
 use crate::types::KeyspaceId;
 use crate::util::mutants::mutated;
 
@@ -89,11 +90,15 @@ impl Checkpointer {
         }
     }
 
-    /// What is wrong with meta page `page` in the file, if anything.
-    pub(crate) fn meta_page_problem(&self, pager: &Pager, page: u64) -> Result<Option<String>> {
+    /// What is wrong with meta page `page` of `file`, if anything.
+    pub(crate) fn meta_page_problem(
+        &self,
+        file: &dyn File,
+        page_size: usize,
+        page: u64,
+    ) -> Result<Option<String>> {
         let mut bytes = [0; META_BYTES];
-        let offset = page * pager.page_size() as u64;
-        let file = pager.file()?;
+        let offset = page * page_size as u64;
         file.read_exact_at(&mut bytes, offset)?;
         Ok(
             match Meta::decode(&bytes, self.store_id, self.keyspace, file.path(), offset) {

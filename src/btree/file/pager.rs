@@ -508,15 +508,11 @@ impl Pager {
         Ok(read(&bytes))
     }
 
-    /// Fills `bytes` with what lies at `page`, from the file itself.
-    pub(crate) fn read_from_file(&self, bytes: &mut [u8], page: PageId) -> Result<()> {
-        self.file.read_exact_at(bytes, self.offset(page))
-    }
-
     /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns
     /// what is wrong with it.
     pub(crate) fn recheck_overflow(
         &self,
+        file: &dyn File,
         page: PageId,
         len: u32,
         sum: u32,
@@ -526,7 +522,7 @@ impl Pager {
         let (mut at, mut rest) = (self.offset(page), len as usize);
         while rest > 0 {
             let part = rest.min(buffer.len());
-            self.file.read_exact_at(&mut buffer[..part], at)?;
+            file.read_exact_at(&mut buffer[..part], at)?;
             running.update(&buffer[..part]);
             at += part as u64;
             rest -= part;

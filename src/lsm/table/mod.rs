@@ -29,8 +29,8 @@
 //! - **LT7 bytes are not trusted** even then: a decoder reports damage and never panics, loops,
 //!   or allocates by a length that the bytes present do not make plausible.
 //!
-//! [`Table::verify`] checks LT1 to LT6. A lookup in a table that breaks LT1 to LT4 with good
-//! checksums may miss an entry; only a faulty writer makes such a table.
+//! [`Table::verify`] and [`Table::scrub`] check LT1 to LT6. A lookup in a table that breaks LT1 to
+//! LT4 with good checksums may miss an entry; only a faulty writer makes such a table.
 //!
 //! # Thread safety
 //!
@@ -54,6 +54,7 @@ mod inspect;
 pub(crate) mod meta;
 mod open;
 mod reader;
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -1,5 +1,8 @@
 //! Checking everything that the readers of a table rely on.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::block::{Block, Damage, UNKNOWN_KIND};
 use super::compression::unpack;
 use super::filter::filter_hash;
@@ -14,6 +17,11 @@ impl Table {
     /// Reads everything from the file or map, past the cache, and checks it; see the invariants in
     /// the module docs. Damage is reported in the list, `Err` is I/O trouble.
     pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        self.check_all(&mut |range| self.read_stored(range))
+    }
+
+    /// Checks everything, in the bytes that `read` finds at a range of the file.
+    pub(super) fn check_all<'a>(&'a self, read: &mut Read<'_, 'a>) -> Result<VerifyReport> {
         let mut walk = Walk {
             table: self,
             report: VerifyReport {
@@ -24,10 +32,10 @@ impl Table {
             last: None,
             compressed_blocks: 0,
         };
-        walk.check_sections()?;
+        walk.check_sections(read)?;
         for no in 0..self.blocks() {
             let range = self.block_range(no);
-            let stored = self.read_stored(&range)?;
+            let stored = read(&range)?;
             if let Err(what) = walk.check_block(no, &stored) {
                 walk.problem(range.start, what);
             }
@@ -38,6 +46,9 @@ impl Table {
     }
 }
 
+/// Bytes of the file as they are stored.
+pub(super) type Read<'r, 'a> = dyn FnMut(&Range<u64>) -> Result<Cow<'a, [u8]>> + 'r;
+
 struct Walk<'a> {
     table: &'a Table,
     report: VerifyReport,
@@ -47,7 +58,7 @@ struct Walk<'a> {
     compressed_blocks: u64,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn problem(&mut self, at: u64, what: Damage) {
         self.report
             .problem(Problem::at(self.table.path(), at, what));
@@ -55,11 +66,11 @@ impl Walk<'_> {
 
     /// The parts behind the blocks, read again: they were checked when the table was opened, but
     /// the file may have been damaged since.
-    fn check_sections(&mut self) -> Result<()> {
+    fn check_sections(&mut self, read: &mut Read<'_, 'a>) -> Result<()> {
         let footer = *self.table.footer();
         let footer_at = self.table.meta().size_bytes - FOOTER_LEN_BYTES as u64;
         let filter_at = filter_at(footer.blocks_end);
-        let padding = self.table.read_stored(&(footer.blocks_end..filter_at))?;
+        let padding = read(&(footer.blocks_end..filter_at))?;
         if padding.iter().any(|byte| *byte != 0) {
             self.problem(footer.blocks_end, "the padding is not zero");
         }
@@ -69,13 +80,13 @@ impl Walk<'_> {
             footer.tombstones_at..footer.properties_at,
             footer.properties_at..footer_at,
         ] {
-            let stored = self.table.read_stored(&range)?;
+            let stored = read(&range)?;
             if let Err(what) = Frame::verify(&stored, self.table.seed(), range.start) {
                 self.problem(range.start, what);
             }
         }
         let end = footer_at + FOOTER_LEN_BYTES as u64;
-        let stored = self.table.read_stored(&(footer_at..end))?;
+        let stored = read(&(footer_at..end))?;
         let decoded = stored
             .first_chunk()
             .map(|bytes| Footer::decode(bytes, self.table.seed(), footer_at));

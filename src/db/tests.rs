@@ -1,0 +1,154 @@
+//! The scrub of a store with keyspaces of both engines.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Db, Keyspace};
+use crate::error::Error;
+use crate::fs::{Fs, OpenMode, SimFs, StdFs};
+use crate::options::{Compression, EngineKind, KeyspaceOptions, Options};
+
+fn keyspaces(db: &Db) -> Vec<Keyspace> {
+    let lsm = KeyspaceOptions::new(EngineKind::Lsm).compression(Compression::None);
+    let btree = KeyspaceOptions::new(EngineKind::BTree).page_size_bytes(1024);
+    let options = [("lsm", lsm), ("btree", btree)];
+    let made = options.map(|(name, options)| db.keyspace_with(name, options).unwrap());
+    made.into()
+}
+
+fn fill(db: &Db) {
+    for keyspace in keyspaces(db) {
+        for number in 0..3000_u32 {
+            let key = number.to_be_bytes();
+            keyspace.put(key, [number as u8; 60]).unwrap();
+        }
+        // One that lies outside of its leaf.
+        keyspace.put("large", [7; 5000]).unwrap();
+        keyspace.flush().unwrap();
+    }
+}
+
+/// The files of keyspaces that have data in them.
+fn data_files(fs: &dyn Fs, dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for name in fs.read_dir(dir).unwrap() {
+        let path = dir.join(&name);
+        if name == "tree.hdb" || name.starts_with("TABLE-") {
+            files.push(path);
+        } else if let Ok(names) = fs.read_dir(&path)
+            && !names.is_empty()
+        {
+            files.extend(data_files(fs, &path));
+        }
+    }
+    files
+}
+
+/// Damage in what had been verified and was mapped or cached went unnoticed for as long as the
+/// store was open.
+#[test]
+fn damage_of_what_was_verified_before_is_found() {
+    let scratch = tempfile::tempdir().unwrap();
+    let on_disk: (Arc<dyn Fs>, _) = (Arc::new(StdFs::new()), scratch.path().join("store"));
+    let in_memory: (Arc<dyn Fs>, _) = (Arc::new(SimFs::new()), "/store".into());
+    for (fs, path) in [on_disk, in_memory] {
+        let options = Options::new().fs(Arc::clone(&fs)).background_threads(0);
+        let db = options.open(&path).unwrap();
+        fill(&db);
+        // Everything has been read, and is remembered as right.
+        assert!(
+            keyspaces(&db)
+                .iter()
+                .all(|keyspace| keyspace.len().unwrap() == 3001)
+        );
+        let shared = &db.store.shared;
+        let scrub = || {
+            shared.scrub_once(&mut |_| Ok(())).unwrap();
+            db.stats().scrub
+        };
+        let clean = scrub();
+        assert_eq!((clean.passes, clean.problems), (1, 0));
+        assert_eq!(db.stats().background_error, None);
+        let stored: u64 = db
+            .stats()
+            .keyspaces
+            .iter()
+            .map(|it| it.stats.disk_bytes)
+            .sum();
+        // All but free pages.
+        assert!(
+            clean.last_pass_bytes > stored * 3 / 4,
+            "{clean:?} of {stored}"
+        );
+        let files = data_files(&*fs, &path);
+        assert!(files.len() >= 2, "{files:?}");
+        for path in files {
+            let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
+            let (at, mut byte) = (file.len().unwrap() / 3, [0]);
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            let found = scrub();
+            assert!(found.problems > 0, "{}", path.display());
+            let error = db.stats().background_error.unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(
+                error.starts_with("scrub: ") && error.contains(name),
+                "{error}"
+            );
+            file.write_all_at(&byte, at).unwrap();
+            assert_eq!(scrub().problems, 0);
+            assert_eq!(db.stats().background_error, None);
+        }
+        db.close().unwrap();
+    }
+}
+
+/// What is written or dropped while a pass runs is no problem, and a pass ends with the store.
+#[test]
+fn a_pass_goes_on_beside_changes_and_ends_when_the_store_closes() {
+    let fs = Arc::new(SimFs::new());
+    let options = Options::new().fs(fs).background_threads(0);
+    let db = options.open(Path::new("/store")).unwrap();
+    fill(&db);
+    let shared = &db.store.shared;
+    let mut pieces = 0;
+    let change = &mut |_| {
+        pieces += 1;
+        if pieces <= 4 {
+            for keyspace in keyspaces(&db) {
+                keyspace.delete_range(..[0, 0, 9]).unwrap();
+                for number in 0..200_u32 {
+                    let key = (number * 13 + pieces).to_be_bytes();
+                    keyspace.put(key, [1; 70]).unwrap();
+                }
+                keyspace.compact().unwrap();
+            }
+        }
+        Ok(())
+    };
+    shared.scrub_once(change).unwrap();
+    assert_eq!(
+        db.stats().scrub.problems,
+        0,
+        "{:?}",
+        db.stats().background_error
+    );
+    assert!(pieces >= 4, "{pieces}");
+    let dropped = shared.scrub_once(&mut |_| {
+        for name in ["lsm", "btree"] {
+            let _ = db.drop_keyspace(name);
+        }
+        Ok(())
+    });
+    dropped.unwrap();
+    assert_eq!(
+        db.stats().scrub.problems,
+        0,
+        "{:?}",
+        db.stats().background_error
+    );
+    fill(&db);
+    let ended = shared.scrub_once(&mut |_| Err(Error::Closed));
+    assert!(matches!(ended, Err(Error::Closed)));
+    assert_eq!(db.stats().scrub.passes, 2);
+}
