@@ -7,6 +7,7 @@ use crate::lsm::entry;
 use crate::lsm::entry::{EntryCursor, EntryKind};
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex, SkipListIndex};
 use crate::lsm::merge::MergeCursor;
+use crate::lsm::source::Source;
 use crate::options::MemtableKind;
 use crate::types::SeqNo;
 
@@ -47,42 +48,63 @@ impl<'a> From<Entry<'a>> for entry::Entry<'a> {
 
 /// An index of a memtable. One thread inserts at a time, readers run beside it.
 #[derive(Debug, Clone)]
-pub struct Memtable(Arc<dyn MemtableIndex>);
+pub struct Memtable(Index);
+
+#[derive(Debug, Clone)]
+enum Index {
+    BTree(Arc<BTreeIndex>),
+    SkipList(Arc<SkipListIndex>),
+}
+
+impl Index {
+    fn any(&self) -> &dyn MemtableIndex {
+        match self {
+            Self::BTree(index) => &**index,
+            Self::SkipList(index) => &**index,
+        }
+    }
+}
 
 impl Memtable {
     /// An empty one.
     pub fn new(kind: MemtableKind) -> Self {
         match kind {
-            MemtableKind::BTree => Self(Arc::new(BTreeIndex::default())),
-            MemtableKind::SkipList => Self(Arc::new(SkipListIndex::default())),
+            MemtableKind::BTree => Self(Index::BTree(Arc::default())),
+            MemtableKind::SkipList => Self(Index::SkipList(Arc::default())),
         }
     }
 
     /// Adds an entry; none of that key and sequence number is there yet.
     pub fn insert(&self, entry: Entry<'_>) {
         let entry = entry::Entry::from(entry);
-        self.0.insert(entry.key, entry.word(), entry.value);
+        let word = entry.word();
+        self.0.any().insert(entry.key, word, entry.value);
     }
 
     /// Lends the newest entry of `key` at or below `seq`; false if there is none.
     pub fn get(&self, key: &[u8], seq: u64, mut read: impl FnMut(Entry<'_>)) -> bool {
         let word = entry::seek_word(SeqNo(seq));
-        self.0.get(key, word, &mut |entry| read((*entry).into()))
+        self.0
+            .any()
+            .get(key, word, &mut |entry| read((*entry).into()))
     }
 
     /// A cursor over the entries.
     pub fn cursor(&self) -> Cursor {
-        Cursor(Arc::clone(&self.0).cursor())
+        Cursor(match &self.0 {
+            Index::BTree(index) => Source::Memtable(Arc::clone(index).walk()),
+            Index::SkipList(index) => Source::other(Arc::clone(index).cursor()),
+        })
     }
 
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
-        self.0.memory_bytes()
+        self.0.any().memory_bytes()
     }
 }
 
 /// A position in a sorted run.
-pub struct Cursor(Box<dyn EntryCursor>);
+pub struct Cursor(Source);
 
 impl std::fmt::Debug for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,7 +153,7 @@ impl Cursor {
 /// The entries of all runs in one order.
 pub fn merge(runs: Vec<Cursor>) -> Cursor {
     let sources = runs.into_iter().map(|run| run.0).collect();
-    Cursor(Box::new(MergeCursor::new(sources)))
+    Cursor(Source::other(Box::new(MergeCursor::new(sources))))
 }
 
 /// Decodes an edit of the manifest and encodes it again; `None` if it is malformed.

@@ -6,9 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::entry::RangeTombstone;
+use super::entry::{EntryCursor, RangeTombstone};
 use super::memtable::Memtable;
+use super::merge::MergeCursor;
 use super::retention::{Boundaries, Retention};
+use super::source::Source;
 use super::state::LsmEngine;
 use super::table::TableMeta;
 use super::table_writer::{OutputContext, Outputs};
@@ -71,15 +73,18 @@ fn write_table(
     let index = TombstoneIndex::new(tombstones);
     let mut retention = Retention::new(boundaries, &index);
     let mut outputs = Outputs::new(ctx, passed_on);
-    let mut cursor = memtable.cursor();
-    cursor.seek_first()?;
-    while cursor.is_valid() {
-        let entry = cursor.entry();
+    let mut merge = MergeCursor::new(vec![Source::of_memtable(memtable)]);
+    merge.seek_first()?;
+    let mut is_first = true;
+    while merge.is_valid() {
+        let begins_key = is_first || !merge.repeats_key();
+        is_first = false;
+        let entry = merge.entry();
         // Deletes are kept: older tables may know the key.
-        if retention.keeps(&entry, |_| false) {
+        if retention.keeps(&entry, begins_key, |_| false) {
             outputs.add(&entry)?;
         }
-        cursor.next()?;
+        merge.next()?;
     }
     // Nothing was cut, so there is at most one table.
     Ok(outputs.finish()?.pop())

@@ -1,58 +1,58 @@
 //! Merging several sorted runs into one.
 //!
-//! A [`MergeCursor`] walks any number of [`EntryCursor`]s as one sequence in internal order: the
+//! A [`MergeCursor`] walks any number of [`Source`]s as one sequence in internal order: the
 //! memtables and tables of a scan, or the inputs of a compaction. It is a *loser tree* (Knuth, The
 //! Art of Computer Programming, vol. 3, 5.4.1): each inner node keeps the source that lost the
 //! match there, so advancing the winner replays one match per level, each against a known opponent.
-//! Every source's key head is kept beside it, so most matches compare two integers and touch no
-//! key.
+//! A match compares two *codes* ([`super::offset_value`]) and touches no key, unless two sources
+//! differ from the last entry in the same way.
 //!
 //! # Invariants
 //!
 //! - **G1** Every source stands on its first entry at or after the merge's position (going
-//!   forward), or on its last at or before it (going backward); `heads` holds the heads of
-//!   those entries.
+//!   forward), or on its last at or before it (going backward).
 //! - **G2** `losers[0]` is the winner; `losers[n]`, for `n >= 1`, lost at node `n`. Source `i`
 //!   starts at leaf `i + sources.len()`.
-//! - **G3** No two sources hold the same key and sequence number, so order is strict; ties
-//!   between exhausted sources go to the lower number.
+//! - **G3** No two sources hold the same key and sequence number, so order is strict; of damaged
+//!   ones that do, either may come first.
+//! - **G4** `codes[i]`, of a source that lost at some node, is the code of its key over that of the
+//!   source that won there. The winner's is over the key that the merge stood on before, and so are
+//!   those that it meets on its way up when it has moved: they lost to that key. A source that
+//!   stands nowhere has [`NOWHERE`].
 //!
 //! Not thread-safe; owned by one scan.
 
 use std::cmp::Ordering;
 
 use super::entry::{Entry, EntryCursor};
+use super::offset_value::{Direction, NOWHERE, SAME, code_over, code_over_nothing, resolve};
+use super::source::Source;
 use crate::error::Result;
 use crate::types::SeqNo;
-use crate::util::key_prefix::head64;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Backward,
-}
+use crate::util::mutants::mutated;
 
 /// Many cursors as one.
 pub(crate) struct MergeCursor {
-    sources: Vec<Box<dyn EntryCursor>>,
-    /// Head of each source's entry; anything if it stands nowhere.
-    heads: Vec<u64>,
-    valid: Vec<bool>,
+    sources: Vec<Source>,
+    /// G4.
+    codes: Vec<u64>,
     /// G2.
     losers: Vec<u32>,
     direction: Direction,
+    /// The key that all sources are behind, while the matches are played anew.
+    base: Vec<u8>,
 }
 
 impl MergeCursor {
     /// Merges `sources`, standing nowhere.
-    pub(crate) fn new(sources: Vec<Box<dyn EntryCursor>>) -> Self {
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
         let count = sources.len();
         Self {
             sources,
-            heads: vec![0; count],
-            valid: vec![false; count],
+            codes: vec![NOWHERE; count.max(1)],
             losers: vec![0; count.max(1)],
             direction: Direction::Forward,
+            base: Vec::new(),
         }
     }
 
@@ -61,42 +61,46 @@ impl MergeCursor {
         self.losers[0] as usize
     }
 
-    /// Reads what the matches need to know of a source that has moved.
-    #[inline]
-    fn refresh(&mut self, source: usize) {
-        let cursor = &self.sources[source];
-        self.valid[source] = cursor.is_valid();
-        if self.valid[source] {
-            self.heads[source] = head64(cursor.key());
+    /// Plays a match between two sources with the same code, and gives the loser its code over the
+    /// winner. True if `a` wins.
+    #[cold]
+    fn decide(&mut self, a: usize, b: usize) -> bool {
+        let code = self.codes[a];
+        if code == NOWHERE {
+            return a < b;
         }
-    }
-
-    /// True if source `a` comes before `b` in the direction of travel.
-    #[inline]
-    fn beats(&self, a: usize, b: usize) -> bool {
-        if !self.valid[a] || !self.valid[b] {
-            return self.valid[a] || (!self.valid[b] && a < b);
-        }
-        let order = self.heads[a].cmp(&self.heads[b]).then_with(|| {
-            let (a, b) = (&self.sources[a], &self.sources[b]);
-            // Newer versions first. That two sources have the same key is rare, but for overwritten
-            // keys.
-            let keys = a.key().cmp(b.key());
-            keys.then_with(|| b.entry().word().cmp(&a.entry().word()))
+        let [left, right] = [a, b].map(|source| {
+            let entry = self.sources[source].entry();
+            (entry.key, entry.word())
         });
-        match self.direction {
-            Direction::Forward => order == Ordering::Less,
-            Direction::Backward => order == Ordering::Greater,
-        }
+        let (order, code) = resolve(code, left, right, self.direction);
+        let a_wins = order != Ordering::Greater;
+        self.codes[if a_wins { b } else { a }] =
+            mutated!("loser-keeps-its-code", self.codes[a], code);
+        a_wins
     }
 
-    /// Plays all matches, after every source has moved.
-    fn rebuild(&mut self) {
-        let count = self.sources.len();
-        for source in 0..count {
-            self.refresh(source);
+    /// True if source `a` comes before `b`.
+    #[inline]
+    fn beats(&mut self, a: usize, b: usize) -> bool {
+        let (left, right) = (self.codes[a], self.codes[b]);
+        if left != right {
+            return left < right;
         }
-        if count > 0 {
+        self.decide(a, b)
+    }
+
+    /// Plays all matches, after every source has moved. With `is_behind_base` all of them are at or
+    /// behind the base.
+    fn rebuild(&mut self, is_behind_base: bool) {
+        for (source, code) in self.sources.iter().zip(&mut self.codes) {
+            *code = match source.is_valid() {
+                true if is_behind_base => code_over(source.key(), &self.base, self.direction),
+                true => code_over_nothing(source.key(), self.direction),
+                false => NOWHERE,
+            };
+        }
+        if !self.sources.is_empty() {
             self.losers[0] = self.play(1);
         }
     }
@@ -118,11 +122,11 @@ impl MergeCursor {
         winner
     }
 
-    /// Replays the winner's matches after it moved.
+    /// Replays the winner's matches after it moved; `code` is that of its key over the one before.
     #[inline]
-    fn replay(&mut self) {
+    fn replay(&mut self, code: u64) {
         let mut winner = self.losers[0];
-        self.refresh(winner as usize);
+        self.codes[winner as usize] = code;
         let mut node = (winner as usize + self.sources.len()) / 2;
         while node > 0 {
             let opponent = self.losers[node];
@@ -135,34 +139,45 @@ impl MergeCursor {
         self.losers[0] = winner;
     }
 
-    /// Moves every source with `step`, then plays. After an error all stand nowhere.
+    /// Moves every source with `step`, then plays. After an error all stand nowhere. With
+    /// `is_behind_base` all of them come to stand at or behind the base.
     fn position(
         &mut self,
         direction: Direction,
-        mut step: impl FnMut(&mut dyn EntryCursor) -> Result<()>,
+        is_behind_base: bool,
+        mut step: impl FnMut(&mut Source) -> Result<()>,
     ) -> Result<()> {
         self.direction = direction;
-        for source in 0..self.sources.len() {
-            if let Err(error) = step(&mut *self.sources[source]) {
+        for source in &mut self.sources {
+            if let Err(error) = step(source) {
                 return self.fail(error);
             }
         }
-        self.rebuild();
+        self.rebuild(is_behind_base);
         Ok(())
+    }
+
+    fn set_base(&mut self, key: &[u8]) {
+        self.base.clear();
+        self.base.extend_from_slice(key);
     }
 
     #[cold]
     fn fail(&mut self, error: crate::Error) -> Result<()> {
-        self.valid.fill(false);
+        self.leave();
         Err(error)
     }
 
     /// Moves every source for which `leaps` says so, and that is not there yet, on to where keys
     /// from `to` on begin, or if `to` is `None` to the end; going backward, to what is before `to`.
-    /// What is passed over must not matter to the caller: G1 holds for the rest.
+    /// What is passed over must not matter to the caller: G1 holds for the rest. Only on a valid
+    /// cursor.
     pub(crate) fn leap(&mut self, leaps: impl Fn(usize) -> bool, to: Option<&[u8]>) -> Result<()> {
+        let winner = self.winner();
+        self.base.clear();
+        self.base.extend_from_slice(self.sources[winner].key());
         for source in 0..self.sources.len() {
-            if !self.valid[source] || !leaps(source) {
+            if self.codes[source] == NOWHERE || !leaps(source) {
                 continue;
             }
             let cursor = &mut self.sources[source];
@@ -179,13 +194,13 @@ impl MergeCursor {
                 return self.fail(error);
             }
         }
-        self.rebuild();
+        self.rebuild(true);
         Ok(())
     }
 
     /// Stands nowhere.
     pub(crate) fn leave(&mut self) {
-        self.valid.fill(false);
+        self.codes.fill(NOWHERE);
     }
 
     /// The number of the source whose entry the merge stands on.
@@ -194,7 +209,15 @@ impl MergeCursor {
         self.winner()
     }
 
-    /// Turns round: every other source goes to the other side of the current entry (G1).
+    /// True if the entry has the same key as the one that the merge stood on before it moved by a
+    /// step or a leap; after a seek, as the one that was sought. Only on a valid cursor.
+    #[inline]
+    pub(crate) fn repeats_key(&self) -> bool {
+        self.codes[self.winner()] == SAME
+    }
+
+    /// Turns round: every other source goes to the other side of the current entry (G1), which
+    /// becomes the base.
     #[cold]
     fn turn(&mut self, direction: Direction) -> Result<()> {
         let winner = self.winner();
@@ -225,65 +248,69 @@ impl MergeCursor {
                 return self.fail(error);
             }
         }
+        self.base = key;
         Ok(())
     }
 }
 
 impl EntryCursor for MergeCursor {
     fn seek_first(&mut self) -> Result<()> {
-        self.position(Direction::Forward, |cursor| cursor.seek_first())
+        self.position(Direction::Forward, false, Source::seek_first)
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        self.position(Direction::Backward, |cursor| cursor.seek_last())
+        self.position(Direction::Backward, false, Source::seek_last)
     }
 
     fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
-        self.position(Direction::Forward, |cursor| cursor.seek(key, seq))
+        self.set_base(key);
+        self.position(Direction::Forward, true, |cursor| cursor.seek(key, seq))
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.position(Direction::Backward, |cursor| cursor.seek_before(key))
+        self.set_base(key);
+        self.position(Direction::Backward, true, |cursor| cursor.seek_before(key))
     }
 
     #[inline]
     fn next(&mut self) -> Result<()> {
         let winner = self.winner();
         if self.direction == Direction::Forward {
-            if let Err(error) = self.sources[winner].next() {
-                return self.fail(error);
+            match self.sources[winner].next_coded() {
+                Ok(code) => self.replay(code),
+                Err(error) => return self.fail(error),
             }
-            self.replay();
         } else {
             self.turn(Direction::Forward)?;
             if let Err(error) = self.sources[winner].next() {
                 return self.fail(error);
             }
-            self.rebuild();
+            self.rebuild(true);
         }
         Ok(())
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         let winner = self.winner();
         if self.direction == Direction::Backward {
-            if let Err(error) = self.sources[winner].prev() {
-                return self.fail(error);
+            match self.sources[winner].prev_coded() {
+                Ok(code) => self.replay(code),
+                Err(error) => return self.fail(error),
             }
-            self.replay();
         } else {
             self.turn(Direction::Backward)?;
             if let Err(error) = self.sources[winner].prev() {
                 return self.fail(error);
             }
-            self.rebuild();
+            self.rebuild(true);
         }
         Ok(())
     }
 
     #[inline]
     fn is_valid(&self) -> bool {
-        !self.sources.is_empty() && self.valid[self.winner()]
+        self.codes[self.winner()] != NOWHERE
     }
 
     #[inline]
@@ -301,42 +328,66 @@ impl EntryCursor for MergeCursor {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::memtable::{MemtableIndex, SkipListIndex};
+    use super::super::memtable::{Memtable, MemtableIndex, SkipListIndex};
     use super::*;
+    use crate::options::MemtableKind;
     use crate::testing::Random;
+    use crate::types::{Op, SequencedOp};
+
+    /// Keys that share more or less with their neighbours, and end in zeros.
+    fn random_key(random: &mut Random) -> Vec<u8> {
+        let number = random.below(60);
+        match number % 4 {
+            0 => number.to_string().into_bytes(),
+            1 => [&b"shared by many keys: "[..], &number.to_be_bytes()].concat(),
+            2 => [
+                &b"shared by many keys"[..],
+                &[0, 0, 0, 0, 0, 0, 0][..random.index(8)],
+            ]
+            .concat(),
+            _ => vec![0; random.index(9)],
+        }
+    }
 
     #[test]
     fn merged_runs_are_one_sorted_run() {
-        for seed in 0..40 {
+        for seed in 0..80 {
             let mut random = Random::new(seed);
             let all = Arc::new(SkipListIndex::default());
             let runs: Vec<_> = (0..random.below(9))
-                .map(|_| Arc::new(SkipListIndex::default()))
+                .map(|_| match random.one_in(3) {
+                    true => Memtable::new(MemtableKind::SkipList),
+                    false => Memtable::new(MemtableKind::BTree),
+                })
                 .collect();
             for seq in 1..=if runs.is_empty() {
                 0
             } else {
                 random.below(300)
             } {
-                let key = random.below(60).to_string();
+                let key = random_key(&mut random);
                 let run = &runs[random.below(runs.len() as u64) as usize];
-                for index in [&all, run] {
-                    index.insert(key.as_bytes(), seq << 8 | 1, &seq.to_le_bytes());
-                }
+                let value = seq.to_le_bytes();
+                all.insert(&key, seq << 8 | 1, &value);
+                let (key, value) = (&key[..], &value[..]);
+                let (seq, op) = (SeqNo(seq), Op::Put { key, value });
+                run.insert(&[SequencedOp { seq, op }]);
             }
-            let cursors = runs.iter().map(|run| Arc::clone(run).cursor()).collect();
+            let cursors = runs.iter().map(Source::of_memtable).collect();
             let mut merged = MergeCursor::new(cursors);
             let mut oracle = all.cursor();
             for step in 0..500 {
-                let key = random.below(60).to_string();
+                let key = random_key(&mut random);
                 let seq = SeqNo(random.below(300));
                 let action = random.below(12);
+                let is_step = action >= 4 && oracle.is_valid();
+                let before = is_step.then(|| oracle.key().to_vec());
                 for cursor in [&mut merged as &mut dyn EntryCursor, &mut *oracle] {
                     match action {
                         0 => cursor.seek_first().unwrap(),
                         1 => cursor.seek_last().unwrap(),
-                        2 => cursor.seek(key.as_bytes(), seq).unwrap(),
-                        3 => cursor.seek_before(key.as_bytes()).unwrap(),
+                        2 => cursor.seek(&key, seq).unwrap(),
+                        3 => cursor.seek_before(&key).unwrap(),
                         4..8 if cursor.is_valid() => cursor.next().unwrap(),
                         8.. if cursor.is_valid() => cursor.prev().unwrap(),
                         _ => {}
@@ -349,6 +400,10 @@ mod tests {
                 );
                 if oracle.is_valid() {
                     assert_eq!(merged.entry(), oracle.entry(), "seed {seed} step {step}");
+                    if let Some(before) = before {
+                        let repeats = *before == *oracle.key();
+                        assert_eq!(merged.repeats_key(), repeats, "seed {seed} step {step}");
+                    }
                 }
             }
         }

@@ -25,8 +25,8 @@
 //! again meanwhile, [`inspect`] shows what is inside; [`superversion`] and [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and
 //! [`table_writer`] are the way of a write; [`version`] and [`manifest`] say which tables count;
 //! [`retention`] says which versions of a key may be dropped; [`tombstones`] and [`covers`] are
-//! about range deletes, [`empty_ranges`] about what they leave; [`merge`] and [`run`] walk several
-//! tables as one; [`table`] is the file format.
+//! about range deletes, [`empty_ranges`] about what they leave; [`merge`], [`source`] and [`run`]
+//! walk several tables as one, and [`offset_value`] says how they are compared; [`table`] is the file format.
 //!
 //! Lacking on purpose: the log and the threads
 //! (both are the store's), a value log, tiered compaction.
@@ -43,11 +43,13 @@ pub(crate) mod manifest;
 pub(crate) mod memtable;
 pub(crate) mod merge;
 mod obsolete_files;
+mod offset_value;
 mod open;
 mod retention;
 mod run;
 mod scan;
 mod scrub;
+pub(crate) mod source;
 mod state;
 mod superversion;
 pub(crate) mod table;

@@ -60,9 +60,7 @@ pub(crate) struct Retention<'a> {
     boundaries: &'a Boundaries,
     /// Range tombstones among the inputs.
     tombstones: &'a TombstoneIndex,
-    key: Vec<u8>,
-    started: bool,
-    /// Stripe of the newest version of `key` that was met last.
+    /// Stripe of the newest version of the key that was met last.
     stripe: Option<SeqNo>,
 }
 
@@ -72,29 +70,20 @@ impl<'a> Retention<'a> {
         Self {
             boundaries,
             tombstones,
-            key: Vec::new(),
-            started: false,
             stripe: None,
         }
     }
 
-    /// True if `entry` begins a key that the last entry did not have.
-    #[inline]
-    pub(crate) fn begins_key(&self, entry: &Entry<'_>) -> bool {
-        !self.started || self.key != entry.key
-    }
-
-    /// True if `entry` is to be passed on. `is_bottom(key)` says that nothing older than
+    /// True if `entry` is to be passed on. `begins_key` says that the last entry had another key.
+    /// `is_bottom(key)` says that nothing older than
     /// the inputs is stored about a key, so that a delete has nothing left to hide.
     pub(crate) fn keeps(
         &mut self,
         entry: &Entry<'_>,
+        begins_key: bool,
         is_bottom: impl FnOnce(&[u8]) -> bool,
     ) -> bool {
-        if self.begins_key(entry) {
-            self.started = true;
-            self.key.clear();
-            self.key.extend_from_slice(entry.key);
+        if begins_key {
             self.stripe = None;
         }
         let Some(stripe) = self.boundaries.stripe(entry.seq) else {
@@ -165,6 +154,7 @@ mod tests {
                 let older = (!bottom).then_some((0, EntryKind::Put));
                 let mut retention = Retention::new(&boundaries, &index);
                 let mut kept = entries.clone();
+                let mut begins_key = true;
                 kept.retain(|(seq, kind)| {
                     let entry = Entry {
                         key: b"key",
@@ -172,7 +162,7 @@ mod tests {
                         kind: *kind,
                         value: b"",
                     };
-                    retention.keeps(&entry, |_| bottom)
+                    retention.keeps(&entry, std::mem::take(&mut begins_key), |_| bottom)
                 });
                 // Nothing superfluous: at most one version for each stripe.
                 let below = kept.iter().filter(|(seq, _)| *seq <= published).count();

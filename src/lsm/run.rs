@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::entry::{Entry, EntryCursor};
+use super::offset_value::{Direction, NOWHERE, code_over};
 use super::table::{Purpose, TableCursor};
 use super::version::TableHandle;
 use crate::error::Result;
@@ -68,6 +69,36 @@ impl RunCursor {
     }
 }
 
+impl RunCursor {
+    /// Goes to the entry beside this one; returns the code of its key over this one's, or
+    /// [`NOWHERE`].
+    #[inline]
+    pub(crate) fn step(&mut self, direction: Direction) -> Result<u64> {
+        let cursor = self.cursor.as_mut().expect("only on a valid cursor");
+        let code = cursor.step(direction)?;
+        match code {
+            NOWHERE => self.step_into_another_table(direction),
+            code => Ok(code),
+        }
+    }
+
+    #[cold]
+    fn step_into_another_table(&mut self, direction: Direction) -> Result<u64> {
+        let left = match &self.cursor {
+            Some(cursor) => cursor.left().to_vec(),
+            None => Vec::new(),
+        };
+        match direction {
+            Direction::Forward => self.skip_forward()?,
+            Direction::Backward => self.skip_backward()?,
+        }
+        Ok(match self.is_valid() {
+            true => code_over(self.key(), &left, direction),
+            false => NOWHERE,
+        })
+    }
+}
+
 impl EntryCursor for RunCursor {
     fn seek_first(&mut self) -> Result<()> {
         if self.tables.is_empty() {
@@ -107,24 +138,12 @@ impl EntryCursor for RunCursor {
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        let cursor = self.cursor.as_mut().expect("only on a valid cursor");
-        cursor.next()?;
-        if cursor.is_valid() {
-            Ok(())
-        } else {
-            self.skip_forward()
-        }
+        self.step(Direction::Forward).map(drop)
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        let cursor = self.cursor.as_mut().expect("only on a valid cursor");
-        cursor.prev()?;
-        if cursor.is_valid() {
-            Ok(())
-        } else {
-            self.skip_backward()
-        }
+        self.step(Direction::Backward).map(drop)
     }
 
     #[inline]

@@ -27,6 +27,7 @@ use super::covers::{Covers, Tombstones};
 use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
 use super::merge::MergeCursor;
+use super::source::Source;
 use super::version::Version;
 use crate::engine::Cursor;
 use crate::error::Result;
@@ -60,7 +61,7 @@ pub(crate) struct ScanCursor {
     ranks: Vec<usize>,
     seq: SeqNo,
     state: State,
-    /// Going forward: scratch. Going backward: the entry (LC2).
+    /// Going forward: scratch of seeks. Going backward: the entry (LC2).
     key: Vec<u8>,
     value: Vec<u8>,
     covers: Covers,
@@ -77,15 +78,16 @@ impl ScanCursor {
     /// A cursor that stands nowhere. Sources and tombstones come with their age: what has a higher
     /// rank is older.
     pub(crate) fn new(
-        sources: Vec<(usize, Box<dyn EntryCursor>)>,
+        sources: Vec<(usize, Source)>,
         seq: SeqNo,
         tombstones: Vec<(usize, Tombstones)>,
         version: Arc<Version>,
         empty_ranges: Arc<EmptyRanges>,
     ) -> Self {
+        let (ranks, sources) = sources.into_iter().unzip();
         Self {
-            ranks: sources.iter().map(|(rank, _)| *rank).collect(),
-            merge: MergeCursor::new(sources.into_iter().map(|(_, source)| source).collect()),
+            ranks,
+            merge: MergeCursor::new(sources),
             seq,
             state: State::Nowhere,
             key: Vec::new(),
@@ -99,24 +101,23 @@ impl ScanCursor {
     }
 
     /// From the merge's position on, stands on the first entry that is seen. If `skip`, versions of
-    /// `self.key` are passed over.
+    /// the key that the merge has just left are passed over.
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
         let mut steps = 0;
         let mut walk = Walk::default();
         // Where the walk ends without an entry; `None` for the end of all.
         let mut stopped_at = None;
         while self.merge.is_valid() {
-            if skip && self.merge.key() == self.key {
+            if skip && self.merge.repeats_key() {
                 steps += 1;
                 if steps > MAX_STEPS {
                     // To behind the last version: the lowest number that any has.
-                    let key = std::mem::take(&mut self.key);
-                    let sought = self.merge.seek(&key, SeqNo::ZERO);
-                    self.key = key;
-                    sought?;
+                    self.key.clear();
+                    self.key.extend_from_slice(self.merge.key());
+                    self.merge.seek(&self.key, SeqNo::ZERO)?;
                     steps = 0;
                     // A version numbered zero does not exist, but a damaged file may say so.
-                    while self.merge.is_valid() && self.merge.entry().key == self.key {
+                    while self.merge.is_valid() && self.merge.repeats_key() {
                         self.merge.next()?;
                     }
                 } else {
@@ -124,6 +125,7 @@ impl ScanCursor {
                 }
                 continue;
             }
+            skip = false;
             let entry = self.merge.entry();
             let is_seen = entry.seq <= self.seq
                 && entry.kind == EntryKind::Put
@@ -147,7 +149,6 @@ impl ScanCursor {
                 if steps > MAX_STEPS {
                     self.key.clear();
                     self.key.extend_from_slice(entry.key);
-                    skip = false;
                     self.merge.seek(&self.key, self.seq)?;
                     steps = 0;
                 } else {
@@ -157,15 +158,14 @@ impl ScanCursor {
             }
             // By a range tombstone.
             let is_hidden = entry.kind == EntryKind::Put;
-            self.key.clear();
-            self.key.extend_from_slice(entry.key);
             skip = true;
             steps = 0;
             if walk.passes(is_hidden) == 1 {
-                self.first_passed.clone_from(&self.key);
+                self.first_passed.clear();
+                self.first_passed.extend_from_slice(entry.key);
             }
             if walk.looks_for_ranges()
-                && let Some(range) = self.empty_ranges.find(&self.key, self.seq)
+                && let Some(range) = self.empty_ranges.find(entry.key, self.seq)
             {
                 match (&range.end, &self.within.end) {
                     (Some(end), limit) if limit.as_ref().is_none_or(|limit| end < limit) => {
@@ -336,8 +336,6 @@ impl Cursor for ScanCursor {
     fn next(&mut self) -> Result<()> {
         match self.state {
             State::Forward => {
-                self.key.clear();
-                self.key.extend_from_slice(self.merge.key());
                 self.state = State::Nowhere;
                 self.merge.next()?;
             }

@@ -24,10 +24,11 @@ use arc_swap::ArcSwap;
 
 use super::covers::Tombstones;
 use super::empty_ranges::EmptyRanges;
-use super::entry::{Entry, EntryCursor, EntryKind};
+use super::entry::{Entry, EntryKind};
 use super::memtable::Memtable;
 use super::run::RunCursor;
 use super::scan::ScanCursor;
+use super::source::Source;
 use super::table::{Purpose, filter_hash};
 use super::version::{TableHandle, Version};
 use crate::engine::{Cursor, Piece, ReadView};
@@ -135,13 +136,13 @@ impl Superversion {
 
     /// A cursor over what reads at `seq` see, standing nowhere.
     pub(crate) fn scan(&self, seq: SeqNo) -> ScanCursor {
-        let mut sources: Vec<(usize, Box<dyn EntryCursor>)> = Vec::new();
+        let mut sources: Vec<(usize, Source)> = Vec::new();
         let mut tombstones: Vec<(usize, Tombstones)> = Vec::new();
         let mut rank = 0;
         for memtable in self.memtables() {
             // An empty memtable may fill while the scan goes on, but above `seq`.
             if memtable.entries() > 0 {
-                sources.push((rank, memtable.cursor()));
+                sources.push((rank, Source::of_memtable(memtable)));
             }
             if memtable.tombstones().len() > 0 {
                 let indexes = memtable.tombstones().indexes();
@@ -151,7 +152,8 @@ impl Superversion {
             rank += 1;
         }
         for table in self.version.level(0).tables().iter() {
-            sources.push((rank, Box::new(table.table().cursor(Purpose::Read))));
+            let cursor = table.table().cursor(Purpose::Read);
+            sources.push((rank, Source::Table(cursor)));
             if !table.tombstones().is_empty() {
                 let index = Arc::clone(table.tombstones());
                 tombstones.push((rank, Tombstones::Index(index)));
@@ -161,7 +163,7 @@ impl Superversion {
         for level in &self.version.levels()[1..] {
             if !level.tables().is_empty() {
                 let run = RunCursor::new(Arc::clone(level.tables()), Purpose::Read);
-                sources.push((rank, Box::new(run)));
+                sources.push((rank, Source::Run(run)));
             }
             if !level.with_tombstones().is_empty() {
                 let run = Arc::clone(level.with_tombstones());

@@ -11,6 +11,7 @@ use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
+use crate::lsm::source::Source;
 use crate::lsm::table::{Purpose, TableMeta};
 use crate::lsm::table_writer::{OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
@@ -62,11 +63,11 @@ impl Job<'_> {
             if entries.is_multiple_of(ENTRIES_BETWEEN_LOOKS) {
                 self.host.check_running()?;
             }
+            let begins_key = entries == 0 || !merge.repeats_key();
             entries += 1;
             let entry = merge.entry();
-            let begins_key = retention.begins_key(&entry);
             written_key &= !begins_key;
-            if retention.keeps(&entry, |key| self.is_bottom(key)) {
+            if retention.keeps(&entry, begins_key, |key| self.is_bottom(key)) {
                 // Only in front of the first version of a key that is written, by LV4.
                 if !written_key && outputs.open_bytes() > 0 {
                     let overlap_bytes = grandparents.pass(entry.key);
@@ -86,8 +87,8 @@ impl Job<'_> {
     }
 
     /// A cursor for each table of level 0, and one for each deeper level's tables.
-    fn sources(&self) -> Vec<Box<dyn EntryCursor>> {
-        let mut sources: Vec<Box<dyn EntryCursor>> = Vec::new();
+    fn sources(&self) -> Vec<Source> {
+        let mut sources = Vec::new();
         for level in 0..LEVELS {
             let tables = self
                 .inputs
@@ -95,14 +96,14 @@ impl Job<'_> {
                 .filter(|(l, _)| *l == level)
                 .map(|(_, table)| table);
             if level == 0 {
-                sources.extend(tables.map(|table| -> Box<dyn EntryCursor> {
-                    Box::new(table.table().cursor(Purpose::Rewrite))
-                }));
+                let cursors = tables.map(|table| table.table().cursor(Purpose::Rewrite));
+                sources.extend(cursors.map(Source::Table));
             } else {
                 let mut run: Vec<_> = tables.cloned().collect();
                 run.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
                 if !run.is_empty() {
-                    sources.push(Box::new(RunCursor::new(Arc::new(run), Purpose::Rewrite)));
+                    let run = RunCursor::new(Arc::new(run), Purpose::Rewrite);
+                    sources.push(Source::Run(run));
                 }
             }
         }

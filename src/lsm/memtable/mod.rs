@@ -29,7 +29,7 @@ mod btree;
 mod index;
 mod skiplist;
 
-pub(crate) use btree::BTreeIndex;
+pub(crate) use btree::{BTreeCursor, BTreeIndex};
 pub(crate) use index::MemtableIndex;
 pub(crate) use skiplist::SkipListIndex;
 
@@ -37,10 +37,17 @@ pub(crate) use skiplist::SkipListIndex;
 /// way in the processor's caches.
 const SORTED_FROM_OPS: usize = 64;
 
+/// The index of a memtable, which is of one of these kinds.
+#[derive(Debug)]
+pub(crate) enum MemtableKinds {
+    BTree(Arc<BTreeIndex>),
+    SkipList(Arc<SkipListIndex>),
+}
+
 /// What was written since the last flush.
 #[derive(Debug)]
 pub(crate) struct Memtable {
-    index: Arc<dyn MemtableIndex>,
+    index: MemtableKinds,
     tombstones: GrowingTombstones,
     tombstone_bytes: AtomicU64,
     entries: AtomicU64,
@@ -53,13 +60,12 @@ impl Memtable {
     /// An empty memtable.
     pub(crate) fn new(kind: MemtableKind) -> Self {
         match kind {
-            MemtableKind::BTree => Self::with_index(Arc::new(BTreeIndex::default())),
-            MemtableKind::SkipList => Self::with_index(Arc::new(SkipListIndex::default())),
+            MemtableKind::BTree => Self::on(MemtableKinds::BTree(Arc::default())),
+            MemtableKind::SkipList => Self::on(MemtableKinds::SkipList(Arc::default())),
         }
     }
 
-    /// An empty memtable on an index of choice.
-    pub(crate) fn with_index(index: Arc<dyn MemtableIndex>) -> Self {
+    fn on(index: MemtableKinds) -> Self {
         Self {
             index,
             tombstones: GrowingTombstones::default(),
@@ -103,7 +109,11 @@ impl Memtable {
             kind,
             value,
         };
-        self.index.insert(key, entry.word(), value);
+        let word = entry.word();
+        match &self.index {
+            MemtableKinds::BTree(index) => index.insert(key, word, value),
+            MemtableKinds::SkipList(index) => index.insert(key, word, value),
+        }
         // One writer: a load and a store are cheaper than an atomic addition.
         self.entries
             .store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -129,12 +139,27 @@ impl Memtable {
     /// returns false. Range tombstones are not considered.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&Entry<'_>)) -> bool {
-        self.entries.load(Ordering::Relaxed) > 0 && self.index.get(key, seek_word(seq), read)
+        if self.entries.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let word = seek_word(seq);
+        match &self.index {
+            MemtableKinds::BTree(index) => index.get(key, word, read),
+            MemtableKinds::SkipList(index) => index.get(key, word, read),
+        }
+    }
+
+    /// The index of the entries.
+    pub(crate) fn index(&self) -> &MemtableKinds {
+        &self.index
     }
 
     /// A cursor over the entries, standing nowhere.
     pub(crate) fn cursor(&self) -> Box<dyn EntryCursor> {
-        Arc::clone(&self.index).cursor()
+        match &self.index {
+            MemtableKinds::BTree(index) => Arc::clone(index).cursor(),
+            MemtableKinds::SkipList(index) => Arc::clone(index).cursor(),
+        }
     }
 
     /// The range tombstones.
@@ -144,7 +169,11 @@ impl Memtable {
 
     /// Bytes of memory held.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.index.memory_bytes() as u64 + self.tombstone_bytes.load(Ordering::Relaxed)
+        let index_bytes = match &self.index {
+            MemtableKinds::BTree(index) => index.memory_bytes(),
+            MemtableKinds::SkipList(index) => index.memory_bytes(),
+        };
+        index_bytes as u64 + self.tombstone_bytes.load(Ordering::Relaxed)
     }
 
     /// Number of entries, range tombstones not counted.

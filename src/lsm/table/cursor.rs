@@ -8,7 +8,9 @@ use super::block::{Block, Layout, UNKNOWN_KIND};
 use super::reader::{BlockBytes, Table};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, EntryCursor, EntryKind, seek_word, split_word};
+use crate::lsm::offset_value::{Difference, Direction, NOWHERE, code, code_over};
 use crate::types::SeqNo;
+use crate::util::key_prefix::common_prefix_len;
 use crate::util::mutants::mutated;
 
 /// How far a cursor that walks in one direction reads ahead.
@@ -39,6 +41,8 @@ pub(crate) struct TableCursor {
     /// The key: the prefix of the loaded block, then the suffix of the entry. One buffer for
     /// the cursor's life.
     key: Vec<u8>,
+    /// The key that the cursor stood on before its last step into another block, or to the end.
+    left: Vec<u8>,
     seq: SeqNo,
     kind: EntryKind,
     /// Where the value is in the body.
@@ -66,6 +70,9 @@ struct ReadAhead {
     /// Stored bytes from `buffer_at` on, where they are not read through a map.
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// How often the operating system was asked for something.
+    #[cfg(test)]
+    asked: u64,
 }
 
 impl ReadAhead {
@@ -143,6 +150,7 @@ impl TableCursor {
             valid: false,
             at: 0,
             key: Vec::new(),
+            left: Vec::new(),
             seq: SeqNo::ZERO,
             kind: EntryKind::Delete,
             value: 0..0,
@@ -193,13 +201,22 @@ impl TableCursor {
         let blocks_end = self.table.footer().blocks_end;
         let ahead = &mut self.ahead;
         if self.table.is_mapped() {
+            // Nothing is asked for because of what was in memory, for that costs more than the
+            // rest.
+            if let Some(here) = self.table.loaded(no) {
+                return Ok(here);
+            }
             // Ask again when half of what was asked for has been used.
             let soon = ahead.window(&range, READ_AHEAD_BYTES / 2, blocks_end);
             if !covers(&ahead.advised, &soon) {
                 ahead.advised = ahead.window(&range, READ_AHEAD_BYTES, blocks_end);
                 self.table.will_need(ahead.advised.clone());
+                #[cfg(test)]
+                {
+                    ahead.asked += 1;
+                }
             }
-            return self.table.load_asked_for(no);
+            return self.table.load_stored(no, range);
         }
         if let Some(cached) = self.table.cached(&range) {
             return Ok(BlockBytes::Shared(cached));
@@ -222,6 +239,13 @@ impl TableCursor {
     /// Stands on entry `at` of the loaded block.
     #[inline]
     fn stand_on(&mut self, at: u32) -> Result<()> {
+        self.stand_on_coded(at, Direction::Forward).map(drop)
+    }
+
+    /// Stands on entry `at` of the loaded block; returns the code of its key over the last one in
+    /// the block, if the cursor stood on one.
+    #[inline]
+    fn stand_on_coded(&mut self, at: u32, direction: Direction) -> Result<u64> {
         let Some(loaded) = &self.loaded else {
             unreachable!("a block is loaded before the cursor stands in it");
         };
@@ -234,14 +258,52 @@ impl TableCursor {
             let offset = self.table.block_range(loaded.no).start;
             self.table.corruption(offset, what)
         })?;
-        self.key.truncate(loaded.prefix_len);
-        self.key.extend_from_slice(record.suffix);
+        let (prefix_len, suffix) = (loaded.prefix_len, record.suffix);
+        let last = &self.key[prefix_len..];
+        let shared = common_prefix_len(suffix, last);
+        let difference = Difference::behind(shared, suffix, last).after_prefix(prefix_len);
+        self.key.truncate(prefix_len + shared);
+        self.key.extend_from_slice(&suffix[shared..]);
         self.seq = seq;
         self.kind = kind;
         self.value = record.value_at..record.value_at + record.value.len();
         self.at = at;
         self.valid = true;
-        Ok(())
+        Ok(code(&self.key, difference, direction))
+    }
+
+    /// Goes to the entry beside this one; returns the code of its key over this one's, or
+    /// [`NOWHERE`].
+    #[inline]
+    pub(crate) fn step(&mut self, direction: Direction) -> Result<u64> {
+        debug_assert!(self.valid);
+        let (no, count) = self.here();
+        let at = match direction {
+            Direction::Forward => Some(self.at + 1).filter(|at| *at < count),
+            Direction::Backward => self.at.checked_sub(1),
+        };
+        self.valid = false;
+        match at {
+            Some(at) => self.stand_on_coded(at, direction),
+            None => self.step_into_another_block(no, direction),
+        }
+    }
+
+    fn step_into_another_block(&mut self, from: u32, direction: Direction) -> Result<u64> {
+        self.left.clone_from(&self.key);
+        match direction {
+            Direction::Forward => self.stand_on_first_of(from + 1)?,
+            Direction::Backward => self.stand_on_last_before(from)?,
+        }
+        Ok(match self.valid {
+            true => code_over(&self.key, &self.left, direction),
+            false => NOWHERE,
+        })
+    }
+
+    /// The key that the cursor stood on before the step that led to the end.
+    pub(crate) fn left(&self) -> &[u8] {
+        &self.left
     }
 
     /// Stands on the first entry of block `no`, or nowhere if there is no such block.
@@ -309,6 +371,14 @@ impl TableCursor {
     }
 }
 
+#[cfg(test)]
+impl TableCursor {
+    /// How often the walks of the cursor have asked the operating system for something.
+    pub(super) fn asked(&self) -> u64 {
+        self.ahead.asked
+    }
+}
+
 impl EntryCursor for TableCursor {
     fn seek_first(&mut self) -> Result<()> {
         self.valid = false;
@@ -343,25 +413,12 @@ impl EntryCursor for TableCursor {
 
     #[inline]
     fn next(&mut self) -> Result<()> {
-        debug_assert!(self.valid);
-        let (no, count) = self.here();
-        self.valid = false;
-        if self.at + 1 < count {
-            self.stand_on(self.at + 1)
-        } else {
-            self.stand_on_first_of(no + 1)
-        }
+        self.step(Direction::Forward).map(drop)
     }
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        debug_assert!(self.valid);
-        let (no, _) = self.here();
-        self.valid = false;
-        match self.at.checked_sub(1) {
-            Some(at) => self.stand_on(at),
-            None => self.stand_on_last_before(no),
-        }
+        self.step(Direction::Backward).map(drop)
     }
 
     #[inline]

@@ -267,33 +267,29 @@ impl Table {
     /// Finds block `no` in map, cache or file, and verifies it if that has not been done.
     #[inline]
     pub(crate) fn load(&self, no: u32) -> Result<BlockBytes> {
+        if let Some(loaded) = self.loaded(no) {
+            return Ok(loaded);
+        }
         let range = self.block_range(no);
-        if self.map.is_some() && self.is_verified(no) {
-            return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
-        }
-        if let Some(cached) = self.cached(&range) {
-            return Ok(BlockBytes::Shared(cached));
-        }
         if let Some(wanted) = self.read_around(no, &range) {
             self.will_need(wanted);
         }
         self.load_stored(no, range)
     }
 
-    /// As [`Table::load`], for a caller that has asked for the block's bytes
-    /// [already](Table::will_need).
-    pub(crate) fn load_asked_for(&self, no: u32) -> Result<BlockBytes> {
+    /// Block `no`, if it was verified before and is there.
+    #[inline]
+    pub(crate) fn loaded(&self, no: u32) -> Option<BlockBytes> {
         let range = self.block_range(no);
         if self.map.is_some() && self.is_verified(no) {
-            return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
+            let range = range.start as usize..range.end as usize;
+            return Some(BlockBytes::Mapped(range));
         }
-        if let Some(cached) = self.cached(&range) {
-            return Ok(BlockBytes::Shared(cached));
-        }
-        self.load_stored(no, range)
+        self.cached(&range).map(BlockBytes::Shared)
     }
 
-    fn load_stored(&self, no: u32, range: Range<u64>) -> Result<BlockBytes> {
+    /// Reads block `no`, which is stored at `range`.
+    pub(crate) fn load_stored(&self, no: u32, range: Range<u64>) -> Result<BlockBytes> {
         let stored = self.read_stored(&range)?;
         self.admit(no, &range, &stored)
     }
