@@ -17,9 +17,20 @@ use crate::types::{SeqNo, SequencedOp, Value};
 const LEVEL0_SLOW: usize = 8;
 const LEVEL0_SLOWEST: usize = 20;
 
+/// Of larger batches the first operations would push each other out of the processor's cache.
+const MAX_PREFETCHED_OPS: usize = 16;
+
 impl Engine for LsmEngine {
-    /// Nothing: `apply` touches memory only.
-    fn prepare(&self, _ops: &[SequencedOp<'_>]) -> Result<()> {
+    /// Asks for the memory that `apply` will touch; that comes while the log is written.
+    fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        if ops.len() <= MAX_PREFETCHED_OPS {
+            let superversion = self.current.load();
+            for op in ops {
+                if let Some(key) = op.op.key() {
+                    superversion.active.prefetch(key);
+                }
+            }
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::empty_ranges::EmptyRanges;
 use super::manifest::{Contents, Identity, Manifest};
 use super::memtable::Memtable;
 use super::obsolete_files::{FileName, ObsoleteFiles, parse_name, table_name};
-use super::state::{Counters, LsmEngine};
+use super::state::{Counters, LsmEngine, memtable_bytes};
 use super::superversion::Superversion;
 use super::table::{Table, TableContext};
 use super::version::{TableHandle, Version, VersionEdit};
@@ -93,7 +93,10 @@ impl LsmEngine {
             .store(version.bytes(), Ordering::Relaxed);
         let empty_ranges = Arc::new(EmptyRanges::new(contents.persisted_seq));
         let superversion = Superversion {
-            active: Arc::new(Memtable::new(ctx.options.memtable())),
+            active: Arc::new(Memtable::new(
+                ctx.options.memtable(),
+                memtable_bytes(ctx.options.write_buffer_bytes()),
+            )),
             immutable: Vec::new(),
             version: Arc::new(version),
             empty_ranges: Arc::clone(&empty_ranges),

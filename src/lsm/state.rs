@@ -279,7 +279,9 @@ impl LsmEngine {
 
     /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
     pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
-        let fresh = Arc::new(Memtable::new(self.ctx.options.memtable()));
+        let options = &self.ctx.options;
+        let budget_bytes = memtable_bytes(options.write_buffer_bytes());
+        let fresh = Arc::new(Memtable::new(options.memtable(), budget_bytes));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {

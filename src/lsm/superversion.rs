@@ -60,14 +60,15 @@ impl Superversion {
     /// [`super::version`], and because memtables are older the further back they are. A range
     /// tombstone in a source hides what is older in the same source, and everything in later ones.
     pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let hash = filter_hash(key);
         for memtable in self.memtables() {
-            if let Some(is_live) = get_from_memtable(memtable, key, seq, read) {
+            if let Some(is_live) = get_from_memtable(memtable, key, hash, seq, read) {
                 return Ok(is_live);
             }
         }
-        let hash = filter_hash(key);
         for table in self.version.level(0).tables().iter() {
-            if table.meta().contains_key(key)
+            if table.meta().smallest_seq <= seq
+                && table.meta().contains_key(key)
                 && let Some(is_live) = get_from_table(table, key, hash, seq, read)?
             {
                 return Ok(is_live);
@@ -94,13 +95,13 @@ impl Superversion {
         // Keys that no source knew so far.
         let mut open: Vec<usize> = (0..keys.len()).collect();
         open.sort_unstable_by_key(|at| keys[*at]);
+        let hashes: Vec<u64> = keys.iter().map(|key| filter_hash(key)).collect();
         for memtable in self.memtables() {
             open.retain(|&at| {
                 let mut read = |bytes: &[u8]| values[at] = Some(Value::copy_from(bytes));
-                get_from_memtable(memtable, keys[at], seq, &mut read).is_none()
+                get_from_memtable(memtable, keys[at], hashes[at], seq, &mut read).is_none()
             });
         }
-        let hashes: Vec<u64> = keys.iter().map(|key| filter_hash(key)).collect();
         let mut is_known = vec![false; keys.len()];
         // Keys of which a table may know something, with the table.
         let mut likely: Vec<(usize, &TableHandle)> = Vec::new();
@@ -114,6 +115,9 @@ impl Superversion {
             Ok::<_, Error>(())
         };
         for table in self.version.level(0).tables().iter() {
+            if table.meta().smallest_seq > seq {
+                continue;
+            }
             let may_know =
                 |at: &usize| table.meta().contains_key(keys[*at]) && table.may_know_of(hashes[*at]);
             likely.extend(
@@ -141,7 +145,7 @@ impl Superversion {
         let mut rank = 0;
         for memtable in self.memtables() {
             // An empty memtable may fill while the scan goes on, but above `seq`.
-            if memtable.entries() > 0 {
+            if memtable.entries() > 0 && !memtable.is_newer_than(seq) {
                 sources.push((rank, Source::of_memtable(memtable)));
             }
             if memtable.tombstones().len() > 0 {
@@ -152,6 +156,10 @@ impl Superversion {
             rank += 1;
         }
         for table in self.version.level(0).tables().iter() {
+            if table.meta().smallest_seq > seq {
+                rank += 1;
+                continue;
+            }
             let cursor = table.table().cursor(Purpose::Read);
             sources.push((rank, Source::Table(cursor)));
             if !table.tombstones().is_empty() {
@@ -198,12 +206,13 @@ fn lend_if_live(entry: &Entry<'_>, cover: Option<SeqNo>, read: &mut dyn FnMut(&[
 fn get_from_memtable(
     memtable: &Memtable,
     key: &[u8],
+    hash: u64,
     seq: SeqNo,
     read: &mut dyn FnMut(&[u8]),
 ) -> Option<bool> {
     let cover = memtable.tombstones().newest_covering(key, seq);
     let mut is_live = false;
-    let found = memtable.get(key, seq, &mut |entry| {
+    let found = memtable.get(key, hash, seq, &mut |entry| {
         is_live = lend_if_live(entry, cover, read);
     });
     (found || cover.is_some()).then_some(is_live)

@@ -138,17 +138,17 @@ type Children = [AtomicPtr<Node>; SLOTS];
 /// Slots in front of a cursor whose records are asked for.
 const PREFETCHED_SLOTS: usize = 4;
 
-/// Asks for a record before it is needed. Any pointer will do.
+/// Asks for a line of memory before it is needed. Any pointer will do.
 #[inline]
-fn prefetch(record: *const Record) {
+pub(super) fn prefetch<T>(line: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing that the program sees, and never faults.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(record.cast());
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = record;
+    let _ = line;
 }
 
 /// Head of `key` behind its first `skip` bytes.
@@ -677,6 +677,24 @@ impl BTreeIndex {
 }
 
 impl BTreeIndex {
+    /// Asks for the leaf that `key` would be inserted into, and touches the way to it.
+    #[inline]
+    pub(super) fn prefetch(&self, key: &[u8]) {
+        let mut node = self.root();
+        while node.height > 0 {
+            let choose = || node.child(node.search(key, u64::MAX).saturating_sub(1));
+            let (child, _) = node.read(choose);
+            if node.height == 1 {
+                for line in 0..size_of::<Node>() / CHUNK_ALIGN {
+                    prefetch(child.cast::<u8>().wrapping_add(line * CHUNK_ALIGN));
+                }
+                return;
+            }
+            // SAFETY: by LB1, and by LB3 not null, since the read was not void.
+            node = unsafe { &*child };
+        }
+    }
+
     /// A cursor that keeps the index, standing nowhere.
     pub(crate) fn walk(self: Arc<Self>) -> BTreeCursor {
         BTreeCursor {

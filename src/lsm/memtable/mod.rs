@@ -20,16 +20,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
+use super::table::filter_hash;
 use super::tombstones::GrowingTombstones;
 use crate::options::MemtableKind;
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::key_prefix::{common_prefix_len, head64};
+use crate::util::mutants::mutated;
 
 mod btree;
+mod filter;
 mod index;
 mod skiplist;
 
 pub(crate) use btree::{BTreeCursor, BTreeIndex};
+use filter::MemtableFilter;
 pub(crate) use index::MemtableIndex;
 pub(crate) use skiplist::SkipListIndex;
 
@@ -48,6 +52,7 @@ pub(crate) enum MemtableKinds {
 #[derive(Debug)]
 pub(crate) struct Memtable {
     index: MemtableKinds,
+    filter: MemtableFilter,
     tombstones: GrowingTombstones,
     tombstone_bytes: AtomicU64,
     entries: AtomicU64,
@@ -57,17 +62,14 @@ pub(crate) struct Memtable {
 }
 
 impl Memtable {
-    /// An empty memtable.
-    pub(crate) fn new(kind: MemtableKind) -> Self {
-        match kind {
-            MemtableKind::BTree => Self::on(MemtableKinds::BTree(Arc::default())),
-            MemtableKind::SkipList => Self::on(MemtableKinds::SkipList(Arc::default())),
-        }
-    }
-
-    fn on(index: MemtableKinds) -> Self {
+    /// An empty memtable, which is flushed when it has about `budget_bytes`.
+    pub(crate) fn new(kind: MemtableKind, budget_bytes: u64) -> Self {
         Self {
-            index,
+            index: match kind {
+                MemtableKind::BTree => MemtableKinds::BTree(Arc::default()),
+                MemtableKind::SkipList => MemtableKinds::SkipList(Arc::default()),
+            },
+            filter: MemtableFilter::new(budget_bytes),
             tombstones: GrowingTombstones::default(),
             tombstone_bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
@@ -110,6 +112,10 @@ impl Memtable {
             value,
         };
         let word = entry.word();
+        // Before the entry: who finds nothing in the filter does not look further.
+        if !mutated!("memtable-filter-misses-keys") {
+            self.filter.add(filter_hash(key));
+        }
         match &self.index {
             MemtableKinds::BTree(index) => index.insert(key, word, value),
             MemtableKinds::SkipList(index) => index.insert(key, word, value),
@@ -135,11 +141,33 @@ impl Memtable {
         });
     }
 
-    /// Lends the newest entry of `key` at or below `seq` to `read`, and returns true, or
-    /// returns false. Range tombstones are not considered.
+    /// Asks for the memory that inserting `key` touches. For a thread that has something else to do
+    /// before it inserts.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&Entry<'_>)) -> bool {
-        if self.entries.load(Ordering::Relaxed) == 0 {
+    pub(crate) fn prefetch(&self, key: &[u8]) {
+        self.filter.prefetch(filter_hash(key));
+        if let MemtableKinds::BTree(index) = &self.index {
+            index.prefetch(key);
+        }
+    }
+
+    /// True if reads at `seq` see nothing of the memtable.
+    #[inline]
+    pub(crate) fn is_newer_than(&self, seq: SeqNo) -> bool {
+        self.first_seq.load(Ordering::Acquire) > seq.0
+    }
+
+    /// Lends the newest entry of `key` at or below `seq` to `read`, and returns true, or
+    /// returns false. `key_hash` is the key's [`filter_hash`]. Range tombstones are not considered.
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        key_hash: u64,
+        seq: SeqNo,
+        read: &mut dyn FnMut(&Entry<'_>),
+    ) -> bool {
+        if self.entries.load(Ordering::Relaxed) == 0 || !self.filter.may_contain(key_hash) {
             return false;
         }
         let word = seek_word(seq);

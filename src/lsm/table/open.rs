@@ -93,6 +93,7 @@ impl Table {
             stored_tombstones: 0..0,
             tombstones: Arc::default(),
             verified: Box::default(),
+            checked: Box::default(),
             asked: None,
         };
         table.read_sections(footer_at)?;
@@ -160,6 +161,9 @@ impl Table {
         }
         if self.map.is_some() {
             self.verified = no_bits(blocks.into());
+        }
+        if self.map.is_none() || self.properties.compressed_blocks > 0 {
+            self.checked = no_bits(blocks.into());
         }
         Ok(())
     }

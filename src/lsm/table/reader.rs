@@ -77,6 +77,9 @@ pub(crate) struct Table {
     pub(super) tombstones: Arc<TombstoneIndex>,
     /// A bit for each block that is uncompressed in the map and has passed its checksum.
     pub(super) verified: Box<[AtomicU64]>,
+    /// A bit for each other block whose structure was checked after its checksum had matched: what
+    /// has the same checksum later is the same block.
+    pub(super) checked: Box<[AtomicU64]>,
     /// Of a mapped file.
     pub(super) asked: Option<Box<Asked>>,
 }
@@ -95,6 +98,19 @@ pub(super) struct Asked {
 /// `count` bits, none of them set.
 pub(super) fn no_bits(count: u64) -> Box<[AtomicU64]> {
     (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
+}
+
+#[inline]
+fn is_set(bits: &[AtomicU64], at: u32) -> bool {
+    let word = bits.get(at as usize / 64);
+    word.is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (at % 64) != 0)
+}
+
+fn set(bits: &[AtomicU64], at: u32) {
+    // A damaged table may have blocks of another kind than it says.
+    if let Some(word) = bits.get(at as usize / 64) {
+        word.fetch_or(1 << (at % 64), Ordering::Relaxed);
+    }
 }
 
 /// Sets a bit; true if it was not set.
@@ -231,7 +247,10 @@ impl Table {
         let tail = self.tail.as_ref().map_or(0, |tail| tail.bytes().len());
         let asked = self.asked.as_ref();
         let asked = asked.map_or(0, |asked| asked.blocks.len() + asked.pieces.len());
-        (size_of::<Self>() + tombstones + tail + (self.verified.len() + asked) * 8) as u64
+        (size_of::<Self>()
+            + tombstones
+            + tail
+            + (self.verified.len() + self.checked.len() + asked) * 8) as u64
     }
 
     /// Damage of this file at byte `at`.
@@ -341,7 +360,12 @@ impl Table {
             self.set_verified(no);
             return Ok(BlockBytes::Mapped(range.start as usize..range.end as usize));
         }
-        let block = self.unpack(no, range, frame, stored)?;
+        let block = unpack(frame, stored).map_err(damaged)?;
+        if !is_set(&self.checked, no) {
+            self.check_block(no, &block[FRAME_LEN_BYTES..])
+                .map_err(damaged)?;
+            set(&self.checked, no);
+        }
         if block.len() <= MAX_CACHED_LEN_BYTES {
             self.cache.insert(self.block_key(range), Arc::clone(&block));
         }
@@ -356,19 +380,8 @@ impl Table {
         range: &Range<u64>,
         stored: &[u8],
     ) -> Result<CachedBlock> {
-        let frame = Frame::verify(stored, self.seed, range.start)
-            .map_err(|what| self.corruption(range.start, what))?;
-        self.unpack(no, range, frame, stored)
-    }
-
-    fn unpack(
-        &self,
-        no: u32,
-        range: &Range<u64>,
-        frame: Frame,
-        stored: &[u8],
-    ) -> Result<CachedBlock> {
         let damaged = |what| self.corruption(range.start, what);
+        let frame = Frame::verify(stored, self.seed, range.start).map_err(damaged)?;
         let block = unpack(frame, stored).map_err(damaged)?;
         self.check_block(no, &block[FRAME_LEN_BYTES..])
             .map_err(damaged)?;
@@ -458,10 +471,10 @@ impl Table {
     /// the bit needs to see nothing else that another thread wrote.
     #[inline]
     fn is_verified(&self, no: u32) -> bool {
-        self.verified[no as usize / 64].load(Ordering::Relaxed) & 1 << (no % 64) != 0
+        is_set(&self.verified, no)
     }
 
     fn set_verified(&self, no: u32) {
-        self.verified[no as usize / 64].fetch_or(1 << (no % 64), Ordering::Relaxed);
+        set(&self.verified, no);
     }
 }
