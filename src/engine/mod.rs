@@ -65,6 +65,29 @@ pub(crate) enum Pressure {
     Stop,
 }
 
+impl Pressure {
+    /// Rate that writers are slowed to at the lowest pressure, in bytes a second: above what a log
+    /// takes, so that the onset of slowing is not felt.
+    pub(crate) const RATE_AT_ZERO: f64 = 512.0 * 1024.0 * 1024.0;
+    /// Rate at the highest pressure.
+    pub(crate) const RATE_AT_ONE: f64 = 2.0 * 1024.0 * 1024.0;
+
+    /// What an operation counts for besides its bytes.
+    pub(crate) const OP_COST_BYTES: u64 = 64;
+
+    /// Rate at a pressure from 0 to 1. Falls geometrically: equal steps of pressure have equal
+    /// ratios.
+    pub(crate) fn rate(pressure: f64) -> f64 {
+        Self::RATE_AT_ZERO * (Self::RATE_AT_ONE / Self::RATE_AT_ZERO).powf(pressure.clamp(0.0, 1.0))
+    }
+
+    /// The pressure that slows writers to a rate.
+    pub(crate) fn for_rate(bytes_per_second: f64) -> f64 {
+        let ratio = bytes_per_second / Self::RATE_AT_ZERO;
+        (ratio.ln() / (Self::RATE_AT_ONE / Self::RATE_AT_ZERO).ln()).clamp(0.0, 1.0)
+    }
+}
+
 /// An ordered map that persists a prefix of the operations it is given.
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Brings into memory what applying `ops` will touch, and reports damage or I/O

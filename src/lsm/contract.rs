@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
 use super::superversion::{ScanView, SnapshotView};
 use super::version::TableHandle;
@@ -13,7 +14,8 @@ use crate::engine::{
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 
-/// Tables in level 0 from which on writers are slowed, and at which they are slowed most.
+/// Tables in level 0 from which on writers are slowed, and as many as there should become; see
+/// [`super::pressure`].
 const LEVEL0_SLOW: usize = 8;
 const LEVEL0_SLOWEST: usize = 20;
 
@@ -159,7 +161,11 @@ impl Engine for LsmEngine {
             .load(Ordering::Relaxed)
             .saturating_sub(self.level0_settled.load(Ordering::Relaxed))
             .saturating_sub(LEVEL0_SLOW);
-        let level0 = level0 as f64 / (LEVEL0_SLOWEST - LEVEL0_SLOW) as f64;
+        let over = level0 as f64 / (LEVEL0_SLOWEST - LEVEL0_SLOW) as f64;
+        let level0 = match self.drain.rate() {
+            Some(drain) if level0 > 0 => Pressure::for_rate(admitted(drain, over)),
+            _ => over,
+        };
         match memory.max(level0) {
             0.0 => Pressure::None,
             behind => Pressure::Slow(behind.min(1.0)),

@@ -21,12 +21,14 @@
 //! ```
 //!
 //! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
-//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables
-//! again meanwhile, [`inspect`] shows what is inside; [`superversion`] and [`scan`] are reading; [`memtable`], [`flush`], [`compaction`] and
-//! [`table_writer`] are the way of a write; [`version`] and [`manifest`] say which tables count;
+//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables again
+//! meanwhile, [`inspect`] shows what is inside; [`superversion`] and [`scan`] are reading;
+//! [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of a write, and
+//! [`pressure`] says how fast it may be; [`version`] and [`manifest`] say which tables count;
 //! [`retention`] says which versions of a key may be dropped; [`tombstones`] and [`covers`] are
 //! about range deletes, [`empty_ranges`] about what they leave; [`merge`], [`source`] and [`run`]
-//! walk several tables as one, and [`offset_value`] says how they are compared; [`table`] is the file format.
+//! walk several tables as one, and [`offset_value`] says how they are compared; [`table`] is the
+//! file format.
 //!
 //! Lacking on purpose: the log and the threads
 //! (both are the store's), a value log, tiered compaction.
@@ -45,6 +47,7 @@ pub(crate) mod merge;
 mod obsolete_files;
 mod offset_value;
 mod open;
+mod pressure;
 mod retention;
 mod run;
 mod scan;

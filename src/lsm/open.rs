@@ -14,6 +14,7 @@ use super::empty_ranges::EmptyRanges;
 use super::manifest::{Contents, Identity, Manifest};
 use super::memtable::Memtable;
 use super::obsolete_files::{FileName, ObsoleteFiles, parse_name, table_name};
+use super::pressure::Drain;
 use super::state::{Counters, LsmEngine, memtable_bytes};
 use super::superversion::Superversion;
 use super::table::{Table, TableContext};
@@ -107,6 +108,7 @@ impl LsmEngine {
             obsolete_files,
             level0_tables: AtomicUsize::new(superversion.version.level(0).tables().len()),
             level0_settled: AtomicUsize::new(0),
+            drain: Drain::default(),
             current: Arc::new(ArcSwap::from_pointee(superversion)),
             switch: Mutex::default(),
             empty_ranges,

@@ -34,6 +34,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -43,15 +44,19 @@ use super::empty_ranges::{EmptyRanges, Recorder};
 use super::manifest::{Contents, Edit, Manifest};
 use super::memtable::Memtable;
 use super::obsolete_files::{ObsoleteFiles, table_name};
+use super::pressure::Drain;
 use super::superversion::Superversion;
 use super::table::{Table, TableContext, TableMeta, TableOptions};
 use super::table_writer::OutputContext;
 use super::version::{TableHandle, Version, VersionEdit};
-use crate::engine::{Engine, EngineContext};
+use crate::engine::{Engine, EngineContext, Pressure};
 use crate::error::{Error, Result};
 use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
+
+/// Tables in level 0 that make a compaction due.
+pub(super) const LEVEL0_TRIGGER: usize = 4;
 
 /// Bits of filter for each key: about one false positive in a hundred.
 const FILTER_BITS_PER_KEY: u32 = 10;
@@ -88,6 +93,7 @@ pub(crate) struct LsmEngine {
     /// Of them, those that a damaged table keeps there: writers need not wait for what no job can
     /// change.
     pub(super) level0_settled: AtomicUsize,
+    pub(super) drain: Drain,
     /// The version in which every key has one entry in one bottom run, if that is known: the last
     /// `compact` made it, while no snapshot was live. Only compared with the current one. Weak, so
     /// that it keeps no files.
@@ -243,8 +249,12 @@ impl LsmEngine {
                 let left = mutated!("all-memtables-dropped-by-one-flush", 0, immutable.len() - 1);
                 immutable.truncate(left);
             }
+            let level0 = version.level(0);
+            let is_due = level0.tables().len() >= LEVEL0_TRIGGER;
+            let drained_bytes = drained_bytes(&old.version, edit);
+            self.drain.note(drained_bytes, is_due, Instant::now());
             self.level0_tables
-                .store(version.level(0).tables().len(), Ordering::Relaxed);
+                .store(level0.tables().len(), Ordering::Relaxed);
             self.table_ctx
                 .tree_bytes
                 .store(version.bytes(), Ordering::Relaxed);
@@ -332,6 +342,25 @@ impl LsmEngine {
 /// Half of the budget: one memtable fills while another is flushed.
 pub(super) fn memtable_bytes(write_buffer_bytes: u64) -> u64 {
     write_buffer_bytes / 2
+}
+
+/// What an edit takes out of level 0, in bytes as writers pay for them.
+fn drained_bytes(old: &Version, edit: &VersionEdit) -> u64 {
+    // What is joined there stays there.
+    if edit.added.iter().any(|(level, _)| *level == 0) {
+        return 0;
+    }
+    let is_removed = |id: FileId| edit.removed.contains(&(0, id));
+    let tables = old.level(0).tables().iter();
+    tables
+        .filter(|table| is_removed(table.id()))
+        .map(|table| {
+            let meta = table.meta();
+            let ops_bytes = meta.entries.saturating_mul(Pressure::OP_COST_BYTES);
+            let raw_bytes = meta.raw_key_bytes.saturating_add(meta.raw_value_bytes);
+            ops_bytes.saturating_add(raw_bytes)
+        })
+        .fold(0, u64::saturating_add)
 }
 
 pub(super) fn contents_of(version: &Version, persisted_seq: SeqNo, next_file: FileId) -> Contents {

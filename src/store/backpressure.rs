@@ -15,13 +15,6 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Pressure;
 
-/// Rate at the lowest pressure, in bytes a second: above what a log takes, so that the onset of
-/// slowing is not felt.
-const RATE_AT_ZERO: f64 = 512.0 * 1024.0 * 1024.0;
-/// Rate at the highest pressure.
-const RATE_AT_ONE: f64 = 2.0 * 1024.0 * 1024.0;
-/// What an operation costs besides its bytes.
-const OP_COST_BYTES: f64 = 64.0;
 /// Shorter waits are saved up: the operating system cannot sleep for less.
 const MIN_WAIT: Duration = Duration::from_micros(200);
 
@@ -59,7 +52,7 @@ impl Throttle {
     /// What is left of a wait when the pressure falls from `before` to `now`.
     pub(crate) fn rescale(&self, left: Duration, before: f64, now: f64) -> Duration {
         let next = self.next_slot_ns.load(Ordering::Relaxed);
-        let factor = rate(before) / rate(now);
+        let factor = Pressure::rate(before) / Pressure::rate(now);
         let now_ns = self.origin.elapsed().as_nanos() as u64;
         let ahead = (next.saturating_sub(now_ns) as f64 * factor) as u64;
         // Best effort: a slot that is taken at this very moment may be forgotten.
@@ -79,7 +72,7 @@ impl Throttle {
     }
 
     fn delay_at(&self, now_ns: u64, pressure: f64, bytes: u64) -> Option<Duration> {
-        let cost_ns = (bytes as f64 + OP_COST_BYTES) / rate(pressure) * 1e9;
+        let cost_ns = (bytes + Pressure::OP_COST_BYTES) as f64 / Pressure::rate(pressure) * 1e9;
         let mut slot = 0;
         let _ = self
             .next_slot_ns
@@ -109,22 +102,24 @@ impl Waits {
     }
 }
 
-/// Falls geometrically from [`RATE_AT_ZERO`] to [`RATE_AT_ONE`]: equal steps of pressure have
-/// equal ratios.
-fn rate(pressure: f64) -> f64 {
-    RATE_AT_ZERO * (RATE_AT_ONE / RATE_AT_ZERO).powf(pressure.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_rate_falls_smoothly() {
-        assert!((rate(0.0) - RATE_AT_ZERO).abs() < 1.0);
-        assert!((rate(1.0) - RATE_AT_ONE).abs() < 1.0);
-        let rates: Vec<_> = (0..=10).map(|step| rate(f64::from(step) / 10.0)).collect();
+        assert!((Pressure::rate(0.0) - Pressure::RATE_AT_ZERO).abs() < 1.0);
+        assert!((Pressure::rate(1.0) - Pressure::RATE_AT_ONE).abs() < 1.0);
+        let rates: Vec<_> = (0..=10)
+            .map(|step| Pressure::rate(f64::from(step) / 10.0))
+            .collect();
         assert!(rates.windows(2).all(|pair| pair[0] > pair[1]));
+        for (rate, step) in rates.iter().zip(0..) {
+            let pressure = Pressure::for_rate(*rate);
+            assert!((pressure - f64::from(step) / 10.0).abs() < 1e-9);
+        }
+        assert_eq!(Pressure::for_rate(1.0), 1.0);
+        assert_eq!(Pressure::for_rate(1e12), 0.0);
     }
 
     #[test]
@@ -133,12 +128,12 @@ mod tests {
         let mut now_ns = 0;
         let mut bytes = 0;
         while now_ns < 1_000_000_000 {
-            bytes += 936 + OP_COST_BYTES as u64;
+            bytes += 936 + Pressure::OP_COST_BYTES;
             if let Some(wait) = throttle.delay_at(now_ns, 1.0, 936) {
                 now_ns += wait.as_nanos() as u64;
             }
         }
-        let expected = RATE_AT_ONE as u64;
+        let expected = Pressure::RATE_AT_ONE as u64;
         assert!(
             (expected * 9 / 10..expected * 11 / 10).contains(&bytes),
             "{bytes}"
@@ -160,7 +155,7 @@ mod tests {
         let throttle = Throttle::new();
         throttle.delay_at(0, 1.0, 64 << 20);
         let left = throttle.rescale(Duration::from_secs(32), 1.0, 0.5);
-        let expected = 32.0 * rate(1.0) / rate(0.5);
+        let expected = 32.0 * Pressure::rate(1.0) / Pressure::rate(0.5);
         assert!((left.as_secs_f64() - expected).abs() < 0.01, "{left:?}");
         assert!(throttle.delay(0.5, 2).unwrap() < Duration::from_secs(4));
     }

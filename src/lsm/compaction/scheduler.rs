@@ -13,14 +13,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
 use crate::lsm::retention::Boundaries;
-use crate::lsm::state::{Compactions, LsmEngine, Unreadable, memtable_bytes};
+use crate::lsm::state::{Compactions, LEVEL0_TRIGGER, LsmEngine, Unreadable, memtable_bytes};
 use crate::lsm::version::{LEVELS, TableHandle, Version, VersionEdit};
 use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
 
-/// Tables in level 0 that make a compaction due.
-const LEVEL0_TRIGGER: usize = 4;
 /// How many times larger each level is than the one above.
 const SIZE_RATIO: u64 = 10;
 /// The base level's largest target, in flushes: four times what level 0 brings at once. Merging a
