@@ -133,17 +133,42 @@ impl fmt::Debug for Mapping {
 
 /// The first bytes of a file, mapped for writing. What is written is in the operating system's
 /// hands at once, and durable after [`File::sync_data`](super::File::sync_data).
-pub(crate) struct MappingMut(MmapRaw);
+pub(crate) struct MappingMut(Target);
+
+/// Where the bytes go.
+enum Target {
+    Mapped(MmapRaw),
+    Simulated(Box<dyn Stores>),
+}
+
+/// What a simulated file system has in the place of a mapping.
+pub(super) trait Stores: Send + Sync {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// As stores of the processor do: readers of the file see `bytes` at `offset` at once, and the
+    /// disk may take them in parts, at any time until the next sync. They fit.
+    fn store(&self, bytes: &[u8], offset: usize);
+}
 
 impl MappingMut {
     /// Maps `len > 0` allocated bytes of `file`.
     pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
-        memmap2::MmapOptions::new().len(len).map_raw(file).map(Self)
+        let map = memmap2::MmapOptions::new().len(len).map_raw(file)?;
+        Ok(Self(Target::Mapped(map)))
+    }
+
+    /// A mapping of a simulated file.
+    pub(super) fn simulated(stores: Box<dyn Stores>) -> Self {
+        Self(Target::Simulated(stores))
     }
 
     /// Length in bytes.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Target::Mapped(map) => map.len(),
+            Target::Simulated(stores) => stores.len(),
+        }
     }
 
     /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; no thread
@@ -157,13 +182,17 @@ impl MappingMut {
             offset <= self.len() && bytes.len() <= self.len() - offset,
             "within the mapping"
         );
+        let map = match &self.0 {
+            Target::Mapped(map) => map,
+            Target::Simulated(stores) => return stores.store(bytes, offset),
+        };
         // SAFETY: the range was checked to be inside the mapping, which is writable and lives as
         // long as `self`. `&mut self` excludes other writers through this mapping, and no
         // reference into it is ever made, so `bytes` does not overlap the destination.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
-                self.0.as_mut_ptr().add(offset),
+                map.as_mut_ptr().add(offset),
                 bytes.len(),
             );
         }
@@ -173,7 +202,7 @@ impl MappingMut {
 impl fmt::Debug for MappingMut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MappingMut")
-            .field("len", &self.0.len())
+            .field("len", &self.len())
             .finish()
     }
 }
@@ -215,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_written_lands_in_its_place_and_nowhere_else() {
         let map = memmap2::MmapOptions::new().len(10_000).map_anon().unwrap();
-        let mut mapping = MappingMut(map.into());
+        let mut mapping = MappingMut(Target::Mapped(map.into()));
         assert_eq!(mapping.len(), 10_000);
         let mut expected = vec![0; mapping.len()];
         for (bytes, offset) in [
@@ -227,8 +256,11 @@ mod tests {
             mapping.write(bytes, offset);
             expected[offset..offset + bytes.len()].copy_from_slice(bytes);
         }
+        let Target::Mapped(map) = &mapping.0 else {
+            unreachable!("as it was made")
+        };
         // SAFETY: all of the mapping, which lives on and is not written meanwhile.
-        let found = unsafe { std::slice::from_raw_parts(mapping.0.as_ptr(), mapping.len()) };
+        let found = unsafe { std::slice::from_raw_parts(map.as_ptr(), map.len()) };
         assert_eq!(found, expected);
     }
 
@@ -236,6 +268,6 @@ mod tests {
     #[should_panic(expected = "within the mapping")]
     fn nothing_is_written_beyond_the_end() {
         let map = memmap2::MmapOptions::new().len(100).map_anon().unwrap();
-        MappingMut(map.into()).write(b"four", 97);
+        MappingMut(Target::Mapped(map.into())).write(b"four", 97);
     }
 }

@@ -313,7 +313,7 @@ fn image(tree: &Tree, seed: Option<u64>) -> Tree {
     let mut image = Tree {
         next_dir: tree.next_dir,
         dirs: BTreeMap::new(),
-        ..Tree::empty()
+        ..Tree::empty(tree.has_maps)
     };
     // One file may survive under two names, when half of a move between directories did.
     let mut nodes: HashMap<*const Node, Arc<Node>> = HashMap::new();

@@ -21,6 +21,7 @@ pub(super) const SECTOR_LEN_BYTES: u64 = 512;
 pub(super) struct Frame {
     dirs: BTreeMap<DirId, FrozenDir>,
     next_dir: DirId,
+    has_maps: bool,
     files: Vec<FrozenFile>,
     by_node: HashMap<*const Node, usize>,
     /// Number of versions after the durable one, for each chain, and to which group it belongs.
@@ -187,6 +188,7 @@ impl Frame {
         let mut frame = Self {
             dirs: BTreeMap::new(),
             next_dir: tree.next_dir,
+            has_maps: tree.has_maps,
             files: Vec::new(),
             by_node: HashMap::new(),
             chains: Vec::new(),
@@ -271,7 +273,7 @@ impl Frame {
         let mut tree = Tree {
             next_dir: self.next_dir,
             dirs: BTreeMap::new(),
-            ..Tree::empty()
+            ..Tree::empty(self.has_maps)
         };
         let mut hash = 0_u64;
         let mut nodes: Vec<Option<(Arc<Node>, u64)>> = vec![None; self.files.len()];

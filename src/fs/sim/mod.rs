@@ -23,6 +23,8 @@
 //!   directories it is a change of each, and the file may be found under both names or none.
 //! - **A sync** of a file makes its bytes and length durable, not its name; a sync of a directory
 //!   makes its names durable, neither the files' bytes nor the names in directories below.
+//! - **A store into a map** ([`SimFs::with_maps`]) is a write that the disk may have the first half
+//!   of, sectors apart: the operating system may take a page to it at any time.
 //! - **A failed sync** takes its operations out of the log without making them durable, while
 //!   readers go on to see them: what the Linux page cache does, and the reason why a failed sync is
 //!   never retried.
@@ -44,13 +46,14 @@
 //!
 //! Thread safety: handles and the file system may be used from any thread.
 //!
-//! Lacking on purpose: memory maps (so that tests drive the paths without them), permissions,
-//! symbolic links.
+//! Without [`SimFs::with_maps`] there are no memory maps, so that tests drive the paths without
+//! them. Lacking on purpose: permissions, symbolic links.
 //!
 //! ```text
 //! content.rs   bytes of a file, as shared pages
 //! tree.rs      directories, names, files, and their pending operations
 //! frame.rs     one moment: what is durable, and what may have become so
+//! maps.rs      memory maps
 //! crash.rs     the states that a power loss may leave
 //! ```
 
@@ -62,17 +65,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{File, Fs, FsLock, LockMode, OpenMode, name_taken};
+use super::map::{MapFile, Mapping, MappingMut, Stores};
+use super::{File, Fs, FsLock, LockMode, MapSource, OpenMode, name_taken};
 use crate::error::{Error, LockHolder, Result};
 
 mod content;
 mod crash;
 mod frame;
+mod maps;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub use crash::{CrashPolicy, CrashState, CrashStates};
+use maps::Mirror;
 use tree::{Entry, FileState, Locks, Node, Tree, names_of};
 
 /// A file system in memory that can lose what was not synced.
@@ -186,9 +192,25 @@ impl Faults {
 }
 
 impl SimFs {
-    /// An empty file system.
+    /// An empty file system, in which nothing can be mapped.
     pub fn new() -> Self {
-        Self::with_tree(Tree::empty())
+        Self::with_tree(Tree::empty(false))
+    }
+
+    /// An empty file system whose files can be mapped, for reading and for writing, on Linux; its
+    /// images as well. A hook is called before each store into a map, as it is before a write, but
+    /// none fails.
+    ///
+    /// ```
+    /// use hedgerow::fs::{Fs, OpenMode, SimFs};
+    ///
+    /// let fs = SimFs::with_maps();
+    /// let file = fs.open("/a".as_ref(), OpenMode::CreateNew)?;
+    /// assert_eq!(file.map_source().is_some(), cfg!(target_os = "linux"));
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn with_maps() -> Self {
+        Self::with_tree(Tree::empty(cfg!(target_os = "linux")))
     }
 
     fn with_tree(tree: Tree) -> Self {
@@ -255,6 +277,11 @@ impl SimFs {
 
     /// Announces a changing operation, and fails it if its turn has come. Called without locks.
     fn announce(&self, op: &'static str, path: &Path) -> io::Result<()> {
+        self.call_hook(op, path);
+        self.shared.faults.lock().check()
+    }
+
+    fn call_hook(&self, op: &'static str, path: &Path) {
         let number = self.shared.operations.fetch_add(1, Ordering::Relaxed);
         if self.shared.has_hook.load(Ordering::Acquire) {
             let hook = self.shared.hook.lock().clone();
@@ -262,7 +289,6 @@ impl SimFs {
                 hook(self, &Operation { number, op, path });
             }
         }
-        self.shared.faults.lock().check()
     }
 
     /// As [`announce`](Self::announce), with the error of the whole operation.
@@ -455,6 +481,7 @@ impl fmt::Debug for SimLock {
 }
 
 /// An open file. It holds the node, so it outlives the name.
+#[derive(Clone)]
 struct SimFile {
     fs: SimFs,
     node: Arc<Node>,
@@ -544,5 +571,75 @@ impl File for SimFile {
             Err(_) => state.pending.clear(),
         }
         outcome
+    }
+
+    fn map_source(&self) -> Option<MapSource<'_>> {
+        let has_maps = self.fs.shared.tree.read().has_maps;
+        has_maps.then(|| MapSource::new(self))
+    }
+}
+
+impl MapFile for SimFile {
+    fn map(&self, len: u64) -> Result<Option<Mapping>> {
+        let failed = |e| Error::io("map", &self.path, e);
+        let mut state = self.node.state.lock();
+        if len > state.visible.len {
+            return Err(Error::corruption(
+                &self.path,
+                state.visible.len,
+                format!(
+                    "the file has {} bytes where {len} are needed",
+                    state.visible.len
+                ),
+            ));
+        }
+        if len == 0 {
+            return Ok(None);
+        }
+        if state.mirror.is_none() {
+            state.mirror = Mirror::new(&state.visible).map_err(failed)?.map(Arc::new);
+        }
+        let mirror = state.mirror.as_ref();
+        mirror
+            .map(|mirror| mirror.map(len as usize))
+            .transpose()
+            .map_err(failed)
+    }
+
+    fn map_mut(&self, len: u64) -> Result<Option<MappingMut>> {
+        if len == 0 || len > self.len()? {
+            return Ok(None);
+        }
+        let file = self.clone();
+        Ok(Some(MappingMut::simulated(Box::new(SimMap { file, len }))))
+    }
+}
+
+/// The first bytes of a file, mapped for writing.
+struct SimMap {
+    file: SimFile,
+    len: u64,
+}
+
+impl Stores for SimMap {
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn store(&self, bytes: &[u8], offset: usize) {
+        let SimFile { fs, node, path, .. } = &self.file;
+        fs.call_hook("store", path);
+        let tree = fs.shared.tree.read();
+        let mut state = node.state.lock();
+        // The processor copies a few words at a time, and the disk may take what is there.
+        let middle = bytes.len() / 16 * 8;
+        for (part, at) in [
+            (&bytes[..middle], offset),
+            (&bytes[middle..], offset + middle),
+        ] {
+            if !part.is_empty() {
+                state.write(tree.next_moment(), part, at as u64);
+            }
+        }
     }
 }

@@ -414,3 +414,86 @@ fn the_hook_comes_before_each_change() {
         ]
     );
 }
+
+#[cfg(target_os = "linux")]
+mod maps {
+    use super::*;
+    use crate::fs::{map, map_mut};
+
+    /// The states of `/a` that a power loss may leave, as bytes.
+    fn states(fs: &SimFs) -> BTreeSet<Vec<u8>> {
+        let states = fs.crash_states(&CrashPolicy::new());
+        states
+            .filter_map(|state| content(&state.fs, "/a"))
+            .collect()
+    }
+
+    #[test]
+    fn a_map_shows_what_is_written_later_and_nothing_of_what_was_cut() {
+        let fs = SimFs::with_maps();
+        let a = create(&fs, "/a", &[1; 6000]);
+        assert!(map(&*a, 6001).is_err() && map(&*a, 0).unwrap().is_none());
+        let mapped = map(&*a, 6000).unwrap().unwrap();
+        let bytes = |range| mapped.range(range).to_vec();
+        assert_eq!(bytes(0..6000), [1; 6000]);
+        a.write_all_at(b"later", 4998).unwrap();
+        a.write_all_at(&[3; 10], 7000).unwrap();
+        assert_eq!(bytes(4997..5004), b"\x01later\x01");
+        // The page that the file ends in shows zeros, the next one what no checksum accepts.
+        a.set_len(100).unwrap();
+        assert_eq!(bytes(98..102), [1, 1, 0, 0]);
+        assert_ne!(bytes(5000..5001), [1]);
+        a.set_len(7000).unwrap();
+        assert_eq!(bytes(98..102), [1, 1, 0, 0]);
+        assert_eq!(bytes(100..6000), [0; 5900]);
+        assert_eq!(content(&fs, "/a").unwrap()[..6000], bytes(0..6000)[..]);
+        // A killed process takes its maps along.
+        let killed = fs.killed();
+        let again = killed.open("/a".as_ref(), OpenMode::ReadWrite).unwrap();
+        again.write_all_at(b"next", 0).unwrap();
+        assert_eq!(bytes(0..4), [1; 4]);
+        let mapped = map(&*again, 7000).unwrap().unwrap();
+        assert_eq!(mapped.range(0..4), b"next");
+    }
+
+    #[test]
+    fn a_store_into_a_map_is_visible_at_once_and_durable_after_a_sync() {
+        let fs = SimFs::with_maps();
+        let a = create(&fs, "/a", &[0; 1024]);
+        assert!(map_mut(&*a, 1025).unwrap().is_none(), "not allocated");
+        a.sync_data().unwrap();
+        fs.sync_dir("/".as_ref()).unwrap();
+        let mut mapped = map_mut(&*a, 1024).unwrap().unwrap();
+        assert_eq!(mapped.len(), 1024);
+        let before = content(&fs, "/a").unwrap();
+        mapped.write(&[7; 32], 40);
+        let after = content(&fs, "/a").unwrap();
+        assert_eq!(after[39..73], [&[0][..], &[7; 32], &[0]].concat());
+        // The disk may have half of it.
+        let mut half = before.clone();
+        half[40..56].fill(7);
+        assert_eq!(states(&fs), BTreeSet::from([before, half, after.clone()]));
+        a.sync_data().unwrap();
+        assert_eq!(states(&fs), BTreeSet::from([after]));
+    }
+
+    #[test]
+    fn a_hook_is_called_before_a_store_and_none_fails() {
+        let fs = SimFs::with_maps();
+        let a = create(&fs, "/a", &[0; 64]);
+        let mut mapped = map_mut(&*a, 64).unwrap().unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
+        fs.on_change(move |fs, operation| {
+            let first = content(fs, "/a").unwrap()[0];
+            noted.lock().push((operation.op, first));
+        });
+        fs.fail_after(0, io::ErrorKind::Other);
+        mapped.write(b"x", 0);
+        fs.clear_hook();
+        assert_eq!(*seen.lock(), [("store", 0)]);
+        assert_eq!(content(&fs, "/a").unwrap()[0], b'x');
+        let without = SimFs::new();
+        assert!(map(&*create(&without, "/a", b"x"), 1).unwrap().is_none());
+    }
+}

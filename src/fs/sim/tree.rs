@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::content::{Content, is_zero};
+use super::maps::Mirror;
 
 pub(super) const ROOT: DirId = 0;
 
@@ -22,6 +23,8 @@ pub(super) struct Tree {
     pub(super) next_dir: DirId,
     /// Number of the last change of anything.
     pub(super) moment: AtomicU64,
+    /// Files can be mapped.
+    pub(super) has_maps: bool,
 }
 
 #[derive(Default)]
@@ -82,6 +85,8 @@ pub(super) struct FileState {
     pub(super) durable: Content,
     pub(super) visible: Content,
     pub(super) pending: Vec<DataChange>,
+    /// What maps of the file show, once there was one.
+    pub(super) mirror: Option<Arc<Mirror>>,
 }
 
 #[derive(Clone)]
@@ -111,10 +116,14 @@ impl FileState {
             durable: content.clone(),
             visible: content,
             pending: Vec::new(),
+            mirror: None,
         }
     }
 
     pub(super) fn write(&mut self, moment: u64, bytes: &[u8], offset: u64) {
+        if let Some(mirror) = &self.mirror {
+            mirror.write(self.visible.len, bytes, offset);
+        }
         let what = if is_zero(bytes) {
             let len = bytes.len() as u64;
             self.visible.write_zeros(len, offset);
@@ -130,6 +139,9 @@ impl FileState {
     }
 
     pub(super) fn set_len(&mut self, moment: u64, len: u64) {
+        if let Some(mirror) = &self.mirror {
+            mirror.set_len(self.visible.len, len);
+        }
         self.visible.set_len(len);
         self.pending.push(DataChange {
             moment,
@@ -168,11 +180,12 @@ pub(super) fn names_of(path: &Path) -> io::Result<Vec<&str>> {
 
 impl Tree {
     /// A root without anything in it.
-    pub(super) fn empty() -> Self {
+    pub(super) fn empty(has_maps: bool) -> Self {
         Self {
             dirs: BTreeMap::from([(ROOT, Dir::default())]),
             next_dir: ROOT + 1,
             moment: AtomicU64::new(0),
+            has_maps,
         }
     }
 
@@ -182,7 +195,12 @@ impl Tree {
         let mut copy = |entry: &Entry| match entry {
             Entry::Dir(id) => Entry::Dir(*id),
             Entry::File(node) => {
-                let made = || Node::new(node.state.lock().clone());
+                let made = || {
+                    let mut state = node.state.lock().clone();
+                    // Maps are those of the process.
+                    state.mirror = None;
+                    Node::new(state)
+                };
                 Entry::File(Arc::clone(
                     copies.entry(Arc::as_ptr(node)).or_insert_with(made),
                 ))
@@ -215,6 +233,7 @@ impl Tree {
             dirs,
             next_dir: self.next_dir,
             moment: AtomicU64::new(self.moment.load(Ordering::Relaxed)),
+            has_maps: self.has_maps,
         }
     }
 
