@@ -63,7 +63,10 @@ impl SnapshotTracker {
     /// The last published sequence number.
     #[inline]
     pub(crate) fn published(&self) -> SeqNo {
-        SeqNo(self.published.0.load(Ordering::Acquire))
+        let seq = SeqNo(self.published.0.load(Ordering::Acquire));
+        #[cfg(test)]
+        crate::testing::just_after_a_number_was_taken();
+        seq
     }
 
     /// A change was applied in part, because of `cause`, and will never be published: nothing may

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::Guard;
+
 use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
-use super::superversion::{ScanView, SnapshotView};
+use super::superversion::{ScanView, SnapshotView, Superversion};
 use super::version::TableHandle;
 use crate::engine::{
     Engine, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView, VerifyReport,
@@ -13,6 +15,7 @@ use crate::engine::{
 };
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
+use crate::util::mutants::mutated;
 
 /// Tables in level 0 from which on writers are slowed, and as many as there should become; see
 /// [`super::pressure`].
@@ -21,6 +24,18 @@ const LEVEL0_SLOWEST: usize = 20;
 
 /// Of larger batches the first operations would push each other out of the processor's cache.
 const MAX_PREFETCHED_OPS: usize = 16;
+
+impl LsmEngine {
+    /// The current view, and the number at which to read it: the view is taken first, see
+    /// [`superversion`](super::superversion).
+    #[inline]
+    fn latest(&self) -> (Guard<Arc<Superversion>>, SeqNo) {
+        let published = || self.ctx.snapshot_tracker.published();
+        let too_early = mutated!("number-taken-before-its-view").then(published);
+        let superversion = self.current.load();
+        (superversion, too_early.unwrap_or_else(published))
+    }
+}
 
 impl Engine for LsmEngine {
     /// Asks for the memory that `apply` will touch; that comes while the log is written.
@@ -70,20 +85,18 @@ impl Engine for LsmEngine {
     }
 
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        // The view first, the number second: see `superversion`.
-        let superversion = self.current.load();
-        superversion.get(key, self.ctx.snapshot_tracker.published(), read)
+        let (superversion, seq) = self.latest();
+        superversion.get(key, seq, read)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        let superversion = self.superversion();
-        let seq = self.ctx.snapshot_tracker.published();
+        let (superversion, seq) = self.latest();
         superversion.multi_get(keys, seq)
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {
-        let superversion = self.superversion();
-        let seq = self.ctx.snapshot_tracker.published();
+        let (superversion, seq) = self.latest();
+        let superversion = Guard::into_inner(superversion);
         Ok(Arc::new(ScanView { superversion, seq }))
     }
 

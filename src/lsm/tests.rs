@@ -19,6 +19,7 @@ use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
 mod open_files;
+mod reads;
 mod storage;
 
 /// Versions of a key, rising; `None` for a removal.

@@ -553,6 +553,11 @@ impl Pipeline {
             self.announce_publication();
             return;
         }
+        let upto = mutated!(
+            "records-beside-a-sync-taken-for-synced",
+            log.next.prev(),
+            upto
+        );
         let count = log.queue.partition_point(|queued| queued.last <= upto);
         let later = log.queue.split_off(count);
         *covered = std::mem::replace(&mut log.queue, later);

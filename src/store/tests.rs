@@ -92,3 +92,36 @@ fn a_panic_of_a_leader_ends_the_commits_that_wait_for_it() {
     assert_stopped(put(&rig, Durability::Sync));
     assert_eq!(rig.snapshot_tracker.published(), SeqNo::ZERO);
 }
+
+/// A commit whose record came while the leader was syncing counted as covered by that sync: it was
+/// acknowledged before it was durable.
+#[test]
+fn a_record_that_comes_beside_a_sync_waits_for_the_next() {
+    let rig = rig(&Arc::new(AtomicBool::new(false)));
+    let log = Arc::clone(&rig.log);
+    let (is_syncing, first) = (AtomicBool::new(false), AtomicBool::new(true));
+    let (is_syncing, first) = (Arc::new(is_syncing), Arc::new(first));
+    let (begun, only_once) = (Arc::clone(&is_syncing), Arc::clone(&first));
+    rig.fs.on_change(move |_, operation| {
+        if operation.op == "sync" && only_once.swap(false, Ordering::SeqCst) {
+            begun.store(true, Ordering::SeqCst);
+            // The bytes are on their way; another record is appended meanwhile.
+            while log.appended_seq() < SeqNo(2) {
+                std::thread::yield_now();
+            }
+        }
+    });
+    let durable_put = || {
+        let seq = put(&rig, Durability::Sync).unwrap();
+        assert!(rig.log.synced_seq() >= seq, "{seq} is acknowledged");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(durable_put);
+        while !is_syncing.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        scope.spawn(durable_put);
+    });
+    rig.fs.clear_hook();
+    assert_eq!(recovered(&rig), SeqNo(2));
+}

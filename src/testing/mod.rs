@@ -1,6 +1,7 @@
 //! What the unit tests of several parts share: random numbers, operations that own their bytes, and
 //! the store as an engine sees it.
 
+mod numbers;
 mod pipeline;
 mod running;
 #[cfg(shuttle)]
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::format::checksum::mix64;
 use crate::types::{Op, SeqNo};
 
+pub(crate) use numbers::{just_after_a_number_was_taken, then};
 pub(crate) use pipeline::{DIR, PipelineRig, STORE};
 pub(crate) use running::{OverAtEnd, alone, much};
 

@@ -13,6 +13,7 @@ use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
 use crate::btree::read::shared::SharedTree;
 use crate::btree::state::Tree;
+use crate::util::mutants::mutated;
 
 impl Tree {
     /// Step 5. Returns the nodes that pages took the place of, for the caller to drop when no
@@ -71,7 +72,9 @@ impl Tree {
             .disk_generation
             .store(generation, Ordering::Release);
         self.disk_root.store(meta.root.bits(), Ordering::Release);
-        let oldest = writer.first_since_checkpoint.map_or(0, |seq| seq.0);
+        let since = writer.first_since_checkpoint;
+        let since = mutated!("changes-beside-a-checkpoint-forgotten", None, since);
+        let oldest = since.map_or(0, |seq| seq.0);
         self.oldest_unpersisted.store(oldest, Ordering::Release);
         self.shared.merge_cost.settle();
         // They keep what this checkpoint freed.
