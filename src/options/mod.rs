@@ -163,12 +163,13 @@ pub struct Options {
     /// How often, in milliseconds, buffered commits are synced in the background; 0 for
     /// never. Default: 1000.
     pub background_sync_ms: u64,
-    /// Budget of the cache of blocks and pages, in bytes, for all keyspaces.
+    /// Budget of the cache of blocks and pages, in bytes, for all keyspaces; at most 1 TiB.
     /// Default: 256 MiB.
     pub cache_bytes: u64,
     /// Budget of memtables and dirty pages, in bytes, for each keyspace that does not set
-    /// its own. Writers are slowed when background work cannot keep to it, and opening a store
-    /// keeps to it too, unless that is for reading only: then it takes what the log holds.
+    /// its own; 16 KiB to 1 TiB. Writers are slowed when background work cannot keep to it, and
+    /// opening a store keeps to it too, unless that is for reading only: then it takes what the
+    /// log holds.
     /// Default: 64 MiB.
     pub write_buffer_bytes: u64,
     /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
@@ -188,8 +189,9 @@ pub struct Options {
     /// Append to the log through a memory map on Linux, on file systems that overwrite in place
     /// (ext4, XFS, tmpfs), and with system calls elsewhere. Default: true.
     pub mmap_log: bool,
-    /// Threads for flushes, checkpoints and compactions, for all keyspaces; 0 leaves that
-    /// work to calls of [`Db::run_background_once`](crate::Db::run_background_once). Default: 2.
+    /// Threads for flushes, checkpoints and compactions, for all keyspaces, at most 64; 0 leaves
+    /// that work to calls of [`Db::run_background_once`](crate::Db::run_background_once).
+    /// Default: 2.
     pub background_threads: usize,
     /// Read everything that lies in the files of keyspaces from storage once within this time,
     /// again and again, in a thread of its own and at an even pace, and check it; at least a
@@ -285,6 +287,9 @@ impl Options {
         }
         if !(16 << 10..=1 << 40).contains(&self.write_buffer_bytes) {
             return Err(Error::invalid("write_buffer_bytes must be 16 KiB to 1 TiB"));
+        }
+        if self.cache_bytes > 1 << 40 {
+            return Err(Error::invalid("cache_bytes must be at most 1 TiB"));
         }
         if !(2..=1_000_000).contains(&self.max_open_files) {
             return Err(Error::invalid("max_open_files must be 2 to 1,000,000"));

@@ -9,6 +9,7 @@ mod crash_states;
 mod damage;
 mod database;
 mod descriptors;
+mod extremes;
 mod faults;
 mod full_disk;
 mod history;
