@@ -104,10 +104,19 @@ fn close_beside_calls(place: Place, count: u64) -> u64 {
     count
 }
 
+/// How often in the ordinary run, on the disk and in memory, and for each unit of effort of a long
+/// one, in which the interleaved suite closes many more.
+const CLOSINGS: [u64; 2] = [20, 200];
+const CLOSINGS_PER_EFFORT: [u64; 2] = [5, 50];
+
 #[test]
 fn calls_that_run_while_a_store_is_closed_end_before_the_next_is_opened() {
-    let closed = [(Place::Disk, 20), (Place::Memory, 200)]
-        .map(|(place, count)| close_beside_calls(place, count * effort()));
+    let counts = match effort() {
+        1 => CLOSINGS,
+        effort => CLOSINGS_PER_EFFORT.map(|count| count * effort),
+    };
+    let places = [Place::Disk, Place::Memory];
+    let closed = [0, 1].map(|at| close_beside_calls(places[at], counts[at]));
     figure("closings beside running calls", closed.iter().sum());
 }
 

@@ -13,6 +13,7 @@ mod extremes;
 mod faults;
 mod full_disk;
 mod history;
+mod interleaved;
 mod keyspaces;
 mod kills;
 mod log_space;

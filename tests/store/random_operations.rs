@@ -20,7 +20,7 @@ use crate::regressions::SEEDS;
 /// Cases of the ordinary run.
 const CASES: u64 = 140;
 /// Cases for each unit of effort of a long run: more than two million operations.
-const CASES_PER_EFFORT: u64 = 265;
+const CASES_PER_EFFORT: u64 = 240;
 /// Operations of a case. Long enough for several levels of tables and of pages.
 const OPERATIONS: usize = 10_000;
 /// How long to look for a shorter sequence that fails too.

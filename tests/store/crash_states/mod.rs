@@ -1,7 +1,8 @@
 //! The power fails at every change of the file system, in every way that the disk may take it.
 //!
-//! Small workloads ([`workloads`]) run on the simulated disk. Before each change that the store
-//! makes to the file system, the states that a power loss may leave at this moment are made
+//! Small workloads ([`workloads`]) run on the simulated disk, a third of them with memory maps:
+//! then a store into the log is a change like a write. Before each change that the store makes to
+//! the file system, the states that a power loss may leave at this moment are made
 //! ([`SimFs::crash_states`]). Each distinct one is opened, which recovers it, and must then be
 //! right:
 //!
@@ -34,7 +35,8 @@ use support::sizes::{Sizes, Variant, keyspace_options};
 
 use oracle::{Bounds, Found, Truth, read_all};
 use workloads::Workload;
-use world::{STORE, World, options};
+pub(crate) use world::STORE;
+use world::{World, options};
 
 mod faults;
 mod oracle;
@@ -42,7 +44,7 @@ mod workloads;
 mod world;
 
 /// How often, in images, the recovery is cut off, at the first and at the second level.
-const INSIDE_EVERY: [u64; 2] = [60, 100];
+const INSIDE_EVERY: [u64; 2] = [120, 150];
 /// Up to how many states all are taken, for even and odd seeds: all of six changes, or all of
 /// eight.
 const EXHAUSTIVE_MAX: [u64; 2] = [64, 256];
@@ -120,6 +122,11 @@ impl Examiner {
         name.chain([engine])
             .chain(salt.iter().copied())
             .fold(self.case.seed, |dice, salt| Random::new(dice ^ salt).bits())
+    }
+
+    /// Whether the files of this case are mapped, log and data.
+    fn has_maps(&self) -> bool {
+        self.dice(&[]).is_multiple_of(3)
     }
 
     /// The moment before a change of the workload.
@@ -405,7 +412,7 @@ fn take(fs: &SimFs, seed: u64, is_after: bool, when: String) -> impl Iterator<It
     })
 }
 
-fn verify(db: &Db) -> Result<(), String> {
+pub(crate) fn verify(db: &Db) -> Result<(), String> {
     let report = db.verify().map_err(|e| format!("verify fails: {e}"))?;
     match report.is_clean() {
         true => Ok(()),
@@ -414,7 +421,7 @@ fn verify(db: &Db) -> Result<(), String> {
 }
 
 /// Commits to every keyspace, or to a new one if there is none.
-fn write_on(db: &Db) -> hedgerow::Result<()> {
+pub(crate) fn write_on(db: &Db) -> hedgerow::Result<()> {
     if db.keyspaces().is_empty() {
         for engine in EngineKind::ALL {
             db.keyspace_with(engine.name(), keyspace_options(engine, Sizes::Tiny))?;
@@ -440,7 +447,7 @@ fn write_on(db: &Db) -> hedgerow::Result<()> {
 }
 
 /// The store has opened: every file in it is one that it needs (I7).
-fn check_files(fs: &SimFs, db: &Db) -> Result<(), String> {
+pub(crate) fn check_files(fs: &SimFs, db: &Db) -> Result<(), String> {
     let list = |dir: &Path| fs.read_dir(dir).map_err(|e| e.to_string());
     let root = Path::new(STORE);
     let mut needed: HashSet<String> = ["CATALOG", "WAL-MANIFEST", "LOCK", "wal"]
@@ -504,7 +511,11 @@ fn run_case(case: &Case, counts: &Arc<Counts>) -> Result<(), String> {
         }
     };
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(case.seed, case.variant, truth, Box::new(attach));
+        let fs = match examiner.has_maps() {
+            true => SimFs::with_maps(),
+            false => SimFs::new(),
+        };
+        let mut world = World::new(fs, case.seed, case.variant, truth, Box::new(attach));
         case.workload.1(&mut world);
         let fs = world.fs.clone();
         world.finish();

@@ -51,10 +51,16 @@ pub fn other(engine: EngineKind) -> EngineKind {
 }
 
 impl World {
-    /// Opens a new store.
-    pub fn new(seed: u64, variant: Variant, truth: Arc<Mutex<Truth>>, attach: Attach) -> Self {
+    /// Opens a new store on `fs`.
+    pub fn new(
+        fs: SimFs,
+        seed: u64,
+        variant: Variant,
+        truth: Arc<Mutex<Truth>>,
+        attach: Attach,
+    ) -> Self {
         let mut world = Self {
-            fs: SimFs::new(),
+            fs,
             truth,
             random: Random::new(seed),
             engine: variant.engine,
