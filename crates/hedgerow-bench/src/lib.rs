@@ -24,6 +24,7 @@
 //! | [`suite`] | all workloads on each engine in rounds, each in a process of its own |
 //! | [`compare`] | both engines on real data |
 //! | [`replay`] | recorded workloads, and which engine fits them |
+//! | [`soak`] | a long life at bounded size, and whether anything grows |
 //! | [`conditions`], [`verdict`] | whether a run can tell anything; who is better |
 //! | [`report`] | tables, and a page with charts |
 //! | [`format`](mod@format) | numbers and tables for people |
@@ -67,6 +68,7 @@ pub mod replay;
 pub mod report;
 mod rng;
 mod runner;
+pub mod soak;
 pub mod stop;
 mod subject;
 pub mod suite;
@@ -81,7 +83,7 @@ pub use distribution::{
 };
 pub use error::{Error, Result, with_causes};
 pub use histogram::Histogram;
-pub use machine::{Machine, Memory, Usage, disk_bytes, touch_memory};
+pub use machine::{Handles, Machine, Memory, Usage, disk_bytes, touch_memory};
 pub use outcome::{FIGURES, Interval, Outcome, Stalls};
 pub use permutation::Permutation;
 pub use rng::{Rng, mix64};

@@ -78,6 +78,22 @@ impl Memory {
     }
 }
 
+/// What a process has of the operating system.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Handles {
+    /// Open file descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Handles {
+    /// Those of this process; `None` where the platform does not tell.
+    pub fn now() -> Option<Self> {
+        proc::handles()
+    }
+}
+
 /// Time that the processors of the machine have worked so far, and how much of it was this
 /// program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +233,16 @@ mod proc {
         CpuInfo, Current as _, CurrentSI as _, KernelStats, LoadAverage, Meminfo, Uptime,
     };
 
-    use super::{Memory, ProcessorTime, Usage};
+    use super::{Handles, Memory, ProcessorTime, Usage};
+
+    pub(super) fn handles() -> Option<Handles> {
+        let process = Process::myself().ok()?;
+        Some(Handles {
+            // The look itself needs one.
+            descriptors: process.fd_count().ok()?.saturating_sub(1) as u64,
+            threads: process.stat().ok()?.num_threads.try_into().ok()?,
+        })
+    }
 
     fn ticks(ticks: u64) -> Duration {
         Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second().max(1) as f64)
@@ -297,7 +322,11 @@ mod proc {
 mod proc {
     use std::path::Path;
 
-    use super::{Memory, ProcessorTime, Usage};
+    use super::{Handles, Memory, ProcessorTime, Usage};
+
+    pub(super) fn handles() -> Option<Handles> {
+        None
+    }
 
     pub(super) fn processor_time() -> Option<ProcessorTime> {
         None

@@ -20,7 +20,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    advise, bench, compare, count, dump, inspect, inspect_tree, load, maintain, point, replay, scan,
+    advise, bench, compare, count, dump, inspect, inspect_tree, load, maintain, point, replay,
+    scan, soak,
 };
 use failure::Result;
 use output::Output;
@@ -56,6 +57,7 @@ enum Command {
     Compare(compare::Compare),
     Replay(replay::Replay),
     Advise(advise::Advise),
+    Soak(soak::Soak),
     Bench(Box<bench::Bench>),
 }
 
@@ -78,6 +80,7 @@ impl Command {
             Self::Compare(command) => command.run(out),
             Self::Replay(command) => command.run(out),
             Self::Advise(command) => command.run(out),
+            Self::Soak(command) => command.run(out),
             Self::Bench(command) => command.run(out),
         }
     }

@@ -15,5 +15,6 @@ pub mod maintain;
 pub mod point;
 pub mod replay;
 pub mod scan;
+pub mod soak;
 pub mod trace_args;
 pub mod workload_list;

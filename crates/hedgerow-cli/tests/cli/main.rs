@@ -843,3 +843,34 @@ fn bench_refuses_nonsense_and_leaves_nothing_behind() {
         assert_eq!(names(b.dir.path()), [""; 0], "{args:?}");
     }
 }
+
+#[test]
+fn soak_lives_through_its_rounds_and_leaves_nothing() {
+    let b = Bench::new();
+    let args = [
+        "soak",
+        "--rounds",
+        "2",
+        "--operations",
+        "60",
+        "--size-mib",
+        "1",
+    ];
+    let dir = ["--dir", b.dir.path().to_str().unwrap()];
+    let text = b.ok(&[&args[..], &dir].concat());
+    for part in [
+        "lsm, 1.0 MiB of live data",
+        "btree",
+        "range deletes",
+        "too short a life",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let json = parse(&b.ok(&[&args[..], &dir, &["--engine", "btree", "--json"]].concat()));
+    let engines = json["engines"].as_array().unwrap();
+    assert_eq!(engines[0]["samples"].as_array().unwrap().len(), 14);
+    assert_eq!(engines[0]["verdicts"][0]["what"], "disk");
+    assert_eq!(names(b.dir.path()), [""; 0]);
+    b.fails(2, "--minutes", &["soak", "--minutes", "0"]);
+    b.fails(2, "--rounds", &["soak", "--operations", "5"]);
+}
