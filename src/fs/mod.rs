@@ -58,6 +58,7 @@ use crate::util::mutants::mutated;
 mod fault;
 pub(crate) mod fork;
 mod lock;
+mod lock_guard;
 mod map;
 mod open_files;
 mod overwrites;
@@ -69,6 +70,7 @@ mod tests;
 mod uncached;
 
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
+pub(crate) use lock_guard::LockGuard;
 pub use map::MapSource;
 pub(crate) use map::{Advice, Mapping, MappingMut};
 pub(crate) use open_files::{Held, LazyFile, OpenFiles};

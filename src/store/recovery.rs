@@ -21,7 +21,7 @@ use super::wal_manifest::{WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, FsLock, LockMode, OpenFiles};
+use crate::fs::{Fs, FsLock, LockGuard, LockMode, OpenFiles};
 use crate::options::Options;
 use crate::trace::Recorder;
 use crate::util::gate::Gate;
@@ -100,7 +100,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             use_mmap: options.mmap_log,
         };
         if let Some(lock) = &lock {
-            recovery.guard_by(lock);
+            recovery.guard_by(LockGuard::by(lock));
         }
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));

@@ -53,11 +53,8 @@
 //! the store left, and the caller that opens the log may know more ([`Recovery::replay`]).
 
 use std::path::Path;
-use std::sync::{Arc, Weak};
 
 use crate::error::{Error, Result};
-use crate::fs::FsLock;
-use crate::util::mutants::mutated;
 
 mod clock;
 mod inspect;
@@ -92,26 +89,6 @@ impl WalConfig {
     /// record at least, and a whole number of record units.
     fn segment_len(&self) -> u64 {
         self.segment_bytes.max(512) / segment::ALIGN_BYTES as u64 * segment::ALIGN_BYTES as u64
-    }
-}
-
-/// Whether the lock on the store is still held: what is made after it was lost or released could
-/// take the place of a file of another process.
-#[derive(Debug, Clone, Default)]
-struct LockGuard(Option<Weak<dyn FsLock>>);
-
-impl LockGuard {
-    fn by(lock: &Arc<dyn FsLock>) -> Self {
-        Self(Some(Arc::downgrade(lock)))
-    }
-
-    fn check(&self) -> Result<()> {
-        match &self.0 {
-            _ if mutated!("lock-not-looked-at") => Ok(()),
-            Some(lock) => lock.upgrade().ok_or(Error::Closed)?.check(),
-            // A log without a store, in tests.
-            None => Ok(()),
-        }
     }
 }
 

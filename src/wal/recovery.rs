@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use super::LockGuard;
 use super::segment::{
     Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, decode_header,
     parse_name, record_at, segment_path, segment_seed,
 };
 use crate::error::{Error, Result};
-use crate::fs::{Fs, FsLock, OpenMode, read_all};
+use crate::fs::{Fs, LockGuard, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
@@ -116,9 +115,9 @@ impl Recovery {
         Ok(recovery)
     }
 
-    /// From now on a segment is made only while `lock`, the store's, is held.
-    pub(crate) fn guard_by(&mut self, lock: &Arc<dyn FsLock>) {
-        self.guard = LockGuard::by(lock);
+    /// From now on a segment is made only while the store's lock is held.
+    pub(crate) fn guard_by(&mut self, guard: LockGuard) {
+        self.guard = guard;
     }
 
     /// First sequence number that the log goes back to; `None` if it has no active segment.
@@ -447,8 +446,8 @@ struct ReadRecords {
     witnessed: SeqNo,
 }
 
-/// True if there is nothing but zeros. A comparison of the bytes with themselves, one further on, is
-/// what processors are fastest at: the end of a log may be 64 MiB of them.
+/// True if there is nothing but zeros. A comparison of the bytes with themselves, one further on,
+/// is what processors are fastest at: the end of a log may be 64 MiB of them.
 fn is_zero(bytes: &[u8]) -> bool {
     match bytes.split_first() {
         Some((first, rest)) => *first == 0 && *rest == bytes[..rest.len()],

@@ -12,9 +12,9 @@ use super::segment::{
     Activation, HEADER_LEN_BYTES, Header, NUMBER_END, encode_header, segment_path, temporary_path,
 };
 use super::sink::{Sink, open_sink};
-use super::{LockGuard, WalConfig, discard_file};
+use super::{WalConfig, discard_file};
 use crate::error::{Error, Result};
-use crate::fs::{File, Fs, OpenMode};
+use crate::fs::{File, Fs, LockGuard, OpenMode};
 use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::{DIR, config, files, open, recover, recover_knowing, small_log};
 use crate::error::{Error, Result};
-use crate::fs::{Fault, FaultFs, FaultPlan, Fs, FsLock, LockMode, OpKind, OpenMode, SimFs};
+use crate::fs::{
+    Fault, FaultFs, FaultPlan, Fs, FsLock, LockGuard, LockMode, OpKind, OpenMode, SimFs,
+};
 use crate::types::SeqNo;
 use crate::wal::{Log, Writer};
 
@@ -51,13 +53,13 @@ fn no_segment_is_made_or_deleted_without_the_lock() {
     let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let (mut recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
     let lock: Arc<dyn FsLock> = Arc::new(LostLock);
-    recovery.guard_by(&lock);
+    recovery.guard_by(LockGuard::by(&lock));
     let opened = recovery.into_log(config(512), last);
     assert!(matches!(opened, Err(Error::LockLost { .. })), "{opened:?}");
 
     let (mut recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
     let lock: Arc<dyn FsLock> = Arc::from(fs.lock("/LOCK".as_ref(), LockMode::Exclusive).unwrap());
-    recovery.guard_by(&lock);
+    recovery.guard_by(LockGuard::by(&lock));
     let (mut writer, log) = recovery.into_log(config(512), last).unwrap();
     for n in 1..=2 {
         writer.append(SeqNo(n), SeqNo(n), &[&[1; 300]]).unwrap();
