@@ -8,9 +8,8 @@ use parking_lot::Mutex;
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::file::meta::{META_BYTES, META_PAGES, Meta};
+use super::file::new_file::{FILE_NAME, FIRST_GENERATION, NewFile, TEMPORARY_NAME};
 use super::file::pager::Pager;
-use super::node;
-use super::node::{Link, leaf};
 use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
@@ -21,15 +20,12 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::fs::{File, Fs, OpenMode};
-use crate::types::{PageId, SeqNo, SequencedOp, Value};
+use crate::types::{SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
-
-/// Name of the page file in the keyspace's directory.
-pub(super) const FILE_NAME: &str = "tree.hdb";
 
 /// True for the names that a B-tree gives its files.
 pub(crate) fn is_own_file(name: &str) -> bool {
-    name == FILE_NAME
+    name == FILE_NAME || name == TEMPORARY_NAME
 }
 
 /// Smaller files are not worth the work.
@@ -60,45 +56,17 @@ pub(crate) struct BTreeEngine {
 }
 
 impl BTreeEngine {
-    /// Makes an empty tree in the context's directory. A file that a crash left there before the
-    /// keyspace was recorded is replaced.
+    /// Makes an empty tree. There are no files before its first checkpoint.
     pub(crate) fn create(context: EngineContext) -> Result<Arc<dyn Engine>> {
         if context.read_only {
             return Err(Error::ReadOnly);
         }
-        let path = context.dir.join(FILE_NAME);
-        if context.fs.exists(&path)? {
-            context.fs.remove_file(&path)?;
-        }
-        let file = context.fs.open(&path, OpenMode::CreateNew)?;
-        let page_size = context.options.page_size_bytes as usize;
-        let page = PageId(META_PAGES);
-        let mut image = leaf::new(b"", None, page_size);
-        node::set_page_id(&mut image, page);
-        let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
-        node::write_checksum(&mut image, seed_of(&[store_seed, page.0]));
-        let meta = Meta {
-            page_size: context.options.page_size_bytes,
-            generation: 1,
-            root: Link::to(&image),
-            height: 1,
-            persisted_seq: SeqNo::ZERO,
-            file_pages: META_PAGES + 1,
-            freelist: PageId(0),
-            freelist_runs: 0,
-            freelist_checksum: checksum(seed_of(&[store_seed, 0]), &[]),
-            entries: 0,
-            entries_exact: true,
-            overflow_pages: 0,
-        };
-        file.write_all_at(&image, META_PAGES * page_size as u64)?;
-        let bytes = meta.encode(context.store_id, context.keyspace);
-        for page in 0..META_PAGES {
-            file.write_all_at(&bytes, page * page_size as u64)?;
-        }
-        file.sync_data()?;
-        context.fs.sync_dir(&context.dir)?;
-        Self::with_file(context, file)
+        Self::with_no_file(context)
+    }
+
+    fn with_no_file(context: EngineContext) -> Result<Arc<dyn Engine>> {
+        let file = Arc::new(NewFile::new(&context));
+        Self::with_file(context, &*file, Some(Arc::clone(&file)))
     }
 
     /// Opens the tree in the context's directory.
@@ -109,14 +77,24 @@ impl BTreeEngine {
             OpenMode::ReadWrite
         };
         let path = context.dir.join(FILE_NAME);
-        let file = context.fs.open(&path, mode).map_err(|error| {
-            if error.is_not_found() {
-                Error::corruption(&path, 0, "the file of the keyspace is missing")
-            } else {
-                error
+        if !context.fs.exists(&path)? {
+            if !context.may_lack_files() {
+                let what = "the file of the keyspace is missing";
+                return Err(Error::corruption(&path, 0, what));
             }
-        })?;
-        Self::with_file(context, file)
+            let temporary = context.dir.join(TEMPORARY_NAME);
+            if !context.read_only && context.fs.exists(&temporary)? {
+                context.fs.remove_file(&temporary)?;
+            }
+            return Self::with_no_file(context);
+        }
+        let file = context.fs.open(&path, mode)?;
+        if !context.read_only && read_meta(&context, &*file)?.0.generation == FIRST_GENERATION {
+            // Nothing proves that its name is durable, which came before any checkpoint. It is made
+            // again.
+            return Self::with_no_file(context);
+        }
+        Self::with_file(context, &*file, None)
     }
 
     /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier
@@ -149,9 +127,13 @@ impl BTreeEngine {
         Ok(())
     }
 
-    fn with_file(context: EngineContext, file: Arc<dyn File>) -> Result<Arc<dyn Engine>> {
+    fn with_file(
+        context: EngineContext,
+        file: &dyn File,
+        new_file: Option<Arc<NewFile>>,
+    ) -> Result<Arc<dyn Engine>> {
         let page_size = context.options.page_size_bytes;
-        let (meta, mut stale_meta_page) = read_meta(&context, &*file)?;
+        let (meta, mut stale_meta_page) = read_meta(&context, file)?;
         let needed = u128::from(meta.file_pages) * u128::from(page_size);
         let len = file.len()?;
         if u128::from(len) < needed {
@@ -161,12 +143,12 @@ impl BTreeEngine {
                 format!("the file has {len} bytes where {needed} are needed"),
             ));
         }
-        let free = read_freelist(&context, &*file, &meta)?;
+        let free = read_freelist(&context, file, &meta)?;
         if !context.read_only {
-            Self::make_durable(&context, &*file, &meta, stale_meta_page)?;
+            Self::make_durable(&context, file, &meta, stale_meta_page)?;
             stale_meta_page = None;
         }
-        let pager = Pager::new(&context, &*file, meta.file_pages)?;
+        let pager = Pager::new(&context, file, new_file, meta.file_pages)?;
         let checkpointer = Checkpointer::new(
             context.store_id,
             context.keyspace,
@@ -464,7 +446,11 @@ impl Engine for BTreeEngine {
         let page_size = tree.shared.page_size() as u64;
         let compaction_bytes = counters.compaction_bytes.load(Ordering::Relaxed);
         EngineStats {
-            disk_bytes: tree.shared.pager.file_bytes(),
+            // There is no file before the first checkpoint.
+            disk_bytes: match tree.shared.disk_generation.load(Ordering::Acquire) {
+                FIRST_GENERATION => 0,
+                _ => tree.shared.pager.file_bytes(),
+            },
             free_bytes: counters.free_pages.load(Ordering::Relaxed) * page_size,
             write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
             entries_estimate: counters.entries.load(Ordering::Relaxed),

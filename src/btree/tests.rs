@@ -685,7 +685,7 @@ fn damage_is_reported() {
     }
     bench.put(b"large", &vec![9; 5000]);
     bench.engine.flush().unwrap();
-    let path = bench.dir.join(super::engine::FILE_NAME);
+    let path = bench.dir.join(super::file::new_file::FILE_NAME);
     let pages = bench.engine.stats().disk_bytes / 1024;
     for page in 0..pages {
         let image = fs.crash();
@@ -727,7 +727,7 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
     let (fs, mut bench) = Bench::in_memory(1024);
     bench.put(b"a", b"1");
     bench.engine.flush().unwrap();
-    let path = bench.dir.join(super::engine::FILE_NAME);
+    let path = bench.dir.join(super::file::new_file::FILE_NAME);
     let spoil = |image: &SimFs, page: u64| {
         let file = image.open(&path, OpenMode::ReadWrite).unwrap();
         file.write_all_at(&[0xFF; 16], page * 1024 + 40).unwrap();
@@ -777,7 +777,7 @@ fn a_tree_that_is_open_read_only_replays_in_memory() {
         bench.apply(ops);
     }
     bench.engine.flush().unwrap();
-    let path = bench.dir.join(super::engine::FILE_NAME);
+    let path = bench.dir.join(super::file::new_file::FILE_NAME);
     let bytes_of = |fs: &SimFs| {
         let file = fs.open(&path, OpenMode::Read).unwrap();
         let mut bytes = vec![0; file.len().unwrap() as usize];
@@ -833,7 +833,7 @@ fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
     bench.put(b"large", &vec![9; 5000]);
     bench.engine.flush().unwrap();
     bench.engine.compact().unwrap();
-    let path = bench.dir.join(super::engine::FILE_NAME);
+    let path = bench.dir.join(super::file::new_file::FILE_NAME);
     let pages = bench.engine.stats().disk_bytes / 1024;
     with_seeds(300, |seed| {
         let mut random = Random(seed);

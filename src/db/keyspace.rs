@@ -39,9 +39,10 @@ impl Keyspace {
         }
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.open.name
+    /// Its name at this moment: [`Db::rename_keyspace`](crate::Db::rename_keyspace) changes it
+    /// for all handles.
+    pub fn name(&self) -> String {
+        self.open.name().to_string()
     }
 
     /// Its number; never used twice within a store.

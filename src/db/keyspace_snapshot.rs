@@ -30,7 +30,7 @@ impl KeyspaceSnapshot {
         } else {
             Err(Error::invalid(format!(
                 "keyspace {:?} belongs to another store than the snapshot",
-                keyspace.name
+                keyspace.name()
             )))
         };
         Self {

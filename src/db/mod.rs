@@ -13,16 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::{EngineHost, InspectDetail, Inspection, VerifyReport};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
-use crate::store::{
-    CatalogEntry, Change, DbStats, Store, change_options, changes_options, check_name,
-    make_keyspace,
-};
+use crate::store::{Change, DbStats, Store};
 use crate::trace::RecordingStats;
-use crate::types::{MAX_KEYSPACES, SeqNo};
-use crate::util::mutants::mutated;
+use crate::types::SeqNo;
 
 pub use durable::Durable;
 pub use keyspace::Keyspace;
@@ -149,6 +145,9 @@ impl Db {
     /// The keyspace `name`, created on `engine` with default options if there is none; one that
     /// exists keeps its options.
     ///
+    /// Creating one is a commit with the durability of [`Options::durability`], and has its place
+    /// among the others: whatever survives a crash that was written to it, so does the keyspace.
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if it exists on the other engine, or the name is empty, longer
@@ -166,32 +165,10 @@ impl Db {
     /// As [`Db::keyspace`]; [`Error::InvalidArgument`] also if a fixed option is set to another
     /// value than the keyspace has, or an option is out of range or of the other engine.
     pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
-        check_name(name)?;
-        options.check()?;
         let shared = &self.store.shared;
         let _pass = shared.enter()?;
-        // A lookup never waits for a thread that makes or drops another keyspace.
-        if let Some(open) = shared.keyspaces.by_name(name)
-            && !changes_options(&open, &options)?
-        {
-            return Ok(Keyspace::new(Arc::clone(&self.store), open));
-        }
-        let mut catalog = shared.catalog.lock();
-        if let Some(open) = shared.keyspaces.by_name(name) {
-            change_options(shared, &mut catalog, &open, &options)?;
-            return Ok(Keyspace::new(Arc::clone(&self.store), open));
-        }
-        shared.takes_writes()?;
-        shared.coordinator.check_writable()?;
-        if catalog.entries.len() >= MAX_KEYSPACES {
-            return Err(Error::invalid(format!(
-                "a store has at most {MAX_KEYSPACES} keyspaces"
-            )));
-        }
-        let id = catalog.new_id()?;
-        let entry = CatalogEntry::new(id, name, options.with_defaults());
-        let made = make_keyspace(shared, &mut catalog, entry)?;
-        Ok(Keyspace::new(Arc::clone(&self.store), made))
+        let open = shared.keyspace_with(name, &options)?;
+        Ok(Keyspace::new(Arc::clone(&self.store), open))
     }
 
     /// The keyspace `name`, if there is one.
@@ -206,7 +183,7 @@ impl Db {
         let all = self.store.shared.keyspaces.all();
         all.iter()
             .map(|open| KeyspaceInfo {
-                name: open.name.clone(),
+                name: open.name().to_string(),
                 id: open.id.0,
                 engine: open.options.engine(),
             })
@@ -217,43 +194,41 @@ impl Db {
     /// handle, scan or snapshot that uses it does; handles of it fail with
     /// [`Error::NoSuchKeyspace`] from now on. The name may be used again at once.
     ///
-    /// Every commit that ended before is durable when this returns, whatever its durability: a
-    /// power loss never undoes it and keeps the removal.
+    /// The removal and every commit that ended before are durable when this returns, whatever their
+    /// durability: a power loss never undoes a commit and keeps the removal.
     ///
-    /// After an error the keyspace is there as before. If even putting the old catalogue back
-    /// failed, it is unknown until the store is reopened whether the keyspace is gone, and the
-    /// store takes no more writes, as after a failed sync of the log.
+    /// After an error the keyspace is there as before, but for one of syncing the log: as after any
+    /// such error it is unknown until the store is reopened whether the keyspace is gone, and the
+    /// store takes no more writes.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
-        let shared = &self.store.shared;
-        let _pass = shared.enter_to_write()?;
-        shared.coordinator.check_writable()?;
-        let mut catalog = shared.catalog.lock();
-        let Some(open) = shared.keyspaces.by_name(name) else {
-            return Err(Error::NoSuchKeyspace {
-                name: name.to_owned(),
-            });
-        };
-        if !mutated!("drop-overtakes-earlier-commits") {
-            // What was committed before the drop is not lost while the drop is kept.
-            shared.coordinator.sync_log()?;
-        }
-        let mut listed = catalog.clone();
-        listed.entries.retain(|entry| entry.id != open.id);
-        if mutated!("keyspace-removed-before-it-is-unlisted") {
-            open.mark_dropped();
-            shared.keyspaces.remove(open.id);
-            drop(open);
-            listed.store(&*shared.options.fs, &shared.dir)?;
-            *catalog = listed;
-            return Ok(());
-        }
-        catalog.replace(listed, &*shared.options.fs, &shared.dir, |error| {
-            shared.coordinator.fail(error);
-        })?;
-        open.mark_dropped();
-        shared.keyspaces.remove(open.id);
-        shared.coordinator.progressed();
-        Ok(())
+        let (_, _pass) = self.store.shared.enter_to_write()?;
+        self.store.shared.drop_keyspace(name)
+    }
+
+    /// Gives the keyspace `old` the name `new`, with the durability of
+    /// [`Options::durability`]. Handles, scans and snapshots of it stay valid, and handles see the
+    /// new name. `old` may be used again at once: [`Db::keyspace`] makes another keyspace then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchKeyspace`] if there is no keyspace `old`, [`Error::InvalidArgument`] if there
+    /// is one of the name `new` already, or the name is not allowed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use hedgerow::{Db, EngineKind};
+    ///
+    /// let db = Db::open(dir.path().join("my.db"))?;
+    /// let next = db.keyspace("users-2", EngineKind::BTree)?;
+    /// next.put("ada", "1815")?;
+    /// db.rename_keyspace("users-2", "users")?;
+    /// assert_eq!(next.name(), "users");
+    /// assert!(db.existing_keyspace("users-2")?.is_none());
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn rename_keyspace(&self, old: &str, new: &str) -> Result<()> {
+        let (_, _pass) = self.store.shared.enter_to_write()?;
+        self.store.shared.rename_keyspace(old, new)
     }
 
     /// An empty batch for [`Db::write`].
@@ -338,7 +313,7 @@ impl Db {
         for open in self.store.shared.keyspaces.all().iter() {
             let mut part = open.engine.verify()?;
             for problem in &mut part.problems {
-                problem.keyspace = Some(open.name.clone());
+                problem.keyspace = Some(open.name().to_string());
             }
             report.merge(part);
         }

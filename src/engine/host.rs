@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::fs::{Fs, OpenFiles};
 use crate::options::KeyspaceSettings;
 use crate::types::{KeyspaceId, SeqNo};
+use crate::util::mutants::mutated;
 
 /// What an engine is given when it is opened.
 #[derive(Debug, Clone)]
@@ -18,10 +19,12 @@ pub(crate) struct EngineContext {
     pub(crate) fs: Arc<dyn Fs>,
     /// Which files of the store's trees are open.
     pub(crate) open_files: Arc<OpenFiles>,
-    /// The keyspace's own directory. It exists, and nothing else writes to it.
+    /// The keyspace's own directory; nothing else writes to it. It may not be there before the
+    /// first file is made, which is when the engine has something to persist: a keyspace that
+    /// nothing was written to has no files.
     pub(crate) dir: PathBuf,
-    /// Keeps the files in `dir`, also when the keyspace is dropped: an engine that opens files when
-    /// it needs them lends it to its views.
+    /// Makes `dir`, and keeps the files in it, also when the keyspace is dropped: an engine that
+    /// opens files when it needs them lends it to its views.
     pub(crate) keep: Arc<dyn Keep>,
     /// Random number of the store; seeds every checksum, so that files of
     /// another store are told apart.
@@ -39,14 +42,26 @@ pub(crate) struct EngineContext {
     /// No file may be created, changed or removed; `apply` still works, in memory.
     pub(crate) read_only: bool,
     /// What the keyspace must have persisted: the log may lack operations up to here. An engine
-    /// that finds less in its files has lost something, and says so before it changes anything.
+    /// that finds less in its files has lost something, and says so before it changes anything. If
+    /// it is zero, the log has everything, and having no files is as good as having empty ones.
     pub(crate) persisted_watermark: SeqNo,
     /// What the engine may ask of the store.
     pub(crate) host: Arc<dyn EngineHost>,
 }
 
+impl EngineContext {
+    /// True if the keyspace may have no files: then it persisted nothing that the log lacks.
+    pub(crate) fn may_lack_files(&self) -> bool {
+        self.persisted_watermark == SeqNo::ZERO || mutated!("missing-files-taken-for-none")
+    }
+}
+
 /// What keeps files as long as it is there.
-pub(crate) trait Keep: fmt::Debug + Send + Sync {}
+pub(crate) trait Keep: fmt::Debug + Send + Sync {
+    /// Makes the directory of the files, durably and empty. An engine that has persisted nothing
+    /// calls it before it makes its first file; cheap when that is repeated.
+    fn make_dir(&self) -> Result<()>;
+}
 
 /// What an engine may ask of the store.
 pub(crate) trait EngineHost: fmt::Debug + Send + Sync {

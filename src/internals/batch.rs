@@ -1,9 +1,9 @@
-//! Windows into batches, the catalogue and the WAL manifest.
+//! Windows into the payloads of the log, the catalogue and the WAL manifest.
 
 use std::path::Path;
 
 use crate::error::Result;
-use crate::store::{catalog, wal_manifest};
+use crate::store::{catalog, catalog_change, wal_manifest};
 use crate::types::KeyspaceId;
 use crate::{kv, types};
 
@@ -76,6 +76,12 @@ pub fn encode_batch(ops: &[(u32, Op<'_>)]) -> Vec<u8> {
         kv::encode_op(&mut out, &(*op).into());
     }
     out
+}
+
+/// Decodes a change of the keyspaces, the payload of a record of the log, and encodes it again;
+/// `None` if it is refused.
+pub fn catalog_change_round_trip(payload: &[u8]) -> Option<Vec<u8>> {
+    catalog_change::round_trip(payload)
 }
 
 /// Decodes a WAL manifest and encodes it again.

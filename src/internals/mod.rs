@@ -12,7 +12,10 @@ pub mod table;
 pub mod wal;
 
 /// Batches as the log has them, the catalogue, and the WAL manifest.
-pub use batch::{Op, catalog_round_trip, decode_batch, encode_batch, wal_manifest_round_trip};
+pub use batch::{
+    Op, catalog_change_round_trip, catalog_round_trip, decode_batch, encode_batch,
+    wal_manifest_round_trip,
+};
 /// Checksums, keys and framed records.
 pub use primitives::{
     RecordsEnd, append_record, checksum, common_prefix_len, frame_header, head32, head64,

@@ -27,6 +27,9 @@ impl LsmEngine {
         let Some(memtable) = self.current.load().immutable.last().cloned() else {
             return Ok(false);
         };
+        if !self.manifest.lock().is_written() {
+            self.ctx.keep.make_dir()?;
+        }
         let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
         let next_id = || self.take_file_id();
         // Uncompressed: the table is rewritten soon, and the newest data is read most.

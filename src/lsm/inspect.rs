@@ -17,20 +17,22 @@ impl LsmEngine {
             .chain(immutable.map(|memtable| of_memtable(memtable, "full")));
         let mut parts: Vec<Inspection> = memtables.collect();
         parts.extend(of_levels(&superversion.version, detail)?);
-        parts.push(self.of_manifest());
+        parts.extend(self.of_manifest());
         Ok(parts)
     }
 
-    fn of_manifest(&self) -> Inspection {
+    /// `None` as long as there is none.
+    fn of_manifest(&self) -> Option<Inspection> {
         let manifest = self.manifest.lock();
-        Inspection::new("manifest", manifest_name(manifest.number()))
+        let part = Inspection::new("manifest", manifest_name(manifest.number()))
             .number("edits", manifest.edits())
             .number("bytes", manifest.len_bytes())
             .number("persisted_seq", self.persisted_seq().0)
             .number(
                 "next_file",
                 self.next_file.load(std::sync::atomic::Ordering::SeqCst),
-            )
+            );
+        manifest.is_written().then_some(part)
     }
 }
 

@@ -28,6 +28,8 @@
 //! - **LF7** Only so many manifests may stay open. Another one is closed after each edit, its
 //!   acknowledgement synced: what is in it is known to be on the disk, so appending to it later,
 //!   through another handle, is as good as if it had stayed open.
+//! - **LF8** A keyspace that has persisted nothing needs no manifest. As long as `CURRENT` is not
+//!   there, its other files are what a crash left of its first edit.
 //!
 //! One thread at a time; the engine guards it with a mutex that no reader or writer takes.
 
@@ -267,9 +269,10 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Begins the manifest of a new keyspace in `dir`, durably.
-    pub(crate) fn create(fs: Arc<dyn Fs>, dir: &Path, identity: Identity) -> Result<Self> {
-        let mut manifest = Self {
+    /// The manifest of a new keyspace in `dir`. There is no file before the first edit begins one
+    /// (LF8).
+    pub(crate) fn unwritten(fs: Arc<dyn Fs>, dir: &Path, identity: Identity) -> Self {
+        Self {
             fs,
             dir: dir.to_path_buf(),
             identity,
@@ -283,9 +286,12 @@ impl Manifest {
             first_len_bytes: 0,
             edits: 0,
             is_dirty: false,
-        };
-        manifest.begin(&Contents::default())?;
-        Ok(manifest)
+        }
+    }
+
+    /// True once there is a file.
+    pub(crate) fn is_written(&self) -> bool {
+        self.number != 0
     }
 
     /// Reads the manifest that counts, which must say that everything up to `watermark` is
@@ -389,7 +395,7 @@ impl Manifest {
         &self.identity
     }
 
-    /// Number of the file that counts.
+    /// Number of the file that counts; zero as long as there is none.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use super::empty_ranges::EmptyRanges;
 use super::manifest::{Contents, Identity, Manifest};
 use super::memtable::Memtable;
-use super::obsolete_files::{FileName, ObsoleteFiles, parse_name, table_name};
+use super::obsolete_files::{CURRENT, FileName, ObsoleteFiles, parse_name, table_name};
 use super::pressure::Drain;
 use super::state::{Counters, LsmEngine, memtable_bytes};
 use super::superversion::Superversion;
@@ -29,14 +29,17 @@ use crate::util::mutants::mutated;
 const SEED_TABLES: u64 = u64::from_le_bytes(*b"lsmtable");
 
 impl LsmEngine {
-    /// Makes a new, empty tree in `ctx.dir`, durably.
+    /// Makes a new, empty tree. There are no files before its first flush.
     pub(crate) fn create(ctx: EngineContext) -> Result<Arc<Self>> {
-        let manifest = Manifest::create(Arc::clone(&ctx.fs), &ctx.dir, identity(&ctx))?;
+        let manifest = Manifest::unwritten(Arc::clone(&ctx.fs), &ctx.dir, identity(&ctx));
         Self::with_manifest(ctx, manifest, Contents::default())
     }
 
     /// Opens the tree in `ctx.dir`. It holds exactly what was persisted.
     pub(crate) fn open(ctx: EngineContext) -> Result<Arc<Self>> {
+        if ctx.may_lack_files() && !ctx.fs.exists(&ctx.dir.join(CURRENT))? {
+            return Self::create(ctx);
+        }
         let (manifest, contents) = Manifest::open(
             Arc::clone(&ctx.fs),
             &ctx.dir,
@@ -149,6 +152,9 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
         .map(|meta| meta.id)
         .collect();
     let mut next_file = contents.next_file;
+    if !manifest.is_written() && !ctx.fs.exists(&ctx.dir)? {
+        return Ok(next_file);
+    }
     for name in ctx.fs.read_dir(&ctx.dir)? {
         let is_orphan = match parse_name(&name) {
             Some(FileName::Table(id)) => {

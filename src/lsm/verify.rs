@@ -34,7 +34,11 @@ impl LsmEngine {
     /// Compares the manifest on disk with the version in memory, and the directory with both.
     pub(super) fn verify_manifest(&self, report: &mut VerifyReport) -> Result<()> {
         // Held over the reading: an edit in between would be a difference.
-        let _manifest = self.manifest.lock();
+        let manifest = self.manifest.lock();
+        if !manifest.is_written() {
+            // There is nothing on disk (LF8).
+            return Ok(());
+        }
         let fs = Arc::clone(&self.ctx.fs);
         let version = Arc::clone(&self.current.load().version);
         let identity = Identity {

@@ -224,7 +224,10 @@ impl Shared {
                     Work::Flush => "flush",
                     Work::Compact => "compaction",
                 };
-                Some(format!("{what} of keyspace {:?}: {error:#}", keyspace.name))
+                Some(format!(
+                    "{what} of keyspace {:?}: {error:#}",
+                    keyspace.name()
+                ))
             })
         });
         of_jobs.or_else(|| Some(format!("scrub: {}", self.scrub.problem()?)))

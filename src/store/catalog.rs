@@ -1,16 +1,21 @@
 //! The catalogue: which keyspaces a store has.
 //!
-//! One small file, `CATALOG`, replaced as a whole when a keyspace is made or dropped
-//! (docs/format.md, "Catalogue"). It is also what makes a directory a store: it holds the store's
-//! random number, which seeds every checksum in every other file.
+//! Making, dropping and renaming a keyspace and changing its options are records of the log
+//! ([`CatalogChange`](super::catalog_change::CatalogChange)). `CATALOG` is a checkpoint of them: a
+//! small file, replaced as a whole (docs/format.md, "Catalogue"), that holds the keyspaces as they
+//! were after one of these records. Recovery reads it and applies the records behind that one. It
+//! is also what makes a directory a store: it holds the store's random number, which seeds every
+//! checksum in every other file.
 //!
 //! Invariants:
-//! - C1: numbers of keyspaces are never reused; `next_id` is above all of them. A log record for a
-//!   number below `next_id` that is not listed belongs to a dropped keyspace.
-//! - C2: a keyspace's directory is complete and durable before it is listed, and is removed
-//!   only after it is no longer listed.
+//! - C1: numbers of keyspaces rise with their records and are never reused; `next_id` is above all
+//!   of them. A log record for a number below `next_id` that is not listed belongs to a dropped
+//!   keyspace.
+//! - C2: the files of a keyspace are removed only after the record of its drop is durable.
+//! - C3: everything up to `seq` was durable in the log before the file was written (as E3 asks of
+//!   an engine), and the log keeps every change above `seq`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -18,9 +23,9 @@ use crate::format::checksum::seed_of;
 use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::format::small_file::{ENVELOPE_LEN_BYTES, SmallFile};
 use crate::fs;
-use crate::fs::{Fs, NotReplaced, OpenMode};
+use crate::fs::{Fs, LockGuard, OpenMode};
 use crate::options::{Compression, EngineKind, KeyspaceOptions, MemtableKind};
-use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES};
+use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES, SeqNo};
 use crate::util::mutants::mutated;
 
 /// Name of the file.
@@ -30,10 +35,10 @@ pub(crate) const CATALOG_TEMPORARY: &str = "CATALOG.tmp";
 const FORMAT: SmallFile = SmallFile {
     name: "catalogue",
     magic: b"hdgrCATL",
-    version: 4,
+    version: 5,
 };
-/// The envelope, store id, next id and count.
-const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 4 + 4;
+/// The envelope, store id, sequence number, next id and count.
+const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 4 + 4;
 /// Options of one keyspace. Those that this build knows have 44 bytes.
 const MAX_OPTIONS_LEN_BYTES: usize = 1024;
 /// Id, length and name, length and options.
@@ -74,7 +79,7 @@ impl CatalogEntry {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id.0.to_le_bytes());
         put_bytes(out, self.name.as_bytes());
         put_bytes(out, &self.encode_options());
@@ -117,7 +122,7 @@ impl CatalogEntry {
         out
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Refused> {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Refused> {
         let id = KeyspaceId(reader.u32()?);
         let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;
         let fields = reader.bytes()?;
@@ -173,9 +178,9 @@ impl CatalogEntry {
     }
 }
 
-/// Why a catalogue is not taken.
+/// Why a catalogue, or a change of it, is not taken.
 #[derive(Debug)]
-enum Refused {
+pub(super) enum Refused {
     Malformed,
     /// It is of a later build, which has something that this one has not.
     Unknown(&'static str),
@@ -187,12 +192,15 @@ impl From<Malformed> for Refused {
     }
 }
 
-/// The content of the file.
+/// The keyspaces after one of their changes: the content of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Catalog {
     pub(crate) store_id: u64,
-    pub(crate) next_id: u32,
-    pub(crate) entries: Vec<CatalogEntry>,
+    /// The last change that is in it; zero for none.
+    pub(crate) seq: SeqNo,
+    next_id: u32,
+    entries: BTreeMap<KeyspaceId, CatalogEntry>,
+    names: HashMap<String, KeyspaceId>,
 }
 
 impl Catalog {
@@ -200,9 +208,16 @@ impl Catalog {
     pub(crate) fn new(store_id: u64) -> Self {
         Self {
             store_id,
+            seq: SeqNo::ZERO,
             next_id: 1,
-            entries: Vec::new(),
+            entries: BTreeMap::new(),
+            names: HashMap::new(),
         }
+    }
+
+    /// Above the numbers of all keyspaces that there ever were.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.next_id
     }
 
     /// The number of the next keyspace (C1).
@@ -213,6 +228,73 @@ impl Catalog {
             ));
         }
         Ok(KeyspaceId(self.next_id))
+    }
+
+    /// All keyspaces, in the order of their numbers.
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &CatalogEntry> {
+        self.entries.values()
+    }
+
+    /// The keyspace with that number.
+    pub(crate) fn entry(&self, id: KeyspaceId) -> Option<&CatalogEntry> {
+        self.entries.get(&id)
+    }
+
+    /// Adds a keyspace, or says why it cannot be one.
+    pub(super) fn insert(&mut self, entry: CatalogEntry) -> Result<(), String> {
+        let CatalogEntry { id, name, .. } = &entry;
+        if id.0 != self.next_id || *id == KeyspaceId(u32::MAX) {
+            return Err(format!(
+                "keyspace {id} is made where the next one is {}",
+                self.next_id
+            ));
+        }
+        self.take_name(name.clone(), *id)?;
+        self.next_id += 1;
+        self.entries.insert(entry.id, entry);
+        Ok(())
+    }
+
+    /// Takes a keyspace out, or says that there is none.
+    pub(super) fn remove(&mut self, id: KeyspaceId) -> Result<(), String> {
+        let Some(entry) = self.entries.remove(&id) else {
+            return Err(format!("there is no keyspace {id} to drop"));
+        };
+        self.names.remove(&entry.name);
+        Ok(())
+    }
+
+    /// Gives a keyspace another name, or says why not.
+    pub(super) fn rename(&mut self, id: KeyspaceId, name: &str) -> Result<(), String> {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return Err(format!("there is no keyspace {id} to rename"));
+        };
+        let old = std::mem::replace(&mut entry.name, name.to_owned());
+        self.names.remove(&old);
+        self.take_name(name.to_owned(), id)
+    }
+
+    /// Gives a keyspace other options, or says why not.
+    pub(super) fn set_options(&mut self, changed: &CatalogEntry) -> Result<(), String> {
+        match self.entries.get_mut(&changed.id) {
+            Some(entry)
+                if entry.name == changed.name && entry.options.engine == changed.options.engine =>
+            {
+                entry.clone_from(changed);
+                Ok(())
+            }
+            _ => Err(format!(
+                "there is no keyspace {} of name {:?} whose options could change",
+                changed.id, changed.name
+            )),
+        }
+    }
+
+    fn take_name(&mut self, name: String, id: KeyspaceId) -> Result<(), String> {
+        match self.names.insert(name, id) {
+            None => Ok(()),
+            Some(other) => Err(format!("keyspaces {other} and {id} have the same name")),
+        }
     }
 
     /// Reads the catalogue of the store in `dir`; `None` if there is no store.
@@ -227,38 +309,21 @@ impl Catalog {
         Self::decode(&bytes, &path).map(Some)
     }
 
-    /// Replaces the catalogue of the store in `dir`, durably.
-    pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path) -> Result<(), NotReplaced> {
-        fs::replace_file(fs, dir, CATALOG_FILE, &self.encode())
-    }
-
-    /// Replaces this catalogue of the store in `dir` by `new`, durably, in memory and on the disk.
-    /// If it is unknown afterwards which of them is on the disk, this one is put back there; if
-    /// that fails too, `unknown` is told the error: a store that goes on with either could lose
-    /// what is acknowledged.
-    pub(crate) fn replace(
-        &mut self,
-        new: Self,
-        fs: &dyn Fs,
-        dir: &Path,
-        unknown: impl FnOnce(&Error),
-    ) -> Result<()> {
-        if let Err(failure) = new.store(fs, dir) {
-            if failure.is_unknown && self.store(fs, dir).is_err() {
-                unknown(&failure.error);
-            }
-            return Err(failure.error);
-        }
-        *self = new;
-        Ok(())
+    /// Replaces the catalogue of the store in `dir`, durably, while its lock is held.
+    pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path, guard: &LockGuard) -> Result<()> {
+        guard.check()?;
+        // After a failure it is unknown which of them is there. Both are true: the log has what
+        // the older one lacks (C3).
+        Ok(fs::replace_file(fs, dir, CATALOG_FILE, &self.encode())?)
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         body.extend_from_slice(&self.store_id.to_le_bytes());
+        body.extend_from_slice(&self.seq.0.to_le_bytes());
         body.extend_from_slice(&self.next_id.to_le_bytes());
         body.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        for entry in &self.entries {
+        for entry in self.entries.values() {
             entry.encode(&mut body);
         }
         FORMAT.encode(catalog_seed(), &body)
@@ -281,31 +346,27 @@ impl Catalog {
     }
 
     fn decode_body(reader: &mut Reader<'_>) -> Result<Self, Refused> {
-        let store_id = reader.u64()?;
+        let mut catalog = Self::new(reader.u64()?);
+        catalog.seq = SeqNo(reader.u64()?);
         let next_id = reader.u32()?;
         let count = reader.u32()? as usize;
-        if count > MAX_KEYSPACES {
+        if count > MAX_KEYSPACES || catalog.seq > SeqNo::MAX {
             return Err(Malformed.into());
         }
-        let mut entries: Vec<CatalogEntry> = Vec::new();
-        let mut ids = HashSet::new();
-        let mut names = HashSet::new();
         for _ in 0..count {
             let entry = CatalogEntry::decode(reader)?;
-            let is_new = ids.insert(entry.id) && names.insert(entry.name.clone());
-            if !is_new || entry.id.0 >= next_id {
+            if entry.id.0 < catalog.next_id {
                 return Err(Malformed.into());
             }
-            entries.push(entry);
+            // Those in between were dropped.
+            catalog.next_id = entry.id.0;
+            catalog.insert(entry).map_err(|_| Malformed)?;
         }
-        if !reader.is_empty() {
+        if !reader.is_empty() || next_id < catalog.next_id {
             return Err(Malformed.into());
         }
-        Ok(Self {
-            store_id,
-            next_id,
-            entries,
-        })
+        catalog.next_id = next_id;
+        Ok(catalog)
     }
 }
 
@@ -354,17 +415,19 @@ mod tests {
 
     fn sample() -> Catalog {
         let options = KeyspaceOptions::new(EngineKind::BTree).page_size_bytes(1 << 14);
-        Catalog {
-            store_id: 0x0102_0304_0506_0708,
-            next_id: 3,
-            entries: vec![CatalogEntry::new(KeyspaceId(2), "users", options)],
-        }
+        let mut catalog = Catalog::new(0x0102_0304_0506_0708);
+        catalog.seq = SeqNo(9);
+        catalog.next_id = 2;
+        let entry = CatalogEntry::new(KeyspaceId(2), "users", options);
+        catalog.insert(entry).unwrap();
+        catalog
     }
 
     /// A catalogue of one keyspace with these bytes as its options.
     fn with_options(options: &[u8]) -> Vec<u8> {
         let mut body = Vec::new();
         body.extend_from_slice(&7u64.to_le_bytes());
+        body.extend_from_slice(&9u64.to_le_bytes());
         body.extend_from_slice(&3u32.to_le_bytes());
         body.extend_from_slice(&1u32.to_le_bytes());
         body.extend_from_slice(&2u32.to_le_bytes());
@@ -377,8 +440,8 @@ mod tests {
     fn golden_bytes() {
         let bytes = sample().encode();
         let expected: &[u8] =
-            b"hdgrCATL\x04\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x03\0\0\0\x01\0\0\0\
-            \x02\0\0\0\x05users\x09\x81\x01\x01\x83\x04\0\x40\0\0";
+            b"hdgrCATL\x05\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x09\0\0\0\0\0\0\0\
+            \x03\0\0\0\x01\0\0\0\x02\0\0\0\x05users\x09\x81\x01\x01\x83\x04\0\x40\0\0";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
         let all = KeyspaceOptions::new(EngineKind::Lsm)
             .write_buffer_bytes(1 << 20)
@@ -398,7 +461,7 @@ mod tests {
         let later = b"\x70\x03new\x7f\0\x81\x01\x01";
         let bytes = with_options(later);
         let catalog = Catalog::decode(&bytes, path).unwrap();
-        let unknown = &catalog.entries[0].unknown_options;
+        let unknown = &catalog.entry(KeyspaceId(2)).unwrap().unknown_options;
         assert_eq!(unknown, &[(0x70, b"new".to_vec()), (0x7f, Vec::new())]);
         assert_eq!(catalog.encode(), bytes, "and written again");
         for required in [
@@ -461,29 +524,29 @@ mod tests {
     #[test]
     fn the_most_keyspaces_are_told_apart_from_the_first_to_the_last() {
         let count = MAX_KEYSPACES as u32;
-        let entry = |id: u32| {
-            let options = KeyspaceOptions::new(EngineKind::Lsm);
-            CatalogEntry::new(KeyspaceId(id), &format!("tenant {id}"), options)
+        let mut body = Vec::new();
+        body.extend_from_slice(&7u64.to_le_bytes());
+        body.extend_from_slice(&9u64.to_le_bytes());
+        body.extend_from_slice(&(count + 1).to_le_bytes());
+        body.extend_from_slice(&count.to_le_bytes());
+        let with_last = |id: u32, name: u32| {
+            let mut body = body.clone();
+            let ids = (1..count).map(|id| (id, id)).chain([(id, name)]);
+            for (id, name) in ids {
+                let options = KeyspaceOptions::new(EngineKind::Lsm);
+                CatalogEntry::new(KeyspaceId(id), &format!("tenant {name}"), options)
+                    .encode(&mut body);
+            }
+            Catalog::decode(&FORMAT.encode(catalog_seed(), &body), Path::new("CATALOG"))
         };
-        let mut catalog = Catalog {
-            store_id: 7,
-            next_id: count + 1,
-            entries: (1..=count).map(entry).collect(),
-        };
-        let decode = |catalog: &Catalog| Catalog::decode(&catalog.encode(), Path::new("CATALOG"));
-        assert_eq!(decode(&catalog).unwrap(), catalog);
-        let last = catalog.entries.len() - 1;
-        catalog.entries[last].name = "tenant 1".to_owned();
+        let catalog = with_last(count, count).unwrap();
+        assert_eq!(catalog.entries().len(), MAX_KEYSPACES);
         assert!(
-            decode(&catalog).unwrap_err().is_corruption(),
+            with_last(count, 1).unwrap_err().is_corruption(),
             "a name twice"
         );
-        catalog.entries[last] = CatalogEntry {
-            id: KeyspaceId(1),
-            ..entry(count)
-        };
         assert!(
-            decode(&catalog).unwrap_err().is_corruption(),
+            with_last(1, count).unwrap_err().is_corruption(),
             "a number twice"
         );
     }
@@ -500,7 +563,7 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused_by_name() {
-        for version in [1, 2, 3, 9] {
+        for version in [1, 2, 3, 4, 9] {
             let bytes = SmallFile { version, ..FORMAT }.encode(catalog_seed(), b"of that version");
             match Catalog::decode(&bytes, Path::new("CATALOG")) {
                 Err(Error::UnsupportedFormat {

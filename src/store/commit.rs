@@ -16,6 +16,7 @@
 //!   owners, and passes the lead to the first commit that came meanwhile. A lone writer always
 //!   leads, so it never waits for another thread. Buffered commits behind a queued
 //!   sync commit join the queue too.
+//! - A change of the keyspaces goes the same way. What is applied is the list of open keyspaces.
 //!
 //! Invariants:
 //! - P1: commits are applied and published in the order of their sequence numbers, without a gap.
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use super::conflicts::ConflictTracker;
 use super::coordinator::Coordinator;
-use super::keyspaces::OpenKeyspace;
+use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
@@ -65,6 +66,13 @@ pub(crate) struct Condition<'a> {
 
 /// A change of several keyspaces, no keyspace twice.
 pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
+
+/// What happens when a commit is applied.
+#[derive(Debug)]
+enum Effect {
+    Ops(Vec<(Arc<OpenKeyspace>, Batch)>),
+    Keyspaces(KeyspaceChange),
+}
 
 /// Is told of the parts of a commit once it is logged, before any reader sees it.
 type Logged<'a> = &'a dyn Fn(&Parts);
@@ -115,6 +123,7 @@ pub(crate) struct Pipeline {
     shared_log: Arc<Log>,
     coordinator: Arc<Coordinator>,
     snapshot_tracker: Arc<SnapshotTracker>,
+    keyspaces: Arc<Keyspaces>,
     publications: Publications,
     pub(crate) counters: CommitCounters,
 }
@@ -146,7 +155,7 @@ struct Sequencer {
 /// A commit that waits for the log to be synced.
 #[derive(Debug)]
 struct Queued {
-    parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+    effect: Effect,
     first: SeqNo,
     last: SeqNo,
     owner: Thread,
@@ -169,6 +178,13 @@ impl Queued {
         self.tell(DONE);
     }
 
+    fn ops(&self) -> u64 {
+        match self.effect {
+            Effect::Ops(_) => self.last.0 - self.first.0 + 1,
+            Effect::Keyspaces(_) => 0,
+        }
+    }
+
     fn result(&self) -> Result<()> {
         self.error.lock().take().map_or(Ok(()), Err)
     }
@@ -182,6 +198,7 @@ impl Pipeline {
         last: SeqNo,
         coordinator: Arc<Coordinator>,
         snapshot_tracker: Arc<SnapshotTracker>,
+        keyspaces: Arc<Keyspaces>,
     ) -> Self {
         let sequencer = Sequencer {
             writer,
@@ -196,6 +213,7 @@ impl Pipeline {
             shared_log,
             coordinator,
             snapshot_tracker,
+            keyspaces,
             publications: Publications::default(),
             counters: CommitCounters::default(),
         }
@@ -244,6 +262,30 @@ impl Pipeline {
         Ok(outcome)
     }
 
+    /// Commits a change of the keyspaces, whose record has `payload`. Returns its number.
+    pub(super) fn commit_keyspaces(
+        &self,
+        payload: &[u8],
+        change: KeyspaceChange,
+        durability: Durability,
+    ) -> Result<SeqNo> {
+        let mut log = self.log.lock();
+        self.coordinator.check_writable()?;
+        let seq = log.append(1, &[payload])?;
+        let effect = Effect::Keyspaces(change);
+        if durability == Durability::Sync || log.led {
+            return self.join_queue(log, effect, seq, seq);
+        }
+        let apply = self.lock_apply();
+        drop(log);
+        let apply = apply?;
+        let published = self.publish(seq, 0, self.apply(&effect, seq));
+        drop(apply);
+        published?;
+        self.after_commit();
+        Ok(seq)
+    }
+
     /// Begins to remember which keys are written. Waits for commits that are being applied, and
     /// for no I/O.
     pub(crate) fn watch(&self) -> Watch<'_> {
@@ -256,7 +298,9 @@ impl Pipeline {
             queue, conflicts, ..
         } = &mut *log;
         for queued in queue {
-            note(conflicts, &queued.parts, queued.first);
+            if let Effect::Ops(parts) = &queued.effect {
+                note(conflicts, parts, queued.first);
+            }
         }
         drop(apply);
         drop(log);
@@ -330,7 +374,8 @@ impl Pipeline {
         if durability == Durability::Sync || log.led {
             let mut batch = Batch::new();
             batch.push(&op);
-            return self.join_queue(log, vec![(Arc::clone(keyspace), batch)], seq, seq);
+            let effect = Effect::Ops(vec![(Arc::clone(keyspace), batch)]);
+            return self.join_queue(log, effect, seq, seq);
         }
         // Taking the second lock before releasing the first keeps the order (P1).
         let apply = self.lock_apply();
@@ -338,7 +383,7 @@ impl Pipeline {
         let apply = apply?;
         ops[0].seq = seq;
         let applied = keyspace.engine.apply(&ops);
-        let published = self.publish(seq, seq, applied);
+        let published = self.publish(seq, 1, applied);
         drop(apply);
         if watched {
             self.announce_publication();
@@ -411,7 +456,7 @@ impl Pipeline {
         if durability == Durability::Sync || log.led {
             drop(payload);
             return self
-                .join_queue(log, parts, first, last)
+                .join_queue(log, Effect::Ops(parts), first, last)
                 .map(Outcome::Committed);
         }
         let apply = self.lock_apply();
@@ -421,7 +466,7 @@ impl Pipeline {
             self.snapshot_tracker.publish(last);
         }
         let applied = apply_parts(&parts, first);
-        let published = self.publish(first, last, applied);
+        let published = self.publish(last, count, applied);
         drop(apply);
         if watched {
             self.announce_publication();
@@ -449,19 +494,32 @@ impl Pipeline {
         self.snapshot_tracker.abandon(error);
     }
 
-    /// Called with the apply lock held. An engine that could not apply a logged change has a
-    /// state that nothing may build on: the store stops writing (P3).
-    fn publish(&self, first: SeqNo, last: SeqNo, applied: Result<()>) -> Result<()> {
+    /// Called with the apply lock held, for a commit of `ops` operations that ends with `last`. An
+    /// engine that could not apply a logged change has a state that nothing may build on: the
+    /// store stops writing (P3).
+    fn publish(&self, last: SeqNo, ops: u64, applied: Result<()>) -> Result<()> {
         if let Err(error) = applied {
             self.abandon(&error);
             return Err(error);
         }
         self.snapshot_tracker.publish(last);
-        self.counters.commits.fetch_add(1, Ordering::Relaxed);
+        // A change of the keyspaces has none.
         self.counters
-            .ops
-            .fetch_add(last.0 - first.0 + 1, Ordering::Relaxed);
+            .commits
+            .fetch_add((ops > 0).into(), Ordering::Relaxed);
+        self.counters.ops.fetch_add(ops, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Called with the apply lock held.
+    fn apply(&self, effect: &Effect, first: SeqNo) -> Result<()> {
+        match effect {
+            Effect::Ops(parts) => apply_parts(parts, first),
+            Effect::Keyspaces(change) => {
+                self.keyspaces.change(change);
+                Ok(())
+            }
+        }
     }
 
     fn after_commit(&self) {
@@ -476,12 +534,12 @@ impl Pipeline {
     fn join_queue(
         &self,
         mut log: MutexGuard<'_, Sequencer>,
-        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        effect: Effect,
         first: SeqNo,
         last: SeqNo,
     ) -> Result<SeqNo> {
         let queued = Arc::new(Queued {
-            parts,
+            effect,
             first,
             last,
             owner: thread::current(),
@@ -575,8 +633,8 @@ impl Pipeline {
         for queued in &*covered {
             // After one failure the rest must not be applied: that would leave a gap (P1).
             if failed.is_none() {
-                let applied = apply_parts(&queued.parts, queued.first);
-                failed = self.publish(queued.first, queued.last, applied).err();
+                let applied = self.apply(&queued.effect, queued.first);
+                failed = self.publish(queued.last, queued.ops(), applied).err();
             }
             if let Some(error) = &failed {
                 *queued.error.lock() = Some(error.clone());

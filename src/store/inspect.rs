@@ -27,7 +27,7 @@ impl Shared {
 
     fn of_catalog(&self) -> Inspection {
         let catalog = self.catalog.lock();
-        let entries = catalog.entries.iter().map(|entry| {
+        let entries = catalog.current().entries().map(|entry| {
             // What is not set in the catalogue is a default.
             let options = entry.options.clone().with_defaults();
             let number = |option: Option<u64>| option.unwrap_or_default();
@@ -52,7 +52,9 @@ impl Shared {
             }
         });
         Inspection::new("catalogue", "")
-            .number("next_id", catalog.next_id.into())
+            .number("next_id", catalog.current().next_id().into())
+            .number("seq", catalog.current().seq.0)
+            .number("stored_seq", catalog.stored().seq.0)
             .with(entries)
     }
 
@@ -66,6 +68,7 @@ impl Shared {
         Inspection::new("wal_manifest", "")
             .number("first_seq", manifest.first.0)
             .number("end_seq", manifest.end.0)
+            .number("catalogue_seq", manifest.catalog.0)
             .with(watermarks)
     }
 
@@ -88,7 +91,7 @@ impl Shared {
 impl OpenKeyspace {
     /// As [`crate::engine::Engine::inspect`].
     pub(crate) fn inspect(&self, detail: InspectDetail) -> Result<Inspection> {
-        Ok(Inspection::new("keyspace", &self.name)
+        Ok(Inspection::new("keyspace", &*self.name())
             .text("engine", self.options.engine())
             .with(self.engine.inspect(detail)?))
     }

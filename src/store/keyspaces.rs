@@ -1,14 +1,15 @@
 //! The keyspaces that are open, and the one place that looks them up.
 //!
-//! Readers and writers take the whole list with one atomic load; making and dropping keyspaces
-//! replaces it.
+//! Readers and writers take the whole list with one atomic load. A [`KeyspaceChange`] replaces it
+//! when the commit pipeline applies it: in commit order, between two other commits.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::backpressure::Throttle;
 use super::health::Health;
@@ -19,6 +20,7 @@ use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::trace::Recorder;
 use crate::types::KeyspaceId;
 use crate::util::gate::Gate;
+use crate::util::mutants::mutated;
 
 /// Options of one open keyspace, shared with its engine.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl LiveOptions {
 #[derive(Debug)]
 pub(crate) struct OpenKeyspace {
     pub(crate) id: KeyspaceId,
-    pub(crate) name: String,
+    name: Mutex<Arc<str>>,
     pub(crate) options: LiveOptions,
     pub(crate) engine: Arc<dyn Engine>,
     /// Slows its writers down.
@@ -87,11 +89,13 @@ pub(crate) struct OpenKeyspace {
     files: Arc<KeyspaceFiles>,
 }
 
-/// The directory of a keyspace. It goes with the last user of its files, if the keyspace was
-/// dropped.
+/// The directory of a keyspace. It is made for the first file, and goes with the last user of the
+/// files, if the keyspace was dropped.
 #[derive(Debug)]
 pub(crate) struct KeyspaceFiles {
     dropped: AtomicBool,
+    /// The directory is there, durably.
+    is_made: AtomicBool,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     is_own: fn(&str) -> bool,
@@ -107,6 +111,7 @@ impl KeyspaceFiles {
     ) -> Self {
         Self {
             dropped: AtomicBool::new(false),
+            is_made: AtomicBool::new(false),
             fs,
             dir,
             is_own,
@@ -115,19 +120,38 @@ impl KeyspaceFiles {
     }
 }
 
-impl Keep for KeyspaceFiles {}
+impl Keep for KeyspaceFiles {
+    fn make_dir(&self) -> Result<()> {
+        if self.is_made.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.fs.exists(&self.dir)? {
+            // An attempt that failed, here or in an earlier process. A sync that failed may have
+            // lost the name, which another one would not bring to the disk: so it is made anew.
+            remove_keyspace_files(&*self.fs, &self.dir, self.is_own)?;
+        }
+        self.fs.create_dir_all(&self.dir)?;
+        if let Some(above) = self.dir.parent()
+            && !mutated!("keyspace-directory-not-synced")
+        {
+            self.fs.sync_dir(above)?;
+        }
+        self.is_made.store(true, Ordering::Release);
+        Ok(())
+    }
+}
 
 impl OpenKeyspace {
     pub(crate) fn new(
         id: KeyspaceId,
-        name: String,
+        name: &str,
         options: LiveOptions,
         engine: Arc<dyn Engine>,
         files: Arc<KeyspaceFiles>,
     ) -> Self {
         Self {
             id,
-            name,
+            name: Mutex::new(name.into()),
             options,
             engine,
             throttle: Throttle::new(),
@@ -135,6 +159,11 @@ impl OpenKeyspace {
             compact: Health::default(),
             files,
         }
+    }
+
+    /// Its name at this moment.
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name.lock())
     }
 
     /// How its background work of that kind fares.
@@ -165,10 +194,10 @@ impl OpenKeyspace {
             .find_map(Health::error)
     }
 
-    /// Names the keyspace in a trace.
+    /// Names the keyspace in a trace; again if it has another name.
     pub(crate) fn declare_to(&self, recorder: &Recorder) {
         let stats = self.engine.stats();
-        recorder.declare(self.id, &self.name, self.options.engine(), &stats);
+        recorder.declare(self.id, &self.name(), self.options.engine(), &stats);
     }
 
     /// Refuses use after the keyspace was dropped.
@@ -176,14 +205,14 @@ impl OpenKeyspace {
     pub(crate) fn check_alive(&self) -> Result<()> {
         if self.files.dropped.load(Ordering::Relaxed) {
             return Err(Error::NoSuchKeyspace {
-                name: self.name.clone(),
+                name: self.name().to_string(),
             });
         }
         Ok(())
     }
 
-    /// The catalogue no longer lists the keyspace: its files go when the last user does.
-    pub(crate) fn mark_dropped(&self) {
+    /// The record of the drop is durable (C2): the files go when the last user does.
+    pub(super) fn mark_dropped(&self) {
         self.files.dropped.store(true, Ordering::Relaxed);
     }
 }
@@ -222,10 +251,26 @@ pub(crate) fn remove_keyspace_files(
     }
 }
 
-/// All open keyspaces of a store, ordered by number.
+/// What a change of the keyspaces does to those that are open.
+#[derive(Debug)]
+pub(crate) enum KeyspaceChange {
+    /// One more.
+    Add(Arc<OpenKeyspace>),
+    /// This one is dropped.
+    Remove(KeyspaceId),
+    /// This one has another name.
+    Rename(KeyspaceId, String),
+    /// This one has other options.
+    Options(KeyspaceId, KeyspaceOptions),
+}
+
+/// All open keyspaces of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Keyspaces {
+    /// Ordered by number.
     keyspaces: ArcSwap<Vec<Arc<OpenKeyspace>>>,
+    /// The same ones. Locked for moments.
+    names: RwLock<HashMap<Arc<str>, Arc<OpenKeyspace>>>,
 }
 
 impl Keyspaces {
@@ -236,11 +281,7 @@ impl Keyspaces {
 
     /// The keyspace with that name.
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<OpenKeyspace>> {
-        self.keyspaces
-            .load()
-            .iter()
-            .find(|keyspace| keyspace.name == name)
-            .cloned()
+        self.names.read().get(name).cloned()
     }
 
     /// The keyspace with that number.
@@ -250,18 +291,57 @@ impl Keyspaces {
         Some(Arc::clone(&all[at]))
     }
 
-    /// Adds a keyspace. Callers exclude each other.
-    pub(crate) fn add(&self, keyspace: Arc<OpenKeyspace>) {
-        let mut all = self.keyspaces.load().as_ref().clone();
-        let at = all.partition_point(|other| other.id < keyspace.id);
-        all.insert(at, keyspace);
+    /// Begins with these, which are ordered by number.
+    pub(super) fn begin(&self, all: Vec<Arc<OpenKeyspace>>) {
+        let named = all.iter().map(|open| (open.name(), Arc::clone(open)));
+        self.names.write().extend(named);
         self.keyspaces.store(Arc::new(all));
     }
 
-    /// Takes a keyspace out. Callers exclude each other.
-    pub(crate) fn remove(&self, id: KeyspaceId) {
+    /// Makes the change. Callers exclude each other. Does no I/O as long as the caller holds the
+    /// keyspace that is dropped.
+    pub(crate) fn change(&self, change: &KeyspaceChange) {
+        match change {
+            KeyspaceChange::Add(keyspace) => {
+                let mut all = self.keyspaces.load().as_ref().clone();
+                let at = all.partition_point(|other| other.id < keyspace.id);
+                all.insert(at, Arc::clone(keyspace));
+                self.keyspaces.store(Arc::new(all));
+                let named = (keyspace.name(), Arc::clone(keyspace));
+                self.names.write().extend([named]);
+            }
+            KeyspaceChange::Remove(id) => {
+                if let Some(keyspace) = self.by_id(*id) {
+                    keyspace.mark_dropped();
+                }
+                self.forget(*id);
+            }
+            KeyspaceChange::Rename(id, name) => {
+                let Some(keyspace) = self.by_id(*id) else {
+                    return;
+                };
+                let name: Arc<str> = name.as_str().into();
+                let mut names = self.names.write();
+                let old = std::mem::replace(&mut *keyspace.name.lock(), Arc::clone(&name));
+                names.remove(&old);
+                names.insert(name, keyspace);
+            }
+            KeyspaceChange::Options(id, options) => {
+                if let Some(keyspace) = self.by_id(*id) {
+                    keyspace.options.change(options.clone());
+                }
+            }
+        }
+    }
+
+    /// Takes a keyspace out, and leaves its files alone.
+    fn forget(&self, id: KeyspaceId) {
         let mut all = self.keyspaces.load().as_ref().clone();
-        all.retain(|keyspace| keyspace.id != id);
+        let Ok(at) = all.binary_search_by_key(&id, |keyspace| keyspace.id) else {
+            return;
+        };
+        let keyspace = all.remove(at);
+        self.names.write().remove(&keyspace.name());
         self.keyspaces.store(Arc::new(all));
     }
 }

@@ -15,6 +15,21 @@ use crate::wal::LogAges;
 /// A log that nothing was written to for so long gives back what it does not need.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
 
+/// The first sequence numbers that recovery would need from the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needed {
+    /// For operations.
+    by_engines: SeqNo,
+    /// For changes of the keyspaces.
+    by_catalog: SeqNo,
+}
+
+impl Needed {
+    fn by_any(self) -> SeqNo {
+        self.by_engines.min(self.by_catalog)
+    }
+}
+
 impl Shared {
     /// Flushes the keyspace that needs the oldest segment, if the log is too long.
     pub(super) fn flush_for_log_limit(&self) -> Result<bool> {
@@ -66,29 +81,53 @@ impl Shared {
         let Some(log) = self.coordinator.log() else {
             return Ok(());
         };
-        let mut wal_manifest = self.wal_manifest.lock();
         let needed = self.oldest_needed();
+        // Not for nothing: only if a segment could go without those changes of keyspaces.
+        let stored = match log.first_after_retiring(needed.by_engines) {
+            first if needed.by_catalog < first => self.store_catalog(),
+            _ => Ok(()),
+        };
+        let mut wal_manifest = self.wal_manifest.lock();
+        let needed = self.oldest_needed().by_any();
         let first = log.first_after_retiring(needed);
         if first > wal_manifest.first {
+            let (catalog, next_id) = {
+                let catalog = self.catalog.lock();
+                (catalog.stored().seq, catalog.stored().next_id())
+            };
             // Taken after `needed`: what a keyspace has persisted only rises.
             let watermark =
                 |keyspace: &Arc<OpenKeyspace>| (keyspace.id, keyspace.engine.persisted_seq());
+            let all = self.keyspaces.all();
+            // The log keeps everything of those that the catalogue does not list yet (H5).
+            let listed = all.iter().filter(|keyspace| keyspace.id.0 < next_id);
             let new = WalManifest {
                 first,
                 end: log.synced_seq(),
-                watermarks: self.keyspaces.all().iter().map(watermark).collect(),
+                catalog,
+                watermarks: listed.map(watermark).collect(),
             };
             if mutated!("log-deleted-before-its-wal-manifest") {
                 log.retire(Some(first))?;
             }
             if !mutated!("wal-manifest-not-written") {
-                new.store(&*self.options.fs, &self.dir, self.store_id)?;
+                self.store_wal_manifest(&new)?;
             }
             *wal_manifest = new;
         }
         // Not `needed`: segments that began meanwhile are not in the WAL manifest.
         let beyond = mutated!("more-deleted-than-the-wal-manifest-says");
-        log.retire(Some(if beyond { needed } else { first }))
+        log.retire(Some(if beyond { needed } else { first }))?;
+        stored
+    }
+
+    fn store_wal_manifest(&self, new: &WalManifest) -> Result<()> {
+        new.store(
+            &*self.options.fs,
+            &self.dir,
+            self.store_id,
+            &self.lock_guard,
+        )
     }
 
     /// Gives back what the log does not need while nothing is written: all but a small segment if
@@ -101,12 +140,14 @@ impl Shared {
         if !log.is_long() {
             return Ok(());
         }
-        let is_needed = self.oldest_needed() <= log.appended_seq();
+        let stored = self.store_catalog();
+        let is_needed = self.oldest_needed().by_any() <= log.appended_seq();
         if !is_needed && pipeline.shorten_log()? {
             self.retire_log()?;
         }
         // A segment that is needed may be half full, and then the next one is wanted at once.
-        log.free_stock(closing || !is_needed)
+        log.free_stock(closing || !is_needed)?;
+        stored
     }
 
     /// As [`shrink_log`](Self::shrink_log), once nothing was written for long.
@@ -123,30 +164,49 @@ impl Shared {
         let Some(log) = self.coordinator.log() else {
             return Ok(());
         };
+        // The next opening need not look for its changes in the log then.
+        let stored = self.store_catalog();
         let mut wal_manifest = self.wal_manifest.lock();
         let end = log.synced_seq();
-        if end > wal_manifest.end {
+        let catalog = self.catalog.lock().stored().seq;
+        if end > wal_manifest.end || catalog > wal_manifest.catalog {
             let new = WalManifest {
                 end,
+                catalog,
                 ..wal_manifest.clone()
             };
-            new.store(&*self.options.fs, &self.dir, self.store_id)?;
+            self.store_wal_manifest(&new)?;
             *wal_manifest = new;
         }
-        Ok(())
+        stored
     }
 
     /// The first sequence number that recovery would need from the log.
-    fn oldest_needed(&self) -> SeqNo {
+    pub(super) fn oldest_needed(&self) -> Needed {
         // Published is read first: what is at or below it has been applied, so the engines
-        // know whether they need it; what is above it is needed in any case.
-        let published = self.snapshot_tracker.published();
+        // know whether they need it; what is above it is needed in any case. And it is read with
+        // the catalogue locked, so that a change of keyspaces below it is noted there.
+        let (published, by_catalog) = {
+            let catalog = self.catalog.lock();
+            let published = self.snapshot_tracker.published();
+            (published, catalog.oldest_unstored())
+        };
+        let after = published.next();
+        let by_catalog = mutated!("catalogue-needs-no-log", None, by_catalog).unwrap_or(after);
         if mutated!("log-segment-unlinked-early") {
-            return published.next();
+            return Needed {
+                by_engines: after,
+                by_catalog: after,
+            };
         }
         let all = self.keyspaces.all();
-        all.iter()
+        let by_engines = all
+            .iter()
             .filter_map(|keyspace| keyspace.engine.oldest_unpersisted())
-            .fold(published.next(), SeqNo::min)
+            .fold(after, SeqNo::min);
+        Needed {
+            by_engines,
+            by_catalog,
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Recovery is part of every open; there is no other. Each engine comes back with what it had
 //! persisted, and the log's records above that are fed to it by the [replay](super::replay). A log
-//! that fits into the write buffers is read once and nothing is written meanwhile; engines persist
-//! parts of a longer one. Either way a crash inside recovery leaves what a recovery can begin with.
+//! that fits into the write buffers is applied while nothing is written; engines persist parts of a
+//! longer one. Either way a crash inside recovery leaves what a recovery can begin with.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use super::Store;
 use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_dir};
+use super::catalog_replay::CatalogReplay;
+use super::catalog_state::CatalogState;
 use super::commit::Pipeline;
 use super::coordinator::Coordinator;
 use super::engines::{EngineMaker, is_engine_file};
@@ -24,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Fs, FsLock, LockGuard, LockMode, OpenFiles};
 use crate::options::Options;
 use crate::trace::Recorder;
+use crate::types::SeqNo;
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
 use crate::wal::WalConfig;
@@ -45,9 +48,10 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         trace::check_path(&fs.absolute(&recording.path)?, dir)?;
     }
     let lock = take_lock(&*fs, dir, &options)?.map(Arc::from);
+    let lock_guard = lock.as_ref().map_or_else(LockGuard::default, LockGuard::by);
     let catalog = match Catalog::load(&*fs, dir)? {
         Some(catalog) => catalog,
-        None => create(&*fs, dir, &options)?,
+        None => create(&*fs, dir, &options, &lock_guard)?,
     };
     let log_dir = dir.join(LOG_DIR);
     let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
@@ -56,6 +60,12 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         wal_manifest.check_log(&log_dir, recovery.first_seq())?;
     }
     check_catalog(dir, &catalog, &wal_manifest)?;
+    let end = mutated!("end-of-the-log-ignored", SeqNo::ZERO, wal_manifest.end);
+    // C3: the catalogue has no change that the log did not hold durably.
+    let end = end.max(catalog.seq);
+    let mut changes = CatalogReplay::begin(dir, &log_dir, &catalog);
+    let found = recovery.replay(SeqNo::ZERO, end, &mut |records| changes.visit(records))?;
+    let (current, mut oldest_unstored) = changes.finish();
     if !options.read_only && mutated!("leftovers-removed-before-recovery") {
         remove_leftovers(&*fs, dir, &catalog)?;
     }
@@ -64,7 +74,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     let snapshot_tracker = Arc::new(SnapshotTracker::default());
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
     let open_files = Arc::new(OpenFiles::new(options.max_open_files));
-    let keyspaces = Keyspaces::default();
+    let keyspaces = Arc::new(Keyspaces::default());
     let gate = Arc::new(Gate::new());
     let maker = EngineMaker {
         options: &options,
@@ -72,26 +82,31 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         store_id: catalog.store_id,
         wal_manifest: &wal_manifest,
         gate: &gate,
+        cache: &cache,
+        open_files: &open_files,
+        snapshot_tracker: &snapshot_tracker,
+        coordinator: &coordinator,
     };
-    for entry in &catalog.entries {
-        let context = maker.context(entry, &cache, &open_files, &snapshot_tracker, &coordinator);
-        keyspaces.add(Arc::new(maker.open(entry, context)?));
+    let opened = current
+        .entries()
+        .map(|entry| Ok(Arc::new(maker.open(entry)?)));
+    keyspaces.begin(opened.collect::<Result<_>>()?);
+    if catalog.seq > wal_manifest.catalog {
+        // Nothing proves that the catalogue that was read is on the disk: a sync of its name may
+        // have failed in an earlier process. The log keeps what the older one lacks.
+        oldest_unstored = Some(wal_manifest.catalog.next());
     }
-
     let replay = Replay {
         log_dir: &log_dir,
         keyspaces: &keyspaces,
-        next_id: catalog.next_id,
+        stored: catalog.seq,
+        next_id: current.next_id(),
         snapshot_tracker: &snapshot_tracker,
         coordinator: &coordinator,
         read_only: options.read_only,
     };
-    let last = replay.run(&mut recovery, wal_manifest.end)?;
+    let last = replay.run(&mut recovery, found, end)?;
     snapshot_tracker.publish(last);
-    if !options.read_only {
-        // Not before: nothing is removed that a recovery which fails could need.
-        remove_leftovers(&*fs, dir, &catalog)?;
-    }
     let pipeline = if options.read_only {
         None
     } else {
@@ -99,9 +114,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             segment_bytes: options.log_segment_bytes,
             use_mmap: options.mmap_log,
         };
-        if let Some(lock) = &lock {
-            recovery.guard_by(LockGuard::by(lock));
-        }
+        recovery.guard_by(lock_guard.clone());
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));
         Some(Pipeline::new(
@@ -110,8 +123,14 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             last,
             Arc::clone(&coordinator),
             Arc::clone(&snapshot_tracker),
+            Arc::clone(&keyspaces),
         ))
     };
+    if !options.read_only {
+        // Not before: nothing is removed that a recovery which fails could need, nor because of a
+        // record that was not durable (C2).
+        remove_leftovers(&*fs, dir, &current)?;
+    }
     // Last, so that an open that fails leaves no trace behind.
     let recorder = match &options.recording {
         Some(recording) => Some(Recorder::start(&fs, recording)?),
@@ -130,7 +149,8 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         cache,
         open_files,
         keyspaces,
-        catalog,
+        CatalogState::new(catalog, current, oldest_unstored),
+        lock_guard,
         wal_manifest,
         pipeline,
         recorder,
@@ -223,7 +243,7 @@ fn check_vacant(fs: &dyn Fs, dir: &Path) -> Result<()> {
 }
 
 /// Makes an empty store. The catalogue comes last: with it the directory is a store.
-fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
+fn create(fs: &dyn Fs, dir: &Path, options: &Options, guard: &LockGuard) -> Result<Catalog> {
     debug_assert!(!options.read_only, "take_lock refuses a missing store");
     fs.create_dir_all(&dir.join(LOG_DIR))?;
     fs.sync_dir(dir)?;
@@ -232,8 +252,8 @@ fn create(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Catalog> {
     let store_id = RandomState::new().build_hasher().finish();
     let catalog = Catalog::new(store_id);
     // Without this one the store would be damaged (H3).
-    WalManifest::default().store(fs, dir, store_id)?;
-    catalog.store(fs, dir)?;
+    WalManifest::default().store(fs, dir, store_id, guard)?;
+    catalog.store(fs, dir, guard)?;
     Ok(catalog)
 }
 
@@ -254,27 +274,33 @@ fn sync_above(fs: &dyn Fs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An error if the catalogue is of an earlier moment than the WAL manifest: it does not know all
-/// keyspaces, and would have them removed.
+/// An error if the catalogue is of an earlier moment than the WAL manifest (H5): the log may lack
+/// changes that it does not have, and it would have keyspaces removed.
 fn check_catalog(dir: &Path, catalog: &Catalog, wal_manifest: &WalManifest) -> Result<()> {
-    let newest = wal_manifest.watermarks.last().map(|(id, _)| *id);
-    match newest {
-        Some(id) if id.0 >= catalog.next_id && !mutated!("older-catalogue-goes-unnoticed") => {
-            Err(Error::corruption(
-                &dir.join(CATALOG_FILE),
-                0,
-                format!(
-                    "the catalogue is older than the WAL manifest, which knows keyspace {id}: \
-                     its next one is {}",
-                    catalog.next_id
-                ),
-            ))
-        }
+    if mutated!("older-catalogue-goes-unnoticed") {
+        return Ok(());
+    }
+    let older = |what: String| {
+        let other = dir.join(WAL_MANIFEST_FILE);
+        let what = format!("the catalogue is older than {}: {what}", other.display());
+        Err(Error::corruption(&dir.join(CATALOG_FILE), 0, what))
+    };
+    if catalog.seq < wal_manifest.catalog {
+        return older(format!(
+            "its last change of keyspaces is operation {}, there it is {}",
+            catalog.seq, wal_manifest.catalog
+        ));
+    }
+    match wal_manifest.watermarks.last() {
+        Some((id, _)) if id.0 >= catalog.next_id() => older(format!(
+            "its next keyspace is {}, there keyspace {id} is known",
+            catalog.next_id()
+        )),
         _ => Ok(()),
     }
 }
 
-/// Removes directories of keyspaces that were dropped, or whose creation was cut short (C2), and
+/// Removes directories of keyspaces that were dropped, or whose making a power loss has undone, and
 /// a catalogue or a WAL manifest that was being written.
 fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
     for name in fs.read_dir(dir)? {
@@ -285,9 +311,9 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
         let Some(id) = parse_keyspace_dir(&name) else {
             continue;
         };
-        if catalog.entries.iter().all(|entry| entry.id != id) {
+        if catalog.entry(id).is_none() {
             // The catalogue that was read may not be durable, after a kill; and the one that is may
-            // list what is removed here.
+            // list what is removed here, without the log's record of its drop.
             fs.sync_dir(dir)?;
             // Best effort: space is lost if it fails, nothing else, and the next open tries again.
             let _ = remove_keyspace_files(fs, &dir.join(name), is_engine_file);

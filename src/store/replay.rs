@@ -14,8 +14,8 @@
 //! A log may hold more than the write buffers. Engines then persist what they hold whenever a
 //! writer would have to wait for that ([`Pressure::Stop`]), as they do in normal work. Law E3 wants
 //! the log to be durable before, and an engine must not keep what turns out to be damaged further
-//! on; so such a log is read twice: first to its end, after which it is made durable, and then
-//! again for the engines. A store that is opened for reading persists nothing: its replay takes as
+//! on. The log has been read to its end before, for changes of the keyspaces; so such a log is made
+//! durable first. A store that is opened for reading persists nothing: its replay takes as
 //! much memory as the log holds.
 
 use std::collections::HashMap;
@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use super::catalog_change::CatalogChange;
 use super::coordinator::Coordinator;
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use crate::engine::{Engine, Pressure, SnapshotTracker, Work};
@@ -47,7 +48,10 @@ const AHEAD_FROM_BYTES: u64 = 128 << 10;
 /// What replay works on.
 pub(super) struct Replay<'a> {
     pub(super) log_dir: &'a Path,
+    /// Those that there are at the end of the log.
     pub(super) keyspaces: &'a Keyspaces,
+    /// The last change of the keyspaces that the catalogue's file has.
+    pub(super) stored: SeqNo,
     /// Number of the next keyspace that is made.
     pub(super) next_id: u32,
     pub(super) snapshot_tracker: &'a SnapshotTracker,
@@ -76,19 +80,24 @@ struct Share<'a> {
 
 impl Replay<'_> {
     /// Feeds the log's records to the engines that lack them; returns the last sequence number. The
-    /// log must reach `end`.
-    pub(super) fn run(&self, recovery: &mut wal::Recovery, end: SeqNo) -> Result<SeqNo> {
+    /// log must reach `end`; when it was read to its end before, `found` was the last one.
+    pub(super) fn run(
+        &self,
+        recovery: &mut wal::Recovery,
+        found: SeqNo,
+        end: SeqNo,
+    ) -> Result<SeqNo> {
         let all = self.keyspaces.all();
         let persisted = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq();
+        // With the changes that the catalogue lacks: what is read is made durable.
         let from = all
             .iter()
             .map(persisted)
-            .min()
-            .unwrap_or(SeqNo::ZERO)
+            .fold(self.stored, SeqNo::min)
             .next();
         // Engines persist nothing that the log does not hold durably (law E3).
         let reached = all.iter().map(persisted).max().unwrap_or(SeqNo::ZERO);
-        let end = reached.max(mutated!("end-of-the-log-ignored", SeqNo::ZERO, end));
+        let end = reached.max(end);
         let buffers = all.iter().map(|k| k.options.write_buffer_bytes());
         let smallest_buffer = buffers.min().unwrap_or(u64::MAX);
         let mut pace = Pace {
@@ -96,9 +105,12 @@ impl Replay<'_> {
             may_flush: false,
         };
         if recovery.bytes_from(from) > smallest_buffer && !self.read_only {
-            let last = recovery.replay(from, end, &mut |_| Ok(()))?;
+            if found < end {
+                // It says what is damaged.
+                recovery.replay(from, end, &mut |_| Ok(()))?;
+            }
             recovery.make_durable()?;
-            self.coordinator.note_recovered(last);
+            self.coordinator.note_recovered(found);
             pace.may_flush = true;
         }
         recovery.replay(from, end, &mut |records| self.visit(records, &mut pace))
@@ -153,6 +165,11 @@ impl Replay<'_> {
         window: &mut Window<'a>,
         share_of: &mut HashMap<KeyspaceId, Option<usize>>,
     ) -> Result<()> {
+        window.last = record.last;
+        if CatalogChange::is_change(record.payload) {
+            // It was replayed before.
+            return Ok(());
+        }
         let mut seq = record.first;
         let decoded = decode_payload(record.payload, |id, op| {
             let share = match share_of.get(&id) {
@@ -180,11 +197,10 @@ impl Replay<'_> {
                 &format!("it should end with operation {last}, not {end}"),
             );
         }
-        window.last = record.last;
         Ok(())
     }
 
-    /// Index of a new share of keyspace `id`; `None` if that was dropped (C1).
+    /// Index of a new share of keyspace `id`; `None` if that is dropped by the end of the log (C1).
     fn share(
         &self,
         id: KeyspaceId,

@@ -72,7 +72,7 @@ impl Shared {
                 Err(error) => vec![error.into()],
             };
             for problem in &mut problems {
-                problem.keyspace = Some(keyspace.name.clone());
+                problem.keyspace = Some(keyspace.name().to_string());
             }
             self.note_problems(problems);
         }

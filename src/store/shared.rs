@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::backpressure::Waits;
-use super::catalog::Catalog;
+use super::catalog_state::CatalogState;
 use super::commit::{Change, Condition, Outcome, Parts, Pipeline};
 use super::coordinator::Coordinator;
 use super::health::{LogJobs, Turns};
@@ -18,8 +18,8 @@ use super::wal_manifest::WalManifest;
 use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
 use crate::error::{Error, Result};
-use crate::fs::OpenFiles;
 use crate::fs::fork::Owner;
+use crate::fs::{LockGuard, OpenFiles};
 use crate::kv::Batch;
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
@@ -36,10 +36,12 @@ pub(crate) struct Shared {
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) open_files: Arc<OpenFiles>,
-    pub(crate) keyspaces: Keyspaces,
-    /// The catalogue as it is on disk. Guards making and dropping keyspaces, over I/O: neither
-    /// readers nor writers take it.
-    pub(crate) catalog: Mutex<Catalog>,
+    pub(crate) keyspaces: Arc<Keyspaces>,
+    /// The catalogue. Guards making, dropping and renaming keyspaces, over I/O: neither readers nor
+    /// writers take it. Locked after `wal_manifest`, or alone.
+    pub(super) catalog: Mutex<CatalogState>,
+    /// Of the directory: asked before a file is made or replaced that another process may have.
+    pub(super) lock_guard: LockGuard,
     /// The WAL manifest as it is on disk. Guards deleting log segments, over I/O.
     pub(super) wal_manifest: Mutex<WalManifest>,
     pub(super) store_id: u64,
@@ -75,8 +77,9 @@ impl Shared {
         snapshot_tracker: Arc<SnapshotTracker>,
         cache: Arc<BlockCache>,
         open_files: Arc<OpenFiles>,
-        keyspaces: Keyspaces,
-        catalog: Catalog,
+        keyspaces: Arc<Keyspaces>,
+        catalog: CatalogState,
+        lock_guard: LockGuard,
         wal_manifest: WalManifest,
         pipeline: Option<Pipeline>,
         recorder: Option<Arc<Recorder>>,
@@ -90,8 +93,9 @@ impl Shared {
             cache,
             open_files,
             keyspaces,
-            store_id: catalog.store_id,
+            store_id: catalog.current().store_id,
             catalog: Mutex::new(catalog),
+            lock_guard,
             wal_manifest: Mutex::new(wal_manifest),
             pipeline,
             waits: Waits::default(),
@@ -216,7 +220,7 @@ impl Shared {
     /// Looks whether the log is too long, once for each segment: the thread of the log may be far
     /// behind the writers.
     #[inline]
-    fn after_commit(&self) {
+    pub(super) fn after_commit(&self) {
         if let Some(log) = self.coordinator.log()
             && log.switches() != self.switches_seen.load(Ordering::Relaxed)
         {

@@ -133,7 +133,7 @@ impl Shared {
             .all()
             .iter()
             .map(|open| KeyspaceStats {
-                name: open.name.clone(),
+                name: open.name().to_string(),
                 engine: open.options.engine(),
                 options: open.options.effective(),
                 stats: open.engine.stats(),

@@ -24,8 +24,13 @@ impl Shared {
             Ok(())
         };
         let catalog = self.catalog.lock();
-        let is_same = |stored: Option<Catalog>| stored.is_some_and(|stored| stored == *catalog);
-        judge(Catalog::load(fs, &self.dir).map(is_same), CATALOG_FILE)?;
+        let fits = |found: Catalog| {
+            // A replacement that reported an error may have worked, and is true as well (C3).
+            let newer = catalog.stored().seq.next()..=catalog.current().seq;
+            found == *catalog.stored() || newer.contains(&found.seq)
+        };
+        let found = Catalog::load(fs, &self.dir);
+        judge(found.map(|found| found.is_some_and(fits)), CATALOG_FILE)?;
         drop(catalog);
         let wal_manifest = self.wal_manifest.lock();
         let stored = WalManifest::load(fs, &self.dir, self.store_id);

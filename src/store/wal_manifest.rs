@@ -1,5 +1,5 @@
-//! The WAL manifest: what the log reaches from and to, and what keyspaces had persisted when the
-//! rest was deleted.
+//! The WAL manifest: what the log reaches from and to, and what the catalogue and the keyspaces had
+//! persisted when the rest was deleted.
 //!
 //! One small file, `WAL-MANIFEST`, made with the store, and replaced as a whole before segments of
 //! the log are deleted and when the store is closed (docs/format.md, "WAL manifest").
@@ -20,6 +20,8 @@
 //! - H3: every store has the file: it is there before the catalogue, which makes a directory a
 //!   store. So a store without it has lost something, and may have lost the end of its log with it.
 //! - H4: everything up to the end was durable in the log before it was written here.
+//! - H5: the catalogue has a watermark, too: its last change of keyspaces. The watermarks are those
+//!   of keyspaces that it listed, so an older catalogue is noticed before it is acted on.
 
 use std::path::Path;
 
@@ -28,7 +30,7 @@ use crate::format::checksum::seed_of;
 use crate::format::coding::{Malformed, Reader};
 use crate::format::small_file::{ENVELOPE_LEN_BYTES, SmallFile};
 use crate::fs;
-use crate::fs::{Fs, OpenMode};
+use crate::fs::{Fs, LockGuard, OpenMode};
 use crate::types::{KeyspaceId, MAX_KEYSPACES, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -39,10 +41,10 @@ pub(crate) const WAL_MANIFEST_TEMPORARY: &str = "WAL-MANIFEST.tmp";
 const FORMAT: SmallFile = SmallFile {
     name: "WAL manifest",
     magic: b"hdgrWALM",
-    version: 1,
+    version: 2,
 };
-/// The envelope, store id, first, end and count.
-const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 8 + 4;
+/// The envelope, store id, first, end, catalogue and count.
+const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 8 + 8 + 4;
 /// Keyspace and watermark.
 const WATERMARK_LEN_BYTES: usize = 4 + 8;
 
@@ -53,6 +55,8 @@ pub(crate) struct WalManifest {
     pub(crate) first: SeqNo,
     /// The log was durable up to here.
     pub(crate) end: SeqNo,
+    /// The last change of keyspaces that the catalogue had.
+    pub(crate) catalog: SeqNo,
     /// What each keyspace had persisted, rising by keyspace.
     pub(crate) watermarks: Vec<(KeyspaceId, SeqNo)>,
 }
@@ -62,6 +66,7 @@ impl Default for WalManifest {
         Self {
             first: SeqNo::ZERO.next(),
             end: SeqNo::ZERO,
+            catalog: SeqNo::ZERO,
             watermarks: Vec::new(),
         }
     }
@@ -86,8 +91,15 @@ impl WalManifest {
         Self::decode(&fs::read_all(&*file, limit as u64)?, &path, store_id)
     }
 
-    /// Replaces the WAL manifest of store `store_id` in `dir`, durably.
-    pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path, store_id: u64) -> Result<()> {
+    /// Replaces the WAL manifest of store `store_id` in `dir`, durably, while its lock is held.
+    pub(crate) fn store(
+        &self,
+        fs: &dyn Fs,
+        dir: &Path,
+        store_id: u64,
+        guard: &LockGuard,
+    ) -> Result<()> {
+        guard.check()?;
         // After a failure it is unknown which of them is there. Both are true (H1).
         Ok(fs::replace_file(
             fs,
@@ -132,6 +144,7 @@ impl WalManifest {
         body.extend_from_slice(&store_id.to_le_bytes());
         body.extend_from_slice(&self.first.0.to_le_bytes());
         body.extend_from_slice(&self.end.0.to_le_bytes());
+        body.extend_from_slice(&self.catalog.0.to_le_bytes());
         body.extend_from_slice(&(self.watermarks.len() as u32).to_le_bytes());
         for (keyspace, watermark) in &self.watermarks {
             body.extend_from_slice(&keyspace.0.to_le_bytes());
@@ -145,8 +158,9 @@ impl WalManifest {
         let mut reader = Reader::new(opened.body());
         let owner = reader.u64().map_err(|Malformed| opened.malformed(0))?;
         if owner != store_id {
-            let what =
-                format!("the WAL manifest is of store {owner:016x}, this is {store_id:016x}");
+            let what = format!(
+                "the WAL manifest is of store {owner:016x}, the catalogue of {store_id:016x}"
+            );
             return Err(opened.damaged(0, what));
         }
         match opened.check(seed(store_id)) {
@@ -163,6 +177,7 @@ impl WalManifest {
         };
         let first = seq(reader)?;
         let end = seq(reader)?;
+        let catalog = seq(reader)?;
         let count = reader.u32()?;
         let mut watermarks: Vec<(KeyspaceId, SeqNo)> = Vec::new();
         for _ in 0..count {
@@ -178,6 +193,7 @@ impl WalManifest {
         Ok(Self {
             first,
             end,
+            catalog,
             watermarks,
         })
     }
@@ -208,6 +224,7 @@ mod tests {
         WalManifest {
             first: SeqNo(300),
             end: SeqNo(500),
+            catalog: SeqNo(4),
             watermarks: vec![(KeyspaceId(1), SeqNo(299)), (KeyspaceId(4), SeqNo(7))],
         }
     }
@@ -220,8 +237,8 @@ mod tests {
     fn golden_bytes() {
         let bytes = sample().encode(STORE);
         let expected: &[u8] =
-            b"hdgrWALM\x01\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x2c\x01\0\0\0\0\0\0\
-            \xf4\x01\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x2b\x01\0\0\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0";
+            b"hdgrWALM\x02\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01\x2c\x01\0\0\0\0\0\0\
+            \xf4\x01\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x2b\x01\0\0\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0";
         assert_eq!(&bytes[..bytes.len() - 4], expected);
         let sum = checksum(seed(STORE), expected);
         assert_eq!(get_u32(&bytes, bytes.len() - 4), sum);
@@ -262,6 +279,7 @@ mod tests {
             let bytes = WalManifest {
                 first,
                 end,
+                catalog: end,
                 watermarks,
             }
             .encode(STORE);
@@ -271,19 +289,14 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused_by_name() {
-        let later = SmallFile {
-            version: 9,
-            ..FORMAT
-        };
-        let refused = decode(&later.encode(seed(STORE), &[0; 28])).unwrap_err();
-        assert!(matches!(
-            refused,
-            Error::UnsupportedFormat {
-                found: 9,
-                supported: 1,
-                ..
-            }
-        ));
+        for version in [1, 9] {
+            let other = SmallFile { version, ..FORMAT };
+            let refused = decode(&other.encode(seed(STORE), &[0; 28])).unwrap_err();
+            assert!(matches!(
+                refused,
+                Error::UnsupportedFormat { found, supported: 2, .. } if found == version
+            ));
+        }
     }
 
     #[test]
@@ -327,7 +340,9 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        WalManifest::default().store(&fs, dir, STORE).unwrap();
+        WalManifest::default()
+            .store(&fs, dir, STORE, &LockGuard::default())
+            .unwrap();
         let found = WalManifest::load(&fs, dir, STORE).unwrap();
         assert_eq!(found, WalManifest::default());
     }

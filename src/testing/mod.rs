@@ -111,7 +111,11 @@ pub(crate) struct Gate {
     pub(crate) outcome: Receiver<Result<()>>,
 }
 
-impl Keep for FakeHost {}
+impl Keep for FakeHost {
+    fn make_dir(&self) -> Result<()> {
+        Ok(())
+    }
+}
 
 impl EngineHost for FakeHost {
     fn make_durable(&self, seq: SeqNo) -> Result<()> {

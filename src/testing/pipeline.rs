@@ -142,7 +142,7 @@ impl PipelineRig {
         let settings = Arc::new(KeyspaceSettings::new(&options, 1 << 20));
         let keyspace = OpenKeyspace::new(
             KeyspaceId(1),
-            "only".into(),
+            "only",
             LiveOptions::new(options, settings, 1 << 20),
             engine,
             Arc::new(KeyspaceFiles::new(
@@ -158,6 +158,7 @@ impl PipelineRig {
             SeqNo::ZERO,
             Arc::clone(&coordinator),
             Arc::clone(&snapshot_tracker),
+            Arc::default(),
         );
         Self {
             fs,

@@ -226,7 +226,7 @@ impl Open {
     fn read(&self, read: &Read, place: &str, out: &mut String) -> Result<()> {
         let mut answers = Answers::default();
         for keyspace in &self.keyspaces {
-            answers.add(keyspace.name(), answer(keyspace, read)?);
+            answers.add(&keyspace.name(), answer(keyspace, read)?);
         }
         if let Some(model) = &self.model {
             answers.add("model", answer(model, read)?);
@@ -239,7 +239,7 @@ impl Open {
         let mut answers = Answers::default();
         for keyspace in &self.keyspaces {
             let snapshot = moment.store.keyspace(keyspace);
-            answers.add(keyspace.name(), answer(&snapshot, read)?);
+            answers.add(&keyspace.name(), answer(&snapshot, read)?);
         }
         if let Some(model) = &moment.model {
             answers.add("model", answer(model, read)?);

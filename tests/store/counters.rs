@@ -28,6 +28,7 @@ struct CountingFs {
 fn kind_of(path: &Path) -> &'static str {
     let name = path.file_name().unwrap().to_str().unwrap();
     match name {
+        "CATALOG.tmp" | "WAL-MANIFEST.tmp" | "tree.hdb.tmp" => "other",
         // A segment that is being prepared has another name at first.
         _ if name.ends_with(".log") || name.ends_with(".tmp") => "log",
         _ if name.starts_with("TABLE-") => "table",

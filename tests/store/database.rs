@@ -101,7 +101,8 @@ fn keyspaces_are_listed_and_found_again(mut rig: Rig) {
             ]
         );
         let users = rig.db().existing_keyspace("users").unwrap().unwrap();
-        assert_eq!((users.name(), users.engine()), ("users", EngineKind::BTree));
+        assert_eq!(users.name(), "users");
+        assert_eq!(users.engine(), EngineKind::BTree);
         assert!(rig.db().existing_keyspace("user").unwrap().is_none());
         drop(users);
         rig.close();
@@ -279,12 +280,9 @@ fn a_dropped_keyspace_is_gone(mut rig: Rig) {
     drop((lsm, btree));
     rig.close();
     // The files of the dropped keyspace are gone.
-    let dirs = rig.fs().read_dir(rig.path()).unwrap();
-    assert_eq!(
-        dirs.iter().filter(|name| name.starts_with("ks-")).count(),
-        2,
-        "{dirs:?}"
-    );
+    let mut dirs = rig.fs().read_dir(rig.path()).unwrap();
+    dirs.retain(|name| name.starts_with("ks-"));
+    assert_eq!(dirs, ["ks-00000002"], "nothing was written to the new one");
 }
 
 fn a_dropped_keyspace_can_be_made_again_on_the_other_engine(mut rig: Rig) {
@@ -937,6 +935,7 @@ fn a_missing_catalogue_is_called_that() {
         .unwrap()
         .put("k", "v")
         .unwrap();
+    db.flush().unwrap();
     db.close().unwrap();
     drop(db);
     let catalogue = home.path().join("CATALOG");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
 use support::image::Image;
 use support::rig::{Place, Rig, Sizes, tiny};
@@ -94,6 +94,291 @@ fn an_older_catalogue_is_refused_and_nothing_is_removed() {
                 assert_eq!(after.files.get(path), Some(bytes), "{}", path.display());
             }
         }
+    }
+}
+
+/// A catalogue of an earlier moment is harmless as long as the log has what it lacks.
+#[test]
+fn an_older_catalogue_is_made_up_for_by_the_log() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+            .with(|options| options.background_threads(0).durability(Durability::Sync));
+        rig.keyspace("first", engine).put("k", "v").unwrap();
+        let older = Image::of(&**rig.fs(), rig.path());
+        rig.keyspace("second", engine).put("k", "w").unwrap();
+        rig.db().rename_keyspace("first", "third").unwrap();
+        let mut image = Image::of(&**rig.fs(), rig.path());
+        let catalog = PathBuf::from("CATALOG");
+        image
+            .files
+            .insert(catalog.clone(), older.files[&catalog].clone());
+        let fs = SimFs::new();
+        image.write(&fs, rig.path());
+        let options = rig.options.clone().fs(Arc::new(fs));
+        let db = options.open(rig.path()).unwrap();
+        assert_eq!(names(&db), ["third", "second"]);
+        let value = |name| {
+            db.existing_keyspace(name)
+                .unwrap()
+                .unwrap()
+                .get("k")
+                .unwrap()
+        };
+        assert_eq!(value("third").unwrap(), "v");
+        assert_eq!(value("second").unwrap(), "w");
+    }
+}
+
+fn names(db: &Db) -> Vec<String> {
+    db.keyspaces().into_iter().map(|info| info.name).collect()
+}
+
+/// A keyspace was durable when it was made, and its commits were not: a power loss left a store
+/// with a keyspace that no prefix of the commits has.
+#[test]
+fn a_keyspace_goes_with_the_commits_that_a_power_loss_takes() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+            .with(|options| options.background_threads(0).background_sync_ms(0));
+        rig.keyspace("kept", engine).put("k", "v").unwrap();
+        rig.db().sync().unwrap();
+        rig.keyspace("lost", engine).put("k", "v").unwrap();
+        rig.db().rename_keyspace("kept", "renamed").unwrap();
+        let options = rig.options.clone().fs(Arc::new(rig.mem().crash()));
+        let db = options.clone().open(rig.path()).unwrap();
+        assert_eq!(names(&db), ["kept"]);
+        // Its number is free again, and what it may have left is not taken for the new one's.
+        let next = db.keyspace("next", engine).unwrap();
+        assert_eq!(next.id(), 2);
+        assert!(next.is_empty().unwrap());
+        next.put("l", "w").unwrap();
+        next.flush().unwrap();
+        db.close().unwrap();
+        drop(next);
+        let db = options.open(rig.path()).unwrap();
+        let next = db.existing_keyspace("next").unwrap().unwrap();
+        assert_eq!(next.len().unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_renamed_keyspace_is_the_same_one() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny);
+        let users = rig.keyspace("users", engine);
+        let other = rig.keyspace("other", engine);
+        users.put("ada", "1815").unwrap();
+        let snapshot = rig.db().snapshot();
+        let mut scan = users.iter();
+        rig.db().rename_keyspace("users", "people").unwrap();
+        assert_eq!(users.name(), "people");
+        users.put("bob", "1970").unwrap();
+        assert_eq!(scan.next().unwrap().unwrap().0, "ada");
+        assert!(scan.next().is_none(), "as of its beginning");
+        assert_eq!(snapshot.keyspace(&users).len().unwrap(), 1);
+        assert_eq!(users.len().unwrap(), 2);
+        assert_eq!(names(rig.db()), ["people", "other"]);
+        assert!(rig.db().existing_keyspace("users").unwrap().is_none());
+
+        for taken in ["other", "", "a\nb"] {
+            let refused = rig.db().rename_keyspace("people", taken);
+            assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
+        }
+        let missing = rig.db().rename_keyspace("users", "x");
+        assert!(matches!(missing, Err(Error::NoSuchKeyspace { .. })));
+        rig.db().rename_keyspace("people", "people").unwrap();
+
+        // The name is free for another one.
+        let again = rig.keyspace("users", engine);
+        assert!(again.is_empty().unwrap());
+        assert_ne!(again.id(), users.id());
+        rig.db().drop_keyspace("people").unwrap();
+        match users.put("cyd", "1").unwrap_err() {
+            Error::NoSuchKeyspace { name, .. } => assert_eq!(name, "people"),
+            other => panic!("{other:?}"),
+        }
+        rig.db().rename_keyspace("users", "people").unwrap();
+        drop((snapshot, scan, users, other, again));
+        rig.close();
+        assert_eq!(names(rig.db()), ["other", "people"]);
+    }
+}
+
+/// Of threads that rename, make and drop under the same names, each change happens to one keyspace
+/// or fails with a reason.
+#[test]
+fn names_are_changed_one_after_the_other() {
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny);
+    let db = rig.db().clone();
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let db = &db;
+            scope.spawn(move || {
+                for n in 0..60_usize {
+                    let (a, b) = (["a", "b", "c"][n % 3], ["b", "c", "a"][(n + thread) % 3]);
+                    let outcome = match (n + thread) % 4 {
+                        0 => db.drop_keyspace(a),
+                        1 => db.rename_keyspace(a, b),
+                        _ => db.keyspace(a, ENGINES[0]).and_then(|made| {
+                            match made.put(key(n as u64), "v") {
+                                Err(Error::NoSuchKeyspace { .. }) => Ok(()),
+                                other => other.map(drop),
+                            }
+                        }),
+                    };
+                    match outcome {
+                        Ok(())
+                        | Err(Error::NoSuchKeyspace { .. } | Error::InvalidArgument { .. }) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            });
+        }
+    });
+    let mut before = names(&db);
+    before.sort();
+    before.dedup();
+    assert_eq!(before.len(), db.keyspaces().len(), "no name twice");
+    drop(db);
+    rig.close();
+    let mut after = names(rig.db());
+    after.sort();
+    assert_eq!(after, before);
+}
+
+/// Making a keyspace replaced the catalogue and made and synced files: a thousand took as many
+/// times five to seven syncs, and wrote each entry of the catalogue a thousand times.
+#[test]
+fn making_a_thousand_keyspaces_makes_no_files() {
+    for engine in ENGINES {
+        let fs = FaultFs::new(Arc::new(SimFs::new()));
+        let options = tiny(Options::new().fs(Arc::new(fs.clone())))
+            .log_segment_bytes(1 << 20)
+            .background_threads(0)
+            .background_sync_ms(0)
+            .durability(Durability::Buffered);
+        let db = options.clone().open("/store").unwrap();
+        let counts = || {
+            [
+                OpKind::Create,
+                OpKind::Rename,
+                OpKind::Sync,
+                OpKind::SyncDir,
+            ]
+            .map(|kind| fs.count(kind))
+        };
+        let before = counts();
+        let made: Vec<_> = (0..1000)
+            .map(|n| db.keyspace(&format!("tenant {n}"), engine).unwrap())
+            .collect();
+        assert_eq!(counts(), before);
+        for keyspace in &made {
+            assert_eq!(keyspace.get("k").unwrap(), None);
+            assert_eq!(keyspace.iter().count(), 0);
+        }
+        made[500].put("k", "v").unwrap();
+        assert_eq!(counts(), before);
+        drop(made);
+        db.close().unwrap();
+        drop(db);
+        let names = fs.read_dir(Path::new("/store")).unwrap();
+        assert!(
+            names.iter().all(|name| !name.starts_with("ks-")),
+            "{names:?}"
+        );
+
+        let before = counts();
+        let db = options.clone().open("/store").unwrap();
+        assert_eq!(db.keyspaces().len(), 1000);
+        let after = counts();
+        let opened: u64 = after
+            .iter()
+            .zip(before)
+            .map(|(after, before)| after - before)
+            .sum();
+        assert!(opened < 20, "{before:?} {after:?}");
+        let last = db.existing_keyspace("tenant 500").unwrap().unwrap();
+        assert_eq!(last.get("k").unwrap().unwrap(), "v");
+        db.flush().unwrap();
+        assert!(db.verify().unwrap().is_clean());
+        let names = fs.read_dir(Path::new("/store")).unwrap();
+        let dirs = names.iter().filter(|name| name.starts_with("ks-"));
+        assert_eq!(dirs.count(), 1, "of what was written to");
+    }
+}
+
+/// With many keyspaces that nothing is written to any more, the log can go.
+#[test]
+fn the_catalogue_is_written_when_the_log_could_go() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+            .with(|options| options.background_threads(0).log_segment_bytes(64 << 10));
+        for n in 0..20 {
+            rig.keyspace(&format!("tenant {n}"), engine);
+        }
+        let busy = rig.keyspace("tenant 0", engine);
+        for n in 0..300 {
+            busy.put(key(n), [1; 2000]).unwrap();
+        }
+        rig.db().drop_keyspace("tenant 7").unwrap();
+        rig.db().flush().unwrap();
+        rig.db().wait_idle().unwrap();
+        let kept = rig.db().stats().log_live_bytes;
+        assert!(kept <= 64 << 10, "{kept} bytes of log");
+        let options = rig.options.clone().fs(Arc::new(rig.mem().crash()));
+        let db = options.open(rig.path()).unwrap();
+        assert_eq!(db.keyspaces().len(), 19);
+    }
+}
+
+/// Dropping needed room for a new catalogue: on a full disk, what would have given the space back
+/// failed.
+#[test]
+fn dropping_and_renaming_need_no_room_on_the_disk() {
+    for engine in ENGINES {
+        let fs = FaultFs::new(Arc::new(SimFs::new()));
+        let options = tiny(Options::new().fs(Arc::new(fs.clone())))
+            .background_threads(0)
+            .durability(Durability::Buffered);
+        let db = options.open("/store").unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        db.keyspace("b", engine).unwrap().put("k", "v").unwrap();
+        keyspace.put("k", "v").unwrap();
+        keyspace.flush().unwrap();
+        drop(keyspace);
+        let all = [OpKind::Create, OpKind::SetLen, OpKind::Rename];
+        fs.plan(FaultPlan::once(&all, 0, Fault::Full).and_then_all(&all));
+        db.drop_keyspace("a").unwrap();
+        db.rename_keyspace("b", "a").unwrap();
+        assert!(!fs.exists(Path::new("/store/ks-00000001")).unwrap());
+        let renamed = db.existing_keyspace("a").unwrap().unwrap();
+        assert_eq!(renamed.get("k").unwrap().unwrap(), "v");
+    }
+}
+
+/// Files that the log can no longer make up for are missed, although a keyspace that persisted
+/// nothing may have none.
+#[test]
+fn missing_files_of_a_keyspace_that_persisted_are_damage() {
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+            .with(|options| options.background_threads(0).log_segment_bytes(64 << 10));
+        let keyspace = rig.keyspace("a", engine);
+        for n in 0..100 {
+            keyspace.put(key(n), [1; 4000]).unwrap();
+        }
+        drop(keyspace);
+        rig.db().flush().unwrap();
+        rig.db().wait_idle().unwrap();
+        rig.close();
+        let mut image = Image::of(&**rig.fs(), rig.path());
+        image
+            .files
+            .retain(|path, _| !path.starts_with("ks-00000001"));
+        let fs = SimFs::new();
+        image.write(&fs, rig.path());
+        let opened = rig.options.clone().fs(Arc::new(fs)).open(rig.path());
+        assert!(opened.is_err_and(|error| error.is_corruption()), "{engine}");
     }
 }
 

@@ -115,6 +115,31 @@ fn a_store_that_lost_its_lock_file_makes_no_more_segments() {
     }
 }
 
+/// Only segments of the log were asked about: `CATALOG` and `WAL-MANIFEST` of a store whose lock
+/// was lost were replaced, which may be those of another process by then.
+#[test]
+fn a_store_that_lost_its_lock_file_replaces_no_file_of_its_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    let db = small_segments().open(&dir).unwrap();
+    let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+    for n in 0..50_u32 {
+        keyspace.put(n.to_be_bytes(), [0; 1000]).unwrap();
+    }
+    db.flush().unwrap();
+    let files = || ["CATALOG", "WAL-MANIFEST"].map(|name| std::fs::read(dir.join(name)).unwrap());
+    let before = files();
+    std::fs::remove_file(dir.join("LOCK")).unwrap();
+    db.rename_keyspace("a", "b").unwrap();
+    // Closing would write both.
+    db.close().unwrap();
+    drop((keyspace, db));
+    assert_eq!(files(), before);
+    let db = Db::open(&dir).unwrap();
+    let keyspace = db.existing_keyspace("b").unwrap().unwrap();
+    assert_eq!(keyspace.len().unwrap(), 50);
+}
+
 #[cfg(unix)]
 unsafe extern "C" {
     fn fork() -> std::ffi::c_int;

@@ -2,4 +2,5 @@
 
 pub(crate) mod freespace;
 pub(crate) mod meta;
+pub(crate) mod new_file;
 pub(crate) mod pager;

@@ -26,6 +26,7 @@ use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
 use super::meta::META_PAGES;
+use super::new_file::NewFile;
 use crate::btree::memory::slot::EpochArc;
 use crate::btree::node;
 use crate::btree::node::leaf::has_overflow;
@@ -92,6 +93,8 @@ pub(crate) struct Pager {
     file: LazyFile,
     /// The file while a checkpoint writes it.
     writing: Mutex<Option<Arc<dyn File>>>,
+    /// Of a tree that was new when it was opened.
+    new_file: Option<Arc<NewFile>>,
     /// Keeps the file where it can be opened, also when the keyspace is dropped.
     _keep: Arc<dyn Keep>,
     page_size: usize,
@@ -192,7 +195,13 @@ impl Pager {
     /// Reads the keyspace's file, of which `pages` pages may be read now. It is open as `file`,
     /// which the caller closes: a mapped file needs no descriptor to be read, and one that is not
     /// mapped is opened when it is read.
-    pub(crate) fn new(context: &EngineContext, file: &dyn File, pages: u64) -> Result<Self> {
+    /// There is none yet if the tree is a new one.
+    pub(crate) fn new(
+        context: &EngineContext,
+        file: &dyn File,
+        new_file: Option<Arc<NewFile>>,
+        pages: u64,
+    ) -> Result<Self> {
         let page_size = context.options.page_size_bytes as usize;
         let cache = Arc::clone(&context.cache);
         let (use_mmap, capacity_bytes) = (context.use_mmap, cache.capacity_bytes());
@@ -205,6 +214,7 @@ impl Pager {
         let open_files = &context.open_files;
         Ok(Self {
             file: open_files.file(&context.fs, file.path(), mode),
+            new_file,
             writing: Mutex::default(),
             _keep: Arc::clone(&context.keep),
             page_size,
@@ -222,12 +232,36 @@ impl Pager {
         if let Some(file) = &*self.writing.lock() {
             return Ok(Arc::clone(file));
         }
-        self.file.open()
+        match self.unmade_file() {
+            Some(new_file) => Ok(Arc::clone(new_file) as _),
+            None => self.file.open(),
+        }
+    }
+
+    /// What stands for the file as long as there is none.
+    #[inline]
+    fn unmade_file(&self) -> Option<&Arc<NewFile>> {
+        self.new_file.as_ref().filter(|file| !file.is_made())
+    }
+
+    /// False as long as nothing was persisted.
+    pub(crate) fn has_file(&self) -> bool {
+        self.unmade_file().is_none()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        match self.unmade_file() {
+            Some(new_file) => new_file.read_exact_at(buf, offset),
+            None => self.file.read_exact_at(buf, offset),
+        }
     }
 
     /// Keeps the file open from the first write of a checkpoint to its last sync, so that each of
     /// them goes to the same open file. Belongs to the thread that holds the checkpoint lock.
     pub(crate) fn begin_writing(&self) -> Result<Writing<'_>> {
+        if let Some(new_file) = self.unmade_file() {
+            new_file.make()?;
+        }
         let file = self.file()?;
         *self.writing.lock() = Some(file);
         Ok(Writing(self))
@@ -452,13 +486,13 @@ impl Pager {
             return Err(self.damaged(page, "a reference leads outside the file"));
         }
         let mut image = vec![0; self.page_size];
-        self.file.read_exact_at(&mut image, key.offset)?;
+        self.read_exact_at(&mut image, key.offset)?;
         let len = self.node_len(&image, page, map.pages)?;
         if len > self.page_size {
             // The first page is not trusted yet, so the rest is read in steps: a lie about
             // the length costs no more memory than the file has bytes.
             image.resize(len, 0);
-            self.file.read_exact_at(
+            self.read_exact_at(
                 &mut image[self.page_size..],
                 key.offset + self.page_size as u64,
             )?;
@@ -503,7 +537,7 @@ impl Pager {
             return Ok(read(bytes));
         }
         let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, self.offset(page))?;
+        self.read_exact_at(&mut bytes, self.offset(page))?;
         check(&bytes)?;
         Ok(read(&bytes))
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::btree::engine::FILE_NAME;
+use crate::btree::file::new_file::FILE_NAME;
 use crate::btree::file::freespace::RUN_BYTES;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
@@ -269,7 +269,7 @@ fn a_page_that_one_parent_means_does_not_pass_for_another() {
             use_mmap,
         );
         let pages = (bytes.len() / PAGE) as u64;
-        let pager = crate::btree::file::pager::Pager::new(&context, &*file, pages).unwrap();
+        let pager = crate::btree::file::pager::Pager::new(&context, &*file, None, pages).unwrap();
         let guard = crossbeam_epoch::pin();
         for _ in 0..2 {
             assert!(pager.node(link, &guard).is_ok());

@@ -320,7 +320,7 @@ fn a_damaged_meta_page_is_reported_until_it_is_mended() {
         bench.put(b"a", b"1");
         bench.engine.flush().unwrap();
         let image = fs.crash();
-        let path = bench.dir.join(crate::btree::engine::FILE_NAME);
+        let path = bench.dir.join(crate::btree::file::new_file::FILE_NAME);
         let file = image.open(&path, OpenMode::ReadWrite).unwrap();
         file.write_all_at(&[0xFF; 16], page * u64::from(PAGE_SIZE) + 40)
             .unwrap();

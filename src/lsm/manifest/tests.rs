@@ -39,7 +39,9 @@ fn grown(edits: u64) -> (SimFs, Manifest, Vec<Contents>) {
     let fs = SimFs::new();
     fs.create_dir_all(&dir()).unwrap();
     fs.sync_dir(Path::new("/")).unwrap();
-    let mut manifest = Manifest::create(Arc::new(fs.clone()), &dir(), IDENTITY).unwrap();
+    let mut manifest = Manifest::unwritten(Arc::new(fs.clone()), &dir(), IDENTITY);
+    let empty = Contents::default();
+    manifest.append(&Edit::snapshot(&empty), || empty).unwrap();
     let mut states = vec![Contents::default()];
     for n in 1..=edits {
         let edit = Edit {

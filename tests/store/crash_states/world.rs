@@ -32,6 +32,8 @@ pub struct World {
     /// The engine that the workload is about.
     pub engine: EngineKind,
     memtable: MemtableKind,
+    /// That of the store.
+    durability: Durability,
     attach: Attach,
     db: Option<Db>,
     open: BTreeMap<String, Keyspace>,
@@ -65,6 +67,10 @@ impl World {
             random: Random::new(seed),
             engine: variant.engine,
             memtable: variant.memtable,
+            durability: match seed % 2 {
+                0 => Durability::Sync,
+                _ => Durability::Buffered,
+            },
             attach,
             db: None,
             open: BTreeMap::new(),
@@ -83,7 +89,8 @@ impl World {
     }
 
     fn open(&mut self) {
-        let db = options(&self.fs).open(STORE).expect("the store opens");
+        let options = options(&self.fs).durability(self.durability);
+        let db = options.open(STORE).expect("the store opens");
         for info in db.keyspaces() {
             let keyspace = db.existing_keyspace(&info.name).expect("readable");
             self.open.insert(info.name, keyspace.expect("it is listed"));
@@ -98,7 +105,7 @@ impl World {
         let keyspace = self.db().keyspace_with(name, options);
         self.open
             .insert(name.to_owned(), keyspace.expect("the keyspace is made"));
-        self.truth().acknowledge_catalog();
+        self.acknowledge_change();
     }
 
     /// The usual two keyspaces: "a" on the engine of the workload, "b" on the other one.
@@ -111,7 +118,24 @@ impl World {
         self.truth().begin_drop(name);
         self.open.remove(name).expect("it is open");
         self.db().drop_keyspace(name).expect("the keyspace goes");
-        self.truth().acknowledge_catalog();
+        self.truth().acknowledge(true);
+    }
+
+    pub fn rename(&mut self, old: &str, new: &str) {
+        self.truth().begin_rename(old, new);
+        let keyspace = self.open.remove(old).expect("it is open");
+        self.db()
+            .rename_keyspace(old, new)
+            .expect("the name is free");
+        assert_eq!(keyspace.name(), new);
+        self.open.insert(new.to_owned(), keyspace);
+        self.acknowledge_change();
+    }
+
+    /// Keyspaces are made and renamed with the durability of the store.
+    fn acknowledge_change(&self) {
+        let is_synced = self.durability == Durability::Sync;
+        self.truth().acknowledge(is_synced);
     }
 
     pub fn keyspace(&self, name: &str) -> &Keyspace {

@@ -521,7 +521,7 @@ fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
         .files
         .get_mut(Path::new("CATALOG"))
         .expect("a catalogue");
-    catalogue[8..12].copy_from_slice(&5u32.to_le_bytes());
+    catalogue[8..12].copy_from_slice(&6u32.to_le_bytes());
     repair::catalog(catalogue);
     let fs = SimFs::new();
     image.write(&fs, Path::new("/store"));
@@ -530,8 +530,8 @@ fn a_store_of_a_later_format_is_told_from_a_damaged_one() {
         match options.clone().read_only(read_only).open("/store") {
             Err(Error::UnsupportedFormat {
                 file,
-                found: 5,
-                supported: 4,
+                found: 6,
+                supported: 5,
                 ..
             }) => {
                 assert!(file.ends_with("CATALOG"));

@@ -118,11 +118,12 @@ fn a_log_segment_that_went_with_an_error_is_deleted_once() {
     }
 }
 
-/// The catalogue is replaced by a rename. When that reported an error although it had happened, the
-/// keyspace stayed in use in memory and was gone on the disk, with whatever was acknowledged later.
+/// The catalogue was replaced by a rename. When that reported an error although it had happened,
+/// the keyspace stayed in use in memory and was gone on the disk, with what was acknowledged later.
+/// A drop is a record of the log now, and fails when that cannot be written or synced.
 #[test]
 fn a_keyspace_whose_dropping_failed_takes_no_writes_that_get_lost() {
-    for kinds in [[OpKind::Rename], [OpKind::SyncDir]] {
+    for kinds in [[OpKind::Write], [OpKind::Sync]] {
         for fault in [Fault::Io, Fault::Arrived] {
             for lasting in [&[][..], &[OpKind::Rename, OpKind::SyncDir, OpKind::Create]] {
                 let (fs, mem, options) = disk();
@@ -151,7 +152,12 @@ fn a_keyspace_whose_dropping_failed_takes_no_writes_that_get_lost() {
 /// not, and the next attempt began by removing its directory.
 #[test]
 fn a_keyspace_whose_making_failed_leaves_a_store_that_opens() {
-    for kinds in [[OpKind::Rename], [OpKind::SyncDir]] {
+    for kinds in [
+        [OpKind::Write],
+        [OpKind::Sync],
+        [OpKind::Rename],
+        [OpKind::SyncDir],
+    ] {
         for position in 0..6 {
             for lasting in [&[][..], &[OpKind::Rename, OpKind::SyncDir, OpKind::Create]] {
                 let (fs, mem, options) = disk();

@@ -11,7 +11,7 @@ use Durability::{Buffered, Sync};
 /// A named program.
 pub type Workload = (&'static str, fn(&mut Driver));
 
-pub const ALL: [Workload; 22] = [
+pub const ALL: [Workload; 23] = [
     ("fill", fill),
     ("fill buffered", fill_buffered),
     ("overwrite", overwrite),
@@ -26,6 +26,7 @@ pub const ALL: [Workload; 22] = [
     ("keyspaces made", keyspaces_made),
     ("keyspace dropped", keyspace_dropped),
     ("keyspace made again", keyspace_made_again),
+    ("keyspace renamed", keyspace_renamed),
     ("reopen", reopen),
     ("recovery", recovery),
     ("large values", large_values),
@@ -245,6 +246,25 @@ fn keyspace_made_again(d: &mut Driver) {
         d.make("main", engine);
         d.put("main", 2, 100, Sync);
     }
+    d.check();
+}
+
+fn keyspace_renamed(d: &mut Driver) {
+    both(d);
+    for n in 0..6 {
+        d.put("main", n, 200, Buffered);
+        d.put("other", n, 200, Buffered);
+    }
+    d.rename("main", "renamed");
+    d.put("renamed", 3, 10, Buffered);
+    d.flush();
+    d.put("renamed", 4, 10, Sync);
+    d.check();
+    d.reopen(true);
+    d.rename("other", "b");
+    d.put("b", 4, 10, Buffered);
+    d.check();
+    d.reopen(false);
     d.check();
 }
 

@@ -33,16 +33,20 @@ impl Driver {
                 match self.attempt("finding a keyspace", false, || db.existing_keyspace(name)) {
                     None => continue,
                     Some(found) => {
+                        // Not before the next opening, if the drop was logged and its sync failed.
+                        let is_open = self.position.is_some_and(|p| p.may_end_writing());
                         let slot = self.slots.get_mut(name).expect("a slot");
                         slot.presence = match found {
+                            Some(_) if is_open => Presence::Unknown,
                             Some(_) => Presence::Present,
                             None => Presence::Gone,
                         };
+                        let is_found = found.is_some();
                         slot.handle = found;
+                        if is_found {
+                            return;
+                        }
                     }
-                }
-                if self.presence(name) == Some(Presence::Present) {
-                    return;
                 }
             }
             if self
@@ -101,6 +105,35 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// Gives the keyspace `old` the name `new`, which none has.
+    pub fn rename(&mut self, old: &'static str, new: &'static str) {
+        let Some(db) = self.db.clone() else { return };
+        if self.presence(old) != Some(Presence::Present) {
+            return;
+        }
+        let renamed = self.attempt("renaming a keyspace", false, || {
+            db.rename_keyspace(old, new)
+        });
+        let mut slot = self.slots.remove(old).expect("a slot");
+        if renamed.is_none() {
+            // It has either name after the next opening.
+            let under_the_other = Slot {
+                of: slot.of,
+                engine: slot.engine,
+                presence: Presence::Unknown,
+                handle: None,
+            };
+            self.slots.insert(new, under_the_other);
+            slot.presence = Presence::Unknown;
+            self.slots.insert(old, slot);
+            return;
+        }
+        if let Some(handle) = &slot.handle {
+            assert_eq!(handle.name(), new);
+        }
+        self.slots.insert(new, slot);
     }
 
     /// Closes the store, properly or by dropping it, and opens it again.

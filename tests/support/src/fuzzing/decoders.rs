@@ -3,7 +3,8 @@
 use hedgerow::internals::lsm::Entry;
 use hedgerow::internals::table::{self, Block, BlockBuilder, FilterBuilder};
 use hedgerow::internals::{
-    Op, RecordsEnd, append_record, decode_batch, encode_batch, frame_header, read_records, wal,
+    Op, RecordsEnd, append_record, catalog_change_round_trip, decode_batch, encode_batch,
+    frame_header, read_records, wal,
 };
 
 use super::{Bytes, Flags};
@@ -111,8 +112,17 @@ fn segment_records(bytes: &mut [u8], repaired: bool) {
     }
 }
 
-/// Payloads of the log.
+/// Payloads of the log: batches, and changes of the keyspaces.
 pub fn batch(input: &[u8]) {
+    if let Some(encoded) = catalog_change_round_trip(input) {
+        // Numbers may be longer than they need be, as in a batch, and options in any form.
+        assert_eq!(
+            catalog_change_round_trip(&encoded).as_ref(),
+            Some(&encoded),
+            "the encoding is not canonical"
+        );
+        assert!(decode_batch(input).is_err(), "both a batch and a change");
+    }
     let ops = match decode_batch(input) {
         Ok(ops) => ops,
         Err(at) => {

@@ -155,6 +155,17 @@ fn batch() -> Seeds {
         ("seed-all-kinds".into(), whole.clone()),
         ("seed-one-put".into(), put.to_vec()),
         ("seed-empty".into(), Vec::new()),
+        // Changes of the keyspaces (docs/format.md).
+        (
+            "seed-made".into(),
+            b"\x10\x02\0\0\0\x01a\x0b\x70\x00\x81\x01\x01\x83\x04\0\x04\0\0".to_vec(),
+        ),
+        ("seed-dropped".into(), b"\x11\xac\x02".to_vec()),
+        ("seed-renamed".into(), b"\x12\x02\x02bc".to_vec()),
+        (
+            "seed-options".into(),
+            b"\x13\x02\0\0\0\x01a\x0d\x01\x08\0\0\x10\0\0\0\0\0\x81\x01\0".to_vec(),
+        ),
     ]
 }
 

@@ -231,7 +231,7 @@ pub enum Op {
     Verify,
     /// Compares everything.
     CompareAll,
-    /// Drops the keyspace and makes it anew, with the other sizes.
+    /// Drops the keyspace and makes it anew, with the other sizes and under another name first.
     Recreate(Target),
     /// Closes the store and opens it again.
     Reopen,

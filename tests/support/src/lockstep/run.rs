@@ -360,7 +360,9 @@ impl Run {
                 open.snapshots.clear();
                 failed("drop", open.db.drop_keyspace(NAMES[*target]))?;
                 let options = self.setting.keyspaces[*target].clone();
-                let keyspace = failed("recreate", open.db.keyspace_with(NAMES[*target], options))?;
+                let keyspace = failed("recreate", open.db.keyspace_with("in the making", options))?;
+                let renamed = open.db.rename_keyspace("in the making", NAMES[*target]);
+                failed("rename", renamed)?;
                 open.keyspaces[*target] = keyspace;
                 failed("clear", models[*target].delete_range(..))?;
                 self.committed(vec![(*target, Edit::DELETE_ALL)], Durability::Sync);
