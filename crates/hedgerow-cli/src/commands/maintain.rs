@@ -1,4 +1,4 @@
-//! `verify`, `compact` and `drop`.
+//! `verify`, `compact`, `rename` and `drop`.
 
 use clap::Args;
 use hedgerow::{Db, Error, Keyspace, Problem, VerifyReport};
@@ -167,6 +167,33 @@ fn keyspace_bytes(db: &Db) -> u64 {
         .iter()
         .map(|keyspace| keyspace.stats.disk_bytes)
         .sum()
+}
+
+/// Give a keyspace another name
+#[derive(Debug, Args)]
+pub struct Rename {
+    #[command(flatten)]
+    store: StoreArg,
+    /// Name of the keyspace
+    old: String,
+    /// Its new name, which no keyspace has
+    new: String,
+}
+
+impl Rename {
+    /// Runs the command.
+    pub fn run(&self, out: &mut Output) -> Result<()> {
+        let db = open(&self.store, Access::Write)?;
+        if db.existing_keyspace(&self.old)?.is_none() {
+            return Err(missing(&db, &self.old));
+        }
+        db.rename_keyspace(&self.old, &self.new)?;
+        db.close()?;
+        if out.json {
+            out.value(&json!({ "renamed": self.old, "name": self.new }))?;
+        }
+        Ok(())
+    }
 }
 
 /// Remove a keyspace and everything in it

@@ -260,6 +260,7 @@ fn a_mistake_creates_nothing() {
         &["verify", "typo"],
         &["compact", "typo"],
         &["drop", "typo", "k"],
+        &["rename", "typo", "k", "l"],
         &["delete", "typo", "k"],
     ] {
         b.fails(1, "no store at typo: it does not exist", args);
@@ -294,6 +295,7 @@ fn a_mistake_creates_nothing() {
         &["scan", "db", "-k", "two"],
     );
     b.fails(1, "there is no keyspace", &["drop", "db", "two"]);
+    b.fails(1, "there is no keyspace", &["rename", "db", "two", "one"]);
     b.fails(
         2,
         "exists with engine lsm",
@@ -359,7 +361,10 @@ fn stats_verify_compact_drop() {
                 .starts_with("no damage in ")
         );
 
-        b.ok(&["drop", "db", "a"]);
+        b.fails(2, "there is a keyspace", &["rename", "db", "a", "b"]);
+        b.ok(&["rename", "db", "a", "c"]);
+        assert!(b.ok(&["keyspaces", "db"]).ends_with("c\nlsm    b\n"));
+        b.ok(&["drop", "db", "c"]);
         assert_eq!(b.ok(&["keyspaces", "db"]), "lsm    b\n");
         assert_eq!(b.ok(&["get", "db", "k"]), "v\n");
     }
