@@ -19,15 +19,11 @@ use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
+use crate::engine::LARGE_BATCH_OPS;
 use crate::error::Result;
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::key_prefix::{common_prefix_len, head64};
 use crate::util::mutants::mutated;
-
-/// While a batch of so many operations is applied, reads see the tree before it. Those of a smaller
-/// one wait: the first change after a freeze copies the nodes on its way, which costs the batch
-/// more than it is worth to them.
-pub(super) const LARGE_BATCH_OPS: usize = 16 << 10;
 
 /// Operations of a batch that are applied under one pin. A longer one would hold up the reclaiming
 /// of memory.
@@ -115,16 +111,16 @@ impl Tree {
         }
         writer.first_since_checkpoint.get_or_insert(first.seq);
         if ops.len() >= LARGE_BATCH_OPS && !mutated!("large-batch-hides-the-tree-before-it") {
-            self.begin_large_batch(&mut writer);
+            self.begin_large_batch(&mut writer, last.seq);
         }
         self.begin_change(&mut writer);
         let applied = match ops {
             [one] => self.apply_one(&mut writer, one),
             _ => self.apply_batch(&mut writer, ops, last.seq),
         };
-        // Before the batch is published: a read that begins afterwards sees it.
-        let before = self.end_large_batch();
         if let Err(error) = applied {
+            // It will never be published.
+            self.forget_view_before_batch();
             let _ = self.shared.apply_failed.set(error.clone());
             return Err(error);
         }
@@ -132,7 +128,6 @@ impl Tree {
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         drop(writer);
-        drop(before);
         self.wake_if_due();
         Ok(())
     }

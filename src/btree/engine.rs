@@ -369,8 +369,13 @@ impl Engine for BTreeEngine {
         Ok(view)
     }
 
-    fn snapshot_view(&self, _seq: SeqNo) -> Arc<dyn ReadView> {
-        self.tree.latest_view()
+    fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>> {
+        let view = self.tree.latest_view();
+        (view.seq() <= seq).then_some(view as _)
+    }
+
+    fn published(&self) {
+        self.tree.forget_view_before_batch();
     }
 
     fn flush(&self) -> Result<()> {

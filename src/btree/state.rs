@@ -4,8 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::checkpoint::checkpointer::Checkpointer;
 use super::compact::compactor::Compactor;
@@ -47,8 +48,10 @@ pub(super) struct Tree {
     pub(super) writer: Mutex<WriterState>,
     pub(super) fingers: Fingers,
     view_cache: ViewCache,
-    /// The tree before the large batch that is being applied, for reads that cannot wait for it.
-    before_batch: Mutex<Option<Arc<View>>>,
+    /// The tree before a large batch that is not published, for reads that cannot wait for it.
+    before_batch: Mutex<Option<BeforeBatch>>,
+    /// There is one.
+    has_before_batch: AtomicBool,
     pub(super) checkpointer: Mutex<Checkpointer>,
     pub(super) compactor: Mutex<Compactor>,
 
@@ -60,6 +63,18 @@ pub(super) struct Tree {
     pub(super) dirty_bytes: AtomicU64,
     pub(super) counters: Counters,
 }
+
+/// The tree before a large batch. There is none for a smaller one: the first change after a freeze
+/// copies the nodes on its way, which costs the batch more than it is worth to reads.
+struct BeforeBatch {
+    view: Arc<View>,
+    /// The last operation of the batch. From when it is published on, the view is an old one.
+    last: SeqNo,
+}
+
+/// How long a thread waits for the writer's mutex before it looks once more whether a large batch
+/// is being applied.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Figures since open.
 #[derive(Debug, Default)]
@@ -115,6 +130,7 @@ impl Tree {
             fingers: Fingers::default(),
             view_cache: ViewCache::default(),
             before_batch: Mutex::default(),
+            has_before_batch: AtomicBool::new(false),
             checkpointer: Mutex::new(parts.checkpointer),
             compactor: Mutex::default(),
             disk_root: AtomicU64::new(meta.root.bits()),
@@ -152,26 +168,53 @@ impl Tree {
         self.writer.lock().applied
     }
 
-    /// Hides the tree from reads while a large batch is applied: they see the one before it, as
-    /// long as what is returned is not taken back by [`Tree::end_large_batch`].
-    pub(super) fn begin_large_batch(&self, writer: &mut WriterState) {
+    /// Hides the tree from reads while a large batch is applied, and until `last`, its last
+    /// operation, is published: they see the one before it.
+    pub(super) fn begin_large_batch(&self, writer: &mut WriterState, last: SeqNo) {
         writer.freeze();
         let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
-        *self.before_batch.lock() = Some(Arc::new(view));
+        *self.before_batch.lock() = Some(BeforeBatch {
+            view: Arc::new(view),
+            last,
+        });
+        self.has_before_batch.store(true, Ordering::Release);
     }
 
-    /// Reads see the tree as it is. The view that is returned may free many nodes when it is
-    /// dropped.
-    pub(super) fn end_large_batch(&self) -> Option<Arc<View>> {
-        self.before_batch.lock().take()
-    }
-
-    /// The tree before the large batch that is being applied, if one is.
+    /// The tree before the large batch that is not published, if there is one: it is being applied,
+    /// or has been, and other parts of its commit are.
     pub(super) fn view_before_batch(&self) -> Option<Arc<View>> {
-        self.before_batch.lock().clone()
+        if !self.has_before_batch.load(Ordering::Acquire) {
+            return None;
+        }
+        let before = self.before_batch.lock();
+        // A read that begins after the publication sees the batch.
+        let before = before.as_ref();
+        let before = before.filter(|before| !self.shared.is_published(before.last));
+        before.map(|before| Arc::clone(&before.view))
     }
 
-    /// A view of everything that was applied so far, but for a large batch that is being applied.
+    /// Drops what [`Tree::view_before_batch`] gave, if there is anything.
+    pub(super) fn forget_view_before_batch(&self) {
+        if self.has_before_batch.load(Ordering::Acquire) {
+            let before = self.before_batch.lock().take();
+            self.has_before_batch.store(false, Ordering::Release);
+            drop(before);
+        }
+    }
+
+    /// The writer's mutex, or the tree before a large batch that the mutex may be held for.
+    fn lock_writer(&self) -> Result<MutexGuard<'_, WriterState>, Arc<View>> {
+        loop {
+            if let Some(view) = self.view_before_batch() {
+                return Err(view);
+            }
+            if let Some(writer) = self.writer.try_lock_for(LOOK_AGAIN_AFTER) {
+                return Ok(writer);
+            }
+        }
+    }
+
+    /// A view of everything that was applied so far, but for a large batch that is not published.
     pub(super) fn latest_view(&self) -> Arc<View> {
         if self.shared.merge_cost.is_due() {
             self.wake_if_due();
@@ -181,10 +224,10 @@ impl Tree {
         if let Some(view) = &*shard.lock() {
             return Arc::clone(view);
         }
-        if let Some(view) = self.view_before_batch() {
-            return view;
-        }
-        let mut writer = self.writer.lock();
+        let mut writer = match self.lock_writer() {
+            Ok(writer) => writer,
+            Err(before) => return before,
+        };
         let mut shard = shard.lock();
         if let Some(view) = &*shard {
             // Of a thread that shares the shard.

@@ -86,6 +86,7 @@ impl Bench {
         self.engine.apply(&sequenced).unwrap();
         self.seq += ops.len() as u64;
         self.snapshot_tracker.publish(SeqNo(self.seq));
+        self.engine.published();
         for op in &ops {
             op.apply(&mut self.map);
         }
@@ -372,7 +373,7 @@ fn live(seed: u64, mut bench: Bench, page_size: u32, steps: u64) -> Bench {
                 check_cursor(&view, &bench.map, &mut random, keys);
             }
             91..=93 if snapshots.len() < 4 => {
-                let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+                let view = bench.engine.snapshot_view(SeqNo(bench.seq)).unwrap();
                 snapshots.push((view, bench.map.clone()));
             }
             94 if !snapshots.is_empty() => {
@@ -524,7 +525,7 @@ fn changes_made_during_a_checkpoint_are_kept_apart() {
                     bench.apply(some_ops(60));
                     bench.check_all();
                     if random.one_in(3) {
-                        let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+                        let view = bench.engine.snapshot_view(SeqNo(bench.seq)).unwrap();
                         snapshots.push((view, bench.map.clone()));
                     }
                 }
@@ -599,7 +600,7 @@ fn a_snapshot_holds_its_pages_and_no_more() {
                 bench.put(&i.to_be_bytes(), &[1; 50]);
             }
             bench.engine.flush().unwrap();
-            let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+            let view = bench.engine.snapshot_view(SeqNo(bench.seq)).unwrap();
             let map = bench.map.clone();
             for round in 0..20 {
                 for i in 0..500_u32 {

@@ -48,7 +48,7 @@ impl PinnedViews {
     /// Views of every keyspace.
     pub(crate) fn of_all(store: &Arc<Store>) -> Self {
         let stay = store.shared.stay();
-        Self::take(store, stay, &store.shared.keyspaces.all())
+        Self::take(store, stay, || store.shared.keyspaces.all())
     }
 
     /// A view of one keyspace.
@@ -57,36 +57,48 @@ impl PinnedViews {
             .shared
             .stay()
             .and_then(|stay| keyspace.check_alive().map(|()| stay));
-        Self::take(store, stay, std::slice::from_ref(keyspace))
+        let one = Arc::new(vec![Arc::clone(keyspace)]);
+        Self::take(store, stay, || Arc::clone(&one))
     }
 
-    fn take(store: &Arc<Store>, stay: Result<Stay>, keyspaces: &[Arc<OpenKeyspace>]) -> Self {
-        let inner = stay.map(|stay| Arc::new(Self::take_inner(store, stay, keyspaces)));
+    /// `keyspaces` says of which, at a moment between two commits.
+    fn take(
+        store: &Arc<Store>,
+        stay: Result<Stay>,
+        keyspaces: impl Fn() -> Arc<Vec<Arc<OpenKeyspace>>>,
+    ) -> Self {
+        let inner = stay.map(|stay| {
+            let (views, registration) = Self::take_views(store, keyspaces);
+            Arc::new(Inner {
+                views,
+                registration,
+                _stay: stay,
+            })
+        });
         Self {
             inner,
             store: Arc::clone(store),
         }
     }
 
-    fn take_inner(store: &Arc<Store>, stay: Stay, keyspaces: &[Arc<OpenKeyspace>]) -> Inner {
+    fn take_views(
+        store: &Arc<Store>,
+        keyspaces: impl Fn() -> Arc<Vec<Arc<OpenKeyspace>>>,
+    ) -> (Vec<PinnedView>, Registration) {
         let shared = &store.shared;
-        let take = || {
+        let attempt = || {
             let seq = shared.snapshot_tracker.register();
             let registration = Registration {
                 seq,
                 store: Arc::clone(store),
             };
-            let view = |open: &Arc<OpenKeyspace>| (open.id, open.engine.snapshot_view(seq));
-            Inner {
-                views: keyspaces.iter().map(view).collect(),
-                registration,
-                _stay: stay,
-            }
+            let view = |open: &Arc<OpenKeyspace>| Some((open.id, open.engine.snapshot_view(seq)?));
+            let views: Option<Vec<_>> = keyspaces().iter().map(view).collect();
+            Some((views?, registration))
         };
         match shared.takes_writes() {
-            // Between two commits every engine stands at the same sequence number.
-            Ok(pipeline) => pipeline.between_commits(take),
-            Err(_) => take(),
+            Ok(pipeline) => pipeline.between_commits(attempt),
+            Err(_) => attempt().expect("nothing is committed"),
         }
     }
 

@@ -88,6 +88,10 @@ impl Pressure {
     }
 }
 
+/// To apply a batch of so many operations takes long, and reads and snapshots do not wait for it:
+/// they see the time before it. Those of a smaller one may wait.
+pub(crate) const LARGE_BATCH_OPS: usize = 16 << 10;
+
 /// An ordered map that persists a prefix of the operations it is given.
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Brings into memory what applying `ops` will touch, and reports damage or I/O
@@ -128,11 +132,15 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// An immutable view of everything published, for a scan.
     fn view(&self) -> Result<Arc<dyn ReadView>>;
 
-    /// An immutable view at `seq`, which is the sequence number published at
-    /// this moment. Called while no `apply` runs and after `seq` was registered
-    /// with [`SnapshotTracker`]; the registration ends after the view is dropped.
-    /// Must not wait for I/O.
-    fn snapshot_view(&self, seq: SeqNo) -> Arc<dyn ReadView>;
+    /// An immutable view at `seq`, which was the published sequence number when it was registered
+    /// with [`SnapshotTracker`]; the registration ends after the view is dropped. `None` if the
+    /// engine has gone beyond `seq` since, which it cannot have as long as no commit was published.
+    /// Must not wait for I/O, nor for a [large batch](LARGE_BATCH_OPS) that is being applied.
+    fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>>;
+
+    /// The commit of the operations applied last is published. What an engine keeps so that reads
+    /// see the time before can go.
+    fn published(&self) {}
 
     /// Makes everything applied so far durable in the engine's own files. Runs on the
     /// calling thread; background work for the same thing waits or is waited for.

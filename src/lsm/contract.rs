@@ -100,8 +100,9 @@ impl Engine for LsmEngine {
         Ok(Arc::new(ScanView { superversion, seq }))
     }
 
-    fn snapshot_view(&self, seq: SeqNo) -> Arc<dyn ReadView> {
-        Arc::new(SnapshotView::new(Arc::clone(&self.current), seq))
+    /// Entries have numbers: those above `seq` do not count.
+    fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>> {
+        Some(Arc::new(SnapshotView::new(Arc::clone(&self.current), seq)))
     }
 
     fn flush(&self) -> Result<()> {

@@ -328,7 +328,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
             }
             976..982 => {
                 let seq = world.snapshot_tracker.register();
-                snapshots.push((seq, engine.snapshot_view(seq)));
+                snapshots.push((seq, engine.snapshot_view(seq).unwrap()));
             }
             982..988 if !snapshots.is_empty() => {
                 let at = random.below(snapshots.len() as u64) as usize;
@@ -628,7 +628,7 @@ fn readers_run_beside_everything() {
                     let published = snapshot_tracker.published().0;
                     let snapshot = (thread == 0).then(|| snapshot_tracker.register());
                     let view = match snapshot {
-                        Some(seq) => engine.snapshot_view(seq),
+                        Some(seq) => engine.snapshot_view(seq).unwrap(),
                         None => engine.view().unwrap(),
                     };
                     let mut cursor = Arc::clone(&view).cursor();

@@ -8,7 +8,8 @@
 //!   a copy into a preallocated segment, not I/O.
 //! - The **apply lock** is taken before the log lock is released, so commits are applied in the
 //!   order in which they were logged, while the next one is already being logged. Only memory is
-//!   touched under it. Snapshots take it, and nothing else, to stand between two commits.
+//!   touched under it. Snapshots take it, and nothing else, to stand between two commits; but they
+//!   do not wait for a large batch ([`Pipeline::between_commits`]).
 //! - A lone **buffered** commit runs through on its own thread: two uncontended locks, no queue, no
 //!   hand-over.
 //! - A **sync** commit joins the queue of logged but unapplied commits. The first to find no leader
@@ -25,6 +26,7 @@
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged. A panic is
 //!   such a failure: it leaves a change applied in part.
 
+use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use super::conflicts::ConflictTracker;
 use super::coordinator::Coordinator;
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
-use crate::engine::SnapshotTracker;
+use crate::engine::{LARGE_BATCH_OPS, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
@@ -140,6 +142,9 @@ struct Publications {
 /// Longest sleep in front of a publication; it only bounds the harm of a failed store.
 const PUBLICATION_WAIT: Duration = Duration::from_millis(50);
 
+/// From so much on a commit that is being applied is not waited for by snapshots.
+const LONG_APPLY: Duration = Duration::from_millis(1);
+
 /// Guarded by the log lock.
 #[derive(Debug)]
 struct Sequencer {
@@ -219,11 +224,23 @@ impl Pipeline {
         }
     }
 
-    /// Keeps commits from being applied while `f` runs: every engine stands at the published
-    /// sequence number. `f` must not wait for I/O.
-    pub(crate) fn between_commits<R>(&self, f: impl FnOnce() -> R) -> R {
-        let _apply = self.apply.lock();
-        f()
+    /// Takes what `attempt` gives. It is mostly called while commits are kept from being applied:
+    /// every engine stands at the published sequence number then. If one is being applied for long,
+    /// it is called beside that: engines show the time before a large batch until that is
+    /// published. `attempt` gives nothing if another commit was published meanwhile, and must not
+    /// wait for I/O.
+    pub(crate) fn between_commits<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
+        loop {
+            let apply = match mutated!("snapshot-waits-for-a-large-batch") {
+                true => Some(self.apply.lock()),
+                false => self.apply.try_lock_for(LONG_APPLY),
+            };
+            let taken = attempt();
+            drop(apply);
+            if let Some(taken) = taken {
+                return taken;
+            }
+        }
     }
 
     /// Commits `change`: all of it, or on an error none of it.
@@ -467,6 +484,7 @@ impl Pipeline {
         }
         let applied = apply_parts(&parts, first);
         let published = self.publish(last, count, applied);
+        tell_published(&parts);
         drop(apply);
         if watched {
             self.announce_publication();
@@ -635,6 +653,9 @@ impl Pipeline {
             if failed.is_none() {
                 let applied = self.apply(&queued.effect, queued.first);
                 failed = self.publish(queued.last, queued.ops(), applied).err();
+                if let Effect::Ops(parts) = &queued.effect {
+                    tell_published(parts);
+                }
             }
             if let Some(error) = &failed {
                 *queued.error.lock() = Some(error.clone());
@@ -708,13 +729,33 @@ fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
     ops
 }
 
-fn apply_parts(parts: &[(Arc<OpenKeyspace>, Batch)], first: SeqNo) -> Result<()> {
+fn apply_parts(parts: &Parts, first: SeqNo) -> Result<()> {
     let mut next = first;
+    let mut shares = Vec::with_capacity(parts.len());
     for (keyspace, batch) in parts {
-        if !batch.is_empty() {
-            keyspace.engine.apply(&sequenced(batch, next))?;
-        }
+        shares.push((keyspace, batch, next));
         next = next.plus(batch.len() as u64);
     }
+    if parts
+        .iter()
+        .any(|(_, batch)| batch.len() >= LARGE_BATCH_OPS)
+    {
+        // The longest first. Of a large share the engine shows readers the time before, until the
+        // commit is published. Those of a small share wait for that, but for small ones only.
+        shares.sort_by_key(|(_, batch, _)| Reverse(batch.len()));
+    }
+    for (keyspace, batch, first) in shares {
+        if !batch.is_empty() {
+            keyspace.engine.apply(&sequenced(batch, first))?;
+        }
+    }
     Ok(())
+}
+
+/// The engines need no longer show the time before the commit, if it was published. With the apply
+/// lock held.
+fn tell_published(parts: &Parts) {
+    for (keyspace, _) in parts {
+        keyspace.engine.published();
+    }
 }

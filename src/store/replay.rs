@@ -231,6 +231,7 @@ impl Replay<'_> {
         }
         self.snapshot_tracker.publish(window.last);
         for share in &window.shares {
+            share.keyspace.engine.published();
             if pace.may_flush && persist(&*share.keyspace.engine).is_err() {
                 // A full disk, say. The log has everything, and background work will try again:
                 // no reason not to open the store.

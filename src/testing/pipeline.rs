@@ -61,7 +61,7 @@ impl Engine for FakeEngine {
         unimplemented!("no test reads")
     }
 
-    fn snapshot_view(&self, _: SeqNo) -> Arc<dyn ReadView> {
+    fn snapshot_view(&self, _: SeqNo) -> Option<Arc<dyn ReadView>> {
         unimplemented!("no test reads")
     }
 

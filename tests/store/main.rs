@@ -16,6 +16,7 @@ mod history;
 mod interleaved;
 mod keyspaces;
 mod kills;
+mod large_batches;
 mod log_space;
 mod maps;
 mod ownership;

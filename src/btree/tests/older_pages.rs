@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::btree::file::new_file::FILE_NAME;
 use crate::btree::file::freespace::RUN_BYTES;
+use crate::btree::file::new_file::FILE_NAME;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::{Link, NodeKind};

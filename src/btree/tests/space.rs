@@ -129,7 +129,7 @@ fn pages_that_came_and_went_while_a_reader_slept_are_reused() {
             fill(&mut bench, 1000, 50);
             bench.engine.flush().unwrap();
             let alone = bench.engine.stats().disk_bytes;
-            let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+            let view = bench.engine.snapshot_view(SeqNo(bench.seq)).unwrap();
             let map = bench.map.clone();
             for round in 0..40_u8 {
                 fill(&mut bench, 1000, 40 + usize::from(round % 10));
@@ -157,7 +157,7 @@ fn a_view_reads_pages_of_the_checkpoints_after_it() {
                 let mut held = None;
                 let view = |bench: &mut Bench| {
                     fill(bench, 700, 60);
-                    let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+                    let view = bench.engine.snapshot_view(SeqNo(bench.seq)).unwrap();
                     Some((view, bench.map.clone()))
                 };
                 if during_a_checkpoint {

@@ -105,7 +105,7 @@ fn step(
         5 => views.push((bench.engine.view().unwrap(), bench.map.clone())),
         6 => views.push((view_elsewhere(&bench.engine), bench.map.clone())),
         7 => {
-            let view = bench.engine.snapshot_view(SeqNo(bench.seq));
+            let view = bench.engine.snapshot_view(SeqNo(bench.seq)).unwrap();
             let key = some_key(random, keys);
             cursors.push(Left::new(&view, &bench.map, &key, random.one_in(2)));
         }
@@ -129,7 +129,10 @@ fn views_of_one_moment_are_one_view_until_something_changes() {
     let first = bench.engine.view().unwrap();
     let same = bench.engine.view().unwrap();
     assert!(Arc::ptr_eq(&first, &same));
-    assert!(Arc::ptr_eq(&first, &bench.engine.snapshot_view(SeqNo(1))));
+    assert!(Arc::ptr_eq(
+        &first,
+        &bench.engine.snapshot_view(SeqNo(1)).unwrap()
+    ));
     bench.apply(vec![OwnedOp::Delete(b"no such key".to_vec())]);
     let other = bench.engine.view().unwrap();
     assert!(!Arc::ptr_eq(&first, &other));

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use super::{Bench, OwnedOp, context};
 use crate::btree::BTreeEngine;
-use crate::btree::batch::LARGE_BATCH_OPS;
 use crate::cache::BlockCache;
+use crate::engine::LARGE_BATCH_OPS;
 use crate::engine::{Engine, EngineContext, Work};
 use crate::error::Result;
 use crate::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs};
