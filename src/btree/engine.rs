@@ -89,10 +89,13 @@ impl BTreeEngine {
             return Self::with_no_file(context);
         }
         let file = context.fs.open(&path, mode)?;
-        if !context.read_only && read_meta(&context, &*file)?.0.generation == FIRST_GENERATION {
-            // Nothing proves that its name is durable, which came before any checkpoint. It is made
-            // again.
-            return Self::with_no_file(context);
+        if !context.read_only && context.may_lack_files() {
+            let (meta, _) = read_meta(&context, &*file)?;
+            if meta.generation == FIRST_GENERATION && meta.persisted_seq == SeqNo::ZERO {
+                // Nothing proves that its name is durable, which came before any checkpoint. It is
+                // made again.
+                return Self::with_no_file(context);
+            }
         }
         Self::with_file(context, &*file, None)
     }

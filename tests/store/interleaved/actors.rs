@@ -350,7 +350,7 @@ impl Actor<'_> {
             opened => opened?,
         };
         let name = self.stage.keyspaces[0].name();
-        let keyspace = next.existing_keyspace(name)?.expect("it stays");
+        let keyspace = next.existing_keyspace(&name)?.expect("it stays");
         let value = self.random.bytes(20);
         let edit = Edit::Put(b"mark".to_vec(), value.clone());
         let begun = self.stage.history.begin(vec![(name.to_owned(), edit)]);
