@@ -47,23 +47,36 @@ pub fn evict(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Copies a directory with all that is under it to one that does not exist.
+/// Copies a directory with all that is under it to one that does not exist. Begins anew when a file
+/// goes away meanwhile: an idle store may still prepare a log segment, which is a file that gets
+/// another name.
 pub fn copy_dir(from: &Path, to: &Path) -> Result<()> {
-    let copy = || -> std::io::Result<()> {
-        let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
-        while let Some((from, to)) = pending.pop() {
-            std::fs::create_dir(&to)?;
-            for entry in std::fs::read_dir(&from)? {
-                let entry = entry?;
-                let copy = to.join(entry.file_name());
-                if entry.file_type()?.is_dir() {
-                    pending.push((entry.path(), copy));
-                } else {
-                    std::fs::copy(entry.path(), copy)?;
-                }
+    let mut tries_left = 100;
+    loop {
+        match try_copy_dir(from, to) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && tries_left > 0 => {
+                tries_left -= 1;
+                std::fs::remove_dir_all(to)
+            }
+            other => return other.map_err(|e| Error::io("copying the store to", to, e)),
+        }
+        .map_err(|e| Error::io("removing the copy of the store at", to, e))?;
+    }
+}
+
+fn try_copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut pending = vec![(from.to_path_buf(), to.to_path_buf())];
+    while let Some((from, to)) = pending.pop() {
+        std::fs::create_dir(&to)?;
+        for entry in std::fs::read_dir(&from)? {
+            let entry = entry?;
+            let copy = to.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                pending.push((entry.path(), copy));
+            } else {
+                std::fs::copy(entry.path(), copy)?;
             }
         }
-        Ok(())
-    };
-    copy().map_err(|source| Error::io("copying the store to", to, source))
+    }
+    Ok(())
 }
