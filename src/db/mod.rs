@@ -13,6 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::{EngineHost, InspectDetail, Inspection, VerifyReport};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
