@@ -52,8 +52,12 @@ struct Waiting {
 }
 
 impl State {
-    /// Picks the next thread, if one waits.
+    /// Picks the next thread, if one waits, and unless one is chosen that has not noticed yet: that
+    /// one waits no more, so nobody would choose it again.
     fn choose(&mut self) {
+        if self.chosen.is_some() {
+            return;
+        }
         let ready: Vec<usize> = (0..self.waiting.len())
             .filter(|at| self.waiting[*at].held <= self.turns)
             .collect();
@@ -118,7 +122,7 @@ impl Scheduler {
             held,
             wake: Arc::clone(&wake),
         });
-        if state.running.is_none_or(|running| running == me) && state.chosen.is_none() {
+        if state.running.is_none_or(|running| running == me) {
             state.choose();
         }
         while !state.is_over && state.chosen != Some(me) {
@@ -127,7 +131,7 @@ impl Scheduler {
             let patience = if is_first { PATIENCE } else { LOST_WAKE_UP };
             let (now, waited) = wake.wait_timeout(state, patience).expect("as above");
             state = now;
-            if waited.timed_out() && state.turns == turns && state.chosen.is_none() {
+            if waited.timed_out() && state.turns == turns {
                 state.choose();
             }
         }
