@@ -49,7 +49,7 @@ mod scheduler;
 
 /// Cases of the ordinary run, and for each unit of effort of a long one.
 const CASES: u64 = 24;
-const CASES_PER_EFFORT: u64 = 95;
+const CASES_PER_EFFORT: u64 = 130;
 /// One in so many cases has many keyspaces, in the ordinary run and in a long one.
 const MANY_EVERY: [u64; 2] = [24, 400];
 /// So many of them.
@@ -57,7 +57,7 @@ const MANY: [u64; 2] = [150, 1000];
 const ERAS: usize = 3;
 /// Cases about closing, in the ordinary run and for each unit of effort, and eras of each.
 const CLOSING_CASES: u64 = 10;
-const CLOSING_CASES_PER_EFFORT: u64 = 220;
+const CLOSING_CASES_PER_EFFORT: u64 = 210;
 const CLOSING_ERAS: usize = 10;
 /// Images of an era, and of one with many keyspaces.
 const IMAGES: [usize; 2] = [60, 6];
@@ -484,7 +484,10 @@ fn told(panic: &(dyn std::any::Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or("no message"))
 }
 
-/// Runs cases on all processors until one fails.
+/// A case waits more than it works: for threads that wait for one another.
+const CASES_AT_ONCE: usize = 8;
+
+/// Runs cases, several at once, until one fails.
 fn run_cases(usual: [u64; 2], case_of: impl Fn(u64) -> Case + Sync) -> u64 {
     let first = from_env("HEDGEROW_SEED").unwrap_or(0x17_1EA5);
     let usual = match effort() {
@@ -494,9 +497,8 @@ fn run_cases(usual: [u64; 2], case_of: impl Fn(u64) -> Case + Sync) -> u64 {
     let cases = from_env("HEDGEROW_CASES").unwrap_or(usual);
     let next = AtomicU64::new(0);
     let failures = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads.min(8) {
+        for _ in 0..CASES_AT_ONCE {
             scope.spawn(|| {
                 loop {
                     let case = next.fetch_add(1, Ordering::Relaxed);
