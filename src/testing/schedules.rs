@@ -137,7 +137,10 @@ impl Rig {
         self.parts.pipeline.between_commits(|| {
             let applied = self.witness.applied.lock();
             let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
-            assert_eq!(self.parts.snapshot_tracker.published(), last);
+            let published = self.parts.snapshot_tracker.published();
+            assert!(published <= last, "published before it was applied");
+            // Beside a commit that is applied for long it is the time before that; later, none is.
+            (published == last).then_some(())
         });
     }
 
