@@ -19,29 +19,20 @@ use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
-use crate::engine::LARGE_BATCH_OPS;
+use crate::engine::{LARGE_BATCH_OPS, in_key_order};
 use crate::error::Result;
 use crate::types::{Op, SeqNo, SequencedOp};
-use crate::util::key_prefix::{common_prefix_len, head64};
 use crate::util::mutants::mutated;
 
 /// Operations of a batch that are applied under one pin. A longer one would hold up the reclaiming
 /// of memory.
 const OPS_UNDER_A_PIN: usize = 128;
 
-/// The key that an operation is about, if it is about one.
-fn key_of<'a>(op: &Op<'a>) -> Option<&'a [u8]> {
-    match *op {
-        Op::Put { key, .. } | Op::Delete { key } => Some(key),
-        Op::DeleteRange { .. } => None,
-    }
-}
-
 impl Tree {
     /// As [`crate::engine::Engine::prepare`].
     pub(super) fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         match ops {
-            [one] => match key_of(&one.op) {
+            [one] => match one.op.key() {
                 Some(key) => self.prepare_one(key, &one.op),
                 None => self.shared.prepare_range(&one.op),
             },
@@ -171,32 +162,7 @@ impl Tree {
 
 /// Operations on keys that follow one another, and range deletes one by one.
 fn runs<'a, 'o>(ops: &'a [SequencedOp<'o>]) -> impl Iterator<Item = &'a [SequencedOp<'o>]> {
-    ops.chunk_by(|a, b| key_of(&a.op).is_some() && key_of(&b.op).is_some())
-}
-
-/// The places of `ops` in the order of their keys; those on one key stay in their order.
-fn in_key_order(ops: &[SequencedOp<'_>]) -> Vec<u32> {
-    let key = |i: u32| key_of(&ops[i as usize].op).unwrap_or_default();
-    let places = 0..ops.len() as u32;
-    let is_sorted = ops.is_sorted_by(|a, b| key_of(&a.op) <= key_of(&b.op));
-    if is_sorted {
-        return places.collect();
-    }
-    let first = key(0);
-    let shared = places.clone().fold(first.len(), |len, i| {
-        common_prefix_len(&first[..len], key(i))
-    });
-    let mut order: Vec<(u64, u32)> = places.map(|i| (head64(&key(i)[shared..]), i)).collect();
-    order.sort_unstable_by(|(a_head, a), (b_head, b)| {
-        let heads = a_head.cmp(b_head);
-        let keys = heads.then_with(|| key(*a).cmp(key(*b)));
-        mutated!(
-            "batch-order-of-one-key-lost",
-            keys.then(b.cmp(a)),
-            keys.then(a.cmp(b))
-        )
-    });
-    order.into_iter().map(|(_, i)| i).collect()
+    ops.chunk_by(|a, b| a.op.key().is_some() && b.op.key().is_some())
 }
 
 impl SharedTree {
@@ -243,7 +209,7 @@ impl SharedTree {
     fn prepare_batch(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         for run in runs(ops) {
             if let [one] = run
-                && key_of(&one.op).is_none()
+                && one.op.key().is_none()
             {
                 self.prepare_range(&one.op)?;
                 continue;
@@ -261,7 +227,7 @@ impl SharedTree {
         let mut way = RisingKeys::default();
         let (mut keys, mut disk) = (Vec::new(), Vec::new());
         for op in ops {
-            let Some(key) = key_of(op) else { continue };
+            let Some(key) = op.key() else { continue };
             match way.next(self, key, &guard) {
                 (ChildRef::Leaf(leaf), _) => self.prepare_leaf(&leaf, key, op, &guard)?,
                 (child, level) => {
@@ -277,39 +243,5 @@ impl SharedTree {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{OwnedOp, Random};
-
-    #[test]
-    fn operations_on_one_key_stay_in_their_order() {
-        let mut random = Random(3);
-        for len in [1, 2, 3, 50, 500] {
-            for prefix in ["", "a long prefix of all keys "] {
-                let ops: Vec<OwnedOp> = (0..len)
-                    .map(|_| {
-                        // Some differ behind the eighth byte only, and some not at all.
-                        let (a, b) = (random.below(3), random.below(20));
-                        let key = format!("{prefix}{a}00000000{b}").into_bytes();
-                        OwnedOp::Put(key, b"value".to_vec())
-                    })
-                    .collect();
-                let sequenced: Vec<_> = ops
-                    .iter()
-                    .zip(1..)
-                    .map(|(op, seq)| SequencedOp {
-                        seq: SeqNo(seq),
-                        op: op.borrow(),
-                    })
-                    .collect();
-                let mut wanted: Vec<u32> = (0..len).collect();
-                wanted.sort_by_key(|i| key_of(&sequenced[*i as usize].op));
-                assert_eq!(in_key_order(&sequenced), wanted);
-            }
-        }
     }
 }

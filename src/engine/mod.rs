@@ -26,6 +26,7 @@
 mod cursor;
 mod host;
 mod inspect;
+mod key_order;
 mod snapshot_tracker;
 mod stats;
 mod verify_report;
@@ -40,6 +41,7 @@ pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
 pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};
+pub(crate) use key_order::in_key_order;
 pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
 pub use stats::{EngineStats, LevelStats};
 pub use verify_report::{Problem, VerifyReport};

@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
 use super::table::filter_hash;
 use super::tombstones::GrowingTombstones;
+use crate::engine::in_key_order;
 use crate::options::MemtableKind;
 use crate::types::{Op, SeqNo, SequencedOp};
-use crate::util::key_prefix::{common_prefix_len, head64};
 use crate::util::mutants::mutated;
 
 mod btree;
@@ -219,24 +219,4 @@ impl Memtable {
     pub(crate) fn last_seq(&self) -> SeqNo {
         SeqNo(self.last_seq.load(Ordering::Acquire))
     }
-}
-
-/// Indexes of `ops`: range deletes first, which have no order among entries, then by rising keys;
-/// operations on one key stay as they are.
-fn in_key_order(ops: &[SequencedOp<'_>]) -> impl Iterator<Item = u32> {
-    let mut keys = ops.iter().filter_map(|op| op.op.key());
-    let first = keys.next().unwrap_or_default();
-    let shared_len = keys.fold(first.len(), |len, key| {
-        common_prefix_len(&first[..len], key)
-    });
-    let head = |op: &SequencedOp<'_>| op.op.key().map(|key| head64(&key[shared_len..]));
-    let mut order: Vec<_> = (0..).zip(ops).map(|(at, op)| (head(op), at)).collect();
-    order.sort_unstable_by(|(head_a, a), (head_b, b)| {
-        let key = |at: u32| ops[at as usize].op.key();
-        head_a
-            .cmp(head_b)
-            .then_with(|| key(*a).cmp(&key(*b)))
-            .then(a.cmp(b))
-    });
-    order.into_iter().map(|(_, at)| at)
 }
