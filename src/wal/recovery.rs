@@ -56,6 +56,9 @@ pub(crate) struct Recovery {
     open_end: Option<usize>,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
+    /// The bytes of a segment that was read and is going to be asked for again, with its index in
+    /// the chain: the one after that which is being replayed, or the last one.
+    kept: Option<(usize, Vec<u8>)>,
     /// What replay found was made durable.
     is_durable: bool,
     guard: LockGuard,
@@ -105,6 +108,7 @@ impl Recovery {
             durable: SeqNo::ZERO,
             open_end: None,
             replayed: Vec::new(),
+            kept: None,
             is_durable: false,
             guard: LockGuard::default(),
             fs,
@@ -265,8 +269,6 @@ impl Recovery {
         // The next number expected, once it is known from the oldest segment.
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
-        // The bytes of the segment with this index in the chain.
-        let mut ahead: Option<(usize, Vec<u8>)> = None;
         self.replayed.clear();
         self.durable = durable;
         self.open_end = None;
@@ -285,23 +287,26 @@ impl Recovery {
                 expected = Some(segment.limit);
                 continue;
             }
-            let bytes = match ahead.take() {
-                Some((at, bytes)) if at == index => bytes,
-                _ => self.read_segment(segment)?,
+            let bytes = match self.kept.take_if(|(at, _)| *at == index) {
+                Some((_, bytes)) => bytes,
+                None => self.read_segment(segment)?,
             };
             let (records, read) = self.read_records(segment, activation, &bytes, from);
-            let next_segment = self.chain.get(index + 1);
-            match next_segment.filter(|next| next.len_bytes > READ_AHEAD_FROM_BYTES) {
+            let is_kept = |at: usize| self.kept.as_ref().is_some_and(|(kept, _)| *kept == at);
+            let is_worth_it = |next: &&Found| next.len_bytes > READ_AHEAD_FROM_BYTES;
+            let next_segment = self.chain.get(index + 1).filter(is_worth_it);
+            match next_segment.filter(|_| !is_kept(index + 1)) {
                 None => visit(&records)?,
                 // Both the disk and the engines have work, if both have much of it.
-                Some(next) => thread::scope(|scope| {
-                    let reader = scope.spawn(|| self.read_segment(next));
-                    let visited = visit(&records);
-                    let bytes = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
-                    visited?;
-                    ahead = Some((index + 1, bytes?));
-                    Ok::<_, Error>(())
-                })?,
+                Some(next) => {
+                    let read = thread::scope(|scope| {
+                        let reader = scope.spawn(|| self.read_segment(next));
+                        let visited = visit(&records);
+                        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+                        visited.and(read)
+                    });
+                    self.kept = Some((index + 1, read?));
+                }
             }
             drop(records);
             let (next, at) = (read.expected, read.end);
@@ -328,6 +333,7 @@ impl Recovery {
                     ),
                 ));
             }
+            self.kept = Some((index, bytes));
             self.witnessed = witnessed;
             self.last = Some(next.prev());
             if index + 1 == self.chain.len() && is_open_end {

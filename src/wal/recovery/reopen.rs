@@ -1,5 +1,6 @@
 //! From reading to writing: what recovery makes durable, and where the log goes on.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -137,7 +138,7 @@ impl Recovery {
             let file = self.fs.open(&segment.path, OpenMode::ReadWrite)?;
             let replayed = self.replayed.iter().find(|(at, _)| *at == index);
             if let Some((_, end)) = replayed
-                && let Some(start) = self.first_unproven(segment, *end)?
+                && let Some(start) = self.first_unproven(index, *end)?
                 && !mutated!("recovered-tail-not-rewritten")
             {
                 rewrite(&*file, 0, HEADER_LEN_BYTES)?;
@@ -160,12 +161,16 @@ impl Recovery {
         segment.first() <= last && last <= self.proven()
     }
 
-    /// Where the first record begins that nothing proves to be durable.
-    fn first_unproven(&self, segment: &Found, end: usize) -> Result<Option<usize>> {
+    /// Where the first record of a segment begins that nothing proves to be durable.
+    fn first_unproven(&self, index: usize, end: usize) -> Result<Option<usize>> {
+        let segment = &self.chain[index];
         if segment.limit <= self.proven() {
             return Ok(None);
         }
-        let bytes = self.read_segment(segment)?;
+        let bytes = match &self.kept {
+            Some((kept, bytes)) if *kept == index => Cow::Borrowed(bytes),
+            _ => Cow::Owned(self.read_segment(segment)?),
+        };
         let mut at = HEADER_LEN_BYTES;
         while at < end
             && let Some(record) = claimed_record(&bytes, at)
