@@ -66,7 +66,8 @@ impl BTreeEngine {
 
     fn with_no_file(context: EngineContext) -> Result<Arc<dyn Engine>> {
         let file = Arc::new(NewFile::new(&context));
-        Self::with_file(context, &*file, Some(Arc::clone(&file)))
+        let found = read_meta(&context, &*file)?;
+        Self::with_file(context, &*file, Some(Arc::clone(&file)), found)
     }
 
     /// Opens the tree in the context's directory.
@@ -89,15 +90,15 @@ impl BTreeEngine {
             return Self::with_no_file(context);
         }
         let file = context.fs.open(&path, mode)?;
-        if !context.read_only && context.may_lack_files() {
-            let (meta, _) = read_meta(&context, &*file)?;
-            if meta.generation == FIRST_GENERATION && meta.persisted_seq == SeqNo::ZERO {
-                // Nothing proves that its name is durable, which came before any checkpoint. It is
-                // made again.
-                return Self::with_no_file(context);
-            }
+        let found = read_meta(&context, &*file)?;
+        let is_empty =
+            found.0.generation == FIRST_GENERATION && found.0.persisted_seq == SeqNo::ZERO;
+        if is_empty && !context.read_only && context.may_lack_files() {
+            // Nothing proves that its name is durable, which came before any checkpoint. It is made
+            // again.
+            return Self::with_no_file(context);
         }
-        Self::with_file(context, &*file, None)
+        Self::with_file(context, &*file, None, found)
     }
 
     /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier
@@ -134,9 +135,9 @@ impl BTreeEngine {
         context: EngineContext,
         file: &dyn File,
         new_file: Option<Arc<NewFile>>,
+        (meta, mut stale_meta_page): (Meta, Option<u64>),
     ) -> Result<Arc<dyn Engine>> {
         let page_size = context.options.page_size_bytes;
-        let (meta, mut stale_meta_page) = read_meta(&context, file)?;
         let needed = u128::from(meta.file_pages) * u128::from(page_size);
         let len = file.len()?;
         if u128::from(len) < needed {
