@@ -73,6 +73,18 @@ impl Bench {
         (fs, bench)
     }
 
+    /// What an engine is given that opens the same directory on `fs`.
+    fn context_on(&self, fs: &Arc<dyn Fs>, use_mmap: bool) -> EngineContext {
+        context(
+            fs,
+            &self.dir,
+            &self.options,
+            &self.snapshot_tracker,
+            &self.host,
+            use_mmap,
+        )
+    }
+
     fn apply(&mut self, ops: Vec<OwnedOp>) {
         let sequenced: Vec<_> = ops
             .iter()
@@ -758,14 +770,7 @@ fn both_meta_pages_are_needed_to_lose_the_tree() {
     spoil(&image, 0);
     spoil(&image, 1);
     let fs: Arc<dyn Fs> = Arc::new(image);
-    let context = context(
-        &fs,
-        &bench.dir,
-        &bench.options,
-        &bench.snapshot_tracker,
-        &bench.host,
-        false,
-    );
+    let context = bench.context_on(&fs, false);
     assert!(BTreeEngine::open(context).unwrap_err().is_corruption());
 }
 
@@ -790,14 +795,7 @@ fn a_tree_that_is_open_read_only_replays_in_memory() {
     let shared: Arc<dyn Fs> = Arc::new(image.clone());
     let read_only = EngineContext {
         read_only: true,
-        ..context(
-            &shared,
-            &bench.dir,
-            &bench.options,
-            &bench.snapshot_tracker,
-            &bench.host,
-            false,
-        )
+        ..bench.context_on(&shared, false)
     };
     let refused = EngineContext {
         dir: PathBuf::from("/other"),

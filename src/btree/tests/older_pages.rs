@@ -260,14 +260,7 @@ fn a_page_that_one_parent_means_does_not_pass_for_another() {
         let file = fs
             .open(&home.join("a").join(FILE_NAME), OpenMode::Read)
             .unwrap();
-        let context = context(
-            &fs,
-            &bench.dir,
-            &bench.options,
-            &bench.snapshot_tracker,
-            &bench.host,
-            use_mmap,
-        );
+        let context = bench.context_on(&fs, use_mmap);
         let pages = (bytes.len() / PAGE) as u64;
         let pager = crate::btree::file::pager::Pager::new(&context, &*file, None, pages).unwrap();
         let guard = crossbeam_epoch::pin();

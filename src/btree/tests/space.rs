@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Bench, OwnedOp, Random, check_scan, context};
+use super::{Bench, OwnedOp, Random, check_scan};
 use crate::btree::BTreeEngine;
 use crate::engine::{EngineContext, Work};
 use crate::fs::{Fs, OpenMode};
@@ -325,14 +325,7 @@ fn a_damaged_meta_page_is_reported_until_it_is_mended() {
         file.write_all_at(&[0xFF; 16], page * u64::from(PAGE_SIZE) + 40)
             .unwrap();
         bench.fs = Arc::new(image) as Arc<dyn Fs>;
-        let context = context(
-            &bench.fs,
-            &bench.dir,
-            &bench.options,
-            &bench.snapshot_tracker,
-            &bench.host,
-            false,
-        );
+        let context = bench.context_on(&bench.fs, false);
         let to_read = EngineContext {
             read_only: true,
             ..context.clone()

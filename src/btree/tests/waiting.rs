@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Bench, OwnedOp, context};
+use super::{Bench, OwnedOp};
 use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
 use crate::engine::LARGE_BATCH_OPS;
@@ -167,14 +167,7 @@ fn reopen_cold(bench: &mut Bench) {
     bench.host = Arc::new(FakeHost::default());
     let context = EngineContext {
         cache: Arc::new(BlockCache::new(1)),
-        ..context(
-            &bench.fs,
-            &bench.dir,
-            &bench.options,
-            &bench.snapshot_tracker,
-            &bench.host,
-            false,
-        )
+        ..bench.context_on(&bench.fs, false)
     };
     bench.engine = BTreeEngine::open(context).unwrap();
 }
