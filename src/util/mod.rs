@@ -3,5 +3,6 @@
 pub(crate) mod gate;
 pub(crate) mod key_prefix;
 pub(crate) mod mutants;
+pub(crate) mod prefetch;
 pub(crate) mod sharded;
 pub(crate) mod sync;

@@ -42,6 +42,7 @@ use crate::lsm::entry::{Entry, EntryCursor, seek_word, split_word};
 use crate::lsm::offset_value::{Direction, NOWHERE, code_over};
 use crate::types::SeqNo;
 use crate::util::key_prefix::{common_prefix_len, head64};
+use crate::util::prefetch::prefetch;
 use crate::util::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::util::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
 use crate::util::sync::{Mutex, hint, thread};
@@ -137,19 +138,6 @@ type Children = [AtomicPtr<Node>; SLOTS];
 
 /// Slots in front of a cursor whose records are asked for.
 const PREFETCHED_SLOTS: usize = 4;
-
-/// Asks for a line of memory before it is needed. Any pointer will do.
-#[inline]
-pub(super) fn prefetch<T>(line: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing that the program sees, and never faults.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(line.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
-}
 
 /// Head of `key` behind its first `skip` bytes.
 #[inline]

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::btree::prefetch;
+use crate::util::prefetch::prefetch;
 
 /// Bytes of a memtable for each byte of its filter.
 const SHARE: u64 = 128;
