@@ -8,7 +8,7 @@ use arc_swap::Guard;
 use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
 use super::superversion::{ScanView, SnapshotView, Superversion};
-use super::version::TableHandle;
+use super::table_handle::TableHandle;
 use crate::engine::{
     Engine, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView, VerifyReport,
     Work,

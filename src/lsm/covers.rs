@@ -13,8 +13,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::table_handle::TableHandle;
 use super::tombstones::TombstoneIndex;
-use super::version::TableHandle;
 use crate::types::SeqNo;
 
 /// Range tombstones of one age.

@@ -8,7 +8,8 @@ use std::ops::Bound;
 
 use super::memtable::Memtable;
 use super::superversion::Superversion;
-use super::version::{TableHandle, Version};
+use super::table_handle::TableHandle;
+use super::version::Version;
 use crate::engine::Piece;
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo};

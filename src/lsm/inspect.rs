@@ -3,7 +3,8 @@
 use super::memtable::Memtable;
 use super::obsolete_files::{manifest_name, table_name};
 use super::state::LsmEngine;
-use super::version::{LEVELS, Level, TableHandle, Version};
+use super::table_handle::TableHandle;
+use super::version::{LEVELS, Level, Version};
 use crate::engine::{Engine, InspectDetail, Inspection};
 use crate::error::Result;
 

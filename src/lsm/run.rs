@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::entry::{Entry, EntryCursor};
 use super::offset_value::{Direction, NOWHERE, code_over};
+use super::sorted_run::SortedRun;
 use super::table::{Purpose, TableCursor};
-use super::version::TableHandle;
 use crate::error::Result;
 use crate::types::SeqNo;
 
 /// A cursor over a sorted run. Opens a table only when it gets there.
 pub(crate) struct RunCursor {
-    tables: Arc<Vec<Arc<TableHandle>>>,
+    run: Arc<SortedRun>,
     /// The table that `cursor` is in.
     at: usize,
     cursor: Option<TableCursor>,
@@ -19,10 +19,10 @@ pub(crate) struct RunCursor {
 }
 
 impl RunCursor {
-    /// A cursor over `tables`, standing nowhere.
-    pub(crate) fn new(tables: Arc<Vec<Arc<TableHandle>>>, purpose: Purpose) -> Self {
+    /// A cursor over `run`, standing nowhere.
+    pub(crate) fn new(run: Arc<SortedRun>, purpose: Purpose) -> Self {
         Self {
-            tables,
+            run,
             at: 0,
             cursor: None,
             purpose,
@@ -35,7 +35,7 @@ impl RunCursor {
             self.cursor = None;
             self.at = at;
         }
-        let (table, purpose) = (self.tables[at].table(), self.purpose);
+        let (table, purpose) = (self.run.tables()[at].table(), self.purpose);
         self.cursor.get_or_insert_with(|| table.cursor(purpose))
     }
 
@@ -49,7 +49,7 @@ impl RunCursor {
     /// hold range tombstones only.
     fn skip_forward(&mut self) -> Result<()> {
         while !self.is_valid() {
-            if self.at + 1 >= self.tables.len() {
+            if self.at + 1 >= self.run.tables().len() {
                 return self.leave();
             }
             self.open(self.at + 1).seek_first()?;
@@ -101,7 +101,7 @@ impl RunCursor {
 
 impl EntryCursor for RunCursor {
     fn seek_first(&mut self) -> Result<()> {
-        if self.tables.is_empty() {
+        if self.run.tables().is_empty() {
             return Ok(());
         }
         self.open(0).seek_first()?;
@@ -109,7 +109,7 @@ impl EntryCursor for RunCursor {
     }
 
     fn seek_last(&mut self) -> Result<()> {
-        let Some(last) = self.tables.len().checked_sub(1) else {
+        let Some(last) = self.run.tables().len().checked_sub(1) else {
             return Ok(());
         };
         self.open(last).seek_last()?;
@@ -117,8 +117,8 @@ impl EntryCursor for RunCursor {
     }
 
     fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
-        let at = self.tables.partition_point(|t| t.meta().is_before(key));
-        if at == self.tables.len() {
+        let at = self.run.first_not_before(key);
+        if at == self.run.tables().len() {
             return self.leave();
         }
         self.open(at).seek(key, seq)?;
@@ -126,10 +126,7 @@ impl EntryCursor for RunCursor {
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        let above = self
-            .tables
-            .partition_point(|t| t.meta().smallest_key.as_slice() < key);
-        let Some(at) = above.checked_sub(1) else {
+        let Some(at) = self.run.last_before(key) else {
             return self.leave();
         };
         self.open(at).seek_before(key)?;

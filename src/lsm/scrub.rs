@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::state::LsmEngine;
-use super::version::TableHandle;
+use super::table_handle::TableHandle;
 use crate::engine::{Problem, VerifyReport};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;

@@ -30,7 +30,8 @@ use super::run::RunCursor;
 use super::scan::ScanCursor;
 use super::source::Source;
 use super::table::{Purpose, filter_hash};
-use super::version::{TableHandle, Version};
+use super::table_handle::TableHandle;
+use super::version::Version;
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::{Error, Result};
 use crate::types::{KeyRange, SeqNo, Value};
@@ -170,7 +171,7 @@ impl Superversion {
         }
         for level in &self.version.levels()[1..] {
             if !level.tables().is_empty() {
-                let run = RunCursor::new(Arc::clone(level.tables()), Purpose::Read);
+                let run = RunCursor::new(Arc::clone(level.run()), Purpose::Read);
                 sources.push((rank, Source::Run(run)));
             }
             if !level.with_tombstones().is_empty() {

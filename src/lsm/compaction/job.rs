@@ -11,11 +11,13 @@ use crate::lsm::entry::{EntryCursor, RangeTombstone};
 use crate::lsm::merge::MergeCursor;
 use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
+use crate::lsm::sorted_run::SortedRun;
 use crate::lsm::source::Source;
 use crate::lsm::table::{Purpose, TableMeta};
+use crate::lsm::table_handle::TableHandle;
 use crate::lsm::table_writer::{OutputContext, Outputs};
 use crate::lsm::tombstones::{TombstoneIndex, condense};
-use crate::lsm::version::{LEVELS, TableHandle, Version};
+use crate::lsm::version::{LEVELS, Version};
 use crate::util::mutants::mutated;
 
 /// An output may overlap this many times the table size in the level below its own, or compacting
@@ -102,7 +104,7 @@ impl Job<'_> {
                 let mut run: Vec<_> = tables.cloned().collect();
                 run.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
                 if !run.is_empty() {
-                    let run = RunCursor::new(Arc::new(run), Purpose::Rewrite);
+                    let run = RunCursor::new(Arc::new(SortedRun::new(run)), Purpose::Rewrite);
                     sources.push(Source::Run(run));
                 }
             }
@@ -153,7 +155,7 @@ struct Grandparents<'a> {
 impl<'a> Grandparents<'a> {
     fn new(version: &'a Version, output_level: usize) -> Self {
         let tables = match version.levels().get(output_level + 1) {
-            Some(level) => level.tables().as_slice(),
+            Some(level) => level.tables(),
             None => &[],
         };
         Self {
