@@ -27,6 +27,7 @@ use std::cmp::Ordering;
 use super::entry::{Entry, EntryCursor};
 use super::offset_value::{Direction, NOWHERE, SAME, code_over, code_over_nothing, resolve};
 use super::source::Source;
+use super::table::Approach;
 use crate::error::Result;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -41,6 +42,8 @@ pub(crate) struct MergeCursor {
     direction: Direction,
     /// The key that all sources are behind, while the matches are played anew.
     base: Vec<u8>,
+    /// Where the sources go, in the course of a seek.
+    approaches: Vec<Option<Approach>>,
 }
 
 impl MergeCursor {
@@ -53,6 +56,7 @@ impl MergeCursor {
             losers: vec![0; count.max(1)],
             direction: Direction::Forward,
             base: Vec::new(),
+            approaches: Vec::new(),
         }
     }
 
@@ -262,9 +266,20 @@ impl EntryCursor for MergeCursor {
         self.position(Direction::Backward, false, Source::seek_last)
     }
 
+    /// All sources ask for what they need before one of them waits for it.
     fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
         self.set_base(key);
-        self.position(Direction::Forward, true, |cursor| cursor.seek(key, seq))
+        let mut approaches = std::mem::take(&mut self.approaches);
+        approaches.clear();
+        let sources = self.sources.iter_mut();
+        approaches.extend(sources.map(|source| source.approach(key, seq)));
+        let mut approached = approaches.drain(..);
+        let sought = self.position(Direction::Forward, true, |source| {
+            source.arrive(approached.next().flatten(), key, seq)
+        });
+        drop(approached);
+        self.approaches = approaches;
+        sought
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {

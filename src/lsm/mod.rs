@@ -22,7 +22,7 @@
 //!
 //! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
 //! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables again
-//! meanwhile, [`inspect`] shows what is inside; [`superversion`], and [`scan`] are
+//! meanwhile, [`inspect`] shows what is inside; [`superversion`], [`multi_get`] and [`scan`] are
 //! reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of a write, and
 //! [`pressure`] says how fast it may be; [`version`] and [`manifest`] say which tables count,
 //! [`sorted_run`] and [`table_handle`] hold them; [`retention`] says which versions of a key may be
@@ -44,6 +44,7 @@ mod inspect;
 pub(crate) mod manifest;
 pub(crate) mod memtable;
 pub(crate) mod merge;
+mod multi_get;
 mod obsolete_files;
 mod offset_value;
 mod open;

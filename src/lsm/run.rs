@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, EntryCursor};
+use super::entry::{Entry, EntryCursor, seek_word};
 use super::offset_value::{Direction, NOWHERE, code_over};
 use super::sorted_run::SortedRun;
-use super::table::{Purpose, TableCursor};
+use super::table::{Approach, Purpose, TableCursor};
+
 use crate::error::Result;
 use crate::types::SeqNo;
 
@@ -70,6 +71,30 @@ impl RunCursor {
 }
 
 impl RunCursor {
+    /// The first part of a seek, as [`TableCursor::approach`]; `None` if it ends behind all tables.
+    pub(crate) fn approach(&mut self, key: &[u8], word: u64) -> Option<Approach> {
+        let at = self.run.first_not_before(key);
+        if at == self.run.tables().len() {
+            self.cursor = None;
+            return None;
+        }
+        Some(self.open(at).approach(key, word))
+    }
+
+    /// The second part of a seek, as [`TableCursor::arrive`].
+    pub(crate) fn arrive(
+        &mut self,
+        approach: Option<Approach>,
+        key: &[u8],
+        seq: SeqNo,
+    ) -> Result<()> {
+        let (Some(approach), Some(cursor)) = (approach, &mut self.cursor) else {
+            return self.leave();
+        };
+        cursor.arrive(approach, key, seq)?;
+        self.skip_forward()
+    }
+
     /// Goes to the entry beside this one; returns the code of its key over this one's, or
     /// [`NOWHERE`].
     #[inline]
@@ -117,12 +142,8 @@ impl EntryCursor for RunCursor {
     }
 
     fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
-        let at = self.run.first_not_before(key);
-        if at == self.run.tables().len() {
-            return self.leave();
-        }
-        self.open(at).seek(key, seq)?;
-        self.skip_forward()
+        let approach = self.approach(key, seek_word(seq));
+        self.arrive(approach, key, seq)
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {

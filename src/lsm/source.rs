@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::entry::{Entry, EntryCursor};
+use super::entry::{Entry, EntryCursor, seek_word};
 use super::memtable::{BTreeCursor, Memtable, MemtableIndex, MemtableKinds};
 use super::offset_value::{Direction, NOWHERE, code_over};
 use super::run::RunCursor;
-use super::table::TableCursor;
+use super::table::{Approach, TableCursor};
 use crate::error::Result;
 use crate::types::SeqNo;
 
@@ -61,6 +61,29 @@ impl Source {
             cursor,
             base: Vec::new(),
         })
+    }
+
+    /// The first part of a seek: finds out where in its file the seek leads, and asks for it.
+    pub(crate) fn approach(&mut self, key: &[u8], seq: SeqNo) -> Option<Approach> {
+        match self {
+            Self::Table(cursor) => Some(cursor.approach(key, seek_word(seq))),
+            Self::Run(cursor) => cursor.approach(key, seek_word(seq)),
+            Self::Memtable(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// The second part of a seek. `approach` is what the first gave, for the same place.
+    pub(crate) fn arrive(
+        &mut self,
+        approach: Option<Approach>,
+        key: &[u8],
+        seq: SeqNo,
+    ) -> Result<()> {
+        match (self, approach) {
+            (Self::Table(cursor), Some(approach)) => cursor.arrive(approach, key, seq),
+            (Self::Run(cursor), approach) => cursor.arrive(approach, key, seq),
+            (source, _) => source.seek(key, seq),
+        }
     }
 
     /// Goes to the next entry; returns the code of its key over the one before, or [`NOWHERE`].

@@ -31,9 +31,9 @@ use super::scan::ScanCursor;
 use super::source::Source;
 use super::table::{Purpose, filter_hash};
 use super::table_handle::TableHandle;
-use super::version::Version;
+use super::version::{LEVELS, Version};
 use crate::engine::{Cursor, Piece, ReadView};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::types::{KeyRange, SeqNo, Value};
 
 /// Memtables and version of one moment. Immutable, but for the active memtable's growth.
@@ -67,6 +67,16 @@ impl Superversion {
                 return Ok(is_live);
             }
         }
+        // The filters of all levels are asked for before the first of them is waited for.
+        let deeper = self.version.levels()[1..].iter();
+        let deeper = deeper.map(|level| level.find(key).map(|table| &**table));
+        let mut tables: [Option<&TableHandle>; LEVELS - 1] = [None; LEVELS - 1];
+        for (place, table) in tables.iter_mut().zip(deeper) {
+            if let Some(table) = table {
+                table.table().prefetch_filter(hash);
+            }
+            *place = table;
+        }
         for table in self.version.level(0).tables().iter() {
             if table.meta().smallest_seq <= seq
                 && table.meta().contains_key(key)
@@ -75,68 +85,12 @@ impl Superversion {
                 return Ok(is_live);
             }
         }
-        for level in &self.version.levels()[1..] {
-            if let Some(table) = level.find(key)
-                && let Some(is_live) = get_from_table(table, key, hash, seq, read)?
-            {
+        for table in tables.into_iter().flatten() {
+            if let Some(is_live) = get_from_table(table, key, hash, seq, read)? {
                 return Ok(is_live);
             }
         }
         Ok(false)
-    }
-
-    /// The values of `keys` as of `seq`, in their order.
-    ///
-    /// One source after the other answers what it can of all keys, in key order, so what a lookup
-    /// needs of a table is in the processor's cache for the next one. Filters are asked for all
-    /// keys before any block is read: these questions do not depend on each other, so the processor
-    /// waits for many of them at once.
-    pub(crate) fn multi_get(&self, keys: &[&[u8]], seq: SeqNo) -> Result<Vec<Option<Value>>> {
-        let mut values: Vec<Option<Value>> = keys.iter().map(|_| None).collect();
-        // Keys that no source knew so far.
-        let mut open: Vec<usize> = (0..keys.len()).collect();
-        open.sort_unstable_by_key(|at| keys[*at]);
-        let hashes: Vec<u64> = keys.iter().map(|key| filter_hash(key)).collect();
-        for memtable in self.memtables() {
-            open.retain(|&at| {
-                let mut read = |bytes: &[u8]| values[at] = Some(Value::copy_from(bytes));
-                get_from_memtable(memtable, keys[at], hashes[at], seq, &mut read).is_none()
-            });
-        }
-        let mut is_known = vec![false; keys.len()];
-        // Keys of which a table may know something, with the table.
-        let mut likely: Vec<(usize, &TableHandle)> = Vec::new();
-        let mut ask = |open: &mut Vec<usize>, likely: &mut Vec<(usize, &TableHandle)>| {
-            for (at, table) in likely.drain(..) {
-                let mut read = |bytes: &[u8]| values[at] = Some(Value::copy_from(bytes));
-                let known = get_from_table(table, keys[at], hashes[at], seq, &mut read)?;
-                is_known[at] = known.is_some();
-            }
-            open.retain(|at| !is_known[*at]);
-            Ok::<_, Error>(())
-        };
-        for table in self.version.level(0).tables().iter() {
-            if table.meta().smallest_seq > seq {
-                continue;
-            }
-            let may_know =
-                |at: &usize| table.meta().contains_key(keys[*at]) && table.may_know_of(hashes[*at]);
-            likely.extend(
-                open.iter()
-                    .copied()
-                    .filter(may_know)
-                    .map(|at| (at, &**table)),
-            );
-            ask(&mut open, &mut likely)?;
-        }
-        for level in &self.version.levels()[1..] {
-            likely.extend(open.iter().filter_map(|&at| {
-                let table = level.find(keys[at])?;
-                table.may_know_of(hashes[at]).then_some((at, &**table))
-            }));
-            ask(&mut open, &mut likely)?;
-        }
-        Ok(values)
     }
 
     /// A cursor over what reads at `seq` see, standing nowhere.
@@ -193,7 +147,11 @@ impl Superversion {
 
 /// Lends the entry's value, unless the entry is a delete or covered.
 #[inline]
-fn lend_if_live(entry: &Entry<'_>, cover: Option<SeqNo>, read: &mut dyn FnMut(&[u8])) -> bool {
+pub(super) fn lend_if_live(
+    entry: &Entry<'_>,
+    cover: Option<SeqNo>,
+    read: &mut dyn FnMut(&[u8]),
+) -> bool {
     let is_live = entry.kind == EntryKind::Put && cover.is_none_or(|cover| cover < entry.seq);
     if is_live {
         read(entry.value);
@@ -204,7 +162,7 @@ fn lend_if_live(entry: &Entry<'_>, cover: Option<SeqNo>, read: &mut dyn FnMut(&[
 /// `Some(true)` if the memtable has a value and lent it, `Some(false)` if it knows that there is
 /// none.
 #[inline]
-fn get_from_memtable(
+pub(super) fn get_from_memtable(
     memtable: &Memtable,
     key: &[u8],
     hash: u64,

@@ -151,6 +151,12 @@ impl Memtable {
         }
     }
 
+    /// Asks for the memory with which a lookup begins.
+    #[inline]
+    pub(crate) fn prefetch_filter(&self, key_hash: u64) {
+        self.filter.prefetch(key_hash);
+    }
+
     /// True if reads at `seq` see nothing of the memtable.
     #[inline]
     pub(crate) fn is_newer_than(&self, seq: SeqNo) -> bool {

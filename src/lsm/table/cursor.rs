@@ -50,6 +50,14 @@ pub(crate) struct TableCursor {
     ahead: ReadAhead,
 }
 
+/// Where a seek goes.
+pub(crate) enum Approach {
+    /// To the start of the table.
+    BeforeAll,
+    /// To this block, whose bytes are here if they were found.
+    Block(u32, Option<BlockBytes>),
+}
+
 /// A loaded block.
 struct Loaded {
     no: u32,
@@ -160,20 +168,24 @@ impl TableCursor {
 
     /// Loads block `no`, unless it is loaded, and returns its number of entries.
     fn enter(&mut self, no: u32) -> Result<u32> {
-        if let Some(loaded) = &self.loaded
-            && loaded.no == no
-        {
-            return Ok(loaded.layout.count);
+        match &self.loaded {
+            Some(loaded) if loaded.no == no => Ok(loaded.layout.count),
+            _ => self.enter_another(no, None),
         }
+    }
+
+    /// Enters block `no`, which is not the loaded one. `bytes` are the block, if it was found
+    /// before.
+    fn enter_another(&mut self, no: u32, bytes: Option<BlockBytes>) -> Result<u32> {
         self.ahead.moved(self.loaded.take().map(|from| from.no), no);
-        let bytes = match self.purpose {
-            Purpose::Rewrite => self.load_to_rewrite(no)?,
-            Purpose::Read => {
+        let bytes = match (self.purpose, bytes) {
+            (Purpose::Rewrite, _) => self.load_to_rewrite(no)?,
+            (Purpose::Read, bytes) => {
                 self.table.count_read();
-                if self.ahead.is_walking() {
-                    self.load_ahead(no)?
-                } else {
-                    self.table.load(no)?
+                match bytes {
+                    Some(bytes) => bytes,
+                    None if self.ahead.is_walking() => self.load_ahead(no)?,
+                    None => self.table.load(no)?,
                 }
             }
         };
@@ -324,19 +336,54 @@ impl TableCursor {
         Ok(())
     }
 
+    /// Finds out which block `(key, word)` belongs to, and asks for it: memory, if the block is
+    /// there, or else storage. The first part of a seek, after which the cursor stands nowhere.
+    /// Waits for nothing else, so several cursors can wait together.
+    pub(crate) fn approach(&mut self, key: &[u8], word: u64) -> Approach {
+        self.valid = false;
+        let up_to = self.table.index().separators_up_to(key, word);
+        let Some(no) = up_to.checked_sub(1) else {
+            return Approach::BeforeAll;
+        };
+        let is_loaded = self.loaded.as_ref().is_some_and(|loaded| loaded.no == no);
+        if is_loaded || self.purpose == Purpose::Rewrite {
+            return Approach::Block(no, None);
+        }
+        let bytes = self.table.loaded(no);
+        match &bytes {
+            Some(bytes) => self.table.prefetch_block(bytes),
+            None => self.table.will_need_block(no),
+        }
+        Approach::Block(no, bytes)
+    }
+
+    /// The second part of a seek, to the first entry at or after `(key, seq)`; the first had
+    /// [`seek_word`] of `seq`.
+    pub(crate) fn arrive(&mut self, approach: Approach, key: &[u8], seq: SeqNo) -> Result<()> {
+        let word = seek_word(seq);
+        match self.find(approach, key, word)? {
+            None => self.stand_on_first_of(0)?,
+            Some((no, at)) if at == self.here().1 => self.stand_on_first_of(no + 1)?,
+            Some((_, at)) => return self.stand_on(at),
+        }
+        self.expect(|entry| entry.cmp_internal(key, word).is_ge())
+    }
+
     /// Enters the block that `(key, word)` belongs to and finds the first entry at or after it
     /// there: block and index, which is the block's count if there is none. `None` if the
     /// place is before all blocks.
-    fn find(&mut self, key: &[u8], word: u64) -> Result<Option<(u32, u32)>> {
-        let Some(no) = self
-            .table
-            .index()
-            .separators_up_to(key, word)
-            .checked_sub(1)
-        else {
-            return Ok(None);
+    fn find(&mut self, approach: Approach, key: &[u8], word: u64) -> Result<Option<(u32, u32)>> {
+        let no = match approach {
+            Approach::BeforeAll => return Ok(None),
+            Approach::Block(no, None) => {
+                self.enter(no)?;
+                no
+            }
+            Approach::Block(no, bytes) => {
+                self.enter_another(no, bytes)?;
+                no
+            }
         };
-        self.enter(no)?;
         let Some(loaded) = &self.loaded else {
             unreachable!("the block was just entered");
         };
@@ -391,19 +438,13 @@ impl EntryCursor for TableCursor {
     }
 
     fn seek(&mut self, key: &[u8], seq: SeqNo) -> Result<()> {
-        self.valid = false;
-        let word = seek_word(seq);
-        match self.find(key, word)? {
-            None => self.stand_on_first_of(0)?,
-            Some((no, at)) if at == self.here().1 => self.stand_on_first_of(no + 1)?,
-            Some((_, at)) => return self.stand_on(at),
-        }
-        self.expect(|entry| entry.cmp_internal(key, word).is_ge())
+        let approach = self.approach(key, seek_word(seq));
+        self.arrive(approach, key, seq)
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.valid = false;
-        match self.find(key, u64::MAX)? {
+        let approach = self.approach(key, u64::MAX);
+        match self.find(approach, key, u64::MAX)? {
             None => return Ok(()),
             Some((no, 0)) => self.stand_on_last_before(no)?,
             Some((_, at)) => return self.stand_on(at - 1),

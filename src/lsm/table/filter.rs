@@ -6,6 +6,7 @@
 //! About 1 % false positives at 10 bits a key.
 
 use crate::util::mutants::mutated;
+use crate::util::prefetch;
 
 /// Bytes of a line: a cache line.
 pub(crate) const LINE_LEN_BYTES: usize = 64;
@@ -76,6 +77,15 @@ fn word32(bytes: &[u8], at: usize) -> u64 {
 #[inline]
 fn line_of(hash: u64, lines: usize) -> usize {
     (((hash >> 32) * lines as u64) >> 32) as usize
+}
+
+/// Asks for the line of a key.
+#[inline]
+pub(crate) fn prefetch(lines: &[u8], hash: u64) {
+    let (lines, _) = lines.as_chunks::<LINE_LEN_BYTES>();
+    if let Some(line) = lines.get(line_of(hash, lines.len())) {
+        prefetch::prefetch(line);
+    }
 }
 
 /// False if no key with that hash went into the filter. `lines` are the filter's bytes.

@@ -60,7 +60,7 @@ mod tests;
 mod verify;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
-pub(crate) use cursor::{Purpose, TableCursor};
+pub(crate) use cursor::{Approach, Purpose, TableCursor};
 pub(crate) use filter::filter_hash;
 pub(crate) use meta::TableMeta;
-pub(crate) use reader::{Table, TableContext};
+pub(crate) use reader::{BlockBytes, Table, TableContext};

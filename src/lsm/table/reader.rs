@@ -10,7 +10,7 @@ use super::TableMeta;
 use super::aligned::AlignedBytes;
 use super::block::{Block, Damage, UNKNOWN_KIND};
 use super::compression::unpack;
-use super::filter;
+use super::filter::{self, LINE_LEN_BYTES};
 use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, decode_tombstones, tag};
 use super::index::{self, Index};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
@@ -20,6 +20,7 @@ use crate::lsm::entry::{Entry, RangeTombstone, seek_word, split_word};
 use crate::lsm::tombstones::TombstoneIndex;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::util::prefetch::prefetch;
 use crate::util::sharded::ShardedCounter;
 
 /// Longer blocks, which hold one large value each, do not enter the cache: a few of them would
@@ -29,6 +30,9 @@ const MAX_CACHED_LEN_BYTES: usize = 4 << 20;
 /// Of a tree that may stay in memory as a whole, this much around a block is read with it: what the
 /// kernel reads around a page fault by default.
 pub(crate) const READ_AROUND_BYTES: u64 = 128 << 10;
+
+/// Of a block, what a lookup reads first: its header and the heads of its keys.
+const PREFETCHED_BYTES: usize = 256;
 
 /// A page of memory, or a part of one where they are larger.
 const PAGE_BYTES: u64 = 4 << 10;
@@ -191,17 +195,38 @@ impl Table {
         if !self.may_contain(key_hash) {
             return Ok(false);
         }
-        let index = self.index();
-        let word = seek_word(seq);
-        let Some(mut no) = index.separators_up_to(key, word).checked_sub(1) else {
+        let Some(no) = self.locate(key, seq) else {
             return Ok(false);
         };
+        self.count_read();
+        let bytes = match self.load(no) {
+            Err(_) if mutated!("read-error-is-not-found") => return Ok(false),
+            loaded => loaded?,
+        };
+        self.get_in(no, bytes, key, seq, read)
+    }
+
+    /// The block in which the newest entry of `key` with a sequence number of at most `seq` is, if
+    /// there is one; or it is at the start of the next.
+    #[inline]
+    pub(crate) fn locate(&self, key: &[u8], seq: SeqNo) -> Option<u32> {
+        let up_to = self.index().separators_up_to(key, seek_word(seq));
+        up_to.checked_sub(1)
+    }
+
+    /// As [`Table::get`], of a key whose block was [located](Table::locate) and loaded.
+    #[inline]
+    pub(crate) fn get_in(
+        &self,
+        mut no: u32,
+        mut bytes: BlockBytes,
+        key: &[u8],
+        seq: SeqNo,
+        read: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<bool> {
+        let index = self.index();
+        let word = seek_word(seq);
         loop {
-            self.count_read();
-            let bytes = match self.load(no) {
-                Err(_) if mutated!("read-error-is-not-found") => return Ok(false),
-                loaded => loaded?,
-            };
             let body = self.body(&bytes);
             let damaged = |what| self.corruption(index.block_at(no), what);
             let block = Block::parse(body).map_err(damaged)?;
@@ -226,6 +251,25 @@ impl Table {
             if no >= self.blocks() || !index.separator_is(no, key) {
                 return Ok(false);
             }
+            self.count_read();
+            bytes = self.load(no)?;
+        }
+    }
+
+    /// Asks for the memory that [`Table::may_contain`] reads.
+    #[inline]
+    pub(crate) fn prefetch_filter(&self, key_hash: u64) {
+        if !self.filter.is_empty() {
+            filter::prefetch(self.tail(&self.filter), key_hash);
+        }
+    }
+
+    /// Asks for the memory that a lookup in a loaded block reads first.
+    #[inline]
+    pub(crate) fn prefetch_block(&self, bytes: &BlockBytes) {
+        let body = self.body(bytes);
+        for at in (0..body.len().min(PREFETCHED_BYTES)).step_by(LINE_LEN_BYTES) {
+            prefetch(&raw const body[at]);
         }
     }
 
@@ -289,11 +333,17 @@ impl Table {
         if let Some(loaded) = self.loaded(no) {
             return Ok(loaded);
         }
-        let range = self.block_range(no);
-        if let Some(wanted) = self.read_around(no, &range) {
+        self.will_need_block(no);
+        self.load_stored(no, self.block_range(no))
+    }
+
+    /// Asks storage for block `no`, and what is around it, if it is a mapped file's and was not
+    /// asked for before.
+    #[inline]
+    pub(crate) fn will_need_block(&self, no: u32) {
+        if let Some(wanted) = self.read_around(no, &self.block_range(no)) {
             self.will_need(wanted);
         }
-        self.load_stored(no, range)
     }
 
     /// Block `no`, if it was verified before and is there.
