@@ -83,10 +83,6 @@ impl BTreeEngine {
                 let what = "the file of the keyspace is missing";
                 return Err(Error::corruption(&path, 0, what));
             }
-            let temporary = context.dir.join(TEMPORARY_NAME);
-            if !context.read_only && context.fs.exists(&temporary)? {
-                context.fs.remove_file(&temporary)?;
-            }
             return Self::with_no_file(context);
         }
         let file = context.fs.open(&path, mode)?;

@@ -100,3 +100,4 @@ mod verify;
 mod write;
 
 pub(crate) use engine::{BTreeEngine, is_own_file};
+pub(crate) use file::new_file::FILE_NAME;

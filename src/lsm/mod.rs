@@ -66,5 +66,5 @@ mod tombstones;
 mod verify;
 mod version;
 
-pub(crate) use obsolete_files::is_own_file;
+pub(crate) use obsolete_files::{CURRENT, is_own_file};
 pub(crate) use state::LsmEngine;

@@ -18,6 +18,7 @@ use crate::lsm;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::util::gate::Gate;
+use crate::util::mutants::mutated;
 
 /// True for the names that engines give their files.
 pub(super) fn is_engine_file(name: &str) -> bool {
@@ -40,9 +41,12 @@ pub(super) struct EngineMaker<'a> {
 impl EngineMaker<'_> {
     /// The keyspace of `entry` with the files that it has, which may be none.
     pub(super) fn open(&self, entry: &CatalogEntry) -> Result<OpenKeyspace> {
-        self.keyspace(entry, |context| match entry.options.engine {
-            EngineKind::Lsm => Ok(LsmEngine::open(context)?),
-            EngineKind::BTree => BTreeEngine::open(context),
+        self.keyspace(entry, |context| {
+            remove_strays(&context, entry.options.engine)?;
+            match entry.options.engine {
+                EngineKind::Lsm => Ok(LsmEngine::open(context)?),
+                EngineKind::BTree => BTreeEngine::open(context),
+            }
         })
     }
 
@@ -95,6 +99,26 @@ impl EngineMaker<'_> {
             files,
         ))
     }
+}
+
+/// Removes what the keyspace of `context` finds in its directory if it has no files yet: a file that
+/// was being made, or those of another keyspace, of either engine, that had the number until a power
+/// loss undid its making.
+fn remove_strays(context: &EngineContext, engine: EngineKind) -> Result<()> {
+    let main_file = match engine {
+        EngineKind::Lsm => lsm::CURRENT,
+        EngineKind::BTree => btree::FILE_NAME,
+    };
+    let (fs, dir) = (&*context.fs, &context.dir);
+    if context.read_only
+        || !context.may_lack_files()
+        || !fs.exists(dir)?
+        || fs.exists(&dir.join(main_file))?
+        || mutated!("strays-stay")
+    {
+        return Ok(());
+    }
+    remove_keyspace_files(fs, dir, is_engine_file)
 }
 
 /// Makes the keyspace of `entry`, in memory.

@@ -106,6 +106,39 @@ fn a_catalogue_that_was_being_written_is_not_left_behind() {
     assert!(met > 0);
 }
 
+/// A power loss undid the making of a keyspace, whose number the next one got, of the other engine;
+/// a second one undid the removal of what the first had left. It lay there until the keyspace made
+/// files of its own.
+#[test]
+fn what_another_keyspace_of_the_same_number_left_is_removed() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        drop(make(&db, "a", engine).unwrap());
+        db.close().unwrap();
+        let dir = Path::new("/store/ks-00000001");
+        fs.create_dir_all(dir).unwrap();
+        for name in [
+            "tree.hdb.tmp",
+            "CURRENT.tmp",
+            "MANIFEST-0000000000000001",
+            "somebody's",
+        ] {
+            fs.open(&dir.join(name), OpenMode::CreateNew).unwrap();
+        }
+        let db = open(&fs);
+        assert_eq!(fs.read_dir(dir).unwrap(), ["somebody's"], "{engine}");
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        keyspace.put("k", "v").unwrap();
+        keyspace.flush().unwrap();
+        db.close().unwrap();
+        let db = open(&fs);
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
+        assert!(fs.exists(&dir.join("somebody's")).unwrap());
+    }
+}
+
 /// A kill came when a keyspace was being dropped: the catalogue without it was in place, but its
 /// name was not synced. The next open read that catalogue and removed the keyspace's files. Then
 /// the power failed: the removal was durable, the new catalogue was not, and the old one listed a

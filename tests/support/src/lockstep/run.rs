@@ -137,6 +137,8 @@ struct Open {
 }
 
 const NAMES: [&str; 2] = ["of lsm", "of btree"];
+/// Their names while they are made again.
+const IN_THE_MAKING: [&str; 2] = ["of lsm, new", "of btree, new"];
 
 /// An error of the store, as the reason why a run ends.
 fn failed<T>(what: &str, result: hedgerow::Result<T>) -> Outcome<T> {
@@ -360,8 +362,10 @@ impl Run {
                 open.snapshots.clear();
                 failed("drop", open.db.drop_keyspace(NAMES[*target]))?;
                 let options = self.setting.keyspaces[*target].clone();
-                let keyspace = failed("recreate", open.db.keyspace_with("in the making", options))?;
-                let renamed = open.db.rename_keyspace("in the making", NAMES[*target]);
+                // A crash may have left one of this name.
+                let name = IN_THE_MAKING[*target];
+                let keyspace = failed("recreate", open.db.keyspace_with(name, options))?;
+                let renamed = open.db.rename_keyspace(name, NAMES[*target]);
                 failed("rename", renamed)?;
                 open.keyspaces[*target] = keyspace;
                 failed("clear", models[*target].delete_range(..))?;
