@@ -21,6 +21,7 @@ use crate::store;
 use crate::store::{Change, DbStats, Store};
 use crate::trace::RecordingStats;
 use crate::types::SeqNo;
+use crate::util::mutants::mutated;
 
 pub use durable::Durable;
 pub use keyspace::Keyspace;
@@ -275,6 +276,10 @@ impl Db {
         }
         for open in self.store.shared.keyspaces.all().iter() {
             self.store.shared.flush(open)?;
+        }
+        // Keyspaces that were made or renamed since are in the log alone.
+        if !mutated!("flush-forgets-changes-of-keyspaces") {
+            self.store.shared.coordinator.sync_log()?;
         }
         self.store.shared.coordinator.progressed();
         Ok(())

@@ -106,6 +106,26 @@ fn a_catalogue_that_was_being_written_is_not_left_behind() {
     assert!(met > 0);
 }
 
+/// A flush brings everything committed so far into the engines' files, durably. A keyspace that was
+/// made or renamed is in the log alone, and if nothing was written to one since, nobody synced it.
+#[test]
+fn a_flush_keeps_names_that_were_given_before_it() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let options = options(&fs).durability(Durability::Buffered);
+        let db = options.open(STORE).unwrap();
+        make(&db, "a", engine).unwrap().put("k", "v").unwrap();
+        db.flush().unwrap();
+        db.rename_keyspace("a", "b").unwrap();
+        drop(make(&db, "c", engine).unwrap());
+        db.flush().unwrap();
+        for loss in power_losses(&fs) {
+            let names = open(&loss).keyspaces().into_iter().map(|info| info.name);
+            assert_eq!(names.collect::<Vec<_>>(), ["b", "c"], "{engine}");
+        }
+    }
+}
+
 /// A power loss undid the making of a keyspace, whose number the next one got, of the other engine;
 /// a second one undid the removal of what the first had left. It lay there until the keyspace made
 /// files of its own.
