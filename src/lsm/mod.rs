@@ -21,14 +21,14 @@
 //! ```
 //!
 //! Where to read on: [`state`] puts the parts together and has the locks; [`contract`] is what the
-//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables again
-//! meanwhile, [`inspect`] shows what is inside; [`superversion`], [`multi_get`] and [`scan`] are
-//! reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of a write, and
-//! [`pressure`] says how fast it may be; [`version`] and [`manifest`] say which tables count,
-//! [`sorted_run`] and [`table_handle`] hold them; [`retention`] says which versions of a key may be
-//! dropped; [`tombstones`] and [`covers`] are about range deletes, [`empty_ranges`] about what they
-//! leave; [`merge`], [`source`] and [`run`] walk several tables as one, and [`offset_value`] says
-//! how they are compared; [`table`] is the file format.
+//! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables
+//! again meanwhile, [`inspect`] shows what is inside; [`superversion`], [`multi_get`] and [`scan`]
+//! are reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of a
+//! write, and [`pressure`] says how fast it may be; [`version`] and [`manifest`] say which tables
+//! count, [`sorted_run`] and [`table_handle`] hold them; [`retention`] says which versions of a
+//! key may be dropped; [`tombstones`] and [`covers`] are about range deletes, [`empty_ranges`]
+//! about what they leave; [`merge`], [`source`] and [`run`] walk several tables as one, and
+//! [`offset_value`] says how they are compared; [`table`] is the file format.
 //!
 //! Lacking on purpose: the log and the threads
 //! (both are the store's), a value log, tiered compaction.

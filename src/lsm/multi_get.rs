@@ -1,10 +1,10 @@
 //! Many keys at once.
 //!
-//! A lookup waits for memory several times, and each wait is for an address that the one before has
-//! brought: a line of the filter, the index, the cache, the heads of a block, the record. Lookups of
-//! different keys do not depend on each other. So a group of keys takes each of these steps
-//! together, and while the processor waits for one of them it goes on with the others. Storage is
-//! asked for all blocks of a group before one is waited for.
+//! A lookup waits for memory several times, and each wait is for an address that the one before
+//! has brought: a line of the filter, the index, the cache, the heads of a block, the record.
+//! Lookups of different keys do not depend on each other. So a group of keys takes each of these
+//! steps together, and while the processor waits for one of them it goes on with the others.
+//! Storage is asked for all blocks of a group before one is waited for.
 
 use super::superversion::{Superversion, get_from_memtable, lend_if_live};
 use super::table::{BlockBytes, filter_hash};

@@ -101,9 +101,9 @@ impl EngineMaker<'_> {
     }
 }
 
-/// Removes what the keyspace of `context` finds in its directory if it has no files yet: a file that
-/// was being made, or those of another keyspace, of either engine, that had the number until a power
-/// loss undid its making.
+/// Removes what the keyspace of `context` finds in its directory if it has no files yet: a file
+/// that was being made, or those of another keyspace, of either engine, that had the number until
+/// a power loss undid its making.
 fn remove_strays(context: &EngineContext, engine: EngineKind) -> Result<()> {
     let main_file = match engine {
         EngineKind::Lsm => lsm::CURRENT,
