@@ -358,6 +358,7 @@ fn image(tree: &Tree, seed: Option<u64>) -> Tree {
                 durable: Arc::clone(&names),
                 visible: names,
                 pending: Vec::new(),
+                lost: Vec::new(),
                 locks: Arc::default(),
             },
         );

@@ -11,7 +11,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::content::Content;
-use super::tree::{DataOp, Dir, DirId, Entry, FileState, NameChange, Names, Node, ROOT, Tree};
+use super::tree::{
+    DataOp, Dir, DirId, Entry, FileState, NameChange, NameStep, Names, Node, ROOT, Tree,
+};
 use crate::format::checksum::mix64;
 
 /// What a disk writes whole or not at all.
@@ -200,7 +202,7 @@ impl Frame {
                 continue;
             }
             let dir = &tree.dirs[&id];
-            let added = dir.pending.iter().filter_map(|change| change.add.as_ref());
+            let added = dir.pending.iter().flat_map(NameChange::added);
             let entries = added.map(|(_, entry)| entry).chain(dir.durable.values());
             for entry in entries {
                 match entry {
@@ -318,6 +320,7 @@ impl Frame {
                     durable: Arc::clone(&names),
                     visible: names,
                     pending: Vec::new(),
+                    lost: Vec::new(),
                     locks: Arc::default(),
                 },
             );
@@ -336,7 +339,7 @@ impl Frame {
             }
             seen.push(id);
             let dir = &self.dirs[&id];
-            let added = dir.changes.iter().filter_map(|change| change.add.as_ref());
+            let added = dir.changes.iter().flat_map(NameChange::added);
             let entries = added
                 .map(|(name, entry)| (name, entry))
                 .chain(dir.durable.iter());
@@ -350,9 +353,11 @@ impl Frame {
             }
             for (at, change) in dir.changes.iter().enumerate() {
                 let fate = fate(versions[dir.first_chain + at], 1);
-                let gone = change.remove.as_deref().unwrap_or("");
-                let came = change.add.as_ref().map_or("", |(name, _)| name);
-                let _ = writeln!(text, "  {path}/: {gone:?} -> {came:?} {fate}");
+                for NameStep { remove, add } in &change.steps {
+                    let gone = remove.as_deref().unwrap_or("");
+                    let came = add.as_ref().map_or("", |(name, _)| name);
+                    let _ = writeln!(text, "  {path}/: {gone:?} -> {came:?} {fate}");
+                }
             }
             for (name, number) in files {
                 let file = &self.files[number];

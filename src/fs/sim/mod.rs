@@ -27,7 +27,8 @@
 //!   of, sectors apart: the operating system may take a page to it at any time.
 //! - **A failed sync** takes its operations out of the log without making them durable, while
 //!   readers go on to see them: what the Linux page cache does, and the reason why a failed sync is
-//!   never retried.
+//!   never retried. Names that were lost so are written with the next change of their directory,
+//!   which is written as a whole; without one, further syncs of it do nothing.
 //! - **A killed process** loses nothing: [`SimFs::killed`] keeps what is visible, and what is
 //!   pending stays so.
 //!
@@ -397,9 +398,15 @@ impl Fs for SimFs {
 
     fn sync_dir(&self, path: &Path) -> Result<()> {
         let failed = |e| Error::io("sync directory", path, e);
-        self.change("sync directory", path)?;
+        let outcome = self.change("sync directory", path);
         let mut tree = self.shared.tree.write();
-        tree.sync_dir(path).map_err(failed)
+        match outcome {
+            Ok(()) => tree.sync_dir(path).map_err(failed),
+            Err(error) => {
+                tree.fail_sync_dir(path).map_err(failed)?;
+                Err(error)
+            }
+        }
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {

@@ -118,6 +118,37 @@ fn failures_come_when_planned_and_a_failed_sync_loses_its_bytes() {
     a.write_all_at(b"z", 0).unwrap();
 }
 
+/// A later sync of the directory made names durable that a failed one had lost, so no test noticed
+/// that they were relied on.
+#[test]
+fn names_that_a_failed_sync_loses_are_written_with_the_next_change_only() {
+    let fs = SimFs::new();
+    let root = Path::new("/");
+    create(&fs, "/old", b"old").sync_data().unwrap();
+    fs.sync_dir(root).unwrap();
+    create(&fs, "/new", b"new").sync_data().unwrap();
+    fs.rename("/new".as_ref(), "/old".as_ref()).unwrap();
+    fs.fail_once_after(0, io::ErrorKind::Other);
+    assert!(fs.sync_dir(root).is_err());
+    fs.sync_dir(root).unwrap();
+    assert_eq!(content(&fs, "/old"), Some(b"new".to_vec()));
+    assert_eq!(content(&fs.crash(), "/old"), Some(b"old".to_vec()));
+    let killed = fs.killed();
+    killed.sync_dir(root).unwrap();
+    assert_eq!(content(&killed.crash(), "/old"), Some(b"old".to_vec()));
+
+    create(&fs, "/other", b"");
+    let states = fs.crash_states(&CrashPolicy::new());
+    let kept = states.map(|state| content(&state.fs, "/old"));
+    assert_eq!(
+        kept.collect::<Vec<_>>(),
+        [Some(b"old".to_vec()), Some(b"new".to_vec())],
+        "with the other name or not at all"
+    );
+    fs.sync_dir(root).unwrap();
+    assert_eq!(content(&fs.crash(), "/old"), Some(b"new".to_vec()));
+}
+
 #[test]
 fn locks_exclude_and_do_not_survive_a_crash() {
     let fs = SimFs::new();

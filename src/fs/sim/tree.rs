@@ -33,6 +33,8 @@ pub(super) struct Dir {
     pub(super) durable: Arc<Names>,
     pub(super) visible: Arc<Names>,
     pub(super) pending: Vec<NameChange>,
+    /// What a failed sync has lost: visible, and not written before the directory changes again.
+    pub(super) lost: Vec<NameStep>,
     pub(super) locks: Arc<Locks>,
 }
 
@@ -50,18 +52,32 @@ pub(super) enum Entry {
 #[derive(Clone)]
 pub(super) struct NameChange {
     pub(super) moment: u64,
+    /// One, behind those that failed syncs had lost.
+    pub(super) steps: Vec<NameStep>,
+}
+
+/// A name that goes, one that comes, or both.
+#[derive(Clone)]
+pub(super) struct NameStep {
     pub(super) remove: Option<Arc<str>>,
     pub(super) add: Option<(Arc<str>, Entry)>,
 }
 
 impl NameChange {
     pub(super) fn apply(&self, names: &mut Names) {
-        if let Some(name) = &self.remove {
-            names.remove(name);
+        for NameStep { remove, add } in &self.steps {
+            if let Some(name) = remove {
+                names.remove(name);
+            }
+            if let Some((name, entry)) = add {
+                names.insert(Arc::clone(name), entry.clone());
+            }
         }
-        if let Some((name, entry)) = &self.add {
-            names.insert(Arc::clone(name), entry.clone());
-        }
+    }
+
+    /// The names that come.
+    pub(super) fn added(&self) -> impl Iterator<Item = &(Arc<str>, Entry)> {
+        self.steps.iter().filter_map(|step| step.add.as_ref())
     }
 }
 
@@ -220,10 +236,12 @@ impl Tree {
                 durable: names(&dir.durable),
                 visible: names(&dir.visible),
                 pending: dir.pending.clone(),
+                lost: dir.lost.clone(),
                 locks: Arc::default(),
             };
-            for change in &mut fork.pending {
-                if let Some((_, entry)) = &mut change.add {
+            let pending = fork.pending.iter_mut().flat_map(|change| &mut change.steps);
+            for step in pending.chain(&mut fork.lost) {
+                if let Some((_, entry)) = &mut step.add {
                     *entry = copy(entry);
                 }
             }
@@ -272,12 +290,16 @@ impl Tree {
     }
 
     fn change(&mut self, dir: DirId, remove: Option<&str>, add: Option<(&str, Entry)>) {
-        let change = NameChange {
-            moment: self.next_moment(),
+        let step = NameStep {
             remove: remove.map(Arc::from),
             add: add.map(|(name, entry)| (Arc::from(name), entry)),
         };
+        let moment = self.next_moment();
         let dir = self.dirs.get_mut(&dir).expect("a directory that was found");
+        // The directory is written as a whole.
+        let mut steps = std::mem::take(&mut dir.lost);
+        steps.push(step);
+        let change = NameChange { moment, steps };
         change.apply(Arc::make_mut(&mut dir.visible));
         dir.pending.push(change);
     }
@@ -346,6 +368,16 @@ impl Tree {
             dir.durable = Arc::clone(&dir.visible);
             dir.pending.clear();
         }
+        Ok(())
+    }
+
+    /// The sync of a directory fails: what is pending stays visible, and another sync does not
+    /// write it, unless the directory changes before.
+    pub(super) fn fail_sync_dir(&mut self, path: &Path) -> io::Result<()> {
+        let id = self.walk(&names_of(path)?)?;
+        let dir = self.dirs.get_mut(&id).expect("a directory that was found");
+        let steps = dir.pending.drain(..).flat_map(|change| change.steps);
+        dir.lost.extend(steps);
         Ok(())
     }
 }
