@@ -58,12 +58,16 @@ impl Recovery {
         )?;
         // Only now that a higher number is durable, or that they took no record, may files be
         // removed (WL2).
-        for path in self
-            .temporaries
-            .iter()
-            .chain(blanks.iter().map(|blank| &blank.path))
-        {
+        let unused = blanks.iter().map(|blank| &blank.path);
+        let mut discarded = false;
+        for path in self.temporaries.iter().chain(unused) {
             discard_file(&*self.fs, path)?;
+            discarded = true;
+        }
+        if discarded && !mutated!("files-discarded-at-open-not-synced") {
+            // With them goes what a failed sync of an earlier process has left behind: the next
+            // segment that is deleted is not to be gone before one that was deleted then (WL3).
+            self.fs.sync_dir(&self.dir)?;
         }
         let at = resumed.map_or(HEADER_LEN_BYTES as u64, |resumed| resumed.end_bytes);
         Ok((Writer::new(Arc::clone(&log), active, at, last), log))
@@ -113,6 +117,11 @@ impl Recovery {
         if self.is_durable {
             return Ok(());
         }
+        if self.has_no_files() && !mutated!("empty-log-directory-taken-for-durable") {
+            // An earlier process may have failed to sync its name, which another sync would not
+            // bring to the disk: so it is made anew. Not with foreign files in it.
+            let _ = self.fs.remove_dir(&self.dir);
+        }
         self.fs.create_dir_all(&self.dir)?;
         if let Some(parent) = self.dir.parent() {
             // Even if the directory was there: the process that created it may have ended before
@@ -125,6 +134,14 @@ impl Recovery {
         self.fs.sync_dir(&self.dir)?;
         self.is_durable = true;
         Ok(())
+    }
+
+    /// True if there is no file of a log: none of its segments proves that the directory is there.
+    fn has_no_files(&self) -> bool {
+        self.chain.is_empty()
+            && self.strays.is_empty()
+            && self.blanks.is_empty()
+            && self.temporaries.is_empty()
     }
 
     /// Syncs the records that replay found. After a kill they may exist in memory only; after a
