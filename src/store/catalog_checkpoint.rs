@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::util::mutants::mutated;
 
 impl Shared {
-    /// Writes the catalogue's file, if changes are in the log only.
+    /// Writes the catalogue's file, if changes are in the log only, or it may not be durable.
     pub(super) fn store_catalog(&self) -> Result<()> {
         let mut catalog = self.catalog.lock();
-        if catalog.oldest_unstored().is_none() {
+        if catalog.oldest_unstored().is_none() && catalog.is_durable() {
             return Ok(());
         }
         // C3: a power loss must not keep a change here and lose what was committed before it.

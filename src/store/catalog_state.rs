@@ -9,16 +9,24 @@ use crate::types::SeqNo;
 pub(crate) struct CatalogState {
     current: Catalog,
     stored: Catalog,
+    /// It is known that the file survives a power loss.
+    is_durable: bool,
     oldest_unstored: Option<SeqNo>,
 }
 
 impl CatalogState {
     /// What recovery found in the file, and what the log made of it; `oldest_unstored` is the first
-    /// change that is in the log only.
-    pub(super) fn new(stored: Catalog, current: Catalog, oldest_unstored: Option<SeqNo>) -> Self {
+    /// change that is in the log only. `is_durable` if something proves that the file is.
+    pub(super) fn new(
+        stored: Catalog,
+        current: Catalog,
+        oldest_unstored: Option<SeqNo>,
+        is_durable: bool,
+    ) -> Self {
         Self {
             current,
             stored,
+            is_durable,
             oldest_unstored,
         }
     }
@@ -38,9 +46,15 @@ impl CatalogState {
         self.oldest_unstored
     }
 
-    /// The file has these keyspaces now.
+    /// True if the file as it [is](Self::stored) survives a power loss.
+    pub(super) fn is_durable(&self) -> bool {
+        self.is_durable
+    }
+
+    /// The file has these keyspaces now, durably.
     pub(super) fn note_stored(&mut self, stored: Catalog) {
         self.stored = stored;
+        self.is_durable = true;
         self.oldest_unstored = None;
     }
 

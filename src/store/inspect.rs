@@ -59,7 +59,8 @@ impl Shared {
     }
 
     fn of_wal_manifest(&self) -> Inspection {
-        let manifest = self.wal_manifest.lock();
+        let open = self.wal_manifest.lock();
+        let manifest = &open.content;
         let watermarks = manifest.watermarks.iter().map(|(id, seq)| {
             Inspection::new("watermark", "")
                 .number("keyspace", id.0.into())

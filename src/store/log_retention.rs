@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
-use super::wal_manifest::WalManifest;
+use super::wal_manifest::{OpenWalManifest, WalManifest};
 use crate::engine::{Engine, EngineHost, Work};
 use crate::error::Result;
 use crate::types::SeqNo;
@@ -90,11 +90,10 @@ impl Shared {
         let mut wal_manifest = self.wal_manifest.lock();
         let needed = self.oldest_needed().by_any();
         let first = log.first_after_retiring(needed);
-        if first > wal_manifest.first {
-            let (catalog, next_id) = {
-                let catalog = self.catalog.lock();
-                (catalog.stored().seq, catalog.stored().next_id())
-            };
+        let is_new = first > wal_manifest.content.first;
+        // By H6 the one that was read is no reason to delete anything.
+        if is_new || first > log.oldest_seq() && !wal_manifest.is_durable() {
+            let (catalog, next_id) = self.durable_catalog()?;
             // Taken after `needed`: what a keyspace has persisted only rises.
             let watermark =
                 |keyspace: &Arc<OpenKeyspace>| (keyspace.id, keyspace.engine.persisted_seq());
@@ -113,12 +112,23 @@ impl Shared {
             if !mutated!("wal-manifest-not-written") {
                 self.store_wal_manifest(&new)?;
             }
-            *wal_manifest = new;
+            *wal_manifest = OpenWalManifest::written(new);
         }
         // Not `needed`: segments that began meanwhile are not in the WAL manifest.
         let beyond = mutated!("more-deleted-than-the-wal-manifest-says");
         log.retire(Some(if beyond { needed } else { first }))?;
         stored
+    }
+
+    /// The last change of keyspaces that the catalogue's file has, and the next number that it would
+    /// give; both survive a power loss.
+    fn durable_catalog(&self) -> Result<(SeqNo, u32)> {
+        if !self.catalog.lock().is_durable() {
+            self.store_catalog()?;
+        }
+        let catalog = self.catalog.lock();
+        let stored = catalog.stored();
+        Ok((stored.seq, stored.next_id()))
     }
 
     fn store_wal_manifest(&self, new: &WalManifest) -> Result<()> {
@@ -168,15 +178,16 @@ impl Shared {
         let stored = self.store_catalog();
         let mut wal_manifest = self.wal_manifest.lock();
         let end = log.synced_seq();
-        let catalog = self.catalog.lock().stored().seq;
-        if end > wal_manifest.end || catalog > wal_manifest.catalog {
+        let (catalog, _) = self.durable_catalog()?;
+        let found = &wal_manifest.content;
+        if end > found.end || catalog > found.catalog {
             let new = WalManifest {
                 end,
                 catalog,
-                ..wal_manifest.clone()
+                ..found.clone()
             };
             self.store_wal_manifest(&new)?;
-            *wal_manifest = new;
+            *wal_manifest = OpenWalManifest::written(new);
         }
         stored
     }

@@ -49,9 +49,9 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     }
     let lock = take_lock(&*fs, dir, &options)?.map(Arc::from);
     let lock_guard = lock.as_ref().map_or_else(LockGuard::default, LockGuard::by);
-    let catalog = match Catalog::load(&*fs, dir)? {
-        Some(catalog) => catalog,
-        None => create(&*fs, dir, &options, &lock_guard)?,
+    let (catalog, is_new) = match Catalog::load(&*fs, dir)? {
+        Some(catalog) => (catalog, false),
+        None => (create(&*fs, dir, &options, &lock_guard)?, true),
     };
     let log_dir = dir.join(LOG_DIR);
     let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
@@ -91,7 +91,8 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         .entries()
         .map(|entry| Ok(Arc::new(maker.open(entry)?)));
     keyspaces.begin(opened.collect::<Result<_>>()?);
-    if catalog.seq > wal_manifest.catalog {
+    let is_proven = catalog.seq <= wal_manifest.catalog;
+    if !is_proven {
         // Nothing proves that the catalogue that was read is on the disk: a sync of its name may
         // have failed in an earlier process. The log keeps what the older one lacks.
         oldest_unstored = Some(wal_manifest.catalog.next());
@@ -114,6 +115,11 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             segment_bytes: options.log_segment_bytes,
             use_mmap: options.mmap_log,
         };
+        let is_first = catalog.seq == SeqNo::ZERO && wal_manifest == WalManifest::default();
+        if is_first && !is_new && !mutated!("first-catalogue-not-written-again") {
+            // Likewise for the one that made the store, without which nothing of it can be read.
+            catalog.store(&*fs, dir, &lock_guard)?;
+        }
         recovery.guard_by(lock_guard.clone());
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));
@@ -149,7 +155,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         cache,
         open_files,
         keyspaces,
-        CatalogState::new(catalog, current, oldest_unstored),
+        CatalogState::new(catalog, current, oldest_unstored, is_proven),
         lock_guard,
         wal_manifest,
         pipeline,

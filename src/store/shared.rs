@@ -14,7 +14,7 @@ use super::coordinator::Coordinator;
 use super::health::{LogJobs, Turns};
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::scrub_state::Scrub;
-use super::wal_manifest::WalManifest;
+use super::wal_manifest::{OpenWalManifest, WalManifest};
 use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
 use crate::error::{Error, Result};
@@ -42,8 +42,8 @@ pub(crate) struct Shared {
     pub(super) catalog: Mutex<CatalogState>,
     /// Of the directory: asked before a file is made or replaced that another process may have.
     pub(super) lock_guard: LockGuard,
-    /// The WAL manifest as it is on disk. Guards deleting log segments, over I/O.
-    pub(super) wal_manifest: Mutex<WalManifest>,
+    /// The WAL manifest as it is in its file. Guards deleting log segments, over I/O.
+    pub(super) wal_manifest: Mutex<OpenWalManifest>,
     pub(super) store_id: u64,
     /// None in a read-only store.
     pub(crate) pipeline: Option<Pipeline>,
@@ -96,7 +96,7 @@ impl Shared {
             store_id: catalog.current().store_id,
             catalog: Mutex::new(catalog),
             lock_guard,
-            wal_manifest: Mutex::new(wal_manifest),
+            wal_manifest: Mutex::new(OpenWalManifest::found(wal_manifest)),
             pipeline,
             waits: Waits::default(),
             log_jobs: LogJobs::default(),

@@ -32,7 +32,8 @@ impl Shared {
         let found = Catalog::load(fs, &self.dir);
         judge(found.map(|found| found.is_some_and(fits)), CATALOG_FILE)?;
         drop(catalog);
-        let wal_manifest = self.wal_manifest.lock();
+        let open = self.wal_manifest.lock();
+        let wal_manifest = &open.content;
         let stored = WalManifest::load(fs, &self.dir, self.store_id);
         // A replacement that reported an error may have worked, and is true as well (H1).
         let fits =

@@ -22,6 +22,9 @@
 //! - H4: everything up to the end was durable in the log before it was written here.
 //! - H5: the catalogue has a watermark, too: its last change of keyspaces. The watermarks are those
 //!   of keyspaces that it listed, so an older catalogue is noticed before it is acted on.
+//! - H6: what an opening reads here is true, but need not be durable: the process that wrote it may
+//!   have failed to sync its name, and a power loss then brings the one before it back. So nothing
+//!   is deleted because of it before it is written again.
 
 use std::path::Path;
 
@@ -69,6 +72,37 @@ impl Default for WalManifest {
             catalog: SeqNo::ZERO,
             watermarks: Vec::new(),
         }
+    }
+}
+
+/// The WAL manifest of an open store.
+#[derive(Debug)]
+pub(crate) struct OpenWalManifest {
+    pub(crate) content: WalManifest,
+    /// This process has written it (H6).
+    is_durable: bool,
+}
+
+impl OpenWalManifest {
+    /// What an opening has read.
+    pub(super) fn found(content: WalManifest) -> Self {
+        Self {
+            content,
+            is_durable: false,
+        }
+    }
+
+    /// What this process has written.
+    pub(super) fn written(content: WalManifest) -> Self {
+        Self {
+            content,
+            is_durable: true,
+        }
+    }
+
+    /// True if a power loss leaves it, as it is, in its place.
+    pub(super) fn is_durable(&self) -> bool {
+        self.is_durable || mutated!("wal-manifest-that-was-read-taken-for-durable")
     }
 }
 

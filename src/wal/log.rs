@@ -189,7 +189,6 @@ impl Log {
     }
 
     /// First sequence number in the oldest live segment.
-    #[cfg(test)]
     pub(crate) fn oldest_seq(&self) -> SeqNo {
         self.chain.oldest_seq()
     }

@@ -119,7 +119,6 @@ impl SegmentChain {
     }
 
     /// First sequence number in the oldest live segment.
-    #[cfg(test)]
     pub(super) fn oldest_seq(&self) -> SeqNo {
         let segments = self.segments.lock();
         segments.live.front().expect("one is active").first

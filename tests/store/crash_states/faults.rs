@@ -411,3 +411,55 @@ fn a_page_file_that_only_looks_long_enough_is_grown_again() {
     }
     assert!(failed > 3, "{failed}");
 }
+
+/// The WAL manifest was replaced, its name could not be synced, and the process ended before it
+/// deleted segments. The next one read the new manifest, which the page cache still showed, and
+/// deleted the segments that it lets go. Then the power failed: the old manifest was back, and said
+/// that the log begins with a segment that was gone. Likewise a segment that had been deleted was
+/// back, and the one after it gone.
+#[test]
+fn segments_outlive_a_wal_manifest_that_is_not_durable() {
+    let value = Random::new(3).bytes(9000);
+    let flushed = |engine| {
+        let fs = SimFs::new();
+        let (db, keyspace) = sixteen(&fs, engine, &value);
+        keyspace.flush().unwrap();
+        (fs, db)
+    };
+    let retire = |db: &Db| {
+        while db.run_background_once()? {}
+        db.wait_idle()
+    };
+    let few = CrashPolicy::new().exhaustive_max(32).each_max(4).random(4);
+    for engine in EngineKind::ALL {
+        // Which of the changes are syncs of directories.
+        let (fs, db) = flushed(engine);
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        fs.on_change({
+            let changes = Arc::clone(&changes);
+            move |_, operation| changes.lock().unwrap().push(operation.op)
+        });
+        retire(&db).unwrap();
+        fs.clear_hook();
+        let changes = changes.lock().unwrap();
+        let is_sync = |n: &usize| changes[*n] == "sync directory";
+        let syncs: Vec<_> = (0..changes.len()).filter(is_sync).collect();
+        assert!(syncs.len() > 2, "{changes:?}");
+        for n in syncs {
+            let (fs, db) = flushed(engine);
+            failing_at(&fs, n as u64, || retire(&db)).unwrap_err();
+            let killed = fs.killed();
+            let few = few.clone();
+            let take = move |fs: &SimFs| fs.crash_states(&few).map(|state| state.fs);
+            let (_db, losses) = images_during(&killed, take, || {
+                let db = open(&killed);
+                retire(&db).unwrap();
+                db
+            });
+            for loss in losses.into_iter().chain([killed]) {
+                let story = format!("{engine}, failure of change {n}");
+                assert_sixteen_survive(&loss, &value, &story);
+            }
+        }
+    }
+}

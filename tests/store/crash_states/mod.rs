@@ -50,7 +50,7 @@ const INSIDE_EVERY: [u64; 2] = [120, 150];
 const EXHAUSTIVE_MAX: [u64; 2] = [64, 256];
 /// How often, in moments, the process is killed.
 const KILL_EVERY: u64 = 32;
-/// How often, in syncs of files, the sync fails and the process ends.
+/// How often, in syncs of files and of directories, the sync fails and the process ends.
 const FAILED_SYNC_EVERY: u64 = 16;
 /// How often, in images, everything is flushed and compacted after the recovery, and compared once
 /// more.
@@ -206,12 +206,19 @@ impl Examiner {
             self.recover(&fs.killed(), right, 0, dice.bits(), true, inner)
                 .map_err(|story| format!("killed: {story}\n{}", self.command(moment, None)))?;
         }
-        if operation.op == "sync" && dice.one_in(FAILED_SYNC_EVERY) {
+        let is_sync = ["sync", "sync directory"].contains(&operation.op);
+        if is_sync && dice.one_in(FAILED_SYNC_EVERY) {
             let killed = fs.killed();
-            let file = killed.open(operation.path, OpenMode::ReadWrite);
-            let file = file.map_err(|e| e.to_string())?;
-            killed.fail_once_after(0, std::io::ErrorKind::Other);
-            assert!(file.sync_data().is_err(), "as planned");
+            let synced = if operation.op == "sync" {
+                let file = killed.open(operation.path, OpenMode::ReadWrite);
+                let file = file.map_err(|e| e.to_string())?;
+                killed.fail_once_after(0, std::io::ErrorKind::Other);
+                file.sync_data()
+            } else {
+                killed.fail_once_after(0, std::io::ErrorKind::Other);
+                killed.sync_dir(operation.path)
+            };
+            assert!(synced.is_err(), "as planned");
             count(&self.counts.failed_syncs, 1);
             self.recover(&killed, right, 0, dice.bits(), true, inner)
                 .map_err(|story| {
