@@ -28,12 +28,12 @@ fn fill(db: &Db) {
     }
 }
 
-/// The files of keyspaces that have data in them.
+/// The files of keyspaces and of the log that have data in them.
 fn data_files(fs: &dyn Fs, dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for name in fs.read_dir(dir).unwrap() {
         let path = dir.join(&name);
-        if name == "tree.hdb" || name.starts_with("TABLE-") {
+        if name == "tree.hdb" || name.starts_with("TABLE-") || name.ends_with(".log") {
             files.push(path);
         } else if let Ok(names) = fs.read_dir(&path)
             && !names.is_empty()
@@ -81,10 +81,10 @@ fn damage_of_what_was_verified_before_is_found() {
             "{clean:?} of {stored}"
         );
         let files = data_files(&*fs, &path);
-        assert!(files.len() >= 2, "{files:?}");
+        assert!(files.len() >= 3, "{files:?}");
         for path in files {
             let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
-            let (at, mut byte) = (file.len().unwrap() / 3, [0]);
+            let (at, mut byte) = (file.len().unwrap() / 7, [0]);
             file.read_exact_at(&mut byte, at).unwrap();
             file.write_all_at(&[byte[0] ^ 1], at).unwrap();
             let found = scrub();

@@ -193,9 +193,9 @@ pub struct Options {
     /// that work to calls of [`Db::run_background_once`](crate::Db::run_background_once).
     /// Default: 2.
     pub background_threads: usize,
-    /// Read everything that lies in the files of keyspaces from storage once within this time,
-    /// again and again, in a thread of its own and at an even pace, and check it; at least a
-    /// second. What is damaged is named by [`DbStats::background_error`](crate::DbStats) and
+    /// Read everything that lies in the files of keyspaces and of the log from storage once within
+    /// this time, again and again, in a thread of its own and at an even pace, and check it; at
+    /// least a second. What is damaged is named by [`DbStats::background_error`](crate::DbStats) and
     /// counted by [`DbStats::scrub`](crate::DbStats). The time counts while the store is open, for
     /// writing and with background threads. Default: `None`, for never: reading as much as the
     /// store has costs what others need of the device.

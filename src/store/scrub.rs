@@ -1,5 +1,5 @@
-//! The scrub: what lies in the files of all keyspaces, read from storage again and again, so that
-//! damage is found while there is still a copy to mend it from.
+//! The scrub: what lies in the files of all keyspaces and of the log, read from storage again and
+//! again, so that damage is found while there is still a copy to mend it from.
 //!
 //! A pass reads everything once, at an even pace. Its time is a part of
 //! [`Options::scrub_period`](crate::Options#structfield.scrub_period), so that what one pass reads
@@ -48,8 +48,8 @@ impl Pace {
 }
 
 impl Shared {
-    /// Reads all files of all keyspaces once. `pace` is told of the bytes of each piece, and ends
-    /// the pass with an error.
+    /// Reads all files of all keyspaces and of the log once. `pace` is told of the bytes of each
+    /// piece, and ends the pass with an error.
     pub(crate) fn scrub_once(&self, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
         let scrub = &self.scrub;
         scrub.begin();
@@ -76,6 +76,14 @@ impl Shared {
             }
             self.note_problems(problems);
         }
+        if let Some(log) = self.coordinator.log() {
+            let damaged = log.scrub(&mut |bytes| {
+                pass_bytes += bytes;
+                scrub.note_read(bytes);
+                pace(bytes)
+            })?;
+            self.note_problems(damaged.into_iter().map(Problem::from).collect());
+        }
         let mut own = VerifyReport::default();
         if let Err(error) = self.verify_own_files(&mut own) {
             own.problem(error);
@@ -92,11 +100,12 @@ impl Shared {
         }
     }
 
-    /// Bytes of the files of keyspaces.
+    /// Bytes of the files of keyspaces and of the log.
     fn stored_bytes(&self) -> u64 {
         let all = self.keyspaces.all();
         let bytes = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.stats().disk_bytes;
-        all.iter().map(bytes).sum()
+        let in_log = self.coordinator.log().map_or(0, |log| log.live_bytes());
+        all.iter().map(bytes).sum::<u64>() + in_log
     }
 
     /// Passes one after the other, each spread over its part of `period`, until the store closes.

@@ -156,6 +156,10 @@ impl Log {
         self.factory.store_id()
     }
 
+    pub(super) fn chain(&self) -> &SegmentChain {
+        &self.chain
+    }
+
     /// Last sequence number appended.
     pub(crate) fn appended_seq(&self) -> SeqNo {
         SeqNo(self.appended.load(Ordering::Acquire))

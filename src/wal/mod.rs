@@ -60,6 +60,7 @@ mod clock;
 mod inspect;
 mod log;
 mod recovery;
+mod scrub;
 pub(crate) mod segment;
 mod segment_chain;
 mod segment_factory;

@@ -223,12 +223,24 @@ pub(crate) fn align(end: usize) -> usize {
 
 /// The record at `at` of a segment's bytes, if there is an intact one.
 pub(crate) fn record_at(bytes: &[u8], at: usize, seed: u64) -> Option<Record<'_>> {
+    record_in(bytes, at, seed, at as u64)
+}
+
+/// The record at `at` of a piece of a segment, which lies at `offset` of the file, if there is an
+/// intact one.
+pub(crate) fn record_in(bytes: &[u8], at: usize, seed: u64, offset: u64) -> Option<Record<'_>> {
     // Cheap refusals first: most places hold no record.
     let record = claimed_record(bytes, at)?;
     if !mutated!("log-checksum-ignored") {
-        frame_at(bytes, at, seed, at as u64)?;
+        frame_at(bytes, at, seed, offset)?;
     }
     Some(record)
+}
+
+/// The length that a record at the beginning of `bytes` claims to have.
+pub(crate) fn claimed_len(bytes: &[u8]) -> Option<u64> {
+    let header = bytes.get(..FRAME_HEADER_LEN_BYTES)?;
+    Some(FRAME_HEADER_LEN_BYTES as u64 + u64::from(get_u32(header, 4)))
 }
 
 /// What the bytes at `at` claim to be, before the checksum is looked at.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::scrub::Span;
 use super::segment_factory::{ReadySegment, SegmentFactory};
 use crate::error::Result;
 use crate::fs::{File, Fs};
@@ -122,6 +123,38 @@ impl SegmentChain {
     pub(super) fn oldest_seq(&self) -> SeqNo {
         let segments = self.segments.lock();
         segments.live.front().expect("one is active").first
+    }
+
+    pub(super) fn fs(&self) -> &dyn Fs {
+        &*self.fs
+    }
+
+    /// The segments now, oldest first, and what counts of each.
+    pub(super) fn spans(&self) -> Vec<Span> {
+        let segments = self.segments.lock();
+        let later = segments.live.iter().skip(1).map(|segment| segment.first);
+        let ends = later.chain([SeqNo::MAX]);
+        let spans = segments.live.iter().zip(ends).map(|(segment, end)| Span {
+            number: segment.number,
+            path: segment.path.clone(),
+            len_bytes: segment.len_bytes,
+            first: segment.first,
+            end,
+        });
+        spans.collect()
+    }
+
+    /// True if the segment is a part of the chain.
+    pub(super) fn has(&self, number: u64) -> bool {
+        let segments = self.segments.lock();
+        segments.live.iter().any(|segment| segment.number == number)
+    }
+
+    /// As [`has`](Self::has), for a caller that has read its file: waits until it is decided
+    /// whether a segment whose file is on its way out is one.
+    pub(super) fn still_has(&self, number: u64) -> bool {
+        let _turn = self.retire_turn.lock();
+        self.has(number)
     }
 
     /// Syncs the segments that need it, in order. One thread at a time.

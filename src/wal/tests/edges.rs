@@ -264,3 +264,74 @@ fn what_is_appended_at_the_end_of_the_numbers_is_read_again() {
     assert_eq!((found.len(), last), (1, next.next()));
     assert_eq!(found[0].payload, b"kept");
 }
+
+/// Appends `count` records of `len` bytes behind `last`.
+fn append_behind(writer: &mut Writer, last: &mut SeqNo, count: u64, len: usize) {
+    for _ in 0..count {
+        *last = last.next();
+        let payload = vec![last.0 as u8; len];
+        writer.append(*last, *last, &[&payload]).unwrap();
+    }
+}
+
+/// The log was not read by the scrub at all.
+#[test]
+fn the_scrub_reads_what_is_durable() {
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(1024));
+    let mut last = SeqNo::ZERO;
+    // One is longer than what is read at once, and has a segment of its own.
+    append_behind(&mut writer, &mut last, 20, 150);
+    append_behind(&mut writer, &mut last, 1, 300 << 10);
+    append_behind(&mut writer, &mut last, 20, 150);
+    log.sync().unwrap();
+    append_behind(&mut writer, &mut last, 3, 150);
+    let mut read_bytes = 0;
+    let problems = log.scrub(&mut |bytes| {
+        read_bytes += bytes;
+        Ok(())
+    });
+    assert!(problems.as_ref().unwrap().is_empty(), "{problems:?}");
+    assert!(read_bytes >= (300 << 10) + 40 * 150, "{read_bytes}");
+    let ended = log.scrub(&mut |_| Err(Error::Closed));
+    assert!(matches!(ended, Err(Error::Closed)));
+
+    let spans = log.chain().spans();
+    for span in &spans[..spans.len() - 1] {
+        let file = fs.open(&span.path, OpenMode::ReadWrite).unwrap();
+        for at in [20, 100, 200] {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[!byte[0]], at).unwrap();
+            let problems = log.scrub(&mut |_| Ok(())).unwrap();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            let name = span.path.file_name().unwrap().to_str().unwrap();
+            assert!(problems[0].is_corruption() && problems[0].to_string().contains(name));
+            file.write_all_at(&byte, at).unwrap();
+        }
+    }
+}
+
+/// A segment was deleted while the scrub read it, and its file was the next one by then.
+#[test]
+fn the_scrub_blames_no_segment_that_went() {
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(1 << 20));
+    let mut last = SeqNo::ZERO;
+    append_behind(&mut writer, &mut last, 20, 60_000);
+    log.sync().unwrap();
+    let mut pieces = 0;
+    let problems = log.scrub(&mut |_| {
+        pieces += 1;
+        if pieces == 1 {
+            append_behind(&mut writer, &mut last, 20, 60_000);
+            log.sync()?;
+            log.retire(Some(last))?;
+            append_behind(&mut writer, &mut last, 40, 60_000);
+            log.sync()?;
+        }
+        Ok(())
+    });
+    assert!(problems.as_ref().unwrap().is_empty(), "{problems:?}");
+    assert!(log.stats().segments_recycled > 0 && pieces > 1, "{pieces}");
+}
