@@ -268,15 +268,15 @@ impl Db {
     }
 
     /// Brings everything committed so far into the engines' own files, durably: memtables into
-    /// tables, dirty pages into the page file. Makes the next open faster; nothing needs it.
+    /// tables, dirty pages into the page file. Makes the next open faster; nothing needs it. Of
+    /// many keyspaces several are flushed at a time, with
+    /// [`Options::background_threads`](crate::Options) above 0.
     pub fn flush(&self) -> Result<()> {
         let _pass = self.store.shared.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
             recorder.flush(None);
         }
-        for open in self.store.shared.keyspaces.all().iter() {
-            self.store.shared.flush(open)?;
-        }
+        self.store.shared.flush_all()?;
         // Keyspaces that were made or renamed since are in the log alone.
         if !mutated!("flush-forgets-changes-of-keyspaces") {
             self.store.shared.coordinator.sync_log()?;

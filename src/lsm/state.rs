@@ -183,7 +183,11 @@ impl LsmEngine {
         let opened = if outputs.is_empty() {
             Ok(Vec::new())
         } else {
-            let sync = || self.ctx.fs.sync_dir(&self.ctx.dir);
+            let sync = || match self.manifest.lock().is_written() {
+                true => self.ctx.fs.sync_dir(&self.ctx.dir),
+                // The first manifest makes its name durable, and these with it (LF4).
+                false => Ok(()),
+            };
             let synced = mutated!("table-name-not-synced", Ok(()), sync());
             synced.and_then(|()| outputs.iter().map(open).collect())
         };

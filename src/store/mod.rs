@@ -28,6 +28,7 @@ mod replay;
 mod scrub;
 mod scrub_state;
 mod shared;
+mod side_by_side;
 mod stats;
 #[cfg(all(test, not(shuttle)))]
 mod tests;

@@ -2,8 +2,9 @@
 //! commits.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
@@ -304,6 +305,49 @@ fn making_a_thousand_keyspaces_makes_no_files() {
         let names = fs.read_dir(Path::new("/store")).unwrap();
         let dirs = names.iter().filter(|name| name.starts_with("ks-"));
         assert_eq!(dirs.count(), 1, "of what was written to");
+    }
+}
+
+/// A thousand keyspaces were flushed one after the other, and waited for thousands of syncs.
+#[test]
+fn keyspaces_are_flushed_side_by_side() {
+    let fs = SimFs::new();
+    let options = tiny(Options::new()).fs(Arc::new(fs.clone()));
+    let db = options.clone().open("/store").unwrap();
+    let keyspaces: Vec<_> = (0..8)
+        .map(|n| {
+            let keyspace = db.keyspace(&n.to_string(), ENGINES[n % 2]).unwrap();
+            keyspace.put("k", "v").unwrap();
+            keyspace
+        })
+        .collect();
+    // The first thread that syncs a file of a keyspace waits there until another one does.
+    let meeting = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+    let guests = Arc::clone(&meeting);
+    fs.on_change(move |_, operation| {
+        let of_keyspace = operation.path.starts_with("/store/ks-00000001")
+            || operation.path.starts_with("/store/ks-00000002");
+        if operation.op != "sync" || !of_keyspace {
+            return;
+        }
+        let (threads, condvar) = &*guests;
+        let mut threads = threads.lock().unwrap();
+        threads.push(std::thread::current().id());
+        threads.dedup();
+        condvar.notify_all();
+        let is_alone = |threads: &mut Vec<_>| threads.len() < 2;
+        let waited = condvar.wait_timeout_while(threads, Duration::from_secs(60), is_alone);
+        assert!(!waited.unwrap().1.timed_out(), "no other thread flushes");
+    });
+    db.flush().unwrap();
+    fs.clear_hook();
+    drop(keyspaces);
+    let image = fs.crash();
+    drop(db);
+    let reopened = options.fs(Arc::new(image)).open("/store").unwrap();
+    for n in 0..8 {
+        let keyspace = reopened.existing_keyspace(&n.to_string()).unwrap().unwrap();
+        assert_eq!(keyspace.get("k").unwrap().unwrap(), b"v");
     }
 }
 
