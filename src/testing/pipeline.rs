@@ -108,7 +108,6 @@ pub(crate) struct PipelineRig {
     pub(crate) pipeline: Pipeline,
     pub(crate) log: Arc<Log>,
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) keyspace: Arc<OpenKeyspace>,
 }
 
@@ -156,7 +155,7 @@ impl PipelineRig {
             writer,
             Arc::clone(&log),
             SeqNo::ZERO,
-            Arc::clone(&coordinator),
+            coordinator,
             Arc::clone(&snapshot_tracker),
             Arc::default(),
         );
@@ -165,7 +164,6 @@ impl PipelineRig {
             pipeline,
             log,
             snapshot_tracker,
-            coordinator,
             keyspace: Arc::new(keyspace),
         }
     }
