@@ -59,8 +59,10 @@ pub(crate) struct Recovery {
     /// The bytes of a segment that was read and is going to be asked for again, with its index in
     /// the chain: the one after that which is being replayed, or the last one.
     kept: Option<(usize, Vec<u8>)>,
-    /// What replay found was made durable.
+    /// What replay found was made durable, names excepted.
     is_durable: bool,
+    /// The names of its segments, too.
+    are_names_durable: bool,
     guard: LockGuard,
 }
 
@@ -110,6 +112,7 @@ impl Recovery {
             replayed: Vec::new(),
             kept: None,
             is_durable: false,
+            are_names_durable: false,
             guard: LockGuard::default(),
             fs,
         };

@@ -10,7 +10,9 @@ use crate::fs::{File, OpenMode};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::wal::log::{Inheritance, Log, Resumed};
-use crate::wal::segment::{ActivationState, HEADER_LEN_BYTES, claimed_record, segment_path};
+use crate::wal::segment::{
+    ActivationState, HEADER_LEN_BYTES, claimed_record, segment_path, temporary_path,
+};
 use crate::wal::segment_chain::LiveSegment;
 use crate::wal::segment_factory::FIRST_LEN_BYTES;
 use crate::wal::writer::Writer;
@@ -23,12 +25,14 @@ impl Recovery {
     pub(crate) fn into_log(mut self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
         assert!(last >= found, "recovered records are not cut off");
-        self.make_durable()?;
+        self.sync_found()?;
         let previous = match self.chain.last() {
             Some(newest) if last == found => newest.number,
             _ => 0,
         };
         let resumed = self.resumable(config, last);
+        // A new segment brings the names of the others to the disk, with its own.
+        let resumed = resumed.filter(|_| self.sync_names().is_ok());
         if let Some(resumed) = &resumed {
             self.claim(resumed)?;
         }
@@ -111,9 +115,16 @@ impl Recovery {
         file.sync_data()
     }
 
-    /// Makes what replay found durable, as the new segment is going to say, and engines rely on it
-    /// that persist something before there is one. Does so once only.
+    /// Makes what replay found durable: engines rely on it that persist something before there is a
+    /// new segment.
     pub(crate) fn make_durable(&mut self) -> Result<()> {
+        self.sync_found()?;
+        self.sync_names()
+    }
+
+    /// Makes what replay found durable, as the new segment is going to say, but for names that an
+    /// earlier process has failed to sync. Does so once only.
+    fn sync_found(&mut self) -> Result<()> {
         if self.is_durable {
             return Ok(());
         }
@@ -133,6 +144,23 @@ impl Recovery {
         }
         self.fs.sync_dir(&self.dir)?;
         self.is_durable = true;
+        Ok(())
+    }
+
+    /// Makes the names of the segments durable. An earlier process may have failed to sync them;
+    /// then they come to the disk with the next change of their directory only. Does so once.
+    fn sync_names(&mut self) -> Result<()> {
+        let are_proven = self.chain.iter().all(|segment| self.is_proven(segment));
+        if self.are_names_durable || are_proven || mutated!("names-of-segments-taken-for-durable") {
+            return Ok(());
+        }
+        // Zero is the number of no segment. The file may be there, after a power loss.
+        let path = temporary_path(&self.dir, 0);
+        discard_file(&*self.fs, &path)?;
+        self.fs.open(&path, OpenMode::CreateNew)?;
+        discard_file(&*self.fs, &path)?;
+        self.fs.sync_dir(&self.dir)?;
+        self.are_names_durable = true;
         Ok(())
     }
 
