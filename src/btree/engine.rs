@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
-use super::file::meta::{META_BYTES, META_PAGES, Meta};
+use super::file::meta::{META_BYTES, META_UNITS, Meta};
 use super::file::new_file::{FILE_NAME, FIRST_GENERATION, NewFile, TEMPORARY_NAME};
 use super::file::pager::Pager;
+use super::node;
 use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
@@ -112,15 +113,15 @@ impl BTreeEngine {
         meta: &Meta,
         stale_meta_page: Option<u64>,
     ) -> Result<()> {
-        let page_size = u64::from(meta.page_size);
+        let unit = u64::from(meta.unit);
         if let Some(stale) = stale_meta_page {
             let bytes = meta.encode(context.store_id, context.keyspace);
             for page in [1 - stale, stale] {
-                file.write_all_at(&bytes, page * page_size)?;
+                file.write_all_at(&bytes, page * unit)?;
                 file.sync_data()?;
             }
         }
-        let needed = meta.file_pages * page_size;
+        let needed = meta.file_units * unit;
         if file.len()? > needed {
             file.set_len(needed)?;
         }
@@ -133,8 +134,7 @@ impl BTreeEngine {
         new_file: Option<Arc<NewFile>>,
         (meta, mut stale_meta_page): (Meta, Option<u64>),
     ) -> Result<Arc<dyn Engine>> {
-        let page_size = context.options.page_size_bytes;
-        let needed = u128::from(meta.file_pages) * u128::from(page_size);
+        let needed = u128::from(meta.file_units) * u128::from(meta.unit);
         let len = file.len()?;
         if u128::from(len) < needed {
             return Err(Error::corruption(
@@ -148,7 +148,7 @@ impl BTreeEngine {
             Self::make_durable(&context, file, &meta, stale_meta_page)?;
             stale_meta_page = None;
         }
-        let pager = Pager::new(&context, file, new_file, meta.file_pages)?;
+        let pager = Pager::new(&context, file, new_file, meta.file_units)?;
         let checkpointer = Checkpointer::new(
             context.store_id,
             context.keyspace,
@@ -204,9 +204,9 @@ impl BTreeEngine {
     /// How much of the file is free or in sparse leaves, about, of 1.
     fn free_share(&self) -> f64 {
         let counters = &self.tree.counters;
-        let pages = counters.free_pages.load(Ordering::Relaxed)
+        let units = counters.free_units.load(Ordering::Relaxed)
             + counters.sparse_leaves.load(Ordering::Relaxed) / 2;
-        let bytes = pages * self.shared.page_size() as u64;
+        let bytes = units * self.shared.pager.unit() as u64;
         bytes as f64 / self.shared.pager.file_bytes().max(1) as f64
     }
 
@@ -224,9 +224,10 @@ impl BTreeEngine {
 /// The better of the two meta pages, and the page of the other one if it is not the same.
 fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u64>)> {
     let page_size = u64::from(context.options.page_size_bytes);
+    let unit = node::unit_size(context.options.page_size_bytes as usize) as u64;
     let read = |page: u64| {
         let mut bytes = [0; META_BYTES];
-        let offset = page * page_size;
+        let offset = page * unit;
         file.read_exact_at(&mut bytes, offset)?;
         Meta::decode(
             &bytes,
@@ -258,7 +259,7 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
     {
         return Err(Error::corruption(
             file.path(),
-            stale.map_or(0, |page| (1 - page) * page_size),
+            stale.map_or(0, |page| (1 - page) * unit),
             format!(
                 "the tree ends with operation {}, but operation {} was persisted",
                 meta.persisted_seq, context.persisted_watermark
@@ -268,7 +269,7 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
     if u64::from(meta.page_size) != page_size {
         return Err(Error::corruption(
             file.path(),
-            stale.map_or(0, |page| (1 - page) * page_size),
+            stale.map_or(0, |page| (1 - page) * unit),
             format!(
                 "the file has pages of {} bytes where {page_size} are expected",
                 meta.page_size
@@ -279,14 +280,14 @@ fn read_meta(context: &EngineContext, file: &dyn File) -> Result<(Meta, Option<u
 }
 
 fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Result<FreeSpace> {
-    let offset = meta.freelist.0.saturating_mul(u64::from(meta.page_size));
+    let offset = meta.freelist.0.saturating_mul(u64::from(meta.unit));
     let damaged = |what: &str| Error::corruption(file.path(), offset, what);
-    let mut free = FreeSpace::new(meta.file_pages);
+    let mut free = FreeSpace::new(meta.file_units);
     if meta.freelist_runs == 0 {
         return Ok(free);
     }
     // More runs than the file has pages cannot be; so the file bounds what is allocated here.
-    let rest = (meta.file_pages - meta.freelist.0).saturating_mul(u64::from(meta.page_size));
+    let rest = (meta.file_units - meta.freelist.0).saturating_mul(u64::from(meta.unit));
     let len = meta.freelist_runs.saturating_mul(RUN_BYTES as u64);
     if len > rest {
         return Err(damaged("the freelist reaches beyond the file"));
@@ -299,7 +300,7 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     }
     let itself = Run {
         start: meta.freelist.0,
-        len: len.div_ceil(u64::from(meta.page_size)),
+        len: len.div_ceil(u64::from(meta.unit)),
     };
     for run in decode_runs(&bytes).filter(|run| run.len > 0) {
         let apart = run.start >= itself.start + itself.len
@@ -307,7 +308,7 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
                 .start
                 .checked_add(run.len)
                 .is_some_and(|end| end <= itself.start);
-        if run.start < META_PAGES || !apart || !free.give(run) {
+        if run.start < META_UNITS || !apart || !free.give(run) {
             return Err(damaged("the freelist contradicts itself"));
         }
     }
@@ -448,7 +449,7 @@ impl Engine for BTreeEngine {
     fn stats(&self) -> EngineStats {
         let tree = &self.tree;
         let counters = &tree.counters;
-        let page_size = tree.shared.page_size() as u64;
+        let unit = tree.shared.pager.unit() as u64;
         let compaction_bytes = counters.compaction_bytes.load(Ordering::Relaxed);
         EngineStats {
             // There is no file before the first checkpoint.
@@ -456,7 +457,7 @@ impl Engine for BTreeEngine {
                 FIRST_GENERATION => 0,
                 _ => tree.shared.pager.file_bytes(),
             },
-            free_bytes: counters.free_pages.load(Ordering::Relaxed) * page_size,
+            free_bytes: counters.free_units.load(Ordering::Relaxed) * unit,
             write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
             entries_estimate: counters.entries.load(Ordering::Relaxed),
             files: 1,

@@ -41,23 +41,24 @@ fn of_meta(meta: &Meta, dirty_bytes: u64) -> Inspection {
         .number("height", meta.height.into())
         .number("persisted_seq", meta.persisted_seq.0)
         .number("entries", meta.entries)
-        .number_if_any("overflow_pages", meta.overflow_pages)
-        .number("file_pages", meta.file_pages)
+        .number_if_any("overflow_units", meta.overflow_units)
+        .number("file_units", meta.file_units)
         .number("page_bytes", meta.page_size.into())
+        .number("unit_bytes", meta.unit.into())
         .number_if_any("dirty_memory_bytes", dirty_bytes)
 }
 
 fn of_free_space(free: &FreeSpace, detail: InspectDetail) -> Inspection {
-    let pages = |runs: &[Run]| runs.iter().map(|run| run.len).sum();
+    let units = |runs: &[Run]| runs.iter().map(|run| run.len).sum();
     let ready: Vec<Run> = free.ready_runs().collect();
     let held: Vec<Run> = free.held_runs().map(|(_, run)| run).collect();
     let mut part = Inspection::new("free_space", "")
-        .number("pages", pages(&ready))
+        .number("units", units(&ready))
         .number("runs", ready.len() as u64)
-        .number_if_any("held_pages", pages(&held));
+        .number_if_any("held_units", units(&held));
     if detail >= InspectDetail::Tables {
         let run = |kind, run: Run| {
-            Inspection::new(kind, format_args!("page {}", run.start)).number("pages", run.len)
+            Inspection::new(kind, format_args!("page {}", run.start)).number("units", run.len)
         };
         part.parts
             .extend(ready.iter().map(|ready| run("run", *ready)));

@@ -84,7 +84,9 @@ pub(super) struct Counters {
     pub(super) compaction_bytes: AtomicU64,
     pub(super) compactions: AtomicU64,
     pub(super) entries: AtomicU64,
-    pub(super) free_pages: AtomicU64,
+    pub(super) free_units: AtomicU64,
+    /// Units of nodes in the file's tree.
+    pub(super) used_units: AtomicU64,
     /// Leaves that checkpoints have written less than a quarter full since the last compaction.
     pub(super) sparse_leaves: AtomicU64,
     pub(super) height: AtomicU64,
@@ -119,8 +121,11 @@ impl Tree {
             .height
             .store(u64::from(meta.height), Ordering::Relaxed);
         counters
-            .free_pages
-            .store(parts.checkpointer.free_pages(), Ordering::Relaxed);
+            .free_units
+            .store(parts.checkpointer.free_units(), Ordering::Relaxed);
+        counters
+            .used_units
+            .store(parts.checkpointer.node_units(), Ordering::Relaxed);
         Self {
             shared: Arc::new(SharedTree::new(parts.pager, parts.snapshot_tracker, &meta)),
             host: parts.host,

@@ -29,22 +29,25 @@ impl Tree {
     }
 
     fn count_levels_below(&self, root: Link) -> Option<Vec<LevelStats>> {
-        let page_size = self.shared.page_size() as u64;
-        let level_of = |pages: u64| LevelStats {
-            files: pages,
-            bytes: pages * page_size,
+        let unit = self.shared.pager.unit() as u64;
+        let level_of = |nodes: u64, units: u64| LevelStats {
+            files: nodes,
+            bytes: units * unit,
         };
+        // What is neither free nor an inner node nor a value belongs to leaves, nearly.
+        let used = self.counters.used_units.load(Ordering::Relaxed);
+        let mut inner_units = 0;
         let mut levels = Vec::new();
         let mut row = vec![root];
         let mut looked_at = 0;
         loop {
             let mut below = Vec::new();
-            let mut pages = 0;
-            let mut leaves = 0;
+            let (mut nodes, mut units, mut leaves) = (0, 0, 0);
             for link in row {
                 let guard = crossbeam_epoch::pin();
                 let image = self.shared.disk_node(link, None, &guard).ok()?;
-                pages += u64::from(node::page_count(&image));
+                nodes += 1;
+                units += u64::from(node::unit_count(&image));
                 looked_at += 1;
                 if looked_at > COUNTED_PAGES_MAX {
                     return None;
@@ -59,9 +62,10 @@ impl Tree {
                     below.extend((0..inner.child_count()).map(|i| inner.child(i)));
                 }
             }
-            levels.push(level_of(pages));
+            levels.push(level_of(nodes, units));
+            inner_units += units;
             if leaves > 0 {
-                levels.push(level_of(leaves));
+                levels.push(level_of(leaves, used.saturating_sub(inner_units)));
             }
             if below.is_empty() {
                 return Some(levels);

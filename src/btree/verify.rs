@@ -10,8 +10,8 @@
 
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::RUN_BYTES;
-use super::file::meta::{META_PAGES, Meta};
-use super::memory::node::{Body, Child, ChildRef};
+use super::file::meta::{META_UNITS, Meta};
+use super::memory::node::{Body, Child, ChildRef, is_jumbo};
 use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue, has_overflow};
@@ -33,11 +33,11 @@ pub(super) struct Verifier<'t> {
     tree: &'t Tree,
     /// What pages are read from.
     file: &'t dyn File,
-    file_pages: u64,
+    file_units: u64,
     pub(super) report: VerifyReport,
-    /// What each page of the file is used for; `None` if that does not matter.
+    /// What each unit of the file is used for; `None` if that does not matter.
     owners: Option<Vec<u8>>,
-    overflow_pages: u64,
+    overflow_units: u64,
     /// Bytes read.
     pub(super) bytes: u64,
 }
@@ -53,9 +53,9 @@ impl Tree {
         let checkpointer = self.checkpointer.lock();
         let meta = checkpointer.meta().clone();
         let file = self.shared.pager.file()?;
-        let mut verifier = Verifier::new(self, &*file, meta.file_pages);
+        let mut verifier = Verifier::new(self, &*file, meta.file_units);
         verifier.report.files = 1;
-        verifier.owners = Some(vec![UNOWNED; meta.file_pages as usize]);
+        verifier.owners = Some(vec![UNOWNED; meta.file_units as usize]);
         // The meta pages are not of a generation: the next checkpoint replaces them.
         verifier.check_meta_pages(&checkpointer)?;
         let free = checkpointer.free().all_runs();
@@ -68,7 +68,7 @@ impl Tree {
         let problems_in_tree = !verifier.report.problems.is_empty();
         if meta.freelist_runs > 0 {
             let bytes = meta.freelist_runs as usize * RUN_BYTES;
-            verifier.own(meta.freelist, self.shared.pager.pages_for(bytes), USED);
+            verifier.own(meta.freelist, self.shared.pager.units_for(bytes), USED);
         }
         for run in free {
             verifier.own(PageId(run.start), run.len, FREE);
@@ -83,15 +83,15 @@ impl Tree {
 }
 
 impl<'t> Verifier<'t> {
-    /// For pages of `file`, which has `file_pages` of them.
-    pub(super) fn new(tree: &'t Tree, file: &'t dyn File, file_pages: u64) -> Self {
+    /// For pages of `file`, which has `file_units` units.
+    pub(super) fn new(tree: &'t Tree, file: &'t dyn File, file_units: u64) -> Self {
         Self {
             tree,
             file,
-            file_pages,
+            file_units,
             report: VerifyReport::default(),
             owners: None,
-            overflow_pages: 0,
+            overflow_units: 0,
             bytes: 0,
         }
     }
@@ -103,9 +103,9 @@ impl<'t> Verifier<'t> {
     }
 
     pub(super) fn check_meta_pages(&mut self, checkpointer: &Checkpointer) -> Result<()> {
-        let page_size = self.tree.shared.page_size();
-        for page in 0..META_PAGES {
-            if let Some(problem) = checkpointer.meta_page_problem(self.file, page_size, page)? {
+        let unit = self.tree.shared.pager.unit();
+        for page in 0..META_UNITS {
+            if let Some(problem) = checkpointer.meta_page_problem(self.file, unit, page)? {
                 self.problem(PageId(page), problem);
             }
             self.own(PageId(page), 1, USED);
@@ -152,10 +152,10 @@ impl<'t> Verifier<'t> {
             );
             self.problem(PageId(0), what);
         }
-        if meta.entries_exact && meta.overflow_pages != self.overflow_pages {
+        if meta.entries_exact && meta.overflow_units != self.overflow_units {
             let what = format!(
                 "the meta page counts {} overflow pages where there are {}",
-                meta.overflow_pages, self.overflow_pages
+                meta.overflow_units, self.overflow_units
             );
             self.problem(PageId(0), what);
         }
@@ -170,22 +170,18 @@ impl<'t> Verifier<'t> {
     ) -> Result<Option<Vec<u8>>> {
         let page = link.page();
         let pager = &self.tree.shared.pager;
-        if page.0 < META_PAGES || page.0 >= self.file_pages {
+        if page.0 < META_UNITS || page.0 >= self.file_units {
             self.problem(page, "a reference leads outside the file");
             return Ok(None);
         }
-        let mut image = vec![0; pager.page_size()];
-        let at = pager.offset(page);
-        self.file.read_exact_at(&mut image, at)?;
-        let pages = u64::from(node::page_count(&image));
-        if pages == 0 || pages > self.file_pages - page.0 {
-            self.problem(page, "there is no node at this page");
-            return Ok(None);
-        }
-        if pages > 1 {
-            image.resize(pages as usize * pager.page_size(), 0);
-            self.file.read_exact_at(&mut image, at)?;
-        }
+        let read = |bytes: &mut [u8], at| self.file.read_exact_at(bytes, at);
+        let image = match pager.read_node(page, self.file_units, read) {
+            Err(error) if error.is_corruption() => {
+                self.report.problem(error);
+                return Ok(None);
+            }
+            image => image?,
+        };
         self.bytes += image.len() as u64;
         self.report.blocks += 1;
         let checked = pager.check_node(&image, page);
@@ -208,7 +204,7 @@ impl<'t> Verifier<'t> {
         let Some(image) = self.read_node(link, level, fences)? else {
             return Ok(());
         };
-        if !self.own(page, node::page_count(&image).into(), USED) {
+        if !self.own(page, node::unit_count(&image).into(), USED) {
             // What is below has been seen, or will be: hostile pages that all refer to the same
             // ones would keep this busy forever.
             return Ok(());
@@ -234,18 +230,18 @@ impl<'t> Verifier<'t> {
                 checksum,
             } = leaf.value(i)
             {
-                let pages = self.tree.shared.pager.pages_for(len as usize);
-                let inside = extent.0 >= META_PAGES
+                let pages = self.tree.shared.pager.units_for(len as usize);
+                let inside = extent.0 >= META_UNITS
                     && extent
                         .0
                         .checked_add(pages)
-                        .is_some_and(|end| end <= self.file_pages);
+                        .is_some_and(|end| end <= self.file_units);
                 if !inside {
                     self.problem(page, "an overflow reference leads outside the file");
                     continue;
                 }
                 self.own(extent, pages, USED);
-                self.overflow_pages += pages;
+                self.overflow_units += pages;
                 self.report.blocks += 1;
                 self.bytes += u64::from(len);
                 let pager = &self.tree.shared.pager;
@@ -303,12 +299,12 @@ impl<'t> Verifier<'t> {
                             if has_overflow(&base) {
                                 self.memory_problem("changes lie over overflow values");
                             }
-                            match changes.merged(&base) {
-                                Ok(image) => self.check_image(&image, level, fences),
-                                Err(node::Full) => {
-                                    self.memory_problem("changes do not fit their page");
-                                }
+                            let page_size = tree.page_size();
+                            let image = changes.merged(&base, page_size);
+                            if is_jumbo(&image, page_size) {
+                                self.memory_problem("changes do not fit their page");
                             }
+                            self.check_image(&image, level, fences);
                         }
                         Err(error) => self.report.problem(error),
                     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::btree::file::freespace::FreeSpace;
-use crate::btree::file::meta::{META_BYTES, Meta};
+use crate::btree::file::freespace::{FreeSpace, RUN_BYTES};
+use crate::btree::file::meta::{META_BYTES, META_UNITS, Meta};
 use crate::btree::file::pager::Pager;
 use crate::btree::read::readers::Span;
 use crate::error::{Error, Result};
@@ -61,8 +61,19 @@ impl Checkpointer {
         &self.free
     }
 
-    pub(crate) fn free_pages(&self) -> u64 {
-        self.free.free_pages()
+    pub(crate) fn free_units(&self) -> u64 {
+        self.free.free_units()
+    }
+
+    /// Units of nodes in the file's tree.
+    pub(crate) fn node_units(&self) -> u64 {
+        let meta = &self.meta;
+        let freelist = meta.freelist_runs * RUN_BYTES as u64;
+        let others = META_UNITS
+            + self.free.free_units()
+            + meta.overflow_units
+            + freelist.div_ceil(u64::from(meta.unit));
+        meta.file_units.saturating_sub(others)
     }
 
     /// The checkpoint that wrote what starts at `page`, as far as it matters.
@@ -94,11 +105,11 @@ impl Checkpointer {
     pub(crate) fn meta_page_problem(
         &self,
         file: &dyn File,
-        page_size: usize,
+        unit: usize,
         page: u64,
     ) -> Result<Option<String>> {
         let mut bytes = [0; META_BYTES];
-        let offset = page * page_size as u64;
+        let offset = page * unit as u64;
         file.read_exact_at(&mut bytes, offset)?;
         Ok(
             match Meta::decode(&bytes, self.store_id, self.keyspace, file.path(), offset) {
@@ -115,7 +126,7 @@ impl Checkpointer {
     pub(super) fn write_meta(&self, pager: &Pager, page: u64, meta: &Meta) -> Result<()> {
         let bytes = meta.encode(self.store_id, self.keyspace);
         let file = pager.file()?;
-        file.write_all_at(&bytes, page * pager.page_size() as u64)?;
+        file.write_all_at(&bytes, page * pager.unit() as u64)?;
         mutated!("meta-page-not-synced", Ok(()), file.sync_data())
     }
 }

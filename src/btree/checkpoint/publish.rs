@@ -57,11 +57,11 @@ impl Tree {
             writer.pending_frees.removed_entries += place.entries;
         }
         for (value, page, checksum) in large {
-            let pages = self.shared.pager.pages_for(value.bytes.len());
+            let pages = self.shared.pager.units_for(value.bytes.len());
             value.set_extent(page, checksum);
             if value.dropped.load(Ordering::Acquire) {
                 writer.pending_frees.free(page, pages);
-                writer.pending_frees.freed_overflow_pages += pages;
+                writer.pending_frees.freed_overflow_units += pages;
             }
         }
         writer.dirty_bytes = publication.dirty_bytes;
@@ -98,12 +98,15 @@ impl Tree {
         counters
             .sparse_leaves
             .fetch_add(sparse_leaves, Ordering::Relaxed);
-        free.file_pages = meta.file_pages;
+        free.file_units = meta.file_units;
         counters
-            .free_pages
-            .store(free.free_pages(), Ordering::Relaxed);
+            .free_units
+            .store(free.free_units(), Ordering::Relaxed);
         checkpointer.meta = meta;
         checkpointer.free = free;
+        counters
+            .used_units
+            .store(checkpointer.node_units(), Ordering::Relaxed);
         let spans = self.shared.reader_spans();
         checkpointer.note_births(generation, &spans, freed.into_iter(), &starts);
 

@@ -12,7 +12,7 @@ use crate::btree::memory::node::{
 };
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue};
+use crate::btree::node::leaf::{self, Leaf, LeafMut, LeafValue};
 use crate::btree::node::{Link, inner};
 use crate::btree::read::shared::SharedTree;
 use crate::btree::write::state::PendingFrees;
@@ -87,7 +87,7 @@ impl SharedTree {
 
         let frees = &frozen.pending_frees;
         let mut freed = frees.freed.clone();
-        let dropped = self.walk_dropped(&frees.dropped, old.overflow_pages > 0, &mut freed)?;
+        let dropped = self.walk_dropped(&frees.dropped, old.overflow_units > 0, &mut freed)?;
         mutated!("free-page-reused-too-early", free.give_all(&mut freed), ());
         let mut output = Output {
             tree: self,
@@ -97,7 +97,7 @@ impl SharedTree {
             starts: Vec::new(),
             nodes: HashMap::new(),
             large: Vec::new(),
-            large_pages: 0,
+            large_units: 0,
             entries: 0,
             sparse_leaves: 0,
             bytes: 0,
@@ -105,8 +105,8 @@ impl SharedTree {
         let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
         let removed = frees.removed_entries + dropped.entries;
         let entries = (old.entries + output.entries).saturating_sub(removed);
-        let overflow_pages = (old.overflow_pages + output.large_pages)
-            .saturating_sub(frees.freed_overflow_pages + dropped.overflow_pages);
+        let overflow_units = (old.overflow_units + output.large_units)
+            .saturating_sub(frees.freed_overflow_units + dropped.overflow_units);
         let entries_exact = old.entries_exact && dropped.exact;
 
         // The freelist describes itself too: its old extent is freed, its new one taken, before it
@@ -115,7 +115,7 @@ impl SharedTree {
             let bytes = old.freelist_runs as usize * RUN_BYTES;
             freed.push(Run {
                 start: old.freelist.0,
-                len: self.pager.pages_for(bytes),
+                len: self.pager.units_for(bytes),
             });
         }
         let freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
@@ -127,16 +127,16 @@ impl SharedTree {
         output.free.hold(generation, freed);
         output.free.trim();
         let bytes = output.free.run_count() * RUN_BYTES;
-        let freelist_pages = self.pager.pages_for(bytes);
-        let freelist = if freelist_pages == 0 {
+        let freelist_units = self.pager.units_for(bytes);
+        let freelist = if freelist_units == 0 {
             PageId(0)
         } else {
-            output.allocate(freelist_pages)?
+            output.allocate(freelist_units)?
         };
         let mut bytes = encode_runs(&output.free.all_runs());
         // Empty runs stand in for one that the allocation used up, so that the number of runs
         // always gives the length of the extent.
-        while self.pager.pages_for(bytes.len()) < freelist_pages {
+        while self.pager.units_for(bytes.len()) < freelist_units {
             bytes.extend_from_slice(&[0; RUN_BYTES]);
         }
         let runs = (bytes.len() / RUN_BYTES) as u64;
@@ -147,19 +147,20 @@ impl SharedTree {
         output.write_out()?;
         let meta = Meta {
             page_size: old.page_size,
+            unit: old.unit,
             generation,
             root,
             height: u32::from(level) + 1,
             persisted_seq: frozen.seq,
-            file_pages: output.free.file_pages,
+            file_units: output.free.file_units,
             freelist,
             freelist_runs: runs,
             freelist_checksum,
             entries,
             entries_exact,
-            overflow_pages,
+            overflow_units,
         };
-        self.pager.grow(meta.file_pages)?;
+        self.pager.grow(meta.file_units)?;
         Ok(Written {
             meta,
             free: output.free,
@@ -203,7 +204,7 @@ impl SharedTree {
         let mut leaves = Vec::new();
         let mut todo = roots.to_vec();
         // Hostile pages may all refer to the same ones.
-        let mut rest = self.pager.pages();
+        let mut rest = self.pager.units();
         while let Some((link, level)) = todo.pop() {
             if rest == 0 {
                 dropped.exact = false;
@@ -226,7 +227,7 @@ impl SharedTree {
             };
             freed.push(Run {
                 start: link.page().0,
-                len: u64::from(node::page_count(&image)),
+                len: u64::from(node::unit_count(&image)),
             });
             let inner = Inner::from_image(&image);
             todo.extend((0..inner.child_count()).map(|i| (inner.child(i), level - 1)));
@@ -243,7 +244,7 @@ impl SharedTree {
             };
             freed.push(Run {
                 start: link.page().0,
-                len: u64::from(node::page_count(&image)),
+                len: u64::from(node::unit_count(&image)),
             });
             let leaf = Leaf::from_image(&image);
             dropped.entries += leaf.len() as u64;
@@ -252,12 +253,12 @@ impl SharedTree {
             }
             for i in 0..leaf.len() {
                 if let LeafValue::Overflow { page, len, .. } = leaf.value(i) {
-                    let pages = self.pager.pages_for(len as usize);
+                    let pages = self.pager.units_for(len as usize);
                     freed.push(Run {
                         start: page.0,
                         len: pages,
                     });
-                    dropped.overflow_pages += pages;
+                    dropped.overflow_units += pages;
                 }
             }
         }
@@ -268,7 +269,7 @@ impl SharedTree {
 #[derive(Default)]
 struct Dropped {
     entries: u64,
-    overflow_pages: u64,
+    overflow_units: u64,
     exact: bool,
 }
 
@@ -283,7 +284,7 @@ struct Output<'t> {
     starts: Vec<u64>,
     nodes: HashMap<usize, NewPlace>,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
-    large_pages: u64,
+    large_units: u64,
     entries: u64,
     /// Leaves that are less than a quarter full.
     sparse_leaves: u64,
@@ -293,7 +294,7 @@ struct Output<'t> {
 impl Output<'_> {
     fn allocate(&mut self, pages: u64) -> Result<PageId> {
         let page = PageId(self.free.allocate(pages));
-        if self.free.file_pages > Link::PAGES_MAX {
+        if self.free.file_units > Link::UNITS_MAX {
             let what = "the file has as many pages as a B-tree can have";
             return Err(Error::invalid(what));
         }
@@ -355,6 +356,9 @@ impl Output<'_> {
                 }
             }
         }
+        if let Some(trimmed) = leaf::trimmed(&image, self.tree.page_size()) {
+            image = trimmed;
+        }
         let leaf = Leaf::from_image(&image);
         let entries = leaf.len() as u64;
         self.sparse_leaves += u64::from(leaf.live_bytes() < self.tree.page_size() / 4);
@@ -386,7 +390,7 @@ impl Output<'_> {
 
     /// Gives a node a place, its checksum, and to the file.
     fn place(&mut self, mut image: Box<[u8]>, entries: u64) -> Result<NewPlace> {
-        let pages = self.tree.pager.pages_for(image.len());
+        let pages = self.tree.pager.units_for(image.len());
         let page = self.allocate(pages)?;
         node::set_page_id(&mut image, page);
         node::write_checksum(&mut image, self.tree.pager.seed_of_page(page));
@@ -403,7 +407,7 @@ impl Output<'_> {
         if let Some(extent) = value.extent() {
             return Ok(extent);
         }
-        let pages = self.tree.pager.pages_for(value.bytes.len());
+        let pages = self.tree.pager.units_for(value.bytes.len());
         let page = self.allocate(pages)?;
         let checksum = checksum(self.tree.pager.seed_of_page(page), &value.bytes);
         self.write_out()?;
@@ -412,7 +416,7 @@ impl Output<'_> {
             .pager
             .file()?
             .write_all_at(&value.bytes, self.tree.pager.offset(page))?;
-        self.large_pages += pages;
+        self.large_units += pages;
         self.large.push((Arc::clone(value), page, checksum));
         Ok((page, checksum))
     }

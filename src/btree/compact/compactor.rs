@@ -91,7 +91,7 @@ pub(super) struct Pass {
     /// Nodes and values at this page or behind it are moved.
     pub(super) limit: u64,
     /// Pages of the file when it began.
-    pub(super) file_pages: u64,
+    pub(super) file_units: u64,
     /// Where the next branch begins.
     pub(super) next: Vec<u8>,
     pub(super) packing: Packing,

@@ -120,11 +120,11 @@ impl Tree {
 
     fn begin_pass(&self, packing: Packing) -> Pass {
         let checkpointer = self.checkpointer.lock();
-        let file_pages = checkpointer.meta().file_pages;
+        let file_units = checkpointer.meta().file_units;
         Pass {
             // Hostile pages may have been freed many times over.
-            limit: file_pages.saturating_sub(checkpointer.free_pages()),
-            file_pages,
+            limit: file_units.saturating_sub(checkpointer.free_units()),
+            file_units,
             next: Vec::new(),
             packing,
             moved: false,
@@ -139,16 +139,16 @@ impl Tree {
         }
         self.counters.sparse_leaves.store(0, Ordering::Relaxed);
         let checkpointer = self.checkpointer.lock();
-        let file_pages = checkpointer.meta().file_pages;
-        self.shared.pager.shrink(file_pages)?;
-        let live = file_pages.saturating_sub(checkpointer.free_pages());
-        let has_ended = !pass.moved || file_pages == live;
+        let file_units = checkpointer.meta().file_units;
+        self.shared.pager.shrink(file_units)?;
+        let live = file_units.saturating_sub(checkpointer.free_units());
+        let has_ended = !pass.moved || file_units == live;
         // Leaves that were joined may lie behind the places that they left free.
-        let saved = pass.file_pages.saturating_sub(file_pages) + pass.limit.saturating_sub(live);
+        let saved = pass.file_units.saturating_sub(file_units) + pass.limit.saturating_sub(live);
         Ok(match saved {
             _ if has_ended => Gain::Complete,
             0 => Gain::None,
-            saved if saved * SAVED_PART < pass.file_pages => Gain::None,
+            saved if saved * SAVED_PART < pass.file_units => Gain::None,
             _ => Gain::Some,
         })
     }
@@ -226,7 +226,7 @@ impl Tree {
             Ok::<_, Error>(image)
         };
         let is_far = |link: Link, image: &[u8]| {
-            link.page().0 + u64::from(node::page_count(image)) > pass.limit
+            link.page().0 + u64::from(node::unit_count(image)) > pass.limit
         };
         let mut branch = Branch {
             tasks: Vec::new(),

@@ -34,30 +34,30 @@ pub(crate) const RUN_BYTES: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FreeSpace {
     /// Pages before this one are meta, in use or free; the file has none from here on.
-    pub(crate) file_pages: u64,
+    pub(crate) file_units: u64,
     /// Reusable runs by first page, not touching each other.
     ready: BTreeMap<u64, u64>,
     /// The first pages of the same runs by length. There are never many lengths: runs of `n`
     /// different ones have at least `n * n / 2` pages.
     by_len: BTreeMap<u64, BTreeSet<u64>>,
-    ready_pages: u64,
+    ready_units: u64,
     /// Freed by a checkpoint and not yet reusable, oldest first.
     held: Vec<Held>,
-    held_pages: u64,
+    held_units: u64,
 }
 
 impl FreeSpace {
-    /// No free pages in a file of `file_pages`.
-    pub(crate) fn new(file_pages: u64) -> Self {
+    /// No free pages in a file of `file_units`.
+    pub(crate) fn new(file_units: u64) -> Self {
         Self {
-            file_pages,
+            file_units,
             ..Self::default()
         }
     }
 
     /// Pages that are free, reusable or held.
-    pub(crate) fn free_pages(&self) -> u64 {
-        self.ready_pages + self.held_pages
+    pub(crate) fn free_units(&self) -> u64 {
+        self.ready_units + self.held_units
     }
 
     /// Takes `len` consecutive pages from the lowest run that has them, or from the file's end. Low
@@ -77,21 +77,21 @@ impl FreeSpace {
         }
         // A free run at the end is extended.
         let start = match self.ready.last_key_value() {
-            Some((start, run_len)) if start + run_len == self.file_pages => {
+            Some((start, run_len)) if start + run_len == self.file_units => {
                 let (start, run_len) = (*start, *run_len);
                 self.remove_ready(start, run_len);
                 start
             }
-            _ => self.file_pages,
+            _ => self.file_units,
         };
-        self.file_pages = start + len;
+        self.file_units = start + len;
         start
     }
 
     fn insert_ready(&mut self, start: u64, len: u64) {
         self.ready.insert(start, len);
         self.by_len.entry(len).or_default().insert(start);
-        self.ready_pages += len;
+        self.ready_units += len;
     }
 
     fn remove_ready(&mut self, start: u64, len: u64) {
@@ -102,7 +102,7 @@ impl FreeSpace {
                 self.by_len.remove(&len);
             }
         }
-        self.ready_pages -= len;
+        self.ready_units -= len;
     }
 
     /// Makes a run reusable at once. False if part of it is free already, which only damage
@@ -112,7 +112,7 @@ impl FreeSpace {
             return true;
         }
         let (mut start, mut len) = (run.start, run.len);
-        let Some(end) = start.checked_add(len).filter(|end| *end <= self.file_pages) else {
+        let Some(end) = start.checked_add(len).filter(|end| *end <= self.file_units) else {
             return false;
         };
         if let Some((before, before_len)) = self.ready.range(..end).next_back() {
@@ -144,7 +144,7 @@ impl FreeSpace {
 
     /// Records what checkpoint `freed_by` freed, each run with the checkpoint that wrote it.
     pub(crate) fn hold(&mut self, freed_by: u64, mut runs: Vec<(u64, Run)>) {
-        self.held_pages += runs.iter().map(|(_, run)| run.len).sum::<u64>();
+        self.held_units += runs.iter().map(|(_, run)| run.len).sum::<u64>();
         runs.sort_by_key(|(birth, _)| *birth);
         let groups = runs.chunk_by(|a, b| a.0 == b.0);
         self.held.extend(groups.map(|group| Held {
@@ -164,7 +164,7 @@ impl FreeSpace {
                 continue;
             }
             for run in group.runs {
-                self.held_pages -= run.len;
+                self.held_units -= run.len;
                 // A run that is free already can only come from a damaged page; `verify` reports
                 // it.
                 self.give(run);
@@ -175,11 +175,11 @@ impl FreeSpace {
     /// Gives up the free pages at the end of the file.
     pub(crate) fn trim(&mut self) {
         if let Some((start, len)) = self.ready.last_key_value()
-            && start + len == self.file_pages
+            && start + len == self.file_units
         {
             let (start, len) = (*start, *len);
             self.remove_ready(start, len);
-            self.file_pages = start;
+            self.file_units = start;
         }
     }
 
@@ -269,14 +269,14 @@ mod tests {
                 }
                 let in_use: u64 = used.iter().map(|run| run.len).sum();
                 assert_eq!(
-                    in_use + free.free_pages() + 2,
-                    free.file_pages,
+                    in_use + free.free_units() + 2,
+                    free.file_units,
                     "seed {seed}"
                 );
                 let runs = free.all_runs();
                 assert_eq!(
                     runs.iter().map(|run| run.len).sum::<u64>(),
-                    free.free_pages()
+                    free.free_units()
                 );
                 assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
             }
@@ -295,7 +295,7 @@ mod tests {
             for step in 0..500_u64 {
                 let len = mix64(!seed << 32 | step) % 8 + 1;
                 let fitting = free.ready_runs().find(|run| run.len >= len);
-                let wanted = fitting.map_or(free.file_pages, |run| run.start);
+                let wanted = fitting.map_or(free.file_units, |run| run.start);
                 assert_eq!(free.allocate(len), wanted, "seed {seed}");
             }
         }
@@ -312,7 +312,7 @@ mod tests {
         free.hold(7, vec![(2, run(14)), (6, run(16))]);
         free.release(|birth, _| birth == 2);
         assert_eq!(free.held_runs().collect::<Vec<_>>(), [(7, run(14))]);
-        assert_eq!(free.free_pages(), 6);
+        assert_eq!(free.free_units(), 6);
     }
 
     #[test]

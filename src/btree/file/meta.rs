@@ -1,6 +1,6 @@
 //! The meta pages: where the tree of the last checkpoint is.
 //!
-//! Pages 0 and 1 of the file each hold one, normally the same. A checkpoint replaces page 0,
+//! Units 0 and 1 of the file each hold one, normally the same. A checkpoint replaces page 0,
 //! syncs, then page 1, and syncs; so one of them is whole at every moment, and damage to either
 //! one later loses nothing (docs/format.md, "B-tree: page file").
 //!
@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use crate::btree::node::Link;
+use crate::btree::node::{Link, unit_size};
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{get_u32, get_u64};
@@ -20,12 +20,12 @@ use crate::util::mutants::mutated;
 /// First eight bytes of a B-tree file.
 pub(crate) const MAGIC: [u8; 8] = *b"HDGBTREE";
 /// Version of the format of the page file and its nodes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
 /// by devices that write whole sectors.
 pub(crate) const META_BYTES: usize = 124;
-/// Pages taken by meta pages at the start of the file.
-pub(crate) const META_PAGES: u64 = 2;
+/// Units taken by meta pages at the start of the file.
+pub(crate) const META_UNITS: u64 = 2;
 
 /// Entries are counted exactly.
 const FLAG_EXACT_ENTRIES: u32 = 1;
@@ -33,24 +33,27 @@ const FLAG_EXACT_ENTRIES: u32 = 1;
 /// One consistent state of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Meta {
+    /// What nodes are cut to.
     pub(crate) page_size: u32,
+    /// Bytes of the pieces in which the file is numbered and given out.
+    pub(crate) unit: u32,
     /// Number of the checkpoint, from 1.
     pub(crate) generation: u64,
     pub(crate) root: Link,
     /// Levels of nodes: 1 for a lone leaf.
     pub(crate) height: u32,
     pub(crate) persisted_seq: SeqNo,
-    /// Pages in use or on the freelist; what the file has beyond them is nothing.
-    pub(crate) file_pages: u64,
-    /// First page of the freelist's extent; 0 when it has no runs.
+    /// Units in use or on the freelist; what the file has beyond them is nothing.
+    pub(crate) file_units: u64,
+    /// First unit of the freelist's extent; 0 when it has no runs.
     pub(crate) freelist: PageId,
     /// Runs in the freelist.
     pub(crate) freelist_runs: u64,
     pub(crate) freelist_checksum: u32,
     pub(crate) entries: u64,
     pub(crate) entries_exact: bool,
-    /// Pages in extents of overflow values.
-    pub(crate) overflow_pages: u64,
+    /// Units in extents of overflow values.
+    pub(crate) overflow_units: u64,
 }
 
 fn seed(store_id: u64, keyspace: KeyspaceId) -> u64 {
@@ -77,13 +80,14 @@ impl Meta {
         out.extend_from_slice(&self.root.bits().to_le_bytes());
         out.extend_from_slice(&self.height.to_le_bytes());
         out.extend_from_slice(&self.freelist_checksum.to_le_bytes());
-        out.extend_from_slice(&self.file_pages.to_le_bytes());
+        out.extend_from_slice(&self.file_units.to_le_bytes());
         out.extend_from_slice(&self.freelist.0.to_le_bytes());
         out.extend_from_slice(&self.freelist_runs.to_le_bytes());
         out.extend_from_slice(&self.entries.to_le_bytes());
-        out.extend_from_slice(&self.overflow_pages.to_le_bytes());
-        // Sixteen bytes for later versions, zero in this one.
-        out.extend_from_slice(&[0; 16]);
+        out.extend_from_slice(&self.overflow_units.to_le_bytes());
+        out.extend_from_slice(&self.unit.to_le_bytes());
+        // Twelve bytes for later versions, zero in this one.
+        out.extend_from_slice(&[0; 12]);
         let sum = checksum(seed(store_id, keyspace), &out);
         out.extend_from_slice(&sum.to_le_bytes());
         out.try_into().expect("the fields add up to META_BYTES")
@@ -112,24 +116,26 @@ impl Meta {
         Error::check_version(file, version, VERSION)?;
         let meta = Self {
             page_size: get_u32(bytes, 12),
+            unit: get_u32(bytes, 104),
             generation: get_u64(bytes, 32),
             persisted_seq: SeqNo(get_u64(bytes, 40)),
             root: Link::from_bits(get_u64(bytes, 48)),
             height: get_u32(bytes, 56),
             freelist_checksum: get_u32(bytes, 60),
-            file_pages: get_u64(bytes, 64),
+            file_units: get_u64(bytes, 64),
             freelist: PageId(get_u64(bytes, 72)),
             freelist_runs: get_u64(bytes, 80),
             entries: get_u64(bytes, 88),
-            overflow_pages: get_u64(bytes, 96),
+            overflow_units: get_u64(bytes, 96),
             entries_exact: get_u32(bytes, 28) & FLAG_EXACT_ENTRIES != 0,
         };
         if get_u64(bytes, 16) != store_id || get_u32(bytes, 24) != keyspace.0 {
             return Err(damaged("the meta page is of another store or keyspace"));
         }
-        let in_file = |page: PageId| (META_PAGES..meta.file_pages).contains(&page.0);
+        let in_file = |page: PageId| (META_UNITS..meta.file_units).contains(&page.0);
         if !in_file(meta.root.page())
-            || meta.file_pages > Link::PAGES_MAX
+            || meta.file_units > Link::UNITS_MAX
+            || meta.unit as usize != unit_size(meta.page_size as usize)
             || meta.height == 0
             || (meta.freelist_runs > 0 && !in_file(meta.freelist))
             || meta.persisted_seq > SeqNo::MAX
@@ -146,18 +152,19 @@ mod tests {
 
     fn example() -> Meta {
         Meta {
-            page_size: 4096,
+            page_size: 16_384,
+            unit: 4096,
             generation: 7,
             root: Link::new(PageId(9), 0x0A_0B0C),
             height: 2,
             persisted_seq: SeqNo(1234),
-            file_pages: 40,
+            file_units: 40,
             freelist: PageId(12),
             freelist_runs: 3,
             freelist_checksum: 0xDEAD_BEEF,
             entries: 77,
             entries_exact: true,
-            overflow_pages: 5,
+            overflow_units: 5,
         }
     }
 
@@ -169,8 +176,8 @@ mod tests {
             hex,
             concat!(
                 "4844474254524545", // magic
-                "02000000",         // version
-                "00100000",         // page size
+                "03000000",         // version
+                "00400000",         // page size
                 "0807060504030201", // store id
                 "03000000",         // keyspace
                 "01000000",         // flags
@@ -184,16 +191,17 @@ mod tests {
                 "0300000000000000", // its runs
                 "4d00000000000000", // entries
                 "0500000000000000", // overflow pages
-                "00000000000000000000000000000000",
-                "46193a2b", // checksum
+                "00100000",         // unit
+                "000000000000000000000000",
+                "4bd25f63", // checksum
             )
         );
     }
 
-    /// Version 1 had no fingerprints. Its pages would look like damage.
+    /// Version 1 had no fingerprints, and version 2 no units. Their pages would look like damage.
     #[test]
     fn other_versions_are_refused_by_name() {
-        for found in [1, 3_u32] {
+        for found in [1, 2, 4_u32] {
             let mut bytes = example().encode(1, KeyspaceId(2));
             bytes[8..12].copy_from_slice(&found.to_le_bytes());
             let sum = checksum(seed(1, KeyspaceId(2)), &bytes[..META_BYTES - 4]);
@@ -202,7 +210,7 @@ mod tests {
             match decoded {
                 Err(Error::UnsupportedFormat {
                     found: version,
-                    supported: 2,
+                    supported: 3,
                     ..
                 }) => {
                     assert_eq!(version, found);

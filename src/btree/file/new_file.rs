@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::meta::{META_PAGES, Meta};
+use super::meta::{META_UNITS, Meta};
 use crate::btree::node;
 use crate::btree::node::{Link, leaf};
 use crate::engine::{EngineContext, Keep};
@@ -61,28 +61,30 @@ impl NewFile {
 
     /// The meta pages and an empty leaf.
     fn beginning(&self) -> Vec<u8> {
-        let page = PageId(META_PAGES);
+        let page = PageId(META_UNITS);
+        let unit = node::unit_size(self.page_size);
         let mut image = leaf::new(b"", None, self.page_size);
         node::set_page_id(&mut image, page);
         let store_seed = seed_of(&[self.store_id, u64::from(self.keyspace.0)]);
         node::write_checksum(&mut image, seed_of(&[store_seed, page.0]));
         let meta = Meta {
             page_size: self.page_size as u32,
+            unit: unit as u32,
             generation: FIRST_GENERATION,
             root: Link::to(&image),
             height: 1,
             persisted_seq: SeqNo::ZERO,
-            file_pages: META_PAGES + 1,
+            file_units: META_UNITS + (image.len() / unit) as u64,
             freelist: PageId(0),
             freelist_runs: 0,
             freelist_checksum: checksum(seed_of(&[store_seed, 0]), &[]),
             entries: 0,
             entries_exact: true,
-            overflow_pages: 0,
+            overflow_units: 0,
         };
         let encoded = meta.encode(self.store_id, self.keyspace);
-        let mut bytes = vec![0; META_PAGES as usize * self.page_size];
-        for page in bytes.chunks_mut(self.page_size) {
+        let mut bytes = vec![0; META_UNITS as usize * unit];
+        for page in bytes.chunks_mut(unit) {
             page[..encoded.len()].copy_from_slice(&encoded);
         }
         bytes.extend_from_slice(&image);
@@ -110,7 +112,7 @@ impl File for NewFile {
     }
 
     fn len(&self) -> Result<u64> {
-        Ok((META_PAGES + 1) * self.page_size as u64)
+        Ok(self.beginning().len() as u64)
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {

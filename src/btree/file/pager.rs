@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
-use super::meta::META_PAGES;
+use super::meta::META_UNITS;
 use super::new_file::NewFile;
 use crate::btree::memory::slot::EpochArc;
 use crate::btree::node;
@@ -46,14 +46,14 @@ pub(crate) struct PageMap {
     mapping: Option<Mapping>,
     /// Page faults read nothing but the page of memory that was touched.
     is_scattered: bool,
-    /// Pages that may be read.
-    pages: u64,
-    /// Four bits a page, of which three are used: what is known of a node, or an overflow value,
-    /// that starts there, since the page was last written.
+    /// Units that may be read.
+    units: u64,
+    /// Four bits a unit, of which three are used: what is known of a node, or an overflow value,
+    /// that starts there, since the unit was last written.
     checked: Box<[AtomicU64]>,
 }
 
-/// What is known of a page.
+/// What is known of a unit.
 #[derive(Clone, Copy)]
 enum CheckedAs {
     /// A node starts there and was checked.
@@ -64,27 +64,27 @@ enum CheckedAs {
     Inline = 4,
 }
 
-/// Bits of the bitmap for a page.
+/// Bits of the bitmap for a unit.
 const CHECKED_BITS: u64 = 4;
 
-/// Pages for which one word of the bitmap stands.
-const PAGES_PER_WORD: u64 = u64::BITS as u64 / CHECKED_BITS;
+/// Units for which one word of the bitmap stands.
+const UNITS_PER_WORD: u64 = u64::BITS as u64 / CHECKED_BITS;
 
 impl PageMap {
     #[inline]
     fn is_checked(&self, page: u64, kind: CheckedAs) -> bool {
-        let word = self.checked[(page / PAGES_PER_WORD) as usize].load(Ordering::Acquire);
-        word >> (page % PAGES_PER_WORD * CHECKED_BITS) & kind as u64 != 0
+        let word = self.checked[(page / UNITS_PER_WORD) as usize].load(Ordering::Acquire);
+        word >> (page % UNITS_PER_WORD * CHECKED_BITS) & kind as u64 != 0
     }
 
     fn set_checked(&self, page: u64, kind: CheckedAs) {
-        let bit = (kind as u64) << (page % PAGES_PER_WORD * CHECKED_BITS);
-        self.checked[(page / PAGES_PER_WORD) as usize].fetch_or(bit, Ordering::Release);
+        let bit = (kind as u64) << (page % UNITS_PER_WORD * CHECKED_BITS);
+        self.checked[(page / UNITS_PER_WORD) as usize].fetch_or(bit, Ordering::Release);
     }
 
     fn clear_checked(&self, page: u64) {
-        let bits = ((1 << CHECKED_BITS) - 1) << (page % PAGES_PER_WORD * CHECKED_BITS);
-        self.checked[(page / PAGES_PER_WORD) as usize].fetch_and(!bits, Ordering::Release);
+        let bits = ((1 << CHECKED_BITS) - 1) << (page % UNITS_PER_WORD * CHECKED_BITS);
+        self.checked[(page / UNITS_PER_WORD) as usize].fetch_and(!bits, Ordering::Release);
     }
 }
 
@@ -97,7 +97,10 @@ pub(crate) struct Pager {
     new_file: Option<Arc<NewFile>>,
     /// Keeps the file where it can be opened, also when the keyspace is dropped.
     _keep: Arc<dyn Keep>,
+    /// What nodes are cut to. Most have no more bytes.
     page_size: usize,
+    /// Bytes of the pieces in which the file is numbered and given out.
+    unit: usize,
     seed: u64,
     map: EpochArc<PageMap>,
     use_mmap: bool,
@@ -192,7 +195,7 @@ impl Drop for Writing<'_> {
 }
 
 impl Pager {
-    /// Reads the keyspace's file, of which `pages` pages may be read now. It is open as `file`,
+    /// Reads the keyspace's file, of which `units` units may be read now. It is open as `file`,
     /// which the caller closes: a mapped file needs no descriptor to be read, and one that is not
     /// mapped is opened when it is read.
     /// There is none yet if the tree is a new one.
@@ -200,12 +203,13 @@ impl Pager {
         context: &EngineContext,
         file: &dyn File,
         new_file: Option<Arc<NewFile>>,
-        pages: u64,
+        units: u64,
     ) -> Result<Self> {
         let page_size = context.options.page_size_bytes as usize;
         let cache = Arc::clone(&context.cache);
         let (use_mmap, capacity_bytes) = (context.use_mmap, cache.capacity_bytes());
-        let map = map_file(file, page_size, use_mmap, pages, capacity_bytes, None)?;
+        let unit = node::unit_size(page_size);
+        let map = map_file(file, unit, use_mmap, units, capacity_bytes, None)?;
         let mode = if context.read_only {
             OpenMode::Read
         } else {
@@ -218,6 +222,7 @@ impl Pager {
             writing: Mutex::default(),
             _keep: Arc::clone(&context.keep),
             page_size,
+            unit,
             seed: seed_of(&[context.store_id, u64::from(context.keyspace.0)]),
             map: EpochArc::new(Arc::new(map)),
             use_mmap,
@@ -275,6 +280,11 @@ impl Pager {
         self.page_size
     }
 
+    /// Bytes of the pieces in which the file is numbered and given out.
+    pub(crate) fn unit(&self) -> usize {
+        self.unit
+    }
+
     pub(crate) fn pages_read(&self) -> u64 {
         self.pages_read.sum()
     }
@@ -300,12 +310,12 @@ impl Pager {
 
     /// Byte offset of `page`.
     pub(crate) fn offset(&self, page: PageId) -> u64 {
-        page.0.saturating_mul(self.page_size as u64)
+        page.0.saturating_mul(self.unit as u64)
     }
 
-    /// Pages that `len` bytes take.
-    pub(crate) fn pages_for(&self, len: usize) -> u64 {
-        len.div_ceil(self.page_size) as u64
+    /// Units that `len` bytes take.
+    pub(crate) fn units_for(&self, len: usize) -> u64 {
+        len.div_ceil(self.unit) as u64
     }
 
     /// Damage found at `page`.
@@ -319,17 +329,17 @@ impl Pager {
         let page = link.page();
         let map = self.map.load(guard).get();
         if let Some(mapping) = &map.mapping
-            && page.0 < map.pages
+            && page.0 < map.units
         {
             if !map.is_checked(page.0, CheckedAs::Node) {
                 self.check_mapped(map, mapping, page)?;
             }
-            let at = page.0 as usize * self.page_size;
-            let first = mapping.bytes(at, self.page_size).unwrap_or_default();
+            let at = page.0 as usize * self.unit;
+            let first = mapping.bytes(at, self.unit).unwrap_or_default();
             self.check_meant(first, link)?;
-            let len = match node::page_count(first) {
+            let len = match node::unit_count(first) {
                 1 => return Ok(PageRef::Mapped(first)),
-                pages => pages as usize * self.page_size,
+                units => units as usize * self.unit,
             };
             return match mapping.bytes(at, len) {
                 Some(bytes) => Ok(PageRef::Mapped(bytes)),
@@ -346,7 +356,7 @@ impl Pager {
         Ok(match self.node(link, guard)? {
             PageRef::Mapped(bytes) => OwnedPage::Mapped {
                 map: self.map.load(guard).to_arc(),
-                at: link.page().0 as usize * self.page_size,
+                at: link.page().0 as usize * self.unit,
                 len: bytes.len(),
             },
             PageRef::Cached(block) => OwnedPage::Cached(block),
@@ -364,7 +374,7 @@ impl Pager {
             PageRef::Mapped(bytes) => bytes,
             PageRef::Cached(block) => return KeptPage::Owned(OwnedPage::Cached(block)),
         };
-        let at = node::page_id(bytes).0 as usize * self.page_size;
+        let at = node::page_id(bytes).0 as usize * self.unit;
         let len = bytes.len();
         let current = self.map.load(guard);
         if std::ptr::eq(current.get(), map) {
@@ -380,14 +390,16 @@ impl Pager {
     /// First touch of a mapped node (BP1).
     #[cold]
     fn check_mapped(&self, map: &PageMap, mapping: &Mapping, page: PageId) -> Result<()> {
-        let at = page.0 as usize * self.page_size;
+        let at = page.0 as usize * self.unit;
         if map.is_scattered {
-            // All of it in one request: it is checked from end to end now.
-            mapping.advise(Advice::WillNeed, at, self.page_size);
+            // All of it in one request: it is checked from end to end now. Its length is not known
+            // before its first unit is read, and few nodes are longer than this.
+            let rest = (map.units - page.0) as usize * self.unit;
+            mapping.advise(Advice::WillNeed, at, self.page_size.min(rest));
         }
-        let first = mapping.bytes(at, self.page_size);
+        let first = mapping.bytes(at, self.unit);
         let first = first.ok_or_else(|| self.damaged(page, "the page is beyond the file"))?;
-        let len = self.node_len(first, page, map.pages)?;
+        let len = self.node_len(first, page, map.units)?;
         let image = mapping.bytes(at, len);
         let image = image.ok_or_else(|| self.damaged(page, "the node reaches beyond the file"))?;
         self.check_node(image, page)?;
@@ -404,7 +416,7 @@ impl Pager {
     pub(crate) fn has_all_values(&self, node: &PageRef<'_>, page: PageId, guard: &Guard) -> bool {
         let map = self.map.load(guard).get();
         match node {
-            PageRef::Mapped(_) if page.0 < map.pages => map.is_checked(page.0, CheckedAs::Inline),
+            PageRef::Mapped(_) if page.0 < map.units => map.is_checked(page.0, CheckedAs::Inline),
             _ => is_inline_leaf(node),
         }
     }
@@ -416,10 +428,12 @@ impl Pager {
         let map = self.map.load(guard).get();
         if map.is_scattered
             && let Some(mapping) = &map.mapping
-            && link.page().0 < map.pages
+            && link.page().0 < map.units
         {
-            let at = link.page().0 as usize * self.page_size;
-            mapping.advise(Advice::WillNeed, at, self.page_size);
+            // Its length is not known before its first unit is read.
+            let rest = (map.units - link.page().0) as usize * self.unit;
+            let at = link.page().0 as usize * self.unit;
+            mapping.advise(Advice::WillNeed, at, self.page_size.min(rest));
         }
     }
 
@@ -433,13 +447,13 @@ impl Pager {
         }
     }
 
-    /// Length of the node whose first page this is, in bytes; the page is not trusted yet.
-    fn node_len(&self, first: &[u8], page: PageId, file_pages: u64) -> Result<usize> {
-        let pages = u64::from(node::page_count(first));
-        if page.0 < META_PAGES || pages == 0 || pages > file_pages.saturating_sub(page.0) {
+    /// Length of the node whose first unit this is, in bytes; the unit is not trusted yet.
+    fn node_len(&self, first: &[u8], page: PageId, file_units: u64) -> Result<usize> {
+        let units = u64::from(node::unit_count(first));
+        if page.0 < META_UNITS || units == 0 || units > file_units.saturating_sub(page.0) {
             return Err(self.damaged(page, "there is no node at this page"));
         }
-        Ok(pages as usize * self.page_size)
+        Ok(units as usize * self.unit)
     }
 
     /// All checks of a node (BP1).
@@ -482,25 +496,39 @@ impl Pager {
         if let Some(block) = self.cache.get(&key) {
             return Ok(block);
         }
-        if page.0 < META_PAGES || page.0 >= map.pages {
+        if page.0 < META_UNITS || page.0 >= map.units {
             return Err(self.damaged(page, "a reference leads outside the file"));
         }
-        let mut image = vec![0; self.page_size];
-        self.read_exact_at(&mut image, key.offset)?;
-        let len = self.node_len(&image, page, map.pages)?;
-        if len > self.page_size {
-            // The first page is not trusted yet, so the rest is read in steps: a lie about
-            // the length costs no more memory than the file has bytes.
-            image.resize(len, 0);
-            self.read_exact_at(
-                &mut image[self.page_size..],
-                key.offset + self.page_size as u64,
-            )?;
-        }
+        let image = self.read_node(page, map.units, |bytes, at| self.read_exact_at(bytes, at))?;
         self.check_node(&image, page)?;
         let block: CachedBlock = image.into();
         self.cache.insert(key, Arc::clone(&block));
         Ok(block)
+    }
+
+    /// The bytes of the node at `page` of a file with `file_units` units, which `read` reads from;
+    /// unchecked.
+    pub(crate) fn read_node(
+        &self,
+        page: PageId,
+        file_units: u64,
+        read: impl Fn(&mut [u8], u64) -> Result<()>,
+    ) -> Result<Vec<u8>> {
+        let offset = self.offset(page);
+        // Most nodes are no longer than a page, and take one request.
+        let rest = file_units
+            .saturating_sub(page.0)
+            .saturating_mul(self.unit as u64);
+        let at_first = rest.min(self.page_size as u64) as usize;
+        let mut image = vec![0; at_first];
+        read(&mut image, offset)?;
+        let len = self.node_len(&image, page, file_units)?;
+        image.resize(len, 0);
+        if len > at_first {
+            // Not trusted yet: a lie about the length costs no more memory than the file has bytes.
+            read(&mut image[at_first..], offset + at_first as u64)?;
+        }
+        Ok(image)
     }
 
     /// Calls `read` with the overflow value at `page`. Its pages are kept from being reused by
@@ -514,10 +542,10 @@ impl Pager {
     ) -> Result<R> {
         let len = len as usize;
         let map = self.map(&crossbeam_epoch::pin());
-        if page.0 < META_PAGES || page.0 >= map.pages || self.pages_for(len) > map.pages - page.0 {
+        if page.0 < META_UNITS || page.0 >= map.units || self.units_for(len) > map.units - page.0 {
             return Err(self.damaged(page, "an overflow value reaches beyond the file"));
         }
-        self.pages_read.add(self.pages_for(len));
+        self.pages_read.add(self.units_for(len));
         let check = |bytes: &[u8]| {
             let computed = checksum(self.seed_of_page(page), bytes);
             if computed == sum || mutated!("overflow-checksum-ignored") {
@@ -528,7 +556,7 @@ impl Pager {
         };
         if let Some(mapping) = &map.mapping {
             let bytes = mapping
-                .bytes(page.0 as usize * self.page_size, len)
+                .bytes(page.0 as usize * self.unit, len)
                 .ok_or_else(|| self.damaged(page, "an overflow value reaches beyond the file"))?;
             if !map.is_checked(page.0, CheckedAs::Value) {
                 check(bytes)?;
@@ -565,11 +593,11 @@ impl Pager {
         Ok((!good).then_some("the checksum of an overflow value does not match"))
     }
 
-    /// `pages` pages from `start` are about to be written anew: what was known of them is void.
-    pub(crate) fn reuse(&self, start: PageId, pages: u64, guard: &Guard) {
+    /// `units` units from `start` are about to be written anew: what was known of them is void.
+    pub(crate) fn reuse(&self, start: PageId, units: u64, guard: &Guard) {
         let map = self.map.load(guard).get();
-        for page in start.0..start.0 + pages {
-            if page < map.pages {
+        for page in start.0..start.0 + units {
+            if page < map.units {
                 map.clear_checked(page);
             }
             // Behind the map's end, too: the file may have been longer, and been cut.
@@ -582,53 +610,53 @@ impl Pager {
         }
     }
 
-    /// Makes the first `pages` pages readable. The file is extended in steps of a sixteenth, so
+    /// Makes the first `units` units readable. The file is extended in steps of a sixteenth, so
     /// that a growing file is mapped anew rarely.
-    pub(crate) fn grow(&self, pages: u64) -> Result<()> {
+    pub(crate) fn grow(&self, units: u64) -> Result<()> {
         let old = self.map(&crossbeam_epoch::pin());
-        if pages <= old.pages {
+        if units <= old.units {
             return Ok(());
         }
-        let pages = pages + (pages / 16).min((64 << 20) / self.page_size as u64);
-        let bytes = pages * self.page_size as u64;
+        let units = units + (units / 16).min((64 << 20) / self.unit as u64);
+        let bytes = units * self.unit as u64;
         let file = self.file()?;
         if file.len()? < bytes {
             file.set_len(bytes)?;
         }
-        let map = self.map_file(&*file, pages, &old)?;
+        let map = self.map_file(&*file, units, &old)?;
         self.map.store(Arc::new(map), &crossbeam_epoch::pin());
         Ok(())
     }
 
-    fn map_file(&self, file: &dyn File, pages: u64, old: &PageMap) -> Result<PageMap> {
+    fn map_file(&self, file: &dyn File, units: u64, old: &PageMap) -> Result<PageMap> {
         map_file(
             file,
-            self.page_size,
+            self.unit,
             self.use_mmap,
-            pages,
+            units,
             self.cache.capacity_bytes(),
             Some(old),
         )
     }
 
-    /// Cuts the file behind `pages` pages, none of which a reader can reach (BP3).
-    pub(crate) fn shrink(&self, pages: u64) -> Result<()> {
+    /// Cuts the file behind `units` units, none of which a reader can reach (BP3).
+    pub(crate) fn shrink(&self, units: u64) -> Result<()> {
         let old = self.map(&crossbeam_epoch::pin());
         let file = self.file()?;
-        let map = self.map_file(&*file, pages, &old)?;
+        let map = self.map_file(&*file, units, &old)?;
         self.map.store(Arc::new(map), &crossbeam_epoch::pin());
-        file.set_len(pages * self.page_size as u64)
+        file.set_len(units * self.unit as u64)
     }
 
-    /// Pages that may be read.
-    pub(crate) fn pages(&self) -> u64 {
+    /// Units that may be read.
+    pub(crate) fn units(&self) -> u64 {
         let guard = crossbeam_epoch::pin();
-        self.map.load(&guard).pages
+        self.map.load(&guard).units
     }
 
     /// Bytes of the file.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.pages() * self.page_size as u64
+        self.units() * self.unit as u64
     }
 }
 
@@ -640,47 +668,47 @@ fn is_inline_leaf(image: &[u8]) -> bool {
     node::kind(image) == Some(NodeKind::Leaf) && !has_overflow(image)
 }
 
-/// Maps `pages` pages of the file, taking over what `old` knew of them.
+/// Maps `units` units of the file, taking over what `old` knew of them.
 ///
 /// A file that is larger than the cache may be will not stay in memory as a whole, as far as
 /// its user is concerned: page faults read no neighbourhood then, which would push out
 /// what is needed. Of a smaller one they do, since that loads all of it with few requests.
 fn map_file(
     file: &dyn File,
-    page_size: usize,
+    unit: usize,
     use_mmap: bool,
-    pages: u64,
+    units: u64,
     cache_bytes: u64,
     old: Option<&PageMap>,
 ) -> Result<PageMap> {
     let mapping = if use_mmap {
-        fs::map(file, pages * page_size as u64)?
+        fs::map(file, units * unit as u64)?
     } else {
         None
     };
-    let checked: Box<[AtomicU64]> = (0..pages.div_ceil(PAGES_PER_WORD))
+    let checked: Box<[AtomicU64]> = (0..units.div_ceil(UNITS_PER_WORD))
         .map(|_| AtomicU64::new(0))
         .collect();
     if let Some(old) = old {
         for (new, old) in checked.iter().zip(&old.checked) {
             new.store(old.load(Ordering::Acquire), Ordering::Relaxed);
         }
-        // Pages that were cut off may come back as others.
-        if !pages.is_multiple_of(PAGES_PER_WORD)
+        // Units that were cut off may come back as others.
+        if !units.is_multiple_of(UNITS_PER_WORD)
             && let Some(last) = checked.last()
         {
-            let kept = (1 << (pages % PAGES_PER_WORD * CHECKED_BITS)) - 1;
+            let kept = (1 << (units % UNITS_PER_WORD * CHECKED_BITS)) - 1;
             last.fetch_and(kept, Ordering::Relaxed);
         }
     }
-    let is_scattered = pages.saturating_mul(page_size as u64) > cache_bytes;
+    let is_scattered = units.saturating_mul(unit as u64) > cache_bytes;
     if let Some(mapping) = mapping.as_ref().filter(|_| is_scattered) {
         mapping.advise(Advice::Random, 0, mapping.len());
     }
     Ok(PageMap {
         mapping,
         is_scattered,
-        pages,
+        units,
         checked,
     })
 }

@@ -14,10 +14,9 @@ use parking_lot::RwLock;
 use super::children::Children;
 use super::delta::Delta;
 use super::slot::{self, NodeRef};
-use crate::btree::node;
+use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, has_overflow};
-use crate::btree::node::{Full, Link};
+use crate::btree::node::leaf::{self, Leaf, LeafValue, has_overflow};
 use crate::types::{PageId, SeqNo};
 
 /// A leaf in memory and its lock.
@@ -183,32 +182,34 @@ pub(crate) fn changes_bytes_max(page_size: usize) -> usize {
 const ENTRY_COST_BYTES: usize = 24;
 
 impl Changes {
-    /// Changes to the page with this image, which has no overflow values.
-    pub(crate) fn new(base: Link, image: &[u8]) -> Self {
+    /// Changes to the page with this image, which has no overflow values and is no jumbo.
+    pub(crate) fn new(base: Link, image: &[u8], page_size: usize) -> Self {
         let leaf = Leaf::from_image(image);
         Self {
             base: Slot::new(Child::Disk(base)),
             delta: Delta::new(leaf.prefix().len()),
-            free_bytes: leaf.free_bytes(),
+            free_bytes: page_size.saturating_sub(leaf.live_bytes()),
             base_len: leaf.len(),
         }
     }
 
     /// No changes yet to `leaf`, which a checkpoint is writing and whose content is `state`. `None`
-    /// if changes cannot lie over it: it is several pages, holds overflow values, or lies over a
+    /// if changes cannot lie over it: it is a jumbo, holds overflow values, or lies over a
     /// frozen leaf itself.
     pub(crate) fn over(
         leaf: NodeRef<'_, MemLeaf>,
         state: &LeafState,
+        page_size: usize,
         guard: &Guard,
     ) -> Option<Self> {
         let (prefix_len, free_bytes, base_len) = match &state.body {
             Body::Whole { image, large } => {
-                if !large.is_empty() || !is_single_page(image) || has_overflow(image) {
+                if !large.is_empty() || is_jumbo(image, page_size) || has_overflow(image) {
                     return None;
                 }
                 let leaf = Leaf::from_image(image);
-                (leaf.prefix().len(), leaf.free_bytes(), leaf.len())
+                let free_bytes = page_size.saturating_sub(leaf.live_bytes());
+                (leaf.prefix().len(), free_bytes, leaf.len())
             }
             Body::Changes(changes) => match changes.base(guard) {
                 ChildRef::Disk(_) => (
@@ -295,28 +296,10 @@ impl Changes {
         Ok(true)
     }
 
-    /// The image of the base with the changes made. `Err` cannot happen by the accounting of
-    /// `free_bytes`, but a damaged page that passed all checks could lie about its free bytes.
-    pub(crate) fn merged(&self, base: &[u8]) -> Result<Box<[u8]>, Full> {
-        let mut image: Box<[u8]> = base.into();
-        let mut leaf = LeafMut::from_image(&mut image);
-        // Deletes first: their bytes are then free for the puts.
-        for (key, value) in self.delta.iter() {
-            if value.is_none()
-                && let Ok(slot) = leaf.as_leaf().search(key)
-            {
-                leaf.remove(slot);
-            }
-        }
-        for (key, value) in self.delta.iter() {
-            if let Some(value) = value {
-                match leaf.as_leaf().search(key) {
-                    Ok(slot) => leaf.set_value(slot, LeafValue::Inline(value))?,
-                    Err(slot) => leaf.insert(slot, key, LeafValue::Inline(value))?,
-                }
-            }
-        }
-        Ok(image)
+    /// The image of the base with the changes made. By the accounting of `free_bytes` it is no
+    /// longer than a page.
+    pub(crate) fn merged(&self, base: &[u8], page_size: usize) -> Box<[u8]> {
+        leaf::merged(base, self.delta.iter(), page_size)
     }
 }
 
@@ -389,7 +372,7 @@ pub(crate) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
     found
 }
 
-/// True if the image is one page long.
-pub(crate) fn is_single_page(image: &[u8]) -> bool {
-    node::page_count(image) == 1
+/// True if the image is longer than a page.
+pub(crate) fn is_jumbo(image: &[u8], page_size: usize) -> bool {
+    image.len() > page_size
 }

@@ -39,7 +39,7 @@ const TAG_BITS: u32 = 2;
 /// A link beside its tag. Page numbers that leave no space for the tag, which only damage can
 /// cause, become the first one that is outside every file.
 fn word_of(link: Link) -> u64 {
-    let page = link.page().0.min(Link::PAGES_MAX);
+    let page = link.page().0.min(Link::UNITS_MAX);
     Link::new(PageId(page << TAG_BITS), link.fingerprint()).bits() | DISK
 }
 
@@ -292,13 +292,13 @@ mod tests {
     #[test]
     fn pages_fit_and_damage_is_clamped() {
         let guard = crossbeam_epoch::pin();
-        for bits in [0, 1, 77, Link::PAGES_MAX, 1 << 38, (1 << 40) - 1, u64::MAX] {
+        for bits in [0, 1, 77, Link::UNITS_MAX, 1 << 38, (1 << 40) - 1, u64::MAX] {
             for fingerprint in [0, 1, 0x80_0001, 0xFF_FFFF] {
                 let link = Link::from_bits(bits & !(0xFF_FFFF << 40) | fingerprint << 40);
                 let slot = Slot::<u32, u64>::new(Child::Disk(link));
                 match slot.load(&guard) {
                     ChildRef::Disk(found) => {
-                        assert_eq!(found.page().0, link.page().0.min(Link::PAGES_MAX));
+                        assert_eq!(found.page().0, link.page().0.min(Link::UNITS_MAX));
                         assert_eq!(u64::from(found.fingerprint()), fingerprint);
                     }
                     _ => panic!("a page"),

@@ -25,7 +25,7 @@ const CHECKSUM_AT: usize = 0;
 pub(crate) const KIND_AT: usize = 4;
 pub(crate) const LEVEL_AT: usize = 5;
 pub(crate) const RESERVED_AT: usize = 6;
-pub(crate) const PAGES_AT: usize = 8;
+pub(crate) const UNITS_AT: usize = 8;
 pub(crate) const COUNT_AT: usize = 12;
 pub(crate) const CAPACITY_AT: usize = 16;
 pub(crate) const PREFIX_LEN_AT: usize = 20;
@@ -86,10 +86,21 @@ pub(crate) fn level(image: &[u8]) -> u8 {
     image[LEVEL_AT]
 }
 
-/// Number of contiguous pages in the node, as its first page says. Works on a first page that
+/// Bytes of a unit, in which space in the file is given out, where nodes are cut to `page_size`. A
+/// node takes as many units as its bytes need.
+pub(crate) const fn unit_size(page_size: usize) -> usize {
+    const UNIT_SIZE_MAX: usize = 4096;
+    if page_size < UNIT_SIZE_MAX {
+        page_size
+    } else {
+        UNIT_SIZE_MAX
+    }
+}
+
+/// Number of contiguous units in the node, as its first one says. Works on a first unit that
 /// was not verified yet: the caller holds the number against the length of the file.
-pub(crate) fn page_count(first_page: &[u8]) -> u32 {
-    get_u32(first_page, PAGES_AT)
+pub(crate) fn unit_count(first_unit: &[u8]) -> u32 {
+    get_u32(first_unit, UNITS_AT)
 }
 
 /// The page the node was placed at.
@@ -172,11 +183,11 @@ impl Fences<'_> {
     }
 
     /// Writes the header of an empty node and its fences. The rest of `image` is zero.
-    pub(crate) fn write(self, image: &mut [u8], kind: u8, level: u8, pages: usize) {
+    pub(crate) fn write(self, image: &mut [u8], kind: u8, level: u8, units: usize) {
         let prefix_len = self.prefix_len();
         image[KIND_AT] = kind;
         image[LEVEL_AT] = level;
-        put_size(image, PAGES_AT, pages);
+        put_size(image, UNITS_AT, units);
         put_size(image, PREFIX_LEN_AT, prefix_len);
         put_size(image, LOWER_LEN_AT, self.lower.len());
         let lower_end = HEADER_LEN + self.lower.len();

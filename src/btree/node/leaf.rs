@@ -16,7 +16,7 @@ use crate::format::coding::{get_u16, get_u32, get_u64};
 use crate::types::PageId;
 use crate::util::key_prefix::head32;
 
-pub(crate) use rebuild::{Pending, merge, new, pour, split, with_fences};
+pub(crate) use rebuild::{Pending, merge, merged, new, pour, split, trimmed, with_fences};
 
 /// Bytes of a record before its key: key length (u16) and value word (u32).
 pub(crate) const RECORD_HEADER_LEN: usize = 6;
@@ -332,7 +332,8 @@ impl<'a> Leaf<'a> {
         SLOT_LEN + self.record_len(i)
     }
 
-    /// Bytes that inserts may still use, contiguous or after a compaction of the heap.
+    /// Bytes that inserts may still use in the image as it is, contiguous or after a compaction of
+    /// the heap.
     pub(crate) fn free_bytes(self) -> usize {
         self.0.len() - self.live_bytes()
     }

@@ -31,7 +31,7 @@ impl Link {
 
     /// Most pages of a file: the places for references in memory have 38 bits for a page. That is
     /// 256 TiB of the smallest pages.
-    pub(crate) const PAGES_MAX: u64 = (1 << 38) - 1;
+    pub(crate) const UNITS_MAX: u64 = (1 << 38) - 1;
 
     /// To `page`, of whose node the fingerprint is the low 24 bits of `fingerprint`.
     pub(crate) fn new(page: PageId, fingerprint: u32) -> Self {

@@ -1,6 +1,7 @@
 //! Nodes of the B-tree: images of leaves and inner nodes in byte buffers.
 //!
-//! A node is an *image*: the very bytes that go to the file, normally one page. Reads
+//! A node is an *image*: the very bytes that go to the file, normally a page or less, in whole
+//! *units* ([`unit_size`]). Reads
 //! run on the image where it lies, in a memory map or in memory; nothing is
 //! decoded first. docs/format.md, section "B-tree: node", describes the bytes:
 //!
@@ -13,8 +14,9 @@
 //! - *Heads* are the first four bytes of every key after the prefix, as integers
 //!   in one contiguous array, so that a search touches few cache lines and mostly
 //!   decides without looking at a key ([`search`]).
-//! - A *jumbo* node has several contiguous pages, because keys may be longer than a
+//! - A *jumbo* node has more bytes than a page, because keys may be longer than a
 //!   page. Everything works on it as on any other, with 32-bit offsets.
+//! - An image has as many units as it needs, and grows by units until it has a page.
 //! - A *link* is what a parent says of a child: its page, and the fingerprint of the node that was
 //!   written there ([`link`]).
 //!
@@ -52,7 +54,8 @@ mod validate;
 mod tests;
 
 pub(crate) use header::{
-    NodeKind, check, kind, level, page_count, page_id, set_last_seq, set_page_id, write_checksum,
+    NodeKind, check, kind, level, page_id, set_last_seq, set_page_id, unit_count, unit_size,
+    write_checksum,
 };
 pub(crate) use link::Link;
 pub(crate) use validate::validate;
@@ -66,7 +69,7 @@ pub(crate) struct Full;
 /// The images have page id 0 and carry the sequence number of the node they replace.
 #[derive(Debug)]
 pub(crate) enum Rebuilt {
-    /// One node, which may have more pages than before.
+    /// One node, which may have more units than before.
     One(Box<[u8]>),
     /// Two nodes: keys on the left are below `separator`, keys on the right are not.
     Two {

@@ -280,7 +280,7 @@ fn ascending_inserts_fill_their_pages() {
     // A leaf is full when it is cut off; then it gets an upper fence, and with it a
     // prefix that its records no longer repeat: 13 of 130 bytes each.
     for image in &leaves.images[..all - 1] {
-        assert_eq!(page_count(image), 1);
+        assert_eq!(unit_count(image), 1);
         assert!(Leaf::from_image(image).live_bytes() * 100 >= image.len() * 85);
     }
 }
@@ -373,12 +373,12 @@ fn a_node_with_one_huge_key_becomes_a_jumbo_and_shrinks_again() {
     let Rebuilt::One(mut grown) = leaf::split(&image, pending, 1024) else {
         panic!("one entry cannot be split");
     };
-    assert_eq!(page_count(&grown), 65);
+    assert_eq!(unit_count(&grown), 65);
     validate(&grown).unwrap();
     assert_eq!(Leaf::from_image(&grown).search(&key), Ok(0));
     LeafMut::from_image(&mut grown).remove(0);
     let shrunk = leaf::with_fences(&grown, b"", None, 1024);
-    assert_eq!(page_count(&shrunk), 1);
+    assert_eq!(unit_count(&shrunk), 1);
 }
 
 fn link(n: u64) -> Link {

@@ -2,7 +2,7 @@
 
 use super::header::{
     Frame, HEADER_LEN, KIND_AT, MAX_BOUND_LEN, NO_UPPER, RESERVED_AT, SLOT_LEN, UPPER_LEN_AT,
-    heads_offset, kind, level, page_count,
+    heads_offset, kind, level, unit_count,
 };
 use super::{NodeKind, inner, leaf};
 use crate::format::coding::{get_u16, get_u32};
@@ -81,13 +81,13 @@ fn check_header(image: &[u8]) -> Result<NodeKind, String> {
     if get_u16(image, RESERVED_AT) != 0 {
         return Err("reserved bytes are not zero".to_owned());
     }
-    let pages = page_count(image) as usize;
-    if pages == 0 || !image.len().is_multiple_of(pages) {
-        return Err(format!("{} bytes are not {pages} pages", image.len()));
+    let units = unit_count(image) as usize;
+    if units == 0 || !image.len().is_multiple_of(units) {
+        return Err(format!("{} bytes are not {units} units", image.len()));
     }
-    let page_size = image.len() / pages;
-    if !page_size.is_power_of_two() || !(1024..=65_536).contains(&page_size) {
-        return Err(format!("{page_size} bytes are no page"));
+    let unit = image.len() / units;
+    if !unit.is_power_of_two() || !(1024..=4096).contains(&unit) {
+        return Err(format!("{unit} bytes are no unit"));
     }
 
     let frame = Frame(image);

@@ -12,7 +12,7 @@ use super::merge_cost::MergeCost;
 use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
-use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot};
+use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot, is_jumbo};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
@@ -324,12 +324,12 @@ impl SharedTree {
     /// The whole image of a leaf in memory, merged if it is changes over a page.
     pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
         let base = self.base_image(changes, guard)?;
-        changes.merged(&base).map_err(|node::Full| {
-            self.pager.damaged(
-                node::page_id(&base),
-                "the leaf has less free space than its header says",
-            )
-        })
+        let image = changes.merged(&base, self.page_size());
+        if is_jumbo(&image, self.page_size()) {
+            let what = "the leaf has less free space than its header says";
+            return Err(self.pager.damaged(node::page_id(&base), what));
+        }
+        Ok(image)
     }
 
     /// The image that the changes are made to.

@@ -103,8 +103,8 @@ fn sparse_leaves_that_checkpoints_write_make_compaction_due() {
 
 fn compaction_joins_sparse_leaves() {
     let (_, mut bench) = Bench::in_memory(16 << 10);
-    fill(&mut bench, 2000, 4000);
-    fill(&mut bench, 2000, 10);
+    fill(&mut bench, 8000, 4000);
+    fill(&mut bench, 8000, 10);
     bench.engine.flush().unwrap();
     let before = bench.engine.stats().disk_bytes;
     for round in 0.. {

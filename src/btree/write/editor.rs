@@ -9,7 +9,7 @@ use super::state::WriterState;
 use crate::btree::file::pager::PageRef;
 use crate::btree::memory::node::{
     Body, Changes, Child, ChildRef, LargeValues, LeafState, MemInner, MemLeaf, Slot, find_large,
-    is_single_page, pending_number,
+    is_jumbo, pending_number,
 };
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
@@ -120,23 +120,25 @@ impl<'g, 'w> Editor<'g, 'w> {
             self.writer.add_dirty(inner.size_bytes());
             Child::Inner(Arc::new(inner))
         };
-        let pages = u64::from(node::page_count(&image));
+        let pages = u64::from(node::unit_count(&image));
         self.writer.pending_frees.free(page, pages);
         self.store(slot, child);
         Ok(())
     }
 
     /// A leaf in memory for the page: changes to it, unless it has overflow values, whose
-    /// bookkeeping wants a whole leaf, or several pages.
+    /// bookkeeping wants a whole leaf, or is a jumbo.
     fn leaf_from_disk(&self, link: Link, image: &PageRef<'_>) -> Result<LeafState> {
         let generation = self.writer.generation;
         let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
         let pager = &self.tree.pager;
-        if is_single_page(image) && pager.has_all_values(image, link.page(), self.guard) {
+        if !is_jumbo(image, self.page_size())
+            && pager.has_all_values(image, link.page(), self.guard)
+        {
             return Ok(LeafState {
                 generation,
                 last_seq,
-                body: Body::Changes(Changes::new(link, image)),
+                body: Body::Changes(Changes::new(link, image, self.page_size())),
             });
         }
         self.check_no_pending(link.page(), image)?;
@@ -281,7 +283,7 @@ impl<'g, 'w> Editor<'g, 'w> {
             || state.generation >= self.writer.checkpoint_generation
         {
             state.body.clone()
-        } else if let Some(changes) = Changes::over(leaf, state, self.guard) {
+        } else if let Some(changes) = Changes::over(leaf, state, self.page_size(), self.guard) {
             Body::Changes(changes)
         } else {
             // A copy must not lie over a page that the checkpoint takes out of use (BW5).
@@ -337,9 +339,9 @@ impl<'g, 'w> Editor<'g, 'w> {
             }
         };
         if let Some(page) = extent {
-            let pages = self.tree.pager.pages_for(len as usize);
+            let pages = self.tree.pager.units_for(len as usize);
             self.writer.pending_frees.free(page, pages);
-            self.writer.pending_frees.freed_overflow_pages += pages;
+            self.writer.pending_frees.freed_overflow_units += pages;
         }
     }
 }

@@ -181,8 +181,7 @@ impl Editor<'_, '_> {
     }
 
     /// Values that live outside the leaf: those longer than a quarter of a page, unless two such
-    /// entries go into a page. An extent takes whole pages: outside, a value that is a little
-    /// longer than a quarter of a page would take four times its length.
+    /// entries go into a page.
     fn is_large(&self, key: &[u8], value: &[u8]) -> bool {
         let page_size = self.page_size();
         let fits_twice = key.len() + value.len() <= page_size / 2 - page_size / 32;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::editor::{EditOutcome, Editor};
 use crate::btree::memory::node::{
-    Body, Child, ChildRef, LargeValues, LeafState, MemInner, Slot, large_values_of,
+    Body, Child, ChildRef, LargeValues, LeafState, MemInner, Slot, is_jumbo, large_values_of,
 };
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
@@ -236,7 +236,7 @@ impl<'g> Editor<'g, '_> {
         ];
         let [a, b] = [&parts[0], &parts[1]].map(|part| Leaf::from_image(&part.image));
         let is_full = a.live_bytes() > page_size - page_size / 16;
-        let is_jumbo = parts.iter().any(|part| part.image.len() != page_size);
+        let is_jumbo = parts.iter().any(|part| is_jumbo(&part.image, page_size));
         let mut fence = Vec::new();
         if is_full || is_jumbo || !a.write_upper_fence(&mut fence) || fence != b.lower_fence() {
             return None;
@@ -263,7 +263,7 @@ impl<'g> Editor<'g, '_> {
                     last_seq: SeqNo(self.tree.disk_seq.load(Ordering::Acquire)),
                     origin: Origin::Disk {
                         page,
-                        pages: u64::from(node::page_count(&image)),
+                        pages: u64::from(node::unit_count(&image)),
                     },
                 })
             }
@@ -324,7 +324,7 @@ impl<'g> Editor<'g, '_> {
                 let children = (0..node.child_count())
                     .map(|i| Child::Disk(node.child(i)))
                     .collect();
-                let pages = u64::from(node::page_count(&image));
+                let pages = u64::from(node::unit_count(&image));
                 let image: Arc<[u8]> = (*image).into();
                 Some(((image, children), Origin::Disk { page, pages }))
             }

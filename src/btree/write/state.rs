@@ -11,7 +11,7 @@ pub(crate) struct PendingFrees {
     /// Pages of nodes and of overflow extents.
     pub(crate) freed: Vec<Run>,
     /// How many of them were of overflow extents.
-    pub(crate) freed_overflow_pages: u64,
+    pub(crate) freed_overflow_units: u64,
     /// Entries of the leaves among them.
     pub(crate) removed_entries: u64,
     /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
@@ -29,7 +29,7 @@ impl PendingFrees {
     /// Adds what a failed checkpoint was given and did not free.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.freed.extend(other.freed);
-        self.freed_overflow_pages += other.freed_overflow_pages;
+        self.freed_overflow_units += other.freed_overflow_units;
         self.removed_entries += other.removed_entries;
         self.dropped.extend(other.dropped);
     }

@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::{CHILD_LEN, Inner, RECORD_HEADER_LEN};
 use crate::btree::node::header::{
     CAPACITY_AT, COUNT_AT, Fences, HEAP_LIVE_AT, HEAP_START_AT, KIND_INNER, SLOT_LEN, level,
-    page_count, page_id, put_size, put_u32, put_u64, set_page_id,
+    page_id, put_size, put_u32, put_u64, set_page_id, unit_size,
 };
 use crate::btree::node::key_parts::KeyParts;
 use crate::btree::node::{Cut, Link, Rebuilt, choose_cut};
 
-/// A node with fewer children is not cut but grows to several pages: with separators of
+/// A node with fewer children is not cut but grows beyond a page: with separators of
 /// tens of kilobytes, a tree of one-page nodes would have no branching.
 const MIN_CHILDREN_TO_CUT: usize = 8;
 
@@ -164,7 +164,7 @@ pub(crate) fn without_children(image: &[u8], range: Range<usize>, page_size: usi
 }
 
 /// Two neighbours as one node, with their common fence as the separator in between.
-/// `None` if that needs more pages than the larger of them.
+/// `None` if that needs more than a page, and more than the larger of them.
 pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[u8]>> {
     let (low, high) = (Inner::from_image(left), Inner::from_image(right));
     let between = high.lower_fence();
@@ -179,8 +179,8 @@ pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[
     parts.separators.push(KeyParts::whole(between));
     parts.separators.extend(other.separators);
     parts.children.extend(other.children);
-    let pages = page_count(left).max(page_count(right)) as usize;
-    if image_bytes(fences, &parts.separators) > pages * page_size {
+    let most = left.len().max(right.len()).max(page_size);
+    if image_bytes(fences, &parts.separators) > most {
         return None;
     }
     let level = low.level();
@@ -234,9 +234,10 @@ fn build_parts(
     assert_eq!(children.len(), separators.len() + 1);
     let prefix_len = fences.prefix_len();
     let bytes = image_bytes(fences, separators);
-    let pages = bytes.div_ceil(page_size);
-    let mut image = vec![0; pages * page_size].into_boxed_slice();
-    fences.write(&mut image, KIND_INNER, level, pages);
+    let unit = unit_size(page_size);
+    let units = bytes.div_ceil(unit);
+    let mut image = vec![0; units * unit].into_boxed_slice();
+    fences.write(&mut image, KIND_INNER, level, units);
 
     let count = separators.len();
     let heads_at = fences.heads_offset();

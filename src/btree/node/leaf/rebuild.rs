@@ -3,7 +3,7 @@
 use super::{Leaf, LeafValue, RECORD_HEADER_LEN, spare_slots};
 use crate::btree::node::header::{
     CAPACITY_AT, COUNT_AT, Fences, HEAP_LIVE_AT, HEAP_START_AT, KIND_LEAF, SLOT_LEN, last_seq,
-    page_count, page_id, put_size, put_u16, put_u32, set_last_seq, set_page_id,
+    page_id, put_size, put_u16, put_u32, set_last_seq, set_page_id, unit_size,
 };
 use crate::btree::node::key_parts::KeyParts;
 use crate::btree::node::{Cut, Rebuilt, choose_cut};
@@ -37,14 +37,15 @@ impl Entry<'_> {
     }
 }
 
-/// An empty leaf between two fences: one page, or as many as the fences need.
+/// An empty leaf between two fences: one unit, or as many as the fences need.
 pub(crate) fn new(lower: &[u8], upper: Option<&[u8]>, page_size: usize) -> Box<[u8]> {
     build(Fences { lower, upper }, &[], SeqNo::ZERO, page_size)
 }
 
 /// Rebuilds a leaf that was [`Full`](crate::btree::node::Full), with the pending entry put in.
 ///
-/// Gives two nodes, or one larger one when there is nothing to be gained by cutting. A cut
+/// Gives two nodes, or one larger one as long as a page holds it or when there is nothing to be
+/// gained by cutting. A cut
 /// for an insert at the end leaves the left node as it was, so that keys that arrive in
 /// order fill their pages.
 pub(crate) fn split(image: &[u8], pending: Pending<'_>, page_size: usize) -> Rebuilt {
@@ -69,9 +70,11 @@ pub(crate) fn split(image: &[u8], pending: Pending<'_>, page_size: usize) -> Reb
     }
     let weights: Vec<usize> = entries.iter().map(|e| e.weight(prefix.len())).collect();
 
+    let sum: usize = weights.iter().sum();
+    let fits = fences.heads_offset() + sum <= page_size;
     // Where the fences are what fills the node, two nodes would be as full as one.
-    let by_fences = weights.iter().sum::<usize>() <= page_size / 2;
-    if entries.len() < 2 || by_fences {
+    let by_fences = sum <= page_size / 2;
+    if fits || entries.len() < 2 || by_fences {
         return Rebuilt::One(build(fences, &entries, seq, page_size));
     }
     let separator_at = |cut: usize| {
@@ -112,7 +115,8 @@ pub(crate) fn split(image: &[u8], pending: Pending<'_>, page_size: usize) -> Reb
     }
 }
 
-/// Two neighbours as one node; `None` if that needs more pages than the larger of them.
+/// Two neighbours as one node; `None` if that needs more than a page, and more than the larger of
+/// them.
 pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[u8]>> {
     let (low, high) = (Leaf::from_image(left), Leaf::from_image(right));
     debug_assert_eq!(low.frame().upper().as_deref(), Some(high.lower_fence()));
@@ -128,8 +132,8 @@ pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[
         leaf.frame().heap_live() + (SLOT_LEN + longer) * leaf.len()
     };
     let bytes = fences.heads_offset() + moved(low) + moved(high);
-    let pages = page_count(left).max(page_count(right)) as usize;
-    if bytes > pages * page_size {
+    let most = left.len().max(right.len()).max(page_size);
+    if bytes > most {
         return None;
     }
     let mut entries = entries_of(low);
@@ -195,7 +199,45 @@ pub(crate) fn pour(left: &[u8], right: &[u8], page_size: usize) -> Option<Rebuil
     None
 }
 
-/// The same entries between other fences, in as many pages as they need; every key must be
+/// The leaf with `changes` made, which have keys inside its fences and ascend: a new value each, or
+/// none for a delete. In as many units as it needs; keeps sequence number and page id.
+pub(crate) fn merged<'a>(
+    image: &'a [u8],
+    changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    page_size: usize,
+) -> Box<[u8]> {
+    let leaf = Leaf::from_image(image);
+    let prefix = leaf.prefix();
+    let mut entries = Vec::with_capacity(leaf.len() + changes.size_hint().0);
+    let entry = |i: usize| Entry {
+        key: KeyParts::new(prefix, leaf.key_suffix(i)),
+        value: leaf.value(i),
+    };
+    let mut slot = 0;
+    for (key, value) in changes {
+        let (to, replaces) = match leaf.search(key) {
+            Ok(to) => (to, true),
+            Err(to) => (to, false),
+        };
+        entries.extend((slot..to).map(entry));
+        slot = to.max(slot) + usize::from(replaces);
+        entries.extend(value.map(|value| Entry {
+            key: KeyParts::new(prefix, &key[prefix.len()..]),
+            value: LeafValue::Inline(value),
+        }));
+    }
+    entries.extend((slot..leaf.len()).map(entry));
+    let upper = leaf.frame().upper();
+    let fences = Fences {
+        lower: leaf.lower_fence(),
+        upper: upper.as_deref(),
+    };
+    let mut merged = build(fences, &entries, last_seq(image), page_size);
+    set_page_id(&mut merged, page_id(image));
+    merged
+}
+
+/// The same entries between other fences, in as many units as they need; every key must be
 /// inside. Keeps sequence number and page id.
 ///
 /// With the current fences this compacts a node, and shrinks a jumbo that has become sparse.
@@ -212,6 +254,18 @@ pub(crate) fn with_fences(
     rebuilt
 }
 
+/// The leaf with as few units as its entries need; `None` if it has no more.
+pub(crate) fn trimmed(image: &[u8], page_size: usize) -> Option<Box<[u8]>> {
+    let leaf = Leaf::from_image(image);
+    let needed = leaf.live_bytes().next_multiple_of(unit_size(page_size));
+    if needed >= image.len() {
+        return None;
+    }
+    let upper = leaf.frame().upper();
+    let (lower, upper) = (leaf.lower_fence(), upper.as_deref());
+    Some(with_fences(image, lower, upper, page_size))
+}
+
 fn entries_of(leaf: Leaf<'_>) -> Vec<Entry<'_>> {
     let mut entries = Vec::with_capacity(leaf.len() + 1);
     entries.extend((0..leaf.len()).map(|i| Entry {
@@ -221,15 +275,16 @@ fn entries_of(leaf: Leaf<'_>) -> Vec<Entry<'_>> {
     entries
 }
 
-/// An image of as many pages as `entries` need.
+/// An image of as many units as `entries` need.
 fn build(fences: Fences<'_>, entries: &[Entry<'_>], seq: SeqNo, page_size: usize) -> Box<[u8]> {
     let prefix_len = fences.prefix_len();
     let heads_at = fences.heads_offset();
     let weight: usize = entries.iter().map(|entry| entry.weight(prefix_len)).sum();
     let bytes = heads_at + weight;
-    let pages = bytes.div_ceil(page_size);
-    let mut image = vec![0; pages * page_size].into_boxed_slice();
-    fences.write(&mut image, KIND_LEAF, 0, pages);
+    let unit = unit_size(page_size);
+    let units = bytes.div_ceil(unit);
+    let mut image = vec![0; units * unit].into_boxed_slice();
+    fences.write(&mut image, KIND_LEAF, 0, units);
     set_last_seq(&mut image, seq);
 
     let count = entries.len();

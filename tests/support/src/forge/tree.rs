@@ -110,7 +110,7 @@ pub fn leaf(page: u64, fences: (&[u8], Option<&[u8]>), entries: &[(Vec<u8>, Valu
 /// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers;
 /// the fingerprints come later.
 pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u8>]) -> Vec<u8> {
-    let mut meta = b"HDGBTREE\x02\0\0\0".to_vec();
+    let mut meta = b"HDGBTREE\x03\0\0\0".to_vec();
     meta.extend_from_slice(&(PAGE as u32).to_le_bytes());
     meta.extend_from_slice(&owner.store.to_le_bytes());
     meta.extend_from_slice(&(owner.keyspace as u32).to_le_bytes());
@@ -123,6 +123,8 @@ pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u
     for field in [pages.len() as u64 + 2, 0, 0, 0, 0] {
         meta.extend_from_slice(&field.to_le_bytes());
     }
+    // The unit: pages this small are one.
+    meta.extend_from_slice(&(PAGE as u32).to_le_bytes());
     meta.resize(PAGE, 0);
     let mut out = [meta.clone(), meta].concat();
     for page in pages {
