@@ -12,7 +12,7 @@ use crossbeam_epoch::Guard;
 
 use super::memory::node::{Body, ChildRef, MemLeaf};
 use super::node::inner::Inner;
-use super::read::many::KEYS_TOGETHER;
+use super::read::many::{KEYS_TOGETHER, Way};
 use super::read::rising::RisingKeys;
 use super::read::shared::{FoundLeaf, SharedTree};
 use super::state::Tree;
@@ -74,12 +74,17 @@ impl Tree {
                 if level == Some(0)
                     && let ChildRef::Disk(link) = child
                 {
+                    if let Some(leaf) = parent.and_then(|(inner, i)| inner.packed(i, link)) {
+                        return shared.bring_in(&leaf, &guard);
+                    }
                     shared.pager.will_need(link, &guard);
                 }
                 let find = |node: Inner<'_>| node.find_child(key);
                 let (leaf, _) = shared.descend(child, level, find, &guard)?;
-                if let FoundLeaf::Page(image) = &leaf {
-                    shared.pager.touch_whole(image, &guard);
+                match &leaf {
+                    FoundLeaf::Page(image) => shared.pager.touch_whole(image, &guard),
+                    FoundLeaf::Packed(leaf) => shared.bring_in(leaf, &guard)?,
+                    FoundLeaf::Memory(_) => {}
                 }
                 Ok(())
             }
@@ -169,7 +174,7 @@ impl SharedTree {
     /// Brings into memory what a change of `key` in a leaf of the current tree needs of the page
     /// below it.
     fn prepare_leaf(&self, leaf: &MemLeaf, key: &[u8], op: &Op<'_>, guard: &Guard) -> Result<()> {
-        let link = {
+        let below = {
             let state = leaf.read();
             let Body::Changes(changes) = &state.body else {
                 return Ok(());
@@ -182,15 +187,12 @@ impl SharedTree {
                     changes.has_many_deletes() || changes.delta.search(key).is_err()
                 }
             };
-            match changes.base(guard) {
-                ChildRef::Disk(link) if needs_base => link,
-                _ => return Ok(()),
+            if !needs_base {
+                return Ok(());
             }
+            changes.base_in_file(guard)
         };
-        self.pager.will_need(link, guard);
-        let image = self.disk_node(link, Some(0), guard)?;
-        self.pager.touch_whole(&image, guard);
-        Ok(())
+        below.map_or(Ok(()), |leaf| self.bring_in(&leaf, guard))
     }
 
     /// Finding a leaf on disk reads and checks every page on the way.
@@ -232,14 +234,17 @@ impl SharedTree {
                 (ChildRef::Leaf(leaf), _) => self.prepare_leaf(&leaf, key, op, &guard)?,
                 (child, level) => {
                     keys.push(key);
-                    disk.push((child, level));
+                    let packed = way.packed(child);
+                    disk.push(packed.map_or(Way::To(child, level), Way::to_packed));
                 }
             }
         }
-        let (leaves, _) = self.find_leaves_below(&disk, &keys, true, &guard)?;
+        let (leaves, _) = self.go_down(disk, &keys, true, &guard)?;
         for leaf in &leaves {
-            if let FoundLeaf::Page(image) = leaf {
-                self.pager.touch_whole(image, &guard);
+            match leaf {
+                FoundLeaf::Page(image) => self.pager.touch_whole(image, &guard),
+                FoundLeaf::Packed(leaf) => self.bring_in(leaf, &guard)?,
+                FoundLeaf::Memory(_) => {}
             }
         }
         Ok(())

@@ -13,6 +13,8 @@ use super::file::meta::Meta;
 use super::memory::node::{Body, Changes, Child, ChildRef, LeafState};
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
+use super::node::pack::Pack;
+use super::node::packs::{PackedLeaf, Packs};
 use super::node::{self, Link, NodeKind};
 use super::read::view::View;
 use super::state::Tree;
@@ -75,14 +77,21 @@ fn of_free_space(free: &FreeSpace, detail: InspectDetail) -> Inspection {
 #[derive(Default)]
 struct Row {
     nodes: Vec<Inspection>,
-    /// Nodes of the level below.
-    below: Vec<Child>,
+    /// Nodes of the level below, and what packs hold for them.
+    below: Vec<(Child, Option<PackedLeaf>)>,
     /// Nodes that are whole in memory, and leaves that are changes over another.
     whole: u64,
     changed: u64,
     changes: u64,
     /// Of leaves, where they were read.
     entries: u64,
+    /// Packs with changes to the level below: how many, the units that they and their areas take,
+    /// and each of them, if that was asked for.
+    packs: u64,
+    pack_units: u64,
+    each_pack: Vec<Inspection>,
+    /// Leaves to which packs hold changes.
+    packed: u64,
 }
 
 struct Walk<'v> {
@@ -105,7 +114,7 @@ impl<'v> Walk<'v> {
     /// The levels, from the root.
     fn levels(mut self) -> Result<Vec<Inspection>> {
         let mut levels = Vec::new();
-        let mut row = vec![self.view.root().clone()];
+        let mut row = vec![(self.view.root().clone(), None)];
         // Unknown before the root has been seen.
         let mut level = None;
         loop {
@@ -113,8 +122,9 @@ impl<'v> Walk<'v> {
             let count = row.len() as u64;
             let is_read = level != Some(0) || self.detail >= InspectDetail::Tables;
             let mut number = level;
-            for child in row {
-                let found = self.look(&child, level, is_read, &mut seen)?;
+            for (child, packed) in row {
+                seen.packed += u64::from(packed.is_some());
+                let found = self.look(&child, packed, level, is_read, &mut seen)?;
                 number = number.or(found);
             }
             let mut part = Inspection::new("level", number.unwrap_or(0)).number("nodes", count);
@@ -124,8 +134,15 @@ impl<'v> Walk<'v> {
             let part = part
                 .number_if_any("whole_in_memory", seen.whole)
                 .number_if_any("with_changes", seen.changed)
-                .number_if_any("changes", seen.changes);
+                .number_if_any("changes", seen.changes)
+                .number_if_any("with_packs", seen.packed);
             levels.push(part.with(seen.nodes));
+            if seen.packs > 0 {
+                let part = Inspection::new("packs", "")
+                    .number("packs", seen.packs)
+                    .number("units", seen.pack_units);
+                levels.push(part.with(seen.each_pack));
+            }
             if seen.below.is_empty() {
                 return Ok(levels);
             }
@@ -139,6 +156,7 @@ impl<'v> Walk<'v> {
     fn look(
         &mut self,
         child: &Child,
+        packed: Option<PackedLeaf>,
         level: Option<u8>,
         is_read: bool,
         row: &mut Row,
@@ -150,13 +168,20 @@ impl<'v> Walk<'v> {
                 let error = self.view.tree().pager.damaged(link.page(), "used twice");
                 (name_of(link), Err(error))
             }
-            ChildRef::Disk(link) => (name_of(link), self.look_at_page(link, level, &guard, row)),
+            ChildRef::Disk(link) => {
+                let found = self.look_at_page(link, packed, level, &guard, row);
+                (name_of(link), found)
+            }
             ChildRef::Inner(inner) => {
                 let inner = inner.get();
                 row.whole += 1;
-                let slots = inner.slots.iter();
-                row.below
-                    .extend(slots.map(|slot| slot.load(&guard).to_owned()));
+                row.below.extend((0..inner.slots.len()).map(|i| {
+                    let child = inner.slots[i].load(&guard).to_owned();
+                    (child, inner.packed_child(i, &guard))
+                }));
+                if let Some(packs) = &inner.packs {
+                    self.look_at_packs(packs, &guard, row);
+                }
                 let part = of_inner(inner.node(), "in memory".into());
                 (String::new(), Ok((inner.node().level(), part)))
             }
@@ -181,21 +206,57 @@ impl<'v> Walk<'v> {
     fn look_at_page(
         &self,
         link: Link,
+        packed: Option<PackedLeaf>,
         level: Option<u8>,
         guard: &Guard,
         row: &mut Row,
     ) -> Result<(u8, Inspection)> {
-        let image = self.view.tree().disk_node(link, level, guard)?;
+        let tree = self.view.tree();
+        if let Some(leaf) = packed {
+            let image = tree.packed_image(&leaf, guard)?;
+            row.entries += Leaf::from_image(&image).len() as u64;
+            let part = of_leaf(&image, name_of(link))
+                .number("packs", leaf.packs.as_slice().len() as u64)
+                .number("packed_bytes", leaf.held.bytes.into());
+            return Ok((0, part));
+        }
+        let image = tree.disk_node(link, level, guard)?;
         let part = if node::kind(&image) == Some(NodeKind::Leaf) {
             row.entries += Leaf::from_image(&image).len() as u64;
             of_leaf(&image, name_of(link))
         } else {
             let inner = Inner::from_image(&image);
-            let children = (0..inner.child_count()).map(|i| Child::Disk(inner.child(i)));
-            row.below.extend(children);
+            let child = |i| (Child::Disk(inner.child(i)), inner.packed(i));
+            row.below.extend((0..inner.child_count()).map(child));
+            if let Some(packs) = inner.packs() {
+                self.look_at_packs(&packs.decode(), guard, row);
+            }
             of_inner(inner, name_of(link))
         };
         Ok((node::level(&image), part))
+    }
+
+    /// The packs of a node. Damage is a figure of the pack.
+    fn look_at_packs(&self, packs: &Packs, guard: &Guard, row: &mut Row) {
+        row.pack_units += packs.extents().map(|(_, units)| units).sum::<u64>();
+        let kinds = packs.groups.iter().flat_map(|group| {
+            let old = group.old.iter().map(|pack| ("old_pack", pack));
+            old.chain(group.recent.iter().map(|pack| ("recent_pack", pack)))
+        });
+        for (kind, pack) in kinds {
+            row.packs += 1;
+            if self.detail < InspectDetail::Tables {
+                continue;
+            }
+            let part = Inspection::new(kind, name_of(pack.link));
+            row.each_pack
+                .push(match self.view.tree().disk_pack(pack.link, guard) {
+                    Ok(image) => part
+                        .number("changes", Pack::from_image(&image).len() as u64)
+                        .number("units", pack.units.into()),
+                    Err(error) => part.text("damage", error),
+                });
+        }
     }
 
     /// A leaf that is whole in memory, or changes over a page. It is frozen, so no thread waits
@@ -214,12 +275,16 @@ impl<'v> Walk<'v> {
                 return Ok(of_leaf(image, "in memory".into()));
             }
             Body::Changes(changes) => changes,
+            Body::Packed(leaf) => {
+                let image = self.view.tree().packed_image(leaf, guard)?;
+                return Ok(of_leaf(&image, name_of(leaf.page)));
+            }
         };
         row.changed += 1;
         row.changes += changes.delta.len() as u64;
-        let name = match changes.base(guard) {
-            ChildRef::Disk(link) => name_of(link),
-            _ => "of a running checkpoint".into(),
+        let name = match changes.base_in_file(guard) {
+            Some(leaf) => name_of(leaf.page),
+            None => "of a running checkpoint".into(),
         };
         if !is_read {
             return Ok(Inspection::new("leaf", name));

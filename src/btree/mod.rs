@@ -6,7 +6,7 @@
 //! checkpoint hands to the next (checkpoint/checkpointer.rs).
 //!
 //! ```text
-//! node/        images of leaves and inner nodes
+//! node/        images of leaves, inner nodes and packs (changes to leaves that stay as they are)
 //! memory/      slot (references to nodes that change under readers' eyes; the unsafe module),
 //!              children (of an inner node), delta (changes to a page that stays on disk),
 //!              node (nodes in memory), merged (changes over a page as one sequence)
@@ -21,7 +21,8 @@
 //!              split_merge, point, range_delete, finger (the leaf of a thread's last change)
 //! state.rs     the tree as a whole: owns all of the above
 //! batch.rs     from the operations of a commit to the tree
-//! checkpoint/  writing a frozen tree to the file, flipping the meta pages, publishing
+//! checkpoint/  writing a frozen tree to the file (write; branch: leaves, whole or as changes in
+//!              packs), flipping the meta pages, publishing
 //! compact/     joining leaves, moving pages to the front and cutting the file
 //! verify.rs    checking everything; scrub.rs: at a pace, from storage
 //! inspect.rs   what a tree looks like, for people
@@ -58,8 +59,8 @@
 //! - **BT2** A frozen node never changes (BW1 in [`mod@write`]).
 //! - **BT3** A reader of the latest state sees a leaf only when its last change is published (E4):
 //!   each leaf has the number of its last change, the file as a whole that of its last operation.
-//! - **BT4** Every page is exactly one of meta, node, overflow, freelist, free ([`verify`] checks
-//!   it).
+//! - **BT4** Every unit is exactly one of meta, node, area of packs, overflow, freelist, free
+//!   ([`verify`] checks it).
 //! - **BT5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when
 //!   the tree was frozen (E2), and makes the log durable before the flip (E3).
 //!

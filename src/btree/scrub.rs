@@ -11,7 +11,7 @@ use super::node;
 use super::node::inner::Inner;
 use super::node::{Link, NodeKind};
 use super::state::Tree;
-use super::verify::{Fences, Verifier, child_fences};
+use super::verify::{Fences, Verifier, child_fences, root_level};
 use crate::engine::VerifyReport;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
@@ -61,7 +61,7 @@ impl Tree {
         }
         let _kept = self.shared.keep_generation(meta.generation);
         drop(checkpointer);
-        let level = u8::try_from(meta.height - 1).unwrap_or(u8::MAX);
+        let level = root_level(&meta);
         let end = verifier.scrub_from(meta.root, level, &(Vec::new(), None), start);
         (verifier.report, verifier.bytes, end)
     }
@@ -87,6 +87,10 @@ impl Verifier<'_> {
             return end;
         }
         let inner = Inner::from_image(&image);
+        if let Some(packs) = inner.packs() {
+            let checked = self.check_packs(&packs.decode());
+            self.noted(link, checked);
+        }
         let below = level.saturating_sub(1);
         let is_before = |fences: &Fences| fences.1.as_ref().is_some_and(|end| **end <= *start);
         let children = (0..inner.child_count()).map(|i| (i, child_fences(inner, i)));

@@ -1,6 +1,7 @@
 //! The engine against an ordered map, from seeds.
 
 mod older_pages;
+mod packs;
 mod space;
 mod views;
 mod waiting;

@@ -4,7 +4,9 @@
 //! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level
 //!   and the fences that its parent gives it; hence keys ascend across leaves.
 //! - Every overflow value has its checksum.
-//! - Every page is exactly one of: meta, node, overflow, freelist, free.
+//! - Every pack has its checksum, its structure and the fingerprint that its owner gives it, and
+//!   holds for each leaf what the leaf's parent says.
+//! - Every unit is exactly one of: meta, node, pack or area of packs, overflow, freelist, free.
 //! - Entries and overflow pages are as many as the meta page says.
 //! - The tree in memory nests in the same way, and its changes lie inside their leaves.
 
@@ -14,8 +16,9 @@ use super::file::meta::{META_UNITS, Meta};
 use super::memory::node::{Body, Child, ChildRef, is_jumbo};
 use super::node;
 use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue, has_overflow};
-use super::node::{Link, NodeKind};
+use super::node::leaf::{self, Leaf, LeafValue, has_overflow};
+use super::node::packs::{Area, PackRef, PackedLeaf, Packs};
+use super::node::{Link, NodeKind, PACK_LEVEL};
 use super::state::Tree;
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
@@ -62,9 +65,9 @@ impl Tree {
         let _kept = self.shared.keep_generation(meta.generation);
         drop(checkpointer);
 
-        let level = u8::try_from(meta.height - 1).unwrap_or(u8::MAX);
+        let level = root_level(&meta);
         let everything = (Vec::new(), None);
-        verifier.check_disk(meta.root, level, &everything)?;
+        verifier.check_disk(meta.root, None, level, &everything)?;
         let problems_in_tree = !verifier.report.problems.is_empty();
         if meta.freelist_runs > 0 {
             let bytes = meta.freelist_runs as usize * RUN_BYTES;
@@ -198,8 +201,15 @@ impl<'t> Verifier<'t> {
         Ok(Some(image))
     }
 
-    /// Checks the file's tree from `link` down, from the file itself.
-    fn check_disk(&mut self, link: Link, level: u8, fences: &Fences) -> Result<()> {
+    /// Checks the file's tree from `link` down, from the file itself. `packed` is what packs hold
+    /// for it.
+    fn check_disk(
+        &mut self,
+        link: Link,
+        packed: Option<PackedLeaf>,
+        level: u8,
+        fences: &Fences,
+    ) -> Result<()> {
         let page = link.page();
         let Some(image) = self.read_node(link, level, fences)? else {
             return Ok(());
@@ -210,14 +220,129 @@ impl<'t> Verifier<'t> {
             return Ok(());
         }
         if node::kind(&image) == Some(NodeKind::Leaf) {
-            return self.check_values(&image, page);
+            self.check_values(&image, page)?;
+            if let Some(packed) = packed
+                && let Some(merged) = self.check_packed(&packed, &image)?
+            {
+                let entries = i64::from(packed.held.entries);
+                self.report.entries = self.report.entries.saturating_add_signed(entries);
+                if let Err(what) = node::validate(&merged) {
+                    self.problem(page, what);
+                }
+            }
+            return Ok(());
         }
         let inner = Inner::from_image(&image);
+        let are_sound = match inner.packs() {
+            Some(packs) => self.check_packs(&packs.decode())?,
+            None => true,
+        };
         for i in 0..inner.child_count() {
             let fences = child_fences(inner, i);
-            self.check_disk(inner.child(i), level.saturating_sub(1), &fences)?;
+            let below = level.saturating_sub(1);
+            let packed = inner.packed(i).filter(|_| are_sound);
+            self.check_disk(inner.child(i), packed, below, &fences)?;
         }
         Ok(())
+    }
+
+    /// Checks the packs of a node of level 1, from the file itself, and who owns their units. False
+    /// if what they hold cannot be looked at.
+    pub(super) fn check_packs(&mut self, packs: &Packs) -> Result<bool> {
+        let mut are_sound = true;
+        for group in &packs.groups {
+            for (page, units) in group.extents() {
+                are_sound &= self.own(page, units, USED);
+            }
+            let Area { start, used, .. } = group.area;
+            let mut next = start;
+            for pack in &group.recent {
+                let page = pack.link.page();
+                if page.0 != next {
+                    self.problem(page, "a recent pack is not where the one before it ends");
+                }
+                next = page.0.saturating_add(pack.units.into());
+            }
+            if next != start.saturating_add(used.into()) {
+                let what = "an area has other units in use than its packs have";
+                self.problem(PageId(start), what);
+            }
+            if !are_sound {
+                // Hostile nodes that all refer to the same packs would keep this busy forever.
+                return Ok(false);
+            }
+            for pack in group.old.iter().chain(&group.recent) {
+                are_sound &= self.check_pack(pack)?;
+            }
+        }
+        Ok(are_sound)
+    }
+
+    /// Checks one pack by itself.
+    fn check_pack(&mut self, pack: &PackRef) -> Result<bool> {
+        let page = pack.link.page();
+        if page.0 < META_UNITS || page.0 >= self.file_units {
+            self.problem(page, "a reference leads outside the file");
+            return Ok(false);
+        }
+        let pager = &self.tree.shared.pager;
+        let read = |bytes: &mut [u8], at| self.file.read_exact_at(bytes, at);
+        let checked = pager
+            .read_node(page, self.file_units, read)
+            .and_then(|image| {
+                pager.check_node(&image, page)?;
+                pager.check_meant(&image, pack.link)?;
+                Ok(image)
+            });
+        self.report.blocks += 1;
+        let image = match checked {
+            Err(error) if error.is_corruption() => {
+                self.report.problem(error);
+                return Ok(false);
+            }
+            image => image?,
+        };
+        self.bytes += image.len() as u64;
+        if node::kind(&image) != Some(NodeKind::Pack) {
+            self.problem(page, "there is another node where a pack was referred to");
+            return Ok(false);
+        }
+        if pager.units_for(image.len()) != u64::from(pack.units) {
+            self.problem(page, "a pack has other units than its owner says");
+        }
+        Ok(true)
+    }
+
+    /// Checks that packs hold for a leaf of the file what its parent says. Returns the leaf with
+    /// the changes made.
+    fn check_packed(&mut self, packed: &PackedLeaf, image: &[u8]) -> Result<Option<Box<[u8]>>> {
+        let tree = &self.tree.shared;
+        let guard = crossbeam_epoch::pin();
+        let page = packed.page.page();
+        let changes = match tree.packed_changes(packed, image, &guard) {
+            Err(error) if error.is_corruption() => {
+                self.report.problem(error);
+                return Ok(None);
+            }
+            changes => changes?,
+        };
+        if has_overflow(image) {
+            self.problem(page, "packs hold changes to a leaf with overflow values");
+            return Ok(None);
+        }
+        let merged = leaf::merged(image, changes.iter(), tree.page_size());
+        let (leaf, base) = (Leaf::from_image(&merged), Leaf::from_image(image));
+        let more = |merged: usize, base: usize| merged as i64 - base as i64;
+        if is_jumbo(&merged, tree.page_size()) {
+            self.problem(page, "the changes in packs do not fit their page");
+        }
+        if more(leaf.len(), base.len()) != i64::from(packed.held.entries) {
+            self.problem(page, "packs hold another number of entries for the leaf");
+        }
+        if more(leaf.live_bytes(), base.live_bytes()) > i64::from(packed.held.growth) {
+            self.problem(page, "packs hold more for the leaf than its parent says");
+        }
+        Ok(Some(merged))
     }
 
     pub(super) fn check_values(&mut self, image: &[u8], page: PageId) -> Result<()> {
@@ -265,18 +390,32 @@ impl<'t> Verifier<'t> {
     /// Checks the tree in memory, as a view of it: its nodes do not change, and its pages are kept.
     fn check_memory(&mut self) -> Result<()> {
         let view = self.tree.latest_view();
-        self.check_child(view.root(), None, &(Vec::new(), None))
+        self.check_child(view.root(), None, None, &(Vec::new(), None))
     }
 
-    /// A pin for each node: the walk is long, and memory should be reclaimed meanwhile.
-    fn check_child(&mut self, child: &Child, level: Option<u8>, fences: &Fences) -> Result<()> {
+    /// A pin for each node: the walk is long, and memory should be reclaimed meanwhile. `packed` is
+    /// what packs hold for the child.
+    fn check_child(
+        &mut self,
+        child: &Child,
+        packed: Option<PackedLeaf>,
+        level: Option<u8>,
+        fences: &Fences,
+    ) -> Result<()> {
         let tree = &self.tree.shared;
         match child.as_ref() {
             // The file's tree was checked; that the reference is right shows in the fences.
             ChildRef::Disk(link) => {
                 let guard = crossbeam_epoch::pin();
                 match tree.disk_node(link, level, &guard) {
-                    Ok(image) => self.check_fences(&image, fences, link.page()),
+                    Ok(image) => {
+                        self.check_fences(&image, fences, link.page());
+                        if let Some(packed) = packed
+                            && let Some(merged) = self.check_packed(&packed, &image)?
+                        {
+                            self.check_image(&merged, level, fences);
+                        }
+                    }
                     Err(error) => self.report.problem(error),
                 }
             }
@@ -287,7 +426,11 @@ impl<'t> Verifier<'t> {
                 for (i, slot) in inner.slots.iter().enumerate() {
                     let fences = child_fences(node, i);
                     let child = slot.load(&crossbeam_epoch::pin()).to_owned();
-                    self.check_child(&child, below, &fences)?;
+                    let packed = match &child {
+                        Child::Disk(page) => inner.packed(i, *page),
+                        _ => None,
+                    };
+                    self.check_child(&child, packed, below, &fences)?;
                 }
             }
             ChildRef::Leaf(leaf) => match &leaf.read().body {
@@ -309,6 +452,7 @@ impl<'t> Verifier<'t> {
                         Err(error) => self.report.problem(error),
                     }
                 }
+                Body::Packed(_) => self.memory_problem("a leaf of the file is in memory"),
             },
         }
         Ok(())
@@ -329,6 +473,11 @@ impl<'t> Verifier<'t> {
         let path = self.tree.shared.pager.path();
         self.report.problem(Problem::in_file(path, what));
     }
+}
+
+/// The level of the root. One that no root can have becomes another one that none has.
+pub(super) fn root_level(meta: &Meta) -> u8 {
+    (meta.height - 1).min(u32::from(PACK_LEVEL) - 1) as u8
 }
 
 fn fences_of(image: &[u8]) -> Fences {

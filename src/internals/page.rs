@@ -3,8 +3,10 @@
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{LeafValue, Pending};
+use crate::btree::node::pack::{self, Pack};
+use crate::btree::node::packs::{ChildPacks, Group, PackRef, Packs};
 use crate::btree::node::{Link, NodeKind, Rebuilt, inner, leaf};
-use crate::types::PageId;
+use crate::types::{PageId, SeqNo};
 
 /// Sets the checksum of an image.
 pub fn write_checksum(image: &mut [u8], seed: u64) {
@@ -165,6 +167,50 @@ pub fn inner_build(separators: &[&[u8]], page_size: usize) -> Box<[u8]> {
     inner::build(1, b"", None, separators, &children, page_size)
 }
 
+/// A pack of changes between two fences: a new value each, or none for a delete.
+pub fn pack_build(
+    fences: (&[u8], Option<&[u8]>),
+    changes: &[(&[u8], Option<&[u8]>)],
+    page_size: usize,
+) -> Box<[u8]> {
+    pack::build(fences.0, fences.1, changes, SeqNo(1), page_size)
+}
+
+/// The inner node of [`inner_build`] with packs: all children in one group, each with changes in an
+/// old and in a recent pack.
+pub fn inner_with_packs(separators: &[&[u8]], page_size: usize) -> Box<[u8]> {
+    let count = separators.len() + 1;
+    let child = ChildPacks {
+        mask: 0b11,
+        entries: 1,
+        growth: -1,
+        bytes: 20,
+    };
+    let pack = |page| PackRef {
+        link: Link::new(PageId(page), 0),
+        units: 1,
+        first: 0,
+    };
+    let mut group = Group::new(0);
+    group.old = vec![pack(100)];
+    group.recent = vec![pack(101)];
+    (group.area.start, group.area.units, group.area.used) = (101, 7, 1);
+    let packs = Packs {
+        children: vec![child; count],
+        groups: vec![group],
+    };
+    let children: Vec<_> = (2..)
+        .take(count)
+        .map(|page| Link::new(PageId(page), 0))
+        .collect();
+    inner::with_packs(
+        &inner_build(separators, page_size),
+        &children,
+        &packs,
+        page_size,
+    )
+}
+
 /// Index of the child of an inner node that covers `key`.
 pub fn inner_find_child(image: &[u8], key: &[u8]) -> usize {
     Inner::from_image(image).find_child(key)
@@ -195,8 +241,21 @@ pub fn walk(image: &[u8], key: &[u8]) -> usize {
                 visited += buffer.len();
                 inner.write_child_upper(i, &mut buffer);
                 visited += buffer.len() + inner.child(i).bits() as usize % 2;
+                visited += inner
+                    .packed(i)
+                    .map_or(0, |leaf| leaf.packs.as_slice().len());
             }
+            visited += inner.packs().map_or(0, |packs| packs.decode().groups.len());
             visited += inner.find_child(key) + inner.live_bytes() + usize::from(inner.level());
+        }
+        Some(NodeKind::Pack) => {
+            let pack = Pack::from_image(image);
+            for i in 0..pack.len() {
+                visited += pack.prefix().len() + pack.key_suffix(i).len();
+                visited += pack.value(i).map_or(0, <[u8]>::len);
+            }
+            visited += usize::from(pack.find(key).is_some()) + pack.range(key, None).len();
+            visited += usize::from(pack.spans(key, None));
         }
         None => {}
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hedgerow::fs::SimFs;
 use support::forge::manifest::manifest_of;
 use support::forge::table::{Block, Table, add_tombstone, block_body};
-use support::forge::tree::{Value, inner, leaf, tree};
+use support::forge::tree::{Group, Held, PAGE, Value, inner, leaf, pack, tree, with_packs};
 use support::image::Image;
 use support::repair::{self, Owner};
 
@@ -124,6 +124,149 @@ fn forged_files_without_tricks_are_read() {
     let (found, failed) = count(&image, "btree");
     assert!(found >= 2 && !failed, "{found}");
     on_both_paths("forged without tricks", &image);
+    let image = with_tree(with_two_packs());
+    let (found, failed) = count(&image, "btree");
+    // One of the two entries was deleted, and two were put.
+    assert!(found >= 3 && !failed, "{found}");
+    on_both_paths("forged with packs", &image);
+}
+
+/// A tree whose two leaves have changes in an old pack and a recent one.
+fn with_two_packs() -> Vec<u8> {
+    tree(owner_of(2), 50, 2, 2, &two_packs(&HELD, &group()))
+}
+
+/// What the packs of [`two_packs`] hold for its leaves.
+const HELD: [Held; 2] = [(0b11, 1, 60, 60), (0b10, 0, 0, 20)];
+
+/// The packs of [`two_packs`].
+fn group() -> Group {
+    Group {
+        first: 0,
+        old: vec![(5, 0)],
+        recent: vec![6],
+        area: (6, 3, 1),
+    }
+}
+
+/// The pages of a tree with two leaves and two packs, from number 2 on, as its root describes them.
+fn two_packs(held: &[Held], group: &Group) -> Vec<Vec<u8>> {
+    let root = inner(1, 2, (b"", None), &[key(50)], &[3, 4]);
+    let put = |n: u32| (key(n), Some(vec![3; 9]));
+    vec![
+        with_packs(root, held, std::slice::from_ref(group)),
+        leaf(
+            3,
+            (b"", Some(&key(50))),
+            &[(key(5), Value::Here(vec![1; 9]))],
+        ),
+        leaf(4, (&key(50), None), &[(key(60), Value::Here(vec![2; 9]))]),
+        pack(5, (b"", None), &[put(4), (key(5), None)]),
+        pack(6, (b"", None), &[put(6), put(60)]),
+        vec![0; PAGE],
+        vec![0; PAGE],
+    ]
+}
+
+/// Packs that are somewhere else, or something else, or hold something else than is said.
+#[test]
+fn packs_that_are_not_what_they_should_be() {
+    let _alone = alone();
+    let whole = group();
+    let mut stories: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
+    for (story, held) in [
+        ("entries", [(0b11, i16::MIN, 0, 60), HELD[1]]),
+        ("more entries", [(0b11, i16::MAX, 0, 60), HELD[1]]),
+        ("growth", [(0b11, 1, i16::MIN, u16::MAX), HELD[1]]),
+        ("more growth", [(0b11, 1, i16::MAX, 0), HELD[1]]),
+        ("a mask of all", [(0xFF, 1, 60, 60), HELD[1]]),
+        ("an old pack that is not there", [HELD[0], (0b101, 0, 0, 9)]),
+    ] {
+        stories.push((story.into(), two_packs(&held, &whole)));
+    }
+    let changed = |change: fn(&mut Group)| {
+        let mut group = group();
+        change(&mut group);
+        two_packs(&HELD, &group)
+    };
+    let groups: [(&str, fn(&mut Group)); 12] = [
+        ("an area over the meta pages", |group| {
+            group.area = (0, 24, 0)
+        }),
+        ("no recent pack in the area", |group| {
+            group.recent.clear();
+            group.area = (0, 24, 0);
+        }),
+        ("an area outside the file", |group| {
+            group.recent.clear();
+            group.area = (1 << 39, 24, 0);
+        }),
+        ("an area at the end of numbers", |group| {
+            group.recent.clear();
+            group.area = (u64::MAX, u16::MAX, 1);
+        }),
+        ("an area over the leaves", |group| group.area = (3, 4, 1)),
+        ("packs outside the file", |group| {
+            group.old = vec![(1 << 39, 0)]
+        }),
+        ("a meta page as a pack", |group| group.old = vec![(0, 0)]),
+        ("a leaf as a pack", |group| group.old = vec![(3, 0)]),
+        ("the parent as a pack", |group| group.recent = vec![2]),
+        ("an empty page as a pack", |group| group.recent = vec![7]),
+        ("one pack eight times", |group| {
+            group.old = vec![(5, 0)];
+            group.recent = vec![5; 7];
+        }),
+        ("a group that begins later", |group| group.first = 1),
+    ];
+    for (story, change) in groups {
+        stories.push((story.into(), changed(change)));
+    }
+    let mut narrow = two_packs(&HELD, &whole);
+    narrow[3] = pack(5, (b"", Some(&key(5))), &[(key(4), Some(vec![3; 9]))]);
+    stories.push(("a pack that ends within a leaf".into(), narrow));
+    let mut long = two_packs(&HELD, &whole);
+    long[1] = leaf(
+        3,
+        (b"", Some(&key(50))),
+        &[(key(5), Value::Here(vec![1; 800]))],
+    );
+    long[4] = pack(6, (b"", None), &[(key(6), Some(vec![3; 800]))]);
+    stories.push(("changes that do not fit".into(), long));
+    let mut outside = two_packs(&HELD, &whole);
+    outside[1] = leaf(3, (b"", Some(&key(50))), &[(key(5), Value::There(7, 1000))]);
+    stories.push(("packs over values outside".into(), outside));
+    let mut child = two_packs(&HELD, &whole);
+    let root = inner(1, 2, (b"", None), &[key(50)], &[5, 6]);
+    child[0] = with_packs(root, &HELD, &[group()]);
+    stories.push(("packs as leaves".into(), child));
+    for (story, pages) in &stories {
+        let bytes = tree(owner_of(2), 50, 2, 2, pages);
+        on_both_paths(story, &with_tree(bytes));
+    }
+    // Seven levels whose nodes have one child twenty times, and at the bottom the same packs.
+    let separators: Vec<_> = (1..20u32).map(key).collect();
+    let mut pages: Vec<_> = (0..8u8)
+        .map(|n| {
+            let (page, below) = (u64::from(n) + 2, u64::from(n) + 3);
+            inner(8 - n, page, (b"", None), &separators, &[below; 20])
+        })
+        .collect();
+    let group = Group {
+        first: 0,
+        old: vec![(11, 0)],
+        recent: vec![12],
+        area: (12, 3, 1),
+    };
+    let bottom = pages.pop().expect("eight nodes");
+    pages.push(with_packs(bottom, &[(0b11, 1, 60, 60); 20], &[group]));
+    pages.push(leaf(10, (b"", None), &[]));
+    for page in [11, 12] {
+        pages.push(pack(page, (b"", None), &[(key(4), Some(vec![3; 9]))]));
+    }
+    pages.extend(vec![vec![0; PAGE]; 2]);
+    let bytes = tree(owner_of(2), 50, 9, 2, &pages);
+    on_both_paths("two packs a billion times", &with_tree(bytes));
 }
 
 /// A fuzzer's table: the blocks hold other keys than their separators say, and a scan backwards,

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use hedgerow::fs::{FaultFs, Fs, OpKind, SimFs, StdFs};
-use hedgerow::{Compression, Db, Durability, EngineKind, Options, Scan};
+use hedgerow::{Compression, Db, Durability, EngineKind, InspectDetail, Options, Scan};
 use support::alloc::{Counting, HOSTILE_LIMIT_BYTES, Taken, Watched, measure};
 use support::forge::tree::PAGE;
 use support::image::Image;
@@ -71,6 +71,15 @@ fn template() -> &'static Image {
                         .delete_range(10u32.to_be_bytes()..20u32.to_be_bytes())
                         .unwrap();
                     keyspace.flush().unwrap();
+                }
+                if n == 100 && engine == EngineKind::BTree {
+                    // A change in each leaf: they go into packs.
+                    for n in (0..90u32).step_by(8) {
+                        keyspace.put(n.to_be_bytes(), random.bytes(9)).unwrap();
+                    }
+                    keyspace.flush().unwrap();
+                    let tree = keyspace.inspect(InspectDetail::Levels).unwrap();
+                    assert!(tree.parts.iter().any(|part| part.kind == "packs"));
                 }
             }
         }

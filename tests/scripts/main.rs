@@ -58,6 +58,7 @@ scripts!(
     flush,
     log,
     merge,
+    packs,
     range_delete,
     recovery,
     snapshots,

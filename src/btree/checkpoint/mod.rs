@@ -24,6 +24,7 @@
 //! failed sync, about which nothing is known. Commits and reads are not affected; the log keeps
 //! what the file does not have.
 
+mod branch;
 pub(crate) mod checkpointer;
 mod publish;
 mod write;
@@ -96,6 +97,7 @@ impl Tree {
         if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
         }
+        let for_scans = self.shared.merge_cost.is_due();
         self.shared.merge_cost.begin_checkpoint();
         let nothing_new = writer.applied == checkpointer.meta.persisted_seq;
         // Leaves that a compaction moved and could not write are not new, and fill the buffer.
@@ -114,6 +116,7 @@ impl Tree {
             root: self.shared.root.load(&guard).to_owned(),
             seq: writer.applied,
             pending_frees: std::mem::take(&mut writer.pending_frees),
+            for_scans,
         }))
     }
 

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::checkpointer::Checkpointer;
-use super::write::{FrozenTree, NewPlace, Written};
-use crate::btree::memory::node::{Body, Child, ChildRef, Slot};
+use super::write::{FrozenTree, NewPlace, PackedBranches, Written};
+use crate::btree::memory::node::{Body, Child, ChildRef, MemInner, MemLeaf, Slot};
 use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
+use crate::btree::node::packs::{ChildPacks, Group, PackRef, PackedLeaf, Packs};
 use crate::btree::read::shared::SharedTree;
 use crate::btree::state::Tree;
 use crate::util::mutants::mutated;
@@ -31,6 +32,7 @@ impl Tree {
             freed,
             starts,
             nodes,
+            packed,
             large,
             sparse_leaves,
             bytes,
@@ -46,15 +48,26 @@ impl Tree {
         let mut publication = Publication {
             tree: &self.shared,
             nodes,
+            packed,
+            branches: Vec::new(),
             dirty_bytes: 0,
             replaced: &mut replaced,
             guard: &guard,
         };
         publication.convert(&self.shared.root);
+        publication.put_branches();
         // Written, and superseded meanwhile: the pages are in the file's tree but not in ours.
-        for place in publication.nodes.values() {
+        for (address, place) in &publication.nodes {
             writer.pending_frees.free(place.link.page(), place.pages);
             writer.pending_frees.removed_entries += place.entries;
+            for (page, units) in publication.packed.extents(*address) {
+                let free = &mut writer.pending_frees;
+                mutated!(
+                    "packs-of-a-superseded-node-lost",
+                    (),
+                    free.free(page, units)
+                );
+            }
         }
         for (value, page, checksum) in large {
             let pages = self.shared.pager.units_for(value.bytes.len());
@@ -128,7 +141,9 @@ impl Tree {
             return;
         };
         let node = Inner::from_image(&image);
-        if node.child_count() != old.slots.len() {
+        // A slot and the packs of its node belong together.
+        let has_packs = old.packs.is_some() || node.packs().is_some();
+        if node.child_count() != old.slots.len() || has_packs {
             return;
         }
         for (i, slot) in old.slots.iter().enumerate() {
@@ -142,19 +157,59 @@ impl Tree {
 }
 
 /// Turns references to nodes that were written into references to their pages.
-struct Publication<'g> {
+struct Publication<'g, 'r> {
     tree: &'g SharedTree,
     /// What was written and not found in the current tree yet.
     nodes: HashMap<usize, NewPlace>,
+    /// What packs hold for the leaves of the file.
+    packed: PackedBranches,
+    /// Nodes of level 1 in the current tree whose packs have changed.
+    branches: Vec<NewBranch<'g>>,
     /// Bytes of what stays in memory.
     dirty_bytes: u64,
     /// Nodes that pages took the place of.
-    replaced: &'g mut Vec<Child>,
+    replaced: &'r mut Vec<Child>,
     guard: &'g Guard,
 }
 
-impl Publication<'_> {
-    fn convert(&mut self, slot: &Slot) {
+/// A node of level 1 that takes the place of another one.
+struct NewBranch<'g> {
+    slot: &'g Slot,
+    old: &'g MemInner,
+    children: Vec<Child>,
+    packs: Packs,
+    /// Where each of its groups comes from.
+    sources: Vec<Option<Source>>,
+}
+
+/// The leaf of the file below a leaf in memory.
+#[derive(Debug, Clone, Copy)]
+enum Below {
+    /// The checkpoint wrote it, or packs for it.
+    Written(Link),
+    /// The checkpoint may have written packs for it.
+    AsItWas(Link),
+}
+
+impl Below {
+    fn page(self) -> Link {
+        match self {
+            Self::Written(page) | Self::AsItWas(page) => page,
+        }
+    }
+}
+
+/// A group, before it was known which of its children a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Of the checkpoint.
+    Written(usize),
+    /// Of a node that was loaded after it began.
+    Loaded(usize),
+}
+
+impl<'g> Publication<'g, '_> {
+    fn convert(&mut self, slot: &'g Slot) {
         let child = slot.load(self.guard);
         let Some(address) = child.address() else {
             return;
@@ -172,23 +227,163 @@ impl Publication<'_> {
         match child {
             ChildRef::Inner(inner) => {
                 self.dirty_bytes += inner.size_bytes() as u64;
-                for slot in inner.get().slots.iter() {
+                let inner = inner.get();
+                let has_packs = inner.packs.is_some() || !self.packed.is_empty();
+                if inner.node().level() == 1 && has_packs {
+                    self.convert_branch(slot, inner);
+                    return;
+                }
+                for slot in inner.slots.iter() {
                     self.convert(slot);
                 }
             }
             ChildRef::Leaf(leaf) => {
-                let state = leaf.read();
-                if let Body::Changes(changes) = &state.body
-                    && let Some(address) = changes.base(self.guard).address()
-                    && let Some(place) = self.nodes.get(&address)
-                {
-                    // Changed after it was frozen (BW5). The place stays among those to be freed:
-                    // the changed leaf will be written to another one.
-                    changes.move_base(place.link, self.guard);
-                }
-                self.dirty_bytes += state.size_bytes() as u64;
+                self.convert_leaf(leaf.get());
             }
             ChildRef::Disk(_) => {}
+        }
+    }
+
+    /// A leaf that was not written as it is. Returns the leaf of the file below it.
+    fn convert_leaf(&mut self, leaf: &MemLeaf) -> Option<Below> {
+        let state = leaf.read();
+        self.dirty_bytes += state.size_bytes() as u64;
+        let Body::Changes(changes) = &state.body else {
+            return None;
+        };
+        let base = changes.base(self.guard);
+        // Changed after it was frozen (BW5). The place stays among those to be freed: the changed
+        // leaf will be written to another one.
+        let written = base.address().and_then(|address| self.nodes.get(&address));
+        let below = match (written, &base) {
+            (Some(place), _) => Below::Written(place.link),
+            (None, ChildRef::Leaf(leaf)) => match &leaf.read().body {
+                Body::Packed(below) => Below::AsItWas(below.page),
+                _ => return None,
+            },
+            (None, _) => return None,
+        };
+        match (self.packed.leaf(below.page()), below) {
+            (Some((_, leaf, _)), Below::AsItWas(_)) => {
+                let moved = || changes.move_base(&leaf, self.guard);
+                mutated!("changes-lie-over-packs-that-were-merged", (), moved());
+            }
+            (Some((_, leaf, _)), _) => changes.move_base(&leaf, self.guard),
+            (None, Below::Written(page)) => {
+                changes.move_base(&PackedLeaf::alone(page), self.guard);
+            }
+            (None, Below::AsItWas(_)) => {}
+        }
+        Some(below)
+    }
+
+    /// A node of level 1 in the current tree. Readers find out from its packs and its children
+    /// together what a leaf holds, so both are replaced at once, by another node.
+    fn convert_branch(&mut self, slot: &'g Slot, old: &'g MemInner) {
+        let count = old.slots.len();
+        let none = Packs::none(count);
+        let loaded = old.packs.as_deref().unwrap_or(&none);
+        let mut children = Vec::with_capacity(count);
+        let mut packs = Packs {
+            children: vec![ChildPacks::default(); count],
+            groups: Vec::new(),
+        };
+        let mut sources: Vec<Option<Source>> = Vec::new();
+        for (i, slot) in old.slots.iter().enumerate() {
+            let child = slot.load(self.guard);
+            let below = match &child {
+                ChildRef::Disk(page) => {
+                    children.push(Child::Disk(*page));
+                    Some(Below::AsItWas(*page))
+                }
+                ChildRef::Leaf(leaf) => {
+                    let place = child
+                        .address()
+                        .and_then(|address| self.nodes.remove(&address));
+                    match place {
+                        Some(place) => {
+                            self.replaced.push(child.to_owned());
+                            children.push(Child::Disk(place.link));
+                            Some(Below::Written(place.link))
+                        }
+                        None => {
+                            children.push(child.to_owned());
+                            self.convert_leaf(leaf.get())
+                        }
+                    }
+                }
+                ChildRef::Inner(_) => None,
+            };
+            let Some(below) = below else { continue };
+            let is_as_it_was = matches!(below, Below::AsItWas(_));
+            let (source, held, number, group) = match self.packed.leaf(below.page()) {
+                Some((group, leaf, number)) => {
+                    let source = Source::Written(group);
+                    (source, leaf.held, number, self.packed.group(group))
+                }
+                // Its node was loaded after the checkpoint began. What packs held for a leaf that
+                // was written is void.
+                None if is_as_it_was && loaded.children[i].mask != 0 => {
+                    let group = loaded.group_of(i);
+                    let held = loaded.children[i];
+                    (Source::Loaded(group), held, i, &loaded.groups[group])
+                }
+                None => continue,
+            };
+            packs.children[i] = held;
+            if sources.last() != Some(&Some(source)) {
+                packs.groups.push(Group {
+                    first: if packs.groups.is_empty() { 0 } else { i },
+                    old: Vec::new(),
+                    ..group.clone()
+                });
+                sources.push(Some(source));
+            }
+            let new = packs.groups.last_mut().expect("one was just pushed");
+            if held.mask & 1 != 0
+                && let Some(pack) = group.old_pack(number)
+                && new.old.last().is_none_or(|last| last.link != pack.link)
+            {
+                new.old.push(PackRef { first: i, ..pack });
+            }
+        }
+        if packs.groups.is_empty() {
+            packs = none;
+        }
+        self.branches.push(NewBranch {
+            slot,
+            old,
+            children,
+            packs,
+            sources,
+        });
+    }
+
+    /// Puts the new nodes of level 1 into the tree.
+    fn put_branches(&mut self) {
+        // A group of the checkpoint may have children in several nodes by now.
+        let mut seen: HashMap<usize, usize> = HashMap::new();
+        for branch in &self.branches {
+            for source in branch.sources.iter().flatten() {
+                if let Source::Written(group) = source {
+                    *seen.entry(*group).or_default() += 1;
+                }
+            }
+        }
+        for branch in std::mem::take(&mut self.branches) {
+            let mut packs = branch.packs;
+            for (group, source) in packs.groups.iter_mut().zip(&branch.sources) {
+                if let Some(Source::Written(written)) = source {
+                    group.is_cut |= seen.get(written).is_some_and(|nodes| *nodes > 1);
+                }
+            }
+            let packs = (!packs.is_empty()).then(|| Arc::new(packs));
+            let old = branch.old;
+            let new = MemInner::new(old.generation, Arc::clone(&old.image), branch.children);
+            let replaced = branch.slot.load(self.guard).to_owned();
+            self.replaced.push(replaced);
+            let new = Child::Inner(Arc::new(new.with_packs(packs)));
+            self.tree.store(branch.slot, new, self.guard);
         }
     }
 

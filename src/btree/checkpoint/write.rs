@@ -1,6 +1,7 @@
 //! Writing a frozen tree to free places of the file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::btree::memory::node::{
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{self, Leaf, LeafMut, LeafValue};
+use crate::btree::node::packs::{ChildPacks, Group, PackedLeaf, Packs};
 use crate::btree::node::{Link, inner};
 use crate::btree::read::shared::SharedTree;
 use crate::btree::write::state::PendingFrees;
@@ -33,6 +35,8 @@ pub(super) struct FrozenTree {
     /// Its last operation.
     pub(super) seq: SeqNo,
     pub(super) pending_frees: PendingFrees,
+    /// Scans have paid for changes: no leaf is to have any left.
+    pub(super) for_scans: bool,
 }
 
 /// What writing a frozen tree gave.
@@ -43,18 +47,68 @@ pub(super) struct Written {
     pub(super) freed: Vec<u64>,
     pub(super) starts: Vec<u64>,
     pub(super) nodes: HashMap<usize, NewPlace>,
+    pub(super) packed: PackedBranches,
     pub(super) large: Vec<(Arc<LargeValue>, PageId, u32)>,
     pub(super) sparse_leaves: u64,
     pub(super) bytes: u64,
 }
 
-/// Where a node in memory was written.
+/// What packs hold for the leaves below the nodes of level 1 that were written.
+#[derive(Default)]
+pub(super) struct PackedBranches {
+    /// By the page number of the leaf: its group, what is held, and its number among the children.
+    leaves: HashMap<u64, (usize, ChildPacks, usize)>,
+    groups: Vec<Group>,
+    /// By the address of the node: the groups below it.
+    branches: HashMap<usize, Range<usize>>,
+}
+
+impl PackedBranches {
+    /// A node was written whose children have these links.
+    pub(super) fn note(&mut self, address: usize, links: &[Link], packs: Packs) {
+        if packs.is_empty() {
+            return;
+        }
+        let first = self.groups.len();
+        for (i, (held, link)) in packs.children.iter().zip(links).enumerate() {
+            if held.mask != 0 {
+                let group = first + packs.group_of(i);
+                self.leaves.insert(link.page().0, (group, *held, i));
+            }
+        }
+        self.groups.extend(packs.groups);
+        self.branches.insert(address, first..self.groups.len());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// The leaf at `page`, if packs hold changes to it, with its group.
+    pub(super) fn leaf(&self, page: Link) -> Option<(usize, PackedLeaf, usize)> {
+        let (group, held, i) = *self.leaves.get(&page.page().0)?;
+        let packs = self.groups[group].links(i, held.mask);
+        Some((group, PackedLeaf { page, packs, held }, i))
+    }
+
+    pub(super) fn group(&self, group: usize) -> &Group {
+        &self.groups[group]
+    }
+
+    /// Where the packs of a node are.
+    pub(super) fn extents(&self, address: usize) -> impl Iterator<Item = (PageId, u64)> {
+        let groups = self.branches.get(&address).cloned().unwrap_or_default();
+        self.groups[groups].iter().flat_map(Group::extents)
+    }
+}
+
+/// Where a node in memory was written, or the page that it stays.
 #[derive(Clone, Copy)]
 pub(super) struct NewPlace {
     pub(super) link: Link,
     pub(super) pages: u64,
     /// Of a leaf.
-    pub(super) entries: u64,
+    pub(super) entries: i64,
 }
 
 impl SharedTree {
@@ -96,6 +150,10 @@ impl SharedTree {
             buffer_at: 0,
             starts: Vec::new(),
             nodes: HashMap::new(),
+            seq: frozen.seq,
+            writes_whole_leaves: frozen.for_scans,
+            carried: HashSet::new(),
+            packed: PackedBranches::default(),
             large: Vec::new(),
             large_units: 0,
             entries: 0,
@@ -104,7 +162,9 @@ impl SharedTree {
         };
         let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
         let removed = frees.removed_entries + dropped.entries;
-        let entries = (old.entries + output.entries).saturating_sub(removed);
+        let entries = old.entries.saturating_add_signed(output.entries - removed);
+        // Pages and packs that only their parent was loaded from.
+        freed.retain(|run| !output.carried.contains(&run.start));
         let overflow_units = (old.overflow_units + output.large_units)
             .saturating_sub(frees.freed_overflow_units + dropped.overflow_units);
         let entries_exact = old.entries_exact && dropped.exact;
@@ -167,6 +227,7 @@ impl SharedTree {
             freed: freed_starts,
             starts: output.starts,
             nodes: output.nodes,
+            packed: output.packed,
             large: output.large,
             sparse_leaves: output.sparse_leaves,
             bytes: output.bytes,
@@ -188,7 +249,8 @@ impl SharedTree {
         }
     }
 
-    /// Pages, extents and entries of subtrees that were cut off. What is damaged is not freed:
+    /// Pages, packs, extents and entries of subtrees that were cut off. What is damaged is not
+    /// freed:
     /// `verify` will name those pages, and nothing else is wrong with them. What cannot be read now
     /// may be readable when the checkpoint is tried again.
     fn walk_dropped(
@@ -231,6 +293,14 @@ impl SharedTree {
             });
             let inner = Inner::from_image(&image);
             todo.extend((0..inner.child_count()).map(|i| (inner.child(i), level - 1)));
+            let Some(packs) = inner.packs() else { continue };
+            let packs = packs.decode();
+            freed.extend(packs.extents().map(|(page, units)| Run {
+                start: page.0,
+                len: units,
+            }));
+            let held = packs.children.iter().map(|child| i64::from(child.entries));
+            dropped.entries += held.sum::<i64>();
         }
         for link in &leaves {
             // A leaf's own length is in its first page, so each must be looked at.
@@ -247,7 +317,7 @@ impl SharedTree {
                 len: u64::from(node::unit_count(&image)),
             });
             let leaf = Leaf::from_image(&image);
-            dropped.entries += leaf.len() as u64;
+            dropped.entries += leaf.len() as i64;
             if !has_overflow {
                 continue;
             }
@@ -268,31 +338,38 @@ impl SharedTree {
 
 #[derive(Default)]
 struct Dropped {
-    entries: u64,
+    entries: i64,
     overflow_units: u64,
     exact: bool,
 }
 
 /// Writes a frozen tree.
-struct Output<'t> {
-    tree: &'t SharedTree,
-    free: FreeSpace,
+pub(super) struct Output<'t> {
+    pub(super) tree: &'t SharedTree,
+    /// Last operation of the tree.
+    pub(super) seq: SeqNo,
+    /// No changes are left in packs for a leaf that is written.
+    pub(super) writes_whole_leaves: bool,
+    pub(super) free: FreeSpace,
     /// Bytes gathered for the file from `buffer_at` on.
     buffer: Vec<u8>,
     buffer_at: u64,
     /// First pages of all that was written.
     starts: Vec<u64>,
-    nodes: HashMap<usize, NewPlace>,
+    pub(super) nodes: HashMap<usize, NewPlace>,
+    /// First units of what was noted as leaving the tree, and stays.
+    pub(super) carried: HashSet<u64>,
+    pub(super) packed: PackedBranches,
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     large_units: u64,
-    entries: u64,
+    pub(super) entries: i64,
     /// Leaves that are less than a quarter full.
     sparse_leaves: u64,
     bytes: u64,
 }
 
 impl Output<'_> {
-    fn allocate(&mut self, pages: u64) -> Result<PageId> {
+    pub(super) fn allocate(&mut self, pages: u64) -> Result<PageId> {
         let page = PageId(self.free.allocate(pages));
         if self.free.file_units > Link::UNITS_MAX {
             let what = "the file has as many pages as a B-tree can have";
@@ -305,7 +382,11 @@ impl Output<'_> {
     }
 
     /// Link to a node, and its level. It is written first if it is in memory.
-    fn write_child(&mut self, child: &ChildRef<'_>, level: Option<u8>) -> Result<(Link, u8)> {
+    pub(super) fn write_child(
+        &mut self,
+        child: &ChildRef<'_>,
+        level: Option<u8>,
+    ) -> Result<(Link, u8)> {
         match child {
             ChildRef::Disk(link) => {
                 let level = match level {
@@ -335,6 +416,10 @@ impl Output<'_> {
                 let guard = crossbeam_epoch::pin();
                 self.tree.merged_image(changes, &guard)?
             }
+            Body::Packed(leaf) => {
+                let guard = crossbeam_epoch::pin();
+                self.tree.packed_image(leaf, &guard)?
+            }
         };
         if let Body::Whole { large, .. } = &state.body
             && !large.is_empty()
@@ -360,7 +445,7 @@ impl Output<'_> {
             image = trimmed;
         }
         let leaf = Leaf::from_image(&image);
-        let entries = leaf.len() as u64;
+        let entries = leaf.len() as i64;
         self.sparse_leaves += u64::from(leaf.live_bytes() < self.tree.page_size() / 4);
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
@@ -372,6 +457,9 @@ impl Output<'_> {
     }
 
     fn write_inner(&mut self, inner: &MemInner, address: Option<usize>) -> Result<Link> {
+        if inner.node().level() == 1 {
+            return self.write_branch(inner, address);
+        }
         let mut image: Box<[u8]> = (*inner.image).into();
         let below = inner.node().level().checked_sub(1);
         for (i, slot) in inner.slots.iter().enumerate() {
@@ -389,7 +477,7 @@ impl Output<'_> {
     }
 
     /// Gives a node a place, its checksum, and to the file.
-    fn place(&mut self, mut image: Box<[u8]>, entries: u64) -> Result<NewPlace> {
+    pub(super) fn place(&mut self, mut image: Box<[u8]>, entries: i64) -> Result<NewPlace> {
         let pages = self.tree.pager.units_for(image.len());
         let page = self.allocate(pages)?;
         node::set_page_id(&mut image, page);
@@ -422,7 +510,7 @@ impl Output<'_> {
     }
 
     /// Writes `bytes` to `page`, some time before [`Output::write_out`] returns.
-    fn write_at(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write_at(&mut self, page: PageId, bytes: &[u8]) -> Result<()> {
         let at = self.tree.pager.offset(page);
         let contiguous = at == self.buffer_at + self.buffer.len() as u64;
         if !contiguous || self.buffer.len() + bytes.len() > WRITE_BYTES {

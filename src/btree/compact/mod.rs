@@ -29,6 +29,7 @@ use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::MovedValues;
 use crate::error::{Error, Result};
+use crate::types::PageId;
 use compactor::{Compactor, Gain, Packing, Pass};
 
 /// A pass that saves a smaller part of the file than one of so many has gained nothing: the file
@@ -260,13 +261,27 @@ impl Tree {
             }
             let mut bytes = 0;
             let mut lower = Vec::new();
+            let packs = inner.packs().map(|packs| packs.decode());
+            let is_behind =
+                |(page, units): (PageId, u64)| page.0.saturating_add(units) > pass.limit;
             for i in 0..inner.child_count() {
                 let link = inner.child(i);
                 let image = read(link, level)?;
                 let leaf = Leaf::from_image(&image);
-                bytes += leaf.live_bytes();
-                let is_sparse = leaf.live_bytes() < self.shared.page_size() / 3;
+                let mut live_bytes = leaf.live_bytes();
+                // A leaf that is written whole needs no packs, which go with the last of their
+                // leaves.
+                let mut leaves_its_packs = false;
+                if let (Some(packs), Some(packed)) = (&packs, inner.packed(i)) {
+                    live_bytes = live_bytes.saturating_add_signed(packed.held.growth.into());
+                    let group = &packs.groups[packs.group_of(i)];
+                    leaves_its_packs =
+                        pass.packing == Packing::Tight || group.extents().any(is_behind);
+                }
+                bytes += live_bytes;
+                let is_sparse = live_bytes < self.shared.page_size() / 3;
                 if far && i == 0
+                    || leaves_its_packs
                     || is_far(link, &image)
                     || is_sparse
                     || has_value_beyond(leaf, pass.limit)

@@ -447,6 +447,32 @@ impl Pager {
         }
     }
 
+    /// Asks for nodes that are about to be read, where they lie in one piece, with one request.
+    /// `links` rise in time; the last ones are neighbours, or nearly.
+    pub(crate) fn read_ahead(&self, links: &[Link], guard: &Guard) {
+        /// More apart than that are no neighbours.
+        const APART_UNITS: u64 = 32;
+        let map = self.map.load(guard).get();
+        let Some(mapping) = map.mapping.as_ref().filter(|_| map.is_scattered) else {
+            return;
+        };
+        let pages = links.iter().map(|link| link.page().0);
+        let is_known = |page: &u64| *page >= map.units || map.is_checked(*page, CheckedAs::Node);
+        let pages: Vec<u64> = pages.collect();
+        if pages.len() < 2 || pages.iter().all(is_known) {
+            return;
+        }
+        for piece in pages.chunk_by(|a, b| a <= b && b - a < APART_UNITS) {
+            let (first, last) = (piece[0], piece[piece.len() - 1]);
+            if piece.len() > 1 && last < map.units {
+                // The length of the last one is not known yet.
+                let end = (last + self.units_for(self.page_size)).min(map.units);
+                let (at, len) = (first as usize, (end - first) as usize);
+                mapping.advise(Advice::WillNeed, at * self.unit, len * self.unit);
+            }
+        }
+    }
+
     /// Length of the node whose first unit this is, in bytes; the unit is not trusted yet.
     fn node_len(&self, first: &[u8], page: PageId, file_units: u64) -> Result<usize> {
         let units = u64::from(node::unit_count(first));

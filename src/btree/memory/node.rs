@@ -17,6 +17,7 @@ use super::slot::{self, NodeRef};
 use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{self, Leaf, LeafValue, has_overflow};
+use crate::btree::node::packs::{ChildPacks, PackedLeaf, Packs};
 use crate::types::{PageId, SeqNo};
 
 /// A leaf in memory and its lock.
@@ -46,6 +47,9 @@ pub(crate) struct MemInner {
     pub(crate) image: Arc<[u8]>,
     /// The children.
     pub(crate) slots: Children<MemLeaf, MemInner>,
+    /// Of a node of level 1: packs with changes to those children that are pages. It never changes,
+    /// and a child that is a page where packs hold changes to it does not become another page.
+    pub(crate) packs: Option<Arc<Packs>>,
 }
 
 impl MemInner {
@@ -55,7 +59,33 @@ impl MemInner {
             generation,
             image,
             slots: Children::new(generation, children.into_iter()),
+            packs: None,
         }
+    }
+
+    /// With these packs.
+    pub(crate) fn with_packs(mut self, packs: Option<Arc<Packs>>) -> Self {
+        self.packs = packs;
+        self
+    }
+
+    /// What packs hold for child `i`, which is at `page`.
+    #[inline]
+    pub(crate) fn packed(&self, i: usize, page: Link) -> Option<PackedLeaf> {
+        self.packs.as_ref()?.packed(i, page)
+    }
+
+    /// Child `i`, if it is a page to which packs hold changes.
+    pub(crate) fn packed_child(&self, i: usize, guard: &Guard) -> Option<PackedLeaf> {
+        match self.slots[i].load(guard) {
+            ChildRef::Disk(page) => self.packed(i, page),
+            _ => None,
+        }
+    }
+
+    /// The packs, or that there are none, for a node made of this one.
+    pub(crate) fn change_packs(&self, change: impl FnOnce(&Packs) -> Packs) -> Option<Arc<Packs>> {
+        self.packs.as_ref().map(|packs| Arc::new(change(packs)))
     }
 
     /// A node in memory like the one on disk with this image.
@@ -68,6 +98,7 @@ impl MemInner {
                 generation,
                 (0..inner.child_count()).map(|i| Child::Disk(inner.child(i))),
             ),
+            packs: inner.packs().map(|packs| Arc::new(packs.decode())),
         }
     }
 
@@ -77,6 +108,7 @@ impl MemInner {
             generation,
             image: Arc::clone(&self.image),
             slots: self.slots.copy_for(i, generation, guard),
+            packs: self.packs.clone(),
         }
     }
 
@@ -155,15 +187,17 @@ pub(crate) enum Body {
         image: Box<[u8]>,
         large: LargeValues,
     },
-    /// Changes to a page, or to a frozen leaf, that holds no overflow values.
+    /// Changes to a leaf of the file, or to a frozen leaf, that holds no overflow values.
     Changes(Changes),
+    /// A leaf of the file with the changes in packs. It stands in no tree: changes lie over it.
+    Packed(PackedLeaf),
 }
 
-/// Changes to a page on disk, or to a leaf that a checkpoint is writing.
+/// Changes to a leaf of the file, or to one that a checkpoint is writing.
 pub(crate) struct Changes {
-    /// The page, or the frozen leaf. Either stays while anything refers to it. A checkpoint that
-    /// has written the leaf puts its page here, without a lock: both hold the same entries, so
-    /// readers may use either.
+    /// The page, the page with its packs, or the frozen leaf. Each stays while anything refers to
+    /// it. A checkpoint that has written the leaf, or its packs, puts that here, without a lock:
+    /// both hold the same entries, so readers may use either.
     base: Slot,
     pub(crate) delta: Delta,
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
@@ -182,14 +216,19 @@ pub(crate) fn changes_bytes_max(page_size: usize) -> usize {
 const ENTRY_COST_BYTES: usize = 24;
 
 impl Changes {
-    /// Changes to the page with this image, which has no overflow values and is no jumbo.
-    pub(crate) fn new(base: Link, image: &[u8], page_size: usize) -> Self {
+    /// Changes to a leaf of the file whose image this is. It has no overflow values and is no
+    /// jumbo.
+    pub(crate) fn new(base: &PackedLeaf, image: &[u8], page_size: usize) -> Self {
         let leaf = Leaf::from_image(image);
+        let ChildPacks {
+            entries, growth, ..
+        } = base.held;
+        let live_bytes = leaf.live_bytes().saturating_add_signed(growth.into());
         Self {
-            base: Slot::new(Child::Disk(base)),
+            base: Slot::new(in_file(base)),
             delta: Delta::new(leaf.prefix().len()),
-            free_bytes: page_size.saturating_sub(leaf.live_bytes()),
-            base_len: leaf.len(),
+            free_bytes: page_size.saturating_sub(live_bytes),
+            base_len: leaf.len().saturating_add_signed(entries.into()),
         }
     }
 
@@ -211,14 +250,17 @@ impl Changes {
                 let free_bytes = page_size.saturating_sub(leaf.live_bytes());
                 (leaf.prefix().len(), free_bytes, leaf.len())
             }
-            Body::Changes(changes) => match changes.base(guard) {
-                ChildRef::Disk(_) => (
-                    changes.delta.prefix_len(),
-                    changes.free_bytes,
-                    changes.base_len,
-                ),
-                _ => return None,
-            },
+            Body::Changes(changes) => {
+                changes.base_in_file(guard)?;
+                let Self {
+                    delta,
+                    free_bytes,
+                    base_len,
+                    ..
+                } = changes;
+                (delta.prefix_len(), *free_bytes, *base_len)
+            }
+            Body::Packed(_) => return None,
         };
         Some(Self {
             base: Slot::new(Child::Leaf(leaf.to_arc())),
@@ -228,16 +270,28 @@ impl Changes {
         })
     }
 
-    /// What the changes are made to: a page or a frozen leaf.
+    /// What the changes are made to, if that is a leaf of the file.
+    pub(crate) fn base_in_file(&self, guard: &Guard) -> Option<PackedLeaf> {
+        match self.base(guard) {
+            ChildRef::Disk(page) => Some(PackedLeaf::alone(page)),
+            ChildRef::Leaf(leaf) => match &leaf.read().body {
+                Body::Packed(leaf) => Some(*leaf),
+                Body::Whole { .. } | Body::Changes(_) => None,
+            },
+            ChildRef::Inner(_) => None,
+        }
+    }
+
+    /// What the changes are made to: a page or a leaf that does not change.
     #[inline]
     pub(crate) fn base<'g>(&'g self, guard: &'g Guard) -> ChildRef<'g> {
         self.base.load(guard)
     }
 
-    /// The frozen leaf is in the file now. Only the writer calls it. `free_bytes` stays right: it
-    /// is a lower bound for the leaf as it was frozen.
-    pub(crate) fn move_base(&self, link: Link, guard: &Guard) {
-        self.base.store(Child::Disk(link), guard);
+    /// What the changes are made to is here in the file now. Only the writer calls it. `free_bytes`
+    /// stays right: it is a lower bound for the leaf as it was.
+    pub(crate) fn move_base(&self, leaf: &PackedLeaf, guard: &Guard) {
+        self.base.store(in_file(leaf), guard);
     }
 
     /// True if a put of an entry of `len` bytes may need to know what the page has, or that the
@@ -303,6 +357,19 @@ impl Changes {
     }
 }
 
+/// What changes to a leaf of the file lie over.
+fn in_file(leaf: &PackedLeaf) -> Child {
+    if leaf.packs.is_empty() {
+        return Child::Disk(leaf.page);
+    }
+    let state = LeafState {
+        generation: 0,
+        last_seq: SeqNo::ZERO,
+        body: Body::Packed(*leaf),
+    };
+    state.into_child()
+}
+
 impl Clone for Changes {
     fn clone(&self) -> Self {
         Self {
@@ -349,6 +416,7 @@ impl LeafState {
                     image.len() + large.iter().map(|(_, v)| v.bytes.len()).sum::<usize>()
                 }
                 Body::Changes(changes) => changes.delta.size_bytes(),
+                Body::Packed(_) => 0,
             }
     }
 }

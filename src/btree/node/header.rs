@@ -20,11 +20,16 @@ pub(crate) const NO_UPPER: u32 = u32::MAX;
 
 pub(crate) const KIND_LEAF: u8 = 1;
 pub(crate) const KIND_INNER: u8 = 2;
+pub(crate) const KIND_PACK: u8 = 3;
+
+/// The level of packs: no node has a child there.
+pub(crate) const PACK_LEVEL: u8 = u8::MAX;
 
 const CHECKSUM_AT: usize = 0;
 pub(crate) const KIND_AT: usize = 4;
 pub(crate) const LEVEL_AT: usize = 5;
-pub(crate) const RESERVED_AT: usize = 6;
+/// Groups of packs of an inner node of level 1, zero in others.
+pub(crate) const GROUPS_AT: usize = 6;
 pub(crate) const UNITS_AT: usize = 8;
 pub(crate) const COUNT_AT: usize = 12;
 pub(crate) const CAPACITY_AT: usize = 16;
@@ -43,6 +48,8 @@ pub(crate) enum NodeKind {
     Leaf,
     /// Separators and children.
     Inner,
+    /// Changes to leaves. No node has it for a child.
+    Pack,
 }
 
 /// Sets the checksum. `seed` binds it to store, keyspace and page number.
@@ -77,6 +84,7 @@ pub(crate) fn kind(image: &[u8]) -> Option<NodeKind> {
     match image.get(KIND_AT) {
         Some(&KIND_LEAF) => Some(NodeKind::Leaf),
         Some(&KIND_INNER) => Some(NodeKind::Inner),
+        Some(&KIND_PACK) => Some(NodeKind::Pack),
         _ => None,
     }
 }

@@ -9,13 +9,14 @@ mod rebuild;
 
 use super::header::{Frame, SLOT_LEN, get_size, level, put_u64};
 use super::link::Link;
+use super::packs::{PackSection, PackedLeaf};
 use super::search;
 use crate::format::coding::get_u64;
 use crate::util::key_prefix::head32;
 
 #[cfg(test)]
 pub(crate) use rebuild::with_fences;
-pub(crate) use rebuild::{build, merge, with_split, without_children};
+pub(crate) use rebuild::{build, merge, with_packs, with_split, without_children, without_packs};
 
 /// Bytes of a record before its separator: the length (u32). A separator can be one byte
 /// longer than the longest key, too long for a u16.
@@ -54,6 +55,20 @@ impl<'a> Inner<'a> {
     pub(crate) fn child(self, i: usize) -> Link {
         debug_assert!(i < self.child_count());
         Link::from_bits(get_u64(self.0, self.frame().slots_end() + CHILD_LEN * i))
+    }
+
+    /// The packs of the children, if there are any.
+    #[inline]
+    pub(crate) fn packs(self) -> Option<PackSection<'a>> {
+        let count = self.child_count();
+        let at = self.frame().slots_end() + CHILD_LEN * count;
+        PackSection::new(self.0, at, count)
+    }
+
+    /// Child `i` and its packs, if any hold changes to it.
+    #[inline]
+    pub(crate) fn packed(self, i: usize) -> Option<PackedLeaf> {
+        self.packs()?.packed(i, self.child(i))
     }
 
     /// Index of the child that covers `key`, which the node covers. Reads no links.

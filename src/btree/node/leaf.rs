@@ -43,7 +43,7 @@ pub(crate) enum LeafValue<'a> {
 
 impl LeafValue<'_> {
     /// Bytes in the record.
-    fn stored_len(self) -> usize {
+    pub(super) fn stored_len(self) -> usize {
         match self {
             Self::Inline(bytes) => bytes.len(),
             Self::Overflow { .. } => OVERFLOW_LEN,

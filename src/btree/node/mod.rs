@@ -17,6 +17,8 @@
 //! - A *jumbo* node has more bytes than a page, because keys may be longer than a
 //!   page. Everything works on it as on any other, with 32-bit offsets.
 //! - An image has as many units as it needs, and grows by units until it has a page.
+//! - A *pack* holds changes to leaves that stay as they are ([`pack`]); the inner nodes of level 1
+//!   know which packs there are ([`packs`]).
 //! - A *link* is what a parent says of a child: its page, and the fingerprint of the node that was
 //!   written there ([`link`]).
 //!
@@ -47,6 +49,8 @@ pub(crate) mod inner;
 mod key_parts;
 pub(crate) mod leaf;
 mod link;
+pub(crate) mod pack;
+pub(crate) mod packs;
 mod search;
 mod validate;
 
@@ -54,8 +58,8 @@ mod validate;
 mod tests;
 
 pub(crate) use header::{
-    NodeKind, check, kind, level, page_id, set_last_seq, set_page_id, unit_count, unit_size,
-    write_checksum,
+    NodeKind, PACK_LEVEL, check, kind, level, page_id, set_last_seq, set_page_id, unit_count,
+    unit_size, write_checksum,
 };
 pub(crate) use link::Link;
 pub(crate) use validate::validate;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::leaf::{Leaf, LeafMut, LeafValue, Pending};
+use super::pack::{self, Pack};
+use super::packs::{Group, PackRef, Packs};
 use super::*;
 use crate::btree::node::inner::Inner;
 use crate::testing::Random;
@@ -564,7 +566,20 @@ fn exercise(image: &[u8]) {
                 assert_eq!(node.find_child(&out), i);
                 node.write_child_upper(i, &mut out);
                 node.child(i);
+                node.packed(i);
             }
+            if let Some(packs) = node.packs() {
+                packs.decode();
+            }
+        }
+        NodeKind::Pack => {
+            let pack = Pack::from_image(image);
+            for i in 0..pack.len() {
+                let key = [pack.prefix(), pack.key_suffix(i)].concat();
+                assert_eq!(pack.find(&key), Some(pack.value(i)));
+                assert_eq!(pack.range(&key, None), i..pack.len());
+            }
+            pack.spans(b"a", Some(b"b"));
         }
     }
 }
@@ -585,7 +600,40 @@ fn sample_images(random: &mut Random) -> Vec<Box<[u8]>> {
     let (seps, kids) = (&separators[..20], &children[..21]);
     images.push(inner::build(1, b"sep", Some(b"sep/5"), seps, kids, 1024));
     images.push(inner::build(2, b"", None, &separators, &children, 1024));
+    images.push(inner::with_packs(
+        &inner::build(1, b"sep", Some(b"sep/5"), seps, kids, 1024),
+        kids,
+        &some_packs(kids.len()),
+        1024,
+    ));
+    let changes = separators.iter().enumerate();
+    let changes: Vec<_> = changes
+        .map(|(i, key)| (*key, (i % 3 != 0).then_some(&b"value"[..])))
+        .collect();
+    images.push(pack::build(b"sep", Some(b"sf"), &changes, SeqNo(3), 1024));
     images
+}
+
+/// Two groups with packs.
+fn some_packs(count: usize) -> Packs {
+    let mut packs = Packs::none(count);
+    let pack = |page, first| PackRef {
+        link: link(page),
+        units: 1,
+        first,
+    };
+    packs.groups.push(Group::new(5));
+    for (n, group) in packs.groups.iter_mut().enumerate() {
+        let page = 100 + 20 * n as u64;
+        group.old = vec![pack(page, group.first), pack(page + 1, group.first + 2)];
+        group.recent = vec![pack(page + 5, 0), pack(page + 6, 0)];
+        (group.area.start, group.area.units, group.area.used) = (page + 5, 7, 2);
+    }
+    for (i, child) in packs.children.iter_mut().enumerate() {
+        child.mask = i as u8 % 8;
+        child.bytes = 20;
+    }
+    packs
 }
 
 #[test]

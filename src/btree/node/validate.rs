@@ -1,10 +1,10 @@
 //! The structural check of a node that comes from a disk.
 
 use super::header::{
-    Frame, HEADER_LEN, KIND_AT, MAX_BOUND_LEN, NO_UPPER, RESERVED_AT, SLOT_LEN, UPPER_LEN_AT,
-    heads_offset, kind, level, unit_count,
+    Frame, GROUPS_AT, HEADER_LEN, KIND_AT, MAX_BOUND_LEN, NO_UPPER, PACK_LEVEL, SLOT_LEN,
+    UPPER_LEN_AT, heads_offset, kind, level, unit_count,
 };
-use super::{NodeKind, inner, leaf};
+use super::{NodeKind, inner, leaf, pack};
 use crate::format::coding::{get_u16, get_u32};
 use crate::types::MAX_KEY_LEN_BYTES;
 use crate::util::key_prefix::head32;
@@ -26,6 +26,7 @@ pub(crate) fn validate(image: &[u8]) -> Result<(), String> {
         let record = match kind {
             NodeKind::Leaf => leaf_record(image, at),
             NodeKind::Inner => inner_record(image, at),
+            NodeKind::Pack => pack_record(image, at),
         };
         let Some((suffix, len)) = record else {
             return Err(format!("record {i} at {at} is malformed"));
@@ -34,7 +35,7 @@ pub(crate) fn validate(image: &[u8]) -> Result<(), String> {
         extents.add(at, len);
 
         let max_len = match kind {
-            NodeKind::Leaf => MAX_KEY_LEN_BYTES,
+            NodeKind::Leaf | NodeKind::Pack => MAX_KEY_LEN_BYTES,
             NodeKind::Inner => MAX_BOUND_LEN,
         };
         if frame.prefix_len() + suffix.len() > max_len {
@@ -45,7 +46,7 @@ pub(crate) fn validate(image: &[u8]) -> Result<(), String> {
         }
         let ascends = match (previous, kind) {
             (Some(previous), _) => previous < suffix,
-            (None, NodeKind::Leaf) => lower <= suffix,
+            (None, NodeKind::Leaf | NodeKind::Pack) => lower <= suffix,
             (None, NodeKind::Inner) => lower < suffix,
         };
         if !ascends {
@@ -75,11 +76,16 @@ fn check_header(image: &[u8]) -> Result<NodeKind, String> {
     let Some(kind) = kind(image) else {
         return Err(format!("no node has kind {}", image[KIND_AT]));
     };
-    if (kind == NodeKind::Leaf) != (level(image) == 0) {
+    let is_right_level = match kind {
+        NodeKind::Leaf => level(image) == 0,
+        NodeKind::Inner => (1..PACK_LEVEL).contains(&level(image)),
+        NodeKind::Pack => level(image) == PACK_LEVEL,
+    };
+    if !is_right_level {
         return Err(format!("{kind:?} at level {}", level(image)));
     }
-    if get_u16(image, RESERVED_AT) != 0 {
-        return Err("reserved bytes are not zero".to_owned());
+    if get_u16(image, GROUPS_AT) != 0 && level(image) != 1 {
+        return Err("only inner nodes of level 1 have packs".to_owned());
     }
     let units = unit_count(image) as usize;
     if units == 0 || !image.len().is_multiple_of(units) {
@@ -106,16 +112,26 @@ fn check_header(image: &[u8]) -> Result<NodeKind, String> {
     }
     let (count, capacity) = (frame.count(), frame.capacity());
     let most = image.len() / SLOT_LEN;
-    if count > capacity || capacity > most || kind == NodeKind::Inner && count != capacity {
+    if count > capacity || capacity > most || kind != NodeKind::Leaf && count != capacity {
         return Err(format!("{count} entries in {capacity} slots"));
     }
     let children_len = match kind {
-        NodeKind::Leaf => 0,
+        NodeKind::Leaf | NodeKind::Pack => 0,
         NodeKind::Inner => inner::CHILD_LEN * (count + 1),
     };
     let arrays_end = frame.slots_end() + children_len;
     if arrays_end > frame.heap_start() || frame.heap_start() > image.len() {
         return Err(format!("heap start {} is impossible", frame.heap_start()));
+    }
+    if kind == NodeKind::Inner
+        && let Some(packs) = inner::Inner::from_image(image).packs()
+    {
+        if packs.end_below(frame.heap_start()).is_none() {
+            return Err("packs are too many".to_owned());
+        }
+        if let Some(problem) = packs.problem() {
+            return Err(problem.to_owned());
+        }
     }
 
     let lower = &frame.lower()[prefix_len..];
@@ -141,6 +157,15 @@ fn leaf_record(image: &[u8], at: usize) -> Option<(&[u8], usize)> {
         let len = leaf::RECORD_HEADER_LEN + key_len + value_len;
         (&rest[..key_len], len)
     })
+}
+
+/// Key suffix and length of the pack record at `at`.
+fn pack_record(image: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let record = &image[at..];
+    let rest = record.get(leaf::RECORD_HEADER_LEN..)?;
+    let (key_len, value_len) = pack::record_lens(record, 0);
+    let len = key_len.checked_add(value_len.unwrap_or(0))?;
+    (len <= rest.len()).then(|| (&rest[..key_len], leaf::RECORD_HEADER_LEN + len))
 }
 
 /// Separator suffix and length of the inner record at `at`.

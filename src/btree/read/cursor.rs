@@ -16,10 +16,12 @@ use super::point::Found;
 use super::shared::{BaseImage, FoundLeaf, SharedTree};
 use super::view::View;
 use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
+use crate::btree::memory::delta::Delta;
 use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Changes, LeafState, find_large, pending_number};
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
+use crate::btree::node::packs::PackedLeaf;
 use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
 use crate::types::{KeyRange, PageId, Value, is_from};
@@ -35,6 +37,13 @@ enum Source {
     Merged {
         leaf: LeafGuard,
         base: KeptPage,
+    },
+    /// Changes over a page that were put together out of packs, and perhaps of a leaf in memory.
+    Packed {
+        delta: Box<Delta>,
+        base: KeptPage,
+        /// There are changes in memory among them, which a checkpoint would merge.
+        is_changed: bool,
     },
 }
 
@@ -72,9 +81,9 @@ impl CursorLeaf {
             Source::Page(page) => page.image(map),
             Source::Whole(leaf) => match &leaf.body {
                 Body::Whole { image, .. } => image,
-                Body::Changes(_) => unreachable!("frozen leaves do not change"),
+                _ => unreachable!("frozen leaves do not change"),
             },
-            Source::Merged { base, .. } => base.image(map),
+            Source::Merged { base, .. } | Source::Packed { base, .. } => base.image(map),
         })
     }
 
@@ -86,6 +95,10 @@ impl CursorLeaf {
                 let (Ok(change) | Err(change)) = changes(leaf).delta.search(key);
                 self.walk = Walk::at(slot, change);
             }
+            Source::Packed { delta, .. } => {
+                let (Ok(change) | Err(change)) = delta.search(key);
+                self.walk = Walk::at(slot, change);
+            }
             _ => self.slot = slot,
         }
     }
@@ -95,6 +108,7 @@ impl CursorLeaf {
         let len = self.slots.len();
         match &self.source {
             Source::Merged { leaf, .. } => self.walk = Walk::at(len, changes(leaf).delta.len()),
+            Source::Packed { delta, .. } => self.walk = Walk::at(len, delta.len()),
             _ => self.slot = len,
         }
     }
@@ -106,6 +120,9 @@ impl CursorLeaf {
             Source::Merged { leaf, base } => self
                 .walk
                 .forward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
+            Source::Packed { delta, base, .. } => {
+                self.walk.forward(Leaf::from_image(base.image(map)), delta)
+            }
             _ => self.slot < self.slots.len(),
         }
     }
@@ -117,6 +134,9 @@ impl CursorLeaf {
             Source::Merged { leaf, base } => self
                 .walk
                 .backward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
+            Source::Packed { delta, base, .. } => {
+                self.walk.backward(Leaf::from_image(base.image(map)), delta)
+            }
             _ => match self.slot.checked_sub(1) {
                 Some(slot) => {
                     self.slot = slot;
@@ -131,7 +151,7 @@ impl CursorLeaf {
     #[inline(always)]
     fn pass(&mut self) {
         match &self.source {
-            Source::Merged { .. } => self.walk.pass(),
+            Source::Merged { .. } | Source::Packed { .. } => self.walk.pass(),
             _ => self.slot += 1,
         }
     }
@@ -140,28 +160,52 @@ impl CursorLeaf {
     #[inline(always)]
     fn standing(&self) -> Standing {
         match &self.source {
-            Source::Merged { .. } => self.walk.standing(),
+            Source::Merged { .. } | Source::Packed { .. } => self.walk.standing(),
             _ => Standing::Slot(self.slot),
         }
     }
 
     /// Key and new value of a change.
     fn change(&self, change: usize) -> (&[u8], &[u8]) {
-        match &self.source {
-            Source::Merged { leaf, .. } => {
-                let (key, value) = changes(leaf).delta.get(change);
-                (key, value.unwrap_or_default())
-            }
+        let delta = match &self.source {
+            Source::Merged { leaf, .. } => &changes(leaf).delta,
+            Source::Packed { delta, .. } => &**delta,
             _ => unreachable!("only changed leaves have changes"),
-        }
+        };
+        let (key, value) = delta.get(change);
+        (key, value.unwrap_or_default())
     }
 }
 
 fn changes(leaf: &LeafGuard) -> &Changes {
     match &leaf.body {
         Body::Changes(changes) => changes,
-        Body::Whole { .. } => unreachable!("frozen leaves do not change"),
+        _ => unreachable!("frozen leaves do not change"),
     }
+}
+
+/// A leaf of the file with the changes in its packs, and over them `newer` ones.
+fn packed_source(
+    tree: &SharedTree,
+    leaf: &PackedLeaf,
+    newer: Option<&Delta>,
+    map: &PageMap,
+    guard: &Guard,
+) -> Result<Source> {
+    let image = tree.disk_node(leaf.page, Some(0), guard)?;
+    let mut delta = Box::new(tree.packed_changes(leaf, &image, guard)?);
+    for (key, value) in newer.into_iter().flat_map(Delta::iter) {
+        delta.set(delta.search(key), key, value);
+    }
+    tree.pager
+        .count_read(1 + leaf.packs.as_slice().len() as u64);
+    let base = tree.pager.keep(image, map, guard);
+    let is_changed = newer.is_some();
+    Ok(Source::Packed {
+        delta,
+        base,
+        is_changed,
+    })
 }
 
 /// What changes are made to, to keep.
@@ -311,6 +355,13 @@ impl TreeCursor {
     fn leave(&mut self) {
         if let Some(leaf) = self.leaf.take()
             && leaf.walk.steps() > 0
+            && !matches!(
+                leaf.source,
+                Source::Packed {
+                    is_changed: false,
+                    ..
+                }
+            )
         {
             self.view.count_merge_steps(leaf.walk.steps());
         }
@@ -326,14 +377,21 @@ impl TreeCursor {
         tree.pager.count_read(pages);
         let source = match found {
             FoundLeaf::Page(page) => Source::Page(tree.pager.keep(page, map, &guard)),
+            FoundLeaf::Packed(leaf) => packed_source(tree, &leaf, None, map, &guard)?,
             FoundLeaf::Memory(leaf) => {
                 let leaf = leaf.to_arc().read_arc();
                 match &leaf.body {
                     Body::Whole { .. } => Source::Whole(leaf),
-                    Body::Changes(changes) => {
-                        let base = kept_base(tree, changes, map, &guard)?;
-                        Source::Merged { leaf, base }
-                    }
+                    Body::Changes(changes) => match changes.base_in_file(&guard) {
+                        Some(below) if !below.packs.is_empty() => {
+                            packed_source(tree, &below, Some(&changes.delta), map, &guard)?
+                        }
+                        _ => {
+                            let base = kept_base(tree, changes, map, &guard)?;
+                            Source::Merged { leaf, base }
+                        }
+                    },
+                    Body::Packed(below) => packed_source(tree, below, None, map, &guard)?,
                 }
             }
         };

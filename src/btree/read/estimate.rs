@@ -117,6 +117,10 @@ impl View {
                         merged = self.tree().merged_image(changes, &guard)?;
                         &merged
                     }
+                    Body::Packed(leaf) => {
+                        merged = self.tree().packed_image(leaf, &guard)?;
+                        &merged
+                    }
                 };
                 Ok(leaf_in(image))
             }

@@ -15,16 +15,24 @@ use crate::btree::node;
 use crate::btree::node::NodeKind;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
+use crate::btree::node::packs::PackedLeaf;
 use crate::error::Result;
 
 /// Keys that go down together: about as many as there can be loads under way.
 pub(crate) const KEYS_TOGETHER: usize = 16;
 
 /// How far the lookup of a key has come.
-enum Way<'g> {
+pub(crate) enum Way<'g> {
     /// To this node, which is at that level (if it is known).
     To(ChildRef<'g>, Option<u8>),
     Found(FoundLeaf<'g>),
+}
+
+impl Way<'_> {
+    /// To a leaf of the file with packs.
+    pub(crate) fn to_packed(leaf: PackedLeaf) -> Self {
+        Self::Found(FoundLeaf::Packed(leaf))
+    }
 }
 
 impl SharedTree {
@@ -39,20 +47,9 @@ impl SharedTree {
         self.go_down(ways, keys, false, guard)
     }
 
-    /// The same under a node of its own for each key, with its level (if that is known). With
-    /// `whole`, all of each leaf in the file is asked for before any is waited for.
-    pub(crate) fn find_leaves_below<'g>(
-        &'g self,
-        nodes: &[(ChildRef<'g>, Option<u8>)],
-        keys: &[&[u8]],
-        whole: bool,
-        guard: &'g Guard,
-    ) -> Result<(Vec<FoundLeaf<'g>>, u64)> {
-        let ways = nodes.iter().map(|(child, level)| Way::To(*child, *level));
-        self.go_down(ways.collect(), keys, whole, guard)
-    }
-
-    fn go_down<'g>(
+    /// The same on ways that have begun already. With `whole`, all of each leaf in the file is asked
+    /// for before any is waited for.
+    pub(crate) fn go_down<'g>(
         &'g self,
         mut ways: Vec<Way<'g>>,
         keys: &[&[u8]],
@@ -79,8 +76,14 @@ impl SharedTree {
                     ChildRef::Inner(inner) => {
                         let inner = inner.get();
                         let node = inner.node();
-                        let child = inner.slots[node.find_child(key)].load(guard);
-                        Way::To(child, node.level().checked_sub(1))
+                        let i = node.find_child(key);
+                        let child = inner.slots[i].load(guard);
+                        let packed = match child {
+                            ChildRef::Disk(page) => inner.packed(i, page),
+                            _ => None,
+                        };
+                        let to = Way::To(child, node.level().checked_sub(1));
+                        packed.map_or(to, Way::to_packed)
                     }
                     ChildRef::Disk(link) => {
                         let image = self.disk_node(link, level, guard)?;
@@ -89,8 +92,10 @@ impl SharedTree {
                             Way::Found(FoundLeaf::Page(image))
                         } else {
                             let inner = Inner::from_image(&image);
-                            let child = ChildRef::Disk(inner.child(inner.find_child(key)));
-                            Way::To(child, inner.level().checked_sub(1))
+                            let i = inner.find_child(key);
+                            let child = ChildRef::Disk(inner.child(i));
+                            let to = Way::To(child, inner.level().checked_sub(1));
+                            inner.packed(i).map_or(to, Way::to_packed)
                         }
                     }
                 };
@@ -111,7 +116,7 @@ pub(crate) type FirstSlots = [Option<usize>; KEYS_TOGETHER];
 fn page<'a>(leaf: &'a FoundLeaf<'_>) -> Option<Leaf<'a>> {
     match leaf {
         FoundLeaf::Page(image) => Some(Leaf::from_image(image)),
-        FoundLeaf::Memory(_) => None,
+        FoundLeaf::Memory(_) | FoundLeaf::Packed(_) => None,
     }
 }
 

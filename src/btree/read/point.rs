@@ -17,7 +17,9 @@ use crate::btree::memory::node::{
     Body, ChildRef, LargeValue, LeafState, find_large, pending_number,
 };
 use crate::btree::node::Link;
+use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::packs::PackedLeaf;
 use crate::error::Result;
 use crate::types::{PageId, SeqNo, Value};
 use crate::util::mutants::mutated;
@@ -62,6 +64,8 @@ enum Place {
     Found(Found<'static>),
     /// In this page, if anywhere.
     InPage(Link),
+    /// In the packs of this page or in the page, if anywhere.
+    InPacked(PackedLeaf),
 }
 
 /// Copies the value of `key` if the leaf has it in memory, or says where to look.
@@ -101,6 +105,7 @@ fn find_in_state(
                 ChildRef::Inner(_) => Place::Found(Found::Nothing),
             },
         },
+        Body::Packed(leaf) => Place::InPacked(*leaf),
     }
 }
 
@@ -189,14 +194,20 @@ impl SharedTree {
                 drop(state);
                 self.follow(place, key, copy, guard)?
             }
-            FoundLeaf::Page(image) => {
+            in_file => {
                 // After the reference was loaded: `disk_seq` was stored before the reference.
                 let disk_seq = SeqNo(self.disk_seq.load(Ordering::Acquire));
                 let seen = published.unwrap_or_else(|| self.published());
                 if disk_seq > seen {
                     return Ok(Err(disk_seq));
                 }
-                find_in_page(image, key, first, copy)
+                match in_file {
+                    FoundLeaf::Packed(leaf) => {
+                        self.follow(Place::InPacked(*leaf), key, copy, guard)?
+                    }
+                    FoundLeaf::Page(image) => find_in_page(image, key, first, copy),
+                    FoundLeaf::Memory(_) => unreachable!("looked at before"),
+                }
             }
         };
         Ok(Ok(match found {
@@ -219,6 +230,7 @@ impl SharedTree {
                 let place = find_in_state(&leaf.read(), key, copy, guard);
                 self.follow(place, key, copy, guard)
             }
+            FoundLeaf::Packed(leaf) => self.follow(Place::InPacked(*leaf), key, copy, guard),
             FoundLeaf::Page(image) => Ok(find_in_page(image, key, first, copy)),
         }
     }
@@ -234,6 +246,19 @@ impl SharedTree {
     ) -> Result<Found<'static>> {
         match place {
             Place::Found(found) => Ok(found),
+            Place::InPacked(leaf) => match self.newest_in_packs(&leaf, key, guard)? {
+                Some(change) => {
+                    self.pager.count_read(1);
+                    Ok(match change.value() {
+                        Some(value) => {
+                            copy(value);
+                            Found::Copied
+                        }
+                        None => Found::Nothing,
+                    })
+                }
+                None => self.follow(Place::InPage(leaf.page), key, copy, guard),
+            },
             Place::InPage(link) => {
                 let image = self.disk_node(link, Some(0), guard)?;
                 self.pager.count_read(1);
@@ -392,11 +417,14 @@ impl SharedTree {
         };
         match leaf {
             FoundLeaf::Page(image) => gather(&image),
+            // As below.
+            FoundLeaf::Packed(leaf) => drop(self.packed_image(&leaf, &guard)?),
             FoundLeaf::Memory(leaf) => match &leaf.read().body {
                 Body::Whole { image, .. } => gather(image),
                 // Their page has no overflow values. It is touched, so that it is in memory when
                 // the changes are merged with it.
                 Body::Changes(changes) => drop(self.base_image(changes, &guard)?),
+                Body::Packed(_) => {}
             },
         }
         Ok(ExtentsBeyond {
@@ -406,19 +434,27 @@ impl SharedTree {
         })
     }
 
-    /// True if `key` has a value in the subtree `child`, which is at `level` (if that is known),
-    /// published or not.
+    /// True if `key` has a value in the subtree `child`, which is at `level` (if that is known), or
+    /// in its packs, published or not.
     pub(crate) fn holds<'g>(
         &'g self,
         child: ChildRef<'g>,
+        packed: Option<PackedLeaf>,
         level: Option<u8>,
         key: &[u8],
         guard: &'g Guard,
     ) -> Result<bool> {
-        let (leaf, _) = self.descend(child, level, |node| node.find_child(key), guard)?;
+        let leaf = match packed {
+            Some(leaf) => FoundLeaf::Packed(leaf),
+            None => {
+                let find = |node: Inner<'_>| node.find_child(key);
+                self.descend(child, level, find, guard)?.0
+            }
+        };
         let mut copy = |_: &[u8]| ();
         let found = match leaf {
             FoundLeaf::Page(image) => find_in_page(&image, key, None, &mut copy),
+            FoundLeaf::Packed(leaf) => self.follow(Place::InPacked(leaf), key, &mut copy, guard)?,
             FoundLeaf::Memory(leaf) => {
                 let place = find_in_state(&leaf.read(), key, &mut copy, guard);
                 self.follow(place, key, &mut copy, guard)?

@@ -9,6 +9,7 @@ use crossbeam_epoch::Guard;
 
 use super::shared::SharedTree;
 use crate::btree::memory::node::{ChildRef, MemInner};
+use crate::btree::node::packs::PackedLeaf;
 
 /// Where the last key was.
 ///
@@ -47,6 +48,14 @@ impl<'g> RisingKeys<'g> {
         }
         let above = self.parent.map(|(inner, _)| inner.node().level());
         (child, above.and_then(|level| level.checked_sub(1)))
+    }
+
+    /// `child`, which was found last, with its packs, if it is a leaf of the file that has any.
+    pub(crate) fn packed(&self, child: ChildRef<'_>) -> Option<PackedLeaf> {
+        match (child, self.parent) {
+            (ChildRef::Disk(page), Some((inner, i))) => inner.packed(i, page),
+            _ => None,
+        }
     }
 
     /// The upper fence of the child that was found last, into `upper`; false if there is none.

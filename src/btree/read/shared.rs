@@ -12,15 +12,19 @@ use super::merge_cost::MergeCost;
 use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
+use crate::btree::memory::delta::Delta;
 use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot, is_jumbo};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafValue};
-use crate::btree::node::{Link, NodeKind};
+use crate::btree::node::leaf::{self, Leaf, LeafValue};
+use crate::btree::node::pack::Pack;
+use crate::btree::node::packs::PackedLeaf;
+use crate::btree::node::{Link, NodeKind, PACK_LEVEL};
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
+use crate::util::key_prefix::common_prefix_len;
 use crate::util::mutants::mutated;
 
 /// What readers of a tree share with its writer and its checkpoints: nodes in memory over a file.
@@ -85,6 +89,8 @@ fn pause(attempt: u32) -> Pause {
 pub(crate) enum FoundLeaf<'g> {
     Memory(NodeRef<'g, MemLeaf>),
     Page(PageRef<'g>),
+    /// A page and the packs with changes to it; none has been looked at.
+    Packed(PackedLeaf),
 }
 
 /// The image that changes are made to.
@@ -121,6 +127,19 @@ impl InBase {
             Self::Inline(len) => Some(len),
             Self::Outside => None,
         }
+    }
+}
+
+/// A change in a pack.
+pub(crate) struct PackSlot<'g> {
+    image: PageRef<'g>,
+    slot: usize,
+}
+
+impl PackSlot<'_> {
+    /// The new value; none for a delete.
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        Pack::from_image(&self.image).value(self.slot)
     }
 }
 
@@ -262,6 +281,22 @@ impl SharedTree {
         self.descend(root, None, |node| node.find_child(key), guard)
     }
 
+    /// Brings a leaf of the file into memory, with its packs: all that a change of it looks at.
+    pub(crate) fn bring_in(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<()> {
+        let packs = leaf.packs.as_slice();
+        self.pager.will_need(leaf.page, guard);
+        for link in packs {
+            self.pager.will_need(*link, guard);
+        }
+        let image = self.disk_node(leaf.page, Some(0), guard)?;
+        self.pager.touch_whole(&image, guard);
+        for link in packs {
+            let image = self.disk_pack(*link, guard)?;
+            self.pager.touch_whole(&image, guard);
+        }
+        Ok(())
+    }
+
     /// The leaf under `child`, which is at `level` (if that is known), to which `choose` leads, and
     /// how many pages of the file were looked at.
     #[inline]
@@ -280,7 +315,13 @@ impl SharedTree {
                     let inner = inner.get();
                     let node = inner.node();
                     level = node.level().checked_sub(1);
-                    child = inner.slots[choose(node)].load(guard);
+                    let i = choose(node);
+                    child = inner.slots[i].load(guard);
+                    if let ChildRef::Disk(page) = child
+                        && let Some(leaf) = inner.packed(i, page)
+                    {
+                        return Ok((FoundLeaf::Packed(leaf), pages));
+                    }
                 }
                 ChildRef::Disk(link) => {
                     let image = self.disk_node(link, level, guard)?;
@@ -290,7 +331,11 @@ impl SharedTree {
                     }
                     let inner = Inner::from_image(&image);
                     level = inner.level().checked_sub(1);
-                    child = ChildRef::Disk(inner.child(choose(inner)));
+                    let i = choose(inner);
+                    if let Some(leaf) = inner.packed(i) {
+                        return Ok((FoundLeaf::Packed(leaf), pages));
+                    }
+                    child = ChildRef::Disk(inner.child(i));
                 }
             }
         }
@@ -310,9 +355,98 @@ impl SharedTree {
         Ok(image)
     }
 
+    /// The pack that `link` means.
+    pub(crate) fn disk_pack<'g>(&'g self, link: Link, guard: &'g Guard) -> Result<PageRef<'g>> {
+        let image = self.pager.node(link, guard)?;
+        if node::kind(&image) == Some(NodeKind::Pack) {
+            return Ok(image);
+        }
+        let what = "there is another node where a pack was referred to";
+        Err(self.pager.damaged(link.page(), what))
+    }
+
+    /// The changes that packs hold for `leaf`, whose image this is.
+    pub(crate) fn packed_changes(
+        &self,
+        leaf: &PackedLeaf,
+        image: &[u8],
+        guard: &Guard,
+    ) -> Result<Delta> {
+        let node = Leaf::from_image(image);
+        let mut upper = Vec::new();
+        let upper = node.write_upper_fence(&mut upper).then_some(&*upper);
+        self.changes_between(leaf, node.lower_fence(), upper, guard)
+    }
+
+    /// The same for a leaf between these fences.
+    pub(crate) fn changes_between(
+        &self,
+        leaf: &PackedLeaf,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+        guard: &Guard,
+    ) -> Result<Delta> {
+        let prefix_len = upper.map_or(0, |upper| common_prefix_len(lower, upper));
+        let mut changes = Delta::new(prefix_len);
+        let mut key = Vec::new();
+        let oldest_last = mutated!("older-pack-wins");
+        let links = leaf.packs.as_slice();
+        self.pager.read_ahead(links, guard);
+        for n in 0..links.len() {
+            let link = links[if oldest_last { links.len() - 1 - n } else { n }];
+            let image = self.disk_pack(link, guard)?;
+            let pack = Pack::from_image(&image);
+            if !pack.spans(lower, upper) {
+                let what = "a pack ends before a leaf to which it is said to have changes";
+                return Err(self.pager.damaged(link.page(), what));
+            }
+            for i in pack.range(lower, upper) {
+                key.clear();
+                key.extend_from_slice(pack.prefix());
+                key.extend_from_slice(pack.key_suffix(i));
+                changes.set(changes.search(&key), &key, pack.value(i));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The newest change that packs hold to `key` of `leaf`.
+    pub(crate) fn newest_in_packs<'g>(
+        &'g self,
+        leaf: &PackedLeaf,
+        key: &[u8],
+        guard: &'g Guard,
+    ) -> Result<Option<PackSlot<'g>>> {
+        self.pager.read_ahead(leaf.packs.as_slice(), guard);
+        for link in leaf.packs.as_slice().iter().rev() {
+            let image = self.disk_pack(*link, guard)?;
+            if let Ok(slot) = Pack::from_image(&image).search(key) {
+                return Ok(Some(PackSlot { image, slot }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole image of a leaf of the file with the changes that packs hold for it.
+    pub(crate) fn packed_image(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<Box<[u8]>> {
+        let base = self.disk_node(leaf.page, Some(0), guard)?;
+        let changes = self.packed_changes(leaf, &base, guard)?;
+        self.check_merged(leaf::merged(&base, changes.iter(), self.page_size()))
+    }
+
+    /// A leaf that was merged is no longer than a page.
+    fn check_merged(&self, image: Box<[u8]>) -> Result<Box<[u8]>> {
+        if is_jumbo(&image, self.page_size()) {
+            let what = "the leaf has less free space than its header says";
+            return Err(self.pager.damaged(node::page_id(&image), what));
+        }
+        Ok(image)
+    }
+
     #[inline]
     pub(crate) fn check_level(&self, image: &[u8], page: PageId, level: Option<u8>) -> Result<()> {
-        if level.is_some_and(|level| level != node::level(image)) {
+        let found = node::level(image);
+        if level.map_or(found == PACK_LEVEL, |level| level != found) {
             return Err(self.pager.damaged(
                 page,
                 "the node is not at the level where it was referred to",
@@ -324,12 +458,7 @@ impl SharedTree {
     /// The whole image of a leaf in memory, merged if it is changes over a page.
     pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
         let base = self.base_image(changes, guard)?;
-        let image = changes.merged(&base, self.page_size());
-        if is_jumbo(&image, self.page_size()) {
-            let what = "the leaf has less free space than its header says";
-            return Err(self.pager.damaged(node::page_id(&base), what));
-        }
-        Ok(image)
+        self.check_merged(changes.merged(&base, self.page_size()))
     }
 
     /// The image that the changes are made to.
@@ -343,6 +472,7 @@ impl SharedTree {
             ChildRef::Leaf(frozen) => Ok(BaseImage::Built(match &frozen.read().body {
                 Body::Whole { image, .. } => image.clone(),
                 Body::Changes(below) => self.merged_image(below, guard)?,
+                Body::Packed(leaf) => self.packed_image(leaf, guard)?,
             })),
             ChildRef::Inner(_) => unreachable!("changes lie over leaves"),
         }
@@ -374,6 +504,10 @@ impl SharedTree {
                         .1
                         .map(|value| InBase::Inline(value.len()))),
                     Err(_) => self.look_in_base(below.base(guard), key, guard),
+                },
+                Body::Packed(leaf) => match self.newest_in_packs(leaf, key, guard)? {
+                    Some(change) => Ok(change.value().map(|value| InBase::Inline(value.len()))),
+                    None => Ok(in_image(&self.disk_node(leaf.page, Some(0), guard)?)),
                 },
             },
             ChildRef::Inner(_) => Ok(None),

@@ -42,10 +42,13 @@ impl Aged {
         for round in 0..ROUNDS {
             // All keys in the first round; afterwards other values of the same length, so that
             // nodes keep their fences.
-            let changes = if round == 0 { KEYS } else { 12 };
+            // Every other time in the same few leaves, so that these are written, and not packs for
+            // them.
+            let changes = if round == 0 { KEYS } else { 24 };
             for i in 0..changes {
                 let key = match round {
                     0 => i,
+                    _ if round % 2 == 0 => KEYS / 3 + i,
                     _ => random.below(KEYS.into()) as u32,
                 };
                 bench.put(&key.to_be_bytes(), &[round as u8; 40]);
@@ -81,15 +84,22 @@ impl Aged {
     /// Other versions of a page that is `now` a node, which are nodes of the same level and fences.
     fn doubles<'a>(&'a self, page: usize, now: &[u8]) -> BTreeSet<&'a [u8]> {
         let versions = self.moments.iter().filter_map(|(file, _)| {
-            let other = file.get(page * PAGE..(page + 1) * PAGE)?;
+            let other = file.get(page * PAGE..page * PAGE + now.len())?;
             let is_double = other != now
                 && node::kind(other) == node::kind(now)
+                && node::unit_count(other) == node::unit_count(now)
                 && node::level(other) == node::level(now)
                 && fences(other) == fences(now);
             is_double.then_some(other)
         });
         versions.collect()
     }
+}
+
+/// The node at a page.
+fn node_at(file: &[u8], page: usize) -> &[u8] {
+    let units = node::unit_count(&file[page * PAGE..]) as usize;
+    &file[page * PAGE..(page + units) * PAGE]
 }
 
 /// Pages of the nodes in the tree of a file.
@@ -99,11 +109,18 @@ fn reachable(file: &[u8]) -> BTreeSet<usize> {
     while let Some(link) = todo.pop() {
         let page = link.page().0 as usize;
         found.insert(page);
-        let image = &file[page * PAGE..(page + 1) * PAGE];
+        let image = node_at(file, page);
         assert!(link.means(image));
         if node::kind(image) == Some(NodeKind::Inner) {
             let inner = Inner::from_image(image);
             todo.extend((0..inner.child_count()).map(|i| inner.child(i)));
+            let groups = inner
+                .packs()
+                .map_or_else(Vec::new, |packs| packs.decode().groups);
+            let packs = groups
+                .iter()
+                .flat_map(|group| group.old.iter().chain(&group.recent));
+            todo.extend(packs.map(|pack| pack.link));
         }
     }
     found
@@ -111,7 +128,8 @@ fn reachable(file: &[u8]) -> BTreeSet<usize> {
 
 fn fences(image: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut upper = Vec::new();
-    let lower = if node::kind(image) == Some(NodeKind::Leaf) {
+    // Those of a pack stand where those of a leaf do.
+    let lower = if node::kind(image) != Some(NodeKind::Inner) {
         let leaf = Leaf::from_image(image);
         leaf.write_upper_fence(&mut upper);
         leaf.lower_fence().to_vec()
@@ -144,7 +162,7 @@ fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)
     let mut tried = 0;
     for (file, map) in aged.moments.iter().rev() {
         for page in reachable(file) {
-            let now = &file[page * PAGE..(page + 1) * PAGE];
+            let now = node_at(file, page);
             if node::kind(now) != Some(kind) || tried == ENOUGH {
                 continue;
             }
@@ -152,7 +170,7 @@ fn put_back(aged: &Aged, kind: NodeKind, fs: impl Fn() -> (Arc<dyn Fs>, PathBuf)
                 continue;
             };
             let mut bytes = file.clone();
-            bytes[page * PAGE..(page + 1) * PAGE].copy_from_slice(other);
+            bytes[page * PAGE..page * PAGE + other.len()].copy_from_slice(other);
             let (fs, dir) = fs();
             let engine = aged.open(fs, &dir, &bytes).unwrap();
             assert!(check_values(&engine, map) > 0, "page {page}");

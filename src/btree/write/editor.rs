@@ -15,6 +15,7 @@ use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::packs::{PackedLeaf, Packs};
 use crate::btree::node::{Link, NodeKind};
 use crate::btree::read::shared::SharedTree;
 use crate::error::Result;
@@ -79,8 +80,14 @@ impl<'g, 'w> Editor<'g, 'w> {
     }
 
     /// Puts a new inner node into `slot`.
-    pub(super) fn store_inner(&mut self, slot: &Slot, image: Arc<[u8]>, children: Vec<Child>) {
-        let inner = MemInner::new(self.writer.generation, image, children);
+    pub(super) fn store_inner(
+        &mut self,
+        slot: &Slot,
+        image: Arc<[u8]>,
+        children: Vec<Child>,
+        packs: Option<Arc<Packs>>,
+    ) {
+        let inner = MemInner::new(self.writer.generation, image, children).with_packs(packs);
         self.put_inner(slot, inner);
     }
 
@@ -89,12 +96,14 @@ impl<'g, 'w> Editor<'g, 'w> {
         self.store(slot, Child::Inner(Arc::new(inner)));
     }
 
-    /// Loads the page that `slot` refers to into memory; it leaves the tree (BW3).
+    /// Loads the page that `slot` refers to into memory; it leaves the tree (BW3). `packed` is what
+    /// packs hold for it.
     #[cold]
     pub(super) fn load_page(
         &mut self,
         slot: &Slot,
         link: Link,
+        packed: Option<PackedLeaf>,
         level: Option<u8>,
         key: Option<&[u8]>,
     ) -> Result<()> {
@@ -110,13 +119,18 @@ impl<'g, 'w> Editor<'g, 'w> {
                     .pager
                     .damaged(page, "the leaf does not cover a key that leads to it"));
             }
-            self.writer.pending_frees.removed_entries += Leaf::from_image(&image).len() as u64;
-            let state = self.leaf_from_disk(link, &image)?;
+            let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(link));
+            let entries = Leaf::from_image(&image).len() as i64 + i64::from(leaf.held.entries);
+            let state = self.leaf_from_disk(&leaf, &image)?;
+            self.writer.pending_frees.removed_entries += entries;
             self.tree.merge_cost.add_leaf();
             self.writer.add_dirty(state.size_bytes());
             state.into_child()
         } else {
             let inner = MemInner::from_disk(self.writer.generation, &image);
+            if let Some(packs) = &inner.packs {
+                self.writer.pending_frees.free_packs(packs);
+            }
             self.writer.add_dirty(inner.size_bytes());
             Child::Inner(Arc::new(inner))
         };
@@ -128,20 +142,25 @@ impl<'g, 'w> Editor<'g, 'w> {
 
     /// A leaf in memory for the page: changes to it, unless it has overflow values, whose
     /// bookkeeping wants a whole leaf, or is a jumbo.
-    fn leaf_from_disk(&self, link: Link, image: &PageRef<'_>) -> Result<LeafState> {
+    fn leaf_from_disk(&self, leaf: &PackedLeaf, image: &PageRef<'_>) -> Result<LeafState> {
         let generation = self.writer.generation;
         let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
         let pager = &self.tree.pager;
         if !is_jumbo(image, self.page_size())
-            && pager.has_all_values(image, link.page(), self.guard)
+            && pager.has_all_values(image, leaf.page.page(), self.guard)
         {
             return Ok(LeafState {
                 generation,
                 last_seq,
-                body: Body::Changes(Changes::new(link, image, self.page_size())),
+                body: Body::Changes(Changes::new(leaf, image, self.page_size())),
             });
         }
-        self.check_no_pending(link.page(), image)?;
+        let page = leaf.page.page();
+        if !leaf.packs.is_empty() {
+            let what = "packs hold changes to a leaf that cannot have any";
+            return Err(self.tree.pager.damaged(page, what));
+        }
+        self.check_no_pending(page, image)?;
         Ok(LeafState::whole(
             generation,
             last_seq,
@@ -177,7 +196,7 @@ impl<'g, 'w> Editor<'g, 'w> {
     pub(super) fn copy_whole_inner(&mut self, slot: &Slot, old: &MemInner) {
         let children = self.owned_children(old);
         self.writer.sub_dirty(old.generation, old.size_bytes());
-        self.store_inner(slot, Arc::clone(&old.image), children);
+        self.store_inner(slot, Arc::clone(&old.image), children, old.packs.clone());
     }
 
     /// Child `i` may be replaced.
@@ -292,7 +311,7 @@ impl<'g, 'w> Editor<'g, 'w> {
                     image: self.tree.merged_image(changes, self.guard)?,
                     large: Vec::new(),
                 },
-                whole @ Body::Whole { .. } => whole.clone(),
+                whole @ (Body::Whole { .. } | Body::Packed(_)) => whole.clone(),
             }
         };
         Ok(LeafState {

@@ -142,6 +142,7 @@ impl Editor<'_, '_> {
                     _ => false,
                 }
             }
+            Body::Packed(_) => unreachable!("it stands in no tree"),
         };
         if is_done {
             state.last_seq = self.seq;

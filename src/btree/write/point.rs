@@ -2,7 +2,8 @@
 
 use super::editor::{EditOutcome, Editor};
 use super::leaf::LeafOp;
-use crate::btree::memory::node::{Child, ChildRef, LeafState, Slot};
+use crate::btree::memory::node::{Child, ChildRef, LeafState, MemInner, Slot};
+use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, inner};
 use crate::error::Result;
 
@@ -13,7 +14,7 @@ impl<'g> Editor<'g, '_> {
             left,
             separator,
             right,
-        } = self.edit(root, None, key, op)?
+        } = self.edit(root, None, None, key, op)?
         {
             let level = match &left {
                 Child::Inner(inner) => inner.node().level() + 1,
@@ -27,7 +28,7 @@ impl<'g> Editor<'g, '_> {
                 &[Link::NOWHERE; 2],
                 self.page_size(),
             );
-            self.store_inner(root, image.into(), vec![left, right]);
+            self.store_inner(root, image.into(), vec![left, right], None);
         }
         if self.shrunk {
             self.collapse_root();
@@ -35,10 +36,12 @@ impl<'g> Editor<'g, '_> {
         Ok(())
     }
 
-    /// Goes down to the leaf for `key` and does `op`.
+    /// Goes down to the leaf for `key` and does `op`. The node is the child of that number of the one
+    /// `above`.
     fn edit(
         &mut self,
         slot: &'g Slot,
+        above: Option<(&'g MemInner, usize)>,
         level: Option<u8>,
         key: &[u8],
         mut op: LeafOp<'_>,
@@ -47,17 +50,18 @@ impl<'g> Editor<'g, '_> {
             let child = slot.load(self.guard);
             match child {
                 ChildRef::Disk(link) => {
-                    if self.is_idle(&mut op, child, level, key)? {
+                    let packed = above.and_then(|(inner, i)| inner.packed(i, link));
+                    if self.is_idle(&mut op, (child, packed), level, key)? {
                         return Ok(EditOutcome::Done);
                     }
-                    self.load_page(slot, link, level, Some(key))?;
+                    self.load_page(slot, link, packed, level, Some(key))?;
                 }
                 ChildRef::Inner(inner) => {
                     let inner = inner.get();
                     let node = inner.node();
                     let i = node.find_child(key);
                     if !self.is_own(inner, i) {
-                        if self.is_idle(&mut op, child, level, key)? {
+                        if self.is_idle(&mut op, (child, None), level, key)? {
                             return Ok(EditOutcome::Done);
                         }
                         self.copy_inner(slot, inner, i);
@@ -68,7 +72,7 @@ impl<'g> Editor<'g, '_> {
                     }
                     let below = node.level().checked_sub(1);
                     self.check_child(inner, i)?;
-                    return match self.edit(&inner.slots[i], below, key, op)? {
+                    return match self.edit(&inner.slots[i], Some((inner, i)), below, key, op)? {
                         EditOutcome::Done => Ok(EditOutcome::Done),
                         EditOutcome::Split {
                             left,
@@ -84,7 +88,7 @@ impl<'g> Editor<'g, '_> {
                     if let Some(outcome) = self.with_current_leaf(&leaf, edit) {
                         return outcome;
                     }
-                    if self.is_idle(&mut op, child, level, key)? {
+                    if self.is_idle(&mut op, (child, None), level, key)? {
                         return Ok(EditOutcome::Done);
                     }
                     let leaf = self.copy_leaf(slot, leaf)?;
@@ -94,12 +98,13 @@ impl<'g> Editor<'g, '_> {
         }
     }
 
-    /// True for a delete of a key that is not in the subtree `child`, which is at `level`. Asked
-    /// before anything is copied or loaded (BW6). A key that is there is not looked for again.
+    /// True for a delete of a key that is not in the subtree `child`, which is at `level`, nor in its
+    /// packs. Asked before anything is copied or loaded (BW6). A key that is there is not looked for
+    /// again.
     fn is_idle(
         &self,
         op: &mut LeafOp<'_>,
-        child: ChildRef<'g>,
+        (child, packed): (ChildRef<'g>, Option<PackedLeaf>),
         level: Option<u8>,
         key: &[u8],
     ) -> Result<bool> {
@@ -107,7 +112,7 @@ impl<'g> Editor<'g, '_> {
             return Ok(false);
         };
         if !*is_there {
-            *is_there = self.tree.holds(child, level, key, self.guard)?;
+            *is_there = self.tree.holds(child, packed, level, key, self.guard)?;
         }
         Ok(!*is_there)
     }

@@ -9,6 +9,7 @@ use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Child, ChildRef, LeafState, MemInner, Slot};
 use crate::btree::node;
 use crate::btree::node::leaf::Leaf;
+use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, inner, leaf};
 use crate::btree::read::shared::FoundLeaf;
 use crate::error::Result;
@@ -71,7 +72,7 @@ impl<'g> Editor<'g, '_> {
         }
         let mut seams = vec![start.to_vec()];
         seams.extend(end.map(<[u8]>::to_vec));
-        self.cut(root, None, start, end, &mut seams)?;
+        self.cut(root, None, None, start, end, &mut seams)?;
         // What is left on both sides of the cut, and the empty leaf in it, may be merged; each pass
         // joins at most one pair of nodes on every level.
         for key in &seams {
@@ -95,11 +96,19 @@ impl<'g> Editor<'g, '_> {
             let (leaf, _) = self.tree.find_leaf(root, &from, self.guard)?;
             let next = match &leaf {
                 FoundLeaf::Page(image) => next_key(Leaf::from_image(image), None, &from),
+                FoundLeaf::Packed(leaf) => {
+                    let image = self.tree.packed_image(leaf, self.guard)?;
+                    next_key(Leaf::from_image(&image), None, &from)
+                }
                 FoundLeaf::Memory(leaf) => match &leaf.read().body {
                     Body::Whole { image, .. } => next_key(Leaf::from_image(image), None, &from),
                     Body::Changes(changes) => {
                         let base = self.tree.base_image(changes, self.guard)?;
                         next_key(Leaf::from_image(&base), Some(&changes.delta), &from)
+                    }
+                    Body::Packed(leaf) => {
+                        let image = self.tree.packed_image(leaf, self.guard)?;
+                        next_key(Leaf::from_image(&image), None, &from)
                     }
                 },
             };
@@ -118,6 +127,7 @@ impl<'g> Editor<'g, '_> {
     fn cut(
         &mut self,
         slot: &'g Slot,
+        packed: Option<PackedLeaf>,
         level: Option<u8>,
         start: &[u8],
         end: Option<&[u8]>,
@@ -125,7 +135,7 @@ impl<'g> Editor<'g, '_> {
     ) -> Result<()> {
         loop {
             match slot.load(self.guard) {
-                ChildRef::Disk(link) => self.load_page(slot, link, level, None)?,
+                ChildRef::Disk(link) => self.load_page(slot, link, packed, level, None)?,
                 ChildRef::Inner(inner) if !inner.slots.are_own(self.writer.generation) => {
                     self.copy_whole_inner(slot, &inner);
                 }
@@ -189,18 +199,20 @@ impl<'g> Editor<'g, '_> {
         let whole_to = if last_is_whole { last + 1 } else { last };
         if first < whole_from {
             self.check_child(inner, first)?;
-            self.cut(&inner.slots[first], below, start, end, seams)?;
+            let packed = inner.packed_child(first, self.guard);
+            self.cut(&inner.slots[first], packed, below, start, end, seams)?;
         }
         if whole_to == last && (last != first || first == whole_from) {
             self.check_child(inner, last)?;
-            self.cut(&inner.slots[last], below, start, end, seams)?;
+            let packed = inner.packed_child(last, self.guard);
+            self.cut(&inner.slots[last], packed, below, start, end, seams)?;
         }
         if whole_from >= whole_to {
             return Ok(());
         }
 
         for i in whole_from..whole_to {
-            self.drop_subtree(inner.slots[i].load(self.guard), below)?;
+            self.drop_child(inner, i)?;
         }
         // One empty leaf takes the place of what was cut off, so that the neighbours' fences stay
         // right; merging makes it disappear.
@@ -223,7 +235,8 @@ impl<'g> Editor<'g, '_> {
         children.drain(whole_from + 1..whole_to);
         children[whole_from] = gap;
         self.writer.sub_dirty(inner.generation, inner.size_bytes());
-        self.store_inner(slot, image.into(), children);
+        let packs = inner.change_packs(|packs| packs.without(whole_from + 1..whole_to, whole_from));
+        self.store_inner(slot, image.into(), children, packs);
         Ok(())
     }
 
@@ -243,6 +256,16 @@ impl<'g> Editor<'g, '_> {
         Child::Inner(Arc::new(inner))
     }
 
+    /// Child `i` leaves the current tree.
+    fn drop_child(&mut self, inner: &'g MemInner, i: usize) -> Result<()> {
+        if let Some(leaf) = inner.packed_child(i, self.guard) {
+            let entries = mutated!("entries-in-packs-not-counted", 0, leaf.held.entries);
+            self.writer.pending_frees.removed_entries += i64::from(entries);
+        }
+        let below = inner.node().level().checked_sub(1);
+        self.drop_subtree(inner.slots[i].load(self.guard), below)
+    }
+
     /// A subtree leaves the current tree. Pages of the file are only noted: the checkpoint walks
     /// them.
     fn drop_subtree(&mut self, child: ChildRef<'g>, level: Option<u8>) -> Result<()> {
@@ -257,9 +280,8 @@ impl<'g> Editor<'g, '_> {
             ChildRef::Inner(inner) => {
                 let inner = inner.get();
                 self.writer.sub_dirty(inner.generation, inner.size_bytes());
-                let below = inner.node().level().checked_sub(1);
-                for slot in inner.slots.iter() {
-                    self.drop_subtree(slot.load(self.guard), below)?;
+                for i in 0..inner.slots.len() {
+                    self.drop_child(inner, i)?;
                 }
             }
             ChildRef::Leaf(leaf) => {

@@ -10,6 +10,7 @@ use crate::btree::memory::node::{
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
+use crate::btree::node::packs::Packs;
 use crate::btree::node::{Link, Rebuilt, inner, leaf};
 use crate::error::Result;
 use crate::types::{PageId, SeqNo};
@@ -39,9 +40,10 @@ impl<'g> Editor<'g, '_> {
         children[i] = left;
         children.insert(i + 1, right);
         self.writer.sub_dirty(inner.generation, inner.size_bytes());
+        let packs = inner.change_packs(|packs| packs.with_split(i));
         match rebuilt {
             Rebuilt::One(image) => {
-                self.store_inner(slot, image.into(), children);
+                self.store_inner(slot, image.into(), children, packs);
                 EditOutcome::Done
             }
             Rebuilt::Two {
@@ -49,10 +51,14 @@ impl<'g> Editor<'g, '_> {
                 separator,
                 right,
             } => {
-                let tail = children.split_off(Inner::from_image(&left).child_count());
+                let at = Inner::from_image(&left).child_count();
+                let tail = children.split_off(at);
+                let (left_packs, right_packs) = packs.map(|packs| packs.cut(at)).unzip();
                 let generation = self.writer.generation;
-                let left = MemInner::new(generation, left.into(), children);
-                let right = MemInner::new(generation, right.into(), tail);
+                let left = MemInner::new(generation, left.into(), children)
+                    .with_packs(left_packs.map(Arc::new));
+                let right = MemInner::new(generation, right.into(), tail)
+                    .with_packs(right_packs.map(Arc::new));
                 self.writer
                     .add_dirty(left.size_bytes() + right.size_bytes());
                 EditOutcome::Split {
@@ -84,7 +90,7 @@ impl<'g> Editor<'g, '_> {
                 continue;
             }
             let merged = if node.level() == 1 {
-                self.merged_leaves(low, high)
+                self.merged_leaves(inner, left)
             } else {
                 self.merged_inners(low, high, node.level() - 1)
             };
@@ -104,7 +110,8 @@ impl<'g> Editor<'g, '_> {
         let few = children.len() == 1;
         let underfull = few || Inner::from_image(&image).live_bytes() < self.underfull_bytes();
         self.writer.sub_dirty(inner.generation, inner.size_bytes());
-        self.store_inner(slot, image.into(), children);
+        let packs = inner.change_packs(|packs| packs.without(left + 1..left + 2, left));
+        self.store_inner(slot, image.into(), children, packs);
         Ok(if underfull {
             EditOutcome::Underfull
         } else {
@@ -128,8 +135,12 @@ impl<'g> Editor<'g, '_> {
         before.into_iter().chain(after)
     }
 
-    fn merged_leaves(&mut self, left: &'g Slot, right: &'g Slot) -> Option<Child> {
-        let parts = [self.leaf_to_merge(left)?, self.leaf_to_merge(right)?];
+    /// Children `left` and the one after it as one.
+    fn merged_leaves(&mut self, inner: &'g MemInner, left: usize) -> Option<Child> {
+        let parts = [
+            self.leaf_to_merge(inner, left)?,
+            self.leaf_to_merge(inner, left + 1)?,
+        ];
         let [a, b] = [&parts[0], &parts[1]].map(|part| Leaf::from_image(&part.image));
         let mut fence = Vec::new();
         let crowded = a.live_bytes() + b.live_bytes() > self.page_size() * 3 / 4;
@@ -164,7 +175,7 @@ impl<'g> Editor<'g, '_> {
                 Origin::Disk { page, pages } => {
                     let entries = Leaf::from_image(&part.image).len();
                     self.writer.pending_frees.free(page, pages);
-                    self.writer.pending_frees.removed_entries += entries as u64;
+                    self.writer.pending_frees.removed_entries += entries as i64;
                 }
                 Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
@@ -200,7 +211,7 @@ impl<'g> Editor<'g, '_> {
             image = rebuilt;
         }
         // The same leaf again if there is space in it.
-        self.next_to_fill = Some(separator.unwrap_or_else(|| key.to_vec()));
+        self.next_to_fill = Some(separator.clone().unwrap_or_else(|| key.to_vec()));
         let (images, parts) = leaves;
         let (large, last_seq) = self.take_parts(parts);
         let filled: Vec<Child> = images
@@ -215,7 +226,15 @@ impl<'g> Editor<'g, '_> {
         let few = children.len() == 1;
         self.shrunk |= few;
         self.writer.sub_dirty(inner.generation, inner.size_bytes());
-        self.store_inner(slot, image.into(), children);
+        let packs = inner.change_packs(|packs| {
+            let joined = packs.without(i + 1..i + 2, i);
+            if separator.is_some() {
+                joined.with_split(i)
+            } else {
+                joined
+            }
+        });
+        self.store_inner(slot, image.into(), children, packs);
         if few {
             EditOutcome::Underfull
         } else {
@@ -231,8 +250,8 @@ impl<'g> Editor<'g, '_> {
         }
         let page_size = self.page_size();
         let parts = [
-            self.leaf_to_merge(&inner.slots[i])?,
-            self.leaf_to_merge(&inner.slots[i + 1])?,
+            self.leaf_to_merge(inner, i)?,
+            self.leaf_to_merge(inner, i + 1)?,
         ];
         let [a, b] = [&parts[0], &parts[1]].map(|part| Leaf::from_image(&part.image));
         let is_full = a.live_bytes() > page_size - page_size / 16;
@@ -251,14 +270,18 @@ impl<'g> Editor<'g, '_> {
         }
     }
 
-    fn leaf_to_merge(&self, slot: &'g Slot) -> Option<LeafToMerge> {
-        match slot.load(self.guard) {
+    fn leaf_to_merge(&self, inner: &'g MemInner, i: usize) -> Option<LeafToMerge> {
+        match inner.slots[i].load(self.guard) {
             ChildRef::Disk(link) => {
                 let page = link.page();
                 let image = self.tree.disk_node(link, Some(0), self.guard).ok()?;
                 self.check_no_pending(page, &image).ok()?;
+                let merged = match inner.packed(i, link) {
+                    Some(leaf) => self.tree.packed_image(&leaf, self.guard).ok()?,
+                    None => (*image).into(),
+                };
                 Some(LeafToMerge {
-                    image: (*image).into(),
+                    image: merged,
                     large: Vec::new(),
                     last_seq: SeqNo(self.tree.disk_seq.load(Ordering::Acquire)),
                     origin: Origin::Disk {
@@ -275,6 +298,7 @@ impl<'g> Editor<'g, '_> {
                         self.tree.merged_image(changes, self.guard).ok()?,
                         Vec::new(),
                     ),
+                    Body::Packed(_) => return None,
                 };
                 Some(LeafToMerge {
                     image,
@@ -294,23 +318,38 @@ impl<'g> Editor<'g, '_> {
         let (a, a_origin) = self.inner_to_merge(left, level)?;
         let (b, b_origin) = self.inner_to_merge(right, level)?;
         let mut fence = Vec::new();
-        let (low, high) = (Inner::from_image(&a.0), Inner::from_image(&b.0));
+        let (low, high) = (Inner::from_image(&a.image), Inner::from_image(&b.image));
         if low.live_bytes() + high.live_bytes() > self.page_size() * 3 / 4
             || !low.write_upper_fence(&mut fence)
             || fence != high.lower_fence()
         {
             return None;
         }
-        let image = inner::merge(&a.0, &b.0, self.page_size())?;
+        let image = inner::merge(&a.image, &b.image, self.page_size())?;
+        for part in [&a, &b] {
+            let leaves_now = part.is_from_disk || mutated!("packs-of-a-loaded-node-freed-again");
+            if let (true, Some(packs)) = (leaves_now, &part.packs) {
+                self.writer.pending_frees.free_packs(packs);
+            }
+        }
         for origin in [a_origin, b_origin] {
             match origin {
                 Origin::Disk { page, pages } => self.writer.pending_frees.free(page, pages),
                 Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
         }
-        let mut children = a.1;
-        children.extend(b.1);
-        let inner = MemInner::new(self.writer.generation, image.into(), children);
+        let packs = match (a.packs, b.packs) {
+            (None, None) => None,
+            (low, high) => {
+                let none = |children: &[Child]| Arc::new(Packs::none(children.len()));
+                let low = low.unwrap_or_else(|| none(&a.children));
+                let high = high.unwrap_or_else(|| none(&b.children));
+                Some(Arc::new(low.join(&high)))
+            }
+        };
+        let mut children = a.children;
+        children.extend(b.children);
+        let inner = MemInner::new(self.writer.generation, image.into(), children).with_packs(packs);
         self.writer.add_dirty(inner.size_bytes());
         Some(Child::Inner(Arc::new(inner)))
     }
@@ -325,16 +364,26 @@ impl<'g> Editor<'g, '_> {
                     .map(|i| Child::Disk(node.child(i)))
                     .collect();
                 let pages = u64::from(node::unit_count(&image));
-                let image: Arc<[u8]> = (*image).into();
-                Some(((image, children), Origin::Disk { page, pages }))
+                let part = InnerToMerge {
+                    packs: node.packs().map(|packs| Arc::new(packs.decode())),
+                    image: (*image).into(),
+                    children,
+                    is_from_disk: true,
+                };
+                Some((part, Origin::Disk { page, pages }))
             }
             ChildRef::Inner(inner) => {
                 let origin = Origin::Memory {
                     generation: inner.generation,
                     bytes: inner.size_bytes(),
                 };
-                let children = self.owned_children(&inner);
-                Some(((Arc::clone(&inner.image), children), origin))
+                let part = InnerToMerge {
+                    packs: inner.packs.clone(),
+                    image: Arc::clone(&inner.image),
+                    children: self.owned_children(&inner),
+                    is_from_disk: false,
+                };
+                Some((part, origin))
             }
             ChildRef::Leaf(_) => None,
         }
@@ -345,6 +394,17 @@ impl<'g> Editor<'g, '_> {
         while let ChildRef::Inner(inner) = self.tree.root.load(self.guard)
             && inner.slots.len() == 1
         {
+            let inner = inner.get();
+            if let Some(leaf) = inner.packed_child(0, self.guard) {
+                // Nothing would refer to its packs.
+                let (slot, page) = (&inner.slots[0], leaf.page);
+                if self
+                    .load_page(slot, page, Some(leaf), Some(0), None)
+                    .is_err()
+                {
+                    return;
+                }
+            }
             let only = inner.slots[0].load(self.guard).to_owned();
             self.writer.sub_dirty(inner.generation, inner.size_bytes());
             self.store(&self.tree.root, only);
@@ -355,7 +415,12 @@ impl<'g> Editor<'g, '_> {
 /// Images of leaves, and the leaves that they take the place of.
 type Filled = (Vec<Box<[u8]>>, [LeafToMerge; 2]);
 
-type InnerToMerge = (Arc<[u8]>, Vec<Child>);
+struct InnerToMerge {
+    image: Arc<[u8]>,
+    children: Vec<Child>,
+    packs: Option<Arc<Packs>>,
+    is_from_disk: bool,
+}
 
 struct LeafToMerge {
     image: Box<[u8]>,

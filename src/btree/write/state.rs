@@ -2,18 +2,19 @@
 
 use crate::btree::file::freespace::Run;
 use crate::btree::node::Link;
+use crate::btree::node::packs::Packs;
 use crate::types::{PageId, SeqNo};
 use crate::util::mutants::mutated;
 
 /// What the next checkpoint has to free (BW3).
 #[derive(Debug, Default)]
 pub(crate) struct PendingFrees {
-    /// Pages of nodes and of overflow extents.
+    /// Nodes and extents, packs and their areas: but for those that the checkpoint carries over.
     pub(crate) freed: Vec<Run>,
     /// How many of them were of overflow extents.
     pub(crate) freed_overflow_units: u64,
     /// Entries of the leaves among them.
-    pub(crate) removed_entries: u64,
+    pub(crate) removed_entries: i64,
     /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
     pub(crate) dropped: Vec<(Link, u8)>,
 }
@@ -24,6 +25,13 @@ impl PendingFrees {
             start: page.0,
             len: pages,
         });
+    }
+
+    /// The packs of an inner node that leaves the file's tree.
+    pub(crate) fn free_packs(&mut self, packs: &Packs) {
+        for (page, units) in packs.extents() {
+            self.free(page, units);
+        }
     }
 
     /// Adds what a failed checkpoint was given and did not free.

@@ -64,6 +64,8 @@ struct Counts {
     images: AtomicU64,
     kills: AtomicU64,
     failed_syncs: AtomicU64,
+    /// Images with packs in a B-tree, as far as was looked.
+    with_packs: AtomicU64,
     /// By how many crashes there were before.
     inside: [AtomicU64; 2],
 }
@@ -324,6 +326,13 @@ impl Examiner {
         drop(truth);
         check_files(fs, &db)?;
         verify(&db)?;
+        if self.case.workload.0 == "few_changes_in_many_leaves"
+            && self.case.variant.engine == EngineKind::BTree
+            && let Ok(Some(keyspace)) = db.existing_keyspace("a")
+        {
+            let has_packs = workloads::packs_of(&keyspace) > 0;
+            count(&self.counts.with_packs, usize::from(has_packs));
+        }
         if is_killed {
             while db
                 .run_background_once()
@@ -618,9 +627,17 @@ fn every_state_that_a_power_loss_leaves_is_recovered() {
     );
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let inside = counts.inside.each_ref().map(read);
+    let with_packs = read(&counts.with_packs);
+    let is_whole = ["MOMENT", "WORKLOAD", "ENGINE"]
+        .iter()
+        .all(|name| std::env::var(format!("HEDGEROW_{name}")).is_err());
+    assert!(
+        with_packs > 100 || !is_whole,
+        "{with_packs} images with packs"
+    );
     report(format_args!(
         "crash states: {} cases, {} moments, {} states, {} kills, {} failed syncs, {} crashes inside \
-         a recovery, {} inside a recovery from that",
+         a recovery, {} inside a recovery from that, {with_packs} images with packs",
         cases.len(),
         read(&counts.moments),
         read(&counts.states),

@@ -2,12 +2,35 @@
 //! every change of the file system is recovered, and named after what it is about.
 
 use hedgerow::Durability::{Buffered, Sync};
+use hedgerow::{EngineKind, Figure, InspectDetail, Keyspace};
 use support::random::Source;
 
 use super::world::{Edit, World, key_of, other};
 
 /// A name and what to do.
 pub type Workload = (&'static str, fn(&mut World));
+
+/// Packs in keyspace "a", or one if it is no B-tree, which has none.
+fn packs(world: &World) -> u64 {
+    match world.engine {
+        EngineKind::BTree => packs_of(world.keyspace("a")),
+        EngineKind::Lsm => 1,
+    }
+}
+
+/// Packs in the file of a B-tree.
+pub fn packs_of(keyspace: &Keyspace) -> u64 {
+    let tree = keyspace
+        .inspect(InspectDetail::Levels)
+        .expect("it can be read");
+    let packs = tree.parts.iter().filter(|part| part.kind == "packs");
+    let figures = packs.flat_map(|part| &part.figures);
+    let number = |figure: &(&str, Figure)| match figure {
+        ("packs", Figure::Number(number)) => *number,
+        _ => 0,
+    };
+    figures.map(number).sum()
+}
 
 /// All workloads.
 pub const ALL: &[Workload] = &[
@@ -312,6 +335,41 @@ pub const ALL: &[Workload] = &[
         drop(snapshot);
         world.compact("a");
         world.work();
+    }),
+    // A B-tree writes packs then, appends to them, and merges them.
+    ("few_changes_in_many_leaves", |world| {
+        world.create_both();
+        let mut edits = Vec::new();
+        for n in 0..96 {
+            edits.push(("a", Edit::Put(key_of(n), world.random.bytes(60))));
+        }
+        world.commit(&edits, Buffered);
+        world.flush("a");
+        for round in 0..10 {
+            let mut edits = Vec::new();
+            for leaf in 0..8 {
+                let edit = match (leaf + round) % 6 {
+                    0 => Edit::Delete(key_of(12 * leaf + round)),
+                    1 => Edit::Put(format!("{} more", key_of(12 * leaf)), vec![round as u8; 20]),
+                    _ => Edit::Put(key_of(12 * leaf + round), world.random.bytes(60)),
+                };
+                edits.push(("a", edit));
+            }
+            world.commit(&edits, if round % 3 == 0 { Sync } else { Buffered });
+            world.flush("a");
+            assert!(packs(world) > 0, "round {round}");
+            match round {
+                4 => world.delete_range("a", 30, 44, Buffered),
+                6 => world.kill(),
+                8 => {
+                    for n in 60..70 {
+                        world.put("a", 200 + n, 90, Buffered);
+                    }
+                }
+                _ => {}
+            }
+        }
+        world.flush_all();
     }),
     ("a_file_that_shrinks", |world| {
         world.create_both();

@@ -7,7 +7,9 @@ use crate::btree::node::header::{
     CAPACITY_AT, COUNT_AT, Fences, HEAP_LIVE_AT, HEAP_START_AT, KIND_INNER, SLOT_LEN, level,
     page_id, put_size, put_u32, put_u64, set_page_id, unit_size,
 };
+use crate::btree::node::header::{GROUPS_AT, put_u16};
 use crate::btree::node::key_parts::KeyParts;
+use crate::btree::node::packs::Packs;
 use crate::btree::node::{Cut, Link, Rebuilt, choose_cut};
 
 /// A node with fewer children is not cut but grows beyond a page: with separators of
@@ -206,6 +208,41 @@ pub(crate) fn with_fences(
     rebuilt(image, Fences { lower, upper }, &parts, page_size)
 }
 
+/// The same node with its children's links and packs.
+pub(crate) fn with_packs(
+    image: &[u8],
+    children: &[Link],
+    packs: &Packs,
+    page_size: usize,
+) -> Box<[u8]> {
+    let node = Inner::from_image(image);
+    let upper = node.frame().upper();
+    let fences = Fences {
+        lower: node.lower_fence(),
+        upper: upper.as_deref(),
+    };
+    let separators = Parts::of(node).separators;
+    let (section, groups) = packs.encode();
+    let level = node.level();
+    let mut image = build_with(level, fences, &separators, children, &section, page_size);
+    put_u16(&mut image, GROUPS_AT, groups);
+    image
+}
+
+/// The same node without packs.
+pub(crate) fn without_packs(image: &[u8], page_size: usize) -> Box<[u8]> {
+    let node = Inner::from_image(image);
+    if node.packs().is_none() {
+        return image.into();
+    }
+    let upper = node.frame().upper();
+    let fences = Fences {
+        lower: node.lower_fence(),
+        upper: upper.as_deref(),
+    };
+    rebuilt(image, fences, &Parts::of(node), page_size)
+}
+
 fn rebuilt(image: &[u8], fences: Fences<'_>, parts: &Parts<'_>, page_size: usize) -> Box<[u8]> {
     let (separators, children) = (&parts.separators, &parts.children);
     let mut rebuilt = build_parts(level(image), fences, separators, children, page_size);
@@ -231,9 +268,21 @@ fn build_parts(
     children: &[Link],
     page_size: usize,
 ) -> Box<[u8]> {
+    build_with(level, fences, separators, children, &[], page_size)
+}
+
+/// With bytes behind the children.
+fn build_with(
+    level: u8,
+    fences: Fences<'_>,
+    separators: &[KeyParts<'_>],
+    children: &[Link],
+    section: &[u8],
+    page_size: usize,
+) -> Box<[u8]> {
     assert_eq!(children.len(), separators.len() + 1);
     let prefix_len = fences.prefix_len();
-    let bytes = image_bytes(fences, separators);
+    let bytes = image_bytes(fences, separators) + section.len();
     let unit = unit_size(page_size);
     let units = bytes.div_ceil(unit);
     let mut image = vec![0; units * unit].into_boxed_slice();
@@ -243,7 +292,8 @@ fn build_parts(
     let heads_at = fences.heads_offset();
     let slots_at = heads_at + 4 * count;
     let children_at = slots_at + 4 * count;
-    let live = bytes - children_at - CHILD_LEN * children.len();
+    let section_at = children_at + CHILD_LEN * children.len();
+    let live = bytes - section_at - section.len();
     let mut at = image.len() - live;
     put_size(&mut image, COUNT_AT, count);
     put_size(&mut image, CAPACITY_AT, count);
@@ -261,5 +311,6 @@ fn build_parts(
     for (i, child) in children.iter().enumerate() {
         put_u64(&mut image, children_at + CHILD_LEN * i, child.bits());
     }
+    image[section_at..section_at + section.len()].copy_from_slice(section);
     image
 }

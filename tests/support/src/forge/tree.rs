@@ -107,6 +107,87 @@ pub fn leaf(page: u64, fences: (&[u8], Option<&[u8]>), entries: &[(Vec<u8>, Valu
     node(0, page, fences, &records, &[])
 }
 
+/// Changes to leaves: a new value each, or none for a delete.
+pub fn pack(
+    page: u64,
+    fences: (&[u8], Option<&[u8]>),
+    changes: &[(Vec<u8>, Option<Vec<u8>>)],
+) -> Vec<u8> {
+    let records: Vec<_> = changes
+        .iter()
+        .map(|(key, value)| {
+            let mut record = (key.len() as u16).to_le_bytes().to_vec();
+            let word = value.as_ref().map_or(u32::MAX, |value| value.len() as u32);
+            record.extend_from_slice(&word.to_le_bytes());
+            record.extend_from_slice(key);
+            record.extend_from_slice(value.as_deref().unwrap_or_default());
+            (key.clone(), record)
+        })
+        .collect();
+    let mut out = node(255, page, fences, &records, &[]);
+    out[4] = 3;
+    out
+}
+
+/// Neighbouring children of an inner node and the packs that they share.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    /// The first child.
+    pub first: u16,
+    /// Old packs: page, and the first child.
+    pub old: Vec<(u64, u16)>,
+    /// Recent packs, by their pages.
+    pub recent: Vec<u64>,
+    /// First unit, units, and units in use.
+    pub area: (u64, u16, u16),
+}
+
+/// What packs hold for a child: the mask, entries, growth and bytes.
+pub type Held = (u8, i16, i16, u16);
+
+/// An inner node of [`inner`] that knows packs for its children.
+pub fn with_packs(mut node: Vec<u8>, held: &[Held], groups: &[Group]) -> Vec<u8> {
+    let field = |at: usize| u32::from_le_bytes(node[at..at + 4].try_into().expect("four")) as usize;
+    let upper_len = match field(28) {
+        0xFFFF_FFFF => 0,
+        len => len,
+    };
+    let heads_at = (56 + field(24) + upper_len).next_multiple_of(4);
+    let children_at = heads_at + 8 * field(12);
+    let at = children_at + 8 * (field(12) + 1);
+    let packs: usize = groups
+        .iter()
+        .map(|group| group.old.len() + group.recent.len())
+        .sum();
+    let mut section = (packs as u32).to_le_bytes().to_vec();
+    for (mask, entries, growth, bytes) in held {
+        section.extend_from_slice(&[*mask, 0]);
+        section.extend_from_slice(&entries.to_le_bytes());
+        section.extend_from_slice(&growth.to_le_bytes());
+        section.extend_from_slice(&bytes.to_le_bytes());
+    }
+    let mut before = 0;
+    for group in groups {
+        let (start, units, used) = group.area;
+        for field in [group.first, before, group.old.len() as u16, used, units, 0] {
+            section.extend_from_slice(&field.to_le_bytes());
+        }
+        section.extend_from_slice(&start.to_le_bytes());
+        before += (group.old.len() + group.recent.len()) as u16;
+    }
+    for group in groups {
+        let recent = group.recent.iter().map(|page| (*page, 0));
+        for (page, first) in group.old.iter().copied().chain(recent) {
+            section.extend_from_slice(&page.to_le_bytes());
+            section.extend_from_slice(&1u32.to_le_bytes());
+            section.extend_from_slice(&u32::from(first).to_le_bytes());
+        }
+    }
+    node[6..8].copy_from_slice(&(groups.len() as u16).to_le_bytes());
+    node[at..at + section.len()].copy_from_slice(&section);
+    node
+}
+
 /// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers;
 /// the fingerprints come later.
 pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u8>]) -> Vec<u8> {

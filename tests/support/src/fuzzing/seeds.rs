@@ -245,8 +245,18 @@ fn btree_page() -> Seeds {
         1,
         &[&pages::pack(&inner)[..], b"\x02s\x05"].concat(),
     ));
+    let with_packs = page::inner_with_packs(&separators, PAGE);
+    let numbered = separators.iter().enumerate();
+    let changes_in_pack: Vec<_> = numbered
+        .map(|(n, key)| (*key, (n % 3 != 0).then_some(&b"value"[..])))
+        .collect();
+    let pack = page::pack_build((b"s", Some(b"t")), &changes_in_pack, PAGE);
+    for (name, image) in [("inner-with-packs", &with_packs), ("pack", &pack)] {
+        let input = [&pages::pack(image)[..], b"\x02s\x05"].concat();
+        seeds.push(named(name, 1, &input));
+    }
     for (n, image) in small_tree().iter().enumerate().skip(2) {
-        if matches!(image[4], 1 | 2) {
+        if matches!(image[4], 1..=3) {
             let input = [&pages::pack(image)[..], b"\x02k\x05", &changes].concat();
             seeds.push(named(&format!("page-{n}"), 1, &input));
         }

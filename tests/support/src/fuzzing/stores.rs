@@ -69,6 +69,13 @@ pub fn varied() -> &'static Image {
                         keyspace.delete_range(gone).unwrap();
                         keyspace.flush().unwrap();
                     }
+                    if n == 130 {
+                        // A change in each leaf: in the B-tree they go into packs.
+                        for n in (0..120u32).step_by(7) {
+                            keyspace.put(n.to_be_bytes(), random.bytes(5)).unwrap();
+                        }
+                        keyspace.flush().unwrap();
+                    }
                 }
             }
         })

@@ -160,6 +160,7 @@ impl Nodes<'_> {
         let links = if self.bytes[at + 4] == 2 {
             let layout = self.layout(at);
             let links = (0..=layout.count).map(|n| layout.slots_end + 8 * n);
+            let links = links.chain(self.links_to_packs(at, &layout));
             links.take_while(|link| link + 8 <= end).collect()
         } else {
             Vec::new()
@@ -171,6 +172,21 @@ impl Nodes<'_> {
             links,
             followed: 0,
         })
+    }
+
+    /// Where the links to the packs of a node of level 1 stand.
+    fn links_to_packs(&self, at: usize, layout: &Layout) -> impl Iterator<Item = usize> + use<> {
+        let children = layout.count.saturating_add(1);
+        let section = children
+            .checked_mul(8)
+            .and_then(|len| layout.slots_end.checked_add(len));
+        let groups = u16::from_le_bytes([self.bytes[at + 6], self.bytes[at + 7]]);
+        let packs = section.and_then(|section| u32_at(self.bytes, section));
+        let packs = if groups == 0 { 0 } else { packs.unwrap_or(0) };
+        let first = section.unwrap_or_default().saturating_add(4);
+        let first = first.saturating_add(children.saturating_mul(8));
+        let first = first.saturating_add(20 * usize::from(groups));
+        (0..packs as usize).map(move |n| first.saturating_add(16 * n))
     }
 
     /// Everything below the node is right.
@@ -206,7 +222,11 @@ impl Nodes<'_> {
     /// said to have. Nothing happens if it has none to spare.
     fn keep_promise(&mut self, node: &Open, seed: u64) {
         let layout = self.layout(node.at);
-        let free = layout.slots_end + 8 * node.links.len();
+        let free = match self.bytes[node.at + 6..node.at + 8] {
+            [0, 0] => layout.slots_end + 8 * node.links.len(),
+            // Behind the packs.
+            _ => node.links.last().map_or(node.end, |link| link + 16),
+        };
         if free + 4 > layout.heap_start || layout.heap_start > node.end {
             return;
         }
