@@ -302,7 +302,7 @@ impl Output<'_> {
         let prefix_len = base.prefix().len();
         let (mut entries, mut growth) = (0, 0);
         for change in changes.delta.iter() {
-            let packed = self.tree.newest_in_packs(leaf, change.0, &guard)?;
+            let (packed, _) = self.tree.newest_in_packs(leaf, change.0, &guard)?;
             let old = match &packed {
                 Some(slot) => slot.value().map(LeafValue::Inline),
                 None => base.search(change.0).ok().map(|slot| base.value(slot)),

@@ -246,19 +246,20 @@ impl SharedTree {
     ) -> Result<Found<'static>> {
         match place {
             Place::Found(found) => Ok(found),
-            Place::InPacked(leaf) => match self.newest_in_packs(&leaf, key, guard)? {
-                Some(change) => {
-                    self.pager.count_read(1);
-                    Ok(match change.value() {
+            Place::InPacked(leaf) => {
+                let (change, packs) = self.newest_in_packs(&leaf, key, guard)?;
+                self.pager.count_read(packs);
+                match change {
+                    Some(change) => Ok(match change.value() {
                         Some(value) => {
                             copy(value);
                             Found::Copied
                         }
                         None => Found::Nothing,
-                    })
+                    }),
+                    None => self.follow(Place::InPage(leaf.page), key, copy, guard),
                 }
-                None => self.follow(Place::InPage(leaf.page), key, copy, guard),
-            },
+            }
             Place::InPage(link) => {
                 let image = self.disk_node(link, Some(0), guard)?;
                 self.pager.count_read(1);

@@ -410,21 +410,23 @@ impl SharedTree {
         Ok(changes)
     }
 
-    /// The newest change that packs hold to `key` of `leaf`.
+    /// The newest change that packs hold to `key` of `leaf`, and how many packs were looked at.
     pub(crate) fn newest_in_packs<'g>(
         &'g self,
         leaf: &PackedLeaf,
         key: &[u8],
         guard: &'g Guard,
-    ) -> Result<Option<PackSlot<'g>>> {
+    ) -> Result<(Option<PackSlot<'g>>, u64)> {
+        let mut packs = 0;
         self.pager.read_ahead(leaf.packs.as_slice(), guard);
         for link in leaf.packs.as_slice().iter().rev() {
             let image = self.disk_pack(*link, guard)?;
+            packs += 1;
             if let Ok(slot) = Pack::from_image(&image).search(key) {
-                return Ok(Some(PackSlot { image, slot }));
+                return Ok((Some(PackSlot { image, slot }), packs));
             }
         }
-        Ok(None)
+        Ok((None, packs))
     }
 
     /// The whole image of a leaf of the file with the changes that packs hold for it.
@@ -505,7 +507,7 @@ impl SharedTree {
                         .map(|value| InBase::Inline(value.len()))),
                     Err(_) => self.look_in_base(below.base(guard), key, guard),
                 },
-                Body::Packed(leaf) => match self.newest_in_packs(leaf, key, guard)? {
+                Body::Packed(leaf) => match self.newest_in_packs(leaf, key, guard)?.0 {
                     Some(change) => Ok(change.value().map(|value| InBase::Inline(value.len()))),
                     None => Ok(in_image(&self.disk_node(leaf.page, Some(0), guard)?)),
                 },
