@@ -358,11 +358,6 @@ impl Output<'_> {
         group: &Group,
         range: Range<usize>,
     ) -> Result<()> {
-        self.carry_extents(group);
-        let mut group = Group {
-            first: range.start,
-            ..group.clone()
-        };
         let mut changed = Vec::new();
         let mut deltas = Vec::new();
         for i in range.clone() {
@@ -374,9 +369,19 @@ impl Output<'_> {
                 }
             }
         }
-        let image = self.pack_image(branch, range, &deltas);
+        let image = self.pack_image(branch, range.clone(), &deltas);
         let units = self.units_for(image.len());
         let mut area = group.area;
+        let left = u64::from(area.units - area.used);
+        if area.units > 0 && units > left && !mutated!("pack-longer-than-its-area") {
+            // The fences are longer than was expected.
+            return self.repack(branch, range);
+        }
+        self.carry_extents(group);
+        let mut group = Group {
+            first: range.start,
+            ..group.clone()
+        };
         if area.units == 0 {
             area.units = (units * RECENT_MAX as u64).min(AREA_UNITS_MAX).max(units) as u16;
             area.start = self.allocate(area.units.into())?.0;

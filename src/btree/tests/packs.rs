@@ -328,6 +328,33 @@ fn packs_are_freed_with_what_they_hold() {
     assert!(bench.engine.stats().disk_bytes < 64 << 10);
 }
 
+/// How long a pack is was estimated with fences of ordinary length. One with longer fences was
+/// written beyond the end of its area, over whatever lay there.
+#[test]
+fn a_pack_that_is_longer_than_expected_does_not_leave_its_area() {
+    with_seeds(12, |seed| {
+        let mut random = Random(seed);
+        let (_, mut bench) = Bench::in_memory(1024);
+        let prefix = vec![b'p'; 90 + 20 * seed as usize];
+        let key = |number: u32| [&prefix, number.to_be_bytes().as_slice()].concat();
+        for first in (0..120).step_by(10) {
+            let ops = (first..first + 10).map(|i| OwnedOp::Put(key(i), vec![1; 60]));
+            bench.apply(ops.collect());
+        }
+        bench.engine.flush().unwrap();
+        for round in 0..30 {
+            let ops = (0..random.below(10) + 2).map(|_| {
+                let number = random.below(120) as u32;
+                OwnedOp::Put(key(number), vec![round; random.below(60) as usize])
+            });
+            bench.apply(ops.collect());
+            bench.engine.flush().unwrap();
+            bench.verify();
+        }
+        bench.check_all();
+    });
+}
+
 /// A delete finds out from the packs, too, whether its key is there: also one that only they have.
 #[test]
 fn deletes_look_into_packs() {
