@@ -297,6 +297,13 @@ impl Pager {
         }
     }
 
+    /// What a read of `node` counts for: two pages if it is longer than one, because it takes two
+    /// requests then.
+    #[inline]
+    pub(crate) fn pages_of(&self, node: &[u8]) -> u64 {
+        1 + u64::from(node.len() > self.page_size)
+    }
+
     /// Memory that belongs to the file's map: what is known of its pages.
     pub(crate) fn pinned_bytes(&self) -> u64 {
         let guard = crossbeam_epoch::pin();

@@ -87,7 +87,7 @@ impl SharedTree {
                     }
                     ChildRef::Disk(link) => {
                         let image = self.disk_node(link, level, guard)?;
-                        pages += 1;
+                        pages += self.pager.pages_of(&image);
                         if node::kind(&image) == Some(NodeKind::Leaf) {
                             Way::Found(FoundLeaf::Page(image))
                         } else {

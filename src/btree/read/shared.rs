@@ -325,7 +325,7 @@ impl SharedTree {
                 }
                 ChildRef::Disk(link) => {
                     let image = self.disk_node(link, level, guard)?;
-                    pages += 1;
+                    pages += self.pager.pages_of(&image);
                     if node::kind(&image) == Some(NodeKind::Leaf) {
                         return Ok((FoundLeaf::Page(image), pages));
                     }
@@ -410,7 +410,7 @@ impl SharedTree {
         Ok(changes)
     }
 
-    /// The newest change that packs hold to `key` of `leaf`, and how many packs were looked at.
+    /// The newest change that packs hold to `key` of `leaf`, and how many pages were looked at.
     pub(crate) fn newest_in_packs<'g>(
         &'g self,
         leaf: &PackedLeaf,
@@ -421,7 +421,7 @@ impl SharedTree {
         self.pager.read_ahead(leaf.packs.as_slice(), guard);
         for link in leaf.packs.as_slice().iter().rev() {
             let image = self.disk_pack(*link, guard)?;
-            packs += 1;
+            packs += self.pager.pages_of(&image);
             if let Ok(slot) = Pack::from_image(&image).search(key) {
                 return Ok((Some(PackSlot { image, slot }), packs));
             }
