@@ -581,7 +581,7 @@ fn every_state_that_a_power_loss_leaves_is_recovered() {
     // As many as the promised images need.
     let rounds = match only.0 {
         Some(_) => 1,
-        None => (effort() * 4).div_ceil(5),
+        None => effort().div_ceil(2),
     };
     let mut cases = Vec::new();
     for round in 0..rounds {
