@@ -210,12 +210,16 @@ impl BTreeEngine {
         bytes as f64 / self.shared.pager.file_bytes().max(1) as f64
     }
 
-    /// Much of the file is free, and something has changed since that was last acted on.
+    /// Much of the file is free, or reads have paid much for packs, and something has changed since
+    /// that was last acted on.
     fn compaction_is_due(&self) -> bool {
         let tree = &self.tree;
+        let has_space_to_gain = || {
+            tree.shared.pager.file_bytes() > COMPACT_MIN_BYTES
+                && self.free_share() > COMPACT_WHEN_QUIET
+        };
         !tree.read_only
-            && tree.shared.pager.file_bytes() > COMPACT_MIN_BYTES
-            && self.free_share() > COMPACT_WHEN_QUIET
+            && (tree.shared.pack_cost.is_due() || has_space_to_gain())
             && tree.shared.disk_generation.load(Ordering::Acquire)
                 > self.compact_after.load(Ordering::Acquire)
     }

@@ -126,8 +126,10 @@ impl Tree {
         counters
             .used_units
             .store(parts.checkpointer.node_units(), Ordering::Relaxed);
+        let shared = SharedTree::new(parts.pager, parts.snapshot_tracker, &meta);
+        shared.count_leaves(parts.checkpointer.node_units());
         Self {
-            shared: Arc::new(SharedTree::new(parts.pager, parts.snapshot_tracker, &meta)),
+            shared: Arc::new(shared),
             host: parts.host,
             settings: parts.settings,
             read_only: parts.read_only,
@@ -157,10 +159,11 @@ impl Tree {
             && self.dirty_bytes.load(Ordering::Relaxed) >= self.settings.write_buffer_bytes()
     }
 
-    /// Wakes the host if a checkpoint is due, once before it begins.
+    /// Wakes the host if a checkpoint is due, or a compaction because of packs, once before it
+    /// begins.
     #[inline]
     pub(super) fn wake_if_due(&self) {
-        if self.flush_is_due()
+        if (self.flush_is_due() || self.shared.pack_cost.is_due())
             && !self.counters.woken.load(Ordering::Relaxed)
             && !self.counters.woken.swap(true, Ordering::AcqRel)
         {
@@ -221,7 +224,7 @@ impl Tree {
 
     /// A view of everything that was applied so far, but for a large batch that is not published.
     pub(super) fn latest_view(&self) -> Arc<View> {
-        if self.shared.merge_cost.is_due() {
+        if self.shared.merge_cost.is_due() || self.shared.pack_cost.is_due() {
             self.wake_if_due();
         }
         let number = shard_of_thread();

@@ -31,6 +31,11 @@ use crate::types::PageId;
 use crate::util::mutants::mutated;
 use std::ops::Range;
 
+/// Packs are written only where they take this part of what the leaves would, or less: readers pay
+/// for packs, and a checkpoint that finds many changes in each leaf writes little more without them.
+const PACKS_SAVE: u64 = 6;
+/// The same where a leaf takes one unit, and its neighbours' changes soon take as much.
+const PACKS_SAVE_OF_SMALL_LEAVES: u64 = 2;
 /// Units of new changes for which a group is made: a pack wastes half a unit, about.
 const RECENT_UNITS: u64 = 3;
 /// Units of an area, at most. It is read with one request.
@@ -204,7 +209,11 @@ impl Output<'_> {
         // A leaf is three quarters full, about.
         let leaf_units = (self.units_for(self.page_size()) * 3).div_ceil(4);
         let pack_units = self.units_for(bytes + PACK_OVERHEAD_BYTES);
-        if bytes == 0 || 2 * pack_units <= leaves * leaf_units {
+        let save = match leaf_units {
+            1 => PACKS_SAVE_OF_SMALL_LEAVES,
+            _ => PACKS_SAVE,
+        };
+        if bytes == 0 || save * pack_units <= leaves * leaf_units {
             return;
         }
         for fate in &mut branch.fates[range] {

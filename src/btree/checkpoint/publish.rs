@@ -120,6 +120,7 @@ impl Tree {
         counters
             .used_units
             .store(checkpointer.node_units(), Ordering::Relaxed);
+        self.shared.count_leaves(checkpointer.node_units());
         let spans = self.shared.reader_spans();
         checkpointer.note_births(generation, &spans, freed.into_iter(), &starts);
 

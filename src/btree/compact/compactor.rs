@@ -44,6 +44,11 @@ impl Compactor {
         self.idle < 2 && self.rounds < ROUNDS_MAX
     }
 
+    /// The pass has written all leaves whole, which is a gain whatever became of the file.
+    pub(super) fn note_settled(&mut self) {
+        self.gains += 1;
+    }
+
     /// The compaction in the background has ended, at checkpoint `generation`. Returns after which
     /// checkpoint the next one is due.
     pub(super) fn ended(&mut self, generation: u64) -> u64 {
@@ -95,6 +100,8 @@ pub(super) struct Pass {
     /// Where the next branch begins.
     pub(super) next: Vec<u8>,
     pub(super) packing: Packing,
+    /// All leaves with packs are written whole.
+    pub(super) settles: bool,
     pub(super) moved: bool,
 }
 

@@ -6,6 +6,10 @@
 //! checkpoints. It goes on while that makes the file smaller. Views keep old pages, so the
 //! file becomes no smaller than they allow.
 //!
+//! A leaf that is moved is written whole. So a pass that moves all leaves with packs leaves none
+//! behind: [`Tree::compact`] does, and one in the background when reads have paid enough for packs
+//! ([`super::read::merge_cost`]), as soon as no commits come.
+//!
 //! # Who waits for it
 //!
 //! A *pass* goes through the tree once, a branch at a time: the leaves below one inner node. It
@@ -61,7 +65,7 @@ impl Tree {
         *compactor = Compactor::default();
         self.checkpoint()?;
         loop {
-            let mut pass = self.begin_pass(Packing::Tight);
+            let mut pass = self.begin_pass(Packing::Tight, true);
             while !self.compact_branch(&mut pass, &|| false)? {}
             if !compactor.goes_on(self.end_pass(&pass)?) {
                 break;
@@ -109,17 +113,22 @@ impl Tree {
             Some(pass) => pass,
             None => {
                 self.checkpoint_to_compact(false)?;
-                self.begin_pass(Packing::Loose)
+                self.begin_pass(Packing::Loose, self.shared.pack_cost.is_due())
             }
         };
         if !self.compact_branch(&mut pass, must_give_way)? {
             compactor.pass = Some(pass);
             return Ok(false);
         }
-        Ok(!compactor.goes_on(self.end_pass(&pass)?))
+        let gain = self.end_pass(&pass)?;
+        if pass.settles {
+            self.shared.pack_cost.settle();
+            compactor.note_settled();
+        }
+        Ok(!compactor.goes_on(gain))
     }
 
-    fn begin_pass(&self, packing: Packing) -> Pass {
+    fn begin_pass(&self, packing: Packing, settles: bool) -> Pass {
         let checkpointer = self.checkpointer.lock();
         let file_units = checkpointer.meta().file_units;
         Pass {
@@ -128,6 +137,7 @@ impl Tree {
             file_units,
             next: Vec::new(),
             packing,
+            settles,
             moved: false,
         }
     }
@@ -275,8 +285,7 @@ impl Tree {
                 if let (Some(packs), Some(packed)) = (&packs, inner.packed(i)) {
                     live_bytes = live_bytes.saturating_add_signed(packed.held.growth.into());
                     let group = &packs.groups[packs.group_of(i)];
-                    leaves_its_packs =
-                        pass.packing == Packing::Tight || group.extents().any(is_behind);
+                    leaves_its_packs = pass.settles || group.extents().any(is_behind);
                 }
                 bytes += live_bytes;
                 let is_sparse = live_bytes < self.shared.page_size() / 3;

@@ -377,7 +377,10 @@ impl TreeCursor {
         tree.pager.count_read(pages);
         let source = match found {
             FoundLeaf::Page(page) => Source::Page(tree.pager.keep(page, map, &guard)),
-            FoundLeaf::Packed(leaf) => packed_source(tree, &leaf, None, map, &guard)?,
+            FoundLeaf::Packed(leaf) => {
+                self.view.count_packs(leaf.packs.as_slice().len() as u64);
+                packed_source(tree, &leaf, None, map, &guard)?
+            }
             FoundLeaf::Memory(leaf) => {
                 let leaf = leaf.to_arc().read_arc();
                 match &leaf.body {

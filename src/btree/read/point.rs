@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::many::{KEYS_TOGETHER, warm};
+use super::merge_cost::PACK_STEPS;
 use super::shared::{FoundLeaf, PagesKept, SharedTree};
 use super::view::View;
 use crate::btree::memory::node::{
@@ -203,6 +204,8 @@ impl SharedTree {
                 }
                 match in_file {
                     FoundLeaf::Packed(leaf) => {
+                        let packs = leaf.packs.as_slice().len() as u64;
+                        self.pack_cost.add(PACK_STEPS * packs);
                         self.follow(Place::InPacked(*leaf), key, copy, guard)?
                     }
                     FoundLeaf::Page(image) => find_in_page(image, key, first, copy),

@@ -34,7 +34,7 @@ use crate::util::mutants::mutated;
 /// - Constant: `pager` (which looks after itself), `snapshot_tracker`.
 /// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
 ///   a pin.
-/// - `readers`, `merge_cost`: look after themselves.
+/// - `readers`, `merge_cost`, `pack_cost`: look after themselves.
 /// - Numbers are atomics; each says where it is stored.
 pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
@@ -54,6 +54,8 @@ pub(crate) struct SharedTree {
     pub(crate) quiet_generation: Arc<AtomicU64>,
     /// What scans of the current tree pay for changes that no checkpoint has written.
     pub(crate) merge_cost: MergeCost,
+    /// What reads of the current tree pay for packs.
+    pub(crate) pack_cost: MergeCost,
     /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
     pub(crate) apply_failed: OnceLock<Error>,
 }
@@ -168,8 +170,16 @@ impl SharedTree {
             readers: Readers::default(),
             quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
             merge_cost: MergeCost::default(),
+            pack_cost: MergeCost::default(),
             apply_failed: OnceLock::new(),
         }
+    }
+
+    /// The file has so many units in nodes and values: what it costs to write all leaves whole.
+    pub(crate) fn count_leaves(&self, units: u64) {
+        // A leaf is three quarters full, about.
+        let of_leaf = (self.pager.units_for(self.page_size()) * 3).div_ceil(4);
+        self.pack_cost.set_leaves(units / of_leaf);
     }
 
     /// Puts `child` into a slot of the current tree. The caller holds the writer's mutex.

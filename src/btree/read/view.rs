@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::merge_cost::PACK_STEPS;
 use super::readers::Span;
 use super::shared::SharedTree;
 use crate::btree::file::pager::PageMap;
@@ -83,6 +84,14 @@ impl View {
         let generation = self.tree.disk_generation.load(Ordering::Acquire);
         if self.span.first == generation {
             self.tree.merge_cost.add(steps);
+        }
+    }
+
+    /// A scan came to a leaf with `packs` packs. Of an older view it is not counted either.
+    pub(crate) fn count_packs(&self, packs: u64) {
+        let generation = self.tree.disk_generation.load(Ordering::Acquire);
+        if self.span.first == generation {
+            self.tree.pack_cost.add(2 * PACK_STEPS * packs);
         }
     }
 

@@ -84,7 +84,7 @@ fn few_changes_in_each_leaf_write_no_leaves() {
 fn what_is_written_follows_what_is_changed() {
     const COUNT: u32 = 20_000;
     let data = u64::from(COUNT) * 108;
-    for (every, most) in [(100, 9), (30, 6), (10, 4)] {
+    for (every, most) in [(100, 9), (30, 6), (10, 6), (4, 5)] {
         let (_, mut bench) = filled(16 << 10, COUNT, 100);
         let (mut written, mut put) = (0, 0);
         for round in 0..3 * every as u32 {
@@ -481,4 +481,39 @@ fn packs_in(file: &[u8]) -> Vec<usize> {
         }
     }
     found
+}
+
+/// Leaves kept their packs for as long as nothing changed them, and every read paid for those.
+#[test]
+fn reads_that_have_paid_for_packs_get_whole_leaves() {
+    for is_scan in [true, false] {
+        let (_, mut bench) = filled(16 << 10, 5000, 100);
+        change(&mut bench, 3, 50, 5000, 100);
+        assert!(packs(&bench) > 0);
+        let read = || match is_scan {
+            true => drop(scan(&bench.engine.view().unwrap())),
+            false => (3..5000).step_by(50).for_each(|i| bench.check_get(&key(i))),
+        };
+        assert_eq!(bench.engine.work_due(), None);
+        let is_due = (0..1000).any(|_| {
+            read();
+            bench.engine.work_due() == Some(Work::Compact)
+        });
+        assert!(is_due);
+        let before = bench.engine.stats();
+        let units = (0..1000).take_while(|_| bench.engine.work_due().is_some());
+        for _ in units {
+            bench.engine.run_once(Work::Compact).unwrap();
+        }
+        assert_eq!(bench.engine.work_due(), None);
+        assert_eq!(packs(&bench), 0);
+        let after = bench.engine.stats();
+        assert!(after.compaction_bytes_written > before.compaction_bytes_written);
+        assert_eq!(after.flush_bytes_written, before.flush_bytes_written);
+        bench.check_all();
+        bench.verify();
+        // Without packs nobody pays.
+        (0..1000).for_each(|_| read());
+        assert_eq!(bench.engine.work_due(), None);
+    }
 }
