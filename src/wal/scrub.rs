@@ -4,12 +4,11 @@
 //! while it is being read: what looks wrong then is no damage. So a finding counts only if the
 //! segment was still a part of the chain afterwards.
 
-use std::path::PathBuf;
-
 use super::log::Log;
 use super::segment::{
     ActivationState, HEADER_LEN_BYTES, claimed_len, decode_header, record_in, segment_seed,
 };
+use super::segment_chain::Span;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::types::SeqNo;
@@ -17,17 +16,6 @@ use crate::util::mutants::mutated;
 
 /// Bytes that are read at once, but for longer records.
 const PIECE_BYTES: u64 = 256 << 10;
-
-/// A segment, and which operations of it count.
-#[derive(Debug)]
-pub(super) struct Span {
-    pub(super) number: u64,
-    pub(super) path: PathBuf,
-    pub(super) len_bytes: u64,
-    pub(super) first: SeqNo,
-    /// The first one that does not count, because a later segment has it.
-    pub(super) end: SeqNo,
-}
 
 impl Log {
     /// Reads every durable record from storage and checks it. Returns what is damaged, or cannot be

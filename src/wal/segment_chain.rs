@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::scrub::Span;
 use super::segment_factory::{ReadySegment, SegmentFactory};
 use crate::error::Result;
 use crate::fs::{File, Fs};
@@ -54,6 +53,17 @@ pub(super) struct LiveSegment {
 struct UnsyncedSegment {
     number: u64,
     file: Arc<dyn File>,
+}
+
+/// A segment, and which operations of it count.
+#[derive(Debug)]
+pub(super) struct Span {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) len_bytes: u64,
+    pub(super) first: SeqNo,
+    /// The first one that does not count, because a later segment has it.
+    pub(super) end: SeqNo,
 }
 
 impl SegmentChain {
