@@ -75,7 +75,7 @@ impl Tree {
                     && let ChildRef::Disk(link) = child
                 {
                     if let Some(leaf) = parent.and_then(|(inner, i)| inner.packed(i, link)) {
-                        return shared.bring_in(&leaf, &guard);
+                        return shared.load_packed(&leaf, &guard);
                     }
                     shared.pager.will_need(link, &guard);
                 }
@@ -83,7 +83,7 @@ impl Tree {
                 let (leaf, _) = shared.descend(child, level, find, &guard)?;
                 match &leaf {
                     FoundLeaf::Page(image) => shared.pager.touch_whole(image, &guard),
-                    FoundLeaf::Packed(leaf) => shared.bring_in(leaf, &guard)?,
+                    FoundLeaf::Packed(leaf) => shared.load_packed(leaf, &guard)?,
                     FoundLeaf::Memory(_) => {}
                 }
                 Ok(())
@@ -192,7 +192,7 @@ impl SharedTree {
             }
             changes.base_in_file(guard)
         };
-        below.map_or(Ok(()), |leaf| self.bring_in(&leaf, guard))
+        below.map_or(Ok(()), |leaf| self.load_packed(&leaf, guard))
     }
 
     /// Finding a leaf on disk reads and checks every page on the way.
@@ -243,7 +243,7 @@ impl SharedTree {
         for leaf in &leaves {
             match leaf {
                 FoundLeaf::Page(image) => self.pager.touch_whole(image, &guard),
-                FoundLeaf::Packed(leaf) => self.bring_in(leaf, &guard)?,
+                FoundLeaf::Packed(leaf) => self.load_packed(leaf, &guard)?,
                 FoundLeaf::Memory(_) => {}
             }
         }

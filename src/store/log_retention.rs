@@ -120,8 +120,8 @@ impl Shared {
         stored
     }
 
-    /// The last change of keyspaces that the catalogue's file has, and the next number that it would
-    /// give; both survive a power loss.
+    /// The last change of keyspaces that the catalogue's file has, and the next number that it
+    /// would give; both survive a power loss.
     fn durable_catalog(&self) -> Result<(SeqNo, u32)> {
         if !self.catalog.lock().is_durable() {
             self.store_catalog()?;

@@ -32,7 +32,7 @@ use crate::util::mutants::mutated;
 use std::ops::Range;
 
 /// Packs are written only where they take this part of what the leaves would, or less: readers pay
-/// for packs, and a checkpoint that finds many changes in each leaf writes little more without them.
+/// for packs, and a checkpoint that finds many changes in each leaf writes little more without.
 const PACKS_SAVE: u64 = 6;
 /// The same where a leaf takes one unit, and its neighbours' changes soon take as much.
 const PACKS_SAVE_OF_SMALL_LEAVES: u64 = 2;

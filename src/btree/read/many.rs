@@ -47,8 +47,8 @@ impl SharedTree {
         self.go_down(ways, keys, false, guard)
     }
 
-    /// The same on ways that have begun already. With `whole`, all of each leaf in the file is asked
-    /// for before any is waited for.
+    /// The same on ways that have begun already. With `whole`, all of each leaf in the file is
+    /// asked for before any is waited for.
     pub(crate) fn go_down<'g>(
         &'g self,
         mut ways: Vec<Way<'g>>,

@@ -291,8 +291,8 @@ impl SharedTree {
         self.descend(root, None, |node| node.find_child(key), guard)
     }
 
-    /// Brings a leaf of the file into memory, with its packs: all that a change of it looks at.
-    pub(crate) fn bring_in(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<()> {
+    /// Loads a leaf of the file and its packs into memory: all that a change of it looks at.
+    pub(crate) fn load_packed(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<()> {
         let packs = leaf.packs.as_slice();
         self.pager.will_need(leaf.page, guard);
         for link in packs {

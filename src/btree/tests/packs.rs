@@ -512,7 +512,7 @@ fn reads_that_have_paid_for_packs_get_whole_leaves() {
         assert_eq!(after.flush_bytes_written, before.flush_bytes_written);
         bench.check_all();
         bench.verify();
-        // Without packs nobody pays.
+        // Without packs no read pays.
         (0..1000).for_each(|_| read());
         assert_eq!(bench.engine.work_due(), None);
     }

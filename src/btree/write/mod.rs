@@ -17,8 +17,8 @@
 //! - **BW3** A page leaves the current tree at most once: when it is loaded into memory, when the
 //!   subtree that it heads is cut off, or when a checkpoint wrote a node that was superseded
 //!   meanwhile. Then it is recorded in [`state::PendingFrees`], as are the packs of an inner node;
-//!   the next checkpoint frees it, unless it carries it over: a leaf that stays, with its changes in
-//!   packs, and packs that stay.
+//!   the next checkpoint frees it, unless it carries it over: a leaf that stays, with its changes
+//!   in packs, and packs that stay.
 //! - **BW4** An error comes before the change of a node, never in the middle of one.
 //! - **BW5** While a checkpoint runs, changes to a leaf that it is writing lie over that leaf, and
 //!   the end of the checkpoint puts the new page in its place. So after a checkpoint nothing in the

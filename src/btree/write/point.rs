@@ -36,8 +36,8 @@ impl<'g> Editor<'g, '_> {
         Ok(())
     }
 
-    /// Goes down to the leaf for `key` and does `op`. The node is the child of that number of the one
-    /// `above`.
+    /// Goes down to the leaf for `key` and does `op`. The node is the child of that number of the
+    /// one `above`.
     fn edit(
         &mut self,
         slot: &'g Slot,
@@ -98,9 +98,9 @@ impl<'g> Editor<'g, '_> {
         }
     }
 
-    /// True for a delete of a key that is not in the subtree `child`, which is at `level`, nor in its
-    /// packs. Asked before anything is copied or loaded (BW6). A key that is there is not looked for
-    /// again.
+    /// True for a delete of a key that is not in the subtree `child`, which is at `level`, nor in
+    /// its packs. Asked before anything is copied or loaded (BW6). A key that is there is not looked
+    /// for again.
     fn is_idle(
         &self,
         op: &mut LeafOp<'_>,
