@@ -196,8 +196,8 @@ pub struct Options {
     /// Read everything that lies in the files of keyspaces and of the log from storage once within
     /// this time, again and again, in a thread of its own and at an even pace, and check it; at
     /// least a second. What is damaged is named by [`DbStats::background_error`](crate::DbStats)
-    /// and counted by [`DbStats::scrub`](crate::DbStats). The time counts while the store is open, for
-    /// writing and with background threads. Default: `None`, for never: reading as much as the
+    /// and counted by [`DbStats::scrub`](crate::DbStats). The time counts while the store is open,
+    /// for writing and with background threads. Default: `None`, for never: reading as much as the
     /// store has costs what others need of the device.
     pub scrub_period: Option<Duration>,
     /// Where to record a trace of all operations, and how. Default: nowhere.

@@ -99,8 +99,8 @@ impl<'g> Editor<'g, '_> {
     }
 
     /// True for a delete of a key that is not in the subtree `child`, which is at `level`, nor in
-    /// its packs. Asked before anything is copied or loaded (BW6). A key that is there is not looked
-    /// for again.
+    /// its packs. Asked before anything is copied or loaded (BW6). A key that is there is not
+    /// looked for again.
     fn is_idle(
         &self,
         op: &mut LeafOp<'_>,

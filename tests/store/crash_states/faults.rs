@@ -414,7 +414,7 @@ fn a_page_file_that_only_looks_long_enough_is_grown_again() {
 
 /// The WAL manifest was replaced, its name could not be synced, and the process ended before it
 /// deleted segments. The next one read the new manifest, which the page cache still showed, and
-/// deleted the segments that it lets go. Then the power failed: the old manifest was back, and said
+/// deleted the segments that it omits. Then the power failed: the old manifest was back, and said
 /// that the log begins with a segment that was gone. Likewise a segment that had been deleted was
 /// back, and the one after it gone.
 #[test]
