@@ -171,6 +171,7 @@ fn two_packs(held: &[Held], group: &Group) -> Vec<Vec<u8>> {
 /// Packs that are somewhere else, or something else, or hold something else than is said.
 #[test]
 fn packs_that_are_not_what_they_should_be() {
+    type Change = fn(&mut Group);
     let _alone = alone();
     let whole = group();
     let mut stories: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
@@ -184,12 +185,12 @@ fn packs_that_are_not_what_they_should_be() {
     ] {
         stories.push((story.into(), two_packs(&held, &whole)));
     }
-    let changed = |change: fn(&mut Group)| {
+    let changed = |change: Change| {
         let mut group = group();
         change(&mut group);
         two_packs(&HELD, &group)
     };
-    let groups: [(&str, fn(&mut Group)); 12] = [
+    let groups: [(&str, Change); 12] = [
         ("an area over the meta pages", |group| {
             group.area = (0, 24, 0)
         }),
