@@ -467,17 +467,15 @@ fn packs_in(file: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
     while let Some(link) = todo.pop() {
         let image = &file[link.page().0 as usize * UNIT as usize..];
-        match kind(image) {
-            Some(NodeKind::Inner) => {
-                let inner = Inner::from_image(image);
-                todo.extend((0..inner.child_count()).map(|i| inner.child(i)));
-                let groups = inner.packs().map(|packs| packs.decode().groups);
-                for group in groups.into_iter().flatten() {
-                    let packs = group.old.iter().chain(&group.recent);
-                    found.extend(packs.map(|pack| pack.link.page().0 as usize));
-                }
-            }
-            _ => {}
+        if kind(image) != Some(NodeKind::Inner) {
+            continue;
+        }
+        let inner = Inner::from_image(image);
+        todo.extend((0..inner.child_count()).map(|i| inner.child(i)));
+        let groups = inner.packs().map(|packs| packs.decode().groups);
+        for group in groups.into_iter().flatten() {
+            let packs = group.old.iter().chain(&group.recent);
+            found.extend(packs.map(|pack| pack.link.page().0 as usize));
         }
     }
     found

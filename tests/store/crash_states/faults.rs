@@ -449,7 +449,6 @@ fn segments_outlive_a_wal_manifest_that_is_not_durable() {
             let (fs, db) = flushed(engine);
             failing_at(&fs, n as u64, || retire(&db)).unwrap_err();
             let killed = fs.killed();
-            let few = few.clone();
             let take = move |fs: &SimFs| fs.crash_states(&few).map(|state| state.fs);
             let (_db, losses) = images_during(&killed, take, || {
                 let db = open(&killed);
