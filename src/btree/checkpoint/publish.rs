@@ -180,7 +180,7 @@ struct NewBranch<'g> {
     children: Vec<Child>,
     packs: Packs,
     /// Where each of its groups comes from.
-    sources: Vec<Option<Source>>,
+    sources: Vec<Source>,
 }
 
 /// The leaf of the file below a leaf in memory.
@@ -289,7 +289,7 @@ impl<'g> Publication<'g, '_> {
             children: vec![ChildPacks::default(); count],
             groups: Vec::new(),
         };
-        let mut sources: Vec<Option<Source>> = Vec::new();
+        let mut sources: Vec<Source> = Vec::new();
         for (i, slot) in old.slots.iter().enumerate() {
             let child = slot.load(self.guard);
             let below = match &child {
@@ -332,13 +332,13 @@ impl<'g> Publication<'g, '_> {
                 None => continue,
             };
             packs.children[i] = held;
-            if sources.last() != Some(&Some(source)) {
+            if sources.last() != Some(&source) {
                 packs.groups.push(Group {
                     first: if packs.groups.is_empty() { 0 } else { i },
                     old: Vec::new(),
                     ..group.clone()
                 });
-                sources.push(Some(source));
+                sources.push(source);
             }
             let new = packs.groups.last_mut().expect("one was just pushed");
             if held.mask & 1 != 0
@@ -365,7 +365,7 @@ impl<'g> Publication<'g, '_> {
         // A group of the checkpoint may have children in several nodes by now.
         let mut seen: HashMap<usize, usize> = HashMap::new();
         for branch in &self.branches {
-            for source in branch.sources.iter().flatten() {
+            for source in &branch.sources {
                 if let Source::Written(group) = source {
                     *seen.entry(*group).or_default() += 1;
                 }
@@ -374,7 +374,7 @@ impl<'g> Publication<'g, '_> {
         for branch in std::mem::take(&mut self.branches) {
             let mut packs = branch.packs;
             for (group, source) in packs.groups.iter_mut().zip(&branch.sources) {
-                if let Some(Source::Written(written)) = source {
+                if let Source::Written(written) = source {
                     group.is_cut |= seen.get(written).is_some_and(|nodes| *nodes > 1);
                 }
             }

@@ -250,9 +250,8 @@ impl SharedTree {
     }
 
     /// Pages, packs, extents and entries of subtrees that were cut off. What is damaged is not
-    /// freed:
-    /// `verify` will name those pages, and nothing else is wrong with them. What cannot be read now
-    /// may be readable when the checkpoint is tried again.
+    /// freed: `verify` will name those pages, and nothing else is wrong with them. What cannot be
+    /// read now may be readable when the checkpoint is tried again.
     fn walk_dropped(
         &self,
         roots: &[(Link, u8)],

@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use super::{CHILD_LEN, Inner, RECORD_HEADER_LEN};
 use crate::btree::node::header::{
-    CAPACITY_AT, COUNT_AT, Fences, HEAP_LIVE_AT, HEAP_START_AT, KIND_INNER, SLOT_LEN, level,
-    page_id, put_size, put_u32, put_u64, set_page_id, unit_size,
+    CAPACITY_AT, COUNT_AT, Fences, GROUPS_AT, HEAP_LIVE_AT, HEAP_START_AT, KIND_INNER, SLOT_LEN,
+    level, page_id, put_size, put_u16, put_u32, put_u64, set_page_id, unit_size,
 };
-use crate::btree::node::header::{GROUPS_AT, put_u16};
 use crate::btree::node::key_parts::KeyParts;
 use crate::btree::node::packs::Packs;
 use crate::btree::node::{Cut, Link, Rebuilt, choose_cut};

@@ -45,9 +45,8 @@ pub(crate) fn new(lower: &[u8], upper: Option<&[u8]>, page_size: usize) -> Box<[
 /// Rebuilds a leaf that was [`Full`](crate::btree::node::Full), with the pending entry put in.
 ///
 /// Gives two nodes, or one larger one as long as a page holds it or when there is nothing to be
-/// gained by cutting. A cut
-/// for an insert at the end leaves the left node as it was, so that keys that arrive in
-/// order fill their pages.
+/// gained by cutting. A cut for an insert at the end leaves the left node as it was, so that keys
+/// that arrive in order fill their pages.
 pub(crate) fn split(image: &[u8], pending: Pending<'_>, page_size: usize) -> Rebuilt {
     let leaf = Leaf::from_image(image);
     let prefix = leaf.prefix();
