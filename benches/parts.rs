@@ -17,7 +17,7 @@ use hedgerow::MemtableKind;
 use hedgerow::fs::{Fs, StdFs};
 use hedgerow::internals::lsm::{Entry, Memtable, merge};
 use hedgerow::internals::page::{
-    Leaf, LeafMut, PageValue, inner_build, inner_find_child, new_leaf,
+    Leaf, LeafMut, LeafSplit, PageValue, inner_build, inner_find_child, new_leaf, split_leaf,
 };
 use hedgerow::internals::table::{
     Block, BlockBuilder, FilterBuilder, filter_hash, filter_may_contain,
@@ -255,12 +255,17 @@ fn filter(criterion: &mut Criterion) {
 
 const PAGE_SIZE: usize = 16 << 10;
 
-/// A leaf with every even number below twice `count`.
+/// A leaf with every even number below twice `count`, which grew as leaves do: unit by unit.
 fn leaf_of(count: u64) -> Box<[u8]> {
     let mut image = new_leaf(PAGE_SIZE);
-    let mut leaf = LeafMut::from_image(&mut image);
     for n in 0..count {
-        assert!(leaf.insert(n as usize, &key(2 * n), &VALUE), "it has room");
+        let (at, key) = (n as usize, key(2 * n));
+        if !LeafMut::from_image(&mut image).insert(at, &key, &VALUE) {
+            image = match split_leaf(&image, at, false, &key, &VALUE, PAGE_SIZE) {
+                LeafSplit::One(larger) => larger,
+                LeafSplit::Two(..) => panic!("{count} entries are more than a page holds"),
+            };
+        }
     }
     image
 }

@@ -45,7 +45,7 @@ impl<'a> From<LeafValue<'a>> for PageValue<'a> {
     }
 }
 
-/// An empty leaf without fences, one page long.
+/// An empty leaf without fences, one unit long: it grows through [`split_leaf`], to a page.
 pub fn new_leaf(page_size: usize) -> Box<[u8]> {
     leaf::new(b"", None, page_size)
 }
