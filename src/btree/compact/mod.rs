@@ -67,7 +67,9 @@ impl Tree {
         loop {
             let mut pass = self.begin_pass(Packing::Tight, true);
             while !self.compact_branch(&mut pass, &|| false)? {}
-            if !compactor.goes_on(self.end_pass(&pass)?) {
+            let gain = self.end_pass(&pass)?;
+            self.shared.pack_cost.settle();
+            if !compactor.goes_on(gain) {
                 break;
             }
         }

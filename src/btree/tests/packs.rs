@@ -499,11 +499,7 @@ fn reads_that_have_paid_for_packs_get_whole_leaves() {
         });
         assert!(is_due);
         let before = bench.engine.stats();
-        let units = (0..1000).take_while(|_| bench.engine.work_due().is_some());
-        for _ in units {
-            bench.engine.run_once(Work::Compact).unwrap();
-        }
-        assert_eq!(bench.engine.work_due(), None);
+        run_compactions(&bench);
         assert_eq!(packs(&bench), 0);
         let after = bench.engine.stats();
         assert!(after.compaction_bytes_written > before.compaction_bytes_written);
@@ -514,4 +510,59 @@ fn reads_that_have_paid_for_packs_get_whole_leaves() {
         (0..1000).for_each(|_| read());
         assert_eq!(bench.engine.work_due(), None);
     }
+}
+
+/// A compaction that gains nothing, because a view holds what is free, is followed by another one
+/// only after some checkpoints; reads do not cause those, and paid on and on.
+#[test]
+fn reads_get_whole_leaves_though_there_is_no_space_to_gain() {
+    const COUNT: u32 = 80_000;
+    let (_, mut bench) = filled(4096, COUNT, 100);
+    let view = bench.engine.view().unwrap();
+    bench.apply(vec![OwnedOp::DeleteRange(key(COUNT / 2), None)]);
+    bench.engine.flush().unwrap();
+    for _ in 0..4 {
+        run_compactions(&bench);
+        while bench.engine.work_due().is_none() {
+            change(&mut bench, 3, COUNT as usize, COUNT, 100);
+        }
+    }
+    run_compactions(&bench);
+    change(&mut bench, 3, 50, COUNT / 20, 100);
+    assert!(packs(&bench) > 0);
+    assert_eq!(bench.engine.work_due(), None);
+    for _ in 0..1200 {
+        let paying = (3..COUNT / 20).step_by(50);
+        paying.for_each(|i| bench.check_get(&key(i)));
+    }
+    assert_eq!(bench.engine.work_due(), Some(Work::Compact));
+    run_compactions(&bench);
+    assert_eq!(packs(&bench), 0);
+    drop(view);
+    bench.check_all();
+    bench.verify();
+}
+
+/// Those in the background, until none is due.
+fn run_compactions(bench: &Bench) {
+    let units = (0..1000).take_while(|_| bench.engine.work_due().is_some());
+    for _ in units {
+        bench.engine.run_once(Work::Compact).unwrap();
+    }
+    assert_eq!(bench.engine.work_due(), None);
+}
+
+/// An explicit compaction has written all leaves whole, so what was paid before it is settled.
+#[test]
+fn a_compaction_that_was_asked_for_settles_what_reads_paid() {
+    let (_, mut bench) = filled(16 << 10, 5000, 100);
+    change(&mut bench, 3, 50, 5000, 100);
+    while bench.engine.work_due().is_none() {
+        bench.check_get(&key(3));
+    }
+    bench.engine.compact().unwrap();
+    assert_eq!(packs(&bench), 0);
+    assert_eq!(bench.engine.work_due(), None);
+    change(&mut bench, 3, 5000, 5000, 100);
+    assert_eq!(bench.engine.work_due(), None);
 }
