@@ -7,284 +7,23 @@
 //! along the fence between the two, under a pin: that touches no counts of inner nodes, which all
 //! scans share, and makes a short scan no more than a descent and a walk over slots.
 
+mod key_buffer;
+mod leaf;
+
 use std::sync::Arc;
 
-use crossbeam_epoch::Guard;
-use parking_lot::{ArcRwLockReadGuard, RawRwLock};
-
+use self::key_buffer::KeyBuffer;
+use self::leaf::{CursorLeaf, Source, kept_base, packed_source};
 use super::point::Found;
-use super::shared::{BaseImage, FoundLeaf, SharedTree};
+use super::shared::FoundLeaf;
 use super::view::View;
-use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
-use crate::btree::memory::delta::Delta;
-use crate::btree::memory::merged::{Standing, Walk};
-use crate::btree::memory::node::{Body, Changes, LeafState, find_large, pending_number};
+use crate::btree::memory::merged::Standing;
+use crate::btree::memory::node::{Body, find_large, pending_number};
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafValue, Record, Slots};
-use crate::btree::node::packs::PackedLeaf;
+use crate::btree::node::leaf::{Leaf, LeafValue};
 use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
 use crate::types::{KeyRange, PageId, Value, is_from};
-
-type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
-
-/// What a leaf's entries are read from.
-enum Source {
-    Page(KeptPage),
-    /// A whole leaf in memory.
-    Whole(LeafGuard),
-    /// Changes over a page.
-    Merged {
-        leaf: LeafGuard,
-        base: KeptPage,
-    },
-    /// Changes over a page that were put together out of packs, and perhaps of a leaf in memory.
-    Packed {
-        delta: Box<Delta>,
-        base: KeptPage,
-        /// There are changes in memory among them, which a checkpoint would merge.
-        is_changed: bool,
-    },
-}
-
-/// The leaf in which a cursor is. It is at a gap between two entries, or stands on the entry
-/// after the gap.
-struct CursorLeaf {
-    source: Source,
-    /// Of the image.
-    slots: Slots,
-    /// Entries before the gap, of an unchanged leaf.
-    slot: usize,
-    /// The gap in a leaf with changes.
-    walk: Walk,
-    /// The entry on which it stands, if it is in the image.
-    record: Record,
-}
-
-impl CursorLeaf {
-    fn new(source: Source, map: &PageMap) -> Self {
-        let mut leaf = Self {
-            source,
-            slots: Slots::default(),
-            slot: 0,
-            walk: Walk::default(),
-            record: Record::default(),
-        };
-        leaf.slots = leaf.image(map).slots();
-        leaf
-    }
-
-    /// The leaf, or the page that is changed.
-    #[inline(always)]
-    fn image<'a>(&'a self, map: &'a PageMap) -> Leaf<'a> {
-        Leaf::from_image(match &self.source {
-            Source::Page(page) => page.image(map),
-            Source::Whole(leaf) => match &leaf.body {
-                Body::Whole { image, .. } => image,
-                _ => unreachable!("frozen leaves do not change"),
-            },
-            Source::Merged { base, .. } | Source::Packed { base, .. } => base.image(map),
-        })
-    }
-
-    /// Goes before the first entry with a key `>= key`.
-    fn seek(&mut self, key: &[u8], map: &PageMap) {
-        let (Ok(slot) | Err(slot)) = self.image(map).search(key);
-        match &self.source {
-            Source::Merged { leaf, .. } => {
-                let (Ok(change) | Err(change)) = changes(leaf).delta.search(key);
-                self.walk = Walk::at(slot, change);
-            }
-            Source::Packed { delta, .. } => {
-                let (Ok(change) | Err(change)) = delta.search(key);
-                self.walk = Walk::at(slot, change);
-            }
-            _ => self.slot = slot,
-        }
-    }
-
-    /// Goes behind the last entry.
-    fn seek_end(&mut self) {
-        let len = self.slots.len();
-        match &self.source {
-            Source::Merged { leaf, .. } => self.walk = Walk::at(len, changes(leaf).delta.len()),
-            Source::Packed { delta, .. } => self.walk = Walk::at(len, delta.len()),
-            _ => self.slot = len,
-        }
-    }
-
-    /// Stands on the entry after the gap; false if there is none.
-    #[inline(always)]
-    fn stand_forward(&mut self, map: &PageMap) -> bool {
-        match &self.source {
-            Source::Merged { leaf, base } => self
-                .walk
-                .forward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
-            Source::Packed { delta, base, .. } => {
-                self.walk.forward(Leaf::from_image(base.image(map)), delta)
-            }
-            _ => self.slot < self.slots.len(),
-        }
-    }
-
-    /// Stands on the entry before the gap; false if there is none.
-    #[inline(always)]
-    fn stand_backward(&mut self, map: &PageMap) -> bool {
-        match &self.source {
-            Source::Merged { leaf, base } => self
-                .walk
-                .backward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
-            Source::Packed { delta, base, .. } => {
-                self.walk.backward(Leaf::from_image(base.image(map)), delta)
-            }
-            _ => match self.slot.checked_sub(1) {
-                Some(slot) => {
-                    self.slot = slot;
-                    true
-                }
-                None => false,
-            },
-        }
-    }
-
-    /// Goes behind the entry on which it stands.
-    #[inline(always)]
-    fn pass(&mut self) {
-        match &self.source {
-            Source::Merged { .. } | Source::Packed { .. } => self.walk.pass(),
-            _ => self.slot += 1,
-        }
-    }
-
-    /// Where the entry is.
-    #[inline(always)]
-    fn standing(&self) -> Standing {
-        match &self.source {
-            Source::Merged { .. } | Source::Packed { .. } => self.walk.standing(),
-            _ => Standing::Slot(self.slot),
-        }
-    }
-
-    /// Key and new value of a change.
-    fn change(&self, change: usize) -> (&[u8], &[u8]) {
-        let delta = match &self.source {
-            Source::Merged { leaf, .. } => &changes(leaf).delta,
-            Source::Packed { delta, .. } => &**delta,
-            _ => unreachable!("only changed leaves have changes"),
-        };
-        let (key, value) = delta.get(change);
-        (key, value.unwrap_or_default())
-    }
-}
-
-fn changes(leaf: &LeafGuard) -> &Changes {
-    match &leaf.body {
-        Body::Changes(changes) => changes,
-        _ => unreachable!("frozen leaves do not change"),
-    }
-}
-
-/// A leaf of the file with the changes in its packs, and over them `newer` ones.
-fn packed_source(
-    tree: &SharedTree,
-    leaf: &PackedLeaf,
-    newer: Option<&Delta>,
-    map: &PageMap,
-    guard: &Guard,
-) -> Result<Source> {
-    let image = tree.disk_node(leaf.page, Some(0), guard)?;
-    let mut delta = Box::new(tree.packed_changes(leaf, &image, guard)?);
-    for (key, value) in newer.into_iter().flat_map(Delta::iter) {
-        delta.set(delta.search(key), key, value);
-    }
-    tree.pager
-        .count_read(1 + leaf.packs.as_slice().len() as u64);
-    let base = tree.pager.keep(image, map, guard);
-    let is_changed = newer.is_some();
-    Ok(Source::Packed {
-        delta,
-        base,
-        is_changed,
-    })
-}
-
-/// What changes are made to, to keep.
-fn kept_base(
-    tree: &SharedTree,
-    changes: &Changes,
-    map: &PageMap,
-    guard: &Guard,
-) -> Result<KeptPage> {
-    match tree.base_image(changes, guard)? {
-        BaseImage::Page(page) => {
-            tree.pager.count_read(1);
-            Ok(tree.pager.keep(page, map, guard))
-        }
-        // A leaf that a checkpoint is writing: rare, and worth a copy.
-        BaseImage::Built(image) => Ok(KeptPage::Owned(OwnedPage::Cached(image.into()))),
-    }
-}
-
-/// Keys whose part after the prefix is no longer than this are copied as if it were this long: a
-/// move of a fixed length takes two instructions, and of any other a call.
-const SHORT_KEY_BYTES: usize = 16;
-
-/// The key of an entry: the prefix that all keys in a leaf share, and what follows it.
-struct KeyBuffer {
-    /// Has [`SHORT_KEY_BYTES`] behind the prefix.
-    bytes: Vec<u8>,
-    prefix_len: usize,
-    len: usize,
-}
-
-/// Space for an ordinary key, allocated at once: a short scan costs little more than its
-/// allocations.
-const KEY_LEN_BYTES: usize = 64;
-
-impl KeyBuffer {
-    fn new() -> Self {
-        Self {
-            bytes: Vec::with_capacity(KEY_LEN_BYTES),
-            prefix_len: 0,
-            len: 0,
-        }
-    }
-
-    fn set_prefix(&mut self, prefix: &[u8]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(prefix);
-        self.bytes.resize(prefix.len() + SHORT_KEY_BYTES, 0);
-        self.prefix_len = prefix.len();
-        self.len = prefix.len();
-    }
-
-    #[inline(always)]
-    fn set_suffix_of(&mut self, leaf: Leaf<'_>, record: Record) {
-        let short = leaf.short_key_suffix_of::<SHORT_KEY_BYTES>(record);
-        let to = self.bytes.get_mut(self.prefix_len..);
-        if let Some((bytes, len)) = short
-            && let Some(to) = to.and_then(|to| to.first_chunk_mut())
-        {
-            *to = *bytes;
-            self.len = self.prefix_len + len;
-        } else {
-            self.set_suffix(leaf.key_suffix_of(record));
-        }
-    }
-
-    fn set_suffix(&mut self, suffix: &[u8]) {
-        self.len = self.prefix_len + suffix.len();
-        if self.bytes.len() < self.len {
-            self.bytes.resize(self.len, 0);
-        }
-        self.bytes[self.prefix_len..self.len].copy_from_slice(suffix);
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
 
 impl Drop for TreeCursor {
     fn drop(&mut self) {
@@ -503,8 +242,7 @@ impl TreeCursor {
                 leaf.record = record;
             }
             Standing::Change(change) => {
-                let key = leaf.change(change).0;
-                self.key.set_suffix(&key[self.key.prefix_len..]);
+                self.key.set_key(leaf.change(change).0);
             }
         }
     }
