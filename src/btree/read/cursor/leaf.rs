@@ -33,6 +33,31 @@ pub(super) enum Source {
     },
 }
 
+impl Source {
+    /// The changes and the page that they are made to, of a leaf with changes.
+    #[inline(always)]
+    fn changed(&self) -> Option<(&Delta, &KeptPage)> {
+        match self {
+            Self::Merged { leaf, base } => Some((&changes(leaf).delta, base)),
+            Self::Packed { delta, base, .. } => Some((delta, base)),
+            Self::Page(_) | Self::Whole(_) => None,
+        }
+    }
+
+    /// The image of the leaf, or the page that is changed.
+    #[inline(always)]
+    fn image<'a>(&'a self, map: &'a PageMap) -> &'a [u8] {
+        match self {
+            Self::Page(page) => page.image(map),
+            Self::Whole(leaf) => match &leaf.body {
+                Body::Whole { image, .. } => image,
+                _ => unreachable!("frozen leaves do not change"),
+            },
+            Self::Merged { base, .. } | Self::Packed { base, .. } => base.image(map),
+        }
+    }
+}
+
 /// The leaf in which a cursor is. It is at a gap between two entries, or stands on the entry
 /// after the gap.
 pub(super) struct CursorLeaf {
@@ -63,67 +88,45 @@ impl CursorLeaf {
     /// The leaf, or the page that is changed.
     #[inline(always)]
     pub(super) fn image<'a>(&'a self, map: &'a PageMap) -> Leaf<'a> {
-        Leaf::from_image(match &self.source {
-            Source::Page(page) => page.image(map),
-            Source::Whole(leaf) => match &leaf.body {
-                Body::Whole { image, .. } => image,
-                _ => unreachable!("frozen leaves do not change"),
-            },
-            Source::Merged { base, .. } | Source::Packed { base, .. } => base.image(map),
-        })
+        Leaf::from_image(self.source.image(map))
     }
 
     /// Goes before the first entry with a key `>= key`.
     pub(super) fn seek(&mut self, key: &[u8], map: &PageMap) {
         let (Ok(slot) | Err(slot)) = self.image(map).search(key);
-        match &self.source {
-            Source::Merged { leaf, .. } => {
-                let (Ok(change) | Err(change)) = changes(leaf).delta.search(key);
-                self.walk = Walk::at(slot, change);
-            }
-            Source::Packed { delta, .. } => {
+        match self.source.changed() {
+            Some((delta, _)) => {
                 let (Ok(change) | Err(change)) = delta.search(key);
                 self.walk = Walk::at(slot, change);
             }
-            _ => self.slot = slot,
+            None => self.slot = slot,
         }
     }
 
     /// Goes behind the last entry.
     pub(super) fn seek_end(&mut self) {
         let len = self.slots.len();
-        match &self.source {
-            Source::Merged { leaf, .. } => self.walk = Walk::at(len, changes(leaf).delta.len()),
-            Source::Packed { delta, .. } => self.walk = Walk::at(len, delta.len()),
-            _ => self.slot = len,
+        match self.source.changed() {
+            Some((delta, _)) => self.walk = Walk::at(len, delta.len()),
+            None => self.slot = len,
         }
     }
 
     /// Stands on the entry after the gap; false if there is none.
     #[inline(always)]
     pub(super) fn stand_forward(&mut self, map: &PageMap) -> bool {
-        match &self.source {
-            Source::Merged { leaf, base } => self
-                .walk
-                .forward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
-            Source::Packed { delta, base, .. } => {
-                self.walk.forward(Leaf::from_image(base.image(map)), delta)
-            }
-            _ => self.slot < self.slots.len(),
+        match self.source.changed() {
+            Some((delta, base)) => self.walk.forward(Leaf::from_image(base.image(map)), delta),
+            None => self.slot < self.slots.len(),
         }
     }
 
     /// Stands on the entry before the gap; false if there is none.
     #[inline(always)]
     pub(super) fn stand_backward(&mut self, map: &PageMap) -> bool {
-        match &self.source {
-            Source::Merged { leaf, base } => self
-                .walk
-                .backward(Leaf::from_image(base.image(map)), &changes(leaf).delta),
-            Source::Packed { delta, base, .. } => {
-                self.walk.backward(Leaf::from_image(base.image(map)), delta)
-            }
-            _ => match self.slot.checked_sub(1) {
+        match self.source.changed() {
+            Some((delta, base)) => self.walk.backward(Leaf::from_image(base.image(map)), delta),
+            None => match self.slot.checked_sub(1) {
                 Some(slot) => {
                     self.slot = slot;
                     true
@@ -136,28 +139,24 @@ impl CursorLeaf {
     /// Goes behind the entry on which it stands.
     #[inline(always)]
     pub(super) fn pass(&mut self) {
-        match &self.source {
-            Source::Merged { .. } | Source::Packed { .. } => self.walk.pass(),
-            _ => self.slot += 1,
+        match self.source.changed() {
+            Some(_) => self.walk.pass(),
+            None => self.slot += 1,
         }
     }
 
     /// Where the entry is.
     #[inline(always)]
     pub(super) fn standing(&self) -> Standing {
-        match &self.source {
-            Source::Merged { .. } | Source::Packed { .. } => self.walk.standing(),
-            _ => Standing::Slot(self.slot),
+        match self.source.changed() {
+            Some(_) => self.walk.standing(),
+            None => Standing::Slot(self.slot),
         }
     }
 
     /// Key and new value of a change.
     pub(super) fn change(&self, change: usize) -> (&[u8], &[u8]) {
-        let delta = match &self.source {
-            Source::Merged { leaf, .. } => &changes(leaf).delta,
-            Source::Packed { delta, .. } => &**delta,
-            _ => unreachable!("only changed leaves have changes"),
-        };
+        let (delta, _) = self.source.changed().expect("it stands on a change");
         let (key, value) = delta.get(change);
         (key, value.unwrap_or_default())
     }
