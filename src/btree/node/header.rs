@@ -166,7 +166,20 @@ pub(crate) struct Fences<'a> {
     pub(crate) upper: Option<&'a [u8]>,
 }
 
-impl Fences<'_> {
+impl<'a> Fences<'a> {
+    /// Those of the two nodes on either side of a separator.
+    pub(crate) fn cut_at(self, separator: &'a [u8]) -> (Self, Self) {
+        let low = Self {
+            lower: self.lower,
+            upper: Some(separator),
+        };
+        let high = Self {
+            lower: separator,
+            upper: self.upper,
+        };
+        (low, high)
+    }
+
     /// Length of what every key between the fences starts with.
     pub(crate) fn prefix_len(self) -> usize {
         self.upper

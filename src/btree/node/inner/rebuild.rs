@@ -123,14 +123,7 @@ pub(crate) fn with_split(
         },
     );
     let separator = separators[cut].to_vec();
-    let low = Fences {
-        lower: fences.lower,
-        upper: Some(&separator),
-    };
-    let high = Fences {
-        lower: &separator,
-        upper: fences.upper,
-    };
+    let (low, high) = fences.cut_at(&separator);
     let half = |fences: Fences<'_>, separators: &[KeyParts<'_>], children: &[Link]| {
         build_parts(node.level(), fences, separators, children, page_size)
     };

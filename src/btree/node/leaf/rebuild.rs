@@ -97,14 +97,7 @@ pub(crate) fn split(image: &[u8], pending: Pending<'_>, page_size: usize) -> Reb
         |separator_len| fences.cut_offsets(prefix.len(), separator_len),
     );
     let separator = [prefix, separator_at(cut)].concat();
-    let low = Fences {
-        lower: fences.lower,
-        upper: Some(&separator),
-    };
-    let high = Fences {
-        lower: &separator,
-        upper: fences.upper,
-    };
+    let (low, high) = fences.cut_at(&separator);
     let left = build(low, &entries[..cut], seq, page_size);
     let right = build(high, &entries[cut..], seq, page_size);
     Rebuilt::Two {
@@ -146,9 +139,8 @@ pub(crate) fn merge(left: &[u8], right: &[u8], page_size: usize) -> Option<Box<[
 pub(crate) fn pour(left: &[u8], right: &[u8], page_size: usize) -> Option<Rebuilt> {
     let (low, high) = (Leaf::from_image(left), Leaf::from_image(right));
     let upper = high.frame().upper();
-    let lower = low.lower_fence();
     let fences = Fences {
-        lower,
+        lower: low.lower_fence(),
         upper: upper.as_deref(),
     };
     let seq = last_seq(left).max(last_seq(right));
@@ -175,17 +167,10 @@ pub(crate) fn pour(left: &[u8], right: &[u8], page_size: usize) -> Option<Rebuil
     for cut in (low.len() + 1..=most).rev() {
         let (before, after) = (entries[cut - 1].key.to_vec(), entries[cut].key.to_vec());
         let separator = shortest_separator(&before, &after).to_vec();
-        let low = Fences {
-            lower,
-            upper: Some(&separator),
-        };
+        let (low, high) = fences.cut_at(&separator);
         if bytes(&low, &entries[..cut]) > page_size {
             continue;
         }
-        let high = Fences {
-            lower: &separator,
-            upper: upper.as_deref(),
-        };
         if bytes(&high, &entries[cut..]) > page_size {
             return None;
         }
