@@ -81,12 +81,7 @@ impl Tree {
                 }
                 let find = |node: Inner<'_>| node.find_child(key);
                 let (leaf, _) = shared.descend(child, level, find, &guard)?;
-                match &leaf {
-                    FoundLeaf::Page(image) => shared.pager.touch_whole(image, &guard),
-                    FoundLeaf::Packed(leaf) => shared.load_packed(leaf, &guard)?,
-                    FoundLeaf::Memory(_) => {}
-                }
-                Ok(())
+                shared.load_found(&leaf, &guard)
             }
         }
     }
@@ -171,7 +166,7 @@ fn runs<'a, 'o>(ops: &'a [SequencedOp<'o>]) -> impl Iterator<Item = &'a [Sequenc
 }
 
 impl SharedTree {
-    /// Brings into memory what a change of `key` in a leaf of the current tree needs of the page
+    /// Reads into memory what a change of `key` in a leaf of the current tree needs of the page
     /// below it.
     fn prepare_leaf(&self, leaf: &MemLeaf, key: &[u8], op: &Op<'_>, guard: &Guard) -> Result<()> {
         let below = {
@@ -240,12 +235,17 @@ impl SharedTree {
             }
         }
         let (leaves, _) = self.go_down(disk, &keys, true, &guard)?;
-        for leaf in &leaves {
-            match leaf {
-                FoundLeaf::Page(image) => self.pager.touch_whole(image, &guard),
-                FoundLeaf::Packed(leaf) => self.load_packed(leaf, &guard)?,
-                FoundLeaf::Memory(_) => {}
-            }
+        leaves
+            .iter()
+            .try_for_each(|leaf| self.load_found(leaf, &guard))
+    }
+
+    /// Reads into memory what of `leaf` is in the file.
+    fn load_found(&self, leaf: &FoundLeaf<'_>, guard: &Guard) -> Result<()> {
+        match leaf {
+            FoundLeaf::Page(image) => self.pager.touch_whole(image, guard),
+            FoundLeaf::Packed(leaf) => self.load_packed(leaf, guard)?,
+            FoundLeaf::Memory(_) => {}
         }
         Ok(())
     }
