@@ -241,6 +241,13 @@ pub trait File: fmt::Debug + Send + Sync {
     /// Makes data and length durable (`fdatasync`).
     fn sync_data(&self) -> Result<()>;
 
+    /// Whether the byte at `offset` can be read without waiting for a device, if the file system
+    /// can tell. Costs a system call on some; nothing is fetched for it.
+    fn is_in_memory(&self, offset: u64) -> Option<bool> {
+        let _ = offset;
+        None
+    }
+
     /// What the store maps this file through, if this file system has memory maps. Without, as
     /// here, it uses [`File::read_exact_at`] and [`File::write_all_at`]. A file system that wraps
     /// another one may pass its answer on.

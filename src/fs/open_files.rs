@@ -146,12 +146,22 @@ impl LazyFile {
 
     /// As [`File::read_exact_at`].
     pub(crate) fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.to_read()?.read_exact_at(buf, offset)
+    }
+
+    /// As [`File::is_in_memory`].
+    pub(crate) fn is_in_memory(&self, offset: u64) -> Option<bool> {
+        self.to_read().ok()?.is_in_memory(offset)
+    }
+
+    /// The file, from among those that are kept open.
+    fn to_read(&self) -> Result<Arc<dyn File>> {
         if let Some(file) = self.open_files.find(self.number) {
-            return file.read_exact_at(buf, offset);
+            return Ok(file);
         }
         let file = self.open()?;
         drop(self.open_files.add(self.number, Arc::clone(&file)));
-        file.read_exact_at(buf, offset)
+        Ok(file)
     }
 
     /// Opens the file for the caller, who keeps it open while it has what is returned. A caller

@@ -286,6 +286,22 @@ impl File for StdFile {
             .map_err(|e| Error::io("sync", &self.path, e))
     }
 
+    #[cfg(target_os = "linux")]
+    fn is_in_memory(&self, offset: u64) -> Option<bool> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        if self.uncached.is_some() {
+            return None;
+        }
+        let mut byte = [0];
+        let mut to = [io::IoSliceMut::new(&mut byte)];
+        match preadv2(&self.file, &mut to, offset, ReadWriteFlags::NOWAIT) {
+            Ok(1) => Some(true),
+            Err(Errno::AGAIN) => Some(false),
+            // It ends there, or is on a file system that cannot tell.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     fn map_source(&self) -> Option<MapSource<'_>> {
         Some(MapSource::new(self))
     }

@@ -116,3 +116,18 @@ fn uncached_reads_find_what_is_in_the_file() {
     }
     assert!(fs.open_uncached(&scratch.path().join("none")).is_err());
 }
+
+#[test]
+fn what_was_just_written_is_in_memory() {
+    let home = tempfile::tempdir().unwrap();
+    let fs = StdFs::new();
+    let file = fs
+        .open(&home.path().join("f"), OpenMode::CreateNew)
+        .unwrap();
+    file.write_all_at(&[7; 8192], 0).unwrap();
+    if cfg!(target_os = "linux") {
+        // Not all file systems can tell.
+        assert_ne!(file.is_in_memory(4096), Some(false));
+    }
+    assert_eq!(file.is_in_memory(1 << 20), None);
+}

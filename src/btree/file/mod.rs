@@ -4,3 +4,4 @@ pub(crate) mod freespace;
 pub(crate) mod meta;
 pub(crate) mod new_file;
 pub(crate) mod pager;
+mod residency;

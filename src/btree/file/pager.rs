@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 
 use super::meta::META_UNITS;
 use super::new_file::NewFile;
+use super::residency::Residency;
 use crate::btree::memory::slot::EpochArc;
 use crate::btree::node;
 use crate::btree::node::leaf::has_overflow;
@@ -108,6 +109,7 @@ pub(crate) struct Pager {
     file_tag: u64,
     /// Pages that lookups and scans have looked at.
     pages_read: ShardedCounter,
+    residency: Residency,
 }
 
 impl fmt::Debug for Pager {
@@ -229,6 +231,7 @@ impl Pager {
             file_tag: cache.new_file_tag(),
             cache,
             pages_read: ShardedCounter::default(),
+            residency: Residency::default(),
         })
     }
 
@@ -397,13 +400,9 @@ impl Pager {
     /// First touch of a mapped node (BP1).
     #[cold]
     fn check_mapped(&self, map: &PageMap, mapping: &Mapping, page: PageId) -> Result<()> {
+        // It is checked from end to end now.
+        self.ask_for(map, mapping, page);
         let at = page.0 as usize * self.unit;
-        if map.is_scattered {
-            // All of it in one request: it is checked from end to end now. Its length is not known
-            // before its first unit is read, and few nodes are longer than this.
-            let rest = (map.units - page.0) as usize * self.unit;
-            mapping.advise(Advice::WillNeed, at, self.page_size.min(rest));
-        }
         let first = mapping.bytes(at, self.unit);
         let first = first.ok_or_else(|| self.damaged(page, "the page is beyond the file"))?;
         let len = self.node_len(first, page, map.units)?;
@@ -428,18 +427,24 @@ impl Pager {
         }
     }
 
-    /// Asks for all of the node that `link` means with one request, and does not wait for it. Where
-    /// page faults read nothing but what is touched, a reader of all of it would wait for each part
-    /// of it in turn.
+    /// Asks for all of the node that `link` means with one request, unless it seems to be in memory,
+    /// and does not wait for it.
     pub(crate) fn will_need(&self, link: Link, guard: &Guard) {
         let map = self.map.load(guard).get();
-        if map.is_scattered
-            && let Some(mapping) = &map.mapping
-            && link.page().0 < map.units
-        {
-            // Its length is not known before its first unit is read.
-            let rest = (map.units - link.page().0) as usize * self.unit;
-            let at = link.page().0 as usize * self.unit;
+        if let Some(mapping) = &map.mapping {
+            self.ask_for(map, mapping, link.page());
+        }
+    }
+
+    /// Where page faults read nothing but what is touched, a reader of all of a node would wait for
+    /// each part of it in turn.
+    fn ask_for(&self, map: &PageMap, mapping: &Mapping, page: PageId) {
+        let look = || self.file.is_in_memory(self.offset(page));
+        if map.is_scattered && page.0 < map.units && self.residency.is_in_doubt(look) {
+            // The length of the node is not known before its first unit is read, and few nodes are
+            // longer than this.
+            let rest = (map.units - page.0) as usize * self.unit;
+            let at = page.0 as usize * self.unit;
             mapping.advise(Advice::WillNeed, at, self.page_size.min(rest));
         }
     }
