@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::Guard;
 
-use super::memory::node::{Body, ChildRef, MemLeaf};
+use super::memory::node::{Body, ChildRef, MemInner, MemLeaf, needs_base};
 use super::node::inner::Inner;
+use super::node::packs::PackedLeaf;
 use super::read::many::{KEYS_TOGETHER, Way};
 use super::read::rising::RisingKeys;
 use super::read::shared::{FoundLeaf, SharedTree};
@@ -74,7 +75,12 @@ impl Tree {
                 if level == Some(0)
                     && let ChildRef::Disk(link) = child
                 {
-                    if let Some(leaf) = parent.and_then(|(inner, i)| inner.packed(i, link)) {
+                    let packed = parent.and_then(|(inner, i)| inner.packed(i, link));
+                    let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(link));
+                    if shared.can_take(op, &leaf, parent, &guard) {
+                        return Ok(());
+                    }
+                    if packed.is_some() {
                         return shared.load_packed(&leaf, &guard);
                     }
                     shared.pager.will_need(link, &guard);
@@ -175,9 +181,7 @@ impl SharedTree {
                 return Ok(());
             };
             let needs_base = match op {
-                Op::Put { value, .. } => {
-                    changes.is_short_of(key.len() + value.len(), self.page_size())
-                }
+                Op::Put { value, .. } => changes.is_short_of(key, value, self.page_size()),
                 Op::Delete { .. } | Op::DeleteRange { .. } => {
                     changes.has_many_deletes() || changes.delta.search(key).is_err()
                 }
@@ -188,6 +192,22 @@ impl SharedTree {
             changes.base_in_file(guard)
         };
         below.map_or(Ok(()), |leaf| self.load_packed(&leaf, guard))
+    }
+
+    /// True if enough is known of `leaf`, a child of `parent`, for `op` to be done without a look
+    /// at it.
+    fn can_take(
+        &self,
+        op: &Op<'_>,
+        leaf: &PackedLeaf,
+        parent: Option<(&MemInner, usize)>,
+        guard: &Guard,
+    ) -> bool {
+        let (Op::Put { key, value }, Some((inner, i))) = (op, parent) else {
+            return false;
+        };
+        let facts = self.known_child(inner, i, leaf.page, guard);
+        facts.is_some_and(|facts| !needs_base(leaf, &facts, (key, value), self.page_size()))
     }
 
     /// Finding a leaf on disk reads and checks every page on the way.
@@ -228,8 +248,14 @@ impl SharedTree {
             match way.next(self, key, &guard) {
                 (ChildRef::Leaf(leaf), _) => self.prepare_leaf(&leaf, key, op, &guard)?,
                 (child, level) => {
-                    keys.push(key);
                     let packed = way.packed(child);
+                    if let (ChildRef::Disk(link), Some(0)) = (child, level) {
+                        let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(link));
+                        if self.can_take(op, &leaf, way.parent(), &guard) {
+                            continue;
+                        }
+                    }
+                    keys.push(key);
                     disk.push(packed.map_or(Way::To(child, level), Way::to_packed));
                 }
             }

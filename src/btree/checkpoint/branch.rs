@@ -107,6 +107,7 @@ impl Output<'_> {
             let child = slot.load(&crossbeam_epoch::pin()).to_owned();
             branch.fates.push(self.fate(child, i, &old));
         }
+        self.read_ahead(&branch);
         let ranges = ranges_of(&old, count);
         let mut actions = Vec::with_capacity(ranges.len());
         for (group, range) in old.groups.iter().zip(&ranges) {
@@ -137,6 +138,20 @@ impl Output<'_> {
             at = end;
         }
         self.close_branch(branch, inner, address)
+    }
+
+    /// Asks for the pages that changes lie over, all at once: puts have not looked at them.
+    fn read_ahead(&self, branch: &Branch<'_>) {
+        for fate in &branch.fates {
+            let below = match fate {
+                Fate::Kept(_) => continue,
+                Fate::Changed(below, _) => Some(*below),
+                Fate::Whole(child) => page_below(child),
+            };
+            if let Some(below) = below {
+                self.tree.ask_for(&below, &crossbeam_epoch::pin());
+            }
+        }
     }
 
     /// The node itself.
@@ -544,16 +559,20 @@ fn packed_bytes(delta: &Delta) -> usize {
     })
 }
 
+/// The leaf of the file over which the changes in memory lie.
+fn page_below(child: &Child) -> Option<PackedLeaf> {
+    match child {
+        Child::Leaf(leaf) => match &leaf.read().body {
+            Body::Changes(changes) => changes.base_in_file(&crossbeam_epoch::pin()),
+            Body::Whole { .. } | Body::Packed(_) => None,
+        },
+        Child::Disk(_) | Child::Inner(_) => None,
+    }
+}
+
 /// What packs hold for a leaf that has changes in memory.
 fn held_below(child: &Child) -> ChildPacks {
-    let Child::Leaf(leaf) = child else {
-        return ChildPacks::default();
-    };
-    let below = match &leaf.read().body {
-        Body::Changes(changes) => changes.base_in_file(&crossbeam_epoch::pin()),
-        _ => None,
-    };
-    below.map_or_else(ChildPacks::default, |leaf| leaf.held)
+    page_below(child).map_or_else(ChildPacks::default, |leaf| leaf.held)
 }
 
 /// What `look` finds in the changes of a leaf.

@@ -25,12 +25,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
+use super::known_leaves::KnownLeaves;
 use super::meta::META_UNITS;
 use super::new_file::NewFile;
 use super::residency::Residency;
 use crate::btree::memory::slot::EpochArc;
 use crate::btree::node;
-use crate::btree::node::leaf::has_overflow;
+use crate::btree::node::leaf::{LeafFacts, has_overflow};
 use crate::btree::node::{Link, NodeKind};
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::engine::{EngineContext, Keep};
@@ -52,6 +53,7 @@ pub(crate) struct PageMap {
     /// Four bits a unit, of which three are used: what is known of a node, or an overflow value,
     /// that starts there, since the unit was last written.
     checked: Box<[AtomicU64]>,
+    known_leaves: KnownLeaves,
 }
 
 /// What is known of a unit.
@@ -310,7 +312,8 @@ impl Pager {
     /// Memory that belongs to the file's map: what is known of its pages.
     pub(crate) fn pinned_bytes(&self) -> u64 {
         let guard = crossbeam_epoch::pin();
-        size_of_val(&*self.map.load(&guard).checked) as u64
+        let map = self.map.load(&guard);
+        (size_of_val(&*map.checked) + map.known_leaves.size_bytes()) as u64
     }
 
     /// Seed of everything that starts at `page`.
@@ -424,6 +427,32 @@ impl Pager {
         match node {
             PageRef::Mapped(_) if page.0 < map.units => map.is_checked(page.0, CheckedAs::Inline),
             _ => is_inline_leaf(node),
+        }
+    }
+
+    /// What is known of the leaf at `page`, of which its parent says that it has these fences.
+    pub(crate) fn known_leaf(
+        &self,
+        page: PageId,
+        fences: (&[u8], Option<&[u8]>),
+        guard: &Guard,
+    ) -> Option<LeafFacts> {
+        let map = self.map.load(guard).get();
+        map.known_leaves.find(page.0, fences)
+    }
+
+    /// Notes what is to be known of `node`, which was just read from `page`, if it is a leaf with
+    /// all of its values and no longer than a page. It has these fences.
+    pub(crate) fn note_leaf(
+        &self,
+        node: &PageRef<'_>,
+        page: PageId,
+        fences: (&[u8], Option<&[u8]>),
+        guard: &Guard,
+    ) {
+        if node.len() <= self.page_size && self.has_all_values(node, page, guard) {
+            let map = self.map.load(guard).get();
+            map.known_leaves.note(page.0, fences, LeafFacts::of(node));
         }
     }
 
@@ -637,6 +666,7 @@ impl Pager {
         for page in start.0..start.0 + units {
             if page < map.units {
                 map.clear_checked(page);
+                mutated!("facts-of-an-older-leaf", (), map.known_leaves.forget(page));
             }
             // Behind the map's end, too: the file may have been longer, and been cut.
             if map.mapping.is_none() {
@@ -743,10 +773,12 @@ fn map_file(
     if let Some(mapping) = mapping.as_ref().filter(|_| is_scattered) {
         mapping.advise(Advice::Random, 0, mapping.len());
     }
+    let known_leaves = KnownLeaves::new(units, old.map(|old| &old.known_leaves));
     Ok(PageMap {
         mapping,
         is_scattered,
         units,
         checked,
+        known_leaves,
     })
 }

@@ -16,8 +16,8 @@ use super::delta::Delta;
 use super::slot::{self, NodeRef};
 use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{self, Leaf, LeafValue, has_overflow};
-use crate::btree::node::packs::{ChildPacks, PackedLeaf, Packs};
+use crate::btree::node::leaf::{self, Leaf, LeafFacts, LeafValue, has_overflow};
+use crate::btree::node::packs::{PackedLeaf, Packs};
 use crate::types::{PageId, SeqNo};
 
 /// A leaf in memory and its lock.
@@ -73,6 +73,15 @@ impl MemInner {
     #[inline]
     pub(crate) fn packed(&self, i: usize, page: Link) -> Option<PackedLeaf> {
         self.packs.as_ref()?.packed(i, page)
+    }
+
+    /// The fences of child `i`.
+    pub(crate) fn child_fences(&self, i: usize) -> (Vec<u8>, Option<Vec<u8>>) {
+        let node = self.node();
+        let (mut lower, mut upper) = (Vec::new(), Vec::new());
+        node.write_child_lower(i, &mut lower);
+        let bounded = node.write_child_upper(i, &mut upper);
+        (lower, bounded.then_some(upper))
     }
 
     /// Child `i`, if it is a page to which packs hold changes.
@@ -216,19 +225,15 @@ pub(crate) fn changes_bytes_max(page_size: usize) -> usize {
 const ENTRY_COST_BYTES: usize = 24;
 
 impl Changes {
-    /// Changes to a leaf of the file whose image this is. It has no overflow values and is no
-    /// jumbo.
-    pub(crate) fn new(base: &PackedLeaf, image: &[u8], page_size: usize) -> Self {
-        let leaf = Leaf::from_image(image);
-        let ChildPacks {
-            entries, growth, ..
-        } = base.held;
-        let live_bytes = leaf.live_bytes().saturating_add_signed(growth.into());
+    /// Changes to a leaf of the file. It has no overflow values and is no jumbo.
+    pub(crate) fn new(base: &PackedLeaf, facts: &LeafFacts, page_size: usize) -> Self {
         Self {
             base: Slot::new(in_file(base)),
-            delta: Delta::new(leaf.prefix().len()),
-            free_bytes: page_size.saturating_sub(live_bytes),
-            base_len: leaf.len().saturating_add_signed(entries.into()),
+            delta: Delta::new(facts.prefix_len),
+            free_bytes: free_bytes(base, facts, page_size),
+            base_len: facts
+                .entries
+                .saturating_add_signed(base.held.entries.into()),
         }
     }
 
@@ -294,12 +299,14 @@ impl Changes {
         self.base.store(in_file(leaf), guard);
     }
 
-    /// True if a put of an entry of `len` bytes may need to know what the page has, or that the
-    /// changes be merged with it.
-    pub(crate) fn is_short_of(&self, len: usize, page_size: usize) -> bool {
-        let needed = len + ENTRY_COST_BYTES;
-        let live = self.delta.live_bytes();
-        needed > self.free_bytes || live + needed > changes_bytes_max(page_size)
+    /// True if a put may need to know what the page has, or that the changes be merged with it.
+    pub(crate) fn is_short_of(&self, key: &[u8], value: &[u8], page_size: usize) -> bool {
+        is_short_of(
+            self.free_bytes,
+            self.delta.live_bytes(),
+            (key, value),
+            page_size,
+        )
     }
 
     /// True if so many of the changes are deletes that the leaf may have become underfull.
@@ -355,6 +362,41 @@ impl Changes {
     pub(crate) fn merged(&self, base: &[u8], page_size: usize) -> Box<[u8]> {
         leaf::merged(base, self.delta.iter(), page_size)
     }
+}
+
+/// True if the first change to a page of the file, a put, may need to know what the page has.
+pub(crate) fn needs_base(
+    base: &PackedLeaf,
+    facts: &LeafFacts,
+    entry: (&[u8], &[u8]),
+    page_size: usize,
+) -> bool {
+    is_short_of(free_bytes(base, facts, page_size), 0, entry, page_size)
+}
+
+fn is_short_of(
+    free_bytes: usize,
+    changes_bytes: usize,
+    (key, value): (&[u8], &[u8]),
+    page_size: usize,
+) -> bool {
+    let needed = key.len() + value.len() + ENTRY_COST_BYTES;
+    needed > free_bytes
+        || changes_bytes + needed > changes_bytes_max(page_size)
+        || is_large(key, value, page_size)
+}
+
+/// Values that live outside the leaf: those longer than a quarter of a page, unless two such
+/// entries go into a page.
+pub(crate) fn is_large(key: &[u8], value: &[u8], page_size: usize) -> bool {
+    let fits_twice = key.len() + value.len() <= page_size / 2 - page_size / 32;
+    value.len() > page_size / 4 && !fits_twice
+}
+
+/// Bytes that a page of the file with its packs still has for changes, at least.
+fn free_bytes(base: &PackedLeaf, facts: &LeafFacts, page_size: usize) -> usize {
+    let growth = base.held.growth.into();
+    page_size.saturating_sub(facts.live_bytes.saturating_add_signed(growth))
 }
 
 /// What changes to a leaf of the file lie over.

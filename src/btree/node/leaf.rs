@@ -11,7 +11,7 @@ use super::header::{
     CAPACITY_AT, COUNT_AT, Frame, HEAP_LIVE_AT, HEAP_START_AT, SLOT_LEN, get_size, page_id,
     put_size, put_u16, put_u32, put_u64,
 };
-use super::{Full, search};
+use super::{Full, search, unit_count};
 use crate::format::coding::{get_u16, get_u32, get_u64};
 use crate::types::PageId;
 use crate::util::key_prefix::head32;
@@ -108,6 +108,31 @@ pub(crate) struct Record {
     key_at: usize,
     key_len: usize,
     value_word: u32,
+}
+
+/// What a put needs to know of a leaf whose values are all in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeafFacts {
+    pub(crate) entries: usize,
+    /// Or a few more.
+    pub(crate) live_bytes: usize,
+    /// Of what all of its keys begin with.
+    pub(crate) prefix_len: usize,
+    /// Units that it takes.
+    pub(crate) units: u64,
+}
+
+impl LeafFacts {
+    /// Of the leaf in `image`, which passed `validate` or was made here.
+    pub(crate) fn of(image: &[u8]) -> Self {
+        let leaf = Leaf::from_image(image);
+        Self {
+            entries: leaf.len(),
+            live_bytes: leaf.live_bytes(),
+            prefix_len: leaf.prefix().len(),
+            units: u64::from(unit_count(image)),
+        }
+    }
 }
 
 /// Reads a leaf.

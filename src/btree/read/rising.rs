@@ -50,6 +50,11 @@ impl<'g> RisingKeys<'g> {
         (child, above.and_then(|level| level.checked_sub(1)))
     }
 
+    /// The inner node in memory above what was found last, and which child of it that is.
+    pub(crate) fn parent(&self) -> Option<(&'g MemInner, usize)> {
+        self.parent
+    }
+
     /// `child`, which was found last, with its packs, if it is a leaf of the file that has any.
     pub(crate) fn packed(&self, child: ChildRef<'_>) -> Option<PackedLeaf> {
         match (child, self.parent) {

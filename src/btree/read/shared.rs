@@ -13,11 +13,13 @@ use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::delta::Delta;
-use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot, is_jumbo};
+use crate::btree::memory::node::{
+    Body, Changes, Child, ChildRef, MemInner, MemLeaf, Slot, is_jumbo,
+};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{self, Leaf, LeafValue};
+use crate::btree::node::leaf::{self, Leaf, LeafFacts, LeafValue};
 use crate::btree::node::pack::Pack;
 use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, NodeKind, PACK_LEVEL};
@@ -291,13 +293,26 @@ impl SharedTree {
         self.descend(root, None, |node| node.find_child(key), guard)
     }
 
+    /// What is known of child `i` of `inner`, the leaf at `page`.
+    pub(crate) fn known_child(
+        &self,
+        inner: &MemInner,
+        i: usize,
+        page: Link,
+        guard: &Guard,
+    ) -> Option<LeafFacts> {
+        if inner.node().level() != 1 {
+            return None;
+        }
+        let (lower, upper) = inner.child_fences(i);
+        self.pager
+            .known_leaf(page.page(), (&lower, upper.as_deref()), guard)
+    }
+
     /// Loads a leaf of the file and its packs into memory: all that a change of it looks at.
     pub(crate) fn load_packed(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<()> {
         let packs = leaf.packs.as_slice();
-        self.pager.will_need(leaf.page, guard);
-        for link in packs {
-            self.pager.will_need(*link, guard);
-        }
+        self.ask_for(leaf, guard);
         let image = self.disk_node(leaf.page, Some(0), guard)?;
         self.pager.touch_whole(&image, guard);
         for link in packs {
@@ -305,6 +320,14 @@ impl SharedTree {
             self.pager.touch_whole(&image, guard);
         }
         Ok(())
+    }
+
+    /// Asks for the pages of a leaf of the file and its packs, and does not wait for them.
+    pub(crate) fn ask_for(&self, leaf: &PackedLeaf, guard: &Guard) {
+        self.pager.will_need(leaf.page, guard);
+        for link in leaf.packs.as_slice() {
+            self.pager.will_need(*link, guard);
+        }
     }
 
     /// The leaf under `child`, which is at `level` (if that is known), to which `choose` leads, and

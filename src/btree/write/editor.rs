@@ -14,7 +14,7 @@ use crate::btree::memory::node::{
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::leaf::{Leaf, LeafFacts, LeafValue};
 use crate::btree::node::packs::{PackedLeaf, Packs};
 use crate::btree::node::{Link, NodeKind};
 use crate::btree::read::shared::SharedTree;
@@ -112,7 +112,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         if level.is_none() {
             self.check_root(&image, page)?;
         }
-        let child = if node::kind(&image) == Some(NodeKind::Leaf) {
+        if node::kind(&image) == Some(NodeKind::Leaf) {
             if key.is_some_and(|key| !Leaf::from_image(&image).covers(key)) {
                 return Err(self
                     .tree
@@ -120,40 +120,60 @@ impl<'g, 'w> Editor<'g, 'w> {
                     .damaged(page, "the leaf does not cover a key that leads to it"));
             }
             let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(link));
-            let entries = Leaf::from_image(&image).len() as i64 + i64::from(leaf.held.entries);
-            let state = self.leaf_from_disk(&leaf, &image)?;
-            self.writer.pending_frees.removed_entries += entries;
-            self.tree.merge_cost.add_leaf();
-            self.writer.add_dirty(state.size_bytes());
-            state.into_child()
+            let facts = LeafFacts::of(&image);
+            let body = self.leaf_from_disk(&leaf, &image, &facts)?;
+            self.put_leaf(slot, &leaf, &facts, body);
         } else {
             let inner = MemInner::from_disk(self.writer.generation, &image);
             if let Some(packs) = &inner.packs {
                 self.writer.pending_frees.free_packs(packs);
             }
             self.writer.add_dirty(inner.size_bytes());
-            Child::Inner(Arc::new(inner))
-        };
-        let pages = u64::from(node::unit_count(&image));
-        self.writer.pending_frees.free(page, pages);
-        self.store(slot, child);
+            let pages = u64::from(node::unit_count(&image));
+            self.writer.pending_frees.free(page, pages);
+            self.store(slot, Child::Inner(Arc::new(inner)));
+        }
         Ok(())
+    }
+
+    /// Loads the leaf that `slot` refers to without a look at its page; it leaves the tree (BW3).
+    /// A page of which this much is known has the fences that lead to it, and all of its values.
+    pub(super) fn load_known_leaf(&mut self, slot: &Slot, leaf: &PackedLeaf, facts: &LeafFacts) {
+        let changes = Changes::new(leaf, facts, self.page_size());
+        self.put_leaf(slot, leaf, facts, Body::Changes(changes));
+    }
+
+    /// Puts a leaf of the file, which leaves the tree, into memory.
+    fn put_leaf(&mut self, slot: &Slot, leaf: &PackedLeaf, facts: &LeafFacts, body: Body) {
+        let state = LeafState {
+            generation: self.writer.generation,
+            last_seq: SeqNo(self.tree.disk_seq.load(Ordering::Acquire)),
+            body,
+        };
+        let entries = facts.entries as i64 + i64::from(leaf.held.entries);
+        self.writer.pending_frees.removed_entries += entries;
+        self.tree.merge_cost.add_leaf();
+        self.writer.add_dirty(state.size_bytes());
+        self.writer
+            .pending_frees
+            .free(leaf.page.page(), facts.units);
+        self.store(slot, state.into_child());
     }
 
     /// A leaf in memory for the page: changes to it, unless it has overflow values, whose
     /// bookkeeping wants a whole leaf, or is a jumbo.
-    fn leaf_from_disk(&self, leaf: &PackedLeaf, image: &PageRef<'_>) -> Result<LeafState> {
-        let generation = self.writer.generation;
-        let last_seq = SeqNo(self.tree.disk_seq.load(Ordering::Acquire));
+    fn leaf_from_disk(
+        &self,
+        leaf: &PackedLeaf,
+        image: &PageRef<'_>,
+        facts: &LeafFacts,
+    ) -> Result<Body> {
         let pager = &self.tree.pager;
         if !is_jumbo(image, self.page_size())
             && pager.has_all_values(image, leaf.page.page(), self.guard)
         {
-            return Ok(LeafState {
-                generation,
-                last_seq,
-                body: Body::Changes(Changes::new(leaf, image, self.page_size())),
-            });
+            let changes = Changes::new(leaf, facts, self.page_size());
+            return Ok(Body::Changes(changes));
         }
         let page = leaf.page.page();
         if !leaf.packs.is_empty() {
@@ -161,12 +181,10 @@ impl<'g, 'w> Editor<'g, 'w> {
             return Err(self.tree.pager.damaged(page, what));
         }
         self.check_no_pending(page, image)?;
-        Ok(LeafState::whole(
-            generation,
-            last_seq,
-            (**image).into(),
-            Vec::new(),
-        ))
+        Ok(Body::Whole {
+            image: (**image).into(),
+            large: Vec::new(),
+        })
     }
 
     /// Page numbers that mean pending values in memory must not come from the file.
@@ -234,30 +252,35 @@ impl<'g, 'w> Editor<'g, 'w> {
 
     /// A child that is about to be loaded from the file has the fences that its parent gives it.
     /// Pages are checked each by itself, and a key must not be put into a leaf that cannot hold it.
-    pub(super) fn check_child(&self, inner: &MemInner, i: usize) -> Result<()> {
+    /// Returns what is known of a leaf afterwards.
+    pub(super) fn check_child(&self, inner: &MemInner, i: usize) -> Result<Option<LeafFacts>> {
         let ChildRef::Disk(link) = inner.slots[i].load(self.guard) else {
-            return Ok(());
+            return Ok(None);
         };
-        let node = inner.node();
-        let image = self
-            .tree
-            .disk_node(link, node.level().checked_sub(1), self.guard)?;
-        let (mut wanted, mut upper) = (Vec::new(), Vec::new());
-        node.write_child_lower(i, &mut wanted);
-        let (lower_fits, is_bounded) = if node::kind(&image) == Some(NodeKind::Leaf) {
+        if let Some(facts) = self.tree.known_child(inner, i, link, self.guard) {
+            return Ok(Some(facts));
+        }
+        let (page, level) = (link.page(), inner.node().level().checked_sub(1));
+        let image = self.tree.disk_node(link, level, self.guard)?;
+        let (lower, upper) = inner.child_fences(i);
+        let fences = (&*lower, upper.as_deref());
+        let mut found = Vec::new();
+        if node::kind(&image) == Some(NodeKind::Leaf) {
             let leaf = Leaf::from_image(&image);
-            let fits = leaf.lower_fence() == wanted;
-            (fits, leaf.write_upper_fence(&mut upper))
+            let is_bounded = leaf.write_upper_fence(&mut found);
+            if (leaf.lower_fence(), is_bounded.then_some(&*found)) == fences {
+                self.tree.pager.note_leaf(&image, page, fences, self.guard);
+                return Ok(self.tree.pager.known_leaf(page, fences, self.guard));
+            }
         } else {
             let inner = Inner::from_image(&image);
-            let fits = inner.lower_fence() == wanted;
-            (fits, inner.write_upper_fence(&mut upper))
-        };
-        if lower_fits && node.write_child_upper(i, &mut wanted) == is_bounded && wanted == upper {
-            return Ok(());
+            let is_bounded = inner.write_upper_fence(&mut found);
+            if (inner.lower_fence(), is_bounded.then_some(&*found)) == fences {
+                return Ok(None);
+            }
         }
         let what = "the node's fences are not those that its parent gives it";
-        Err(self.tree.pager.damaged(link.page(), what))
+        Err(self.tree.pager.damaged(page, what))
     }
 
     /// Calls `change` with the leaf, locked, if it is of the current generation.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::editor::{EditOutcome, Editor, external};
 use crate::btree::memory::node::{
-    Body, Changes, LargeValue, LargeValues, LeafState, MemLeaf, changes_bytes_max, large_values_of,
-    pending_number, pending_ref,
+    Body, Changes, LargeValue, LargeValues, LeafState, MemLeaf, changes_bytes_max, is_large,
+    large_values_of, pending_number, pending_ref,
 };
 use crate::btree::node;
 use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
@@ -181,12 +181,8 @@ impl Editor<'_, '_> {
         Ok(found.is_some())
     }
 
-    /// Values that live outside the leaf: those longer than a quarter of a page, unless two such
-    /// entries go into a page.
     fn is_large(&self, key: &[u8], value: &[u8]) -> bool {
-        let page_size = self.page_size();
-        let fits_twice = key.len() + value.len() <= page_size / 2 - page_size / 32;
-        value.len() > page_size / 4 && !fits_twice
+        is_large(key, value, self.page_size())
     }
 
     fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> EditOutcome {

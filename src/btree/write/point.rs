@@ -71,7 +71,14 @@ impl<'g> Editor<'g, '_> {
                         return Ok(self.fill_child(slot, inner, i, key));
                     }
                     let below = node.level().checked_sub(1);
-                    self.check_child(inner, i)?;
+                    let known = self.check_child(inner, i)?;
+                    if let (LeafOp::Put(_), Some(facts)) = (op, known)
+                        && let ChildRef::Disk(page) = inner.slots[i].load(self.guard)
+                    {
+                        let packed = inner.packed(i, page);
+                        let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(page));
+                        self.load_known_leaf(&inner.slots[i], &leaf, &facts);
+                    }
                     return match self.edit(&inner.slots[i], Some((inner, i)), below, key, op)? {
                         EditOutcome::Done => Ok(EditOutcome::Done),
                         EditOutcome::Split {
