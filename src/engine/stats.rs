@@ -10,7 +10,7 @@ pub struct EngineStats {
     pub free_bytes: u64,
     /// Bytes of memory in memtables or dirty pages.
     pub write_buffer_bytes: u64,
-    /// Bytes of memory pinned by indexes, filters and inner pages.
+    /// Bytes of memory pinned by indexes and filters, and by what is known of pages.
     pub pinned_bytes: u64,
     /// Approximate number of entries; exact after `compact`.
     pub entries_estimate: u64,

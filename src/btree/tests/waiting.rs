@@ -557,3 +557,43 @@ fn reads_do_not_wait_for_a_large_batch() {
     bench.check_all();
     bench.verify();
 }
+
+/// A put looked at the leaf and its packs, each time that a checkpoint had gone before it. What
+/// such puts have changed is right all the same: leaves that grow full are written whole.
+#[test]
+fn a_further_put_to_a_leaf_of_the_file_reads_nothing_of_it() {
+    const COUNT: u32 = 10_000;
+    // Entries of one leaf, or fewer.
+    const EVERY: usize = 200;
+    let fs = HookedFs::new();
+    let mut bench = Bench::new(Arc::new(fs.clone()), Path::new("/ks"), 16 << 10, false);
+    for first in (0..COUNT).step_by(100) {
+        let ops = (first..first + 100).map(|i| OwnedOp::Put(key(i), vec![1; 100]));
+        bench.apply(ops.collect());
+    }
+    reopen_cold(&mut bench);
+    for round in 0..60 {
+        let reads = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&reads);
+        fs.on_read(move |_, _| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        let keys = (round..COUNT).step_by(EVERY);
+        let puts = keys.len() as u64;
+        for i in keys {
+            bench.put(&key(i), &[round as u8; 100]);
+        }
+        fs.forget();
+        let reads = reads.load(Ordering::SeqCst);
+        match round {
+            0 => assert!(reads > puts, "{reads} reads of {puts} puts"),
+            // The nodes above the first leaf, and that leaf with its packs, more than once: nothing
+            // is cached.
+            1..20 => assert!(reads < 25, "{reads} reads of {puts} puts in round {round}"),
+            _ => {}
+        }
+        bench.engine.flush().unwrap();
+    }
+    bench.check_all();
+    bench.verify();
+}
