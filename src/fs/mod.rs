@@ -123,6 +123,7 @@ pub enum LockMode {
 /// assert_eq!((&bytes, file.len()?), (b"byte", 4));
 /// assert_eq!(fs.open_uncached(new)?.len()?, 4);
 /// assert!(file.map_source().is_none(), "it has no memory maps");
+/// assert_eq!(file.is_in_memory(0), None, "it cannot tell");
 /// let lock = fs.lock(new, LockMode::Exclusive)?;
 /// assert!(fs.lock(new, LockMode::Shared).is_err());
 /// lock.check()?; // its file is still there

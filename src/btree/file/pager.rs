@@ -459,8 +459,8 @@ impl Pager {
         }
     }
 
-    /// Asks for all of the node that `link` means with one request, unless it seems to be in memory,
-    /// and does not wait for it.
+    /// Asks for all of the node that `link` means with one request, unless it seems to be in
+    /// memory, and does not wait for it.
     pub(crate) fn will_need(&self, link: Link, guard: &Guard) {
         let map = self.map.load(guard).get();
         if let Some(mapping) = &map.mapping {

@@ -1,9 +1,9 @@
 //! Whether pages are likely to be in memory.
 //!
 //! A page that has to come from a device is asked for as a whole before it is read. For one that is
-//! in memory that is a system call for nothing, as dear as the search of a leaf. Only the operating
-//! system knows which of the two it is, so every sixteenth time it is asked: while it has what is
-//! wanted, no page is asked for, and after one that it does not have, many are.
+//! in memory that is a system call for nothing, and costs as much as a search in a leaf. Only the
+//! operating system knows which of the two it is, so every sixteenth time it is asked: while it has
+//! what is wanted, no page is asked for, and after one that it does not have, many are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,7 +39,8 @@ impl Residency {
     /// price of a system call, if the system can tell.
     #[inline]
     pub(super) fn is_in_doubt(&self, look: impl FnOnce() -> Option<bool>) -> bool {
-        let looks = self.pages.add_to_shard(1) % PAGES_BETWEEN_LOOKS == 0;
+        let pages = self.pages.add_to_shard(1);
+        let looks = pages.is_multiple_of(PAGES_BETWEEN_LOOKS);
         if looks && look() != Some(true) {
             self.doubted.store(DOUBTED_PAGES, Ordering::Relaxed);
             return true;
