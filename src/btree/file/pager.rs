@@ -20,6 +20,7 @@
 //! thread that holds the checkpoint lock.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -589,9 +590,16 @@ impl Pager {
         let rest = file_units
             .saturating_sub(page.0)
             .saturating_mul(self.unit as u64);
-        let at_first = rest.min(self.page_size as u64) as usize;
-        let mut image = vec![0; at_first];
-        read(&mut image, offset)?;
+        let mut image = vec![0; rest.min(self.page_size as u64) as usize];
+        match read(&mut image, offset) {
+            // Behind the node the file may be cut at any time.
+            Err(error) if error.io_kind() == Some(ErrorKind::UnexpectedEof) => {
+                image.truncate(self.unit);
+                read(&mut image, offset)?;
+            }
+            at_once => at_once?,
+        }
+        let at_first = image.len();
         let len = self.node_len(&image, page, file_units)?;
         image.resize(len, 0);
         if len > at_first {

@@ -597,3 +597,27 @@ fn a_further_put_to_a_leaf_of_the_file_reads_nothing_of_it() {
     bench.check_all();
     bench.verify();
 }
+
+/// A node is read with one request for a page, though it may be shorter. When the file was cut
+/// behind it, a reader that did not know yet met the end of the file.
+#[test]
+fn a_node_at_the_end_of_a_file_that_is_being_cut_is_read() {
+    const UNIT: u64 = 4096;
+    let fs = HookedFs::new();
+    let mut bench = Bench::new(Arc::new(fs.clone()), Path::new("/ks"), 16 << 10, false);
+    bench.put(b"key", b"value");
+    reopen_cold(&mut bench);
+    let root = Arc::new(AtomicU64::new(0));
+    let at = Arc::clone(&root);
+    fs.on_read(move |offset, _| at.store(offset, Ordering::SeqCst));
+    bench.check_get(b"key");
+    let end = root.load(Ordering::SeqCst) + UNIT;
+    let file = fs
+        .inner
+        .open(&bench.dir.join("tree.hdb"), OpenMode::ReadWrite);
+    let file = file.unwrap();
+    assert!(file.len().unwrap() > end, "nothing to cut");
+    fs.on_first_read(|_, _| true, move || file.set_len(end).unwrap());
+    bench.check_get(b"key");
+    fs.forget();
+}
