@@ -80,10 +80,7 @@ impl Tree {
                     if shared.can_take(op, &leaf, parent, &guard) {
                         return Ok(());
                     }
-                    if packed.is_some() {
-                        return shared.load_packed(&leaf, &guard);
-                    }
-                    shared.pager.will_need(link, &guard);
+                    return shared.load_packed(&leaf, &guard);
                 }
                 let find = |node: Inner<'_>| node.find_child(key);
                 let (leaf, _) = shared.descend(child, level, find, &guard)?;
@@ -206,7 +203,9 @@ impl SharedTree {
         let (Op::Put { key, value }, Some((inner, i))) = (op, parent) else {
             return false;
         };
-        let facts = self.known_child(inner, i, leaf.page, guard);
+        let (lower, upper) = inner.child_fences(i);
+        let fences = (&*lower, upper.as_deref());
+        let facts = self.pager.known_leaf(leaf.page.page(), fences, guard);
         facts.is_some_and(|facts| !needs_base(leaf, &facts, (key, value), self.page_size()))
     }
 

@@ -13,13 +13,11 @@ use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::delta::Delta;
-use crate::btree::memory::node::{
-    Body, Changes, Child, ChildRef, MemInner, MemLeaf, Slot, is_jumbo,
-};
+use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot, is_jumbo};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{self, Leaf, LeafFacts, LeafValue};
+use crate::btree::node::leaf::{self, Leaf, LeafValue};
 use crate::btree::node::pack::Pack;
 use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, NodeKind, PACK_LEVEL};
@@ -291,22 +289,6 @@ impl SharedTree {
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
         self.descend(root, None, |node| node.find_child(key), guard)
-    }
-
-    /// What is known of child `i` of `inner`, the leaf at `page`.
-    pub(crate) fn known_child(
-        &self,
-        inner: &MemInner,
-        i: usize,
-        page: Link,
-        guard: &Guard,
-    ) -> Option<LeafFacts> {
-        if inner.node().level() != 1 {
-            return None;
-        }
-        let (lower, upper) = inner.child_fences(i);
-        self.pager
-            .known_leaf(page.page(), (&lower, upper.as_deref()), guard)
     }
 
     /// Loads a leaf of the file and its packs into memory: all that a change of it looks at.

@@ -257,13 +257,13 @@ impl<'g, 'w> Editor<'g, 'w> {
         let ChildRef::Disk(link) = inner.slots[i].load(self.guard) else {
             return Ok(None);
         };
-        if let Some(facts) = self.tree.known_child(inner, i, link, self.guard) {
-            return Ok(Some(facts));
-        }
         let (page, level) = (link.page(), inner.node().level().checked_sub(1));
-        let image = self.tree.disk_node(link, level, self.guard)?;
         let (lower, upper) = inner.child_fences(i);
         let fences = (&*lower, upper.as_deref());
+        if let Some(facts) = self.tree.pager.known_leaf(page, fences, self.guard) {
+            return Ok(Some(facts));
+        }
+        let image = self.tree.disk_node(link, level, self.guard)?;
         let mut found = Vec::new();
         if node::kind(&image) == Some(NodeKind::Leaf) {
             let leaf = Leaf::from_image(&image);
