@@ -414,15 +414,18 @@ impl Engine for BTreeEngine {
                 if let Some(next_after) = next_after {
                     self.compact_after.store(next_after, Ordering::Release);
                 }
-                // A checkpoint that became due while one of the compaction's ran could not begin,
-                // and is not announced again.
-                if self.tree.flush_is_due() {
-                    self.tree.host.wake();
-                }
+                self.tree.announce_checkpoint();
                 compacted
             }
-            Work::Flush | Work::Compact => {
-                self.tree.counters.woken.store(false, Ordering::Release);
+            Work::Flush => {
+                self.tree.checkpoint_was_done();
+                Ok(false)
+            }
+            Work::Compact => {
+                self.tree.settling_was_done();
+                if mutated!("look-in-vain-ends-an-announcement") {
+                    self.tree.checkpoint_was_done();
+                }
                 Ok(false)
             }
         }

@@ -62,6 +62,7 @@ pub(super) struct Tree {
     /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
     pub(super) dirty_bytes: AtomicU64,
     pub(super) counters: Counters,
+    pub(super) announced: Announced,
 }
 
 /// The tree before a large batch. There is none for a smaller one: the first change after a freeze
@@ -90,8 +91,15 @@ pub(super) struct Counters {
     /// Leaves that checkpoints have written less than a quarter full since the last compaction.
     pub(super) sparse_leaves: AtomicU64,
     pub(super) height: AtomicU64,
-    /// The host was woken because a checkpoint is due; it is not woken again before one begins.
-    pub(super) woken: AtomicBool,
+}
+
+/// Work that the host was woken for. It is not woken for it again before that has been done, or was
+/// found not to be due.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    pub(super) checkpoint: AtomicBool,
+    /// A compaction for what reads paid for packs.
+    pub(super) settling: AtomicBool,
 }
 
 impl fmt::Debug for Tree {
@@ -144,6 +152,7 @@ impl Tree {
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
             counters,
+            announced: Announced::default(),
         }
     }
 
@@ -159,16 +168,36 @@ impl Tree {
             && self.dirty_bytes.load(Ordering::Relaxed) >= self.settings.write_buffer_bytes()
     }
 
-    /// Wakes the host if a checkpoint is due, or a compaction because of packs, once before it
-    /// begins.
+    /// Wakes the host if a checkpoint is due, or a compaction because of packs, that it was not
+    /// woken for.
     #[inline]
     pub(super) fn wake_if_due(&self) {
-        if (self.flush_is_due() || self.shared.pack_cost.is_due())
-            && !self.counters.woken.load(Ordering::Relaxed)
-            && !self.counters.woken.swap(true, Ordering::AcqRel)
-        {
+        let is_new = |announced: &AtomicBool| {
+            !announced.load(Ordering::Relaxed) && !announced.swap(true, Ordering::AcqRel)
+        };
+        let checkpoint = self.flush_is_due() && is_new(&self.announced.checkpoint);
+        let settling = self.shared.pack_cost.is_due() && is_new(&self.announced.settling);
+        if checkpoint || settling {
             self.host.wake();
         }
+    }
+
+    /// A checkpoint that became due while another ran could not begin, and may have been announced
+    /// then: wakes the host if one is due.
+    pub(super) fn announce_checkpoint(&self) {
+        if self.flush_is_due() {
+            self.host.wake();
+        }
+    }
+
+    /// A checkpoint has ended, for good or ill, or was found not to be due.
+    pub(super) fn checkpoint_was_done(&self) {
+        self.announced.checkpoint.store(false, Ordering::Release);
+    }
+
+    /// What reads paid for packs was paid back, or was found not to be much.
+    pub(super) fn settling_was_done(&self) {
+        self.announced.settling.store(false, Ordering::Release);
     }
 
     /// The last operation applied.

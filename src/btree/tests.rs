@@ -1,5 +1,6 @@
 //! The engine against an ordered map, from seeds.
 
+mod announcing;
 mod older_pages;
 mod packs;
 mod space;

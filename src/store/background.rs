@@ -15,6 +15,9 @@ use crate::util::mutants::mutated;
 /// Longest sleep of an idle thread. Work is announced; this only bounds the harm of a lost one.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long writes must have paused for what gives way to them.
+const QUIET_WAIT: Duration = Duration::from_secs(1);
+
 impl Shared {
     /// Does one unit of engine work of the first kind that is due; false if none is. An error is
     /// that of a job which failed now, if none did anything.
@@ -272,9 +275,10 @@ impl Shared {
     pub(super) fn engines_wait(&self, kinds: &[Work]) -> Duration {
         let all = self.keyspaces.all();
         let pauses = all.iter().flat_map(|keyspace: &Arc<OpenKeyspace>| {
-            kinds
-                .iter()
-                .filter_map(|kind| keyspace.health(*kind).pause())
+            // A compaction that is due was not begun: it waits for writes to pause.
+            let waits = keyspace.engine.work_due() == Some(Work::Compact);
+            let pauses = kinds.iter().map(|kind| keyspace.health(*kind).pause());
+            pauses.chain([waits.then_some(QUIET_WAIT)]).flatten()
         });
         pauses.fold(IDLE_WAIT, Duration::min)
     }

@@ -100,6 +100,8 @@ impl OwnedOp {
 pub(crate) struct FakeHost {
     pub(crate) durable: AtomicU64,
     pub(crate) gate: Mutex<Option<Gate>>,
+    /// How often work was announced.
+    pub(crate) wakes: AtomicU64,
 }
 
 /// Stops the thread that next asks for a durable log: one checkpoint or flush, between its writing
@@ -132,7 +134,9 @@ impl EngineHost for FakeHost {
         Ok(())
     }
 
-    fn wake(&self) {}
+    fn wake(&self) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+    }
 
     fn progressed(&self) {}
 }

@@ -29,8 +29,6 @@ pub(crate) mod checkpointer;
 mod publish;
 mod write;
 
-use std::sync::atomic::Ordering;
-
 use crate::btree::state::Tree;
 use crate::error::Result;
 use crate::types::SeqNo;
@@ -41,8 +39,9 @@ use write::{FrozenTree, Written};
 impl Tree {
     /// Writes everything applied so far to the file. False if it was there already.
     pub(crate) fn checkpoint(&self) -> Result<bool> {
-        let mut checkpointer = self.checkpointer.lock();
-        self.checkpoint_locked(&mut checkpointer, false)
+        let written = self.checkpoint_locked(&mut self.checkpointer.lock(), false);
+        self.announce_checkpoint();
+        written
     }
 
     /// The same for a caller that holds the lock; `force` writes even if nothing was applied.
@@ -57,7 +56,12 @@ impl Tree {
         if let Some(error) = &checkpointer.broken {
             return Err(error.clone());
         }
-        self.counters.woken.store(false, Ordering::Release);
+        let written = self.write_checkpoint(checkpointer, force);
+        self.checkpoint_was_done();
+        written
+    }
+
+    fn write_checkpoint(&self, checkpointer: &mut Checkpointer, force: bool) -> Result<bool> {
         let Some(frozen) = self.freeze_for_checkpoint(checkpointer, force)? else {
             return Ok(false);
         };

@@ -68,7 +68,7 @@ impl Tree {
             let mut pass = self.begin_pass(Packing::Tight, true);
             while !self.compact_branch(&mut pass, &|| false)? {}
             let gain = self.end_pass(&pass)?;
-            self.shared.pack_cost.settle();
+            self.settle_packs();
             if !compactor.goes_on(gain) {
                 break;
             }
@@ -124,10 +124,15 @@ impl Tree {
         }
         let gain = self.end_pass(&pass)?;
         if pass.settles {
-            self.shared.pack_cost.settle();
+            self.settle_packs();
             compactor.note_settled();
         }
         Ok(!compactor.goes_on(gain))
+    }
+
+    fn settle_packs(&self) {
+        self.shared.pack_cost.settle();
+        self.settling_was_done();
     }
 
     fn begin_pass(&self, packing: Packing, settles: bool) -> Pass {
