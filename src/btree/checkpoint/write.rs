@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::checkpointer::Checkpointer;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
+use crate::btree::file::known_leaves::KnownLeaf;
 use crate::btree::file::meta::Meta;
 use crate::btree::memory::node::{
     Body, Child, ChildRef, LargeValue, LeafState, MemInner, find_large, pending_number,
@@ -150,6 +151,8 @@ impl SharedTree {
             buffer_at: 0,
             starts: Vec::new(),
             nodes: HashMap::new(),
+            leaves: Vec::new(),
+            fence: Vec::new(),
             seq: frozen.seq,
             writes_whole_leaves: frozen.for_scans,
             carried: HashSet::new(),
@@ -221,6 +224,9 @@ impl SharedTree {
             overflow_units,
         };
         self.pager.grow(meta.file_units)?;
+        // Before anything refers to them (BP4).
+        self.pager
+            .note_leaves(output.leaves, &crossbeam_epoch::pin());
         Ok(Written {
             meta,
             free: output.free,
@@ -356,6 +362,10 @@ pub(super) struct Output<'t> {
     /// First pages of all that was written.
     starts: Vec<u64>,
     pub(super) nodes: HashMap<usize, NewPlace>,
+    /// What is to be known of the leaves that were written.
+    leaves: Vec<(PageId, KnownLeaf)>,
+    /// Holds the upper fence of a leaf.
+    fence: Vec<u8>,
     /// First units of what was noted as leaving the tree, and stays.
     pub(super) carried: HashSet<u64>,
     pub(super) packed: PackedBranches,
@@ -446,8 +456,13 @@ impl Output<'_> {
         let leaf = Leaf::from_image(&image);
         let entries = leaf.len() as i64;
         self.sparse_leaves += u64::from(leaf.live_bytes() < self.tree.page_size() / 4);
+        let is_bounded = leaf.write_upper_fence(&mut self.fence);
+        let fences = (leaf.lower_fence(), is_bounded.then_some(&*self.fence));
+        let known = self.tree.pager.known_from(&image, fences);
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
+        self.leaves
+            .extend(known.map(|known| (place.link.page(), known)));
         self.entries += entries;
         if let Some(address) = address {
             self.nodes.insert(address, place);

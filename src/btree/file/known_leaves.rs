@@ -1,8 +1,8 @@
 //! What is known of leaves of the file, so that a put need not look at them.
 //!
 //! A put of a short value needs three numbers of the leaf that it changes, and the promise that the
-//! leaf is the one which its parent says. They are kept from the time the leaf was looked at until
-//! its place is written anew: eight bytes for each unit of the file, in chunks that are allocated
+//! leaf is the one which its parent says. They are kept from the time the leaf was written or looked
+//! at until its place is written anew: eight bytes for each unit of the file, in chunks that are allocated
 //! when the first of their leaves is known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +72,17 @@ fn number_of((lower, upper): (&[u8], Option<&[u8]>)) -> u64 {
     u64::from(sum.finish()) & ((1 << FENCES_BITS) - 1)
 }
 
+/// What is to be known of a leaf.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KnownLeaf(u64);
+
+impl KnownLeaf {
+    /// `None` if one of the numbers is too large.
+    pub(super) fn new(facts: LeafFacts, fences: (&[u8], Option<&[u8]>)) -> Option<Self> {
+        to_word(facts, number_of(fences)).map(Self)
+    }
+}
+
 type Chunk = OnceLock<Box<[AtomicU64]>>;
 
 /// The facts of all leaves of a file that are known.
@@ -109,11 +120,8 @@ impl KnownLeaves {
         (number == number_of(fences)).then_some(facts)
     }
 
-    /// Notes that the leaf at `page` has these fences.
-    pub(super) fn note(&self, page: u64, fences: (&[u8], Option<&[u8]>), facts: LeafFacts) {
-        let Some(word) = to_word(facts, number_of(fences)) else {
-            return;
-        };
+    /// Notes what the leaf at `page` is.
+    pub(super) fn note(&self, page: u64, KnownLeaf(word): KnownLeaf) {
         if let Some(chunk) = self.chunks.get((page / UNITS_PER_CHUNK) as usize) {
             let new_chunk = || (0..UNITS_PER_CHUNK).map(|_| AtomicU64::new(0)).collect();
             let chunk = chunk.get_or_init(new_chunk);
@@ -155,10 +163,14 @@ mod tests {
         }
     }
 
+    fn leaf(facts: LeafFacts) -> Option<KnownLeaf> {
+        KnownLeaf::new(facts, FENCES)
+    }
+
     #[test]
     fn what_was_noted_is_found_between_the_same_fences_only() {
         let known = KnownLeaves::new(10_000, None);
-        known.note(9_999, FENCES, facts(5));
+        known.note(9_999, leaf(facts(5)).unwrap());
         assert_eq!(known.find(9_999, FENCES), Some(facts(5)));
         assert_eq!(known.find(9_998, FENCES), None);
         for other in [
@@ -176,7 +188,6 @@ mod tests {
 
     #[test]
     fn numbers_that_are_too_large_are_not_noted() {
-        let known = KnownLeaves::new(10, None);
         for (entries, live_bytes, prefix_len, units) in [
             (1 << ENTRIES_BITS, 0, 0, 0),
             (0, 1 << (LIVE_BITS + 2), 0, 0),
@@ -189,14 +200,14 @@ mod tests {
                 prefix_len,
                 units,
             };
-            known.note(1, FENCES, facts);
-            assert_eq!(known.find(1, FENCES), None);
+            assert!(leaf(facts).is_none());
         }
         let odd = LeafFacts {
             live_bytes: 9,
             ..facts(8191)
         };
-        known.note(1, FENCES, odd);
+        let known = KnownLeaves::new(10, None);
+        known.note(1, leaf(odd).unwrap());
         let found = known.find(1, FENCES).unwrap();
         assert_eq!(found.entries, 8191);
         // Rounded up, so that no put is taken to fit that does not.
@@ -207,7 +218,7 @@ mod tests {
     fn units_that_were_cut_off_come_back_unknown() {
         let first = KnownLeaves::new(10_000, None);
         for page in [5, 4999, 5000, 9999] {
-            first.note(page, FENCES, facts(1));
+            first.note(page, leaf(facts(1)).unwrap());
         }
         let cut = KnownLeaves::new(5000, Some(&first));
         let grown = KnownLeaves::new(10_000, Some(&cut));

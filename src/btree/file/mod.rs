@@ -1,7 +1,7 @@
 //! The page file: its pages, its meta pages, its free space.
 
 pub(crate) mod freespace;
-mod known_leaves;
+pub(crate) mod known_leaves;
 pub(crate) mod meta;
 pub(crate) mod new_file;
 pub(crate) mod pager;

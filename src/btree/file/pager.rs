@@ -12,9 +12,9 @@
 //!   announces them with [`Pager::reuse`] first.
 //! - **BP3** Every mapping ever made stays valid for its holder: the file grows under new
 //!   mappings, and is cut only behind the last page that a reader can reach.
-//! - **BP4** What is known of a leaf ([`super::known_leaves`]) was found when it was read under its
-//!   parent, with the fences that the parent gives it, and is void when its page is announced
-//!   (BP2). It answers no read: a leaf is read and checked before its entries are.
+//! - **BP4** What is known of a leaf ([`super::known_leaves`]) was found when it was written, or read
+//!   under its parent, with the fences that the parent gives it, and is void when its page is
+//!   announced (BP2). It answers no read: a leaf is read and checked before its entries are.
 //!
 //! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the
 //! thread that holds the checkpoint lock.
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
 
-use super::known_leaves::KnownLeaves;
+use super::known_leaves::{KnownLeaf, KnownLeaves};
 use super::meta::META_UNITS;
 use super::new_file::NewFile;
 use super::residency::Residency;
@@ -455,8 +455,31 @@ impl Pager {
         guard: &Guard,
     ) {
         if node.len() <= self.page_size && self.has_all_values(node, page, guard) {
-            let map = self.map.load(guard).get();
-            map.known_leaves.note(page.0, fences, LeafFacts::of(node));
+            let known = KnownLeaf::new(LeafFacts::of(node), fences);
+            self.note_leaves(known.map(|known| (page, known)), guard);
+        }
+    }
+
+    /// What is to be known of the leaf in `image`, which has these fences, as in
+    /// [`Pager::note_leaf`].
+    pub(crate) fn known_from(
+        &self,
+        image: &[u8],
+        fences: (&[u8], Option<&[u8]>),
+    ) -> Option<KnownLeaf> {
+        let is_known = image.len() <= self.page_size && is_inline_leaf(image);
+        is_known.then(|| KnownLeaf::new(LeafFacts::of(image), fences))?
+    }
+
+    /// Notes what leaves are that were read or written.
+    pub(crate) fn note_leaves(
+        &self,
+        leaves: impl IntoIterator<Item = (PageId, KnownLeaf)>,
+        guard: &Guard,
+    ) {
+        let map = self.map.load(guard).get();
+        for (page, leaf) in leaves {
+            map.known_leaves.note(page.0, leaf);
         }
     }
 

@@ -598,6 +598,36 @@ fn a_further_put_to_a_leaf_of_the_file_reads_nothing_of_it() {
     bench.verify();
 }
 
+/// What a put needs of a leaf is known when a checkpoint has written it.
+#[test]
+fn a_put_to_a_leaf_that_a_checkpoint_wrote_reads_nothing_of_it() {
+    const COUNT: u32 = 10_000;
+    let fs = HookedFs::new();
+    let mut bench = Bench::new(Arc::new(fs.clone()), Path::new("/ks"), 16 << 10, false);
+    for round in 0..2 {
+        // All of each leaf, so that no change is left to packs.
+        for first in (0..COUNT).step_by(100) {
+            let ops = (first..first + 100).map(|i| OwnedOp::Put(key(i), vec![round; 100]));
+            bench.apply(ops.collect());
+        }
+        bench.engine.flush().unwrap();
+        let reads = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&reads);
+        fs.on_read(move |_, _| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        for i in (0..COUNT).step_by(200) {
+            bench.put(&key(i), &[round; 100]);
+        }
+        fs.forget();
+        // The nodes above the first leaf, at most.
+        assert!(reads.load(Ordering::SeqCst) < 10, "{reads:?}");
+        bench.engine.compact().unwrap();
+    }
+    bench.check_all();
+    bench.verify();
+}
+
 /// A node is read with one request for a page, though it may be shorter. When the file was cut
 /// behind it, a reader that did not know yet met the end of the file.
 #[test]
