@@ -27,7 +27,7 @@
 //! trace     records operations
 //! lsm       one engine      btree   the other      kv   the interface, batches, the model
 //! wal       the log         engine  what an engine owes the store
-//! options
+//! options   values  what is stored apart from its key
 //! fs        files, real and simulated
 //! format    bytes           types, error, util, cache
 //! ```
@@ -52,6 +52,7 @@ mod testing;
 pub mod trace;
 mod types;
 mod util;
+mod values;
 mod wal;
 
 pub use db::{Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};

@@ -22,7 +22,8 @@
 //! none. Only the store can use one: the bytes of a map are a `&[u8]`, which is sound only while
 //! they do not change, and the promise that they do not is the store's. What is mapped:
 //!
-//! - for reading, tables of LSM trees and page files of B-trees, with
+//! - for reading, tables of LSM trees, page files of B-trees, and segments of the log and value
+//!   files that values stored apart from their keys are read from, with
 //!   [`Options::mmap_reads`](crate::Options::mmap_reads);
 //! - for writing, the log's active segment and the one prepared to follow it, with
 //!   [`Options::mmap_log`](crate::Options::mmap_log), on Linux, on a file system that overwrites

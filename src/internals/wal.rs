@@ -108,7 +108,7 @@ impl Writer {
     pub fn append(&mut self, count: u64, payload: &[u8]) -> Result<u64> {
         let first = self.log.appended_seq().next();
         let last = SeqNo(first.0 + count - 1);
-        self.writer.append(first, last, &[payload])?;
+        self.writer.append(first, last, &[payload], 0)?;
         Ok(last.0)
     }
 

@@ -16,6 +16,7 @@ use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::values::ValueFiles;
 
 /// What the log has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) struct Log {
     appends: AtomicU64,
     /// Bytes used in the active segment.
     active_used_bytes: AtomicU64,
+    /// Of them, those of values that engines refer to.
+    active_value_bytes: AtomicU64,
     active_len_bytes: AtomicU64,
     /// Segments that were begun since the log was opened.
     switches: AtomicU64,
@@ -80,6 +83,8 @@ pub(super) struct Inheritance {
     /// The segment to go on in, if it is not to be a new one (WL7).
     pub(super) resumed: Option<Resumed>,
     pub(super) guard: LockGuard,
+    /// What engines may refer to, in a store with engines.
+    pub(super) values: Option<Arc<ValueFiles>>,
 }
 
 /// A segment that recovery goes on in.
@@ -87,6 +92,7 @@ pub(super) struct Inheritance {
 pub(super) struct Resumed {
     pub(super) number: u64,
     pub(super) len_bytes: u64,
+    pub(super) is_sparse: bool,
     /// First number that it holds.
     pub(super) first: SeqNo,
     /// Where the next record goes.
@@ -110,8 +116,9 @@ impl Log {
             previous,
             resumed,
             guard,
+            values,
         } = inheritance;
-        let chain = SegmentChain::new(Arc::clone(&fs), dir, live);
+        let chain = SegmentChain::new(Arc::clone(&fs), dir, live, values);
         let log = Self {
             factory: SegmentFactory::new(fs, dir, store_id, config, next_number, spare, guard),
             chain,
@@ -119,6 +126,7 @@ impl Log {
             appended_bytes: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             active_used_bytes: AtomicU64::new(HEADER_LEN_BYTES as u64),
+            active_value_bytes: AtomicU64::new(0),
             active_len_bytes: AtomicU64::new(0),
             switches: AtomicU64::new(0),
             synced: AtomicU64::new(last.0),
@@ -133,7 +141,13 @@ impl Log {
             Some(resumed) => {
                 log.active_used_bytes
                     .store(resumed.end_bytes, Ordering::Relaxed);
-                let active = log.factory.resume(resumed.number, resumed.len_bytes)?;
+                let Resumed {
+                    number,
+                    len_bytes,
+                    is_sparse,
+                    ..
+                } = resumed;
+                let active = log.factory.resume(number, len_bytes, is_sparse)?;
                 (active, resumed.first)
             }
             None => {
@@ -233,20 +247,27 @@ impl Log {
     }
 
     /// Publishes an append.
-    pub(super) fn note_append(&self, last: SeqNo, len_bytes: u64, used_bytes: u64) {
+    pub(super) fn note_append(
+        &self,
+        last: SeqNo,
+        len_bytes: u64,
+        used_bytes: u64,
+        value_bytes: u64,
+    ) {
         // One writer: no read-modify-write needed.
         let add = |counter: &AtomicU64, n| {
             counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
         };
         add(&self.appended_bytes, len_bytes);
         add(&self.appends, 1);
+        add(&self.active_value_bytes, value_bytes);
         self.active_used_bytes.store(used_bytes, Ordering::Relaxed);
         self.appended.store(last.0, Ordering::Release);
     }
 
     /// The prepared segment, if `len_bytes` fit into it; else a new one, made now.
     pub(super) fn take_ready(&self, len_bytes: u64) -> Result<ReadySegment> {
-        self.factory.take_ready(len_bytes)
+        self.factory.take_ready(len_bytes, self.takes_values())
     }
 
     /// Keeps the file of a segment that will not be used under its number, if it has the usual
@@ -259,6 +280,7 @@ impl Log {
     pub(super) fn note_switch(&self, active: &ReadySegment, first: SeqNo, old: ReadySegment) {
         self.active_used_bytes
             .store(HEADER_LEN_BYTES as u64, Ordering::Relaxed);
+        self.active_value_bytes.store(0, Ordering::Relaxed);
         self.active_len_bytes
             .store(active.len_bytes, Ordering::Relaxed);
         self.chain.push(active, first, false);
@@ -346,6 +368,13 @@ impl Log {
 
     // ---- preparation ----
 
+    /// True if most of what is logged is values that engines refer to: then a segment is not used
+    /// again, and is written with calls into space that nothing was written to before.
+    fn takes_values(&self) -> bool {
+        let value_bytes = self.active_value_bytes.load(Ordering::Relaxed);
+        2 * value_bytes >= self.active_used_bytes.load(Ordering::Relaxed)
+    }
+
     /// True if [`prepare`](Self::prepare) has something to do: the active segment is half full
     /// and none is ready to follow it.
     fn prepare_is_due(&self) -> bool {
@@ -368,7 +397,9 @@ impl Log {
         // The claim is answered first: one that comes while this runs is answered by the next call.
         self.preparing.store(false, Ordering::Relaxed);
         self.factory.free_closed();
-        self.factory.prepare_if(|| self.prepare_is_due())
+        let for_values = self.takes_values();
+        self.factory
+            .prepare_if(|| self.prepare_is_due(), for_values)
     }
 }
 

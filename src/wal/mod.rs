@@ -71,10 +71,10 @@ mod writer;
 mod tests;
 
 pub(crate) use clock::LogAges;
-pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
+pub(crate) use inspect::{SegmentFacts, SegmentState, read_segment, records_in, segments_in};
 pub(crate) use log::Log;
 pub(crate) use recovery::{LogRecord, Recovery};
-pub(crate) use writer::Writer;
+pub(crate) use writer::{PayloadPlace, Writer};
 
 /// How a log is written.
 #[derive(Debug, Clone, Copy)]

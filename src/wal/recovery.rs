@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::thread;
 
 use super::segment::{
-    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, decode_header,
-    parse_name, record_at, segment_path, segment_seed,
+    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, RECORD_HEADER_LEN_BYTES,
+    bears_witness, decode_header, parse_name, record_at, segment_path, segment_seed,
 };
+use super::writer::PayloadPlace;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, LockGuard, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::values::ValueFiles;
 
 mod reopen;
 
@@ -25,6 +27,8 @@ pub(crate) struct LogRecord<'a> {
     pub(crate) first: SeqNo,
     pub(crate) last: SeqNo,
     pub(crate) payload: &'a [u8],
+    /// Where the payload is.
+    pub(crate) place: PayloadPlace,
 }
 
 /// The next segment is read while the records of one are visited, if it is longer than this.
@@ -44,6 +48,10 @@ pub(crate) struct Recovery {
     /// Prepared segments that no activation names.
     blanks: Vec<Found>,
     temporaries: Vec<PathBuf>,
+    /// What has left the log, and holds values: number, path and length.
+    value_files: Vec<(u64, PathBuf, u64)>,
+    /// Is told of them, and of segments.
+    values: Option<Arc<ValueFiles>>,
     /// Highest number in use (WL2).
     number_max: u64,
     /// Last sequence number, once replay has found it.
@@ -71,6 +79,7 @@ struct Found {
     number: u64,
     path: PathBuf,
     len_bytes: u64,
+    is_sparse: bool,
     state: ActivationState,
     /// Records from here on are void: a later segment begins here (WL5).
     limit: SeqNo,
@@ -104,6 +113,8 @@ impl Recovery {
             strays: Vec::new(),
             blanks: Vec::new(),
             temporaries: Vec::new(),
+            value_files: Vec::new(),
+            values: None,
             number_max: 0,
             last: None,
             witnessed: SeqNo::ZERO,
@@ -120,6 +131,18 @@ impl Recovery {
         found.sort_by_key(|segment| segment.number);
         recovery.link(found)?;
         Ok(recovery)
+    }
+
+    /// Tells `values` of every file that values may lie in, now and later.
+    pub(crate) fn announce_to(&mut self, values: &Arc<ValueFiles>) {
+        let segments = self.chain.iter().chain(&self.strays);
+        for segment in segments {
+            values.add_segment(segment.number, &segment.path, segment.len_bytes);
+        }
+        for (number, path, len_bytes) in &self.value_files {
+            values.add_value_file(*number, path, *len_bytes);
+        }
+        self.values = Some(Arc::clone(values));
     }
 
     /// From now on a segment is made only while the store's lock is held.
@@ -141,7 +164,8 @@ impl Recovery {
         for name in self.fs.read_dir(&self.dir)? {
             let path = self.dir.join(&name);
             let parsed = parse_name(&name);
-            if let Some(Name::Temporary(number) | Name::Segment(number)) = parsed
+            if let Some(Name::Temporary(number) | Name::Segment(number) | Name::Values(number)) =
+                parsed
                 && number >= NUMBER_END
                 && !mutated!("segment-numbers-wrap")
             {
@@ -157,6 +181,11 @@ impl Recovery {
                 Some(Name::Temporary(number)) => {
                     self.number_max = self.number_max.max(number);
                     self.temporaries.push(path);
+                }
+                Some(Name::Values(number)) => {
+                    self.number_max = self.number_max.max(number);
+                    let len_bytes = self.fs.open(&path, OpenMode::Read)?.len()?;
+                    self.value_files.push((number, path, len_bytes));
                 }
                 Some(Name::Segment(number)) => {
                     self.number_max = self.number_max.max(number);
@@ -201,6 +230,7 @@ impl Recovery {
             number,
             path,
             len_bytes,
+            is_sparse: header.is_sparse,
             state,
             limit: NO_LIMIT,
         })
@@ -385,6 +415,10 @@ impl Recovery {
                     first: record.first,
                     last: record.last,
                     payload: record.payload,
+                    place: PayloadPlace {
+                        segment: segment.number,
+                        offset: (read.end + RECORD_HEADER_LEN_BYTES) as u64,
+                    },
                 });
             }
             read.expected = record.last.next();

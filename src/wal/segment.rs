@@ -26,6 +26,8 @@ pub(crate) const RECORD_HEADER_LEN_BYTES: usize = FRAME_HEADER_LEN_BYTES + META_
 
 /// See [`Header::opened_active`].
 const FLAG_OPENED_ACTIVE: u64 = 1;
+/// See [`Header::is_sparse`].
+const FLAG_SPARSE: u64 = 2;
 
 /// The part of a segment's header that is durable before the segment is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub(crate) struct Header {
     /// The segment came into being with its activation (recovery makes it so); a torn activation
     /// cannot be explained by a power loss then.
     pub(crate) opened_active: bool,
+    /// The file's bytes were not allocated before the segment was used: it is neither mapped for
+    /// writing nor used again.
+    pub(crate) is_sparse: bool,
 }
 
 /// Written when a segment becomes the active one.
@@ -77,11 +82,9 @@ pub(crate) fn encode_header(
     out[16..24].copy_from_slice(&store_id.to_le_bytes());
     out[24..32].copy_from_slice(&header.number.to_le_bytes());
     out[32..40].copy_from_slice(&header.len_bytes.to_le_bytes());
-    let flags = if header.opened_active {
-        FLAG_OPENED_ACTIVE
-    } else {
-        0
-    };
+    let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+    let flags =
+        flag(header.opened_active, FLAG_OPENED_ACTIVE) | flag(header.is_sparse, FLAG_SPARSE);
     out[40..48].copy_from_slice(&flags.to_le_bytes());
     let sum = header_checksum(VERSION, &out);
     out[12..16].copy_from_slice(&sum.to_le_bytes());
@@ -147,6 +150,7 @@ pub(crate) fn decode_header(
         number: get_u64(bytes, 24),
         len_bytes: get_u64(bytes, 32),
         opened_active: get_u64(bytes, 40) & FLAG_OPENED_ACTIVE != 0,
+        is_sparse: get_u64(bytes, 40) & FLAG_SPARSE != 0,
     };
     let state = decode_activation(store_id, header.number, &bytes[ACTIVATION_AT..]);
     if header.opened_active && !matches!(state, ActivationState::Active(_)) {
@@ -296,6 +300,8 @@ pub(crate) enum Name {
     Segment(u64),
     /// A segment in the making, or one waiting to be used again.
     Temporary(u64),
+    /// A segment that has left the log, because engines refer to values in it.
+    Values(u64),
 }
 
 /// Reads a file name; `None` for files that are not the log's.
@@ -313,6 +319,7 @@ pub(crate) fn parse_name(name: &str) -> Option<Name> {
         // Zero says "none" in an activation.
         "log" if number > 0 => Some(Name::Segment(number)),
         "tmp" => Some(Name::Temporary(number)),
+        "val" if number > 0 => Some(Name::Values(number)),
         _ => None,
     }
 }
@@ -323,4 +330,8 @@ pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {
 
 pub(crate) fn temporary_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.tmp"))
+}
+
+pub(crate) fn values_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016x}.val"))
 }

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::segment::values_path;
 use super::segment_factory::{ReadySegment, SegmentFactory};
 use crate::error::Result;
 use crate::fs::{File, Fs};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
+use crate::values::ValueFiles;
 
 /// The segments of a log, from the oldest to the active one.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct SegmentChain {
     // Constant.
     fs: Arc<dyn Fs>,
     dir: PathBuf,
+    /// Is told of every segment that may take values.
+    values: Option<Arc<ValueFiles>>,
 
     /// Held for moments only, never over I/O.
     segments: Mutex<Segments>,
@@ -43,6 +47,8 @@ pub(super) struct LiveSegment {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) len_bytes: u64,
+    /// See [`Header::is_sparse`](super::segment::Header::is_sparse).
+    pub(super) is_sparse: bool,
     /// First number that counts here.
     pub(super) first: SeqNo,
     /// The activation is durable.
@@ -68,10 +74,16 @@ pub(super) struct Span {
 
 impl SegmentChain {
     /// The chain that recovery found, oldest first. It has no active segment yet.
-    pub(super) fn new(fs: Arc<dyn Fs>, dir: &Path, live: VecDeque<LiveSegment>) -> Self {
+    pub(super) fn new(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        live: VecDeque<LiveSegment>,
+        values: Option<Arc<ValueFiles>>,
+    ) -> Self {
         Self {
             fs,
             dir: dir.to_path_buf(),
+            values,
             segments: Mutex::new(Segments {
                 live,
                 unsynced: VecDeque::new(),
@@ -83,11 +95,16 @@ impl SegmentChain {
     /// `active` is the active segment from here on, with `first` as its first sequence number.
     /// `is_anchored` says whether its activation is durable.
     pub(super) fn push(&self, active: &ReadySegment, first: SeqNo, is_anchored: bool) {
+        if let Some(values) = &self.values {
+            // Before a record in it is applied. One that recovery goes on in is known.
+            values.add_segment(active.number, &active.path, active.len_bytes);
+        }
         let mut segments = self.segments.lock();
         segments.live.push_back(LiveSegment {
             number: active.number,
             path: active.path.clone(),
             len_bytes: active.len_bytes,
+            is_sparse: active.is_sparse,
             first,
             is_anchored,
         });
@@ -195,8 +212,8 @@ impl SegmentChain {
     }
 
     /// Deletes segments whose records are all below `oldest_needed` (all but the active one, if
-    /// `None`), or gives their files to `factory`. `anchor` makes the activations of all segments
-    /// durable.
+    /// `None`), or gives their files to `factory`; those with values that engines refer to become
+    /// value files. `anchor` makes the activations of all segments durable.
     pub(super) fn retire(
         &self,
         oldest_needed: Option<SeqNo>,
@@ -210,7 +227,7 @@ impl SegmentChain {
                 self.fs.sync_dir(&self.dir)?;
                 turn.owes_sync = false;
             }
-            let (number, path, len_bytes, next_is_anchored) = {
+            let (number, path, reusable, next_is_anchored) = {
                 let segments = self.segments.lock();
                 let Some(next) = segments.live.get(1) else {
                     return Ok(());
@@ -220,19 +237,45 @@ impl SegmentChain {
                 }
                 let front = segments.live.front().expect("there is a next one");
                 let path = front.path.clone();
-                (front.number, path, front.len_bytes, next.is_anchored)
+                let reusable = (!front.is_sparse).then_some(front.len_bytes);
+                (front.number, path, reusable, next.is_anchored)
             };
             if !next_is_anchored && !mutated!("segment-unlinked-before-the-next-is-durable") {
                 // Without the next activation it would not be known where numbers go on.
                 anchor()?;
             }
-            let recycled = factory.recycle(&path, len_bytes)?;
+            let recycled = match &self.values {
+                Some(values) if values.is_held(number) => {
+                    factory.guard_check()?;
+                    let new = values_path(&self.dir, number);
+                    let rename = || self.leave_log(&path, &new);
+                    values.leave_log(number, new.clone(), rename)?;
+                    None
+                }
+                values => {
+                    let recycled = factory.recycle(&path, reusable)?;
+                    if let Some(values) = values {
+                        values.forget(number);
+                    }
+                    recycled
+                }
+            };
             let gone = self.segments.lock().live.pop_front();
             debug_assert_eq!(gone.map(|s| s.number), Some(number));
             if let Some(recycled) = recycled {
                 factory.keep(recycled);
             }
             turn.owes_sync = true;
+        }
+    }
+
+    /// Gives a segment the name of a value file. One change of one directory: a power loss leaves
+    /// it under the old name or the new one (VF3).
+    fn leave_log(&self, path: &Path, new: &Path) -> Result<()> {
+        match self.fs.rename_new(path, new) {
+            // An earlier attempt reported an error and had worked all the same.
+            Err(e) if e.is_not_found() && self.fs.exists(new)? => Ok(()),
+            renamed => renamed,
         }
     }
 }

@@ -89,6 +89,8 @@ pub(super) struct ReadySegment {
     pub(super) number: u64,
     pub(super) path: PathBuf,
     pub(super) len_bytes: u64,
+    /// See [`Header::is_sparse`].
+    pub(super) is_sparse: bool,
     pub(super) file: Arc<dyn File>,
     pub(super) sink: Box<dyn Sink>,
 }
@@ -166,12 +168,17 @@ impl SegmentFactory {
     pub(super) fn make_active(&self, activation: &Activation) -> Result<ReadySegment> {
         let mut turn = self.turn.lock();
         let len_bytes = self.next_len(&mut turn);
-        self.make(&mut turn, len_bytes, Some(activation))
+        self.make(&mut turn, len_bytes, false, Some(activation))
     }
 
     /// The segment that recovery goes on in, which has `len_bytes`, and of which all but what was
     /// written has just been allocated.
-    pub(super) fn resume(&self, number: u64, len_bytes: u64) -> Result<ReadySegment> {
+    pub(super) fn resume(
+        &self,
+        number: u64,
+        len_bytes: u64,
+        is_sparse: bool,
+    ) -> Result<ReadySegment> {
         let path = segment_path(&self.dir, number);
         let file = self.fs.open(&path, OpenMode::ReadWrite)?;
         let sink = open_sink(&file, len_bytes, self.config.use_mmap)?;
@@ -180,6 +187,7 @@ impl SegmentFactory {
             number,
             path,
             len_bytes,
+            is_sparse,
             file,
             sink,
         })
@@ -197,7 +205,7 @@ impl SegmentFactory {
         }
         turn.last_len_bytes = 0;
         let len_bytes = turn.next_len(self.config.segment_len());
-        let ready = self.make(&mut turn, len_bytes, None)?;
+        let ready = self.make(&mut turn, len_bytes, false, None)?;
         let longer = self.stock.lock().prepared.replace(ready);
         self.has_prepared.store(true, Ordering::Release);
         if let Some(longer) = longer {
@@ -231,8 +239,8 @@ impl SegmentFactory {
     }
 
     /// Makes the next segment ready, if `is_due` still says so when this thread may make one.
-    /// Returns whether it was made.
-    pub(super) fn prepare_if(&self, is_due: impl Fn() -> bool) -> Result<bool> {
+    /// Returns whether it was made. It is for values mostly if `for_values`.
+    pub(super) fn prepare_if(&self, is_due: impl Fn() -> bool, for_values: bool) -> Result<bool> {
         if !is_due() {
             return Ok(false);
         }
@@ -241,14 +249,15 @@ impl SegmentFactory {
             return Ok(false);
         }
         let len_bytes = self.next_len(&mut turn);
-        let ready = self.make(&mut turn, len_bytes, None)?;
+        let ready = self.make(&mut turn, len_bytes, for_values, None)?;
         self.stock.lock().prepared = Some(ready);
         self.has_prepared.store(true, Ordering::Release);
         Ok(true)
     }
 
-    /// The prepared segment, if `len_bytes` fit into it; else a new one, made now.
-    pub(super) fn take_ready(&self, len_bytes: u64) -> Result<ReadySegment> {
+    /// The prepared segment, if `len_bytes` fit into it; else a new one, made now. It is for values
+    /// mostly if `for_values`.
+    pub(super) fn take_ready(&self, len_bytes: u64, for_values: bool) -> Result<ReadySegment> {
         let take = || {
             let mut stock = self.stock.lock();
             let fits = |ready: &mut ReadySegment| ready.len_bytes >= len_bytes;
@@ -275,13 +284,13 @@ impl SegmentFactory {
             self.discard(outrun);
         }
         let len_bytes = len_bytes.max(self.next_len(&mut turn));
-        self.make(&mut turn, len_bytes, None)
+        self.make(&mut turn, len_bytes, for_values, None)
     }
 
     /// Keeps the file of a segment that will not be used under its number, if it has the usual
     /// length.
     pub(super) fn discard(&self, segment: ReadySegment) {
-        if segment.len_bytes != self.config.segment_len() {
+        if segment.len_bytes != self.config.segment_len() || segment.is_sparse {
             // It took no record, so its number need not be remembered (WL2).
             let _ = discard_file(&*self.fs, &segment.path);
             return;
@@ -304,13 +313,14 @@ impl SegmentFactory {
     }
 
     /// Takes the file of a retired segment out of the chain: under a temporary name if it is to be
-    /// [kept](Self::keep) for reuse, which is returned, else it is removed.
-    pub(super) fn recycle(&self, path: &Path, len_bytes: u64) -> Result<Option<PathBuf>> {
-        // Another process may have opened the store, and need it.
-        self.guard.check()?;
+    /// [kept](Self::keep) for reuse, which is returned, else it is removed. `reusable` is its
+    /// length, if it was allocated and can be used again.
+    pub(super) fn recycle(&self, path: &Path, reusable: Option<u64>) -> Result<Option<PathBuf>> {
+        self.guard_check()?;
         let temporary = {
             let mut stock = self.stock.lock();
-            let reuse = len_bytes == self.config.segment_len() && stock.pool.len() < POOL_LEN_MAX;
+            let reuse =
+                reusable == Some(self.config.segment_len()) && stock.pool.len() < POOL_LEN_MAX;
             reuse.then(|| {
                 stock.next_temporary += 1;
                 temporary_path(&self.dir, stock.next_temporary)
@@ -329,6 +339,11 @@ impl SegmentFactory {
                 Ok(None)
             }
         }
+    }
+
+    /// Another process may have opened the store, and need its files.
+    pub(super) fn guard_check(&self) -> Result<()> {
+        self.guard.check()
     }
 
     /// Keeps a recycled file for the next segment.
@@ -354,9 +369,10 @@ impl SegmentFactory {
         &self,
         turn: &mut MakerState,
         len_bytes: u64,
+        for_values: bool,
         activation: Option<&Activation>,
     ) -> Result<ReadySegment> {
-        self.guard.check()?;
+        self.guard_check()?;
         let number = turn.next_number;
         if number >= NUMBER_END {
             let path = segment_path(&self.dir, number);
@@ -364,28 +380,32 @@ impl SegmentFactory {
         }
         turn.next_number += 1;
         let full_len = self.config.segment_len();
-        let allocate = len_bytes <= full_len;
         let source = if len_bytes == full_len {
             self.stock.lock().pool.pop()
         } else {
             None
         };
+        // Zeros would be written to storage once more than the values: a segment for them is
+        // written with calls, which report a full disk, and need nothing allocated.
+        let is_huge = len_bytes > full_len;
+        let is_sparse = source.is_none() && (is_huge || for_values);
         let temporary = self.new_temporary(number);
         let header = Header {
             number,
             len_bytes,
             opened_active: activation.is_some(),
+            is_sparse,
         };
         let header = encode_header(self.store_id, &header, activation);
         let path = segment_path(&self.dir, number);
         let made = match &source {
             Some(source) => self.reuse(source, &temporary, &header),
-            None => self.create(&temporary, len_bytes, allocate, &header),
+            None => self.create(&temporary, len_bytes, !is_sparse, &header),
         }
         .and_then(|()| self.publish(&temporary, &path))
         .and_then(|()| {
             let opened = self.fs.open(&path, OpenMode::ReadWrite).and_then(|file| {
-                let sink = open_sink(&file, len_bytes, self.config.use_mmap && allocate)?;
+                let sink = open_sink(&file, len_bytes, self.config.use_mmap && !is_sparse)?;
                 Ok((file, sink))
             });
             opened.inspect_err(|_| {
@@ -406,6 +426,7 @@ impl SegmentFactory {
             number,
             path,
             len_bytes,
+            is_sparse,
             file,
             sink,
         })
@@ -482,7 +503,8 @@ impl SegmentFactory {
                 if allocate {
                     write_zeros(&*file, len_bytes)?;
                 } else {
-                    // It takes one huge record; writing zeros first would double that.
+                    // It takes one huge record or many values; writing zeros first would double
+                    // that.
                     file.set_len(len_bytes)?;
                 }
                 write_header(&*file, header)

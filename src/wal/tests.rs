@@ -108,7 +108,7 @@ fn live(random: &mut Random, writer: &mut Writer, log: &Log, oracle: &mut Oracle
                 let payload = random.bytes(len as usize);
                 let cut = random.below(len + 1) as usize;
                 let parts = [&payload[..cut], &[], &payload[cut..]];
-                if writer.append(first, last, &parts).is_ok() {
+                if writer.append(first, last, &parts, 0).is_ok() {
                     oracle.entries.push(Entry {
                         first,
                         last,
@@ -217,18 +217,18 @@ fn a_segment_that_found_no_space_asks_for_no_more_the_next_time() {
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(64 << 20));
     let small = log.stats().disk_bytes;
     let payload = vec![1; small as usize * 3 / 4];
-    writer.append(SeqNo(1), SeqNo(1), &[&payload]).unwrap();
+    writer.append(SeqNo(1), SeqNo(1), &[&payload], 0).unwrap();
     for attempt in 0..4 {
         let full = FaultPlan::once(&[OpKind::Write], 0, Fault::Full).and_then_all(&[OpKind::Write]);
         disk.plan(full);
         assert!(log.prepare().is_err(), "attempt {attempt}");
-        assert!(writer.append(SeqNo(2), SeqNo(2), &[&payload]).is_err());
+        assert!(writer.append(SeqNo(2), SeqNo(2), &[&payload], 0).is_err());
         assert_eq!(log.stats().disk_bytes, small);
     }
     disk.heal();
     assert!(log.prepare().unwrap());
     assert_eq!(log.stats().disk_bytes, 2 * small);
-    writer.append(SeqNo(2), SeqNo(2), &[&payload]).unwrap();
+    writer.append(SeqNo(2), SeqNo(2), &[&payload], 0).unwrap();
     // From there on they grow again.
     assert!(log.prepare().unwrap());
     assert!(log.stats().disk_bytes > 3 * small);
@@ -244,7 +244,7 @@ fn a_file_that_waits_for_reuse_is_taken_first() {
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(FULL_LEN_BYTES));
     let payload = vec![1; 700 << 10];
     for n in 1..=25 {
-        writer.append(SeqNo(n), SeqNo(n), &[&payload]).unwrap();
+        writer.append(SeqNo(n), SeqNo(n), &[&payload], 0).unwrap();
         log.prepare().unwrap();
     }
     log.sync().unwrap();
@@ -300,7 +300,7 @@ fn threads_that_sync_share_the_work_and_cover_what_they_saw() {
             });
         }
         for n in 1..=2000 {
-            writer.append(SeqNo(n), SeqNo(n), &[&[7; 100]]).unwrap();
+            writer.append(SeqNo(n), SeqNo(n), &[&[7; 100]], 0).unwrap();
         }
     });
     let (_, found, last) = recover(&fs, DIR.as_ref()).unwrap();
@@ -316,7 +316,7 @@ fn small_log(records: u64) -> (SimFs, Vec<Entry>) {
     for n in 1..=records {
         log.prepare().unwrap();
         let payload = vec![n as u8; 90];
-        writer.append(SeqNo(n), SeqNo(n), &[&payload]).unwrap();
+        writer.append(SeqNo(n), SeqNo(n), &[&payload], 0).unwrap();
         log.sync().unwrap();
     }
     log.prepare().unwrap();
@@ -477,13 +477,13 @@ fn a_failed_sync_ends_all_writing() {
     let mem = SimFs::new();
     let fs: Arc<dyn Fs> = Arc::new(mem.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(4096));
-    writer.append(SeqNo(1), SeqNo(1), &[b"kept"]).unwrap();
+    writer.append(SeqNo(1), SeqNo(1), &[b"kept"], 0).unwrap();
     log.sync().unwrap();
-    writer.append(SeqNo(2), SeqNo(2), &[b"lost"]).unwrap();
+    writer.append(SeqNo(2), SeqNo(2), &[b"lost"], 0).unwrap();
     mem.fail_once_after(0, ErrorKind::Other);
     assert!(matches!(log.sync(), Err(Error::Io { .. })));
     assert!(matches!(log.sync(), Err(Error::WritesStopped { .. })));
-    let append = writer.append(SeqNo(3), SeqNo(3), &[b"no"]);
+    let append = writer.append(SeqNo(3), SeqNo(3), &[b"no"], 0);
     assert!(matches!(append, Err(Error::WritesStopped { .. })));
     assert_eq!(log.synced_seq(), SeqNo(1));
     let after: Arc<dyn Fs> = Arc::new(mem.crash());
@@ -496,9 +496,9 @@ fn a_failed_append_leaves_its_place_and_its_numbers() {
     let fs: Arc<dyn Fs> = Arc::new(mem.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(4096));
     mem.fail_once_after(0, ErrorKind::StorageFull);
-    assert!(writer.append(SeqNo(1), SeqNo(5), &[b"refused"]).is_err());
+    assert!(writer.append(SeqNo(1), SeqNo(5), &[b"refused"], 0).is_err());
     assert_eq!(log.appended_seq(), SeqNo::ZERO);
-    writer.append(SeqNo(1), SeqNo(2), &[b"taken"]).unwrap();
+    writer.append(SeqNo(1), SeqNo(2), &[b"taken"], 0).unwrap();
     let (_, found, last) = recover(&fs, DIR.as_ref()).unwrap();
     assert_eq!((found.len(), last), (1, SeqNo(2)));
     assert_eq!(found[0].payload, b"taken");
@@ -513,7 +513,7 @@ fn segments_are_recycled_and_an_oversized_record_gets_its_own() {
         log.prepare().unwrap();
         let len = if n == 50 { 10_000 } else { 100 };
         let payload = vec![1; len];
-        writer.append(SeqNo(n), SeqNo(n), &[&payload]).unwrap();
+        writer.append(SeqNo(n), SeqNo(n), &[&payload], 0).unwrap();
         log.retire(Some(SeqNo(n))).unwrap();
         assert!(files(&mem).len() <= 4, "record {n}");
     }
@@ -535,7 +535,7 @@ fn an_engine_that_is_ahead_of_the_log_starts_a_new_chain() {
     let (recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
     assert_eq!(last, SeqNo(5));
     let (mut writer, _log) = recovery.into_log(config(512), SeqNo(40)).unwrap();
-    writer.append(SeqNo(41), SeqNo(41), &[b"next"]).unwrap();
+    writer.append(SeqNo(41), SeqNo(41), &[b"next"], 0).unwrap();
     let (_, found, last) = recover(&fs, DIR.as_ref()).unwrap();
     assert_eq!((found.len(), last), (1, SeqNo(41)));
 }
@@ -567,6 +567,7 @@ fn golden_bytes() {
         number: 3,
         len_bytes: 4096,
         opened_active: true,
+        is_sparse: false,
     };
     let activation = Activation {
         first: SeqNo(0x0102),

@@ -13,6 +13,15 @@ use crate::fs::fork::Owner;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
+/// Where a record's payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PayloadPlace {
+    /// Number of the segment.
+    pub(crate) segment: u64,
+    /// Offset in its file.
+    pub(crate) offset: u64,
+}
+
 /// Appends records. There is one; the commit lock owns it.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -46,10 +55,17 @@ impl Writer {
         }
     }
 
-    /// Appends one record, whose payload is `parts` joined. `first` must follow the last record
-    /// appended. On error nothing counts as appended: the numbers are free, and the next append
+    /// Appends one record, whose payload is `parts` joined, and returns where that is. `first` must
+    /// follow the last record appended. `value_bytes` of the payload are values that engines will
+    /// refer to. On error nothing counts as appended: the numbers are free, and the next append
     /// overwrites the place.
-    pub(crate) fn append(&mut self, first: SeqNo, last: SeqNo, parts: &[&[u8]]) -> Result<()> {
+    pub(crate) fn append(
+        &mut self,
+        first: SeqNo,
+        last: SeqNo,
+        parts: &[&[u8]],
+        value_bytes: u64,
+    ) -> Result<PayloadPlace> {
         assert!(
             first == self.last.next() && first <= last,
             "records follow each other without gaps"
@@ -76,10 +92,14 @@ impl Writer {
         let synced = self.log.synced_seq();
         let header = encode_record_header(self.seed, self.at, first, last, synced, parts);
         self.active.sink.write(self.at, &header, parts)?;
+        let place = PayloadPlace {
+            segment: self.active.number,
+            offset: self.at + RECORD_HEADER_LEN_BYTES as u64,
+        };
         self.at = align((self.at + record_len) as usize) as u64;
         self.last = last;
-        self.log.note_append(last, record_len, self.at);
-        Ok(())
+        self.log.note_append(last, record_len, self.at, value_bytes);
+        Ok(place)
     }
 
     /// Goes on in a small segment if the active one is long, so that a log of which nothing is

@@ -9,10 +9,11 @@ use crate::modules::{Source, Tree};
 /// The modules at the top of the library from the ground up: a module uses its own line and those
 /// above it in this list. Modules that share a line do not use one another, but for those of
 /// [`GROUND`].
-const ORDER: [&[&str]; 11] = [
+const ORDER: [&[&str]; 12] = [
     GROUND,
     &["format"],
     &["fs"],
+    &["values"],
     &["options"],
     &["wal", "engine"],
     &["kv", "lsm", "btree"],

@@ -43,7 +43,7 @@ impl Recovery {
         let mut blanks = self.blanks;
         let usable = blanks
             .iter()
-            .position(|blank| blank.len_bytes == config.segment_len());
+            .position(|blank| blank.len_bytes == config.segment_len() && !blank.is_sparse);
         let spare = usable.map(|at| blanks.swap_remove(at).path);
         let (log, active) = Log::start(
             Arc::clone(&self.fs),
@@ -58,6 +58,7 @@ impl Recovery {
                 previous,
                 resumed,
                 guard: self.guard,
+                values: self.values,
             },
         )?;
         // Only now that a higher number is durable, or that they took no record, may files be
@@ -96,6 +97,7 @@ impl Recovery {
             .then(|| Resumed {
                 number: segment.number,
                 len_bytes: segment.len_bytes,
+                is_sparse: segment.is_sparse,
                 first: segment.first().min(last.next()),
                 end_bytes,
             })
@@ -238,6 +240,7 @@ impl Recovery {
                 number: segment.number,
                 path: segment.path.clone(),
                 len_bytes: segment.len_bytes,
+                is_sparse: segment.is_sparse,
                 first,
                 is_anchored: true,
             })

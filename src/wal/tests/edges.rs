@@ -22,7 +22,7 @@ fn a_segment_takes_the_place_of_no_file_that_is_there() {
         let path = Path::new(DIR).join(name);
         let foreign = fs.open(&path, OpenMode::CreateNew).unwrap();
         foreign.write_all_at(b"theirs", 0).unwrap();
-        writer.append(SeqNo(1), SeqNo(1), &[&[1; 300]]).unwrap();
+        writer.append(SeqNo(1), SeqNo(1), &[&[1; 300]], 0).unwrap();
 
         let Err(Error::Io { source, .. }) = log.prepare() else {
             panic!("{name} was replaced");
@@ -62,12 +62,12 @@ fn no_segment_is_made_or_deleted_without_the_lock() {
     recovery.guard_by(LockGuard::by(&lock));
     let (mut writer, log) = recovery.into_log(config(512), last).unwrap();
     for n in 1..=2 {
-        writer.append(SeqNo(n), SeqNo(n), &[&[1; 300]]).unwrap();
+        writer.append(SeqNo(n), SeqNo(n), &[&[1; 300]], 0).unwrap();
     }
     let before = files(&*fs);
     drop(lock);
     assert!(matches!(log.prepare(), Err(Error::Closed)));
-    let append = writer.append(SeqNo(3), SeqNo(3), &[&[1; 300]]);
+    let append = writer.append(SeqNo(3), SeqNo(3), &[&[1; 300]], 0);
     assert!(matches!(append, Err(Error::Closed)));
     assert_eq!(log.appended_seq(), SeqNo(2));
     // Nor is one deleted: another process may need it.
@@ -93,7 +93,7 @@ fn a_segment_that_cannot_be_made_stops_nothing_else_and_leaves_nothing() {
             let fs: Arc<dyn Fs> = Arc::new(disk.clone());
             let (mut writer, log) = open(&fs, DIR.as_ref(), config(512));
             for n in 1..=3 {
-                writer.append(SeqNo(n), SeqNo(n), &[&[1; 300]]).unwrap();
+                writer.append(SeqNo(n), SeqNo(n), &[&[1; 300]], 0).unwrap();
             }
             let names = fs.read_dir(DIR.as_ref()).unwrap();
             disk.plan(FaultPlan::once(&[kind], nth, Fault::Full));
@@ -112,7 +112,7 @@ fn a_segment_that_cannot_be_made_stops_nothing_else_and_leaves_nothing() {
             log.retire(Some(SeqNo(3))).unwrap();
             assert_eq!(fs.read_dir(DIR.as_ref()).unwrap().len(), 2);
             disk.heal();
-            writer.append(SeqNo(4), SeqNo(4), &[&[1; 300]]).unwrap();
+            writer.append(SeqNo(4), SeqNo(4), &[&[1; 300]], 0).unwrap();
         }
     }
 }
@@ -134,7 +134,7 @@ fn a_log_that_was_closed_goes_on_in_its_segment() {
         let syncs = disk.count(OpKind::Sync);
         let (mut writer, log, last) = open_closed(&fs, 64 << 20);
         assert_eq!(last, SeqNo(n - 1));
-        writer.append(SeqNo(n), SeqNo(n), &[&[7; 100]]).unwrap();
+        writer.append(SeqNo(n), SeqNo(n), &[&[7; 100]], 0).unwrap();
         log.sync().unwrap();
         assert_eq!(log.stats().disk_bytes, 1 << 20, "opening {n}");
         assert_eq!(files(&*fs).len(), 1);
@@ -157,10 +157,12 @@ fn opening_syncs_only_what_nothing_proves_to_be_durable() {
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let (mut writer, log) = open(&fs, DIR.as_ref(), config(512));
     for n in 1..=40 {
-        writer.append(SeqNo(n), SeqNo(n), &[&[7; 300]]).unwrap();
+        writer.append(SeqNo(n), SeqNo(n), &[&[7; 300]], 0).unwrap();
     }
     log.sync().unwrap();
-    writer.append(SeqNo(41), SeqNo(41), &[&[7; 300]]).unwrap();
+    writer
+        .append(SeqNo(41), SeqNo(41), &[&[7; 300]], 0)
+        .unwrap();
     drop((writer, log));
     let before = disk.count(OpKind::Sync);
     let (recovery, _, last) = recover_knowing(&fs, DIR.as_ref(), SeqNo(40)).unwrap();
@@ -178,7 +180,7 @@ fn a_log_that_nothing_is_needed_of_shrinks_to_a_small_segment() {
     let mut last = SeqNo::ZERO;
     for _ in 0..40 {
         last = last.next();
-        writer.append(last, last, &[&[1; 700 << 10]]).unwrap();
+        writer.append(last, last, &[&[1; 700 << 10]], 0).unwrap();
         log.prepare().unwrap();
     }
     log.retire(Some(last)).unwrap();
@@ -205,7 +207,7 @@ fn a_log_that_nothing_is_needed_of_shrinks_to_a_small_segment() {
     // It is used as any other, and segments grow again.
     for n in 1..=4 {
         let seq = last.plus(n);
-        writer.append(seq, seq, &[&[1; 700 << 10]]).unwrap();
+        writer.append(seq, seq, &[&[1; 700 << 10]], 0).unwrap();
     }
     log.sync().unwrap();
     assert_eq!(log.stats().disk_bytes, 5 << 20);
@@ -253,11 +255,11 @@ fn what_is_appended_at_the_end_of_the_numbers_is_read_again() {
     let (mut writer, log) = recovery.into_log(config(512), near).unwrap();
     let next = near.next();
     for too_high in [SeqNo::MAX, SeqNo(u64::MAX)] {
-        let refused = writer.append(next, too_high, &[b"lost"]);
+        let refused = writer.append(next, too_high, &[b"lost"], 0);
         assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
     }
-    writer.append(next, next.next(), &[b"kept"]).unwrap();
-    let refused = writer.append(SeqNo::MAX, SeqNo::MAX, &[b"lost"]);
+    writer.append(next, next.next(), &[b"kept"], 0).unwrap();
+    let refused = writer.append(SeqNo::MAX, SeqNo::MAX, &[b"lost"], 0);
     assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
     assert_eq!(log.appended_seq(), next.next());
     let (_, found, last) = recover(&fs, DIR.as_ref()).unwrap();
@@ -270,7 +272,7 @@ fn append_behind(writer: &mut Writer, last: &mut SeqNo, count: u64, len: usize) 
     for _ in 0..count {
         *last = last.next();
         let payload = vec![last.0 as u8; len];
-        writer.append(*last, *last, &[&payload]).unwrap();
+        writer.append(*last, *last, &[&payload], 0).unwrap();
     }
 }
 

@@ -1,0 +1,209 @@
+//! References: where a value lies that is stored apart from its key, and what it must read like.
+//!
+//! An engine keeps a reference as bytes, in the place of the value:
+//!
+//! ```text
+//! reference := file:varint offset:varint length:varint checksum:u32+
+//! ```
+//!
+//! A value has a checksum for each of its *chunks* ([`chunk_len`]), so that a part of a long value
+//! is read and checked without the rest, and a reference stays shorter than a kilobyte.
+
+use crate::format::checksum::checksum;
+use crate::format::coding::{MAX_VARINT_LEN_BYTES, Malformed, Reader, encode_varint, get_u32};
+use crate::types::MAX_VALUE_LEN_BYTES;
+
+/// Shortest chunk: values up to this length have one checksum.
+const MIN_CHUNK_LEN_BYTES: usize = 64 << 10;
+/// Most chunks of a value.
+const MAX_CHUNKS: usize = 64;
+/// Longest reference.
+pub(crate) const MAX_REF_LEN_BYTES: usize = 3 * MAX_VARINT_LEN_BYTES + 4 * MAX_CHUNKS;
+/// Files have numbers below this, and lengths up to it.
+const NUMBER_END: u64 = 1 << 62;
+
+/// Length of all chunks but the last of a value of `len_bytes`: 64 KiB, or the lowest power of two
+/// above it of which 64 are enough.
+pub(crate) fn chunk_len(len_bytes: usize) -> usize {
+    let mut chunk = MIN_CHUNK_LEN_BYTES;
+    while chunk * MAX_CHUNKS < len_bytes {
+        chunk *= 2;
+    }
+    chunk
+}
+
+/// The checksums of a value's chunks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digest {
+    len_bytes: usize,
+    count: usize,
+    checksums: [u32; MAX_CHUNKS],
+}
+
+impl Digest {
+    /// Of `value`, which has at most [`MAX_VALUE_LEN_BYTES`], with checksums bound to `seed`.
+    pub(crate) fn new(seed: u64, value: &[u8]) -> Self {
+        let mut digest = Self {
+            len_bytes: value.len(),
+            count: 0,
+            checksums: [0; MAX_CHUNKS],
+        };
+        for chunk in value.chunks(chunk_len(value.len())) {
+            digest.checksums[digest.count] = checksum(seed, chunk);
+            digest.count += 1;
+        }
+        digest
+    }
+
+    /// The reference to the value, if it lies at `offset` of value file `file`.
+    pub(crate) fn place(&self, file: u64, offset: u64) -> EncodedRef {
+        let mut encoded = EncodedRef {
+            bytes: [0; MAX_REF_LEN_BYTES],
+            len: 0,
+        };
+        for number in [file, offset, self.len_bytes as u64] {
+            let mut varint = [0; MAX_VARINT_LEN_BYTES];
+            let len = encode_varint(&mut varint, number);
+            encoded.push(&varint[..len]);
+        }
+        for checksum in &self.checksums[..self.count] {
+            encoded.push(&checksum.to_le_bytes());
+        }
+        encoded
+    }
+}
+
+/// An encoded reference, on the stack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncodedRef {
+    bytes: [u8; MAX_REF_LEN_BYTES],
+    len: usize,
+}
+
+impl EncodedRef {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// A decoded reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ValueRef<'a> {
+    /// Number of the value file.
+    pub(crate) file: u64,
+    /// Where the value begins in it.
+    pub(crate) offset: u64,
+    /// Length of the value.
+    pub(crate) len_bytes: usize,
+    checksums: &'a [u8],
+}
+
+impl<'a> ValueRef<'a> {
+    /// Decodes what [`Digest::place`] made.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let (file, offset) = (reader.varint()?, reader.varint()?);
+        let len_bytes = reader.len(MAX_VALUE_LEN_BYTES)?;
+        let chunks = len_bytes.div_ceil(chunk_len(len_bytes));
+        let checksums = reader.take(4 * chunks)?;
+        let is_possible = (1..NUMBER_END).contains(&file) && offset < NUMBER_END;
+        if !is_possible || !reader.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(Self {
+            file,
+            offset,
+            len_bytes,
+            checksums,
+        })
+    }
+
+    /// Length of the value's chunks.
+    pub(crate) fn chunk_len(&self) -> usize {
+        chunk_len(self.len_bytes)
+    }
+
+    /// The first chunk of `chunks`, the bytes of some from chunk `first` on, that differs from what
+    /// was written: its number.
+    pub(crate) fn first_damaged(&self, seed: u64, first: usize, chunks: &[u8]) -> Option<usize> {
+        let expected = |chunk: usize| get_u32(self.checksums, 4 * chunk);
+        (first..)
+            .zip(chunks.chunks(self.chunk_len()))
+            .find(|(chunk, bytes)| checksum(seed, bytes) != expected(*chunk))
+            .map(|(chunk, _)| chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let digest = Digest::new(7, b"0123456789abcdef");
+        let sum = checksum(7, b"0123456789abcdef").to_le_bytes();
+        let encoded = digest.place(300, 5);
+        assert_eq!(
+            encoded.as_bytes(),
+            [&b"\xac\x02\x05\x10"[..], &sum].concat()
+        );
+    }
+
+    #[test]
+    fn references_round_trip_and_name_what_is_damaged() {
+        for len in [0, 1, 65_536, 65_537, (4 << 20) - 1, 4 << 20, (4 << 20) + 1] {
+            let mut value: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let encoded = Digest::new(1, &value).place(u64::from(u32::MAX), 1 << 40);
+            let found = ValueRef::decode(encoded.as_bytes()).unwrap();
+            assert_eq!((found.file, found.offset), (u64::from(u32::MAX), 1 << 40));
+            assert_eq!(found.len_bytes, len);
+            assert_eq!(found.first_damaged(1, 0, &value), None);
+            let chunk = found.chunk_len();
+            assert!(len <= chunk * MAX_CHUNKS);
+            for at in [0, len / 2, len.saturating_sub(1)] {
+                if len > 0 {
+                    value[at] ^= 1;
+                    assert_eq!(found.first_damaged(1, 0, &value), Some(at / chunk));
+                    let from = at / chunk * chunk;
+                    let rest = &value[from..];
+                    assert_eq!(found.first_damaged(1, at / chunk, rest), Some(at / chunk));
+                    value[at] ^= 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn longest_values_have_references_of_bounded_length() {
+        assert_eq!(chunk_len(MAX_VALUE_LEN_BYTES), 4 << 20);
+        assert_eq!(
+            MAX_VALUE_LEN_BYTES.div_ceil(chunk_len(MAX_VALUE_LEN_BYTES)),
+            64
+        );
+        assert!(MAX_REF_LEN_BYTES < 1024);
+    }
+
+    #[test]
+    fn malformed_references_are_refused() {
+        let encoded = Digest::new(1, &[1; 70_000]).place(9, 128);
+        let bytes = encoded.as_bytes();
+        for len in 0..bytes.len() {
+            assert_eq!(
+                ValueRef::decode(&bytes[..len]),
+                Err(Malformed),
+                "cut to {len}"
+            );
+        }
+        let longer = [bytes, &[0]].concat();
+        assert_eq!(ValueRef::decode(&longer), Err(Malformed));
+        let none = Digest::new(1, b"v").place(0, 128);
+        assert_eq!(ValueRef::decode(none.as_bytes()), Err(Malformed));
+        let beyond = Digest::new(1, b"v").place(1, u64::MAX);
+        assert_eq!(ValueRef::decode(beyond.as_bytes()), Err(Malformed));
+    }
+}

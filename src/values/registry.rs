@@ -1,0 +1,259 @@
+//! The value files of a store.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+
+use super::file::{Access, FileHold, PartOfValue, ValueFile};
+use super::reference::{Digest, ValueRef};
+use crate::error::{Error, Result};
+use crate::format::checksum::seed_of;
+use crate::format::coding::Malformed;
+use crate::fs::{File, Fs, OpenFiles};
+use crate::util::mutants::mutated;
+
+/// Separates the checksums of values from others.
+const SEED_VALUES: u64 = u64::from_le_bytes(*b"valuesum");
+
+/// Every file that values may lie in: the segments of the log, and those that have left it.
+#[derive(Debug)]
+pub(crate) struct ValueFiles {
+    access: Arc<Access>,
+    /// Where they are.
+    dir: PathBuf,
+    /// By number. Locked for moments.
+    files: RwLock<BTreeMap<u64, Arc<ValueFile>>>,
+}
+
+/// What is known of a value file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ValueFileFacts {
+    pub(crate) number: u64,
+    pub(crate) len_bytes: u64,
+    /// It is no segment of the log any more.
+    pub(crate) has_left_log: bool,
+    /// Its live values were written again.
+    pub(crate) is_collected: bool,
+}
+
+/// Reads values again, to check them.
+pub(crate) struct StoredValues<'a> {
+    files: &'a ValueFiles,
+    uncached: bool,
+    /// The file that was read last.
+    open: Option<(Arc<ValueFile>, Arc<dyn File>)>,
+}
+
+impl StoredValues<'_> {
+    /// Reads the value that `reference` leads to and checks it; returns its length.
+    pub(crate) fn check(&mut self, reference: &[u8]) -> Result<u64> {
+        let reference = self.files.decode(reference)?;
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|(file, _)| file.number != reference.file)
+        {
+            let file = self.files.file(reference.file)?;
+            let opened = file.open(self.uncached)?;
+            self.open = Some((file, opened));
+        }
+        if let Some((file, opened)) = &self.open {
+            file.check_stored(&**opened, &reference)?;
+        }
+        Ok(reference.len_bytes as u64)
+    }
+}
+
+impl ValueFiles {
+    /// Of store `store_id`, whose log is in `dir`. None is known yet.
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        open_files: Arc<OpenFiles>,
+        dir: &Path,
+        store_id: u64,
+        use_mmap: bool,
+    ) -> Self {
+        Self {
+            access: Arc::new(Access {
+                fs,
+                open_files,
+                use_mmap,
+                seed: seed_of(&[SEED_VALUES, store_id]),
+            }),
+            dir: dir.to_path_buf(),
+            files: RwLock::default(),
+        }
+    }
+
+    /// The checksums of a value.
+    pub(crate) fn digest(&self, value: &[u8]) -> Digest {
+        Digest::new(self.access.seed, value)
+    }
+
+    // ---- for the log ----
+
+    /// Segment `number` of the log, which is at `path`, may take values. It may be known already.
+    pub(crate) fn add_segment(&self, number: u64, path: &Path, len_bytes: u64) {
+        let access = &self.access;
+        let file = || ValueFile::new(Arc::clone(access), number, path.to_path_buf(), len_bytes);
+        let mut files = self.files.write();
+        files.entry(number).or_insert_with(|| Arc::new(file()));
+    }
+
+    /// As [`ValueFiles::add_segment`], of a file that has left the log.
+    pub(crate) fn add_value_file(&self, number: u64, path: &Path, len_bytes: u64) {
+        let access = Arc::clone(&self.access);
+        let file = ValueFile::new(access, number, path.to_path_buf(), len_bytes);
+        file.has_left_log.store(true, Ordering::Relaxed);
+        self.files.write().insert(number, Arc::new(file));
+    }
+
+    /// True if something refers to values in segment `number`. If not, then never again (VF2).
+    pub(crate) fn is_held(&self, number: u64) -> bool {
+        if mutated!("segment-recycled-under-its-references") {
+            return false;
+        }
+        let files = self.files.read();
+        files
+            .get(&number)
+            .is_some_and(|file| file.holds.load(Ordering::Acquire) > 0)
+    }
+
+    /// Segment `number` is held, and leaves the log with the name `path`, which `rename` gives it.
+    pub(crate) fn leave_log(
+        &self,
+        number: u64,
+        path: PathBuf,
+        rename: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let Some(file) = self.files.read().get(&number).cloned() else {
+            return rename();
+        };
+        file.rename(path, rename)?;
+        file.has_left_log.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Segment `number`, which is not held, is no more.
+    pub(crate) fn forget(&self, number: u64) {
+        self.files.write().remove(&number);
+    }
+
+    /// Removes a file that has left the log and is not held; false if there is none. One that
+    /// cannot be removed is tried again when the store is opened.
+    pub(crate) fn remove_unheld(&self) -> Result<bool> {
+        let unheld = {
+            let mut files = self.files.write();
+            let is_unheld = |file: &ValueFile| {
+                file.has_left_log.load(Ordering::Acquire)
+                    && (file.holds.load(Ordering::Acquire) == 0
+                        || mutated!("value-file-removed-under-a-snapshot")
+                            && file.is_collected.load(Ordering::Relaxed))
+            };
+            let number = files.values().find(|file| is_unheld(file));
+            number
+                .map(|file| file.number)
+                .and_then(|number| files.remove(&number))
+        };
+        let Some(file) = unheld else {
+            return Ok(false);
+        };
+        match self.access.fs.remove_file(&file.path()) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(true),
+        }
+    }
+
+    // ---- for engines ----
+
+    /// Holds file `number`, which something else holds, or the log.
+    pub(crate) fn hold(&self, number: u64) -> Result<FileHold> {
+        let files = self.files.read();
+        match files.get(&number) {
+            Some(file) => Ok(FileHold::new(file)),
+            None => Err(self.missing(number)),
+        }
+    }
+
+    /// The value that `reference` leads to, checked.
+    pub(crate) fn get(&self, reference: &[u8]) -> Result<PartOfValue> {
+        self.get_part(reference, 0..usize::MAX)
+    }
+
+    /// `part` of the value that `reference` leads to, as far as the value has it. The chunks that
+    /// it lies in are read and checked, and no others.
+    pub(crate) fn get_part(&self, reference: &[u8], part: Range<usize>) -> Result<PartOfValue> {
+        let reference = self.decode(reference)?;
+        self.file(reference.file)?.value(&reference, part)
+    }
+
+    /// For reading many values again, past maps; if `uncached`, also past what the operating system
+    /// remembers.
+    pub(crate) fn stored(&self, uncached: bool) -> StoredValues<'_> {
+        StoredValues {
+            files: self,
+            uncached,
+            open: None,
+        }
+    }
+
+    fn decode<'a>(&self, reference: &'a [u8]) -> Result<ValueRef<'a>> {
+        ValueRef::decode(reference).map_err(|Malformed| {
+            let what = "a reference to a value is malformed";
+            Error::corruption(&self.dir, 0, what)
+        })
+    }
+
+    fn file(&self, number: u64) -> Result<Arc<ValueFile>> {
+        let found = self.files.read().get(&number).cloned();
+        found.ok_or_else(|| self.missing(number))
+    }
+
+    #[cold]
+    fn missing(&self, number: u64) -> Error {
+        let path = self.dir.join(format!("{number:016x}.val"));
+        Error::corruption(
+            &path,
+            0,
+            "a file with values that are referred to is missing",
+        )
+    }
+
+    // ---- for collection and figures ----
+
+    /// True if there is a file that has left the log.
+    pub(crate) fn has_value_files(&self) -> bool {
+        let files = self.files.read();
+        let has_left = |file: &Arc<ValueFile>| file.has_left_log.load(Ordering::Acquire);
+        // They are older than the segments.
+        files.values().next().is_some_and(has_left)
+    }
+
+    /// All files, rising by number.
+    pub(crate) fn facts(&self) -> Vec<ValueFileFacts> {
+        let files = self.files.read();
+        let facts = files.values().map(|file| ValueFileFacts {
+            number: file.number,
+            len_bytes: file.len_bytes,
+            has_left_log: file.has_left_log.load(Ordering::Acquire),
+            is_collected: file.is_collected.load(Ordering::Relaxed),
+        });
+        facts.collect()
+    }
+
+    /// Where the file of a hold is now.
+    pub(crate) fn path(&self, hold: &FileHold) -> PathBuf {
+        hold.file().path()
+    }
+
+    /// What was alive in file `number` was written again.
+    pub(crate) fn note_collected(&self, number: u64) {
+        if let Some(file) = self.files.read().get(&number) {
+            file.is_collected.store(true, Ordering::Relaxed);
+        }
+    }
+}
