@@ -91,10 +91,7 @@ impl Bench {
         let sequenced: Vec<_> = ops
             .iter()
             .zip(self.seq + 1..)
-            .map(|(op, seq)| SequencedOp {
-                seq: SeqNo(seq),
-                op: op.borrow(),
-            })
+            .map(|(op, seq)| SequencedOp::new(SeqNo(seq), op.borrow()))
             .collect();
         self.engine.prepare(&sequenced).unwrap();
         self.engine.apply(&sequenced).unwrap();
@@ -207,6 +204,7 @@ fn context(
     EngineContext {
         fs: Arc::clone(fs),
         open_files: Arc::new(OpenFiles::new(8)),
+        values: crate::testing::no_values(fs),
         keep: Arc::<FakeHost>::default(),
         dir: dir.to_path_buf(),
         store_id: 77,
@@ -899,10 +897,7 @@ fn hostile_pages_with_right_checksums_are_refused_or_harmless() {
         for step in 0..20 {
             let op = some_op(&mut random, 600, 1024);
             let seq = SeqNo(bench.seq + step + 1);
-            let ops = [SequencedOp {
-                seq,
-                op: op.borrow(),
-            }];
+            let ops = [SequencedOp::new(seq, op.borrow())];
             let applied = engine.prepare(&ops).and_then(|()| engine.apply(&ops));
             snapshot_tracker.publish(seq);
             if applied.is_err() {

@@ -1,5 +1,6 @@
 //! A keyspace: [`Kv`] over one engine of a store.
 
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::keyspace_snapshot::KeyspaceSnapshot;
@@ -8,7 +9,7 @@ use crate::engine::{EngineHost, EngineStats, InspectDetail, Inspection, Piece, V
 use crate::error::Result;
 use crate::kv::{
     Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
-    inherent_writes, read_once,
+    inherent_writes, part_of_value, read_once,
 };
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
@@ -191,7 +192,7 @@ impl Atomic for Keyspace {
         let condition = Condition {
             watch,
             keyspace: &self.open,
-            range,
+            ranges: std::slice::from_ref(range),
         };
         let shared = &self.store.shared;
         Ok(
@@ -226,6 +227,20 @@ impl KvRead for Keyspace {
             hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
         }
         Ok(found.map(|(result, _)| result))
+    }
+
+    fn get_range(
+        &self,
+        key: impl AsRef<[u8]>,
+        part: impl RangeBounds<usize>,
+    ) -> Result<Option<Value>> {
+        let _pass = self.enter()?;
+        let key = key.as_ref();
+        let found = self.open.engine.get_part(key, part_of_value(&part))?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, found.as_ref().map(|part| part.len()));
+        }
+        Ok(found)
     }
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {

@@ -1,11 +1,12 @@
 //! Snapshots of one keyspace.
 
+use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
 
 use super::pinned_views::PinnedViews;
 use crate::engine::{Cursor, Entry, Piece, ReadView};
 use crate::error::{Error, Result};
-use crate::kv::{KvRead, Readable, Scan, inherent_reads, read_once};
+use crate::kv::{KvRead, Readable, Scan, inherent_reads, part_of_value, read_once};
 use crate::store::{OpenKeyspace, Store};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, KeyspaceId, Value};
@@ -80,6 +81,11 @@ impl ReadView for KeyspaceSnapshot {
 
     fn contains(&self, key: &[u8]) -> Result<bool> {
         self.view()?.map_or(Ok(false), |view| view.contains(key))
+    }
+
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        self.view()?
+            .map_or(Ok(None), |view| view.get_part(key, part))
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
@@ -229,6 +235,19 @@ impl KvRead for KeyspaceSnapshot {
             hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
         }
         Ok(found.map(|(result, _)| result))
+    }
+
+    fn get_range(
+        &self,
+        key: impl AsRef<[u8]>,
+        part: impl RangeBounds<usize>,
+    ) -> Result<Option<Value>> {
+        let key = key.as_ref();
+        let found = ReadView::get_part(self, key, part_of_value(&part))?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, found.as_ref().map(|part| part.len()));
+        }
+        Ok(found)
     }
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {

@@ -1,6 +1,7 @@
 //! Views and cursors: how an engine is read.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -21,6 +22,15 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
     /// As [`Engine::contains`](super::Engine::contains).
     fn contains(&self, key: &[u8]) -> Result<bool> {
         self.get(key, &mut |_| ())
+    }
+
+    /// As [`Engine::get_part`](super::Engine::get_part).
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        let mut value = None;
+        self.get(key, &mut |bytes| {
+            value = Some(Value::copy_part(bytes, &part))
+        })?;
+        Ok(value)
     }
 
     /// The values of `keys`, in their order.

@@ -11,6 +11,7 @@ use crate::fs::{Fs, OpenFiles};
 use crate::options::KeyspaceSettings;
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
+use crate::values::ValueFiles;
 
 /// What an engine is given when it is opened.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub(crate) struct EngineContext {
     pub(crate) keyspace: KeyspaceId,
     /// What is published, and which snapshots live.
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
+    /// Where the values are that are stored apart from their keys.
+    pub(crate) values: Arc<ValueFiles>,
     /// The store's one cache of blocks and pages.
     pub(crate) cache: Arc<BlockCache>,
     /// How the keyspace was configured.

@@ -56,10 +56,7 @@ mod tests {
                 let sequenced: Vec<_> = ops
                     .iter()
                     .zip(1..)
-                    .map(|(op, seq)| SequencedOp {
-                        seq: SeqNo(seq),
-                        op: op.borrow(),
-                    })
+                    .map(|(op, seq)| SequencedOp::new(SeqNo(seq), op.borrow()))
                     .collect();
                 let mut wanted: Vec<u32> = (0..len).collect();
                 wanted.sort_by_key(|i| sequenced[*i as usize].op.key());

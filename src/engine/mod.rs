@@ -32,6 +32,7 @@ mod stats;
 mod verify_report;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -43,6 +44,7 @@ pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};
 pub(crate) use key_order::in_key_order;
 pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
+pub(crate) use stats::ValueUsage;
 pub use stats::{EngineStats, LevelStats};
 pub use verify_report::{Problem, VerifyReport};
 
@@ -128,6 +130,15 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
         self.get(key, &mut |_| ())
     }
 
+    /// `part` of the value of `key`, as far as the value has it.
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        let mut value = None;
+        self.get(key, &mut |bytes| {
+            value = Some(Value::copy_part(bytes, &part))
+        })?;
+        Ok(value)
+    }
+
     /// The values of `keys`, in their order. All from one moment.
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>>;
 
@@ -161,6 +172,17 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     /// How far background work is behind. Cheap: called for every commit.
     fn pressure(&self) -> Pressure;
+
+    /// What the engine's files refer to among values that are stored apart.
+    fn value_usage(&self) -> Arc<ValueUsage> {
+        Arc::default()
+    }
+
+    /// The reference that `key` has, if its value is stored apart.
+    fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let _ = key;
+        Ok(None)
+    }
 
     /// Figures about the engine, now.
     fn stats(&self) -> EngineStats;

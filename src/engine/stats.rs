@@ -1,5 +1,7 @@
 //! Figures about an engine.
 
+use std::collections::BTreeMap;
+
 /// Figures about one keyspace.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
@@ -31,6 +33,17 @@ pub struct EngineStats {
     pub levels: Vec<LevelStats>,
     /// B-tree: height of the tree in pages; 0 for an LSM.
     pub height: u32,
+}
+
+/// What the files of an engine refer to among values that are stored apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ValueUsage {
+    /// Bytes of each value file, with what was overwritten and not removed yet.
+    pub(crate) files: BTreeMap<u64, u64>,
+    /// Bytes that live for sure.
+    pub(crate) settled_bytes: u64,
+    /// Bytes of the files that are rewritten when everything that is dead is removed.
+    pub(crate) tables_bytes: u64,
 }
 
 /// Figures about one level of an LSM tree or a B-tree.

@@ -55,7 +55,7 @@ impl<'a> From<Op<'a>> for types::Op<'a> {
 /// which the payload is malformed.
 pub fn decode_batch(payload: &[u8]) -> Result<Vec<(u32, Op<'_>)>, usize> {
     let mut ops = Vec::new();
-    kv::decode_payload(payload, |keyspace, op| {
+    kv::decode_payload(payload, |keyspace, op, _| {
         ops.push((keyspace.0, op.into()));
         Ok(())
     })

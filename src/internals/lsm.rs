@@ -27,7 +27,7 @@ impl<'a> From<entry::Entry<'a>> for Entry<'a> {
         Self {
             key: entry.key,
             seq: entry.seq.0,
-            value: (entry.kind == EntryKind::Put).then_some(entry.value),
+            value: entry.kind.is_put().then_some(entry.value),
         }
     }
 }

@@ -155,13 +155,20 @@ impl Batch {
 
     /// The operations in the order they were added.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Op<'_>> {
+        self.iter_with_ends().map(|(op, _)| op)
+    }
+
+    /// The operations in the order they were added, and where each ends in the encoding. A value is
+    /// the last part of its operation.
+    pub(crate) fn iter_with_ends(&self) -> impl Iterator<Item = (Op<'_>, usize)> {
         let mut reader = Reader::new(&self.bytes);
         std::iter::from_fn(move || {
             if reader.is_empty() {
                 return None;
             }
             let tag = reader.u8().expect("encoded by push");
-            Some(decode_op(&mut reader, tag).expect("encoded by push"))
+            let op = decode_op(&mut reader, tag).expect("encoded by push");
+            Some((op, reader.position()))
         })
     }
 }
@@ -359,12 +366,13 @@ fn decode_op<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Op<'a>, Malformed> 
     }
 }
 
-/// Decodes a log payload: every operation with its keyspace, in order.
+/// Decodes a log payload: every operation with its keyspace, in order, and where it ends. A value
+/// is the last part of its operation.
 ///
 /// `Err` holds the byte offset within the payload at which it is malformed.
 pub(crate) fn decode_payload<'a>(
     payload: &'a [u8],
-    mut visit: impl FnMut(KeyspaceId, Op<'a>) -> Result<()>,
+    mut visit: impl FnMut(KeyspaceId, Op<'a>, usize) -> Result<()>,
 ) -> Result<Result<(), usize>> {
     let mut reader = Reader::new(payload);
     let mut keyspace = None;
@@ -380,7 +388,7 @@ pub(crate) fn decode_payload<'a>(
             }
         } else {
             match (keyspace, decode_op(&mut reader, tag)) {
-                (Some(keyspace), Ok(op)) => visit(keyspace, op)?,
+                (Some(keyspace), Ok(op)) => visit(keyspace, op, reader.position())?,
                 _ => return Ok(Err(at)),
             }
         }
@@ -407,7 +415,7 @@ mod tests {
         encode_keyspace(&mut payload, KeyspaceId(300));
         payload.extend_from_slice(batch.encoded());
         let mut seen = Vec::new();
-        decode_payload(&payload, |keyspace, op| {
+        decode_payload(&payload, |keyspace, op, _| {
             assert_eq!(keyspace, KeyspaceId(300));
             seen.push(op);
             Ok(())
@@ -418,7 +426,7 @@ mod tests {
 
         for cut in 0..payload.len() {
             let mut ops = 0;
-            let _ = decode_payload(&payload[..cut], |_, _| {
+            let _ = decode_payload(&payload[..cut], |_, _, _| {
                 ops += 1;
                 Ok(())
             });

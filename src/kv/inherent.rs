@@ -23,6 +23,16 @@ macro_rules! inherent_reads {
                 KvRead::get_with(self, key, read)
             }
 
+            /// The bytes `part` of the value of `key`. See
+            /// [`KvRead::get_range`](crate::KvRead::get_range).
+            pub fn get_range(
+                &self,
+                key: impl AsRef<[u8]>,
+                part: impl std::ops::RangeBounds<usize>,
+            ) -> Result<Option<Value>> {
+                KvRead::get_range(self, key, part)
+            }
+
             /// True if `key` has a value. See
             /// [`KvRead::contains_key`](crate::KvRead::contains_key).
             #[inline]

@@ -20,7 +20,7 @@ pub use iter::{Keys, Values};
 pub use model::{Model, ModelSnapshot};
 pub use range_size::RangeSize;
 pub use read::KvRead;
-pub(crate) use read::{Readable, read_once};
+pub(crate) use read::{Readable, part_of_value, read_once};
 pub use scan::Scan;
 pub(crate) use scan::ScanObserver;
 pub use write::{Kv, Mismatch, Update};

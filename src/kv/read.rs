@@ -1,11 +1,28 @@
 //! [`KvRead`]: reading from an ordered map of byte strings.
 
+use std::ops::{Bound, Range, RangeBounds};
+
 use super::iter::{Keys, Values};
 use super::range_size::{self, RangeSize};
 use super::scan::Scan;
 use crate::engine::Piece;
 use crate::error::{Error, Result};
 use crate::types::{KeyBounds, KeyRange, Value};
+
+/// The bytes from the first to behind the last that `bounds` name.
+pub(crate) fn part_of_value(bounds: &impl RangeBounds<usize>) -> Range<usize> {
+    let start = match bounds.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match bounds.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => usize::MAX,
+    };
+    start..end
+}
 
 /// What `read` makes of the value that `get` finds, and the value's length. `get` calls what it is
 /// given at most once: a closure that can be called once is enough.
@@ -50,6 +67,8 @@ pub trait Readable {
 ///
 /// assert_eq!(kv.get("ada")?.unwrap(), "1815");
 /// assert_eq!(kv.get_with("ada", |value| value.len())?, Some(4));
+/// assert_eq!(kv.get_range("ada", 2..)?.unwrap(), "15");
+/// assert_eq!(kv.get_range("ada", 3..9)?.unwrap(), "5");
 /// assert!(kv.contains_key("bob")?);
 /// assert_eq!(kv.multi_get(&["bob", "eve"])?, [Some("1970".into()), None]);
 ///
@@ -84,6 +103,18 @@ pub trait KvRead: Readable {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>>;
+
+    /// The bytes `part` of the value of `key`, as far as the value has them: empty if it is shorter
+    /// than where they begin. Of a value that is stored apart from its key, the chunks of 64 KiB
+    /// (more, of values above 4 MiB) that the part touches are read and checked, and no others.
+    fn get_range(
+        &self,
+        key: impl AsRef<[u8]>,
+        part: impl RangeBounds<usize>,
+    ) -> Result<Option<Value>> {
+        let part = part_of_value(&part);
+        self.get_with(key, |value| Value::copy_part(value, &part))
+    }
 
     /// True if `key` has a value.
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {

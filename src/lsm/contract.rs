@@ -1,17 +1,19 @@
 //! The engine contract ([`Engine`]) of the tree: what the store calls.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::Guard;
 
+use super::entry::EntryKind;
 use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
 use super::superversion::{ScanView, SnapshotView, Superversion};
 use super::table_handle::TableHandle;
 use crate::engine::{
-    Engine, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView, VerifyReport,
-    Work,
+    Engine, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView, ValueUsage,
+    VerifyReport, Work,
 };
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
@@ -55,6 +57,7 @@ impl Engine for LsmEngine {
         let mut recorder = self.empty_ranges.recorder();
         let size_bytes = {
             let superversion = self.current.load();
+            superversion.active.hold_values(ops, &self.ctx.values)?;
             superversion.active.insert(ops);
             for op in ops {
                 self.empty_ranges.note(&mut recorder, op);
@@ -87,6 +90,16 @@ impl Engine for LsmEngine {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         let (superversion, seq) = self.latest();
         superversion.get(key, seq, read)
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        let (superversion, seq) = self.latest();
+        superversion.contains(key, seq)
+    }
+
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        let (superversion, seq) = self.latest();
+        superversion.get_part(key, part, seq)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -184,6 +197,19 @@ impl Engine for LsmEngine {
             0.0 => Pressure::None,
             behind => Pressure::Slow(behind.min(1.0)),
         }
+    }
+
+    fn value_usage(&self) -> Arc<ValueUsage> {
+        Arc::clone(self.current.load().version.value_usage())
+    }
+
+    fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (superversion, seq) = self.latest();
+        let mut reference = None;
+        superversion.find(key, seq, &mut |entry| {
+            reference = (entry.kind == EntryKind::PutRef).then(|| entry.value.to_vec());
+        })?;
+        Ok(reference)
     }
 
     fn stats(&self) -> EngineStats {

@@ -9,14 +9,16 @@ use std::cmp::Ordering;
 use crate::error::Result;
 use crate::types::SeqNo;
 
-/// What an entry says about its key. Values from 2 on are free for later kinds (a merge
-/// operand, a pointer into a value file).
+/// What an entry says about its key. Values from 3 on are free for later kinds (a merge
+/// operand).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EntryKind {
     /// The key was removed: a tombstone.
     Delete = 0,
     /// The key was set.
     Put = 1,
+    /// The key was set to a value that is stored apart: in its place is a reference to it.
+    PutRef = 2,
 }
 
 impl EntryKind {
@@ -26,12 +28,20 @@ impl EntryKind {
         match byte {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
+            2 => Some(Self::PutRef),
             _ => None,
         }
     }
+
+    /// True if the key was set.
+    #[inline]
+    pub(crate) fn is_put(self) -> bool {
+        self != Self::Delete
+    }
 }
 
-/// One version of one key. The value of a tombstone is empty.
+/// One version of one key. The value of a tombstone is empty, and that of a
+/// [`PutRef`](EntryKind::PutRef) is a reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) key: &'a [u8],

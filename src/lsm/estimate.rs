@@ -13,8 +13,9 @@ use super::version::Version;
 use crate::engine::Piece;
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo};
+use crate::values::ValueRef;
 
-use super::entry::{EntryKind, seek_word};
+use super::entry::{Entry, EntryKind, seek_word};
 
 /// Entries of a memtable that make a piece.
 const MEMTABLE_PIECE_ENTRIES: u64 = 16;
@@ -52,14 +53,14 @@ fn add_memtable(memtable: &Memtable, range: &KeyRange, pieces: &mut Vec<Piece>) 
         {
             break;
         }
-        if entry.kind == EntryKind::Put {
+        if entry.kind.is_put() {
             let current = piece.get_or_insert_with(|| Piece {
                 start: entry.key.to_vec(),
                 entries: 0,
                 bytes: 0,
             });
             current.entries += 1;
-            current.bytes += (entry.key.len() + entry.value.len()) as u64;
+            current.bytes += (entry.key.len() + value_len(&entry)) as u64;
             if current.entries == MEMTABLE_PIECE_ENTRIES {
                 pieces.extend(piece.take());
             }
@@ -68,6 +69,14 @@ fn add_memtable(memtable: &Memtable, range: &KeyRange, pieces: &mut Vec<Piece>) 
     }
     pieces.extend(piece);
     Ok(())
+}
+
+/// Length of the value of an entry, wherever it is stored.
+fn value_len(entry: &Entry<'_>) -> usize {
+    match entry.kind {
+        EntryKind::PutRef => ValueRef::decode(entry.value).map_or(0, |value| value.len_bytes),
+        _ => entry.value.len(),
+    }
 }
 
 fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mut Vec<Piece>) {
@@ -91,6 +100,12 @@ fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mu
         let bytes = u128::from(index.block_at(no) - index.block_at(0));
         (puts * bytes / u128::from(blocks_bytes.max(1))) as u64
     };
+    // The same of what is stored apart.
+    let apart_bytes = u128::from(meta.apart_bytes());
+    let apart_before = |no: u32| {
+        let bytes = u128::from(index.block_at(no) - index.block_at(0));
+        (apart_bytes * bytes / u128::from(blocks_bytes.max(1))) as u64
+    };
     let step = ((last.saturating_sub(first)) as usize / at_least.max(1)).max(1) as u32;
     let mut from = first;
     while from < last {
@@ -100,7 +115,7 @@ fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mu
         pieces.push(Piece {
             start: separator.max(range.start.clone()),
             entries: entries_before(to) - entries_before(from),
-            bytes,
+            bytes: bytes + apart_before(to) - apart_before(from),
         });
         from = to;
     }

@@ -30,8 +30,8 @@
 //! about what they leave; [`merge`], [`source`] and [`run`] walk several tables as one, and
 //! [`offset_value`] says how they are compared; [`table`] is the file format.
 //!
-//! Lacking on purpose: the log and the threads
-//! (both are the store's), a value log, tiered compaction.
+//! Lacking on purpose: the log, the threads and the files of values that are stored apart (all are
+//! the store's), tiered compaction.
 
 mod compaction;
 mod contract;

@@ -6,6 +6,7 @@
 //! steps together, and while the processor waits for one of them it goes on with the others.
 //! Storage is asked for all blocks of a group before one is waited for.
 
+use super::entry::{Entry, EntryKind};
 use super::superversion::{Superversion, get_from_memtable, lend_if_live};
 use super::table::{BlockBytes, filter_hash};
 use super::table_handle::TableHandle;
@@ -15,6 +16,23 @@ use crate::types::{SeqNo, Value};
 /// Keys that are looked up together: about as many as there can be loads under way, and as few as
 /// may keep a block each.
 const KEYS_TOGETHER: usize = 32;
+
+/// What was found.
+struct Answers {
+    values: Vec<Option<Value>>,
+    /// Values that are stored apart, with references to them: they are read at the end.
+    apart: Vec<(usize, Vec<u8>)>,
+}
+
+impl Answers {
+    /// Takes the entry of the key at `at`.
+    fn take(&mut self, at: usize, entry: &Entry<'_>) {
+        match entry.kind {
+            EntryKind::PutRef => self.apart.push((at, entry.value.to_vec())),
+            _ => self.values[at] = Some(Value::copy_from(entry.value)),
+        }
+    }
+}
 
 /// A key that was not found so far.
 struct Lookup<'a> {
@@ -37,7 +55,10 @@ struct InTable<'a> {
 impl Superversion {
     /// The values of `keys` as of `seq`, in their order.
     pub(crate) fn multi_get(&self, keys: &[&[u8]], seq: SeqNo) -> Result<Vec<Option<Value>>> {
-        let mut values: Vec<Option<Value>> = keys.iter().map(|_| None).collect();
+        let mut answers = Answers {
+            values: keys.iter().map(|_| None).collect(),
+            apart: Vec::new(),
+        };
         let mut lookups: Vec<Lookup<'_>> = (0..keys.len())
             .map(|at| Lookup {
                 at,
@@ -49,7 +70,11 @@ impl Superversion {
         lookups.sort_unstable_by_key(|lookup| lookup.key);
         while !lookups.is_empty() {
             let group = lookups.split_off(lookups.len().saturating_sub(KEYS_TOGETHER));
-            self.get_group(group, seq, &mut values)?;
+            self.get_group(group, seq, &mut answers)?;
+        }
+        let Answers { mut values, apart } = answers;
+        for (at, reference) in apart {
+            values[at] = Some(Value::copy_from(&self.values.get(&reference)?));
         }
         Ok(values)
     }
@@ -60,39 +85,39 @@ impl Superversion {
         &self,
         mut open: Vec<Lookup<'_>>,
         seq: SeqNo,
-        values: &mut [Option<Value>],
+        answers: &mut Answers,
     ) -> Result<()> {
         for memtable in self.memtables() {
             for lookup in &open {
                 memtable.prefetch_filter(lookup.hash);
             }
             open.retain(|lookup| {
-                let mut read = |bytes: &[u8]| values[lookup.at] = Some(Value::copy_from(bytes));
-                get_from_memtable(memtable, lookup.key, lookup.hash, seq, &mut read).is_none()
+                let mut visit = |entry: &Entry<'_>| answers.take(lookup.at, entry);
+                get_from_memtable(memtable, lookup.key, lookup.hash, seq, &mut visit).is_none()
             });
         }
         for table in self.version.level(0).tables().iter() {
             let meta = table.meta();
             if meta.smallest_seq <= seq {
                 let in_table = |key: &[u8]| meta.contains_key(key).then_some(&**table);
-                get_from_run(&mut open, in_table, seq, values)?;
+                get_from_run(&mut open, in_table, seq, answers)?;
             }
         }
         for level in &self.version.levels()[1..] {
             let in_table = |key: &[u8]| level.find(key).map(|table| &**table);
-            get_from_run(&mut open, in_table, seq, values)?;
+            get_from_run(&mut open, in_table, seq, answers)?;
         }
         Ok(())
     }
 }
 
-/// Takes from `open` what a sorted run knows of, and puts what it has into `values`. `table_of`
+/// Takes from `open` what a sorted run knows of, and puts what it has into `answers`. `table_of`
 /// says in which table of the run a key is if it is in one.
 fn get_from_run<'a>(
     open: &mut Vec<Lookup<'_>>,
     table_of: impl Fn(&[u8]) -> Option<&'a TableHandle>,
     seq: SeqNo,
-    values: &mut [Option<Value>],
+    answers: &mut Answers,
 ) -> Result<()> {
     let mut found: Vec<InTable<'a>> = Vec::with_capacity(open.len());
     for (lookup, Lookup { key, hash, .. }) in open.iter().enumerate() {
@@ -123,8 +148,7 @@ fn get_from_run<'a>(
         let is_found = match (block, bytes) {
             (Some(block), Some(bytes)) => {
                 table.table().get_in(block, bytes, key, seq, &mut |entry| {
-                    let mut read = |bytes: &[u8]| values[at] = Some(Value::copy_from(bytes));
-                    is_live = lend_if_live(entry, cover, &mut read);
+                    is_live = lend_if_live(entry, cover, &mut |entry| answers.take(at, entry));
                 })?
             }
             _ => false,

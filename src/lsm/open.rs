@@ -84,7 +84,7 @@ impl LsmEngine {
                         error
                     }
                 })?;
-                let handle = TableHandle::new(table, Arc::clone(&obsolete_files));
+                let handle = TableHandle::new(table, Arc::clone(&obsolete_files), &ctx.values)?;
                 edit.added.push((level, Arc::new(handle)));
             }
         }
@@ -105,6 +105,7 @@ impl LsmEngine {
             immutable: Vec::new(),
             version: Arc::new(version),
             empty_ranges: Arc::clone(&empty_ranges),
+            values: Arc::clone(&ctx.values),
         };
         Ok(Arc::new(Self {
             table_ctx,

@@ -26,12 +26,14 @@ use std::sync::Arc;
 use super::covers::{Covers, Tombstones};
 use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
+use super::memtable::Memtable;
 use super::merge::MergeCursor;
 use super::source::Source;
 use super::version::Version;
 use crate::engine::Cursor;
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo, is_from};
+use crate::values::{PartOfValue, ValueFiles};
 
 /// Versions of one key that are stepped over before a seek. A seek costs about as much as this many
 /// steps.
@@ -64,14 +66,29 @@ pub(crate) struct ScanCursor {
     /// Going forward: scratch of seeks. Going backward: the entry (LC2).
     key: Vec<u8>,
     value: Vec<u8>,
+    /// Going backward: the value is a reference to one that is stored apart.
+    is_ref: bool,
+    /// The value of the entry, if it is stored apart and was asked for.
+    apart: Option<PartOfValue>,
     covers: Covers,
     empty_ranges: Arc<EmptyRanges>,
     /// Where entries are wanted (LC3).
     within: KeyRange,
     /// The first key that the current walk has passed.
     first_passed: Vec<u8>,
-    /// Keeps the files of tables that are opened later.
-    _version: Arc<Version>,
+    /// Dropped last.
+    keep: ScanKeep,
+}
+
+/// What a scan keeps as long as it lives.
+pub(crate) struct ScanKeep {
+    /// The files of tables that are opened later, and the value files that tables refer to.
+    #[expect(dead_code, reason = "kept")]
+    pub(crate) version: Arc<Version>,
+    /// The value files that memtables refer to.
+    #[expect(dead_code, reason = "kept")]
+    pub(crate) memtables: Vec<Arc<Memtable>>,
+    pub(crate) values: Arc<ValueFiles>,
 }
 
 impl ScanCursor {
@@ -81,7 +98,7 @@ impl ScanCursor {
         sources: Vec<(usize, Source)>,
         seq: SeqNo,
         tombstones: Vec<(usize, Tombstones)>,
-        version: Arc<Version>,
+        keep: ScanKeep,
         empty_ranges: Arc<EmptyRanges>,
     ) -> Self {
         let (ranks, sources) = sources.into_iter().unzip();
@@ -92,11 +109,13 @@ impl ScanCursor {
             state: State::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
+            is_ref: false,
+            apart: None,
             covers: Covers::new(tombstones, seq),
             within: KeyRange::new(&..),
             empty_ranges,
             first_passed: Vec::new(),
-            _version: version,
+            keep,
         }
     }
 
@@ -128,7 +147,7 @@ impl ScanCursor {
             skip = false;
             let entry = self.merge.entry();
             let is_seen = entry.seq <= self.seq
-                && entry.kind == EntryKind::Put
+                && entry.kind.is_put()
                 && !self.covers.hide(entry.key, entry.seq);
             if is_seen {
                 self.state = State::Forward;
@@ -157,7 +176,7 @@ impl ScanCursor {
                 continue;
             }
             // By a range tombstone.
-            let is_hidden = entry.kind == EntryKind::Put;
+            let is_hidden = entry.kind.is_put();
             skip = true;
             steps = 0;
             if walk.passes(is_hidden) == 1 {
@@ -219,7 +238,7 @@ impl ScanCursor {
                 steps += 1;
                 if entry.seq <= self.seq {
                     newest = Some((entry.seq, entry.kind));
-                    if entry.kind == EntryKind::Put {
+                    if entry.kind.is_put() {
                         self.value.clear();
                         self.value.extend_from_slice(entry.value);
                     }
@@ -235,7 +254,10 @@ impl ScanCursor {
                 self.merge.prev()?;
             }
             let mut is_hidden = false;
-            if let Some((seq, EntryKind::Put)) = newest {
+            if let Some((seq, kind)) = newest
+                && kind.is_put()
+            {
+                self.is_ref = kind == EntryKind::PutRef;
                 is_hidden = self.covers.hide(&self.key, seq);
                 if !is_hidden {
                     self.state = State::Backward;
@@ -290,6 +312,7 @@ impl ScanCursor {
 
     fn start(&mut self) {
         self.state = State::Nowhere;
+        self.apart = None;
         if self.value.capacity() > MAX_KEPT_LEN_BYTES {
             self.value = Vec::new();
         }
@@ -337,6 +360,7 @@ impl Cursor for ScanCursor {
         match self.state {
             State::Forward => {
                 self.state = State::Nowhere;
+                self.apart = None;
                 self.merge.next()?;
             }
             // The merge stands before the key: come back to it, and over it.
@@ -354,7 +378,7 @@ impl Cursor for ScanCursor {
             State::Forward => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merge.key());
-                self.state = State::Nowhere;
+                self.start();
                 self.merge.seek_before(&self.key)?;
             }
             State::Backward => self.start(),
@@ -378,13 +402,21 @@ impl Cursor for ScanCursor {
 
     #[inline]
     fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        Ok(match self.state {
+        let (key, value, is_ref) = match self.state {
             State::Forward => {
                 let entry = self.merge.entry();
-                (entry.key, entry.value)
+                (entry.key, entry.value, entry.kind == EntryKind::PutRef)
             }
-            _ => (&self.key, &self.value),
-        })
+            _ => (&*self.key, &*self.value, self.is_ref),
+        };
+        if !is_ref {
+            return Ok((key, value));
+        }
+        let apart = match self.apart.take() {
+            Some(read) => read,
+            None => self.keep.values.get(value)?,
+        };
+        Ok((key, self.apart.insert(apart)))
     }
 }
 

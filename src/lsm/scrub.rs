@@ -38,13 +38,13 @@ impl LsmEngine {
         &self,
         handle: &TableHandle,
         report: &mut VerifyReport,
-        pace: &mut dyn FnMut(u64) -> Result<()>,
+        outer_pace: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let table = handle.table();
         // Why the reading ended early, if not for an error of reading.
         let mut ended = None;
         let mut pace = |bytes: u64| {
-            let goes_on = match pace(bytes) {
+            let goes_on = match outer_pace(bytes) {
                 // Its file waits for the last who reads it.
                 Ok(()) if handle.is_obsolete() => Err(Error::Closed),
                 paced => paced,
@@ -61,7 +61,12 @@ impl LsmEngine {
         match (scrubbed, ended) {
             (_, Some((_, true))) => {}
             (_, Some((error, false))) => return Err(error),
-            (Ok(part), None) => report.merge(part),
+            (Ok(part), None) => {
+                report.merge(part);
+                let mut stored = self.ctx.values.stored(true);
+                let mut goes_on = |bytes: u64| outer_pace(bytes).map(|()| !handle.is_obsolete());
+                self.check_values(handle, &mut stored, report, &mut goes_on)?;
+            }
             (Err(error), None) => {
                 report.files += 1;
                 let what = format!("{error:#}");

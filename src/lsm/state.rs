@@ -178,7 +178,8 @@ impl LsmEngine {
             let path = self.ctx.dir.join(table_name(meta.id));
             let table = Table::open(&self.table_ctx, &path, meta)?;
             let obsolete_files = Arc::clone(&self.obsolete_files);
-            Ok(Arc::new(TableHandle::new(table, obsolete_files)))
+            let handle = TableHandle::new(table, obsolete_files, &self.ctx.values)?;
+            Ok(Arc::new(handle))
         };
         let opened = if outputs.is_empty() {
             Ok(Vec::new())
@@ -269,6 +270,7 @@ impl LsmEngine {
                 immutable,
                 version: Arc::clone(&version),
                 empty_ranges: Arc::clone(&old.empty_ranges),
+                values: Arc::clone(&old.values),
             }));
             old
         };
@@ -311,6 +313,7 @@ impl LsmEngine {
             immutable,
             version: Arc::clone(&old.version),
             empty_ranges: Arc::clone(&old.empty_ranges),
+            values: Arc::clone(&old.values),
         }));
     }
 

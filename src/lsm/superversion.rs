@@ -18,6 +18,7 @@
 //! after it began, and memtables reach the superversion before anything is inserted into them.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -27,7 +28,7 @@ use super::empty_ranges::EmptyRanges;
 use super::entry::{Entry, EntryKind};
 use super::memtable::Memtable;
 use super::run::RunCursor;
-use super::scan::ScanCursor;
+use super::scan::{ScanCursor, ScanKeep};
 use super::source::Source;
 use super::table::{Purpose, filter_hash};
 use super::table_handle::TableHandle;
@@ -35,6 +36,7 @@ use super::version::{LEVELS, Version};
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo, Value};
+use crate::values::ValueFiles;
 
 /// Memtables and version of one moment. Immutable, but for the active memtable's growth.
 #[derive(Debug, Clone)]
@@ -47,6 +49,8 @@ pub(crate) struct Superversion {
     pub(crate) version: Arc<Version>,
     /// Where there is nothing to see: one list for all superversions of a tree.
     pub(crate) empty_ranges: Arc<EmptyRanges>,
+    /// Where values are that are stored apart.
+    pub(crate) values: Arc<ValueFiles>,
 }
 
 impl Superversion {
@@ -56,14 +60,63 @@ impl Superversion {
     }
 
     /// Lends the value of `key` as of `seq` to `read` and returns true, or returns false.
+    pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let mut lent = Ok(());
+        let found = self.find(key, seq, &mut |entry| lent = self.lend(entry, read))?;
+        lent.map(|()| found)
+    }
+
+    /// True if `key` has a value as of `seq`.
+    pub(crate) fn contains(&self, key: &[u8], seq: SeqNo) -> Result<bool> {
+        self.find(key, seq, &mut |_| ())
+    }
+
+    /// `part` of the value of `key` as of `seq`.
+    pub(crate) fn get_part(
+        &self,
+        key: &[u8],
+        part: Range<usize>,
+        seq: SeqNo,
+    ) -> Result<Option<Value>> {
+        let mut value = Ok(None);
+        self.find(key, seq, &mut |entry| {
+            value = match entry.kind {
+                EntryKind::PutRef => self
+                    .values
+                    .get_part(entry.value, part.clone())
+                    .map(|found| Some(Value::copy_from(&found))),
+                _ => Ok(Some(Value::copy_part(entry.value, &part))),
+            };
+        })?;
+        value
+    }
+
+    /// Lends the value of an entry.
+    #[inline]
+    fn lend(&self, entry: &Entry<'_>, read: &mut dyn FnMut(&[u8])) -> Result<()> {
+        if entry.kind == EntryKind::PutRef {
+            return self.values.get(entry.value).map(|value| read(&value));
+        }
+        read(entry.value);
+        Ok(())
+    }
+
+    /// Lends the entry of `key` as of `seq`, if that sets it, to `visit` and returns true, or
+    /// returns false.
     ///
     /// Sources are searched from the newest on, and the first that knows the key decides: by LV3 of
     /// [`super::version`], and because memtables are older the further back they are. A range
     /// tombstone in a source hides what is older in the same source, and everything in later ones.
-    pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+    #[inline]
+    pub(crate) fn find(
+        &self,
+        key: &[u8],
+        seq: SeqNo,
+        visit: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<bool> {
         let hash = filter_hash(key);
         for memtable in self.memtables() {
-            if let Some(is_live) = get_from_memtable(memtable, key, hash, seq, read) {
+            if let Some(is_live) = get_from_memtable(memtable, key, hash, seq, visit) {
                 return Ok(is_live);
             }
         }
@@ -80,13 +133,13 @@ impl Superversion {
         for table in self.version.level(0).tables().iter() {
             if table.meta().smallest_seq <= seq
                 && table.meta().contains_key(key)
-                && let Some(is_live) = get_from_table(table, key, hash, seq, read)?
+                && let Some(is_live) = get_from_table(table, key, hash, seq, visit)?
             {
                 return Ok(is_live);
             }
         }
         for table in tables.into_iter().flatten() {
-            if let Some(is_live) = get_from_table(table, key, hash, seq, read)? {
+            if let Some(is_live) = get_from_table(table, key, hash, seq, visit)? {
                 return Ok(is_live);
             }
         }
@@ -98,10 +151,12 @@ impl Superversion {
         let mut sources: Vec<(usize, Source)> = Vec::new();
         let mut tombstones: Vec<(usize, Tombstones)> = Vec::new();
         let mut rank = 0;
+        let mut memtables = Vec::new();
         for memtable in self.memtables() {
             // An empty memtable may fill while the scan goes on, but above `seq`.
             if memtable.entries() > 0 && !memtable.is_newer_than(seq) {
                 sources.push((rank, Source::of_memtable(memtable)));
+                memtables.push(Arc::clone(memtable));
             }
             if memtable.tombstones().len() > 0 {
                 let indexes = memtable.tombstones().indexes();
@@ -139,40 +194,44 @@ impl Superversion {
             sources,
             seq,
             tombstones,
-            Arc::clone(&self.version),
+            ScanKeep {
+                version: Arc::clone(&self.version),
+                memtables,
+                values: Arc::clone(&self.values),
+            },
             Arc::clone(&self.empty_ranges),
         )
     }
 }
 
-/// Lends the entry's value, unless the entry is a delete or covered.
+/// Lends the entry, unless it is a delete or covered.
 #[inline]
 pub(super) fn lend_if_live(
     entry: &Entry<'_>,
     cover: Option<SeqNo>,
-    read: &mut dyn FnMut(&[u8]),
+    visit: &mut dyn FnMut(&Entry<'_>),
 ) -> bool {
-    let is_live = entry.kind == EntryKind::Put && cover.is_none_or(|cover| cover < entry.seq);
+    let is_live = entry.kind.is_put() && cover.is_none_or(|cover| cover < entry.seq);
     if is_live {
-        read(entry.value);
+        visit(entry);
     }
     is_live
 }
 
-/// `Some(true)` if the memtable has a value and lent it, `Some(false)` if it knows that there is
-/// none.
+/// `Some(true)` if the memtable has a value and lent its entry, `Some(false)` if it knows that there
+/// is none.
 #[inline]
 pub(super) fn get_from_memtable(
     memtable: &Memtable,
     key: &[u8],
     hash: u64,
     seq: SeqNo,
-    read: &mut dyn FnMut(&[u8]),
+    visit: &mut dyn FnMut(&Entry<'_>),
 ) -> Option<bool> {
     let cover = memtable.tombstones().newest_covering(key, seq);
     let mut is_live = false;
     let found = memtable.get(key, hash, seq, &mut |entry| {
-        is_live = lend_if_live(entry, cover, read);
+        is_live = lend_if_live(entry, cover, visit);
     });
     (found || cover.is_some()).then_some(is_live)
 }
@@ -184,12 +243,12 @@ fn get_from_table(
     key: &[u8],
     hash: u64,
     seq: SeqNo,
-    read: &mut dyn FnMut(&[u8]),
+    visit: &mut dyn FnMut(&Entry<'_>),
 ) -> Result<Option<bool>> {
     let cover = table.tombstones().newest_covering(key, seq);
     let mut is_live = false;
     let found = table.table().get(key, hash, seq, &mut |entry| {
-        is_live = lend_if_live(entry, cover, read);
+        is_live = lend_if_live(entry, cover, visit);
     })?;
     Ok((found || cover.is_some()).then_some(is_live))
 }
@@ -204,6 +263,14 @@ pub(crate) struct ScanView {
 impl ReadView for ScanView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.superversion.get(key, self.seq, read)
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.superversion.contains(key, self.seq)
+    }
+
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        self.superversion.get_part(key, part, self.seq)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -245,6 +312,14 @@ impl fmt::Debug for SnapshotView {
 impl ReadView for SnapshotView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.current.load().get(key, self.seq, read)
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.current.load().contains(key, self.seq)
+    }
+
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        self.current.load().get_part(key, part, self.seq)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

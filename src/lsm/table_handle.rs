@@ -9,7 +9,10 @@ use std::sync::{Arc, OnceLock};
 use super::obsolete_files::ObsoleteFiles;
 use super::table::{Table, TableMeta};
 use super::tombstones::TombstoneIndex;
+use crate::error::Result;
 use crate::types::FileId;
+use crate::util::mutants::mutated;
+use crate::values::{FileHold, ValueFiles};
 
 /// An open table in some version.
 #[derive(Debug)]
@@ -17,19 +20,31 @@ pub(crate) struct TableHandle {
     table: Arc<Table>,
     /// See [`TableHandle::covered_bytes`].
     covered_bytes: OnceLock<u64>,
+    /// What entries refer to (VF1).
+    _value_files: Vec<FileHold>,
     obsolete: AtomicBool,
     obsolete_files: Arc<ObsoleteFiles>,
 }
 
 impl TableHandle {
-    /// Wraps an open table.
-    pub(crate) fn new(table: Table, obsolete_files: Arc<ObsoleteFiles>) -> Self {
-        Self {
+    /// Wraps an open table, and holds the value files that it refers to.
+    pub(crate) fn new(
+        table: Table,
+        obsolete_files: Arc<ObsoleteFiles>,
+        values: &ValueFiles,
+    ) -> Result<Self> {
+        let files = &table.meta().value_files;
+        let held = files
+            .iter()
+            .skip(mutated!("table-holds-one-value-file-less", 1, 0));
+        let holds = held.map(|(file, _)| values.hold(*file));
+        Ok(Self {
+            _value_files: holds.collect::<Result<_>>()?,
             table: Arc::new(table),
             covered_bytes: OnceLock::new(),
             obsolete: AtomicBool::new(false),
             obsolete_files,
-        }
+        })
     }
 
     /// False if the table knows nothing of a key with that filter hash.

@@ -14,7 +14,7 @@ use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, Snap
 use crate::error::Error;
 use crate::fs::{Fs, OpenFiles, SimFs, StdFs};
 use crate::options::{Compression, EngineKind, KeyspaceOptions, KeyspaceSettings};
-use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random};
+use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random, no_values};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
@@ -104,6 +104,7 @@ impl World {
         EngineContext {
             fs: Arc::clone(&self.fs),
             open_files: Arc::new(OpenFiles::new(8)),
+            values: no_values(&self.fs),
             keep: Arc::<FakeHost>::default(),
             dir: self.dir.clone(),
             store_id: 7,
@@ -133,12 +134,7 @@ impl World {
 fn apply(engine: &LsmEngine, history: &History, from: u64) {
     for (at, op) in history.ops.iter().enumerate().skip(from as usize) {
         let seq = SeqNo(at as u64 + 1);
-        engine
-            .apply(&[SequencedOp {
-                seq,
-                op: op.borrow(),
-            }])
-            .unwrap();
+        engine.apply(&[SequencedOp::new(seq, op.borrow())]).unwrap();
     }
 }
 
@@ -296,10 +292,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
                 let ops: Vec<_> = history.ops[first..]
                     .iter()
                     .zip(first as u64 + 1..)
-                    .map(|(op, seq)| SequencedOp {
-                        seq: SeqNo(seq),
-                        op: op.borrow(),
-                    })
+                    .map(|(op, seq)| SequencedOp::new(SeqNo(seq), op.borrow()))
                     .collect();
                 engine.apply(&ops).unwrap();
                 // Sometimes a read comes between applying and publishing.
@@ -683,12 +676,7 @@ fn readers_run_beside_everything() {
                     key: &key.to_be_bytes(),
                     value: &round.to_le_bytes(),
                 };
-                engine
-                    .apply(&[SequencedOp {
-                        seq: SeqNo(seq),
-                        op,
-                    }])
-                    .unwrap();
+                engine.apply(&[SequencedOp::new(SeqNo(seq), op)]).unwrap();
                 world.snapshot_tracker.publish(SeqNo(seq));
             }
             if round == rounds / 2 {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::entry::{EntryCursor, EntryKind};
 use super::manifest::{Identity, Manifest};
 use super::obsolete_files::{FileName, parse_name};
 use super::open::identity;
 use super::state::{LsmEngine, contents_of};
+use super::table::Purpose;
+use super::table_handle::TableHandle;
 use crate::engine::{Engine, Problem, VerifyReport};
 use crate::error::Result;
+use crate::values::StoredValues;
 
 impl LsmEngine {
     /// Reads every file of the tree and reports what is wrong; `Err` is I/O trouble.
@@ -17,6 +21,8 @@ impl LsmEngine {
         let superversion = self.superversion();
         for (_, table) in superversion.version.tables() {
             report.merge(table.table().verify()?);
+            let mut stored = self.ctx.values.stored(false);
+            self.check_values(table, &mut stored, &mut report, &mut |_| Ok(true))?;
             if table.meta().largest_seq > self.persisted_seq() {
                 let persisted = self.persisted_seq();
                 let what =
@@ -29,6 +35,34 @@ impl LsmEngine {
         }
         self.verify_manifest(&mut report)?;
         Ok(report)
+    }
+
+    /// Reads the values that the entries of `table` refer to. `goes_on` is told of the bytes of each.
+    pub(super) fn check_values(
+        &self,
+        table: &TableHandle,
+        stored: &mut StoredValues<'_>,
+        report: &mut VerifyReport,
+        goes_on: &mut dyn FnMut(u64) -> Result<bool>,
+    ) -> Result<()> {
+        if table.meta().value_files.is_empty() {
+            return Ok(());
+        }
+        let mut cursor = table.table().cursor(Purpose::Rewrite);
+        let mut moved = cursor.seek_first();
+        // What is wrong with the table itself was reported.
+        while moved.is_ok() && cursor.is_valid() {
+            let entry = cursor.entry();
+            if entry.kind == EntryKind::PutRef {
+                match stored.check(entry.value) {
+                    Ok(bytes) if !goes_on(bytes)? => break,
+                    Ok(_) => {}
+                    Err(error) => report.problem(error),
+                }
+            }
+            moved = cursor.next();
+        }
+        Ok(())
     }
 
     /// Compares the manifest on disk with the version in memory, and the directory with both.

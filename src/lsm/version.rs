@@ -15,10 +15,11 @@
 
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::sorted_run::SortedRun;
 use super::table_handle::TableHandle;
+use crate::engine::ValueUsage;
 use crate::types::{FileId, SeqNo};
 
 /// Number of levels, level 0 included.
@@ -89,6 +90,8 @@ impl Level {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     levels: [Level; LEVELS],
+    /// Summed up when it is asked for.
+    value_usage: OnceLock<Arc<ValueUsage>>,
 }
 
 /// The difference between a version and the next.
@@ -152,7 +155,33 @@ impl Version {
             }
             Level::new(tables)
         });
-        Self { levels }
+        Self {
+            levels,
+            value_usage: OnceLock::new(),
+        }
+    }
+
+    /// What the tables refer to. Whatever is in the last level lives: what lies above may be another
+    /// version of the same keys.
+    pub(crate) fn value_usage(&self) -> &Arc<ValueUsage> {
+        self.value_usage.get_or_init(|| {
+            let mut usage = ValueUsage {
+                tables_bytes: self.bytes(),
+                ..ValueUsage::default()
+            };
+            let last_used = (0..LEVELS)
+                .rev()
+                .find(|at| !self.levels[*at].tables().is_empty());
+            for (level, table) in self.tables() {
+                for (file, bytes) in &table.meta().value_files {
+                    *usage.files.entry(*file).or_default() += bytes;
+                }
+                if Some(level) == last_used && level > 0 {
+                    usage.settled_bytes += table.meta().apart_bytes();
+                }
+            }
+            Arc::new(usage)
+        })
     }
 
     /// Every way in which LV2 is broken, one line each.

@@ -4,11 +4,16 @@
 //! [`KeyspaceSettings`] is what an engine works with: a value for every option that concerns it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::setters::optional_setters;
 use super::{Compression, EngineKind, MemtableKind};
 use crate::error::{Error, Result};
+use crate::types::MAX_VALUE_LEN_BYTES;
+use crate::values::MIN_VALUE_THRESHOLD_BYTES;
+
+/// See [`KeyspaceOptions::value_threshold_bytes`].
+const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 0;
 
 /// What a keyspace is made with, and what is to be changed in one that exists.
 ///
@@ -58,7 +63,8 @@ use crate::error::{Error, Result};
 ///     .memtable(MemtableKind::SkipList)
 ///     .block_size_bytes(8 << 10)
 ///     .table_size_bytes(32 << 20)
-///     .compression(Compression::Lz4);
+///     .compression(Compression::Lz4)
+///     .value_threshold_bytes(4 << 10);
 /// let btree = KeyspaceOptions::new(EngineKind::BTree)
 ///     .write_buffer_bytes(16 << 20)
 ///     .page_size_bytes(4 << 10);
@@ -83,6 +89,10 @@ pub struct KeyspaceOptions {
     pub table_size_bytes: Option<u64>,
     /// LSM: compression of blocks. Changeable. Default: [`Compression::Lz4`].
     pub compression: Option<Compression>,
+    /// LSM: a value of so many bytes or more is stored once, in the log, and the tables have a
+    /// reference to it; 0 for never, else 16 to 256 MiB. Changeable, for values that are written
+    /// from then on. Default: 0.
+    pub value_threshold_bytes: Option<u32>,
     /// B-tree: size of a page, in bytes; a power of two, 1024 to 65,536. Fixed. Default: 16,384.
     pub page_size_bytes: Option<u32>,
 }
@@ -97,6 +107,7 @@ impl KeyspaceOptions {
             block_size_bytes: None,
             table_size_bytes: None,
             compression: None,
+            value_threshold_bytes: None,
             page_size_bytes: None,
         }
     }
@@ -112,6 +123,8 @@ impl KeyspaceOptions {
         table_size_bytes: u64,
         /// Sets the compression of an LSM keyspace.
         compression: Compression,
+        /// Sets from which length on an LSM keyspace stores values apart from their keys.
+        value_threshold_bytes: u32,
         /// Sets the page size of a B-tree keyspace.
         page_size_bytes: u32,
     }
@@ -124,6 +137,11 @@ impl KeyspaceOptions {
             ("block_size_bytes", self.block_size_bytes.is_some(), is_lsm),
             ("table_size_bytes", self.table_size_bytes.is_some(), is_lsm),
             ("compression", self.compression.is_some(), is_lsm),
+            (
+                "value_threshold_bytes",
+                self.value_threshold_bytes.is_some(),
+                is_lsm,
+            ),
             ("page_size_bytes", self.page_size_bytes.is_some(), !is_lsm),
         ];
         if let Some((name, ..)) = foreign.iter().find(|(_, is_set, fits)| *is_set && !fits) {
@@ -143,6 +161,15 @@ impl KeyspaceOptions {
         }
         if !in_range(self.table_size_bytes, 16 << 10, 4 << 30) {
             return Err(Error::invalid("table_size_bytes must be 16 KiB to 4 GiB"));
+        }
+        let threshold = self
+            .value_threshold_bytes
+            .filter(|threshold| *threshold > 0);
+        let (lowest, highest) = (MIN_VALUE_THRESHOLD_BYTES, MAX_VALUE_LEN_BYTES as u64);
+        if !in_range(threshold.map(u64::from), lowest.into(), highest) {
+            return Err(Error::invalid(
+                "value_threshold_bytes must be 0, or 16 to 256 MiB",
+            ));
         }
         let page_size = self.page_size_bytes;
         if !in_range(page_size.map(u64::from), 1024, 65_536)
@@ -164,6 +191,8 @@ impl KeyspaceOptions {
                 self.block_size_bytes.get_or_insert(4096);
                 self.table_size_bytes.get_or_insert(64 << 20);
                 self.compression.get_or_insert_default();
+                self.value_threshold_bytes
+                    .get_or_insert(DEFAULT_VALUE_THRESHOLD_BYTES);
             }
             EngineKind::BTree => {
                 self.page_size_bytes.get_or_insert(16 << 10);
@@ -185,6 +214,7 @@ impl KeyspaceOptions {
             memtable: asked.memtable.or(self.memtable),
             table_size_bytes: asked.table_size_bytes.or(self.table_size_bytes),
             compression: asked.compression.or(self.compression),
+            value_threshold_bytes: asked.value_threshold_bytes.or(self.value_threshold_bytes),
             ..self.clone()
         })
     }
@@ -217,6 +247,7 @@ pub(crate) struct KeyspaceSettings {
     table_size_bytes: AtomicU64,
     compression: AtomicU8,
     memtable: AtomicU8,
+    value_threshold_bytes: AtomicU32,
 }
 
 impl KeyspaceSettings {
@@ -230,6 +261,7 @@ impl KeyspaceSettings {
             table_size_bytes: AtomicU64::default(),
             compression: AtomicU8::default(),
             memtable: AtomicU8::default(),
+            value_threshold_bytes: AtomicU32::default(),
         };
         settings.change(options, store_write_buffer_bytes);
         settings
@@ -248,6 +280,16 @@ impl KeyspaceSettings {
         self.table_size_bytes.store(table_size_bytes, relaxed);
         self.compression.store(compression, relaxed);
         self.memtable.store(memtable, relaxed);
+        let value_threshold_bytes = options.value_threshold_bytes.unwrap_or_default();
+        self.value_threshold_bytes
+            .store(value_threshold_bytes, relaxed);
+    }
+
+    /// True if a value of that length is stored apart from its key.
+    #[inline]
+    pub(crate) fn stores_apart(&self, value_len: usize) -> bool {
+        let threshold_bytes = self.value_threshold_bytes.load(Ordering::Relaxed);
+        threshold_bytes > 0 && value_len >= threshold_bytes as usize
     }
 
     /// Budget of memtables or dirty pages.
@@ -309,10 +351,17 @@ mod tests {
         for value in [0, 512, 1023, 3000, 1 << 17, u32::MAX] {
             refused(btree().page_size_bytes(value).check(), &["page_size_bytes"]);
         }
+        for value in [1, 15, (256 << 20) + 1, u32::MAX] {
+            let options = lsm().value_threshold_bytes(value);
+            refused(options.check(), &["value_threshold_bytes"]);
+        }
         let widest = [
             lsm().write_buffer_bytes(16 << 10).block_size_bytes(256),
             lsm().write_buffer_bytes(1 << 40).block_size_bytes(65_536),
             lsm().table_size_bytes(16 << 10),
+            lsm().value_threshold_bytes(0),
+            lsm().value_threshold_bytes(16),
+            lsm().value_threshold_bytes(256 << 20),
             lsm().table_size_bytes(4 << 30),
             btree().page_size_bytes(1024),
             btree().page_size_bytes(65_536),
@@ -361,7 +410,8 @@ mod tests {
             .write_buffer_bytes(1 << 20)
             .memtable(MemtableKind::SkipList)
             .table_size_bytes(1 << 20)
-            .compression(Compression::None);
+            .compression(Compression::None)
+            .value_threshold_bytes(100);
         let changed = stored.changed_by(&asked, "k").unwrap();
         assert_eq!(changed, asked.clone().block_size_bytes(512));
         // What is not asked for stays.

@@ -141,6 +141,7 @@ codes!(MemtableKind { BTree = 0, SkipList = 1 });
 ///     .write_buffer_bytes(16 << 20)
 ///     .log_segment_bytes(16 << 20)
 ///     .log_limit_bytes(64 << 20)
+///     .value_space_amplification(1.5)
 ///     .mmap_reads(false)
 ///     .mmap_log(false)
 ///     .background_threads(1)
@@ -177,6 +178,12 @@ pub struct Options {
     /// When the log holds more than this, the keyspace that needs its oldest segment is
     /// flushed. Bounds recovery time. Default: 128 MiB.
     pub log_limit_bytes: u64,
+    /// How many times the bytes of the values in them the files of values that are stored apart may
+    /// take, besides two segments of the log; at least 1.1. When they take more, live values are
+    /// written again, so that a file goes. See
+    /// [`KeyspaceOptions::value_threshold_bytes`](crate::KeyspaceOptions#structfield.value_threshold_bytes).
+    /// Default: 1.5.
+    pub value_space_amplification: f64,
     /// Files of keyspaces that are kept open at most, for all keyspaces; 2 to 1,000,000. A mapped
     /// table or page file needs no open file. Where they are not mapped, those that were read last
     /// stay open, and to read another one takes an `open`. Besides these, each thread that reads,
@@ -217,6 +224,7 @@ impl Default for Options {
             write_buffer_bytes: 64 << 20,
             log_segment_bytes: 64 << 20,
             log_limit_bytes: 128 << 20,
+            value_space_amplification: 1.5,
             max_open_files: 32,
             mmap_reads: true,
             mmap_log: true,
@@ -251,6 +259,8 @@ impl Options {
         log_segment_bytes: u64,
         /// Sets [`Options::log_limit_bytes`](#structfield.log_limit_bytes).
         log_limit_bytes: u64,
+        /// Sets [`Options::value_space_amplification`](#structfield.value_space_amplification).
+        value_space_amplification: f64,
         /// Sets [`Options::max_open_files`](#structfield.max_open_files).
         max_open_files: usize,
         /// Sets [`Options::mmap_reads`](#structfield.mmap_reads).
@@ -287,6 +297,11 @@ impl Options {
         }
         if !(16 << 10..=1 << 40).contains(&self.write_buffer_bytes) {
             return Err(Error::invalid("write_buffer_bytes must be 16 KiB to 1 TiB"));
+        }
+        if !(1.1..=1e6).contains(&self.value_space_amplification) {
+            return Err(Error::invalid(
+                "value_space_amplification must be 1.1 to 1,000,000",
+            ));
         }
         if self.cache_bytes > 1 << 40 {
             return Err(Error::invalid("cache_bytes must be at most 1 TiB"));

@@ -25,6 +25,13 @@ impl Shared {
         let _busy = Busy::begin(&self.busy);
         let mut failed = None;
         for kind in kinds {
+            if *kind == Work::Compact && self.values_are_next.swap(false, Ordering::Relaxed) {
+                match self.run_values_once() {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
             if *kind == Work::Flush {
                 match self.flush_for_log_limit() {
                     Ok(true) => return Ok(true),
@@ -37,11 +44,23 @@ impl Shared {
             for at in 0..all.len() {
                 let keyspace = &all[(begin + at) % all.len()];
                 match self.run_job(keyspace, *kind, |engine| engine.run_once(*kind)) {
-                    Ok(true) => return Ok(true),
+                    Ok(true) => {
+                        // Value files have a turn in between.
+                        let is_next = *kind == Work::Compact;
+                        self.values_are_next.fetch_or(is_next, Ordering::Relaxed);
+                        return Ok(true);
+                    }
                     Ok(false) => {}
                     Err(error) if mutated!("one-failing-job-stops-all-others") => {
                         return Err(error);
                     }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if *kind == Work::Compact {
+                match self.run_values_once() {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
                     Err(error) => failed = Some(error),
                 }
             }
@@ -119,7 +138,10 @@ impl Shared {
         // On a full disk these fail, and neither may keep the other from running.
         let mut failed = None;
         if !self.leaves_alone(&jobs.retire) {
-            let retired = self.retire_log();
+            let retired = self.retire_log().and_then(|()| {
+                while self.values.remove_unheld()? {}
+                Ok(())
+            });
             let retired = retired.and_then(|()| self.shrink_idle_log(log.ages(Instant::now())));
             self.note(&jobs.retire, &retired);
             failed = retired.err();
@@ -168,7 +190,9 @@ impl Shared {
             if self.options.background_threads == 0 {
                 let _pass = self.enter()?;
                 if !self.run_background_once()? {
-                    return self.retire_log();
+                    self.retire_log()?;
+                    while self.values.remove_unheld()? {}
+                    return Ok(());
                 }
                 continue;
             }
@@ -183,6 +207,8 @@ impl Shared {
                 let is_due = in_debt || keyspace.engine.work_due().is_some();
                 due |= is_due && keyspace.failing_now().is_none();
             }
+            let has_value_work = self.value_work().is_some();
+            due |= has_value_work && self.log_jobs.collect.pause().is_none();
             drop(pass);
             if !due && self.busy.load(Ordering::SeqCst) == 0 {
                 return failed.or_else(|| self.log_error()).map_or(Ok(()), Err);
@@ -199,8 +225,10 @@ impl Shared {
             sync,
             retire,
             prepare,
+            collect,
         } = &self.log_jobs;
-        [sync, retire, prepare].into_iter().find_map(Health::error)
+        let jobs = [sync, retire, prepare, collect];
+        jobs.into_iter().find_map(Health::error)
     }
 
     /// What fails in the background, and where: the first job found.
@@ -209,11 +237,13 @@ impl Shared {
             sync,
             retire,
             prepare,
+            collect,
         } = &self.log_jobs;
         let of_log = [
             (sync, "syncing the log"),
             (retire, "deleting log segments"),
             (prepare, "preparing a log segment"),
+            (collect, "collecting values"),
         ];
         let of_log = of_log.into_iter().find_map(|(health, what)| {
             let error = health.error()?;

@@ -39,7 +39,7 @@ const FORMAT: SmallFile = SmallFile {
 };
 /// The envelope, store id, sequence number, next id and count.
 const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 4 + 4;
-/// Options of one keyspace. Those that this build knows have 44 bytes.
+/// Options of one keyspace. Those that this build knows have 50 bytes.
 const MAX_OPTIONS_LEN_BYTES: usize = 1024;
 /// Id, length and name, length and options.
 const MAX_ENTRY_LEN_BYTES: usize = 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES + 2 + MAX_OPTIONS_LEN_BYTES;
@@ -52,6 +52,7 @@ mod tag {
     pub(super) const TABLE_SIZE: u8 = 0x02;
     pub(super) const COMPRESSION: u8 = 0x03;
     pub(super) const MEMTABLE: u8 = 0x04;
+    pub(super) const VALUE_THRESHOLD: u8 = 0x05;
     pub(super) const ENGINE: u8 = REQUIRED | 0x01;
     pub(super) const BLOCK_SIZE: u8 = REQUIRED | 0x02;
     pub(super) const PAGE_SIZE: u8 = REQUIRED | 0x03;
@@ -104,6 +105,10 @@ impl CatalogEntry {
                 tag::MEMTABLE,
                 options.memtable.map(|kind| vec![kind.code()]),
             ),
+            (
+                tag::VALUE_THRESHOLD,
+                options.value_threshold_bytes.map(bytes_of_u32),
+            ),
             (tag::ENGINE, Some(vec![options.engine.code()])),
             (tag::BLOCK_SIZE, options.block_size_bytes.map(bytes_of_u32)),
             (tag::PAGE_SIZE, options.page_size_bytes.map(bytes_of_u32)),
@@ -153,6 +158,7 @@ impl CatalogEntry {
                     let kind = MemtableKind::from_code(value.u8()?);
                     options.memtable = Some(kind.ok_or(Refused::Unknown("a memtable"))?);
                 }
+                tag::VALUE_THRESHOLD => options.value_threshold_bytes = Some(value.u32()?),
                 tag::ENGINE => {
                     let kind = EngineKind::from_code(value.u8()?);
                     engine = Some(kind.ok_or(Refused::Unknown("an engine"))?);

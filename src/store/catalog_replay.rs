@@ -107,6 +107,7 @@ mod tests {
     use crate::options::{EngineKind, KeyspaceOptions};
     use crate::store::catalog::CatalogEntry;
     use crate::types::KeyspaceId;
+    use crate::wal::PayloadPlace;
 
     fn create(id: u32) -> Vec<u8> {
         let options = KeyspaceOptions::new(EngineKind::Lsm);
@@ -122,6 +123,10 @@ mod tests {
                 first: SeqNo(*seq),
                 last: SeqNo(*seq),
                 payload,
+                place: PayloadPlace {
+                    segment: 1,
+                    offset: 128,
+                },
             }])?;
         }
         Ok(replay.finish())

@@ -31,6 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::commit_values::{CommitValues, PlacedValues};
 use super::conflicts::ConflictTracker;
 use super::coordinator::Coordinator;
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
@@ -43,7 +44,8 @@ use crate::util::mutants::mutated;
 use crate::util::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use crate::util::sync::thread::Thread;
 use crate::util::sync::{Condvar, Mutex, MutexGuard, thread};
-use crate::wal::{Log, Writer};
+use crate::values::{EncodedRef, ValueFiles};
+use crate::wal::{Log, PayloadPlace, Writer};
 
 /// What one commit changes.
 #[derive(Debug)]
@@ -58,12 +60,21 @@ pub(crate) enum Change<'a> {
     Many(Vec<(Arc<OpenKeyspace>, Batch)>),
 }
 
-/// What a commit relies on: that no key of `range` was written after the watch began.
+/// What a commit relies on: that no key of `ranges` was written after the watch began.
 #[derive(Debug)]
 pub(crate) struct Condition<'a> {
     pub(crate) watch: &'a Watch<'a>,
     pub(crate) keyspace: &'a Arc<OpenKeyspace>,
-    pub(crate) range: &'a KeyRange,
+    pub(crate) ranges: &'a [KeyRange],
+}
+
+impl Condition<'_> {
+    /// The latest operation that breaks it.
+    fn conflict(&self, conflicts: &ConflictTracker) -> Option<SeqNo> {
+        let (since, keyspace) = (self.watch.since, self.keyspace.id);
+        let of_range = |range| conflicts.conflict(since, keyspace, range);
+        self.ranges.iter().filter_map(of_range).max()
+    }
 }
 
 /// A change of several keyspaces, no keyspace twice.
@@ -72,7 +83,8 @@ pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
 /// What happens when a commit is applied.
 #[derive(Debug)]
 enum Effect {
-    Ops(Vec<(Arc<OpenKeyspace>, Batch)>),
+    /// With references to the values that are stored apart.
+    Ops(Vec<(Arc<OpenKeyspace>, Batch)>, PlacedValues),
     Keyspaces(KeyspaceChange),
 }
 
@@ -126,6 +138,7 @@ pub(crate) struct Pipeline {
     coordinator: Arc<Coordinator>,
     snapshot_tracker: Arc<SnapshotTracker>,
     keyspaces: Arc<Keyspaces>,
+    values: Arc<ValueFiles>,
     publications: Publications,
     pub(crate) counters: CommitCounters,
 }
@@ -185,7 +198,7 @@ impl Queued {
 
     fn ops(&self) -> u64 {
         match self.effect {
-            Effect::Ops(_) => self.last.0 - self.first.0 + 1,
+            Effect::Ops(..) => self.last.0 - self.first.0 + 1,
             Effect::Keyspaces(_) => 0,
         }
     }
@@ -204,6 +217,7 @@ impl Pipeline {
         coordinator: Arc<Coordinator>,
         snapshot_tracker: Arc<SnapshotTracker>,
         keyspaces: Arc<Keyspaces>,
+        values: Arc<ValueFiles>,
     ) -> Self {
         let sequencer = Sequencer {
             writer,
@@ -219,6 +233,7 @@ impl Pipeline {
             coordinator,
             snapshot_tracker,
             keyspaces,
+            values,
             publications: Publications::default(),
             counters: CommitCounters::default(),
         }
@@ -288,7 +303,7 @@ impl Pipeline {
     ) -> Result<SeqNo> {
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
-        let seq = log.append(1, &[payload])?;
+        let (seq, _) = log.append(1, &[payload], 0)?;
         let effect = Effect::Keyspaces(change);
         if durability == Durability::Sync || log.led {
             return self.join_queue(log, effect, seq, seq);
@@ -315,7 +330,7 @@ impl Pipeline {
             queue, conflicts, ..
         } = &mut *log;
         for queued in queue {
-            if let Effect::Ops(parts) = &queued.effect {
+            if let Effect::Ops(parts, _) = &queued.effect {
                 note(conflicts, parts, queued.first);
             }
         }
@@ -372,18 +387,25 @@ impl Pipeline {
         durability: Durability,
     ) -> Result<SeqNo> {
         keyspace.check_alive()?;
-        let mut ops = [SequencedOp {
-            seq: SeqNo::ZERO,
-            op,
-        }];
+        let mut ops = [SequencedOp::new(SeqNo::ZERO, op)];
         keyspace.engine.prepare(&ops)?;
+        let digest = match op {
+            Op::Put { value, .. } if keyspace.options.stores_apart(value.len()) => {
+                Some((self.values.digest(value), value.len() as u64))
+            }
+            _ => None,
+        };
+        let value_bytes = digest.as_ref().map_or(0, |(_, len_bytes)| *len_bytes);
         let heading = OpHeading::new(keyspace.id, &op);
         let (a, b) = op_payload(&op);
         let parts = [heading.as_bytes(), a, b];
 
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
-        let seq = log.append(1, &parts)?;
+        let (seq, place) = log.append(1, &parts, value_bytes)?;
+        // The value is the end of the payload.
+        let value_at = place.offset + (heading.as_bytes().len() + a.len()) as u64;
+        let value_ref = digest.map(|(digest, _)| digest.place(place.segment, value_at));
         let watched = log.conflicts.is_active();
         if watched {
             log.conflicts.note(keyspace.id, &op, seq);
@@ -391,7 +413,11 @@ impl Pipeline {
         if durability == Durability::Sync || log.led {
             let mut batch = Batch::new();
             batch.push(&op);
-            let effect = Effect::Ops(vec![(Arc::clone(keyspace), batch)]);
+            let mut values = PlacedValues::default();
+            if let Some(value_ref) = &value_ref {
+                values.push(seq, value_ref);
+            }
+            let effect = Effect::Ops(vec![(Arc::clone(keyspace), batch)], values);
             return self.join_queue(log, effect, seq, seq);
         }
         // Taking the second lock before releasing the first keeps the order (P1).
@@ -399,6 +425,7 @@ impl Pipeline {
         drop(log);
         let apply = apply?;
         ops[0].seq = seq;
+        ops[0].value_ref = value_ref.as_ref().map(EncodedRef::as_bytes);
         let applied = keyspace.engine.apply(&ops);
         let published = self.publish(seq, 1, applied);
         drop(apply);
@@ -436,8 +463,11 @@ impl Pipeline {
             }
             return Ok(Outcome::Committed(self.snapshot_tracker.published()));
         }
+        let unplaced = PlacedValues::default();
         for (keyspace, batch) in &parts {
-            keyspace.engine.prepare(&sequenced(batch, SeqNo::ZERO))?;
+            keyspace
+                .engine
+                .prepare(&sequenced(batch, SeqNo::ZERO, &unplaced))?;
         }
         let headings: Vec<_> = parts
             .iter()
@@ -448,20 +478,18 @@ impl Pipeline {
             payload.push(heading.as_bytes());
             payload.push(batch.encoded());
         }
+        let values = self.values_of(&parts, &headings);
 
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
         if let Some((condition, _)) = condition
-            && let Some(seq) = log.conflicts.conflict(
-                condition.watch.since,
-                condition.keyspace.id,
-                condition.range,
-            )
+            && let Some(seq) = condition.conflict(&log.conflicts)
             && !mutated!("condition-of-a-commit-ignored")
         {
             return Ok(Outcome::Conflict(seq));
         }
-        let first = log.append(count, &payload)?;
+        let (first, place) = log.append(count, &payload, values.bytes())?;
+        let values = values.place(first, place);
         let last = SeqNo(first.0 + count - 1);
         if let Some((_, logged)) = condition {
             logged(&parts);
@@ -473,7 +501,7 @@ impl Pipeline {
         if durability == Durability::Sync || log.led {
             drop(payload);
             return self
-                .join_queue(log, Effect::Ops(parts), first, last)
+                .join_queue(log, Effect::Ops(parts, values), first, last)
                 .map(Outcome::Committed);
         }
         let apply = self.lock_apply();
@@ -482,7 +510,7 @@ impl Pipeline {
         if mutated!("published-before-applied") {
             self.snapshot_tracker.publish(last);
         }
-        let applied = apply_parts(&parts, first);
+        let applied = apply_parts(&parts, first, &values);
         let published = self.publish(last, count, applied);
         tell_published(&parts);
         drop(apply);
@@ -492,6 +520,24 @@ impl Pipeline {
         published?;
         self.after_commit();
         Ok(Outcome::Committed(last))
+    }
+
+    /// The values of `parts` that are stored apart. Their headings are in front of their batches in
+    /// the payload.
+    fn values_of(&self, parts: &Parts, headings: &[OpHeading]) -> CommitValues {
+        let mut values = CommitValues::default();
+        let (mut first_op, mut at) = (0, 0);
+        for ((keyspace, batch), heading) in parts.iter().zip(headings) {
+            at += heading.as_bytes().len() as u64;
+            let is_apart = |len: usize| keyspace.options.stores_apart(len);
+            // Most batches are too short to hold such a value, which need not be looked for then.
+            if is_apart(batch.len_bytes()) {
+                values.add_batch(&self.values, batch, first_op, at, is_apart);
+            }
+            first_op += batch.len() as u64;
+            at += batch.len_bytes() as u64;
+        }
+        values
     }
 
     /// The apply lock, unless a commit before this one was applied in part (P3).
@@ -532,7 +578,7 @@ impl Pipeline {
     /// Called with the apply lock held.
     fn apply(&self, effect: &Effect, first: SeqNo) -> Result<()> {
         match effect {
-            Effect::Ops(parts) => apply_parts(parts, first),
+            Effect::Ops(parts, values) => apply_parts(parts, first, values),
             Effect::Keyspaces(change) => {
                 self.keyspaces.change(change);
                 Ok(())
@@ -653,7 +699,7 @@ impl Pipeline {
             if failed.is_none() {
                 let applied = self.apply(&queued.effect, queued.first);
                 failed = self.publish(queued.last, queued.ops(), applied).err();
-                if let Effect::Ops(parts) = &queued.effect {
+                if let Effect::Ops(parts, _) = &queued.effect {
                     tell_published(parts);
                 }
             }
@@ -688,8 +734,14 @@ impl Drop for ApplyGuard<'_> {
 }
 
 impl Sequencer {
-    /// Appends a record of `count` operations and returns the first one's number.
-    fn append(&mut self, count: u64, parts: &[&[u8]]) -> Result<SeqNo> {
+    /// Appends a record of `count` operations; returns the first one's number and where the payload
+    /// is, of which `value_bytes` are values that engines will refer to.
+    fn append(
+        &mut self,
+        count: u64,
+        parts: &[&[u8]],
+        value_bytes: u64,
+    ) -> Result<(SeqNo, PayloadPlace)> {
         let first = self.next;
         let last = SeqNo(first.0 + count - 1);
         if last > SeqNo::MAX {
@@ -697,9 +749,9 @@ impl Sequencer {
                 "the store has used all of its sequence numbers",
             ));
         }
-        self.writer.append(first, last, parts)?;
+        let place = self.writer.append(first, last, parts, value_bytes)?;
         self.next = last.next();
-        Ok(first)
+        Ok((first, place))
     }
 }
 
@@ -715,8 +767,9 @@ fn note(conflicts: &mut ConflictTracker, parts: &[(Arc<OpenKeyspace>, Batch)], f
     }
 }
 
-/// The operations of a batch, numbered from `first`.
-fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
+/// The operations of a batch, numbered from `first`, with references to those of their values that
+/// are stored apart.
+fn sequenced<'a>(batch: &'a Batch, first: SeqNo, values: &'a PlacedValues) -> Vec<SequencedOp<'a>> {
     let mut ops = Vec::with_capacity(batch.len());
     ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
         seq: if mutated!("sequence-number-reused") {
@@ -725,11 +778,12 @@ fn sequenced(batch: &Batch, first: SeqNo) -> Vec<SequencedOp<'_>> {
             SeqNo(seq)
         },
         op,
+        value_ref: values.of(SeqNo(seq)),
     }));
     ops
 }
 
-fn apply_parts(parts: &Parts, first: SeqNo) -> Result<()> {
+fn apply_parts(parts: &Parts, first: SeqNo, values: &PlacedValues) -> Result<()> {
     let mut next = first;
     let mut shares = Vec::with_capacity(parts.len());
     for (keyspace, batch) in parts {
@@ -746,7 +800,7 @@ fn apply_parts(parts: &Parts, first: SeqNo) -> Result<()> {
     }
     for (keyspace, batch, first) in shares {
         if !batch.is_empty() {
-            keyspace.engine.apply(&sequenced(batch, first))?;
+            keyspace.engine.apply(&sequenced(batch, first, values))?;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
+use crate::values::ValueFiles;
 
 /// True for the names that engines give their files.
 pub(super) fn is_engine_file(name: &str) -> bool {
@@ -34,6 +35,7 @@ pub(super) struct EngineMaker<'a> {
     pub(super) gate: &'a Arc<Gate>,
     pub(super) cache: &'a Arc<BlockCache>,
     pub(super) open_files: &'a Arc<OpenFiles>,
+    pub(super) values: &'a Arc<ValueFiles>,
     pub(super) snapshot_tracker: &'a Arc<SnapshotTracker>,
     pub(super) coordinator: &'a Arc<Coordinator>,
 }
@@ -82,6 +84,7 @@ impl EngineMaker<'_> {
             store_id: self.store_id,
             keyspace: entry.id,
             snapshot_tracker: Arc::clone(self.snapshot_tracker),
+            values: Arc::clone(self.values),
             cache: Arc::clone(self.cache),
             options: Arc::clone(&settings),
             use_mmap: self.options.mmap_reads,
@@ -138,6 +141,7 @@ pub(super) fn make_keyspace(shared: &Shared, entry: &CatalogEntry) -> Result<Ope
         gate: &shared.gate,
         cache: &shared.cache,
         open_files: &shared.open_files,
+        values: &shared.values,
         snapshot_tracker: &shared.snapshot_tracker,
         coordinator: &shared.coordinator,
     };

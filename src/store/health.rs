@@ -96,6 +96,8 @@ pub(super) struct LogJobs {
     pub(super) sync: Health,
     pub(super) retire: Health,
     pub(super) prepare: Health,
+    /// Work on the files of values that have left the log.
+    pub(super) collect: Health,
 }
 
 /// Whose turn it is in each kind of work, so that no keyspace waits behind a busy one.

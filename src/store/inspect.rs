@@ -19,6 +19,9 @@ impl Shared {
                 self.of_wal_manifest(),
                 self.of_log(detail)?,
             ]);
+        if self.values.has_value_files() {
+            store.parts.push(self.of_values());
+        }
         for open in self.keyspaces.all().iter() {
             store.parts.push(open.inspect(detail)?);
         }
@@ -71,6 +74,23 @@ impl Shared {
             .number("end_seq", manifest.end.0)
             .number("catalogue_seq", manifest.catalog.0)
             .with(watermarks)
+    }
+
+    fn of_values(&self) -> Inspection {
+        let figures = self.value_figures();
+        let parts = figures.value_files().map(|file| {
+            let part = Inspection::new("value_file", format_args!("{:016x}.val", file.number))
+                .number("bytes", file.len_bytes)
+                .number("referred_bytes", figures.referred_in(file));
+            match file.is_collected {
+                true => part.text("state", "collected"),
+                false => part,
+            }
+        });
+        let parts: Vec<_> = parts.collect();
+        Inspection::new("values", "")
+            .number("files", parts.len() as u64)
+            .with(parts)
     }
 
     fn of_log(&self, detail: InspectDetail) -> Result<Inspection> {

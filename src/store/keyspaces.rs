@@ -62,6 +62,12 @@ impl LiveOptions {
         self.settings.write_buffer_bytes()
     }
 
+    /// True if a value of that length is stored apart from its key.
+    #[inline]
+    pub(super) fn stores_apart(&self, value_len: usize) -> bool {
+        self.settings.stores_apart(value_len)
+    }
+
     /// The options, without the store's write buffer.
     pub(super) fn stored(&self) -> KeyspaceOptions {
         self.options.lock().clone()

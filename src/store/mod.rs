@@ -14,6 +14,7 @@ mod catalog_checkpoint;
 mod catalog_replay;
 mod catalog_state;
 pub(crate) mod commit;
+mod commit_values;
 mod conflicts;
 pub(crate) mod coordinator;
 mod durability;
@@ -32,6 +33,7 @@ mod side_by_side;
 mod stats;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
+mod value_collection;
 mod verify;
 pub(crate) mod wal_manifest;
 

@@ -29,6 +29,7 @@ use crate::trace::Recorder;
 use crate::types::SeqNo;
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
+use crate::values::ValueFiles;
 use crate::wal::WalConfig;
 use crate::{trace, wal};
 
@@ -63,6 +64,15 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     let end = mutated!("end-of-the-log-ignored", SeqNo::ZERO, wal_manifest.end);
     // C3: the catalogue has no change that the log did not hold durably.
     let end = end.max(catalog.seq);
+    let open_files = Arc::new(OpenFiles::new(options.max_open_files));
+    let values = Arc::new(ValueFiles::new(
+        Arc::clone(&fs),
+        Arc::clone(&open_files),
+        &log_dir,
+        catalog.store_id,
+        options.mmap_reads,
+    ));
+    recovery.announce_to(&values);
     let mut changes = CatalogReplay::begin(dir, &log_dir, &catalog);
     let found = recovery.replay(SeqNo::ZERO, end, &mut |records| changes.visit(records))?;
     let (current, mut oldest_unstored) = changes.finish();
@@ -73,7 +83,6 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     let coordinator = Arc::new(Coordinator::default());
     let snapshot_tracker = Arc::new(SnapshotTracker::default());
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
-    let open_files = Arc::new(OpenFiles::new(options.max_open_files));
     let keyspaces = Arc::new(Keyspaces::default());
     let gate = Arc::new(Gate::new());
     let maker = EngineMaker {
@@ -84,6 +93,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         gate: &gate,
         cache: &cache,
         open_files: &open_files,
+        values: &values,
         snapshot_tracker: &snapshot_tracker,
         coordinator: &coordinator,
     };
@@ -104,6 +114,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         next_id: current.next_id(),
         snapshot_tracker: &snapshot_tracker,
         coordinator: &coordinator,
+        values: &values,
         read_only: options.read_only,
     };
     let last = replay.run(&mut recovery, found, end)?;
@@ -130,12 +141,15 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             Arc::clone(&coordinator),
             Arc::clone(&snapshot_tracker),
             Arc::clone(&keyspaces),
+            Arc::clone(&values),
         ))
     };
     if !options.read_only {
         // Not before: nothing is removed that a recovery which fails could need, nor because of a
         // record that was not durable (C2).
         remove_leftovers(&*fs, dir, &current)?;
+        // All tables are open, and hold what they refer to. Best effort, as above.
+        while let Ok(true) = values.remove_unheld() {}
     }
     // Last, so that an open that fails leaves no trace behind.
     let recorder = match &options.recording {
@@ -154,6 +168,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         snapshot_tracker,
         cache,
         open_files,
+        values,
         keyspaces,
         CatalogState::new(catalog, current, oldest_unstored, is_proven),
         lock_guard,
@@ -221,7 +236,8 @@ fn check_vacant(fs: &dyn Fs, dir: &Path) -> Result<()> {
     // A store that was ever opened has a segment of its log.
     if names.iter().any(|name| name == LOG_DIR) {
         let segments = fs.read_dir(&dir.join(LOG_DIR))?;
-        if let Some(name) = segments.iter().find(|name| name.ends_with(".log")) {
+        let is_ours = |name: &&String| name.ends_with(".log") || name.ends_with(".val");
+        if let Some(name) = segments.iter().find(is_ours) {
             return without_catalog(&format!("{LOG_DIR}/{name}"));
         }
     }

@@ -25,13 +25,15 @@ use std::sync::Arc;
 use std::thread;
 
 use super::catalog_change::CatalogChange;
+use super::commit_values::{CommitValues, PlacedValues};
 use super::coordinator::Coordinator;
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use crate::engine::{Engine, Pressure, SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::kv::decode_payload;
-use crate::types::{KeyspaceId, SeqNo, SequencedOp};
+use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
+use crate::values::ValueFiles;
 use crate::wal::{self, LogRecord};
 
 /// Operations of a window. Many, since neighbours of one window share the way through a tree;
@@ -56,6 +58,7 @@ pub(super) struct Replay<'a> {
     pub(super) next_id: u32,
     pub(super) snapshot_tracker: &'a SnapshotTracker,
     pub(super) coordinator: &'a Coordinator,
+    pub(super) values: &'a ValueFiles,
     pub(super) read_only: bool,
 }
 
@@ -70,6 +73,8 @@ struct Pace {
 struct Window<'a> {
     last: SeqNo,
     shares: Vec<Share<'a>>,
+    /// References to the values that are stored apart.
+    values: PlacedValues,
 }
 
 /// Those of one keyspace.
@@ -144,6 +149,7 @@ impl Replay<'_> {
         let mut window = Window {
             last: SeqNo::ZERO,
             shares: Vec::new(),
+            values: PlacedValues::default(),
         };
         let mut share_of = HashMap::new();
         for record in records {
@@ -171,7 +177,8 @@ impl Replay<'_> {
             return Ok(());
         }
         let mut seq = record.first;
-        let decoded = decode_payload(record.payload, |id, op| {
+        let mut values = CommitValues::default();
+        let decoded = decode_payload(record.payload, |id, op, end| {
             let share = match share_of.get(&id) {
                 Some(_) if seq > record.first && mutated!("batch-recovered-in-part") => None,
                 Some(share) => *share,
@@ -182,7 +189,14 @@ impl Replay<'_> {
                 }
             };
             if let Some(share) = share {
-                window.shares[share].ops.push(SequencedOp { seq, op });
+                let share = &mut window.shares[share];
+                share.ops.push(SequencedOp::new(seq, op));
+                if let Op::Put { value, .. } = op
+                    && share.keyspace.options.stores_apart(value.len())
+                {
+                    let at = (end - value.len()) as u64;
+                    values.add(self.values, seq.0 - record.first.0, at, value);
+                }
             }
             seq = seq.next();
             Ok(())
@@ -190,6 +204,7 @@ impl Replay<'_> {
         if let Err(at) = decoded {
             return self.malformed(record, &format!("malformed at byte {at} of the payload"));
         }
+        window.values.add(&values, record.first, record.place);
         if seq.prev() != record.last {
             let (last, end) = (record.last, seq.prev());
             return self.malformed(
@@ -227,7 +242,13 @@ impl Replay<'_> {
 
     fn apply(&self, window: &Window<'_>, pace: &mut Pace) -> Result<()> {
         for share in window.shares.iter().filter(|share| !share.ops.is_empty()) {
-            share.keyspace.engine.apply(&share.ops)?;
+            match window.values.is_empty() {
+                true => share.keyspace.engine.apply(&share.ops)?,
+                false => {
+                    let ops = window.values.with_refs(&share.ops);
+                    share.keyspace.engine.apply(&ops)?;
+                }
+            }
         }
         self.snapshot_tracker.publish(window.last);
         for share in &window.shares {

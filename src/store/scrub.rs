@@ -103,7 +103,10 @@ impl Shared {
     /// Bytes of the files of keyspaces and of the log.
     fn stored_bytes(&self) -> u64 {
         let all = self.keyspaces.all();
-        let bytes = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.stats().disk_bytes;
+        let bytes = |keyspace: &Arc<OpenKeyspace>| {
+            let values: u64 = keyspace.engine.value_usage().files.values().sum();
+            keyspace.engine.stats().disk_bytes + values
+        };
         let in_log = self.coordinator.log().map_or(0, |log| log.live_bytes());
         all.iter().map(bytes).sum::<u64>() + in_log
     }

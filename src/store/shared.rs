@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -23,9 +23,10 @@ use crate::fs::{LockGuard, OpenFiles};
 use crate::kv::Batch;
 use crate::options::{Durability, Options};
 use crate::trace::Recorder;
-use crate::types::SeqNo;
+use crate::types::{Op, SeqNo};
 use crate::util::gate::{Gate, Pass, Stay};
 use crate::util::mutants::mutated;
+use crate::values::{MIN_VALUE_THRESHOLD_BYTES, ValueFiles};
 
 /// What threads and handles share.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) open_files: Arc<OpenFiles>,
+    pub(super) values: Arc<ValueFiles>,
     pub(crate) keyspaces: Arc<Keyspaces>,
     /// The catalogue. Guards making, dropping and renaming keyspaces, over I/O: neither readers nor
     /// writers take it. Locked after `wal_manifest`, or alone.
@@ -49,6 +51,12 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Option<Pipeline>,
     pub(super) waits: Waits,
     pub(super) log_jobs: LogJobs,
+    /// Held by the thread that works on value files.
+    pub(super) collecting: Mutex<()>,
+    /// Trees are merged for their sake from so many bytes of them on.
+    pub(super) merge_values_from: AtomicU64,
+    /// Whose turn it is: theirs, or that of the engines.
+    pub(super) values_are_next: AtomicBool,
     pub(super) scrub: Scrub,
     pub(super) turns: Turns,
     /// Of the log, when its length was last looked at by a writer.
@@ -77,6 +85,7 @@ impl Shared {
         snapshot_tracker: Arc<SnapshotTracker>,
         cache: Arc<BlockCache>,
         open_files: Arc<OpenFiles>,
+        values: Arc<ValueFiles>,
         keyspaces: Arc<Keyspaces>,
         catalog: CatalogState,
         lock_guard: LockGuard,
@@ -92,6 +101,7 @@ impl Shared {
             snapshot_tracker,
             cache,
             open_files,
+            values,
             keyspaces,
             store_id: catalog.current().store_id,
             catalog: Mutex::new(catalog),
@@ -100,6 +110,9 @@ impl Shared {
             pipeline,
             waits: Waits::default(),
             log_jobs: LogJobs::default(),
+            collecting: Mutex::default(),
+            merge_values_from: AtomicU64::new(0),
+            values_are_next: AtomicBool::new(false),
             scrub: Scrub::default(),
             turns: Turns::default(),
             switches_seen: AtomicU64::new(0),
@@ -168,16 +181,11 @@ impl Shared {
         let pipeline = self.takes_writes()?;
         match &change {
             Change::One { keyspace, op } => {
-                let bytes = match op {
-                    crate::types::Op::Put { key, value } => key.len() + value.len(),
-                    crate::types::Op::Delete { key } => key.len(),
-                    crate::types::Op::DeleteRange { .. } => 0,
-                };
-                self.make_room(keyspace, bytes as u64)?;
+                self.make_room(keyspace, taken_bytes(keyspace, op) as u64)?;
             }
             Change::Many(parts) => {
                 for (keyspace, batch) in parts {
-                    self.make_room(keyspace, batch.len_bytes() as u64)?;
+                    self.make_room(keyspace, taken_bytes_of(keyspace, batch) as u64)?;
                 }
             }
         }
@@ -200,7 +208,7 @@ impl Shared {
     ) -> Result<Outcome> {
         let pipeline = self.takes_writes()?;
         let keyspace = condition.keyspace;
-        self.make_room(keyspace, batch.len_bytes() as u64)?;
+        self.make_room(keyspace, taken_bytes_of(keyspace, &batch) as u64)?;
         let _pass = self.enter()?;
         let parts = vec![(Arc::clone(keyspace), batch)];
         // Only now is it known whether anything is written.
@@ -227,6 +235,26 @@ impl Shared {
             self.switches_seen.store(log.switches(), Ordering::Relaxed);
             self.watch_log_length();
         }
+    }
+}
+
+/// Bytes that the engine takes of an operation: a reference, if the value is stored apart.
+fn taken_bytes(keyspace: &OpenKeyspace, op: &Op<'_>) -> usize {
+    match op {
+        Op::Put { key, value } if keyspace.options.stores_apart(value.len()) => {
+            key.len() + MIN_VALUE_THRESHOLD_BYTES as usize
+        }
+        Op::Put { key, value } => key.len() + value.len(),
+        Op::Delete { key } => key.len(),
+        Op::DeleteRange { .. } => 0,
+    }
+}
+
+/// The same of a batch.
+fn taken_bytes_of(keyspace: &OpenKeyspace, batch: &Batch) -> usize {
+    match keyspace.options.stores_apart(batch.len_bytes()) {
+        true => batch.iter().map(|op| taken_bytes(keyspace, &op)).sum(),
+        false => batch.len_bytes(),
     }
 }
 

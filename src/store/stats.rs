@@ -39,6 +39,13 @@ pub struct DbStats {
     pub log_live_bytes: u64,
     /// Bytes of the log's files, prepared segments included.
     pub log_disk_bytes: u64,
+    /// Files of values that have left the log; see
+    /// [`KeyspaceOptions::value_threshold_bytes`](crate::KeyspaceOptions#structfield.value_threshold_bytes).
+    pub value_files: u64,
+    /// Their bytes.
+    pub value_disk_bytes: u64,
+    /// Bytes of values in them that tables refer to, with what was overwritten and not removed yet.
+    pub value_live_bytes: u64,
     /// Bytes in the cache of blocks and pages.
     pub cache_used_bytes: u64,
     /// Lookups in the cache that found their block.
@@ -97,7 +104,7 @@ impl DbStats {
             .keyspaces
             .iter()
             .map(|keyspace| keyspace.stats.disk_bytes);
-        self.log_disk_bytes + engines.sum::<u64>()
+        self.log_disk_bytes + self.value_disk_bytes + engines.sum::<u64>()
     }
 }
 
@@ -117,6 +124,14 @@ impl Shared {
             stats.log_syncs = figures.syncs;
             stats.log_live_bytes = log.live_bytes();
             stats.log_disk_bytes = figures.disk_bytes;
+        }
+        if self.values.has_value_files() {
+            let figures = self.value_figures();
+            for file in figures.value_files() {
+                stats.value_files += 1;
+                stats.value_disk_bytes += file.len_bytes;
+                stats.value_live_bytes += figures.referred_in(file);
+            }
         }
         stats.open_files = self.open_files.count() as u64;
         stats.cache_used_bytes = self.cache.used_bytes();

@@ -8,6 +8,8 @@ mod running;
 mod schedules;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -16,7 +18,9 @@ use parking_lot::Mutex;
 use crate::engine::{EngineHost, Keep};
 use crate::error::Result;
 use crate::format::checksum::mix64;
+use crate::fs::{Fs, OpenFiles};
 use crate::types::{Op, SeqNo};
+use crate::values::ValueFiles;
 
 pub(crate) use numbers::{just_after_a_number_was_taken, then};
 pub(crate) use pipeline::{DIR, PipelineRig, STORE};
@@ -55,6 +59,18 @@ impl Random {
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
+}
+
+/// The value files of a store that has none.
+pub(crate) fn no_values(fs: &Arc<dyn Fs>) -> Arc<ValueFiles> {
+    let open_files = Arc::new(OpenFiles::new(8));
+    Arc::new(ValueFiles::new(
+        Arc::clone(fs),
+        open_files,
+        Path::new("/wal"),
+        1,
+        false,
+    ))
 }
 
 /// What a sorted map holds.

@@ -14,6 +14,7 @@ use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
 use crate::store::commit::Pipeline;
 use crate::store::coordinator::Coordinator;
 use crate::store::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace};
+use crate::testing::no_values;
 use crate::types::{KeyspaceId, SeqNo, SequencedOp, Value};
 use crate::util::gate::Gate;
 use crate::wal::{Log, Recovery, WalConfig};
@@ -145,7 +146,7 @@ impl PipelineRig {
             LiveOptions::new(options, settings, 1 << 20),
             engine,
             Arc::new(KeyspaceFiles::new(
-                shared,
+                Arc::clone(&shared),
                 "/ks".into(),
                 |_| false,
                 Arc::new(Gate::new()),
@@ -158,6 +159,7 @@ impl PipelineRig {
             coordinator,
             Arc::clone(&snapshot_tracker),
             Arc::default(),
+            no_values(&shared),
         );
         Self {
             fs,

@@ -32,4 +32,18 @@ impl<'a> Op<'a> {
 pub(crate) struct SequencedOp<'a> {
     pub(crate) seq: SeqNo,
     pub(crate) op: Op<'a>,
+    /// A reference to where the value of a put lies in the log. An engine may keep it in the place
+    /// of the value.
+    pub(crate) value_ref: Option<&'a [u8]>,
+}
+
+impl<'a> SequencedOp<'a> {
+    /// An operation whose value is to be kept beside its key.
+    pub(crate) fn new(seq: SeqNo, op: Op<'a>) -> Self {
+        Self {
+            seq,
+            op,
+            value_ref: None,
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Values: immutable bytes that were read.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 
@@ -25,6 +25,12 @@ impl Value {
     /// A value with a copy of `bytes`.
     pub fn copy_from(bytes: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(bytes))
+    }
+
+    /// A value with a copy of `part` of `bytes`, as far as they reach.
+    pub(crate) fn copy_part(bytes: &[u8], part: &Range<usize>) -> Self {
+        let start = part.start.min(bytes.len());
+        Self::copy_from(&bytes[start..part.end.clamp(start, bytes.len())])
     }
 
     /// The bytes, as the `bytes` crate's type, without copying.

@@ -333,7 +333,7 @@ fn delete_later(bench: &mut Bench) -> SeqNo {
 fn delete_nothing(engine: &dyn Engine, seq: SeqNo) {
     let op = OwnedOp::Delete(b"none".to_vec());
     let op = op.borrow();
-    engine.apply(&[SequencedOp { seq, op }]).unwrap();
+    engine.apply(&[SequencedOp::new(seq, op)]).unwrap();
 }
 
 /// A file of which half is free: long values, of which those at the end are left.
@@ -477,10 +477,7 @@ fn a_change_that_needs_its_page_reads_it_before_the_writer_is_locked() {
             OwnedOp::Put(key(i), vec![3; 300]),
             OwnedOp::Delete(key((i + 1) % 60)),
         ] {
-            let sequenced = [SequencedOp {
-                seq: SeqNo(bench.seq + 1),
-                op: op.borrow(),
-            }];
+            let sequenced = [SequencedOp::new(SeqNo(bench.seq + 1), op.borrow())];
             let reads = Arc::clone(&prepared);
             fs.on_read(move |offset, _| {
                 reads.lock().insert(offset);
@@ -519,10 +516,7 @@ fn reads_do_not_wait_for_a_large_batch() {
     let sequenced: Vec<_> = ops
         .iter()
         .zip(bench.seq + 1..)
-        .map(|(op, seq)| SequencedOp {
-            seq: SeqNo(seq),
-            op: op.borrow(),
-        })
+        .map(|(op, seq)| SequencedOp::new(SeqNo(seq), op.borrow()))
         .collect();
     let reads = AtomicU64::new(0);
     fs.on_read(move |_, _| {

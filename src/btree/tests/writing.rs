@@ -72,10 +72,7 @@ fn what_happens_between_preparing_and_applying_is_noticed() {
             bench.put(&key(number), &[2; 100]);
         }
         let op = OwnedOp::Put(key(number), vec![3; 100]);
-        let prepared = [SequencedOp {
-            seq: SeqNo(bench.seq + 100),
-            op: op.borrow(),
-        }];
+        let prepared = [SequencedOp::new(SeqNo(bench.seq + 100), op.borrow())];
         bench.engine.prepare(&prepared).unwrap();
         let before = bench.seq;
         apply_elsewhere(

@@ -43,7 +43,7 @@ impl History {
         }
         self.states.push(state);
         let seq = SeqNo(self.last());
-        ranges.note(&mut ranges.recorder(), &SequencedOp { seq, op });
+        ranges.note(&mut ranges.recorder(), &SequencedOp::new(seq, op));
     }
 }
 
@@ -240,13 +240,7 @@ fn ranges_take_bounded_memory_and_a_watch_ends() {
             value: b"",
         };
         let mut recorder = ranges.recorder();
-        ranges.note(
-            &mut recorder,
-            &SequencedOp {
-                seq: SeqNo(1000),
-                op,
-            },
-        );
+        ranges.note(&mut recorder, &SequencedOp::new(SeqNo(1000), op));
     }
     assert!(ranges.recorder().watch.is_none());
 }

@@ -23,9 +23,13 @@ use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
 use super::table::filter_hash;
 use super::tombstones::GrowingTombstones;
 use crate::engine::in_key_order;
+use crate::error::Result;
+use crate::format::coding::Malformed;
 use crate::options::MemtableKind;
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
+use crate::util::sync::Mutex;
+use crate::values::{FileHold, ValueFiles, ValueRef};
 
 mod btree;
 mod filter;
@@ -55,6 +59,7 @@ pub(crate) struct Memtable {
     filter: MemtableFilter,
     tombstones: GrowingTombstones,
     tombstone_bytes: AtomicU64,
+    value_files: Mutex<Vec<FileHold>>,
     entries: AtomicU64,
     /// Sequence number of the first operation; `u64::MAX` while there is none.
     first_seq: AtomicU64,
@@ -72,10 +77,31 @@ impl Memtable {
             filter: MemtableFilter::new(budget_bytes),
             tombstones: GrowingTombstones::default(),
             tombstone_bytes: AtomicU64::new(0),
+            value_files: Mutex::default(),
             entries: AtomicU64::new(0),
             first_seq: AtomicU64::new(u64::MAX),
             last_seq: AtomicU64::new(0),
         }
+    }
+
+    /// Holds the value files that `ops` refer to, which are inserted after that (VF1).
+    pub(crate) fn hold_values(&self, ops: &[SequencedOp<'_>], values: &ValueFiles) -> Result<()> {
+        let mut last = 0;
+        for reference in ops.iter().filter_map(|op| op.value_ref) {
+            let file = match ValueRef::decode(reference) {
+                Ok(value) => value.file,
+                Err(Malformed) => unreachable!("the store makes references"),
+            };
+            if file == last || mutated!("memtable-holds-no-value-files") {
+                continue;
+            }
+            last = file;
+            let mut held = self.value_files.lock();
+            if held.iter().all(|hold| hold.number() != file) {
+                held.push(values.hold(file)?);
+            }
+        }
+        Ok(())
     }
 
     /// Applies the operations of a batch (LM1).
@@ -100,7 +126,10 @@ impl Memtable {
     #[inline]
     fn insert_one(&self, op: &SequencedOp<'_>) {
         let (key, kind, value): (_, _, &[u8]) = match op.op {
-            Op::Put { key, value } => (key, EntryKind::Put, value),
+            Op::Put { key, value } => match op.value_ref {
+                Some(reference) => (key, EntryKind::PutRef, reference),
+                None => (key, EntryKind::Put, value),
+            },
             Op::Delete { key } => (key, EntryKind::Delete, &[]),
             Op::DeleteRange { start, end } => return self.insert_tombstone(op.seq, start, end),
         };

@@ -17,9 +17,10 @@
 use std::cmp::Ordering;
 
 use crate::format::coding::{Reader, get_u32, get_u64, put_varint, varint_len};
-use crate::lsm::entry::{Entry, split_word};
+use crate::lsm::entry::{Entry, EntryKind, split_word};
 use crate::types::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES, SeqNo};
 use crate::util::key_prefix::{common_prefix_len, head32};
+use crate::values::ValueRef;
 
 /// What is wrong with some bytes.
 pub(crate) type Damage = &'static str;
@@ -394,9 +395,12 @@ impl<'a> Block<'a> {
             if u32::from_le_bytes(*head) != head32(record.suffix) {
                 return Err("the head of a key differs from the key");
             }
-            let Some((seq, _)) = split_word(record.word) else {
-                return Err("an entry is of an unknown kind");
+            let Some((seq, kind)) = split_word(record.word) else {
+                return Err(UNKNOWN_KIND);
             };
+            if kind == EntryKind::PutRef && ValueRef::decode(record.value).is_err() {
+                return Err("a reference to a value is malformed");
+            }
             highest = highest.max(seq);
             if previous.is_some_and(|previous| {
                 // By number alone: a key does not have one number twice, of whatever kinds.

@@ -22,7 +22,7 @@ pub(crate) const FRAME_LEN_BYTES: usize = 8;
 /// Bytes of the footer.
 pub(crate) const FOOTER_LEN_BYTES: usize = 64;
 /// Version of the format.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// The last bytes of a table.
 const MAGIC: [u8; 8] = *b"HEDGETBL";
 

@@ -1,10 +1,12 @@
 //! What is known about a table without opening it.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::lsm::entry::{Entry, EntryKind, RangeTombstone};
 use crate::types::{FileId, SeqNo};
+use crate::values::ValueRef;
 
 /// What is known about a table without opening it. The manifest stores it, and so does the
 /// table itself; the two must agree when the table is opened.
@@ -35,8 +37,10 @@ pub(crate) struct TableMeta {
     pub(crate) older_versions: u64,
     /// Sum of the lengths of all keys of entries.
     pub(crate) raw_key_bytes: u64,
-    /// Sum of the lengths of all values of entries.
+    /// Sum of the lengths of all values of entries, or of the references in their places.
     pub(crate) raw_value_bytes: u64,
+    /// The value files that entries refer to, rising by number, and how many bytes of each.
+    pub(crate) value_files: Vec<(u64, u64)>,
 }
 
 /// How [`TableMeta::largest_key`] is tagged.
@@ -74,6 +78,11 @@ impl TableMeta {
         ] {
             put_varint(out, number);
         }
+        put_varint(out, self.value_files.len() as u64);
+        for (file, bytes) in &self.value_files {
+            put_varint(out, *file);
+            put_varint(out, *bytes);
+        }
     }
 
     /// Reads what [`TableMeta::encode`] wrote.
@@ -100,7 +109,28 @@ impl TableMeta {
             older_versions: reader.varint()?,
             raw_key_bytes: reader.varint()?,
             raw_value_bytes: reader.varint()?,
+            value_files: Self::decode_value_files(reader)?,
         })
+    }
+
+    fn decode_value_files(reader: &mut Reader<'_>) -> Result<Vec<(u64, u64)>, Malformed> {
+        // Each takes two bytes at least.
+        let count = reader.len(reader.remaining() / 2)?;
+        let mut value_files: Vec<(u64, u64)> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (file, bytes) = (reader.varint()?, reader.varint()?);
+            if value_files.last().is_some_and(|(last, _)| *last >= file) {
+                return Err(Malformed);
+            }
+            value_files.push((file, bytes));
+        }
+        Ok(value_files)
+    }
+
+    /// Bytes of the values that entries refer to.
+    pub(crate) fn apart_bytes(&self) -> u64 {
+        let bytes = self.value_files.iter().map(|(_, bytes)| *bytes);
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// True if everything in the table lies below `key`.
@@ -148,6 +178,7 @@ pub(crate) struct Summary {
     older_versions: u64,
     raw_key_bytes: u64,
     raw_value_bytes: u64,
+    value_files: BTreeMap<u64, u64>,
 }
 
 impl Summary {
@@ -173,6 +204,11 @@ impl Summary {
         self.older_versions += u64::from(!begins_key);
         self.raw_key_bytes += entry.key.len() as u64;
         self.raw_value_bytes += entry.value.len() as u64;
+        if entry.kind == EntryKind::PutRef
+            && let Ok(value) = ValueRef::decode(entry.value)
+        {
+            *self.value_files.entry(value.file).or_default() += value.len_bytes as u64;
+        }
     }
 
     /// Names the key of the last entry.
@@ -231,6 +267,7 @@ impl Summary {
             older_versions: self.older_versions,
             raw_key_bytes: self.raw_key_bytes,
             raw_value_bytes: self.raw_value_bytes,
+            value_files: self.value_files.into_iter().collect(),
         }
     }
 }

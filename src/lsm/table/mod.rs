@@ -39,8 +39,8 @@
 //!
 //! # What it lacks on purpose
 //!
-//! A second level of index: the heads of a 64 MiB table take 128 KiB. A hash index and
-//! values in files of their own: the filter's frame and the entry kinds could be extended by them.
+//! A second level of index: the heads of a 64 MiB table take 128 KiB. A hash index:
+//! the filter's frame could be extended by it.
 
 mod aligned;
 pub(crate) mod block;

@@ -24,7 +24,7 @@ impl Counted {
     fn commit(&self, op: Op<'_>) {
         let _order = self.order.lock();
         let seq = SeqNo(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.engine.apply(&[SequencedOp { seq, op }]).unwrap();
+        self.engine.apply(&[SequencedOp::new(seq, op)]).unwrap();
         self.snapshot_tracker.publish(seq);
     }
 

@@ -14,12 +14,7 @@ fn put(engine: &LsmEngine, seq: u64) {
     let value = seq.to_le_bytes();
     let (key, value) = (&b"always there"[..], &value[..]);
     let op = Op::Put { key, value };
-    engine
-        .apply(&[SequencedOp {
-            seq: SeqNo(seq),
-            op,
-        }])
-        .unwrap();
+    engine.apply(&[SequencedOp::new(SeqNo(seq), op)]).unwrap();
 }
 
 /// A read took its number and then its view: between the two the key was overwritten and flushed,

@@ -28,7 +28,7 @@ impl Live {
 
     pub(super) fn commit(&self, op: Op<'_>) {
         let seq = SeqNo(self.seq.fetch_add(1, Ordering::Relaxed) + 1);
-        self.engine.apply(&[SequencedOp { seq, op }]).unwrap();
+        self.engine.apply(&[SequencedOp::new(seq, op)]).unwrap();
         self.snapshot_tracker.publish(seq);
     }
 

@@ -1,0 +1,288 @@
+//! Collection: the files of values that were mostly overwritten go.
+//!
+//! A value file goes by itself when nothing refers to it any more. Two things keep one whose values
+//! are mostly dead: the few that live, and references in tables that compaction has not removed
+//! yet. So when the value files take more than the store allows for what lives in them, a thread
+//! does one of two things, each a unit of background work:
+//!
+//! - **collect** the file with the smallest share of live bytes: walk its records, and write every
+//!   value again whose key still has exactly the reference to it. That is a commit like any other,
+//!   on the condition that the key was not written meanwhile; the file goes by itself after that;
+//! - **merge** the trees whose tables refer to what is dead, or has been collected.
+//!
+//! What lives is known for sure only of the last level of a tree: what lies above it may be another
+//! version of the same keys. So the bound holds against the bytes that the last levels refer to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::catalog_change::CatalogChange;
+use super::commit::{Condition, Outcome};
+use super::keyspaces::OpenKeyspace;
+use super::shared::Shared;
+use crate::engine::{EngineHost, Pressure};
+use crate::error::{Error, Result};
+use crate::kv::{Batch, decode_payload};
+use crate::options::Durability;
+use crate::types::{KeyRange, KeyspaceId, Op};
+use crate::util::mutants::mutated;
+use crate::values::{MIN_VALUE_THRESHOLD_BYTES, ValueFileFacts};
+use crate::wal;
+
+/// Value files may always take so many segments more than the bound says: the last ones are mostly
+/// alive, and what is in them is merged by and by.
+const SLACK_SEGMENTS: u64 = 2;
+
+/// A collection commits at most so many bytes of values at once, or a longer one alone.
+const COMMIT_BYTES: usize = 256 << 10;
+
+/// What there is to do about value files.
+#[derive(Debug)]
+pub(super) enum ValueWork {
+    /// Write again what lives in that file.
+    Collect(u64),
+    /// Merge these trees.
+    Merge(Vec<Arc<OpenKeyspace>>),
+}
+
+/// The value files, and what refers to them.
+#[derive(Debug, Default)]
+pub(super) struct ValueFigures {
+    pub(super) files: Vec<ValueFileFacts>,
+    /// Bytes that tables refer to, by file.
+    pub(super) referred: BTreeMap<u64, u64>,
+    /// Bytes that live for sure.
+    settled_bytes: u64,
+}
+
+impl ValueFigures {
+    /// Those that have left the log.
+    pub(super) fn value_files(&self) -> impl Iterator<Item = &ValueFileFacts> {
+        self.files.iter().filter(|file| file.has_left_log)
+    }
+
+    /// Bytes of a file that tables refer to.
+    pub(super) fn referred_in(&self, file: &ValueFileFacts) -> u64 {
+        self.referred.get(&file.number).copied().unwrap_or_default()
+    }
+}
+
+/// A value that may have to be written again.
+struct Candidate<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    reference: Vec<u8>,
+}
+
+impl Shared {
+    /// The value files and what refers to them, now.
+    pub(super) fn value_figures(&self) -> ValueFigures {
+        let mut figures = ValueFigures {
+            files: self.values.facts(),
+            ..ValueFigures::default()
+        };
+        for keyspace in self.keyspaces.all().iter() {
+            let usage = keyspace.engine.value_usage();
+            figures.settled_bytes += usage.settled_bytes;
+            for (file, bytes) in &usage.files {
+                *figures.referred.entry(*file).or_default() += bytes;
+            }
+        }
+        figures
+    }
+
+    /// What is to be done about value files, if anything.
+    pub(super) fn value_work(&self) -> Option<ValueWork> {
+        if !self.values.has_value_files() || self.pipeline.is_none() {
+            return None;
+        }
+        let figures = self.value_figures();
+        let total: u64 = figures.value_files().map(|file| file.len_bytes).sum();
+        let slack = SLACK_SEGMENTS * self.options.log_segment_bytes;
+        let excess = self.options.value_space_amplification - 1.0;
+        // Of what is allowed besides the live bytes, so much is used after a round.
+        let allowed = |share: f64| {
+            let besides = figures.settled_bytes as f64 * excess * share;
+            figures.settled_bytes + slack + besides as u64
+        };
+        if total <= allowed(1.0) {
+            return None;
+        }
+        let collected = figures.value_files().filter(|file| file.is_collected);
+        let collected_bytes: u64 = collected.map(|file| file.len_bytes).sum();
+        let referred: u64 = figures.referred.values().sum();
+        let unsettled = referred.saturating_sub(figures.settled_bytes);
+        let merge_from = self.merge_values_from.load(Ordering::Relaxed);
+        let merge = || {
+            let is_worth_it = |keyspace: &&Arc<OpenKeyspace>| {
+                let usage = keyspace.engine.value_usage();
+                let referred: u64 = usage.files.values().sum();
+                let gain = referred.saturating_sub(usage.settled_bytes) + collected_bytes;
+                referred > 0 && usage.tables_bytes <= gain
+            };
+            let all = self.keyspaces.all();
+            let trees: Vec<_> = all.iter().filter(is_worth_it).cloned().collect();
+            (total >= merge_from && !trees.is_empty()).then_some(ValueWork::Merge(trees))
+        };
+        // First what costs little: it says how much of each file is alive.
+        if unsettled as f64 > figures.settled_bytes as f64 * excess / 2.0
+            && let Some(merge) = merge()
+        {
+            return Some(merge);
+        }
+        if total - collected_bytes > allowed(0.8) {
+            let least_alive = figures
+                .value_files()
+                .filter(|file| !file.is_collected)
+                .map(|file| (figures.referred_in(file), file))
+                // Moving what is alive as a whole frees nothing.
+                .filter(|(alive, file)| *alive < file.len_bytes - file.len_bytes / 8)
+                .min_by(|(a, x), (b, y)| {
+                    let (left, right) = (a * (y.len_bytes >> 10), b * (x.len_bytes >> 10));
+                    left.cmp(&right).then(x.number.cmp(&y.number))
+                });
+            if let Some((_, file)) = least_alive {
+                return Some(ValueWork::Collect(file.number));
+            }
+        }
+        merge()
+    }
+
+    /// Does one unit of work on value files, if there is any to do.
+    pub(super) fn run_values_once(&self) -> Result<bool> {
+        let health = &self.log_jobs.collect;
+        if self.options.background_threads > 0 && health.pause().is_some() {
+            return Ok(false);
+        }
+        // One thread at a time.
+        let Some(_turn) = self.collecting.try_lock() else {
+            return Ok(false);
+        };
+        let done = match self.value_work() {
+            None => return Ok(false),
+            Some(ValueWork::Collect(number)) => self.collect_file(number),
+            Some(ValueWork::Merge(trees)) => self.merge_trees(&trees),
+        };
+        self.note(health, &done);
+        done
+    }
+
+    fn merge_trees(&self, trees: &[Arc<OpenKeyspace>]) -> Result<bool> {
+        for keyspace in trees {
+            self.coordinator.check_running()?;
+            if keyspace.check_alive().is_ok() {
+                keyspace.engine.compact()?;
+            }
+        }
+        while self.values.remove_unheld()? {}
+        // Snapshots may keep what is dead. Not again before there is more of it.
+        let left = self.values.facts().into_iter();
+        let left = left.filter(|file| file.has_left_log);
+        let total: u64 = left.map(|file| file.len_bytes).sum();
+        let next = total + total / 8 + self.options.log_segment_bytes;
+        self.merge_values_from.store(next, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Writes again what lives in file `number`. False if that has to wait.
+    fn collect_file(&self, number: u64) -> Result<bool> {
+        let Ok(hold) = self.values.hold(number) else {
+            // It went by itself.
+            return Ok(true);
+        };
+        let path = self.values.path(&hold);
+        let bytes = wal::read_segment(&*self.options.fs, &path)?;
+        for record in wal::records_in(&bytes, &path, self.store_id)? {
+            if CatalogChange::is_change(record.payload) {
+                continue;
+            }
+            let mut found: BTreeMap<KeyspaceId, Vec<Candidate<'_>>> = BTreeMap::new();
+            let decoded = decode_payload(record.payload, |id, op, end| {
+                if let Op::Put { key, value } = op
+                    && value.len() >= MIN_VALUE_THRESHOLD_BYTES as usize
+                    && let Some(keyspace) = self.keyspaces.by_id(id)
+                    && let Some(reference) = keyspace.engine.value_ref(key)?
+                {
+                    let at = record.offset + (end - value.len()) as u64;
+                    let same = self.values.digest(value).place(number, at);
+                    if reference == same.as_bytes() {
+                        found.entry(id).or_default().push(Candidate {
+                            key,
+                            value,
+                            reference,
+                        });
+                    }
+                }
+                Ok(())
+            })?;
+            if let Err(at) = decoded {
+                let what = "a record of the file is malformed";
+                return Err(Error::corruption(&path, record.offset + at as u64, what));
+            }
+            for (id, mut candidates) in found {
+                if let Some(keyspace) = self.keyspaces.by_id(id)
+                    && !self.write_again(&keyspace, &mut candidates)?
+                {
+                    return Ok(false);
+                }
+            }
+        }
+        self.values.note_collected(number);
+        // A merge lets it go, and those that are collected with it.
+        self.merge_values_from.store(0, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Has the values of `candidates` written again whose keys still have the same reference. False
+    /// if writers have to wait now, and a collection with them.
+    fn write_again(
+        &self,
+        keyspace: &Arc<OpenKeyspace>,
+        candidates: &mut Vec<Candidate<'_>>,
+    ) -> Result<bool> {
+        let pipeline = self.takes_writes()?;
+        while !candidates.is_empty() {
+            self.coordinator.check_running()?;
+            if keyspace.engine.pressure() == Pressure::Stop || self.coordinator.log_is_too_long() {
+                return Ok(false);
+            }
+            let watch = pipeline.watch();
+            let mut batch = Batch::new();
+            let mut ranges = Vec::new();
+            let mut taken = 0;
+            for candidate in &*candidates {
+                if taken > 0 && batch.len_bytes() + candidate.value.len() > COMMIT_BYTES {
+                    break;
+                }
+                taken += 1;
+                let current = keyspace.engine.value_ref(candidate.key)?;
+                if current.as_ref() == Some(&candidate.reference)
+                    || mutated!("collection-overwrites-newer-values")
+                {
+                    batch.put(candidate.key, candidate.value);
+                    ranges.push(KeyRange::one(candidate.key));
+                }
+            }
+            if batch.is_empty() {
+                candidates.drain(..taken);
+                continue;
+            }
+            let condition = Condition {
+                watch: &watch,
+                keyspace,
+                ranges: &ranges,
+            };
+            let parts = vec![(Arc::clone(keyspace), batch)];
+            // No sync: the file stays as long as a table on the disk refers to it.
+            match pipeline.commit_if(parts, Durability::Buffered, &condition, &|_| ()) {
+                Ok(Outcome::Committed(_)) => drop(candidates.drain(..taken)),
+                // Written meanwhile: look again.
+                Ok(Outcome::Conflict(_)) => {}
+                Err(Error::NoSuchKeyspace { .. }) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
