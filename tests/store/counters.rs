@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{File, Fs, OpenMode, SimFs};
 use hedgerow::{Compression, Db, Durability, EngineKind, KeyspaceOptions, Options, Result};
+use support::random::{Random, Source};
 
 /// What was done to the files whose names begin alike.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -197,4 +198,50 @@ fn blocks_read_are_those_that_the_file_system_saw() {
         let _ = keyspace;
         db.close().unwrap();
     }
+}
+
+/// What reaches the file system for each byte that is put, in steady fill and under steady
+/// overwriting, of values that are stored apart from their keys.
+#[test]
+fn a_value_that_is_stored_apart_is_written_once() {
+    let fs = CountingFs::default();
+    let db = Options::new()
+        .fs(Arc::new(fs.clone()))
+        .background_threads(0)
+        .background_sync_ms(0)
+        .log_segment_bytes(1 << 20)
+        .log_limit_bytes(2 << 20)
+        .durability(Durability::Buffered)
+        .open("/store")
+        .unwrap();
+    let asked = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(1000);
+    let keyspace = db.keyspace_with("a", asked).unwrap();
+    let written = || {
+        let traffic = fs.traffic.lock().unwrap();
+        traffic.values().map(|of| of.written_bytes).sum::<u64>()
+    };
+    let put = |key: u64, n: u64| {
+        keyspace
+            .put(key.to_be_bytes(), vec![n as u8; 4000])
+            .unwrap();
+        if n.is_multiple_of(50) {
+            db.wait_idle().unwrap();
+        }
+    };
+    (0..600).for_each(|n| put(n, n));
+    let before = written();
+    (600..3000).for_each(|n| put(n, n));
+    keyspace.flush().unwrap();
+    db.wait_idle().unwrap();
+    let ratio = (written() - before) as f64 / (2400.0 * 4008.0);
+    assert!(ratio <= 1.3, "{ratio} bytes for each that was put in");
+
+    let mut random = Random::new(1);
+    (0..6000).for_each(|n| put(random.below(3000), n));
+    let before = written();
+    (0..6000).for_each(|n| put(random.below(3000), n));
+    keyspace.flush().unwrap();
+    db.wait_idle().unwrap();
+    let ratio = (written() - before) as f64 / (6000.0 * 4008.0);
+    assert!(ratio <= 2.0, "{ratio} bytes for each that was overwritten");
 }

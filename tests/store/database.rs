@@ -138,7 +138,8 @@ fn options_of_a_keyspace_are_fixed_or_change_at_once(mut rig: Rig) {
         .write_buffer_bytes(32 << 10)
         .compression(Compression::None)
         .table_size_bytes(16 << 10)
-        .memtable(MemtableKind::SkipList);
+        .memtable(MemtableKind::SkipList)
+        .value_threshold_bytes(100_000);
     for reopened in [false, true] {
         if reopened {
             rig.close();

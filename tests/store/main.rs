@@ -25,3 +25,4 @@ mod real_data;
 mod regressions;
 mod replay;
 mod same_operations;
+mod values;

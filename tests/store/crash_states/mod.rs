@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{CrashPolicy, CrashState, Fs, OpenMode, Operation, SimFs};
-use hedgerow::{Db, Durability, EngineKind};
+use hedgerow::{Db, Durability, EngineKind, Figure, InspectDetail};
 use support::random::{Random, Source};
 use support::rig::{effort, figure, from_env, report};
 use support::sizes::{Sizes, Variant, keyspace_options};
@@ -503,6 +503,22 @@ pub(crate) fn check_files(fs: &SimFs, db: &Db) -> Result<(), String> {
         .filter(|name| !needed.contains(name))
         .collect();
     let log = list(&root.join("wal"))?;
+    let (values, log): (Vec<_>, Vec<_>) = log.into_iter().partition(|it| it.ends_with(".val"));
+    let inside = db
+        .inspect(InspectDetail::Levels)
+        .map_err(|e| e.to_string())?;
+    let referred = |name: &String| {
+        let parts = inside.parts.iter().flat_map(|part| &part.parts);
+        parts.clone().any(|part| {
+            let has = |figure: &(&str, Figure)| figure == &("referred_bytes", Figure::Number(0));
+            part.kind == "value_file" && part.name == *name && !part.figures.iter().any(has)
+        })
+    };
+    if !values.iter().all(referred) {
+        return Err(format!(
+            "value files that nothing refers to (I7): {values:?}"
+        ));
+    }
     if !orphans.is_empty() || log.iter().any(|name| !name.ends_with(".log")) {
         return Err(format!(
             "files that nothing needs (I7): {orphans:?}, log {log:?}"

@@ -312,6 +312,23 @@ pub const ALL: &[Workload] = &[
         world.delete("a", 1, Buffered);
         world.flush_all();
     }),
+    ("values_that_leave_the_log", |world| {
+        world.create_both();
+        for n in 0..24 {
+            let durability = if n % 8 == 7 { Sync } else { Buffered };
+            world.put("a", n % 10, 9000, durability);
+            if n % 8 == 7 {
+                world.flush("a");
+                world.work();
+            }
+        }
+        world.compact("a");
+        world.work();
+        world.reopen();
+        world.put("a", 1, 9000, Buffered);
+        world.flush_all();
+        world.work();
+    }),
     ("snapshots_held", |world| {
         world.create_both();
         for n in 0..8 {

@@ -85,7 +85,8 @@ pub fn keyspace_options(engine: EngineKind, sizes: Sizes) -> KeyspaceOptions {
     }
 }
 
-/// As [`keyspace_options`]; LSM trees have such memtables.
+/// As [`keyspace_options`]; LSM trees have such memtables. Tiny ones with the skip list also store
+/// longer values apart from their keys, so that every suite that runs on all variants does both.
 pub fn keyspace_options_with(
     engine: EngineKind,
     sizes: Sizes,
@@ -93,6 +94,9 @@ pub fn keyspace_options_with(
 ) -> KeyspaceOptions {
     let options = keyspace_options(engine, sizes);
     match engine {
+        EngineKind::Lsm if sizes == Sizes::Tiny && memtable == MemtableKind::SkipList => {
+            options.memtable(memtable).value_threshold_bytes(32)
+        }
         EngineKind::Lsm => options.memtable(memtable),
         EngineKind::BTree => options,
     }

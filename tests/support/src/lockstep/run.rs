@@ -60,6 +60,9 @@ impl Setting {
                 }
             }
         });
+        let [lsm, btree] = keyspaces;
+        let threshold = *source.pick(&[0, 16, 40, 200]);
+        let keyspaces = [lsm.value_threshold_bytes(threshold), btree];
         Self {
             options,
             keyspaces,

@@ -1,0 +1,439 @@
+//! Values that are stored once, apart from their keys: docs/values.md.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hedgerow::fs::{Fs, OpenMode, SimFs};
+use hedgerow::{Db, Durability, EngineKind, Keyspace, KeyspaceOptions, MemtableKind, Options};
+use support::random::{Random, Source};
+use support::sizes::{Sizes, keyspace_options, single_threaded};
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const STORE: &str = "/store";
+const THRESHOLD: usize = 100;
+const SEGMENT: u64 = 64 << 10;
+
+fn keyspace_of(db: &Db, name: &str, threshold: u32) -> Keyspace {
+    let options = keyspace_options(EngineKind::Lsm, Sizes::Tiny);
+    let keyspace = db.keyspace_with(name, options.value_threshold_bytes(threshold));
+    keyspace.unwrap()
+}
+
+fn options(fs: &SimFs) -> Options {
+    single_threaded(Arc::new(fs.clone())).durability(Durability::Buffered)
+}
+
+fn open(fs: &SimFs) -> (Db, Keyspace) {
+    let db = options(fs).open(STORE).unwrap();
+    let keyspace = keyspace_of(&db, "a", THRESHOLD as u32);
+    (db, keyspace)
+}
+
+/// Names in the log's directory with that ending.
+fn files(fs: &dyn Fs, ending: &str) -> Vec<String> {
+    let mut names = fs.read_dir(&Path::new(STORE).join("wal")).unwrap();
+    names.retain(|name| name.ends_with(ending));
+    names
+}
+
+/// Everything that is due in the background.
+fn settle(db: &Db) {
+    db.wait_idle().unwrap();
+}
+
+#[track_caller]
+fn check(keyspace: &Keyspace, expected: &Map) {
+    let as_pairs = |entries: Vec<_>| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let entries = entries.into_iter().map(Result::unwrap);
+        entries
+            .map(|(key, value): (hedgerow::Value, hedgerow::Value)| (key.to_vec(), value.to_vec()))
+            .collect()
+    };
+    let wanted: Vec<_> = expected.clone().into_iter().collect();
+    assert!(as_pairs(keyspace.iter().collect()) == wanted, "forward");
+    let mut backward = as_pairs(keyspace.iter().rev().collect());
+    backward.reverse();
+    assert!(backward == wanted, "backward");
+    let keys: Vec<_> = expected.keys().collect();
+    let values = keyspace.multi_get(&keys).unwrap();
+    for (key, value) in keys.iter().zip(values) {
+        let wanted = &expected[*key];
+        assert!(value.unwrap() == *wanted, "multi_get");
+        assert!(keyspace.get(key).unwrap().unwrap() == *wanted, "get");
+        assert!(keyspace.contains_key(key).unwrap());
+    }
+    assert_eq!(keyspace.len().unwrap(), expected.len() as u64);
+}
+
+/// A value whose length is around the threshold, or far from it.
+fn draw_value(random: &mut Random) -> Vec<u8> {
+    let len = match random.below(8) {
+        0 => THRESHOLD - 1,
+        1 => THRESHOLD,
+        2 => THRESHOLD + 1,
+        3 => random.below(20) as usize,
+        4 => 3000 + random.below(3000) as usize,
+        _ => random.below(400) as usize,
+    };
+    random.bytes(len)
+}
+
+#[test]
+fn values_around_the_threshold_agree_with_a_map() {
+    for (seed, memtable) in [(1, MemtableKind::BTree), (2, MemtableKind::SkipList)] {
+        let fs = match seed {
+            1 => SimFs::new(),
+            _ => SimFs::with_maps(),
+        };
+        let mut random = Random::new(seed);
+        let (mut db, mut keyspace) = open(&fs);
+        let asked = KeyspaceOptions::new(EngineKind::Lsm).memtable(memtable);
+        db.keyspace_with("a", asked).unwrap();
+        let mut map = Map::new();
+        let mut held = None;
+        for step in 0..1500 {
+            let key = random.below(120).to_be_bytes().to_vec();
+            match random.below(40) {
+                0..28 => {
+                    let value = draw_value(&mut random);
+                    keyspace.put(&key, &value).unwrap();
+                    map.insert(key, value);
+                }
+                28..32 => {
+                    keyspace.delete(&key).unwrap();
+                    map.remove(&key);
+                }
+                32 => {
+                    let end = (random.below(120) + 1).to_be_bytes().to_vec();
+                    keyspace.delete_range(key.clone()..end.clone()).unwrap();
+                    map.retain(|other, _| *other < key || *other >= end);
+                }
+                33 => keyspace.flush().unwrap(),
+                34 if step % 5 == 0 => keyspace.compact().unwrap(),
+                35 => held = Some((keyspace.snapshot(), map.clone())),
+                36 => {
+                    if let Some((snapshot, then)) = held.take() {
+                        let entries: Vec<_> = snapshot.iter().map(Result::unwrap).collect();
+                        assert_eq!(entries.len(), then.len());
+                        for (key, value) in entries {
+                            assert!(then[&*key] == *value);
+                        }
+                    }
+                }
+                37 => {
+                    held = None;
+                    drop(keyspace);
+                    match random.one_in(2) {
+                        true => db.close().unwrap(),
+                        false => drop(db),
+                    }
+                    (db, keyspace) = open(&fs);
+                }
+                _ => {
+                    db.run_background_once().unwrap();
+                }
+            }
+            if step % 50 == 0 {
+                check(&keyspace, &map);
+            }
+        }
+        check(&keyspace, &map);
+        settle(&db);
+        assert!(db.verify().unwrap().is_clean());
+        check(&keyspace, &map);
+    }
+}
+
+#[test]
+fn a_part_of_a_value_is_what_the_whole_has_there() {
+    let fs = SimFs::new();
+    let (_db, keyspace) = open(&fs);
+    let mut random = Random::new(3);
+    for len in [0, 1, THRESHOLD, 65_536, 65_537, 200_000] {
+        let value = random.bytes(len);
+        keyspace.put("k", &value).unwrap();
+        for _ in 0..50 {
+            let start = random.below(len as u64 + 3) as usize;
+            let end = start + random.below(70_000) as usize;
+            let wanted = &value[start.min(len)..end.min(len).max(start.min(len))];
+            assert!(keyspace.get_range("k", start..end).unwrap().unwrap() == wanted);
+            let snapshot = keyspace.snapshot();
+            assert!(snapshot.get_range("k", start..).unwrap().unwrap() == value[start.min(len)..]);
+        }
+        assert!(keyspace.get_range("k", ..).unwrap().unwrap() == value);
+    }
+    assert!(keyspace.get_range("absent", ..).unwrap().is_none());
+}
+
+/// Fills several segments, and lets the log go.
+fn fill(db: &Db, keyspace: &Keyspace, map: &mut Map, random: &mut Random, rounds: u64) {
+    for n in 0..rounds * 40 {
+        let key = (n % 200).to_be_bytes().to_vec();
+        let value = random.bytes(2000);
+        keyspace.put(&key, &value).unwrap();
+        map.insert(key, value);
+        if n % 40 == 39 {
+            settle(db);
+        }
+    }
+    keyspace.flush().unwrap();
+    settle(db);
+}
+
+#[test]
+fn segments_with_values_leave_the_log_and_go_when_nothing_refers_to_them() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(4));
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    let stats = db.stats();
+    assert!(stats.value_files >= 3, "{stats:?}");
+    assert_eq!(stats.value_files, files(&fs, ".val").len() as u64);
+    assert!(stats.value_live_bytes > 0 && stats.value_live_bytes <= stats.value_disk_bytes);
+    let inside = db.inspect(hedgerow::InspectDetail::Levels).unwrap();
+    assert!(inside.to_string().contains("value_file"), "{inside}");
+    check(&keyspace, &map);
+    drop(keyspace);
+    db.close().unwrap();
+
+    let (db, keyspace) = open(&fs);
+    check(&keyspace, &map);
+    assert!(db.verify().unwrap().is_clean());
+    let other = keyspace_of(&db, "b", THRESHOLD as u32);
+    other.put("k", vec![1; 5000]).unwrap();
+    keyspace.clear().unwrap();
+    keyspace.compact().unwrap();
+    settle(&db);
+    assert_eq!(
+        files(&fs, ".val"),
+        [""; 0],
+        "all of them were of this keyspace"
+    );
+    assert!(other.get("k").unwrap().unwrap() == [1; 5000][..]);
+}
+
+#[test]
+fn the_values_of_a_dropped_keyspace_go() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(5));
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    assert!(!files(&fs, ".val").is_empty());
+    db.drop_keyspace("a").unwrap();
+    drop(keyspace);
+    settle(&db);
+    assert_eq!(files(&fs, ".val"), [""; 0]);
+}
+
+#[test]
+fn a_snapshot_and_a_scan_keep_the_values_that_they_see() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(6));
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    let then = map.clone();
+    let snapshot = keyspace.snapshot();
+    let mut scan = keyspace.iter();
+    let first = scan.next().unwrap().unwrap();
+    for _ in 0..3 {
+        fill(&db, &keyspace, &mut map, &mut random, 5);
+        keyspace.compact().unwrap();
+        settle(&db);
+    }
+    for (key, value) in &then {
+        assert!(snapshot.get(key).unwrap().unwrap() == *value);
+    }
+    let rest: Vec<_> = scan.map(Result::unwrap).collect();
+    let seen: Map = std::iter::once(first)
+        .chain(rest)
+        .map(|(key, value)| (key.to_vec(), value.to_vec()))
+        .collect();
+    assert!(seen == then);
+    check(&keyspace, &map);
+    let before = files(&fs, ".val").len();
+    drop(snapshot);
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    keyspace.compact().unwrap();
+    settle(&db);
+    assert!(files(&fs, ".val").len() < before);
+    check(&keyspace, &map);
+}
+
+/// Keys that are never overwritten lie between others that are: without collection each of them
+/// keeps a whole file.
+#[test]
+fn space_is_bounded_under_steady_overwriting() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(7));
+    let mut live = 0;
+    for n in 0..3000_u64 {
+        let key = match n % 25 {
+            0 => (1000 + n).to_be_bytes().to_vec(),
+            _ => random.below(100).to_be_bytes().to_vec(),
+        };
+        let value = random.bytes(1500);
+        live += if map.contains_key(&key) { 0 } else { 1500 };
+        keyspace.put(&key, &value).unwrap();
+        map.insert(key, value);
+        if n % 20 == 0 {
+            settle(&db);
+        }
+        if n % 500 == 499 {
+            settle(&db);
+            let stats = db.stats();
+            let allowed = live * 3 / 2 + 3 * SEGMENT;
+            assert!(
+                stats.value_disk_bytes <= allowed,
+                "{live} bytes live in {} bytes of {} files",
+                stats.value_disk_bytes,
+                stats.value_files
+            );
+        }
+    }
+    check(&keyspace, &map);
+    assert!(db.verify().unwrap().is_clean());
+    drop(keyspace);
+    drop(db);
+    let (_db, keyspace) = open(&fs);
+    check(&keyspace, &map);
+}
+
+/// A value that is moved must not come back over a newer one, nor over a delete.
+#[test]
+fn collection_beside_writers_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = support::sizes::tiny(Options::new())
+        .durability(Durability::Buffered)
+        .value_space_amplification(1.1);
+    let db = options.clone().open(&path).unwrap();
+    let keyspace = keyspace_of(&db, "a", THRESHOLD as u32);
+    let stop = AtomicBool::new(false);
+    let maps = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2_u64)
+            .map(|writer| {
+                let keyspace = keyspace.clone();
+                scope.spawn(move || {
+                    let (mut map, mut random) = (Map::new(), Random::new(writer));
+                    for n in 0..4000_u64 {
+                        let number = match n % 20 {
+                            0 => 1000 + n,
+                            _ => random.below(60),
+                        };
+                        let key = [writer.to_be_bytes(), number.to_be_bytes()].concat();
+                        match random.one_in(8) {
+                            true => {
+                                keyspace.delete(&key).unwrap();
+                                map.remove(&key);
+                            }
+                            false => {
+                                let value = random.bytes(900);
+                                keyspace.put(&key, &value).unwrap();
+                                map.insert(key, value);
+                            }
+                        }
+                    }
+                    map
+                })
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for entry in &keyspace {
+                    entry.unwrap();
+                }
+            }
+        });
+        let maps: Vec<Map> = writers.into_iter().map(|it| it.join().unwrap()).collect();
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+        maps
+    });
+    let map: Map = maps.into_iter().flatten().collect();
+    db.wait_idle().unwrap();
+    check(&keyspace, &map);
+    assert!(db.verify().unwrap().is_clean());
+    drop(keyspace);
+    db.close().unwrap();
+    let db = options.open(&path).unwrap();
+    check(&keyspace_of(&db, "a", THRESHOLD as u32), &map);
+}
+
+#[test]
+fn a_changed_threshold_concerns_what_is_written_from_then_on() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let mut map = Map::new();
+    for (n, threshold) in [(0_u8, 16_u32), (1, 0), (2, 5000), (3, 16)] {
+        keyspace_of(&db, "a", threshold);
+        for m in 0..30_u8 {
+            let (key, value) = (vec![m, n], vec![m ^ n; 1 + 100 * usize::from(m)]);
+            keyspace.put(&key, &value).unwrap();
+            map.insert(key, value);
+        }
+        check(&keyspace, &map);
+        keyspace.flush().unwrap();
+    }
+    keyspace.compact().unwrap();
+    check(&keyspace, &map);
+    drop(keyspace);
+    drop(db);
+    // Replayed with another threshold than it was written with.
+    let (_db, keyspace) = open(&fs);
+    check(&keyspace, &map);
+}
+
+#[test]
+fn damaged_and_missing_value_files_are_named() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(8));
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    drop(keyspace);
+    db.close().unwrap();
+    let names = files(&fs, ".val");
+    let path = Path::new(STORE).join("wal").join(&names[0]);
+    for round in 0..120_u64 {
+        let copy = fs.killed();
+        let file = copy.open(&path, OpenMode::ReadWrite).unwrap();
+        let at = random.below(file.len().unwrap());
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        byte[0] ^= 1 << (round % 8);
+        file.write_all_at(&byte, at).unwrap();
+        let (db, keyspace) = open(&copy);
+        let mut refused = 0;
+        for (key, value) in &map {
+            match keyspace.get(key) {
+                Ok(found) => assert!(found.unwrap() == *value, "a wrong value"),
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.is_corruption() && error.to_string().contains(&names[0]));
+                }
+            }
+        }
+        let report = db.verify().unwrap();
+        assert_eq!(report.problems.len(), refused, "{:?}", report.problems);
+        for problem in &report.problems {
+            assert_eq!(problem.file.as_deref(), Some(&*path));
+        }
+    }
+    let cut = fs.killed();
+    cut.open(&path, OpenMode::ReadWrite)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    let (db, keyspace) = open(&cut);
+    assert!(map.keys().any(|key| keyspace.get(key).is_err()));
+    assert!(!db.verify().unwrap().is_clean());
+    drop((db, keyspace));
+
+    fs.remove_file(&path).unwrap();
+    let refused = options(&fs).open(STORE).unwrap_err();
+    assert!(refused.is_corruption(), "{refused}");
+    assert!(refused.to_string().contains(&names[0]), "{refused}");
+}
