@@ -218,8 +218,8 @@ pub(super) fn lend_if_live(
     is_live
 }
 
-/// `Some(true)` if the memtable has a value and lent its entry, `Some(false)` if it knows that there
-/// is none.
+/// `Some(true)` if the memtable has a value and lent its entry, `Some(false)` if it knows that
+/// there is none.
 #[inline]
 pub(super) fn get_from_memtable(
     memtable: &Memtable,

@@ -37,7 +37,8 @@ impl LsmEngine {
         Ok(report)
     }
 
-    /// Reads the values that the entries of `table` refer to. `goes_on` is told of the bytes of each.
+    /// Reads the values that the entries of `table` refer to. `goes_on` is told of the bytes of
+    /// each.
     pub(super) fn check_values(
         &self,
         table: &TableHandle,

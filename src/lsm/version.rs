@@ -161,8 +161,8 @@ impl Version {
         }
     }
 
-    /// What the tables refer to. Whatever is in the last level lives: what lies above may be another
-    /// version of the same keys.
+    /// What the tables refer to. Whatever is in the last level lives: what lies above may be
+    /// another version of the same keys.
     pub(crate) fn value_usage(&self) -> &Arc<ValueUsage> {
         self.value_usage.get_or_init(|| {
             let mut usage = ValueUsage {

@@ -205,7 +205,7 @@ impl Deref for PartOfValue {
     }
 }
 
-/// Keeps a value file. Whoever has a reference to a value in it holds it.
+/// Keeps a value file. What has a reference to a value in it holds it.
 #[derive(Debug)]
 pub(crate) struct FileHold(Arc<ValueFile>);
 
