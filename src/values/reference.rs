@@ -185,7 +185,7 @@ mod tests {
             MAX_VALUE_LEN_BYTES.div_ceil(chunk_len(MAX_VALUE_LEN_BYTES)),
             64
         );
-        assert!(MAX_REF_LEN_BYTES < 1024);
+        const { assert!(MAX_REF_LEN_BYTES < 1024) };
     }
 
     #[test]
