@@ -91,7 +91,9 @@ pub struct KeyspaceOptions {
     pub compression: Option<Compression>,
     /// LSM: a value of so many bytes or more is stored once, in the log, and the tables have a
     /// reference to it; 0 for never, else 16 to 256 MiB. Changeable, for values that are written
-    /// from then on. Default: 0.
+    /// from then on. If a sync of the log fails, values of that length that were written since the
+    /// last sync which did not may be unreadable until the store is opened again: a read is an
+    /// error then, as of damage, that names the segment of the log. Default: 0.
     pub value_threshold_bytes: Option<u32>,
     /// B-tree: size of a page, in bytes; a power of two, 1024 to 65,536. Fixed. Default: 16,384.
     pub page_size_bytes: Option<u32>,

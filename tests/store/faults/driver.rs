@@ -3,9 +3,10 @@
 //! The [`Driver`] does what a workload says, notes what was acknowledged, and compares whatever it
 //! reads. What a workload asks for may fail at any time; the driver decides whether it was allowed
 //! to, and goes on. Here is what it knows, and which errors it lets pass; [`opening`], [`writing`]
-//! and [`reading`] are what it can be asked for, [`history`] what was committed, [`judge`] what
-//! must be left of it in the end.
+//! and [`reading`] are what it can be asked for, [`history`] what was committed, [`dropped`] what a
+//! failed sync may have made unreadable, [`judge`] what must be left of it in the end.
 
+mod dropped;
 mod history;
 mod judge;
 mod opening;
@@ -20,6 +21,7 @@ use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
 use hedgerow::{Db, EngineKind, Error, Keyspace, MemtableKind, Options, Result};
 use support::sizes::{Variant, single_threaded};
 
+use dropped::Apart;
 use history::{Commit, Incarnation, Map, State, apply};
 pub use history::{Edit, key_of};
 
@@ -43,6 +45,11 @@ impl Position {
     /// True if what a sync was to keep may be gone.
     fn loses_synced(&self) -> bool {
         self.kind == OpKind::Sync && matches!(self.fault, Fault::SyncDropped | Fault::SyncLost)
+    }
+
+    /// True if a sync that fails takes what it was to keep out of sight at once.
+    fn drops_at_once(&self) -> bool {
+        self.kind == OpKind::Sync && self.fault == Fault::SyncDropped
     }
 
     /// True if the store may turn read-only: a sync can fail, or the read of a page that a B-tree
@@ -93,6 +100,10 @@ pub struct Driver {
     lost_sight: bool,
     /// What checkpoints or a whole keyspace may answer with until the store is reopened.
     stuck: RefCell<Vec<String>>,
+    /// Values that were stored apart from their keys since the store was opened.
+    apart: Vec<Apart>,
+    /// A sync that fails takes what it was to keep out of sight at once.
+    drops_at_once: bool,
     changes: u64,
 }
 
@@ -121,6 +132,8 @@ impl Driver {
             live: State::new(),
             lost_sight: false,
             stuck: RefCell::default(),
+            apart: Vec::new(),
+            drops_at_once: position.is_some_and(|position| position.drops_at_once()),
             changes: 0,
         }
     }

@@ -114,6 +114,7 @@ impl Driver {
             slot.handle = None;
         }
         self.db = None;
+        self.apart.clear();
         self.fs.evict().expect("a healthy disk");
         let after_power_loss = self.mem.crash();
         let slots: Vec<_> = self

@@ -36,7 +36,8 @@ impl Driver {
             self.check_scan(held.snapshot.iter(keyspace), shown, false);
             self.check_scan(held.snapshot.iter(keyspace), shown, true);
             for (key, value) in shown {
-                let found = self.attempt("a lookup", true, || held.snapshot.get(keyspace, key));
+                let read = || held.snapshot.get(keyspace, key);
+                let found = self.attempt_read("a lookup", Some(value), read);
                 if let Some(found) = found {
                     assert_eq!(found.as_deref(), Some(&value[..]), "a snapshot changed");
                 }
@@ -58,7 +59,9 @@ impl Driver {
     /// Reads up to `count` entries more; false if the scan failed.
     pub fn go_on(&self, begun: &mut Begun, count: usize) -> bool {
         for _ in 0..count {
-            let Some(item) = self.attempt("a scan", true, || begun.scan.next().transpose()) else {
+            let wanted = begun.rest.first().map(|(_, value)| &value[..]);
+            let next = || begun.scan.next().transpose();
+            let Some(item) = self.attempt_read("a scan", wanted, next) else {
                 assert!(begun.scan.next().is_none(), "a scan that failed goes on");
                 assert!(
                     begun.scan.next_back().is_none(),
@@ -79,7 +82,7 @@ impl Driver {
             wanted.reverse();
         }
         for (key, value) in wanted {
-            let item = self.attempt("a scan", true, || {
+            let item = self.attempt_read("a scan", Some(value), || {
                 if backward {
                     scan.next_back().transpose()
                 } else {
@@ -111,8 +114,8 @@ impl Driver {
             self.check_scan(keyspace.iter(), expected, true);
             let absent = [b"".to_vec(), key_of(77_777), b"zz".to_vec()];
             for key in expected.keys().chain(&absent) {
-                if let Some(found) = self.attempt("a lookup", true, || keyspace.get(key)) {
-                    let wanted = expected.get(key).map(Vec::as_slice);
+                let wanted = expected.get(key).map(Vec::as_slice);
+                if let Some(found) = self.attempt_read("a lookup", wanted, || keyspace.get(key)) {
                     assert_eq!(found.as_deref(), wanted, "a lookup went wrong");
                 }
             }

@@ -47,8 +47,9 @@ impl Driver {
         };
         self.changes += 1;
         match outcome {
-            Ok(_) => {
+            Ok(seq) => {
                 apply(&commit, &mut self.live);
+                self.note_apart(seq, &commit);
                 self.acknowledged.push(commit);
                 self.doubtful.clear();
                 if durability == Durability::Sync {
@@ -73,12 +74,10 @@ impl Driver {
                     let key = match edit {
                         Edit::Set(key, _) | Edit::DeleteRange(key, _) => key,
                     };
-                    if let Some(found) = self.attempt("a lookup", true, || handle.get(key)) {
-                        assert_eq!(
-                            found.as_deref(),
-                            self.live[*of].get(key).map(Vec::as_slice),
-                            "a commit that failed is partly there"
-                        );
+                    let wanted = self.live[*of].get(key).map(Vec::as_slice);
+                    if let Some(found) = self.attempt_read("a lookup", wanted, || handle.get(key)) {
+                        let found = found.as_deref();
+                        assert_eq!(found, wanted, "a commit that failed is partly there");
                     }
                 }
                 if is_log_sync(&error) {
