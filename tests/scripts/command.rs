@@ -1,7 +1,7 @@
 //! The commands of a script.
 //!
 //! ```text
-//! open lsm btree model [write_buffer=N] [block=N] [table=N] [page=N] [segment=N] [lz4]
+//! open lsm btree model [write_buffer=N] [block=N] [table=N] [page=N] [segment=N] [values=N] [lz4]
 //! put KEY VALUE          fill PREFIX FIRST..END LEN     delete KEY        delete_range RANGE
 //! batch put KEY VALUE; delete KEY; delete_range RANGE   one commit, in all keyspaces
 //! get KEY [@SNAPSHOT]    scan RANGE [rev] [@SNAPSHOT]   count RANGE [@SNAPSHOT]
@@ -61,6 +61,7 @@ pub struct Setup {
     pub table_size_bytes: u64,
     pub page_size_bytes: u32,
     pub log_segment_bytes: u64,
+    pub value_threshold_bytes: u32,
 }
 
 /// A change.
@@ -155,6 +156,7 @@ impl Setup {
             table_size_bytes: 16 << 10,
             page_size_bytes: 1 << 10,
             log_segment_bytes: 64 << 10,
+            value_threshold_bytes: 0,
         };
         for word in words {
             let unknown = || format!("what is {word:?}?");
@@ -171,6 +173,7 @@ impl Setup {
                 Some(("block", bytes)) => setup.block_size_bytes = number(bytes)? as u32,
                 Some(("table", bytes)) => setup.table_size_bytes = number(bytes)?,
                 Some(("page", bytes)) => setup.page_size_bytes = number(bytes)? as u32,
+                Some(("values", bytes)) => setup.value_threshold_bytes = number(bytes)? as u32,
                 Some(("segment", bytes)) => setup.log_segment_bytes = number(bytes)?,
                 Some(_) => return Err(unknown()),
             }

@@ -63,4 +63,5 @@ scripts!(
     recovery,
     snapshots,
     split,
+    values,
 );

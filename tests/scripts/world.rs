@@ -118,6 +118,7 @@ impl Open {
                 EngineKind::Lsm => options
                     .block_size_bytes(setup.block_size_bytes)
                     .table_size_bytes(setup.table_size_bytes)
+                    .value_threshold_bytes(setup.value_threshold_bytes)
                     .compression(compression),
                 EngineKind::BTree => options.page_size_bytes(setup.page_size_bytes),
             };
