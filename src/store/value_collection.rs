@@ -10,6 +10,10 @@
 //!   on the condition that the key was not written meanwhile; the file goes by itself after that;
 //! - **merge** the trees whose tables refer to what is dead, or has been collected.
 //!
+//! Damage ends the collection of its file. It is reported as that of any job, and the file stays as
+//! it is until the store is opened again: values in front of the damage may have moved, those
+//! behind it can still be read, and the others are collected.
+//!
 //! What lives is known for sure only of the last level of a tree: what lies above it may be another
 //! version of the same keys. So the bound holds against the bytes that the last levels refer to.
 
@@ -23,12 +27,13 @@ use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::engine::{EngineHost, Pressure};
 use crate::error::{Error, Result};
+use crate::fs::OpenMode;
 use crate::kv::{Batch, decode_payload};
 use crate::options::Durability;
-use crate::types::{KeyRange, KeyspaceId, Op};
+use crate::types::{KeyRange, KeyspaceId, Op, SeqNo};
 use crate::util::mutants::mutated;
 use crate::values::{MIN_VALUE_THRESHOLD_BYTES, ValueFileFacts};
-use crate::wal;
+use crate::wal::{self, RecordReader};
 
 /// Value files may always take so many segments more than the bound says: the last ones are mostly
 /// alive, and what is in them is merged by and by.
@@ -98,7 +103,9 @@ impl Shared {
             return None;
         }
         let figures = self.value_figures();
-        let total: u64 = figures.value_files().map(|file| file.len_bytes).sum();
+        // One that is damaged stays, and what it takes is nobody else's burden.
+        let intact = || figures.value_files().filter(|file| !file.is_damaged);
+        let total: u64 = intact().map(|file| file.len_bytes).sum();
         let slack = SLACK_SEGMENTS * self.options.log_segment_bytes;
         let excess = self.options.value_space_amplification - 1.0;
         // Of what is allowed besides the live bytes, so much is used after a round.
@@ -109,7 +116,7 @@ impl Shared {
         if total <= allowed(1.0) {
             return None;
         }
-        let collected = figures.value_files().filter(|file| file.is_collected);
+        let collected = intact().filter(|file| file.is_collected);
         let collected_bytes: u64 = collected.map(|file| file.len_bytes).sum();
         let referred: u64 = figures.referred.values().sum();
         let unsettled = referred.saturating_sub(figures.settled_bytes);
@@ -132,8 +139,7 @@ impl Shared {
             return Some(merge);
         }
         if total - collected_bytes > allowed(0.8) {
-            let least_alive = figures
-                .value_files()
+            let least_alive = intact()
                 .filter(|file| !file.is_collected)
                 .map(|file| (figures.referred_in(file), file))
                 // Moving what is alive as a whole frees nothing.
@@ -161,7 +167,15 @@ impl Shared {
         };
         let done = match self.value_work() {
             None => return Ok(false),
-            Some(ValueWork::Collect(number)) => self.collect_file(number),
+            Some(ValueWork::Collect(number)) => {
+                let collected = self.collect_file(number);
+                if collected.as_ref().is_err_and(Error::is_corruption)
+                    && !mutated!("damaged-value-file-is-tried-again")
+                {
+                    self.values.note_damaged(number);
+                }
+                collected
+            }
             Some(ValueWork::Merge(trees)) => self.merge_trees(&trees),
         };
         self.note(health, &done);
@@ -185,15 +199,18 @@ impl Shared {
         Ok(true)
     }
 
-    /// Writes again what lives in file `number`. False if that has to wait.
+    /// Writes again what lives in file `number`. False if that has to wait. Of the file a piece is
+    /// in memory, or a record that is longer.
     fn collect_file(&self, number: u64) -> Result<bool> {
         let Ok(hold) = self.values.hold(number) else {
             // It went by itself.
             return Ok(true);
         };
         let path = self.values.path(&hold);
-        let bytes = wal::read_segment(&*self.options.fs, &path)?;
-        for record in wal::records_in(&bytes, &path, self.store_id)? {
+        let file = self.options.fs.open(&path, OpenMode::Read)?;
+        let end = self.values.end(&hold).or_else(|| self.end_of(number));
+        let mut records = RecordReader::new(&*file, self.store_id, number, end)?;
+        while let Some(record) = records.next()? {
             if CatalogChange::is_change(record.payload) {
                 continue;
             }
@@ -232,6 +249,16 @@ impl Shared {
         // A merge lets it go, and those that are collected with it.
         self.merge_values_from.store(0, Ordering::Relaxed);
         Ok(true)
+    }
+
+    /// Number behind the last operation in file `number`, if the next segment of the log is a file,
+    /// too: it begins there.
+    fn end_of(&self, number: u64) -> Option<SeqNo> {
+        let (next, path) = self.values.following(number)?;
+        let file = self.options.fs.open(&path, OpenMode::Read).ok()?;
+        // What is wrong with that one is found when its turn comes.
+        let (first, previous) = wal::begin_of(&*file, self.store_id, next).ok()?;
+        (previous == number).then_some(first)
     }
 
     /// Has the values of `candidates` written again whose keys still have the same reference. False

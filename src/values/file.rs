@@ -11,6 +11,7 @@ use super::reference::ValueRef;
 use crate::error::{Error, Result};
 use crate::fs;
 use crate::fs::{Advice, File, Fs, LazyFile, Mapping, OpenFiles, OpenMode};
+use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
 /// How value files are read.
@@ -38,8 +39,12 @@ pub(crate) struct ValueFile {
     /// How many hold it.
     pub(super) holds: AtomicUsize,
     pub(super) has_left_log: AtomicBool,
+    /// Number behind the last operation in it, if it left the log since the store was opened.
+    pub(super) end: OnceLock<SeqNo>,
     /// Its live values were written again: it goes when nothing refers to it any more.
     pub(super) is_collected: AtomicBool,
+    /// Damage ended that: it is not tried again.
+    pub(super) is_damaged: AtomicBool,
 }
 
 impl ValueFile {
@@ -53,7 +58,9 @@ impl ValueFile {
             map: OnceLock::new(),
             holds: AtomicUsize::new(0),
             has_left_log: AtomicBool::new(false),
+            end: OnceLock::new(),
             is_collected: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
         }
     }
 

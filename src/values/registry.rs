@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
 use crate::format::coding::Malformed;
 use crate::fs::{File, Fs, OpenFiles};
+use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
 /// Separates the checksums of values from others.
@@ -38,6 +39,8 @@ pub(crate) struct ValueFileFacts {
     pub(crate) has_left_log: bool,
     /// Its live values were written again.
     pub(crate) is_collected: bool,
+    /// Damage ended that: it is not tried again.
+    pub(crate) is_damaged: bool,
 }
 
 /// Reads values again, to check them.
@@ -124,9 +127,11 @@ impl ValueFiles {
     }
 
     /// Segment `number` is held, and leaves the log with the name `path`, which `rename` gives it.
+    /// Its operations are those before `end`.
     pub(crate) fn leave_log(
         &self,
         number: u64,
+        end: SeqNo,
         path: PathBuf,
         rename: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
@@ -134,6 +139,7 @@ impl ValueFiles {
             return rename();
         };
         file.rename(path, rename)?;
+        let _ = file.end.set(end);
         file.has_left_log.store(true, Ordering::Release);
         Ok(())
     }
@@ -241,6 +247,7 @@ impl ValueFiles {
             len_bytes: file.len_bytes,
             has_left_log: file.has_left_log.load(Ordering::Acquire),
             is_collected: file.is_collected.load(Ordering::Relaxed),
+            is_damaged: file.is_damaged.load(Ordering::Relaxed),
         });
         facts.collect()
     }
@@ -250,10 +257,30 @@ impl ValueFiles {
         hold.file().path()
     }
 
+    /// Number behind the last operation in the file of a hold, if that is known.
+    pub(crate) fn end(&self, hold: &FileHold) -> Option<SeqNo> {
+        hold.file().end.get().copied()
+    }
+
+    /// The file after number `number` that has left the log, and where it is.
+    pub(crate) fn following(&self, number: u64) -> Option<(u64, PathBuf)> {
+        let files = self.files.read();
+        let mut later = files.range(number + 1..).map(|(_, file)| file);
+        let file = later.find(|file| file.has_left_log.load(Ordering::Acquire))?;
+        Some((file.number, file.path()))
+    }
+
     /// What was alive in file `number` was written again.
     pub(crate) fn note_collected(&self, number: u64) {
         if let Some(file) = self.files.read().get(&number) {
             file.is_collected.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// File `number` is damaged: what is alive in it cannot be written again.
+    pub(crate) fn note_damaged(&self, number: u64) {
+        if let Some(file) = self.files.read().get(&number) {
+            file.is_damaged.store(true, Ordering::Relaxed);
         }
     }
 }

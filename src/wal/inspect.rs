@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::segment::{
-    ActivationState, HEADER_LEN_BYTES, Name, RECORD_HEADER_LEN_BYTES, decode_header, parse_name,
-    record_at, segment_seed,
+    ActivationState, HEADER_LEN_BYTES, Name, decode_header, parse_name, record_at, segment_seed,
 };
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode, read_all};
@@ -131,44 +130,6 @@ fn read_state(
         synced: activation.synced,
         records,
     })
-}
-
-/// All bytes of a segment, or of a file that was one.
-pub(crate) fn read_segment(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
-    let file = fs.open(path, OpenMode::Read)?;
-    let len_bytes = file.len()?;
-    read_all(&*file, len_bytes)
-}
-
-/// The payload of a record, and where in the file it begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PlacedPayload<'a> {
-    pub(crate) payload: &'a [u8],
-    pub(crate) offset: u64,
-}
-
-/// The records in the bytes of the segment `path`, or of a file that was one, up to where nothing
-/// intact follows.
-pub(crate) fn records_in<'a>(
-    bytes: &'a [u8],
-    path: &Path,
-    store_id: u64,
-) -> Result<impl Iterator<Item = PlacedPayload<'a>>> {
-    let Some(header) = bytes.first_chunk::<HEADER_LEN_BYTES>() else {
-        return Err(Error::corruption(path, 0, "the header is cut off"));
-    };
-    let (header, _) = decode_header(path, store_id, header)?;
-    let seed = segment_seed(store_id, header.number);
-    let mut at = HEADER_LEN_BYTES;
-    Ok(std::iter::from_fn(move || {
-        let record = record_at(bytes, at, seed)?;
-        let offset = (at + RECORD_HEADER_LEN_BYTES) as u64;
-        at = record.next_at;
-        Some(PlacedPayload {
-            payload: record.payload,
-            offset,
-        })
-    }))
 }
 
 fn count_records(bytes: &[u8], seed: u64, first: SeqNo) -> Records {

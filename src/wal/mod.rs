@@ -59,20 +59,23 @@ use crate::error::{Error, Result};
 mod clock;
 mod inspect;
 mod log;
+mod record_reader;
 mod recovery;
 mod scrub;
 pub(crate) mod segment;
 mod segment_chain;
 mod segment_factory;
 mod sink;
+mod window;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use clock::LogAges;
-pub(crate) use inspect::{SegmentFacts, SegmentState, read_segment, records_in, segments_in};
+pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
 pub(crate) use log::Log;
+pub(crate) use record_reader::{RecordReader, begin_of};
 pub(crate) use recovery::{LogRecord, Recovery};
 pub(crate) use writer::{PayloadPlace, Writer};
 

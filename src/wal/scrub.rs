@@ -5,12 +5,11 @@
 //! segment was still a part of the chain afterwards.
 
 use super::log::Log;
-use super::segment::{
-    ActivationState, HEADER_LEN_BYTES, claimed_len, decode_header, record_in, segment_seed,
-};
+use super::segment::{ActivationState, HEADER_LEN_BYTES, decode_header, segment_seed};
 use super::segment_chain::Span;
+use super::window::Window;
 use crate::error::{Error, Result};
-use crate::fs::{File, Fs};
+use crate::fs::Fs;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
@@ -59,16 +58,11 @@ fn read_again(
     pace: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
     let file = fs.open_uncached(&span.path)?;
-    let mut window = Window {
-        file: &*file,
-        file_bytes: span.len_bytes,
-        bytes: Vec::new(),
-        at: 0,
-    };
-    window.read(0, PIECE_BYTES, pace)?;
+    let mut window = Window::new(&*file, span.len_bytes, PIECE_BYTES);
+    window.read(0, pace)?;
     let damaged = |at: u64, what: &str| Err(Error::corruption(&span.path, at, what));
-    let Some(header) = window.bytes.first_chunk::<HEADER_LEN_BYTES>() else {
-        return damaged(window.bytes.len() as u64, "the header is cut off");
+    let Some(header) = window.from(0).first_chunk::<HEADER_LEN_BYTES>() else {
+        return damaged(window.from(0).len() as u64, "the header is cut off");
     };
     let (header, state) = decode_header(&span.path, store_id, header)?;
     let begins = match state {
@@ -82,15 +76,13 @@ fn read_again(
     let mut at = HEADER_LEN_BYTES as u64;
     let mut next = span.first;
     while next < end {
-        let record = match window.record(at, seed) {
-            None => {
-                window.read_record(at, pace)?;
-                window.record(at, seed)
+        if !window.has_claimed(at) {
+            window.read_record(at, pace)?;
+        }
+        match window.record(at, seed) {
+            Some(record) if record.first == next => {
+                (next, at) = (record.last.next(), at + record.next_at as u64);
             }
-            found => found,
-        };
-        match record {
-            Some((first, last, next_at)) if first == next => (next, at) = (last.next(), next_at),
             _ => {
                 let what = format!("the record of sequence number {next} is damaged or missing");
                 return damaged(at, &what);
@@ -98,49 +90,4 @@ fn read_again(
         }
     }
     Ok(())
-}
-
-/// The piece of a segment that was read last.
-struct Window<'a> {
-    file: &'a dyn File,
-    file_bytes: u64,
-    bytes: Vec<u8>,
-    /// Where it begins in the file.
-    at: u64,
-}
-
-impl Window<'_> {
-    /// First and last operation of the record at `at` of the file, and where the next one begins,
-    /// if it is here as a whole, and intact.
-    fn record(&self, at: u64, seed: u64) -> Option<(SeqNo, SeqNo, u64)> {
-        let here = usize::try_from(at.checked_sub(self.at)?).ok()?;
-        let record = record_in(&self.bytes, here, seed, at)?;
-        let next_at = self.at + record.next_at as u64;
-        Some((record.first, record.last, next_at))
-    }
-
-    /// Reads the piece that begins with the record at `at`, and all of that if it is longer.
-    fn read_record(&mut self, at: u64, pace: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        self.read(at, PIECE_BYTES, pace)?;
-        match claimed_len(&self.bytes) {
-            Some(len_bytes) if len_bytes > PIECE_BYTES => self.read(at, len_bytes, pace),
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads so many bytes from `at` on, or up to the end of the file.
-    fn read(
-        &mut self,
-        at: u64,
-        len_bytes: u64,
-        pace: &mut dyn FnMut(u64) -> Result<()>,
-    ) -> Result<()> {
-        let len_bytes = len_bytes.min(self.file_bytes.saturating_sub(at));
-        // Nothing, if it fails.
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.resize(len_bytes as usize, 0);
-        self.file.read_exact_at(&mut bytes, at)?;
-        (self.bytes, self.at) = (bytes, at);
-        pace(len_bytes)
-    }
 }

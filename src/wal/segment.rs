@@ -254,18 +254,22 @@ pub(crate) fn claimed_record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
         return None;
     }
     let meta = at + FRAME_HEADER_LEN_BYTES;
-    let (first, last, synced) = (
-        SeqNo(get_u64(bytes, meta)),
-        SeqNo(get_u64(bytes, meta + 8)),
-        SeqNo(get_u64(bytes, meta + 16)),
-    );
-    (synced < first && can_hold(first, last)).then(|| Record {
+    let (first, last, synced) = claimed_numbers(&bytes[at..])?;
+    Some(Record {
         first,
         last,
         synced,
         payload: &bytes[meta + META_LEN_BYTES..meta + len],
         next_at: align(meta + len),
     })
+}
+
+/// First, last and synced sequence number of what claims to be a record at the beginning of
+/// `bytes`, if they can be those of one.
+pub(crate) fn claimed_numbers(bytes: &[u8]) -> Option<(SeqNo, SeqNo, SeqNo)> {
+    let meta = bytes.get(FRAME_HEADER_LEN_BYTES..RECORD_HEADER_LEN_BYTES)?;
+    let [first, last, synced] = [0, 8, 16].map(|at| SeqNo(get_u64(meta, at)));
+    (synced < first && can_hold(first, last)).then_some((first, last, synced))
 }
 
 /// True if an intact record at or behind `from` says that `expected` was durable (WL4). Records of

@@ -227,7 +227,7 @@ impl SegmentChain {
                 self.fs.sync_dir(&self.dir)?;
                 turn.owes_sync = false;
             }
-            let (number, path, reusable, next_is_anchored) = {
+            let (number, end, path, reusable, next_is_anchored) = {
                 let segments = self.segments.lock();
                 let Some(next) = segments.live.get(1) else {
                     return Ok(());
@@ -238,7 +238,7 @@ impl SegmentChain {
                 let front = segments.live.front().expect("there is a next one");
                 let path = front.path.clone();
                 let reusable = (!front.is_sparse).then_some(front.len_bytes);
-                (front.number, path, reusable, next.is_anchored)
+                (front.number, next.first, path, reusable, next.is_anchored)
             };
             if !next_is_anchored && !mutated!("segment-unlinked-before-the-next-is-durable") {
                 // Without the next activation it would not be known where numbers go on.
@@ -249,7 +249,7 @@ impl SegmentChain {
                     factory.guard_check()?;
                     let new = values_path(&self.dir, number);
                     let rename = || self.leave_log(&path, &new);
-                    values.leave_log(number, new.clone(), rename)?;
+                    values.leave_log(number, end, new.clone(), rename)?;
                     None
                 }
                 values => {

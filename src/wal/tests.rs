@@ -14,6 +14,7 @@ use crate::testing::Random;
 use crate::types::SeqNo;
 
 mod edges;
+mod reading;
 
 const STORE: u64 = 0x5EED;
 const DIR: &str = "/wal";

@@ -10,7 +10,7 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, KeyspaceOptions, MemtableKi
 use support::random::{Random, Source};
 use support::sizes::{Sizes, keyspace_options, single_threaded};
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const STORE: &str = "/store";
 const THRESHOLD: usize = 100;
@@ -33,7 +33,7 @@ fn open(fs: &SimFs) -> (Db, Keyspace) {
 }
 
 /// Names in the log's directory with that ending.
-fn files(fs: &dyn Fs, ending: &str) -> Vec<String> {
+pub(crate) fn files(fs: &dyn Fs, ending: &str) -> Vec<String> {
     let mut names = fs.read_dir(&Path::new(STORE).join("wal")).unwrap();
     names.retain(|name| name.ends_with(ending));
     names
@@ -45,7 +45,7 @@ fn settle(db: &Db) {
 }
 
 #[track_caller]
-fn check(keyspace: &Keyspace, expected: &Map) {
+pub(crate) fn check(keyspace: &Keyspace, expected: &Map) {
     let as_pairs = |entries: Vec<_>| -> Vec<(Vec<u8>, Vec<u8>)> {
         let entries = entries.into_iter().map(Result::unwrap);
         entries
@@ -436,4 +436,71 @@ fn damaged_and_missing_value_files_are_named() {
     let refused = options(&fs).open(STORE).unwrap_err();
     assert!(refused.is_corruption(), "{refused}");
     assert!(refused.to_string().contains(&names[0]), "{refused}");
+}
+
+/// Damage in a value file ends its collection, is reported, and stops no other.
+#[test]
+fn damage_ends_the_collection_of_its_file_and_of_no_other() {
+    for is_reopened in [false, true] {
+        let fs = SimFs::new();
+        let (mut db, mut keyspace) = open(&fs);
+        let (mut map, mut random) = (Map::new(), Random::new(9));
+        // Of the first files a few values stay alive, between others that are overwritten.
+        let put = |keyspace: &Keyspace, map: &mut Map, random: &mut Random, n: u64| {
+            let key = match n % 8 {
+                0 => (1000 + n).to_be_bytes().to_vec(),
+                _ => random.below(100).to_be_bytes().to_vec(),
+            };
+            let value = random.bytes(1500);
+            keyspace.put(&key, &value).unwrap();
+            map.insert(key, value);
+        };
+        for n in 0..250 {
+            put(&keyspace, &mut map, &mut random, n);
+        }
+        keyspace.flush().unwrap();
+        settle(&db);
+        if is_reopened {
+            drop(keyspace);
+            db.close().unwrap();
+            (db, keyspace) = open(&fs);
+        }
+        let name = files(&fs, ".val").remove(0);
+        // In the header of a record, so that no value is hurt.
+        let path = Path::new(STORE).join("wal").join(&name);
+        let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
+        let mut at = 128;
+        while at < file.len().unwrap() / 2 {
+            let mut len = [0; 4];
+            file.read_exact_at(&mut len, at + 4).unwrap();
+            at = (at + 8 + u64::from(u32::from_le_bytes(len))).next_multiple_of(8);
+        }
+        file.write_all_at(&[0xEE], at + 8).unwrap();
+
+        let mut reports = 0;
+        for n in 250..3000 {
+            put(&keyspace, &mut map, &mut random, n);
+            loop {
+                match db.run_background_once() {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        assert!(error.is_corruption(), "{error}");
+                        assert!(error.to_string().contains(&name), "{error}");
+                        reports += 1;
+                        assert!(reports < 10, "it is tried again and again");
+                    }
+                }
+            }
+        }
+        assert_eq!(reports, 1, "reopened: {is_reopened}");
+        let reported = db.stats().background_error.unwrap();
+        assert!(reported.contains(&name), "{reported}");
+        assert!(files(&fs, ".val").contains(&name), "it has live values");
+        let live: u64 = map.values().map(|value| value.len() as u64).sum();
+        let stats = db.stats();
+        let allowed = live * 3 / 2 + 4 * SEGMENT;
+        assert!(stats.value_disk_bytes <= allowed, "{live} live, {stats:?}");
+        check(&keyspace, &map);
+    }
 }
