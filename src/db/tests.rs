@@ -152,3 +152,45 @@ fn a_pass_goes_on_beside_changes_and_ends_when_the_store_closes() {
     assert!(matches!(ended, Err(Error::Closed)));
     assert_eq!(db.stats().scrub.passes, 2);
 }
+
+/// Values that lie apart from the table are read again with it, and the headers of their files.
+#[test]
+fn damage_of_values_that_are_stored_apart_is_found() {
+    let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+    let options = Options::new().fs(Arc::clone(&fs)).background_threads(0);
+    let options = options.log_segment_bytes(64 << 10).scrub_period(None);
+    let db = options.open("/store").unwrap();
+    let lsm = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(1000);
+    let keyspace = db.keyspace_with("lsm", lsm).unwrap();
+    for number in 0..60_u8 {
+        keyspace.put([number], [number; 4000]).unwrap();
+    }
+    keyspace.flush().unwrap();
+    db.wait_idle().unwrap();
+    let shared = &db.store.shared;
+    let scrub = || {
+        shared.scrub_once(&mut |_| Ok(())).unwrap();
+        (db.stats().scrub.problems, db.stats().background_error)
+    };
+    assert_eq!(scrub(), (0, None));
+    let log = Path::new("/store/wal");
+    let mut names = fs.read_dir(log).unwrap();
+    names.retain(|name| name.ends_with(".val"));
+    assert!(names.len() >= 2, "{names:?}");
+    for name in names {
+        let file = fs.open(&log.join(&name), OpenMode::ReadWrite).unwrap();
+        // Of the header, and of a value.
+        for at in [20, file.len().unwrap() / 2] {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            let (problems, error) = scrub();
+            assert_eq!(problems, 1, "byte {at} of {name}");
+            assert!(error.unwrap().contains(&name));
+            let verified = db.verify().unwrap();
+            assert_eq!(verified.problems.len(), 1, "byte {at} of {name}");
+            file.write_all_at(&byte, at).unwrap();
+        }
+    }
+    assert_eq!(scrub(), (0, None));
+}

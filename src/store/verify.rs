@@ -5,9 +5,11 @@ use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WalManifest};
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
+use crate::fs::OpenMode;
+use crate::wal;
 
 impl Shared {
-    /// Compares catalogue and WAL manifest with what is on the disk.
+    /// Compares catalogue and WAL manifest with what is on the disk, and looks at the value files.
     pub(crate) fn verify_own_files(&self, report: &mut VerifyReport) -> Result<()> {
         let fs = &*self.options.fs;
         let mut judge = |same: Result<bool>, name: &str| {
@@ -38,6 +40,32 @@ impl Shared {
         // A replacement that reported an error may have worked, and is true as well (H1).
         let fits =
             |stored: WalManifest| stored == *wal_manifest || stored.first > wal_manifest.first;
-        judge(stored.map(fits), WAL_MANIFEST_FILE)
+        judge(stored.map(fits), WAL_MANIFEST_FILE)?;
+        drop(open);
+        self.verify_value_headers(report)
+    }
+
+    /// Reads the headers of the files that have left the log. The values in them are verified with
+    /// the tables that refer to them.
+    fn verify_value_headers(&self, report: &mut VerifyReport) -> Result<()> {
+        for file in self.values.facts() {
+            if !file.has_left_log {
+                continue;
+            }
+            let Ok(hold) = self.values.hold(file.number) else {
+                // It went meanwhile.
+                continue;
+            };
+            let path = self.values.path(&hold);
+            report.files += 1;
+            let opened = self.options.fs.open(&path, OpenMode::Read);
+            match opened.and_then(|opened| wal::begin_of(&*opened, self.store_id, file.number)) {
+                Err(error) if error.is_corruption() || error.is_not_found() => {
+                    report.problem(Problem::in_file(&path, format!("{error:#}")));
+                }
+                begin => drop(begin?),
+            }
+        }
+        Ok(())
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct ValueFile {
     /// How many hold it.
     pub(super) holds: AtomicUsize,
     pub(super) has_left_log: AtomicBool,
+    /// It had no header of the store's when the store was opened: it stays, whatever it is.
+    pub(super) is_foreign: AtomicBool,
     /// Number behind the last operation in it, if it left the log since the store was opened.
     pub(super) end: OnceLock<SeqNo>,
     /// Its live values were written again: it goes when nothing refers to it any more.
@@ -58,6 +60,7 @@ impl ValueFile {
             map: OnceLock::new(),
             holds: AtomicUsize::new(0),
             has_left_log: AtomicBool::new(false),
+            is_foreign: AtomicBool::new(false),
             end: OnceLock::new(),
             is_collected: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),

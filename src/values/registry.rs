@@ -39,7 +39,7 @@ pub(crate) struct ValueFileFacts {
     pub(crate) has_left_log: bool,
     /// Its live values were written again.
     pub(crate) is_collected: bool,
-    /// Damage ended that: it is not tried again.
+    /// Damage ended that, or will: it is not tried.
     pub(crate) is_damaged: bool,
 }
 
@@ -107,10 +107,13 @@ impl ValueFiles {
         files.entry(number).or_insert_with(|| Arc::new(file()));
     }
 
-    /// As [`ValueFiles::add_segment`], of a file that has left the log.
-    pub(crate) fn add_value_file(&self, number: u64, path: &Path, len_bytes: u64) {
+    /// As [`ValueFiles::add_segment`], of a file that has left the log. One that `is_ours` not by
+    /// its header is not removed.
+    pub(crate) fn add_value_file(&self, number: u64, path: &Path, len_bytes: u64, is_ours: bool) {
         let access = Arc::clone(&self.access);
         let file = ValueFile::new(access, number, path.to_path_buf(), len_bytes);
+        let is_foreign = !is_ours && !mutated!("foreign-value-file-removed");
+        file.is_foreign.store(is_foreign, Ordering::Relaxed);
         file.has_left_log.store(true, Ordering::Relaxed);
         self.files.write().insert(number, Arc::new(file));
     }
@@ -156,6 +159,7 @@ impl ValueFiles {
             let mut files = self.files.write();
             let is_unheld = |file: &ValueFile| {
                 file.has_left_log.load(Ordering::Acquire)
+                    && !file.is_foreign.load(Ordering::Relaxed)
                     && (file.holds.load(Ordering::Acquire) == 0
                         || mutated!("value-file-removed-under-a-snapshot")
                             && file.is_collected.load(Ordering::Relaxed))
@@ -247,7 +251,8 @@ impl ValueFiles {
             len_bytes: file.len_bytes,
             has_left_log: file.has_left_log.load(Ordering::Acquire),
             is_collected: file.is_collected.load(Ordering::Relaxed),
-            is_damaged: file.is_damaged.load(Ordering::Relaxed),
+            is_damaged: file.is_damaged.load(Ordering::Relaxed)
+                || file.is_foreign.load(Ordering::Relaxed),
         });
         facts.collect()
     }

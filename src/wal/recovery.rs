@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use super::record_reader::begin_of;
 use super::segment::{
     Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, RECORD_HEADER_LEN_BYTES,
     bears_witness, decode_header, parse_name, record_at, segment_path, segment_seed,
@@ -48,8 +49,8 @@ pub(crate) struct Recovery {
     /// Prepared segments that no activation names.
     blanks: Vec<Found>,
     temporaries: Vec<PathBuf>,
-    /// What has left the log, and holds values: number, path and length.
-    value_files: Vec<(u64, PathBuf, u64)>,
+    /// What has left the log, and holds values.
+    value_files: Vec<FoundValues>,
     /// Is told of them, and of segments.
     values: Option<Arc<ValueFiles>>,
     /// Highest number in use (WL2).
@@ -83,6 +84,16 @@ struct Found {
     state: ActivationState,
     /// Records from here on are void: a later segment begins here (WL5).
     limit: SeqNo,
+}
+
+/// A file with the name of one that has left the log.
+#[derive(Debug)]
+struct FoundValues {
+    number: u64,
+    path: PathBuf,
+    len_bytes: u64,
+    /// Its header says that it was the segment of that number.
+    is_ours: bool,
 }
 
 impl Found {
@@ -129,6 +140,12 @@ impl Recovery {
         };
         let mut found = recovery.read_headers()?;
         found.sort_by_key(|segment| segment.number);
+        // A rename never leaves both names.
+        let is_segment = |number| found.binary_search_by_key(&number, |it| it.number).is_ok();
+        if let Some(file) = recovery.value_files.iter().find(|it| is_segment(it.number)) {
+            let what = "there is a segment of the log of that number, too";
+            return Err(Error::corruption(&file.path, 0, what));
+        }
         recovery.link(found)?;
         Ok(recovery)
     }
@@ -139,8 +156,8 @@ impl Recovery {
         for segment in segments {
             values.add_segment(segment.number, &segment.path, segment.len_bytes);
         }
-        for (number, path, len_bytes) in &self.value_files {
-            values.add_value_file(*number, path, *len_bytes);
+        for file in &self.value_files {
+            values.add_value_file(file.number, &file.path, file.len_bytes, file.is_ours);
         }
         self.values = Some(Arc::clone(values));
     }
@@ -184,8 +201,7 @@ impl Recovery {
                 }
                 Some(Name::Values(number)) => {
                     self.number_max = self.number_max.max(number);
-                    let len_bytes = self.fs.open(&path, OpenMode::Read)?.len()?;
-                    self.value_files.push((number, path, len_bytes));
+                    self.value_files.push(self.read_value_header(path, number)?);
                 }
                 Some(Name::Segment(number)) => {
                     self.number_max = self.number_max.max(number);
@@ -194,6 +210,21 @@ impl Recovery {
             }
         }
         Ok(found)
+    }
+
+    /// Damage of the header concerns no value. But a file without one may be anybody's.
+    fn read_value_header(&self, path: PathBuf, number: u64) -> Result<FoundValues> {
+        let file = self.fs.open(&path, OpenMode::Read)?;
+        let is_ours = match begin_of(&*file, self.store_id, number) {
+            Err(error) if !error.is_corruption() => return Err(error),
+            begin => begin.is_ok(),
+        };
+        Ok(FoundValues {
+            number,
+            len_bytes: file.len()?,
+            path,
+            is_ours,
+        })
     }
 
     fn read_header(&self, path: PathBuf, number: u64) -> Result<Found> {

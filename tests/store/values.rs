@@ -504,3 +504,115 @@ fn damage_ends_the_collection_of_its_file_and_of_no_other() {
         check(&keyspace, &map);
     }
 }
+
+/// What has the name of a value file and is none stays as it is, does no harm, and is named.
+#[test]
+fn files_that_only_have_the_name_of_a_value_file_stay() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(10));
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    drop(keyspace);
+    db.close().unwrap();
+    let wal = Path::new(STORE).join("wal");
+    let ours = files(&fs, ".val");
+    let bytes_of = |fs: &SimFs, name: &str| {
+        let file = fs.open(&wal.join(name), OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let one = bytes_of(&fs, &ours[0]);
+    let mut of_another_store = one.clone();
+    of_another_store[16] ^= 1;
+    let foreign = [
+        ("0000000000000000.val", b"no number of ours".to_vec(), false),
+        ("1.val", b"no name of ours".to_vec(), false),
+        ("0000000000000a01.val", b"somebody's".to_vec(), true),
+        ("0000000000000a02.val", Vec::new(), true),
+        ("0000000000000a03.val", one.clone(), true),
+        ("0000000000000a04.val", of_another_store, true),
+        ("0000000000000a05.val", vec![0; 200_000], true),
+    ];
+    let write = |fs: &SimFs, name: &str, bytes: &[u8]| {
+        let file = fs.open(&wal.join(name), OpenMode::CreateNew).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+    };
+    for (name, bytes, is_named) in &foreign {
+        let copy = fs.killed();
+        write(&copy, name, bytes);
+        for _ in 0..2 {
+            let (db, keyspace) = open(&copy);
+            settle(&db);
+            check(&keyspace, &map);
+            let problems = db.verify().unwrap().problems;
+            assert_eq!(problems.len(), usize::from(*is_named), "{problems:?}");
+            for problem in problems {
+                assert_eq!(problem.file.as_deref(), Some(&*wal.join(name)));
+            }
+            keyspace.flush().unwrap();
+            drop(keyspace);
+            db.close().unwrap();
+            assert!(bytes_of(&copy, name) == *bytes, "{name}");
+        }
+    }
+    // One that is ours, and that nothing refers to any more, is a leftover.
+    let copy = fs.killed();
+    let (db, keyspace) = open(&copy);
+    keyspace.clear().unwrap();
+    keyspace.compact().unwrap();
+    settle(&db);
+    drop(keyspace);
+    db.close().unwrap();
+    assert_eq!(files(&copy, ".val"), [""; 0]);
+    write(&copy, &ours[0], &one);
+    drop(open(&copy));
+    assert_eq!(files(&copy, ".val"), [""; 0]);
+}
+
+/// Files that are refused, and those without which the rest can be read.
+#[test]
+fn names_and_lengths_that_cannot_be_right_are_reported() {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs);
+    let (mut map, mut random) = (Map::new(), Random::new(11));
+    fill(&db, &keyspace, &mut map, &mut random, 5);
+    drop(keyspace);
+    db.close().unwrap();
+    let wal = Path::new(STORE).join("wal");
+    let segment = files(&fs, ".log").remove(0);
+    for name in [
+        "ffffffffffffffff.val".to_owned(),
+        "4000000000000000.val".to_owned(),
+        segment.replace(".log", ".val"),
+    ] {
+        let copy = fs.killed();
+        copy.open(&wal.join(&name), OpenMode::CreateNew).unwrap();
+        let refused = options(&copy).open(STORE).unwrap_err();
+        assert!(refused.is_corruption(), "{name}: {refused}");
+        assert!(refused.to_string().contains(&name), "{name}: {refused}");
+    }
+    let name = files(&fs, ".val").remove(0);
+    for len in [0, 1, 127, 128, 3000] {
+        let copy = fs.killed();
+        let file = copy.open(&wal.join(&name), OpenMode::ReadWrite).unwrap();
+        file.set_len(len).unwrap();
+        let (db, keyspace) = open(&copy);
+        let mut refused = 0;
+        for (key, value) in &map {
+            match keyspace.get(key) {
+                Ok(found) => assert!(found.unwrap() == *value, "a wrong value"),
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains(&name), "{error}");
+                }
+            }
+        }
+        assert!(refused > 0 && refused < map.len());
+        let problems = db.verify().unwrap().problems;
+        let path = wal.join(&name);
+        assert!(problems.iter().all(|it| it.file.as_deref() == Some(&*path)));
+        // Each value, and the header.
+        assert_eq!(problems.len(), refused + 1);
+    }
+}

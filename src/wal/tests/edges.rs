@@ -222,6 +222,8 @@ fn files_with_the_highest_numbers_are_refused_by_name() {
         "ffffffffffffffff.log",
         "ffffffffffffffff.tmp",
         "4000000000000000.tmp",
+        "ffffffffffffffff.val",
+        "4000000000000000.val",
     ] {
         let (mem, _) = small_log(2);
         let fs: Arc<dyn Fs> = Arc::new(mem);
@@ -237,13 +239,31 @@ fn files_with_the_highest_numbers_are_refused_by_name() {
     // The highest that is taken leaves no number for the segment that opening makes.
     let (mem, _) = small_log(2);
     let fs: Arc<dyn Fs> = Arc::new(mem);
-    let path = Path::new(DIR).join("3fffffffffffffff.tmp");
+    for name in ["3fffffffffffffff.tmp", "3fffffffffffffff.val"] {
+        let path = Path::new(DIR).join(name);
+        fs.open(&path, OpenMode::CreateNew).unwrap();
+        let before = files(&*fs);
+        let (recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
+        let opened = recovery.into_log(config(512), last);
+        assert!(opened.unwrap_err().is_corruption());
+        assert_eq!(files(&*fs), before);
+        fs.remove_file(&path).unwrap();
+    }
+}
+
+/// A segment leaves the log by a rename, which never leaves both names.
+#[test]
+fn a_value_file_beside_its_segment_is_refused_by_name() {
+    let (mem, _) = small_log(2);
+    let fs: Arc<dyn Fs> = Arc::new(mem);
+    let path = Path::new(DIR).join("0000000000000001.val");
     fs.open(&path, OpenMode::CreateNew).unwrap();
-    let before = files(&*fs);
-    let (recovery, _, last) = recover(&fs, DIR.as_ref()).unwrap();
-    let opened = recovery.into_log(config(512), last);
-    assert!(opened.unwrap_err().is_corruption());
-    assert_eq!(files(&*fs), before);
+    match recover(&fs, DIR.as_ref()) {
+        Err(Error::Corruption { file, .. }) => assert_eq!(file, path),
+        other => panic!("{other:?}"),
+    }
+    fs.remove_file(&path).unwrap();
+    recover(&fs, DIR.as_ref()).unwrap();
 }
 
 /// A record that ended with the highest number was written and acknowledged, and not read again.
