@@ -89,6 +89,32 @@ fn template() -> &'static Image {
     })
 }
 
+/// A small store with an LSM tree whose values lie in a segment that has left the log.
+fn template_with_values() -> Image {
+    let fs = SimFs::new();
+    let db = options(Arc::new(fs.clone())).open("/store").unwrap();
+    let mut random = Random::new(31);
+    let options = keyspace_options(EngineKind::Lsm, Sizes::Tiny).value_threshold_bytes(16);
+    let keyspace = db.keyspace_with("values", options).unwrap();
+    for n in 0..90u32 {
+        let len = random.below(200) as usize;
+        keyspace.put(n.to_be_bytes(), random.bytes(len)).unwrap();
+        if n == 70 {
+            keyspace.put(b"long", random.bytes(60_000)).unwrap();
+            keyspace.delete(b"long").unwrap();
+            keyspace.put(b"long", random.bytes(2500)).unwrap();
+            keyspace.flush().unwrap();
+            db.wait_idle().unwrap();
+        }
+    }
+    db.sync().unwrap();
+    drop((keyspace, db));
+    let image = Image::of(&fs, Path::new("/store"));
+    let is_value_file = |path: &PathBuf| path.extension().is_some_and(|it| it == "val");
+    assert!(image.files.keys().any(is_value_file));
+    image
+}
+
 /// Reads a scan to its end. Keys must move in the direction of travel.
 fn walk(scan: Scan, backward: bool) {
     let mut last: Option<Vec<u8>> = None;
@@ -229,24 +255,25 @@ fn mutate(bytes: &mut [u8], random: &mut Random) -> String {
 #[test]
 fn fields_at_their_extremes() {
     let _alone = alone();
-    let template = template();
-    let store = repair::store_id(&template.files[Path::new("CATALOG")]).unwrap();
     let mut random = Random::new(rig::from_env("HEDGEROW_SEED").unwrap_or(71));
     let mut worst = Taken::default();
     let mut mutants = 0;
-    for (path, _) in template.data_files() {
-        for n in 0..50 * effort() {
-            let mut image = template.clone();
-            let bytes = image.files.get_mut(path).expect("a file");
-            let mut story = format!("{}:", path.display());
-            for _ in 0..1 + random.below(3) {
-                story = format!("{story} {};", mutate(bytes, &mut random));
+    for template in [template(), &template_with_values()] {
+        let store = repair::store_id(&template.files[Path::new("CATALOG")]).unwrap();
+        for (path, _) in template.data_files() {
+            for n in 0..50 * effort() {
+                let mut image = template.clone();
+                let bytes = image.files.get_mut(path).expect("a file");
+                let mut story = format!("{}:", path.display());
+                for _ in 0..1 + random.below(3) {
+                    story = format!("{story} {};", mutate(bytes, &mut random));
+                }
+                repair::file(path, bytes, store, PAGE);
+                let taken = suffer(&story, &image, n % 16 == 15);
+                worst.peak = worst.peak.max(taken.peak);
+                worst.largest = worst.largest.max(taken.largest);
+                mutants += 1;
             }
-            repair::file(path, bytes, store, PAGE);
-            let taken = suffer(&story, &image, n % 16 == 15);
-            worst.peak = worst.peak.max(taken.peak);
-            worst.largest = worst.largest.max(taken.largest);
-            mutants += 1;
         }
     }
     figure("hostile files", mutants);
@@ -257,14 +284,16 @@ fn fields_at_their_extremes() {
 /// The repairs are right: a file that nobody changed is still itself.
 #[test]
 fn a_repair_of_an_intact_file_changes_nothing() {
-    let store = repair::store_id(&template().files[Path::new("CATALOG")]).unwrap();
-    for (path, bytes) in template().data_files() {
-        let mut repaired = bytes.clone();
-        repair::file(path, &mut repaired, store, PAGE);
-        assert!(repaired == *bytes, "{}", path.display());
-        if repaired.len() > 130 {
-            // And one that was changed reads differently, not as damaged by its checksum.
-            assert!(!path.ends_with("LOCK"));
+    for template in [template(), &template_with_values()] {
+        let store = repair::store_id(&template.files[Path::new("CATALOG")]).unwrap();
+        for (path, bytes) in template.data_files() {
+            let mut repaired = bytes.clone();
+            repair::file(path, &mut repaired, store, PAGE);
+            assert!(repaired == *bytes, "{}", path.display());
+            if repaired.len() > 130 {
+                // And one that was changed reads differently, not as damaged by its checksum.
+                assert!(!path.ends_with("LOCK"));
+            }
         }
     }
 }

@@ -26,3 +26,4 @@ mod regressions;
 mod replay;
 mod same_operations;
 mod values;
+mod values_mixed;

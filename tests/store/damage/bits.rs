@@ -21,10 +21,11 @@ const THREADS: usize = 2;
 const SAMPLED: usize = 151;
 
 /// The kinds of files that a store has.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "catalogue",
     "WAL manifest",
     "log segment",
+    "value file",
     "CURRENT",
     "manifest",
     "table",
@@ -44,6 +45,7 @@ fn kind_of(path: &Path) -> &'static str {
         _ if name.starts_with("MANIFEST-") => "manifest",
         _ if name.starts_with("TABLE-") => "table",
         _ if name.ends_with(".log") => "log segment",
+        _ if name.ends_with(".val") => "value file",
         _ => panic!("what is {name}?"),
     }
 }
@@ -185,12 +187,13 @@ fn shape_for(kind: &str) -> Shape {
         "catalogue" => Shape::ManyKeyspaces,
         "manifest" => Shape::ManyFlushes,
         "WAL manifest" => Shape::ShortLog,
+        "value file" => Shape::ValueFiles,
         _ => Shape::Mixed,
     }
 }
 
 fn is_mapped(kind: &str) -> bool {
-    matches!(kind, "table" | "B-tree file" | "log segment")
+    matches!(kind, "table" | "B-tree file" | "log segment" | "value file")
 }
 
 #[test]
@@ -236,6 +239,9 @@ fn every_length_of_every_kind_of_file() {
     let mut cuts = 0;
     for kind in KINDS {
         let mut shapes = vec![shape_for(kind), Shape::ShortLog];
+        if kind == "value file" {
+            shapes.pop();
+        }
         shapes.dedup();
         for shape in shapes {
             let sample = shaped(62, shape);

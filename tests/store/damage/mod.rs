@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hedgerow::fs::{Fs, SimFs, StdFs};
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace};
+use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions};
 use support::image::Image;
 use support::random::{Random, Source};
 use support::repair;
@@ -39,6 +39,8 @@ enum Shape {
     ManyKeyspaces,
     /// A log whose first segments have been deleted.
     ShortLog,
+    /// An LSM tree whose values lie in segments that have left the log.
+    ValueFiles,
 }
 
 /// A store of both engines with files of every kind, part of its data only in the log.
@@ -70,6 +72,10 @@ fn sample_of(mut rig: Rig, keyspaces: [Keyspace; 2], states: Vec<State>) -> Samp
 
 fn shaped(seed: u64, shape: Shape) -> Sample {
     let (mut rig, keyspaces) = sample_rig();
+    if shape == Shape::ValueFiles {
+        let options = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(16);
+        rig.db().keyspace_with("lsm", options).unwrap();
+    }
     if shape == Shape::ManyKeyspaces {
         for n in 0..9 {
             let name = format!("{n}{}", "name".repeat(60));
@@ -110,6 +116,9 @@ fn shaped(seed: u64, shape: Shape) -> Sample {
         }
         if shape == Shape::ShortLog && n < 230 {
             fill_log(&mut rig, &keyspaces[n as usize % 2]);
+        }
+        if shape == Shape::ValueFiles && n % 20 == 0 && n < 230 {
+            fill_log(&mut rig, &keyspaces[1]);
         }
         if n == 230 {
             rig.db().flush().unwrap();
@@ -294,6 +303,10 @@ fn is_log(path: &Path) -> bool {
     path.starts_with("wal")
 }
 
+fn is_value_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "val")
+}
+
 fn positions(random: &mut Random, len: usize, count: u64) -> Vec<usize> {
     let mut all: Vec<usize> = (0..len.min(96)).collect();
     all.extend((0..count).map(|_| random.below(len as u64) as usize));
@@ -423,9 +436,57 @@ fn zeroed_and_garbled_sectors() {
 
 #[test]
 fn missing_and_empty_files() {
-    for shape in [Shape::Mixed, Shape::ShortLog] {
+    for shape in [Shape::Mixed, Shape::ShortLog, Shape::ValueFiles] {
         take_files(Sweep::of("missing and empty files", shaped(44, shape)));
     }
+}
+
+/// Files of values that have left the log: bits, lengths, sectors, other files in their place.
+#[test]
+fn value_files_in_every_way() {
+    let mut sweep = Sweep::of("value files", shaped(63, Shape::ValueFiles));
+    let mut random = Random::new(from_env("HEDGEROW_SEED").unwrap_or(6));
+    let files = sweep.files();
+    let values: Vec<_> = files
+        .iter()
+        .filter(|(path, _)| is_value_file(path))
+        .collect();
+    assert!(values.len() >= 2, "{files:?}");
+    let cases = from_env("HEDGEROW_CASES").unwrap_or(1);
+    for (path, len) in values.into_iter().take(2) {
+        for _ in 0..90 * cases {
+            let at = match random.one_in(4) {
+                true => random.below(128),
+                false => random.below(*len as u64),
+            } as usize;
+            let bit = random.below(8);
+            let story = format!("bit {bit} of byte {at} of {} flipped", path.display());
+            sweep.one(&story, |image| bytes_of(image, path)[at] ^= 1 << bit);
+            let story = format!("{} cut to {at} of {len} bytes", path.display());
+            sweep.one(&story, |image| bytes_of(image, path).truncate(at));
+        }
+        for sector in (0..len.div_ceil(512)).step_by(3) {
+            let story = format!("sector {sector} of {} zeroed", path.display());
+            sweep.one(&story, |image| {
+                let bytes = &mut bytes_of(image, path)[sector * 512..];
+                bytes.iter_mut().take(512).for_each(|byte| *byte = 0);
+            });
+        }
+        for (other, _) in files.iter().filter(|(other, _)| is_log(other)) {
+            let story = format!("{} in the place of {}", other.display(), path.display());
+            sweep.one(&story, |image| {
+                let bytes = image.files[other].clone();
+                image.files.insert(path.clone(), bytes);
+            });
+        }
+        let story = format!("{} under its old name", path.display());
+        sweep.one(&story, |image| {
+            let bytes = image.files.remove(path).expect("a file");
+            image.files.insert(path.with_extension("log"), bytes);
+        });
+    }
+    assert!(sweep.tally.reported > 0);
+    sweep.report();
 }
 
 fn take_files(mut sweep: Sweep) {

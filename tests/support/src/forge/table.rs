@@ -59,6 +59,8 @@ pub struct Table {
     pub key_bytes: u64,
     /// Length of all values.
     pub value_bytes: u64,
+    /// Files that its values lie in, and how many bytes of each.
+    pub value_files: Vec<(u64, u64)>,
     /// The range tombstones themselves, each made by [`add_tombstone`].
     pub tombstones: Vec<u8>,
 }
@@ -87,6 +89,11 @@ impl Table {
             self.value_bytes,
         ] {
             varint(&mut out, field);
+        }
+        varint(&mut out, self.value_files.len() as u64);
+        for (file, bytes) in &self.value_files {
+            varint(&mut out, *file);
+            varint(&mut out, *bytes);
         }
         out
     }
@@ -140,7 +147,7 @@ impl Table {
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&3u32.to_le_bytes());
+        out.extend_from_slice(&4u32.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(b"HEDGETBL");
         (out, meta)

@@ -40,6 +40,11 @@ const NAMES: &[&str] = &[
     "ks-00000003",
     "ks-4294967295",
     "ks-99999999999",
+    "0000000000000000.val",
+    "0000000000000001.val",
+    "0000000000000002.val",
+    "0000000000000009.val",
+    "ffffffffffffffff.val",
 ];
 
 /// Changes a store's directory as the input says, opens and uses it.

@@ -106,7 +106,8 @@ pub fn file(path: &Path, bytes: &mut [u8], store: u64, page_size: usize) {
         ("CATALOG", None) => catalog(bytes),
         ("WAL-MANIFEST", None) => wal_manifest(bytes, store),
         ("wal", Some(name)) => {
-            if let Some(number) = number_in(name, "", ".log") {
+            let number = number_in(name, "", ".log").or_else(|| number_in(name, "", ".val"));
+            if let Some(number) = number {
                 segment(bytes, store, number);
             }
         }
