@@ -103,7 +103,7 @@ impl Shared {
             return None;
         }
         let figures = self.value_figures();
-        // One that is damaged stays, and what it takes is nobody else's burden.
+        // One that is damaged stays, whatever is done.
         let intact = || figures.value_files().filter(|file| !file.is_damaged);
         let total: u64 = intact().map(|file| file.len_bytes).sum();
         let slack = SLACK_SEGMENTS * self.options.log_segment_bytes;
