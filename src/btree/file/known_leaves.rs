@@ -1,9 +1,9 @@
 //! What is known of leaves of the file, so that a put need not look at them.
 //!
 //! A put of a short value needs three numbers of the leaf that it changes, and the promise that the
-//! leaf is the one which its parent says. They are kept from the time the leaf was written or looked
-//! at until its place is written anew: eight bytes for each unit of the file, in chunks that are allocated
-//! when the first of their leaves is known.
+//! leaf is the one which its parent says. They are kept from the time the leaf was written or
+//! looked at until its place is written anew: eight bytes for each unit of the file, in chunks that
+//! are allocated when the first of their leaves is known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

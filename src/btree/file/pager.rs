@@ -12,8 +12,8 @@
 //!   announces them with [`Pager::reuse`] first.
 //! - **BP3** Every mapping ever made stays valid for its holder: the file grows under new
 //!   mappings, and is cut only behind the last page that a reader can reach.
-//! - **BP4** What is known of a leaf ([`super::known_leaves`]) was found when it was written, or read
-//!   under its parent, with the fences that the parent gives it, and is void when its page is
+//! - **BP4** What is known of a leaf ([`super::known_leaves`]) was found when it was written, or
+//!   read under its parent, with the fences that the parent gives it, and is void when its page is
 //!   announced (BP2). It answers no read: a leaf is read and checked before its entries are.
 //!
 //! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the
