@@ -7,6 +7,16 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::types::{KeyRange, Value, is_from};
 
+/// What `copy` makes of the value that `get` lends, if it finds one.
+pub(super) fn copied(
+    get: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<bool>,
+    copy: impl Fn(&[u8]) -> Value,
+) -> Result<Option<Value>> {
+    let mut value = None;
+    get(&mut |bytes| value = Some(copy(bytes)))?;
+    Ok(value)
+}
+
 /// An immutable view of one keyspace. Holding one keeps the files it needs.
 pub(crate) trait ReadView: fmt::Debug + Send + Sync {
     /// As [`Engine::get`](super::Engine::get).
@@ -14,9 +24,7 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
 
     /// As [`Engine::get_value`](super::Engine::get_value).
     fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
-        let mut value = None;
-        self.get(key, &mut |bytes| value = Some(Value::copy_from(bytes)))?;
-        Ok(value)
+        copied(|read| self.get(key, read), Value::copy_from)
     }
 
     /// As [`Engine::contains`](super::Engine::contains).
@@ -26,11 +34,10 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
 
     /// As [`Engine::get_part`](super::Engine::get_part).
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
-        let mut value = None;
-        self.get(key, &mut |bytes| {
-            value = Some(Value::copy_part(bytes, &part))
-        })?;
-        Ok(value)
+        copied(
+            |read| self.get(key, read),
+            |bytes| Value::copy_part(bytes, &part),
+        )
     }
 
     /// The values of `keys`, in their order.

@@ -120,9 +120,7 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     /// The value of `key`.
     fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
-        let mut value = None;
-        self.get(key, &mut |bytes| value = Some(Value::copy_from(bytes)))?;
-        Ok(value)
+        cursor::copied(|read| self.get(key, read), Value::copy_from)
     }
 
     /// True if `key` has a value. Does not read a value that is stored apart from its key.
@@ -132,11 +130,10 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     /// `part` of the value of `key`, as far as the value has it.
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
-        let mut value = None;
-        self.get(key, &mut |bytes| {
-            value = Some(Value::copy_part(bytes, &part))
-        })?;
-        Ok(value)
+        cursor::copied(
+            |read| self.get(key, read),
+            |bytes| Value::copy_part(bytes, &part),
+        )
     }
 
     /// The values of `keys`, in their order. All from one moment.
