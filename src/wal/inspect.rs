@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::segment::{
-    ActivationState, HEADER_LEN_BYTES, Name, decode_header, parse_name, record_at, segment_seed,
+    ActivationState, HEADER_LEN_BYTES, Name, parse_name, read_header, record_at, segment_seed,
 };
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode, read_all};
@@ -97,12 +97,7 @@ fn read_state(
 ) -> Result<SegmentState> {
     let path = file.path();
     let len_bytes = file.len()?;
-    if len_bytes < HEADER_LEN_BYTES as u64 {
-        return Err(Error::corruption(path, len_bytes, "the header is cut off"));
-    }
-    let mut bytes = [0; HEADER_LEN_BYTES];
-    file.read_exact_at(&mut bytes, 0)?;
-    let (header, state) = decode_header(path, store_id, &bytes)?;
+    let (header, state) = read_header(file, len_bytes, store_id)?;
     if header.number != number {
         return Err(Error::corruption(
             path,

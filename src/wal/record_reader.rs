@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::segment::{
-    ALIGN_BYTES, ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, decode_header,
+    ALIGN_BYTES, ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, read_header,
     segment_seed,
 };
 use super::window::Window;
@@ -141,12 +141,7 @@ impl<'a> RecordReader<'a> {
 pub(crate) fn begin_of(file: &dyn File, store_id: u64, number: u64) -> Result<(SeqNo, u64)> {
     let path: &Path = file.path();
     let len_bytes = file.len()?;
-    if len_bytes < HEADER_LEN_BYTES as u64 {
-        return Err(Error::corruption(path, len_bytes, "the header is cut off"));
-    }
-    let mut bytes = [0; HEADER_LEN_BYTES];
-    file.read_exact_at(&mut bytes, 0)?;
-    let (header, state) = decode_header(path, store_id, &bytes)?;
+    let (header, state) = read_header(file, len_bytes, store_id)?;
     let ActivationState::Active(activation) = state else {
         return Err(Error::corruption(path, 64, "the activation is not intact"));
     };

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{get_u32, get_u64};
 use crate::format::framing::{FRAME_HEADER_LEN_BYTES, frame_at, frame_header, frame_len};
+use crate::fs::File;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
@@ -116,6 +117,24 @@ pub(crate) fn encode_activation(
     let sum = checksum(segment_seed(store_id, number), &out[4..]);
     out[..4].copy_from_slice(&sum.to_le_bytes());
     out
+}
+
+/// Reads and decodes the header of a file of `len_bytes`.
+pub(super) fn read_header(
+    file: &dyn File,
+    len_bytes: u64,
+    store_id: u64,
+) -> Result<(Header, ActivationState)> {
+    if len_bytes < HEADER_LEN_BYTES as u64 {
+        return Err(Error::corruption(
+            file.path(),
+            len_bytes,
+            "the header is cut off",
+        ));
+    }
+    let mut bytes = [0; HEADER_LEN_BYTES];
+    file.read_exact_at(&mut bytes, 0)?;
+    decode_header(file.path(), store_id, &bytes)
 }
 
 /// Decodes a header. A segment's name becomes durable after its header did, so under a segment's
