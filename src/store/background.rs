@@ -306,7 +306,8 @@ impl Shared {
         let all = self.keyspaces.all();
         let pauses = all.iter().flat_map(|keyspace: &Arc<OpenKeyspace>| {
             // A compaction that is due was not begun: it waits for writes to pause.
-            let waits = keyspace.engine.work_due() == Some(Work::Compact);
+            let waits =
+                kinds.contains(&Work::Compact) && keyspace.engine.work_due() == Some(Work::Compact);
             let pauses = kinds.iter().map(|kind| keyspace.health(*kind).pause());
             pauses.chain([waits.then_some(QUIET_WAIT)]).flatten()
         });
