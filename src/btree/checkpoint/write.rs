@@ -152,7 +152,6 @@ impl SharedTree {
             starts: Vec::new(),
             nodes: HashMap::new(),
             leaves: Vec::new(),
-            fence: Vec::new(),
             seq: frozen.seq,
             writes_whole_leaves: frozen.for_scans,
             carried: HashSet::new(),
@@ -364,8 +363,6 @@ pub(super) struct Output<'t> {
     pub(super) nodes: HashMap<usize, NewPlace>,
     /// What is to be known of the leaves that were written.
     leaves: Vec<(PageId, KnownLeaf)>,
-    /// Holds the upper fence of a leaf.
-    fence: Vec<u8>,
     /// First units of what was noted as leaving the tree, and stays.
     pub(super) carried: HashSet<u64>,
     pub(super) packed: PackedBranches,
@@ -456,9 +453,10 @@ impl Output<'_> {
         let leaf = Leaf::from_image(&image);
         let entries = leaf.len() as i64;
         self.sparse_leaves += u64::from(leaf.live_bytes() < self.tree.page_size() / 4);
-        let is_bounded = leaf.write_upper_fence(&mut self.fence);
-        let fences = (leaf.lower_fence(), is_bounded.then_some(&*self.fence));
-        let known = self.tree.pager.known_from(&image, fences);
+        let known = self
+            .tree
+            .pager
+            .known_from(&image, leaf.fences(&mut Vec::new()));
         node::set_last_seq(&mut image, state.last_seq);
         let place = self.place(image, entries)?;
         self.leaves

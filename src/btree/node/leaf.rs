@@ -178,6 +178,12 @@ impl<'a> Leaf<'a> {
         self.frame().write_upper(out)
     }
 
+    /// Both fences; `upper` holds the upper one.
+    pub(crate) fn fences<'b>(self, upper: &'b mut Vec<u8>) -> (&'a [u8], Option<&'b [u8]>) {
+        let is_bounded = self.write_upper_fence(upper);
+        (self.lower_fence(), is_bounded.then_some(upper.as_slice()))
+    }
+
     /// True if that is the upper fence, or there is none.
     pub(crate) fn has_upper_fence(self, fence: Option<&[u8]>) -> bool {
         match (self.frame().upper_suffix(), fence) {

@@ -387,10 +387,9 @@ impl SharedTree {
         image: &[u8],
         guard: &Guard,
     ) -> Result<Delta> {
-        let node = Leaf::from_image(image);
         let mut upper = Vec::new();
-        let upper = node.write_upper_fence(&mut upper).then_some(&*upper);
-        self.changes_between(leaf, node.lower_fence(), upper, guard)
+        let (lower, upper) = Leaf::from_image(image).fences(&mut upper);
+        self.changes_between(leaf, lower, upper, guard)
     }
 
     /// The same for a leaf between these fences.

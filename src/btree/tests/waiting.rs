@@ -67,6 +67,16 @@ impl HookedFs {
         });
     }
 
+    /// Counts reads until that is forgotten.
+    fn count_reads(&self) -> Arc<AtomicU64> {
+        let reads = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&reads);
+        self.on_read(move |_, _| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        reads
+    }
+
     fn forget(&self) {
         self.on_read.lock().take();
     }
@@ -567,11 +577,7 @@ fn a_further_put_to_a_leaf_of_the_file_reads_nothing_of_it() {
     }
     reopen_cold(&mut bench);
     for round in 0..60 {
-        let reads = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&reads);
-        fs.on_read(move |_, _| {
-            counter.fetch_add(1, Ordering::SeqCst);
-        });
+        let reads = fs.count_reads();
         let keys = (round..COUNT).step_by(EVERY);
         let puts = keys.len() as u64;
         for i in keys {
@@ -605,11 +611,7 @@ fn a_put_to_a_leaf_that_a_checkpoint_wrote_reads_nothing_of_it() {
             bench.apply(ops.collect());
         }
         bench.engine.flush().unwrap();
-        let reads = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&reads);
-        fs.on_read(move |_, _| {
-            counter.fetch_add(1, Ordering::SeqCst);
-        });
+        let reads = fs.count_reads();
         for i in (0..COUNT).step_by(200) {
             bench.put(&key(i), &[round; 100]);
         }

@@ -266,9 +266,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         let image = self.tree.disk_node(link, level, self.guard)?;
         let mut found = Vec::new();
         if node::kind(&image) == Some(NodeKind::Leaf) {
-            let leaf = Leaf::from_image(&image);
-            let is_bounded = leaf.write_upper_fence(&mut found);
-            if (leaf.lower_fence(), is_bounded.then_some(&*found)) == fences {
+            if Leaf::from_image(&image).fences(&mut found) == fences {
                 self.tree.pager.note_leaf(&image, page, fences, self.guard);
                 return Ok(self.tree.pager.known_leaf(page, fences, self.guard));
             }
