@@ -114,7 +114,7 @@ impl Tree {
         };
         if let Err(error) = applied {
             // It will never be published.
-            self.forget_view_before_batch();
+            self.forget_view_before_batch(true);
             let _ = self.shared.apply_failed.set(error.clone());
             return Err(error);
         }

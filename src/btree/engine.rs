@@ -381,7 +381,7 @@ impl Engine for BTreeEngine {
     }
 
     fn published(&self) {
-        self.tree.forget_view_before_batch();
+        self.tree.forget_view_before_batch(false);
     }
 
     fn flush(&self) -> Result<()> {

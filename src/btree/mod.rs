@@ -81,7 +81,7 @@
 //! - A leaf may be sparse until [`compact`] joins it with others: when deletes were recorded as
 //!   changes, when values became shorter, or when both neighbours were too full.
 //! - A value that is too long for a leaf takes whole pages.
-//! - A snapshot of the store, and a commit, wait while a batch is applied, however large.
+//! - Commits, to other keyspaces too, wait while a large batch is applied.
 
 mod batch;
 mod checkpoint;

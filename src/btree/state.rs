@@ -230,11 +230,16 @@ impl Tree {
         before.map(|before| Arc::clone(&before.view))
     }
 
-    /// Drops what [`Tree::view_before_batch`] gave, if there is anything.
-    pub(super) fn forget_view_before_batch(&self) {
+    /// Drops what [`Tree::view_before_batch`] gave, if there is anything, and the batch is
+    /// published, or never will be, which `is_over` says.
+    pub(super) fn forget_view_before_batch(&self, is_over: bool) {
         if self.has_before_batch.load(Ordering::Acquire) {
-            let before = self.before_batch.lock().take();
-            self.has_before_batch.store(false, Ordering::Release);
+            let is_past = |last: SeqNo| is_over || self.shared.is_published(last);
+            let mut before_batch = self.before_batch.lock();
+            let before = before_batch.take_if(|before| is_past(before.last));
+            self.has_before_batch
+                .store(before_batch.is_some(), Ordering::Release);
+            drop(before_batch);
             drop(before);
         }
     }

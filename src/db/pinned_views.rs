@@ -61,7 +61,7 @@ impl PinnedViews {
         Self::take(store, stay, || Arc::clone(&one))
     }
 
-    /// `keyspaces` says of which, at a moment between two commits.
+    /// `keyspaces` says of which.
     fn take(
         store: &Arc<Store>,
         stay: Result<Stay>,

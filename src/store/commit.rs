@@ -1,17 +1,22 @@
 //! The commit pipeline: sequence, log, (sync,) apply, publish.
 //!
 //! ```text
-//!   throttle -> prepare -> [log lock: sequence, append] -> (sync) -> [apply lock: apply, publish]
+//!   throttle -> prepare -> [log lock: sequence, append] -> (sync) -> [apply queue: apply, publish]
 //! ```
 //!
 //! - The **log lock** orders commits: numbers are given and records appended under it. An append is
 //!   a copy into a preallocated segment, not I/O.
-//! - The **apply lock** is taken before the log lock is released, so commits are applied in the
-//!   order in which they were logged, while the next one is already being logged. Only memory is
-//!   touched under it. Snapshots take it, and nothing else, to stand between two commits; but they
-//!   do not wait for a large batch ([`Pipeline::between_commits`]).
-//! - A lone **buffered** commit runs through on its own thread: two uncontended locks, no queue, no
-//!   hand-over.
+//! - The **apply queue** of its keyspace is entered before the log lock is released, so the commits
+//!   of a keyspace are applied by one thread at a time, in the order in which they were logged,
+//!   while the next one is already being logged ([`ApplyQueue`](super::apply_queue)). Commits of
+//!   different keyspaces are applied side by side, and become visible in the order of their numbers
+//!   ([`Publisher`]). A commit to several keyspaces waits until all before it are visible. Beside a
+//!   large batch no commit is applied: readers that come to what it changed would wait until it is
+//!   visible.
+//! - A snapshot is taken without a lock, and looks whether a commit was published meanwhile. If so,
+//!   it keeps others from being logged and applied for a moment, but does not wait for a large
+//!   batch ([`Pipeline::between_commits`]).
+//! - A lone **buffered** commit runs through on its own thread: uncontended locks, and no hand-over.
 //! - A **sync** commit joins the queue of logged but unapplied commits. The first to find no leader
 //!   leads: it syncs without holding a lock, applies everything that its sync covered, wakes the
 //!   owners, and passes the lead to the first commit that came meanwhile. A lone writer always
@@ -20,30 +25,31 @@
 //! - A change of the keyspaces goes the same way. What is applied is the list of open keyspaces.
 //!
 //! Invariants:
-//! - P1: commits are applied and published in the order of their sequence numbers, without a gap.
+//! - P1: commits are published in the order of their sequence numbers, without a gap, and those of
+//!   a keyspace are applied in that order.
 //! - P2: a `Sync` commit is applied only after its record is durable: no reader sees what a power
 //!   loss could take back together with its acknowledgement.
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged. A panic is
 //!   such a failure: it leaves a change applied in part.
 
-use std::cmp::Reverse;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced, tell_published};
+use super::apply_queue::Waiting;
 use super::commit_values::{CommitValues, PlacedValues};
 use super::conflicts::ConflictTracker;
 use super::coordinator::Coordinator;
+use super::handover::{Handed, Handover};
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
-use crate::engine::{LARGE_BATCH_OPS, SnapshotTracker};
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
 use crate::types::{KeyRange, MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
-use crate::util::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
-use crate::util::sync::thread::Thread;
-use crate::util::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::util::sync::atomic::{AtomicU64, Ordering};
+use crate::util::sync::{Mutex, MutexGuard};
 use crate::values::{EncodedRef, ValueFiles};
 use crate::wal::{Log, PayloadPlace, Writer};
 
@@ -75,17 +81,6 @@ impl Condition<'_> {
         let of_range = |range| conflicts.conflict(since, keyspace, range);
         self.ranges.iter().filter_map(of_range).max()
     }
-}
-
-/// A change of several keyspaces, no keyspace twice.
-pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
-
-/// What happens when a commit is applied.
-#[derive(Debug)]
-enum Effect {
-    /// With references to the values that are stored apart.
-    Ops(Vec<(Arc<OpenKeyspace>, Batch)>, PlacedValues),
-    Keyspaces(KeyspaceChange),
 }
 
 /// Is told of the parts of a commit once it is logged, before any reader sees it.
@@ -122,38 +117,23 @@ impl Drop for Watch<'_> {
 }
 
 /// Figures about commits since the store was opened.
-#[derive(Debug, Default)]
-pub(crate) struct CommitCounters {
-    pub(crate) commits: AtomicU64,
-    pub(crate) ops: AtomicU64,
-    pub(crate) groups: AtomicU64,
+pub(super) struct CommitFigures {
+    pub(super) commits: u64,
+    pub(super) ops: u64,
+    pub(super) groups: u64,
 }
 
 /// The commit pipeline of one store.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     log: Mutex<Sequencer>,
-    apply: Mutex<()>,
     shared_log: Arc<Log>,
     coordinator: Arc<Coordinator>,
-    snapshot_tracker: Arc<SnapshotTracker>,
-    keyspaces: Arc<Keyspaces>,
     values: Arc<ValueFiles>,
-    publications: Publications,
-    pub(crate) counters: CommitCounters,
+    applier: Applier,
+    /// Syncs that made queued commits durable.
+    groups: AtomicU64,
 }
-
-/// Threads that wait for a commit of another thread to become visible. There are some only while
-/// there is a watch, so commits look here only then.
-#[derive(Debug, Default)]
-struct Publications {
-    sleepers: AtomicU64,
-    lock: Mutex<()>,
-    condvar: Condvar,
-}
-
-/// Longest sleep in front of a publication; it only bounds the harm of a failed store.
-const PUBLICATION_WAIT: Duration = Duration::from_millis(50);
 
 /// From so much on a commit that is being applied is not waited for by snapshots.
 const LONG_APPLY: Duration = Duration::from_millis(1);
@@ -163,6 +143,7 @@ const LONG_APPLY: Duration = Duration::from_millis(1);
 struct Sequencer {
     writer: Writer,
     next: SeqNo,
+    taken: Taken,
     /// Logged, not applied, in order. Empty unless a sync commit is on its way.
     queue: Vec<Arc<Queued>>,
     /// A thread is syncing and will empty the queue, or has been told to.
@@ -176,24 +157,13 @@ struct Queued {
     effect: Effect,
     first: SeqNo,
     last: SeqNo,
-    owner: Thread,
-    state: AtomicU8,
-    error: Mutex<Option<Error>>,
+    handover: Handover,
 }
 
-const WAITING: u8 = 0;
-const LEADS: u8 = 1;
-const DONE: u8 = 2;
-
 impl Queued {
-    fn tell(&self, state: u8) {
-        self.state.store(state, Ordering::Release);
-        self.owner.unpark();
-    }
-
     fn finish(&self, error: Option<Error>) {
-        *self.error.lock() = error;
-        self.tell(DONE);
+        self.handover.note(error);
+        self.handover.finish();
     }
 
     fn ops(&self) -> u64 {
@@ -201,10 +171,6 @@ impl Queued {
             Effect::Ops(..) => self.last.0 - self.first.0 + 1,
             Effect::Keyspaces(_) => 0,
         }
-    }
-
-    fn result(&self) -> Result<()> {
-        self.error.lock().take().map_or(Ok(()), Err)
     }
 }
 
@@ -222,39 +188,60 @@ impl Pipeline {
         let sequencer = Sequencer {
             writer,
             next: last.next(),
+            taken: Taken::new(last),
             queue: Vec::new(),
             led: false,
             conflicts: ConflictTracker::default(),
         };
         Self {
             log: Mutex::new(sequencer),
-            apply: Mutex::new(()),
             shared_log,
+            applier: Applier::new(Arc::clone(&coordinator), snapshot_tracker, keyspaces),
             coordinator,
-            snapshot_tracker,
-            keyspaces,
             values,
-            publications: Publications::default(),
-            counters: CommitCounters::default(),
+            groups: AtomicU64::new(0),
         }
     }
 
-    /// Takes what `attempt` gives. It is mostly called while commits are kept from being applied:
-    /// every engine stands at the published sequence number then. If one is being applied for long,
-    /// it is called beside that: engines show the time before a large batch until that is
-    /// published. `attempt` gives nothing if another commit was published meanwhile, and must not
-    /// wait for I/O.
+    /// Takes what `attempt` gives. It is called beside commits first, and gives nothing if an
+    /// engine has gone beyond the published sequence number. Then it is called while commits are
+    /// kept from being logged, when those that are being applied have been published: every engine
+    /// stands at the published number. Neither is waited for if that takes long: engines show the
+    /// time before a large batch until that is published. `attempt` must not wait for I/O.
     pub(crate) fn between_commits<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
+        let waits_for_all = mutated!("snapshot-waits-for-a-large-batch");
+        if !waits_for_all && let Some(taken) = attempt() {
+            return taken;
+        }
         loop {
-            let apply = match mutated!("snapshot-waits-for-a-large-batch") {
-                true => Some(self.apply.lock()),
-                false => self.apply.try_lock_for(LONG_APPLY),
+            let log = match waits_for_all {
+                true => Some(self.log.lock()),
+                false => self.log.try_lock_for(LONG_APPLY),
             };
+            if let Some(log) = &log {
+                match waits_for_all {
+                    true => drop(self.applier.publisher.wait_for(log.taken.upto)),
+                    false => self
+                        .applier
+                        .publisher
+                        .wait_briefly(log.taken.upto, LONG_APPLY),
+                }
+            }
             let taken = attempt();
-            drop(apply);
+            drop(log);
             if let Some(taken) = taken {
                 return taken;
             }
+        }
+    }
+
+    /// Figures about commits since the store was opened.
+    pub(super) fn figures(&self) -> CommitFigures {
+        let (commits, ops) = self.applier.publisher.commits_and_ops();
+        CommitFigures {
+            commits,
+            ops,
+            groups: self.groups.load(Ordering::Relaxed),
         }
     }
 
@@ -289,7 +276,8 @@ impl Pipeline {
     ) -> Result<Outcome> {
         let outcome = self.commit_many(parts, durability, Some((condition, logged)))?;
         if let Outcome::Conflict(seq) = outcome {
-            self.wait_published(seq)?;
+            let check = || self.coordinator.check_writable();
+            self.applier.publisher.wait_unless(seq, &check)?;
         }
         Ok(outcome)
     }
@@ -308,12 +296,11 @@ impl Pipeline {
         if durability == Durability::Sync || log.led {
             return self.join_queue(log, effect, seq, seq);
         }
-        let apply = self.lock_apply();
+        self.applier.take(&mut log.taken, seq, 0)?;
         drop(log);
-        let apply = apply?;
-        let published = self.publish(seq, 0, self.apply(&effect, seq));
-        drop(apply);
-        published?;
+        let applied = self.applier.apply(&effect, seq);
+        self.applier.note_applied(seq, seq, 0, applied)?;
+        self.applier.publisher.wait_for(seq)?;
         self.after_commit();
         Ok(seq)
     }
@@ -322,9 +309,9 @@ impl Pipeline {
     /// for no I/O.
     pub(crate) fn watch(&self) -> Watch<'_> {
         let mut log = self.log.lock();
-        // With both locks, what is logged is either applied or in the queue.
-        let apply = self.apply.lock();
-        let since = self.snapshot_tracker.published();
+        // From here on, what is logged is either visible or in the queue, or never will be.
+        let _ = self.applier.publisher.wait_for(log.taken.upto);
+        let since = self.applier.publisher.published();
         log.conflicts.begin(since);
         let Sequencer {
             queue, conflicts, ..
@@ -334,7 +321,6 @@ impl Pipeline {
                 note(conflicts, parts, queued.first);
             }
         }
-        drop(apply);
         drop(log);
         Watch {
             pipeline: self,
@@ -347,37 +333,6 @@ impl Pipeline {
     pub(super) fn shorten_log(&self) -> Result<bool> {
         self.shared_log.prepare_small()?;
         self.log.lock().writer.shorten()
-    }
-
-    /// Waits until the operation `seq`, which is logged, is visible.
-    fn wait_published(&self, seq: SeqNo) -> Result<()> {
-        let mut guard = self.publications.lock.lock();
-        self.publications.sleepers.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let outcome = loop {
-            if self.snapshot_tracker.published() >= seq {
-                break Ok(());
-            }
-            if let Err(error) = self.coordinator.check_writable() {
-                break Err(error);
-            }
-            self.publications
-                .condvar
-                .wait_for(&mut guard, PUBLICATION_WAIT);
-        };
-        self.publications.sleepers.fetch_sub(1, Ordering::SeqCst);
-        outcome
-    }
-
-    /// Wakes threads that wait for what was just published, or for the failure of the store.
-    #[cold]
-    fn announce_publication(&self) {
-        fence(Ordering::SeqCst);
-        if self.publications.sleepers.load(Ordering::SeqCst) > 0 {
-            // Taking the lock orders this announcement after the sleeper's last look.
-            drop(self.publications.lock.lock());
-            self.publications.condvar.notify_all();
-        }
     }
 
     fn commit_one(
@@ -406,40 +361,47 @@ impl Pipeline {
         // The value is the end of the payload.
         let value_at = place.offset + (heading.as_bytes().len() + a.len()) as u64;
         let value_ref = digest.map(|(digest, _)| digest.place(place.segment, value_at));
-        let watched = log.conflicts.is_active();
-        if watched {
+        if log.conflicts.is_active() {
             log.conflicts.note(keyspace.id, &op, seq);
         }
-        if durability == Durability::Sync || log.led {
+        let owned = || {
             let mut batch = Batch::new();
             batch.push(&op);
             let mut values = PlacedValues::default();
             if let Some(value_ref) = &value_ref {
                 values.push(seq, value_ref);
             }
+            (batch, values)
+        };
+        if durability == Durability::Sync || log.led {
+            let (batch, values) = owned();
             let effect = Effect::Ops(vec![(Arc::clone(keyspace), batch)], values);
             return self.join_queue(log, effect, seq, seq);
         }
-        // Taking the second lock before releasing the first keeps the order (P1).
-        let apply = self.lock_apply();
+        self.applier.take(&mut log.taken, seq, 1)?;
+        // Entering before the lock is released keeps the order (P1).
+        let waiting = keyspace.apply_queue.enter_or(|| {
+            let (batch, values) = owned();
+            Waiting::new(batch, values, seq, seq)
+        });
         drop(log);
-        let apply = apply?;
-        ops[0].seq = seq;
-        ops[0].value_ref = value_ref.as_ref().map(EncodedRef::as_bytes);
-        let applied = keyspace.engine.apply(&ops);
-        let published = self.publish(seq, 1, applied);
-        drop(apply);
-        if watched {
-            self.announce_publication();
+        if let Some(waiting) = waiting {
+            self.applier.wait_applied(keyspace, &waiting)?;
+        } else {
+            let _turn = Turn(&self.applier, keyspace);
+            ops[0].seq = seq;
+            ops[0].value_ref = value_ref.as_ref().map(EncodedRef::as_bytes);
+            let applied = keyspace.engine.apply(&ops);
+            self.applier.note_applied(seq, seq, 1, applied)?;
         }
-        published?;
+        self.applier.publisher.wait_for(seq)?;
         self.after_commit();
         Ok(seq)
     }
 
     fn commit_many(
         &self,
-        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        mut parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
         condition: Option<(&Condition<'_>, Logged<'_>)>,
     ) -> Result<Outcome> {
@@ -461,7 +423,7 @@ impl Pipeline {
             if durability == Durability::Sync {
                 self.coordinator.sync_log()?;
             }
-            return Ok(Outcome::Committed(self.snapshot_tracker.published()));
+            return Ok(Outcome::Committed(self.applier.publisher.published()));
         }
         let unplaced = PlacedValues::default();
         for (keyspace, batch) in &parts {
@@ -494,30 +456,19 @@ impl Pipeline {
         if let Some((_, logged)) = condition {
             logged(&parts);
         }
-        let watched = log.conflicts.is_active();
-        if watched {
+        if log.conflicts.is_active() {
             note(&mut log.conflicts, &parts, first);
         }
+        drop(payload);
         if durability == Durability::Sync || log.led {
-            drop(payload);
             return self
                 .join_queue(log, Effect::Ops(parts, values), first, last)
                 .map(Outcome::Committed);
         }
-        let apply = self.lock_apply();
-        drop(log);
-        let apply = apply?;
-        if mutated!("published-before-applied") {
-            self.snapshot_tracker.publish(last);
+        match parts.len() {
+            1 => self.apply_one(log, parts.swap_remove(0), values, first, last)?,
+            _ => self.apply_many(log, &parts, &values, first, last)?,
         }
-        let applied = apply_parts(&parts, first, &values);
-        let published = self.publish(last, count, applied);
-        tell_published(&parts);
-        drop(apply);
-        if watched {
-            self.announce_publication();
-        }
-        published?;
         self.after_commit();
         Ok(Outcome::Committed(last))
     }
@@ -540,50 +491,54 @@ impl Pipeline {
         values
     }
 
-    /// The apply lock, unless a commit before this one was applied in part (P3).
-    fn lock_apply(&self) -> Result<ApplyGuard<'_>> {
-        let lock = self.apply.lock();
-        match self.snapshot_tracker.abandoned() {
-            Some(error) => Err(error.clone()),
-            None => Ok(ApplyGuard {
-                pipeline: self,
-                _lock: lock,
-            }),
+    /// Applies a batch to one keyspace, or has it applied.
+    fn apply_one(
+        &self,
+        mut log: MutexGuard<'_, Sequencer>,
+        (keyspace, batch): (Arc<OpenKeyspace>, Batch),
+        values: PlacedValues,
+        first: SeqNo,
+        last: SeqNo,
+    ) -> Result<()> {
+        self.applier.take(&mut log.taken, last, batch.len())?;
+        let commit = Waiting::new(batch, values, first, last);
+        let waiting = keyspace.apply_queue.enter_or(|| Arc::clone(&commit));
+        drop(log);
+        match waiting {
+            Some(waiting) => self.applier.wait_applied(&keyspace, &waiting)?,
+            None => {
+                let _turn = Turn(&self.applier, &keyspace);
+                self.applier.apply_waiting(&keyspace, &commit)?;
+            }
         }
-    }
-
-    /// Nothing may build on what is applied now.
-    fn abandon(&self, error: &Error) {
-        self.coordinator.fail(error);
-        self.snapshot_tracker.abandon(error);
-    }
-
-    /// Called with the apply lock held, for a commit of `ops` operations that ends with `last`. An
-    /// engine that could not apply a logged change has a state that nothing may build on: the
-    /// store stops writing (P3).
-    fn publish(&self, last: SeqNo, ops: u64, applied: Result<()>) -> Result<()> {
-        if let Err(error) = applied {
-            self.abandon(&error);
-            return Err(error);
-        }
-        self.snapshot_tracker.publish(last);
-        // A change of the keyspaces has none.
-        self.counters
-            .commits
-            .fetch_add((ops > 0).into(), Ordering::Relaxed);
-        self.counters.ops.fetch_add(ops, Ordering::Relaxed);
+        self.applier.publisher.wait_for(last)?;
+        keyspace.engine.published();
         Ok(())
     }
 
-    /// Called with the apply lock held.
-    fn apply(&self, effect: &Effect, first: SeqNo) -> Result<()> {
-        match effect {
-            Effect::Ops(parts, values) => apply_parts(parts, first, values),
-            Effect::Keyspaces(change) => {
-                self.keyspaces.change(change);
-                Ok(())
-            }
-        }
+    /// Applies a batch for each of several keyspaces.
+    fn apply_many(
+        &self,
+        mut log: MutexGuard<'_, Sequencer>,
+        parts: &Parts,
+        values: &PlacedValues,
+        first: SeqNo,
+        last: SeqNo,
+    ) -> Result<()> {
+        let longest = parts.iter().map(|(_, batch)| batch.len()).max();
+        let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
+        let turns =
+            self.applier
+                .take_turns(&mut log.taken, last, longest.unwrap_or(0), keyspaces)?;
+        drop(log);
+        let applied = apply_parts(parts, first, values);
+        let count = last.0 - first.0 + 1;
+        let applied = self.applier.note_applied(first, last, count, applied);
+        drop(turns);
+        applied?;
+        self.applier.publisher.wait_for(last)?;
+        tell_published(parts);
+        Ok(())
     }
 
     fn after_commit(&self) {
@@ -606,37 +561,27 @@ impl Pipeline {
             effect,
             first,
             last,
-            owner: thread::current(),
-            state: AtomicU8::new(WAITING),
-            error: Mutex::new(None),
+            handover: Handover::new(),
         });
         log.queue.push(Arc::clone(&queued));
-        if log.led {
-            drop(log);
-            loop {
-                match queued.state.load(Ordering::Acquire) {
-                    WAITING => thread::park(),
-                    LEADS => break self.lead(),
-                    _ => break,
-                }
-            }
-        } else {
-            log.led = true;
-            drop(log);
+        let is_led = std::mem::replace(&mut log.led, true);
+        drop(log);
+        if !is_led || queued.handover.wait() == Handed::Turn {
             self.lead();
         }
         self.after_commit();
-        queued.result().map(|()| last)
+        queued.handover.result().map(|()| last)
     }
 
-    /// One round of leading. A panic in it, be it in an engine or in a file system, ends all
-    /// commits that wait for it with an error: no other thread would wake them.
+    /// One round of leading. A panic in it ends all commits that wait for it with an error: no
+    /// other thread would wake them.
     fn lead(&self) {
         let mut covered = Vec::new();
-        let round = catch_unwind(AssertUnwindSafe(|| self.lead_round(&mut covered)));
-        let Err(panic) = round else { return };
-        let error = Error::panicked("a commit", &*panic);
-        self.abandon(&error);
+        let round = self.applier.caught(|| {
+            self.lead_round(&mut covered);
+            Ok(())
+        });
+        let Err(error) = round else { return };
         let mut log = self.log.lock();
         covered.append(&mut log.queue);
         log.led = false;
@@ -644,13 +589,13 @@ impl Pipeline {
         for queued in covered {
             queued.finish(Some(error.clone()));
         }
-        self.announce_publication();
+        self.applier.publisher.announce_failure();
     }
 
     /// Syncs, takes what the sync covered, passes the lead on, applies, wakes. The leader's own
     /// commit is covered by its first round.
     fn lead_round(&self, covered: &mut Vec<Arc<Queued>>) {
-        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        self.groups.fetch_add(1, Ordering::Relaxed);
         let upto = self.log.lock().next.prev();
         let synced = match self.coordinator.check_writable() {
             Ok(()) if mutated!("acknowledged-before-sync") => Ok(upto),
@@ -672,7 +617,7 @@ impl Pipeline {
             for queued in failed {
                 queued.finish(Some(error.clone()));
             }
-            self.announce_publication();
+            self.applier.publisher.announce_failure();
             return;
         }
         let upto = mutated!(
@@ -684,51 +629,50 @@ impl Pipeline {
         let later = log.queue.split_off(count);
         *covered = std::mem::replace(&mut log.queue, later);
         match log.queue.first() {
-            Some(next) => next.tell(LEADS),
+            Some(next) => next.handover.give_turn(),
             None => log.led = false,
         }
-        let watched = log.conflicts.is_active();
-        let apply = self.lock_apply();
-        drop(log);
-        let (apply, mut failed) = match apply {
-            Ok(apply) => (Some(apply), None),
-            Err(error) => (None, Some(error)),
+        let Some(last) = covered.last().map(|queued| queued.last) else {
+            return;
         };
-        for queued in &*covered {
+        let longest = covered.iter().map(|queued| queued.ops()).max();
+        let keyspaces = covered.iter().flat_map(|queued| queued.effect.keyspaces());
+        let turns = self.applier.take_turns(
+            &mut log.taken,
+            last,
+            longest.unwrap_or(0) as usize,
+            keyspaces,
+        );
+        drop(log);
+        self.apply_in_turn(covered, turns);
+        for queued in covered.drain(..) {
+            queued.handover.finish();
+        }
+    }
+
+    /// Applies commits that were synced, waits until they are visible, and notes how that ended.
+    fn apply_in_turn(&self, covered: &[Arc<Queued>], turns: Result<Vec<Turn<'_>>>) {
+        let mut failed = turns.as_ref().err().cloned();
+        for queued in covered {
             // After one failure the rest must not be applied: that would leave a gap (P1).
             if failed.is_none() {
-                let applied = self.apply(&queued.effect, queued.first);
-                failed = self.publish(queued.last, queued.ops(), applied).err();
+                let applied = self.applier.apply(&queued.effect, queued.first);
+                failed = self
+                    .applier
+                    .note_applied(queued.first, queued.last, queued.ops(), applied)
+                    .err();
+            }
+            queued.handover.note(failed.clone());
+        }
+        drop(turns);
+        for queued in covered {
+            let Err(error) = self.applier.publisher.wait_for(queued.last) else {
                 if let Effect::Ops(parts, _) = &queued.effect {
                     tell_published(parts);
                 }
-            }
-            if let Some(error) = &failed {
-                *queued.error.lock() = Some(error.clone());
-            }
-        }
-        drop(apply);
-        if watched {
-            self.announce_publication();
-        }
-        for queued in covered.drain(..) {
-            queued.tell(DONE);
-        }
-    }
-}
-
-/// The apply lock. If the thread panics while it holds it, a change may be applied in part.
-struct ApplyGuard<'a> {
-    pipeline: &'a Pipeline,
-    _lock: MutexGuard<'a, ()>,
-}
-
-impl Drop for ApplyGuard<'_> {
-    fn drop(&mut self) {
-        // Before the lock is released, which is when the next commit looks.
-        if std::thread::panicking() && !mutated!("panic-in-apply-goes-unnoticed") {
-            let error = Error::panicked("a commit", &"it was being applied");
-            self.pipeline.abandon(&error);
+                continue;
+            };
+            queued.handover.note(Some(failed.clone().unwrap_or(error)));
         }
     }
 }
@@ -764,52 +708,5 @@ fn note(conflicts: &mut ConflictTracker, parts: &[(Arc<OpenKeyspace>, Batch)], f
             conflicts.note(keyspace.id, &op, seq);
             seq = seq.next();
         }
-    }
-}
-
-/// The operations of a batch, numbered from `first`, with references to those of their values that
-/// are stored apart.
-fn sequenced<'a>(batch: &'a Batch, first: SeqNo, values: &'a PlacedValues) -> Vec<SequencedOp<'a>> {
-    let mut ops = Vec::with_capacity(batch.len());
-    ops.extend((first.0..).zip(batch.iter()).map(|(seq, op)| SequencedOp {
-        seq: if mutated!("sequence-number-reused") {
-            first
-        } else {
-            SeqNo(seq)
-        },
-        op,
-        value_ref: values.of(SeqNo(seq)),
-    }));
-    ops
-}
-
-fn apply_parts(parts: &Parts, first: SeqNo, values: &PlacedValues) -> Result<()> {
-    let mut next = first;
-    let mut shares = Vec::with_capacity(parts.len());
-    for (keyspace, batch) in parts {
-        shares.push((keyspace, batch, next));
-        next = next.plus(batch.len() as u64);
-    }
-    if parts
-        .iter()
-        .any(|(_, batch)| batch.len() >= LARGE_BATCH_OPS)
-    {
-        // The longest first. Of a large share the engine shows readers the time before, until the
-        // commit is published. Those of a small share wait for that, but for small ones only.
-        shares.sort_by_key(|(_, batch, _)| Reverse(batch.len()));
-    }
-    for (keyspace, batch, first) in shares {
-        if !batch.is_empty() {
-            keyspace.engine.apply(&sequenced(batch, first, values))?;
-        }
-    }
-    Ok(())
-}
-
-/// The engines need no longer show the time before the commit, if it was published. With the apply
-/// lock held.
-fn tell_published(parts: &Parts) {
-    for (keyspace, _) in parts {
-        keyspace.engine.published();
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
+use super::apply_queue::ApplyQueue;
 use super::backpressure::Throttle;
 use super::health::Health;
 use crate::engine::{Engine, Keep, Work};
@@ -88,6 +89,8 @@ pub(crate) struct OpenKeyspace {
     name: Mutex<Arc<str>>,
     pub(crate) options: LiveOptions,
     pub(crate) engine: Arc<dyn Engine>,
+    /// Commits that are to be applied to it.
+    pub(super) apply_queue: ApplyQueue,
     /// Slows its writers down.
     pub(super) throttle: Throttle,
     flush: Health,
@@ -160,6 +163,7 @@ impl OpenKeyspace {
             name: Mutex::new(name.into()),
             options,
             engine,
+            apply_queue: ApplyQueue::default(),
             throttle: Throttle::new(),
             flush: Health::default(),
             compact: Health::default(),

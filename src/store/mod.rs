@@ -6,6 +6,8 @@
 //! functions without threads.
 
 mod admission;
+mod apply;
+mod apply_queue;
 mod background;
 mod backpressure;
 pub(crate) mod catalog;
@@ -19,11 +21,13 @@ mod conflicts;
 pub(crate) mod coordinator;
 mod durability;
 mod engines;
+mod handover;
 mod health;
 mod inspect;
 mod keyspace_changes;
 pub(crate) mod keyspaces;
 mod log_retention;
+mod publication;
 mod recovery;
 mod replay;
 mod scrub;

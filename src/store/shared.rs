@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::apply::Parts;
 use super::backpressure::Waits;
 use super::catalog_state::CatalogState;
-use super::commit::{Change, Condition, Outcome, Parts, Pipeline};
+use super::commit::{Change, Condition, Outcome, Pipeline};
 use super::coordinator::Coordinator;
 use super::health::{LogJobs, Turns};
 use super::keyspaces::{Keyspaces, OpenKeyspace};

@@ -111,12 +111,12 @@ impl DbStats {
 impl Shared {
     /// Figures about the store and its keyspaces, now.
     pub(crate) fn stats(&self) -> DbStats {
-        use std::sync::atomic::Ordering::Relaxed;
         let mut stats = DbStats::default();
         if let Some(pipeline) = &self.pipeline {
-            stats.commits = pipeline.counters.commits.load(Relaxed);
-            stats.ops = pipeline.counters.ops.load(Relaxed);
-            stats.commit_groups = pipeline.counters.groups.load(Relaxed);
+            let figures = pipeline.figures();
+            stats.commits = figures.commits;
+            stats.ops = figures.ops;
+            stats.commit_groups = figures.groups;
         }
         if let Some(log) = self.coordinator.log() {
             let figures = log.stats();

@@ -1,13 +1,19 @@
-//! What becomes of a store in which something panics.
+//! Commits of several threads, and what becomes of a store in which something panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::commit::Change;
+use crate::engine::LARGE_BATCH_OPS;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+use crate::kv::Batch;
 use crate::options::Durability;
 use crate::testing::{DIR, PipelineRig, STORE};
 use crate::types::{Op, SeqNo};
@@ -16,7 +22,8 @@ use crate::wal::Recovery;
 /// A pipeline whose engine panics while `panics` is set.
 fn rig(panics: &Arc<AtomicBool>) -> PipelineRig {
     let panics = Arc::clone(panics);
-    PipelineRig::new(|_| {
+    PipelineRig::new(|_, _| {
+        let panics = Arc::clone(&panics);
         Box::new(move |_| {
             assert!(!panics.load(Ordering::SeqCst), "half of it is applied");
             Ok(())
@@ -25,8 +32,12 @@ fn rig(panics: &Arc<AtomicBool>) -> PipelineRig {
 }
 
 fn put(rig: &PipelineRig, durability: Durability) -> Result<SeqNo> {
+    put_into(rig, 0, durability)
+}
+
+fn put_into(rig: &PipelineRig, keyspace: usize, durability: Durability) -> Result<SeqNo> {
     let change = Change::One {
-        keyspace: &rig.keyspace,
+        keyspace: &rig.keyspaces[keyspace],
         op: Op::Put {
             key: b"key",
             value: b"value",
@@ -51,6 +62,182 @@ fn recovered(rig: &PipelineRig) -> SeqNo {
     recovery
         .replay(SeqNo::ZERO, SeqNo::ZERO, &mut |_| Ok(()))
         .unwrap()
+}
+
+/// A pipeline of two keyspaces. The first waits while it applies a commit, and the other says that
+/// it applies one.
+struct SideBySide {
+    rig: PipelineRig,
+    /// Hears of each commit that is being applied: number, operations.
+    applying: Receiver<(u32, usize)>,
+    /// What becomes of one of the first keyspace.
+    outcome: Sender<Result<()>>,
+}
+
+impl SideBySide {
+    fn new() -> Self {
+        let (begin, applying) = channel();
+        let (outcome, outcomes) = channel();
+        let outcomes = Arc::new(Mutex::new(outcomes));
+        let rig = PipelineRig::new(|_, id| {
+            let (begin, outcomes) = (begin.clone(), Arc::clone(&outcomes));
+            Box::new(move |ops| {
+                begin.send((id.0, ops.len())).unwrap();
+                match id.0 {
+                    1 => outcomes.lock().recv().unwrap(),
+                    _ => Ok(()),
+                }
+            })
+        });
+        Self {
+            rig,
+            applying,
+            outcome,
+        }
+    }
+}
+
+/// Commits waited for one another, whatever they were about.
+#[test]
+fn commits_of_different_keyspaces_are_applied_side_by_side_and_published_in_order() {
+    let SideBySide {
+        rig,
+        applying,
+        outcome,
+    } = SideBySide::new();
+    let rig = &rig;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
+        assert_eq!(applying.recv(), Ok((1, 1)));
+        let second = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
+        // Before the first has ended.
+        assert_eq!(applying.recv(), Ok((2, 1)));
+        assert_eq!(rig.snapshot_tracker.published(), SeqNo::ZERO);
+        outcome.send(Ok(())).unwrap();
+        assert_eq!(first.join().unwrap().unwrap(), SeqNo(1));
+        assert_eq!(second.join().unwrap().unwrap(), SeqNo(2));
+    });
+    assert_eq!(rig.snapshot_tracker.published(), SeqNo(2));
+}
+
+/// A thread that waited to apply its commit kept the log from all others.
+#[test]
+fn a_commit_that_waits_for_its_keyspace_holds_up_no_other() {
+    let SideBySide {
+        rig,
+        applying,
+        outcome,
+    } = SideBySide::new();
+    let rig = &rig;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
+        assert_eq!(applying.recv(), Ok((1, 1)));
+        let second = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
+        while rig.log.appended_seq() < SeqNo(2) {
+            std::thread::yield_now();
+        }
+        let third = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
+        assert_eq!(applying.recv(), Ok((2, 1)));
+        for _ in 0..2 {
+            outcome.send(Ok(())).unwrap();
+        }
+        for (n, thread) in (1..).zip([first, second, third]) {
+            assert_eq!(thread.join().unwrap().unwrap(), SeqNo(n));
+        }
+    });
+}
+
+/// The thread of the batch applied what waited at its first keyspace, and then waited for what it
+/// was to apply to the second.
+#[test]
+fn a_batch_over_two_keyspaces_ends_whatever_waits_behind_it() {
+    let SideBySide {
+        rig,
+        applying,
+        outcome,
+    } = SideBySide::new();
+    let rig = &rig;
+    std::thread::scope(|scope| {
+        let parts = rig.keyspaces.iter().map(|keyspace| {
+            let mut batch = Batch::new();
+            batch.put(b"key", b"value");
+            (Arc::clone(keyspace), batch)
+        });
+        let change = Change::Many(parts.collect());
+        let batch = scope.spawn(move || rig.pipeline.commit(change, Durability::Buffered));
+        assert_eq!(applying.recv(), Ok((1, 1)));
+        for (n, keyspace) in (3..).zip([1, 0]) {
+            scope.spawn(move || put_into(rig, keyspace, Durability::Buffered).unwrap());
+            while rig.log.appended_seq() < SeqNo(n) {
+                std::thread::yield_now();
+            }
+        }
+        for _ in 0..2 {
+            outcome.send(Ok(())).unwrap();
+        }
+        assert_eq!(batch.join().unwrap().unwrap(), SeqNo(2));
+    });
+    assert_eq!(rig.snapshot_tracker.published(), SeqNo(4));
+}
+
+#[test]
+fn a_commit_beside_one_that_fails_is_not_acknowledged() {
+    let SideBySide {
+        rig,
+        applying,
+        outcome,
+    } = SideBySide::new();
+    let rig = &rig;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
+        assert_eq!(applying.recv(), Ok((1, 1)));
+        let second = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
+        assert_eq!(applying.recv(), Ok((2, 1)));
+        outcome.send(Err(Error::invalid("no"))).unwrap();
+        assert!(first.join().unwrap().is_err());
+        let second = second.join().unwrap();
+        assert!(
+            matches!(second, Err(Error::WritesStopped { .. })),
+            "{second:?}"
+        );
+    });
+    assert_eq!(rig.snapshot_tracker.published(), SeqNo::ZERO);
+    assert!(put_into(rig, 1, Durability::Buffered).is_err());
+}
+
+/// Readers that came to a leaf of the commit would wait as long as the batch takes.
+#[test]
+fn beside_a_large_batch_no_commit_is_applied() {
+    let SideBySide {
+        rig,
+        applying,
+        outcome,
+    } = SideBySide::new();
+    let rig = &rig;
+    let mut large = Batch::new();
+    for _ in 0..LARGE_BATCH_OPS {
+        large.put(b"key", b"value");
+    }
+    std::thread::scope(|scope| {
+        let parts = vec![(Arc::clone(&rig.keyspaces[0]), large)];
+        let commit = || {
+            rig.pipeline
+                .commit(Change::Many(parts), Durability::Buffered)
+        };
+        let first = scope.spawn(commit);
+        assert_eq!(applying.recv(), Ok((1, LARGE_BATCH_OPS)));
+        let second = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
+        while rig.log.appended_seq().0 <= LARGE_BATCH_OPS as u64 {
+            std::thread::yield_now();
+        }
+        // It is logged, and would be applied by now or soon. (Where it is not, that is not seen.)
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(applying.try_recv().is_err(), "applied beside the batch");
+        outcome.send(Ok(())).unwrap();
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+    });
+    assert_eq!(applying.recv(), Ok((2, 1)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A commit pipeline without a store around it, over an engine that does what a test says.
+//! A commit pipeline without a store around it, over engines that do what a test says.
 
 use std::fmt;
 use std::path::Path;
@@ -109,7 +109,7 @@ pub(crate) struct PipelineRig {
     pub(crate) pipeline: Pipeline,
     pub(crate) log: Arc<Log>,
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
-    pub(crate) keyspace: Arc<OpenKeyspace>,
+    pub(crate) keyspaces: [Arc<OpenKeyspace>; 2],
 }
 
 /// The directory of the log.
@@ -118,8 +118,8 @@ pub(crate) const DIR: &str = "/wal";
 pub(crate) const STORE: u64 = 1;
 
 impl PipelineRig {
-    /// An empty one, in memory; `apply` is made for its coordinator.
-    pub(crate) fn new(apply: impl FnOnce(&Arc<Coordinator>) -> Apply) -> Self {
+    /// An empty one, in memory; `apply` is made for its coordinator and each of its keyspaces.
+    pub(crate) fn new(apply: impl Fn(&Arc<Coordinator>, KeyspaceId) -> Apply) -> Self {
         let fs = SimFs::new();
         fs.create_dir_all(Path::new(DIR)).unwrap();
         let shared: Arc<dyn Fs> = Arc::new(fs.clone());
@@ -135,23 +135,12 @@ impl PipelineRig {
         let coordinator = Arc::new(Coordinator::default());
         coordinator.attach_log(Arc::clone(&log));
         let snapshot_tracker = Arc::new(SnapshotTracker::default());
-        let engine = Arc::new(FakeEngine {
-            apply: apply(&coordinator),
+        let keyspaces = [KeyspaceId(1), KeyspaceId(2)].map(|id| {
+            let engine = FakeEngine {
+                apply: apply(&coordinator, id),
+            };
+            Arc::new(keyspace_of(engine, id, &shared))
         });
-        let options = KeyspaceOptions::new(EngineKind::Lsm).with_defaults();
-        let settings = Arc::new(KeyspaceSettings::new(&options, 1 << 20));
-        let keyspace = OpenKeyspace::new(
-            KeyspaceId(1),
-            "only",
-            LiveOptions::new(options, settings, 1 << 20),
-            engine,
-            Arc::new(KeyspaceFiles::new(
-                Arc::clone(&shared),
-                "/ks".into(),
-                |_| false,
-                Arc::new(Gate::new()),
-            )),
-        );
         let pipeline = Pipeline::new(
             writer,
             Arc::clone(&log),
@@ -166,7 +155,24 @@ impl PipelineRig {
             pipeline,
             log,
             snapshot_tracker,
-            keyspace: Arc::new(keyspace),
+            keyspaces,
         }
     }
+}
+
+fn keyspace_of(engine: FakeEngine, id: KeyspaceId, fs: &Arc<dyn Fs>) -> OpenKeyspace {
+    let options = KeyspaceOptions::new(EngineKind::Lsm).with_defaults();
+    let settings = Arc::new(KeyspaceSettings::new(&options, 1 << 20));
+    OpenKeyspace::new(
+        id,
+        &id.to_string(),
+        LiveOptions::new(options, settings, 1 << 20),
+        Arc::new(engine),
+        Arc::new(KeyspaceFiles::new(
+            Arc::clone(fs),
+            "/ks".into(),
+            |_| false,
+            Arc::new(Gate::new()),
+        )),
+    )
 }

@@ -13,7 +13,7 @@
 //!
 //! A failure prints a schedule; `shuttle::replay` with it in place of `check` repeats the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,34 +53,49 @@ fn check(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
     shuttle::Runner::new(few_switches, config).run(move || again());
 }
 
-/// Notes what its engine is given, and checks that it may be given it.
+/// Notes what its engines are given, and checks that they may be given it.
 #[derive(Debug, Default)]
 struct Witness {
-    applied: Mutex<Vec<SeqNo>>,
+    /// By both.
+    applied: Mutex<BTreeSet<SeqNo>>,
+    engines: [OneEngine; 2],
+}
+
+#[derive(Debug, Default)]
+struct OneEngine {
     busy: AtomicBool,
+    last: AtomicU64,
 }
 
 /// The value of an operation that was committed with `Sync`.
 const SYNC: &[u8] = b"sync";
 
 impl Witness {
-    fn apply(&self, ops: &[SequencedOp<'_>], coordinator: &Coordinator) {
-        assert!(!self.busy.swap(true, Ordering::SeqCst), "two at a time");
+    fn apply(&self, engine: usize, ops: &[SequencedOp<'_>], coordinator: &Coordinator) {
+        let OneEngine { busy, last } = &self.engines[engine];
+        assert!(!busy.swap(true, Ordering::SeqCst), "E1: two at a time");
         for op in ops {
-            let mut applied = self.applied.lock();
-            let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
-            assert_eq!(op.seq, last.next(), "P1: out of order, or a gap");
-            applied.push(op.seq);
+            let last = last.swap(op.seq.0, Ordering::SeqCst);
+            assert!(op.seq.0 > last, "E1, P1: out of order");
+            assert!(self.applied.lock().insert(op.seq), "applied twice");
             if matches!(op.op, Op::Put { value: SYNC, .. }) {
                 let synced = coordinator.log().expect("attached").synced_seq();
                 assert!(synced >= op.seq, "P2: applied before it was durable");
             }
         }
-        self.busy.store(false, Ordering::SeqCst);
+        busy.store(false, Ordering::SeqCst);
+    }
+
+    /// Everything up to here was applied.
+    fn applied_up_to(&self) -> SeqNo {
+        let applied = self.applied.lock();
+        let whole = (1..).zip(applied.iter());
+        let whole = whole.take_while(|(n, seq)| seq.0 == *n);
+        whole.last().map_or(SeqNo::ZERO, |(_, seq)| *seq)
     }
 }
 
-/// A commit pipeline, and what its engine was given.
+/// A commit pipeline, and what its engines were given.
 struct Rig {
     parts: PipelineRig,
     witness: Arc<Witness>,
@@ -90,34 +105,36 @@ impl Rig {
     fn new() -> Self {
         let witness = Arc::new(Witness::default());
         let noting = Arc::clone(&witness);
-        let parts = PipelineRig::new(|coordinator| {
-            let coordinator = Arc::clone(coordinator);
+        let parts = PipelineRig::new(|coordinator, id| {
+            let (noting, coordinator) = (Arc::clone(&noting), Arc::clone(coordinator));
             Box::new(move |ops| {
-                noting.apply(ops, &coordinator);
+                noting.apply(id.0 as usize - 1, ops, &coordinator);
                 Ok(())
             })
         });
         Self { parts, witness }
     }
 
-    fn commit(&self, durability: Durability) -> Result<()> {
+    fn commit(&self, keyspace: usize, durability: Durability) -> Result<()> {
         let value = match durability {
             Durability::Sync => SYNC,
             Durability::Buffered => &[7; 60],
         };
         let change = Change::One {
-            keyspace: &self.parts.keyspace,
+            keyspace: &self.parts.keyspaces[keyspace],
             op: Op::Put { key: b"key", value },
         };
         self.parts.pipeline.commit(change, durability).map(|_| ())
     }
 
-    /// Two operations in one commit.
+    /// An operation on each keyspace in one commit.
     fn commit_batch(&self) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.put(b"one", b"buffered");
-        batch.put(b"two", b"buffered");
-        let change = Change::Many(vec![(Arc::clone(&self.parts.keyspace), batch)]);
+        let parts = self.parts.keyspaces.iter().map(|keyspace| {
+            let mut batch = Batch::new();
+            batch.put(b"key", b"buffered");
+            (Arc::clone(keyspace), batch)
+        });
+        let change = Change::Many(parts.collect());
         self.parts
             .pipeline
             .commit(change, Durability::Buffered)
@@ -127,19 +144,18 @@ impl Rig {
     /// What is published has been applied, at any moment.
     fn check_published(&self) {
         let published = self.parts.snapshot_tracker.published();
-        let applied = self.witness.applied.lock().last().copied();
-        let applied = applied.unwrap_or(SeqNo::ZERO);
+        let applied = self.witness.applied_up_to();
         assert!(applied >= published, "published before it was applied");
     }
 
     /// Every commit that was applied, and nothing else, is published.
     fn check_between_commits(&self) {
         self.parts.pipeline.between_commits(|| {
-            let applied = self.witness.applied.lock();
-            let last = applied.last().copied().unwrap_or(SeqNo::ZERO);
             let published = self.parts.snapshot_tracker.published();
+            let last = self.witness.applied.lock().last().copied();
+            let last = last.unwrap_or(SeqNo::ZERO);
             assert!(published <= last, "published before it was applied");
-            // Beside a commit that is applied for long it is the time before that; later, none is.
+            // No engine has gone beyond it.
             (published == last).then_some(())
         });
     }
@@ -166,16 +182,19 @@ fn commits_are_handed_over() {
     check(1500, || {
         let host = Arc::new(Rig::new());
         let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
-        for durabilities in [
+        for (n, durabilities) in [
             [Durability::Sync, Durability::Buffered],
-            [Durability::Sync, Durability::Sync],
             [Durability::Buffered, Durability::Sync],
-        ] {
+            [Durability::Buffered, Durability::Buffered],
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let host = Arc::clone(&host);
             tasks.push(Box::new(move || {
                 for durability in durabilities {
                     let before = host.parts.snapshot_tracker.published();
-                    host.commit(durability).unwrap();
+                    host.commit(n % 2, durability).unwrap();
                     let after = host.parts.snapshot_tracker.published();
                     assert!(after > before, "acknowledged and not visible");
                     if durability == Durability::Sync {
@@ -207,7 +226,7 @@ fn commits_are_handed_over() {
 fn a_failed_sync_fails_all_that_wait_for_it() {
     check(1500, || {
         let host = Arc::new(Rig::new());
-        host.commit(Durability::Sync).unwrap();
+        host.commit(0, Durability::Sync).unwrap();
         host.parts.fs.fail_after(2, ErrorKind::Other);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let tasks = (0..3).map(|n| {
@@ -215,7 +234,7 @@ fn a_failed_sync_fails_all_that_wait_for_it() {
             let task: Box<dyn FnOnce() + Send> = Box::new(move || {
                 for durability in [Durability::Sync, Durability::Buffered] {
                     let durability = if n == 2 { Durability::Sync } else { durability };
-                    if host.commit(durability).is_ok() && durability == Durability::Sync {
+                    if host.commit(n % 2, durability).is_ok() && durability == Durability::Sync {
                         acknowledged.fetch_add(1, Ordering::SeqCst);
                     }
                 }
@@ -228,7 +247,7 @@ fn a_failed_sync_fails_all_that_wait_for_it() {
         let survived = host.recovered();
         let acknowledged = acknowledged.load(Ordering::SeqCst);
         assert!(survived.0 > acknowledged, "an acknowledged commit is lost");
-        assert!(host.commit(Durability::Sync).is_err(), "P3: it goes on");
+        assert!(host.commit(0, Durability::Sync).is_err(), "P3: it goes on");
     });
 }
 
