@@ -42,7 +42,7 @@ fn of_meta(meta: &Meta, dirty_bytes: u64) -> Inspection {
         .number("root_page", meta.root.page().0)
         .number("height", meta.height.into())
         .number("persisted_seq", meta.persisted_seq.0)
-        .number("entries", meta.entries)
+        .number("entries_estimate", meta.entries)
         .number_if_any("overflow_units", meta.overflow_units)
         .number("file_units", meta.file_units)
         .number("page_bytes", meta.page_size.into())

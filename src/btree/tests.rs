@@ -1,6 +1,7 @@
 //! The engine against an ordered map, from seeds.
 
 mod announcing;
+mod estimates;
 mod older_pages;
 mod packs;
 mod space;

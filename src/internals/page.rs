@@ -182,6 +182,7 @@ pub fn inner_with_packs(separators: &[&[u8]], page_size: usize) -> Box<[u8]> {
     let count = separators.len() + 1;
     let child = ChildPacks {
         mask: 0b11,
+        is_estimate: false,
         entries: 1,
         growth: -1,
         bytes: 20,

@@ -137,7 +137,7 @@ fn with_two_packs() -> Vec<u8> {
 }
 
 /// What the packs of [`two_packs`] hold for its leaves.
-const HELD: [Held; 2] = [(0b11, 1, 60, 60), (0b10, 0, 0, 20)];
+const HELD: [Held; 2] = [(0b11, 0, 1, 60, 60), (0b10, 0, 0, 0, 20)];
 
 /// The packs of [`two_packs`].
 fn group() -> Group {
@@ -176,12 +176,24 @@ fn packs_that_are_not_what_they_should_be() {
     let whole = group();
     let mut stories: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
     for (story, held) in [
-        ("entries", [(0b11, i16::MIN, 0, 60), HELD[1]]),
-        ("more entries", [(0b11, i16::MAX, 0, 60), HELD[1]]),
-        ("growth", [(0b11, 1, i16::MIN, u16::MAX), HELD[1]]),
-        ("more growth", [(0b11, 1, i16::MAX, 0), HELD[1]]),
-        ("a mask of all", [(0xFF, 1, 60, 60), HELD[1]]),
-        ("an old pack that is not there", [HELD[0], (0b101, 0, 0, 9)]),
+        ("entries", [(0b11, 0, i16::MIN, 0, 60), HELD[1]]),
+        ("more entries", [(0b11, 0, i16::MAX, 0, 60), HELD[1]]),
+        ("growth", [(0b11, 0, 1, i16::MIN, u16::MAX), HELD[1]]),
+        ("more growth", [(0b11, 0, 1, i16::MAX, 0), HELD[1]]),
+        (
+            "an estimate of fewer",
+            [(0b11, 1, i16::MIN, 60, 60), HELD[1]],
+        ),
+        (
+            "an estimate of more",
+            [(0b11, 1, i16::MAX, 60, 60), HELD[1]],
+        ),
+        ("no estimate either", [(0b11, 2, 1, 60, 60), HELD[1]]),
+        ("a mask of all", [(0xFF, 0, 1, 60, 60), HELD[1]]),
+        (
+            "an old pack that is not there",
+            [HELD[0], (0b101, 0, 0, 0, 9)],
+        ),
     ] {
         stories.push((story.into(), two_packs(&held, &whole)));
     }
@@ -260,7 +272,7 @@ fn packs_that_are_not_what_they_should_be() {
         area: (12, 3, 1),
     };
     let bottom = pages.pop().expect("eight nodes");
-    pages.push(with_packs(bottom, &[(0b11, 1, 60, 60); 20], &[group]));
+    pages.push(with_packs(bottom, &[(0b11, 0, 1, 60, 60); 20], &[group]));
     pages.push(leaf(10, (b"", None), &[]));
     for page in [11, 12] {
         pages.push(pack(page, (b"", None), &[(key(4), Some(vec![3; 9]))]));

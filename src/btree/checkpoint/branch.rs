@@ -16,13 +16,13 @@
 //! What is not carried over into the new tree is freed: pages and packs were noted when their
 //! parent was loaded (BW3 in [`crate::btree::write`]).
 
+use super::count::{Counted, packed_bytes};
 use super::write::{NewPlace, Output};
 use crate::btree::file::freespace::Run;
 use crate::btree::file::meta::META_UNITS;
 use crate::btree::memory::delta::Delta;
 use crate::btree::memory::node::{Body, Child, MemInner};
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafValue};
 use crate::btree::node::pack::{self, Change};
 use crate::btree::node::packs::{Area, ChildPacks, Group, PackRef, PackedLeaf, Packs, RECENT_MAX};
 use crate::btree::node::{self, Link, inner};
@@ -53,6 +53,16 @@ enum Fate {
     Whole(Child),
 }
 
+impl Fate {
+    /// The leaf of the file, if that stays.
+    fn below(&self) -> Option<&PackedLeaf> {
+        match self {
+            Self::Kept(below) | Self::Changed(below, _) => Some(below),
+            Self::Whole(_) => None,
+        }
+    }
+}
+
 /// What is done to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
@@ -65,6 +75,8 @@ enum Action {
 struct Branch<'t> {
     node: Inner<'t>,
     fates: Vec<Fate>,
+    /// Of changed leaves that need not be looked at.
+    estimates: Vec<Option<Counted>>,
     links: Vec<Link>,
     children: Vec<ChildPacks>,
     groups: Vec<Group>,
@@ -99,6 +111,7 @@ impl Output<'_> {
         let mut branch = Branch {
             node: inner.node(),
             fates: Vec::with_capacity(count),
+            estimates: vec![None; count],
             links: vec![Link::NOWHERE; count],
             children: vec![ChildPacks::default(); count],
             groups: Vec::new(),
@@ -107,13 +120,16 @@ impl Output<'_> {
             let child = slot.load(&crossbeam_epoch::pin()).to_owned();
             branch.fates.push(self.fate(child, i, &old));
         }
-        self.read_ahead(&branch);
         let ranges = ranges_of(&old, count);
         let mut actions = Vec::with_capacity(ranges.len());
         for (group, range) in old.groups.iter().zip(&ranges) {
             self.keep_out_of_packs(&mut branch, range.clone());
             actions.push(self.action(&branch, group, range.clone()));
         }
+        for i in 0..count {
+            branch.estimates[i] = self.estimate_child(&branch, i);
+        }
+        self.read_ahead(&branch, &ranges, &actions);
         for i in 0..count {
             self.write_or_keep(&mut branch, i)?;
         }
@@ -140,16 +156,41 @@ impl Output<'_> {
         self.close_branch(branch, inner, address)
     }
 
-    /// Asks for the pages that changes lie over, all at once: puts have not looked at them.
-    fn read_ahead(&self, branch: &Branch<'_>) {
-        for fate in &branch.fates {
+    /// What packs hold for child `i` with its changes in memory, if it has any and they can do
+    /// without a look at it.
+    fn estimate_child(&mut self, branch: &Branch<'_>, i: usize) -> Option<Counted> {
+        let Fate::Changed(leaf, child) = &branch.fates[i] else {
+            return None;
+        };
+        let (lower, upper) = branch.fences(i);
+        let fences = (&*lower, upper.as_deref());
+        changes_of(child, |delta| self.estimate(leaf, fences, delta))
+    }
+
+    /// Asks for what will be looked at, all at once: leaves that are written whole, or compared
+    /// with their changes, which puts have not looked at, and packs that are merged.
+    fn read_ahead(&self, branch: &Branch<'_>, ranges: &[Range<usize>], actions: &[Action]) {
+        for (fate, estimate) in branch.fates.iter().zip(&branch.estimates) {
             let below = match fate {
-                Fate::Kept(_) => continue,
-                Fate::Changed(below, _) => Some(*below),
+                Fate::Changed(below, _) if estimate.is_none() => Some(*below),
                 Fate::Whole(child) => page_below(child),
+                Fate::Kept(_) | Fate::Changed(..) => None,
             };
             if let Some(below) = below {
                 self.tree.ask_for(&below, &crossbeam_epoch::pin());
+            }
+        }
+        for (range, action) in ranges.iter().zip(actions) {
+            if *action != Action::Repack {
+                continue;
+            }
+            let leaves = branch.fates[range.clone()].iter().filter_map(Fate::below);
+            let packs = leaves.flat_map(|leaf| leaf.packs.as_slice());
+            let mut packs: Vec<Link> = packs.copied().collect();
+            packs.sort_unstable_by_key(|link| link.page());
+            packs.dedup();
+            for link in packs {
+                self.tree.pager.will_need(link, &crossbeam_epoch::pin());
             }
         }
     }
@@ -287,18 +328,16 @@ impl Output<'_> {
                 }
             }
             Fate::Changed(leaf, child) => {
-                let held = self.account(leaf, child)?;
+                let Counted { facts, held } = match branch.estimates[i] {
+                    Some(estimate) => estimate,
+                    None => self.compare(leaf, &delta_of(child))?,
+                };
                 branch.links[i] = leaf.page;
                 branch.children[i] = held;
-                let image_len = {
-                    let guard = crossbeam_epoch::pin();
-                    let image = self.tree.disk_node(leaf.page, Some(0), &guard)?;
-                    (image.len(), Leaf::from_image(&image).len())
-                };
-                let entries = image_len.1 as i64 + i64::from(held.entries);
+                let entries = facts.entries as i64 + i64::from(held.entries);
                 let place = NewPlace {
                     link: leaf.page,
-                    pages: self.units_for(image_len.0),
+                    pages: facts.units,
                     entries,
                 };
                 self.entries += entries;
@@ -309,39 +348,6 @@ impl Output<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What packs hold for a leaf when they hold its changes in memory, too.
-    fn account(&self, leaf: &PackedLeaf, child: &Child) -> Result<ChildPacks> {
-        let Child::Leaf(state) = child else {
-            return Ok(leaf.held);
-        };
-        let state = state.read();
-        let Body::Changes(changes) = &state.body else {
-            return Ok(leaf.held);
-        };
-        let guard = crossbeam_epoch::pin();
-        let image = self.tree.disk_node(leaf.page, Some(0), &guard)?;
-        let base = Leaf::from_image(&image);
-        let prefix_len = base.prefix().len();
-        let (mut entries, mut growth) = (0, 0);
-        for change in changes.delta.iter() {
-            let (packed, _) = self.tree.newest_in_packs(leaf, change.0, &guard)?;
-            let old = match &packed {
-                Some(slot) => slot.value().map(LeafValue::Inline),
-                None => base.search(change.0).ok().map(|slot| base.value(slot)),
-            };
-            entries += isize::from(change.1.is_some()) - isize::from(old.is_some());
-            growth += pack::growth(change, old, prefix_len);
-        }
-        let clamped = |value: isize| value.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
-        let bytes = usize::from(leaf.held.bytes) + packed_bytes(&changes.delta);
-        Ok(ChildPacks {
-            mask: leaf.held.mask,
-            entries: clamped(isize::from(leaf.held.entries) + entries),
-            growth: clamped(isize::from(leaf.held.growth) + growth),
-            bytes: u16::try_from(bytes).unwrap_or(u16::MAX),
-        })
     }
 
     /// The group stays as it is.
@@ -550,14 +556,6 @@ impl Output<'_> {
 
 /// Header and fences of a pack, about.
 const PACK_OVERHEAD_BYTES: usize = 160;
-
-/// Bytes that changes take in a pack.
-fn packed_bytes(delta: &Delta) -> usize {
-    let record = pack::record_bytes((&[], None));
-    delta.iter().fold(0, |sum, (key, value)| {
-        sum + record + key.len() + value.map_or(0, <[u8]>::len)
-    })
-}
 
 /// The leaf of the file over which the changes in memory lie.
 fn page_below(child: &Child) -> Option<PackedLeaf> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::new_entries::NewEntries;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES};
 use crate::btree::file::meta::{META_BYTES, META_UNITS, Meta};
 use crate::btree::file::pager::Pager;
@@ -19,6 +20,7 @@ pub(crate) struct Checkpointer {
     /// The file's tree.
     pub(super) meta: Meta,
     pub(super) free: FreeSpace,
+    pub(super) new_entries: NewEntries,
     /// First pages of nodes and extents that were written while a reader kept pages whose span ends
     /// before, and the checkpoint that wrote them. That reader does not need them; of all others
     /// it does not matter when they were written.
@@ -46,6 +48,7 @@ impl Checkpointer {
             keyspace,
             meta,
             free,
+            new_entries: NewEntries::default(),
             births: HashMap::new(),
             stale_meta_page,
             is_second_unproven: true,

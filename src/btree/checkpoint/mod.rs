@@ -26,6 +26,8 @@
 
 mod branch;
 pub(crate) mod checkpointer;
+mod count;
+mod new_entries;
 mod publish;
 mod write;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checkpointer::Checkpointer;
+use super::new_entries::NewEntries;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
 use crate::btree::file::known_leaves::KnownLeaf;
 use crate::btree::file::meta::Meta;
@@ -159,6 +160,7 @@ impl SharedTree {
             large: Vec::new(),
             large_units: 0,
             entries: 0,
+            new_entries: checkpointer.new_entries.clone(),
             sparse_leaves: 0,
             bytes: 0,
         };
@@ -169,7 +171,7 @@ impl SharedTree {
         freed.retain(|run| !output.carried.contains(&run.start));
         let overflow_units = (old.overflow_units + output.large_units)
             .saturating_sub(frees.freed_overflow_units + dropped.overflow_units);
-        let entries_exact = old.entries_exact && dropped.exact;
+        let adds_up = old.adds_up && dropped.is_all;
 
         // The freelist describes itself too: its old extent is freed, its new one taken, before it
         // is encoded. Taking can only lessen the number of runs.
@@ -219,9 +221,10 @@ impl SharedTree {
             freelist_runs: runs,
             freelist_checksum,
             entries,
-            entries_exact,
             overflow_units,
+            adds_up,
         };
+        checkpointer.new_entries = output.new_entries;
         self.pager.grow(meta.file_units)?;
         // Before anything refers to them (BP4).
         self.pager
@@ -264,7 +267,7 @@ impl SharedTree {
         freed: &mut Vec<Run>,
     ) -> Result<Dropped> {
         let mut dropped = Dropped {
-            exact: true,
+            is_all: true,
             ..Dropped::default()
         };
         let mut leaves = Vec::new();
@@ -273,7 +276,7 @@ impl SharedTree {
         let mut rest = self.pager.units();
         while let Some((link, level)) = todo.pop() {
             if rest == 0 {
-                dropped.exact = false;
+                dropped.is_all = false;
                 break;
             }
             rest -= 1;
@@ -286,7 +289,7 @@ impl SharedTree {
             let guard = crossbeam_epoch::pin();
             let image = match self.disk_node(link, Some(level), &guard) {
                 Err(error) if error.is_corruption() => {
-                    dropped.exact = false;
+                    dropped.is_all = false;
                     continue;
                 }
                 other => other?,
@@ -311,7 +314,7 @@ impl SharedTree {
             let guard = crossbeam_epoch::pin();
             let image = match self.disk_node(*link, Some(0), &guard) {
                 Err(error) if error.is_corruption() => {
-                    dropped.exact = false;
+                    dropped.is_all = false;
                     continue;
                 }
                 other => other?,
@@ -344,7 +347,8 @@ impl SharedTree {
 struct Dropped {
     entries: i64,
     overflow_units: u64,
-    exact: bool,
+    /// Nothing that was cut off is left out.
+    is_all: bool,
 }
 
 /// Writes a frozen tree.
@@ -369,6 +373,7 @@ pub(super) struct Output<'t> {
     large: Vec<(Arc<LargeValue>, PageId, u32)>,
     large_units: u64,
     pub(super) entries: i64,
+    pub(super) new_entries: NewEntries,
     /// Leaves that are less than a quarter full.
     sparse_leaves: u64,
     bytes: u64,

@@ -20,15 +20,15 @@ use crate::util::mutants::mutated;
 /// First eight bytes of a B-tree file.
 pub(crate) const MAGIC: [u8; 8] = *b"HDGBTREE";
 /// Version of the format of the page file and its nodes.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
 /// by devices that write whole sectors.
 pub(crate) const META_BYTES: usize = 124;
 /// Units taken by meta pages at the start of the file.
 pub(crate) const META_UNITS: u64 = 2;
 
-/// Entries are counted exactly.
-const FLAG_EXACT_ENTRIES: u32 = 1;
+/// [`Meta::adds_up`].
+const FLAG_ADDS_UP: u32 = 1;
 
 /// One consistent state of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +50,14 @@ pub(crate) struct Meta {
     /// Runs in the freelist.
     pub(crate) freelist_runs: u64,
     pub(crate) freelist_checksum: u32,
+    /// Entries of all leaves, and what their parents say that packs add to them: an estimate, as
+    /// long as one of those is.
     pub(crate) entries: u64,
-    pub(crate) entries_exact: bool,
     /// Units in extents of overflow values.
     pub(crate) overflow_units: u64,
+    /// `entries` and `overflow_units` are what the nodes of the tree add up to. Not so if a part of
+    /// it was cut off that could not be read.
+    pub(crate) adds_up: bool,
 }
 
 fn seed(store_id: u64, keyspace: KeyspaceId) -> u64 {
@@ -69,11 +73,7 @@ impl Meta {
         out.extend_from_slice(&self.page_size.to_le_bytes());
         out.extend_from_slice(&store_id.to_le_bytes());
         out.extend_from_slice(&keyspace.0.to_le_bytes());
-        let flags = if self.entries_exact {
-            FLAG_EXACT_ENTRIES
-        } else {
-            0
-        };
+        let flags = if self.adds_up { FLAG_ADDS_UP } else { 0 };
         out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
         out.extend_from_slice(&self.persisted_seq.0.to_le_bytes());
@@ -127,7 +127,7 @@ impl Meta {
             freelist_runs: get_u64(bytes, 80),
             entries: get_u64(bytes, 88),
             overflow_units: get_u64(bytes, 96),
-            entries_exact: get_u32(bytes, 28) & FLAG_EXACT_ENTRIES != 0,
+            adds_up: get_u32(bytes, 28) & FLAG_ADDS_UP != 0,
         };
         if get_u64(bytes, 16) != store_id || get_u32(bytes, 24) != keyspace.0 {
             return Err(damaged("the meta page is of another store or keyspace"));
@@ -163,8 +163,8 @@ mod tests {
             freelist_runs: 3,
             freelist_checksum: 0xDEAD_BEEF,
             entries: 77,
-            entries_exact: true,
             overflow_units: 5,
+            adds_up: true,
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
             hex,
             concat!(
                 "4844474254524545", // magic
-                "03000000",         // version
+                "04000000",         // version
                 "00400000",         // page size
                 "0807060504030201", // store id
                 "03000000",         // keyspace
@@ -193,15 +193,16 @@ mod tests {
                 "0500000000000000", // overflow pages
                 "00100000",         // unit
                 "000000000000000000000000",
-                "4bd25f63", // checksum
+                "f642b7f6", // checksum
             )
         );
     }
 
-    /// Version 1 had no fingerprints, and version 2 no units. Their pages would look like damage.
+    /// Version 1 had no fingerprints, and version 2 no units: their pages would look like damage.
+    /// What packs add to a leaf was exact in version 3.
     #[test]
     fn other_versions_are_refused_by_name() {
-        for found in [1, 2, 4_u32] {
+        for found in [1, 2, 3, 5_u32] {
             let mut bytes = example().encode(1, KeyspaceId(2));
             bytes[8..12].copy_from_slice(&found.to_le_bytes());
             let sum = checksum(seed(1, KeyspaceId(2)), &bytes[..META_BYTES - 4]);
@@ -210,7 +211,7 @@ mod tests {
             match decoded {
                 Err(Error::UnsupportedFormat {
                     found: version,
-                    supported: 3,
+                    supported: 4,
                     ..
                 }) => {
                     assert_eq!(version, found);

@@ -79,8 +79,8 @@ impl NewFile {
             freelist_runs: 0,
             freelist_checksum: checksum(seed_of(&[store_seed, 0]), &[]),
             entries: 0,
-            entries_exact: true,
             overflow_units: 0,
+            adds_up: true,
         };
         let encoded = meta.encode(self.store_id, self.keyspace);
         let mut bytes = vec![0; META_UNITS as usize * unit];

@@ -212,7 +212,8 @@ pub(crate) struct Changes {
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
     /// [`Changes::try_set`]).
     pub(crate) free_bytes: usize,
-    /// Entries in the page, or about as many in the frozen leaf.
+    /// Entries in the page, or about as many in the frozen leaf; fewer where packs have an estimate
+    /// of what they add.
     pub(crate) base_len: usize,
 }
 
@@ -231,9 +232,7 @@ impl Changes {
             base: Slot::new(in_file(base)),
             delta: Delta::new(facts.prefix_len),
             free_bytes: free_bytes(base, facts, page_size),
-            base_len: facts
-                .entries
-                .saturating_add_signed(base.held.entries.into()),
+            base_len: base_len(base, facts),
         }
     }
 
@@ -393,8 +392,18 @@ pub(crate) fn is_large(key: &[u8], value: &[u8], page_size: usize) -> bool {
     value.len() > page_size / 4 && !fits_twice
 }
 
+/// Entries of a page of the file with its packs. What an estimate adds is left out: in a leaf that
+/// is taken to have more than it has, too many deletes would pass before one finds it underfull.
+fn base_len(base: &PackedLeaf, facts: &LeafFacts) -> usize {
+    let entries = match base.held.is_estimate {
+        true => base.held.entries.min(0),
+        false => base.held.entries,
+    };
+    facts.entries.saturating_add_signed(entries.into())
+}
+
 /// Bytes that a page of the file with its packs still has for changes, at least.
-fn free_bytes(base: &PackedLeaf, facts: &LeafFacts, page_size: usize) -> usize {
+pub(crate) fn free_bytes(base: &PackedLeaf, facts: &LeafFacts, page_size: usize) -> usize {
     let growth = base.held.growth.into();
     page_size.saturating_sub(facts.live_bytes.saturating_add_signed(growth))
 }

@@ -16,6 +16,9 @@ use crate::format::coding::{get_u16, get_u32};
 use crate::types::SeqNo;
 use crate::util::key_prefix::head32;
 
+/// The least that an entry takes in a leaf, slot included.
+pub(crate) const ENTRY_BYTES_MIN: usize = SLOT_LEN + RECORD_HEADER_LEN;
+
 /// The value word of a delete.
 pub(crate) const DELETED: u32 = u32::MAX;
 
@@ -107,7 +110,7 @@ pub(crate) fn record_bytes((key, value): Change<'_>) -> usize {
 /// key.
 pub(crate) fn growth(change: Change<'_>, old: Option<LeafValue<'_>>, prefix_len: usize) -> isize {
     let (key, value) = change;
-    let entry = SLOT_LEN + RECORD_HEADER_LEN + key.len() - prefix_len;
+    let entry = ENTRY_BYTES_MIN + key.len() - prefix_len;
     let bytes = |len: Option<usize>| len.map_or(0, |len| entry + len) as isize;
     bytes(value.map(<[u8]>::len)) - bytes(old.map(LeafValue::stored_len))
 }

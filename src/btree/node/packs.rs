@@ -8,12 +8,13 @@
 //! has at most one. So a leaf takes at most three requests.
 //!
 //! Of each child the node knows which packs hold changes to it that count (a mask), and what they
-//! come to, so that neither a read of another leaf nor a put has to look into them.
+//! come to, so that neither a read of another leaf nor a put has to look into them. Where puts were
+//! packed without a look at their leaf, that is an estimate ([`ChildPacks::is_estimate`]).
 //!
 //! docs/format.md, "B-tree: node", has the bytes, which stand behind the children in the image:
 //!
 //! ```text
-//! packs:u32 | mask:u8 zero:u8 entries:i16 growth:i16 bytes:u16, per child
+//! packs:u32 | mask:u8 is_estimate:u8 entries:i16 growth:i16 bytes:u16, per child
 //!   | first child:u16 first pack:u16 old packs:u16 used:u16 area units:u16 zero:u16 area:u64, per
 //!   group | link:u64 units:u32 first child:u16 zero:u16, per pack
 //! ```
@@ -38,9 +39,12 @@ pub(crate) struct ChildPacks {
     /// Which packs hold changes to the child that count: the lowest bit stands for the old pack,
     /// the others for the group's recent packs, the oldest first.
     pub(crate) mask: u8,
-    /// Entries that the leaf has more with them than by itself.
+    /// Some of the changes are puts that were not compared with the leaf: in `growth` each is an
+    /// entry more, in `entries` some of them are.
+    pub(crate) is_estimate: bool,
+    /// Entries that the leaf has more with them than by itself, or about as many.
     pub(crate) entries: i16,
-    /// Bytes that it has more.
+    /// Bytes that it has more, at most.
     pub(crate) growth: i16,
     /// Bytes of the changes.
     pub(crate) bytes: u16,
@@ -324,6 +328,7 @@ impl Packs {
         let mut at = 4;
         for child in &self.children {
             out[at] = child.mask;
+            out[at + 1] = child.is_estimate.into();
             put_u16(&mut out, at + 2, child.entries.cast_unsigned());
             put_u16(&mut out, at + 4, child.growth.cast_unsigned());
             put_u16(&mut out, at + 6, child.bytes);
@@ -437,6 +442,9 @@ impl<'a> PackSection<'a> {
                 if has_no_pack || mask & 1 != 0 && child < first_with_old {
                     return Some("a child has changes in a pack that is not there");
                 }
+                if self.image[at + 1] > 1 {
+                    return Some("what packs hold for a child is neither exact nor an estimate");
+                }
             }
         }
         (packs_before != self.pack_count()).then_some("packs belong to no group")
@@ -473,6 +481,7 @@ impl<'a> PackSection<'a> {
         let at = self.child_at(i);
         ChildPacks {
             mask: self.image[at],
+            is_estimate: self.image[at + 1] != 0,
             entries: get_u16(self.image, at + 2).cast_signed(),
             growth: get_u16(self.image, at + 4).cast_signed(),
             bytes: get_u16(self.image, at + 6),
@@ -642,6 +651,7 @@ mod tests {
         };
         all.children[7] = ChildPacks {
             mask: 0b10,
+            is_estimate: true,
             entries: -3,
             growth: -70,
             bytes: 99,
@@ -659,6 +669,12 @@ mod tests {
             let page = Link::new(PageId(i as u64), 1);
             assert_eq!(read.packed(i, page), all.packed(i, page));
         }
+        let estimate_at = read.child_at(7) + 1;
+        assert_eq!(image[estimate_at], 1);
+        image[estimate_at] = 2;
+        let read = PackSection::new(&image, 100, 10).unwrap();
+        assert!(read.problem().is_some());
+        image[estimate_at] = 1;
         for at in 100..image.len() {
             for bit in 0..8 {
                 let mut bad = image.clone();

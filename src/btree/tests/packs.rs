@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::*;
 use crate::btree::file::meta::META_BYTES;
+use crate::btree::node::packs::Packs;
 use crate::engine::{Figure, InspectDetail, VerifyReport, Work};
 use crate::types::Value;
 
@@ -42,7 +43,7 @@ fn change(bench: &mut Bench, first: u32, every: usize, count: u32, len: usize) -
 }
 
 /// A figure of the parts that `inspect` calls `kind`, added up.
-fn figure(bench: &Bench, kind: &str, name: &str) -> u64 {
+pub(super) fn figure(bench: &Bench, kind: &str, name: &str) -> u64 {
     let parts = bench.engine.inspect(InspectDetail::Levels).unwrap();
     let of_kind = parts.iter().filter(|part| part.kind == kind);
     let figures = of_kind.flat_map(|part| &part.figures);
@@ -53,7 +54,7 @@ fn figure(bench: &Bench, kind: &str, name: &str) -> u64 {
     figures.filter(|figure| figure.0 == name).map(number).sum()
 }
 
-fn packs(bench: &Bench) -> u64 {
+pub(super) fn packs(bench: &Bench) -> u64 {
     figure(bench, "packs", "packs")
 }
 
@@ -461,22 +462,27 @@ fn a_damaged_pack_is_noticed() {
 
 /// Units at which packs start that the tree of a file refers to.
 fn packs_in(file: &[u8]) -> Vec<usize> {
+    let groups = branches_of(file).into_iter().flat_map(|packs| packs.groups);
+    let packs = groups.flat_map(|group| [group.old, group.recent].concat());
+    packs.map(|pack| pack.link.page().0 as usize).collect()
+}
+
+/// What the nodes of level 1 of a file know of packs.
+pub(super) fn branches_of(file: &[u8]) -> Vec<Packs> {
     use crate::btree::node::inner::Inner;
     use crate::btree::node::{Link, NodeKind, kind};
-    let mut todo = vec![Link::from_bits(crate::format::coding::get_u64(file, 48))];
+    use crate::format::coding::{get_u32, get_u64};
+    let unit = get_u32(file, 104) as usize;
+    let mut todo = vec![Link::from_bits(get_u64(file, 48))];
     let mut found = Vec::new();
     while let Some(link) = todo.pop() {
-        let image = &file[link.page().0 as usize * UNIT as usize..];
+        let image = &file[link.page().0 as usize * unit..];
         if kind(image) != Some(NodeKind::Inner) {
             continue;
         }
         let inner = Inner::from_image(image);
         todo.extend((0..inner.child_count()).map(|i| inner.child(i)));
-        let groups = inner.packs().map(|packs| packs.decode().groups);
-        for group in groups.into_iter().flatten() {
-            let packs = group.old.iter().chain(&group.recent);
-            found.extend(packs.map(|pack| pack.link.page().0 as usize));
-        }
+        found.extend(inner.packs().map(|packs| packs.decode()));
     }
     found
 }

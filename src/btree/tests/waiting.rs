@@ -30,7 +30,7 @@ type Hook = Arc<dyn Fn(u64, usize) + Send + Sync>;
 
 /// A file system that calls a function with place and length before each read.
 #[derive(Clone)]
-struct HookedFs {
+pub(super) struct HookedFs {
     inner: SimFs,
     on_read: Arc<Mutex<Option<Hook>>>,
 }
@@ -42,14 +42,14 @@ impl fmt::Debug for HookedFs {
 }
 
 impl HookedFs {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             inner: SimFs::new(),
             on_read: Arc::default(),
         }
     }
 
-    fn on_read(&self, hook: impl Fn(u64, usize) + Send + Sync + 'static) {
+    pub(super) fn on_read(&self, hook: impl Fn(u64, usize) + Send + Sync + 'static) {
         *self.on_read.lock() = Some(Arc::new(hook));
     }
 
@@ -77,7 +77,7 @@ impl HookedFs {
         reads
     }
 
-    fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.on_read.lock().take();
     }
 }
@@ -172,7 +172,7 @@ fn hooked() -> (HookedFs, Bench) {
 }
 
 /// Opens the flushed tree again, with a cache that holds nothing.
-fn reopen_cold(bench: &mut Bench) {
+pub(super) fn reopen_cold(bench: &mut Bench) {
     bench.engine.flush().unwrap();
     bench.host = Arc::new(FakeHost::default());
     let context = EngineContext {

@@ -172,10 +172,13 @@ impl<'g> Editor<'g, '_> {
             large.extend(part.large);
             last_seq = last_seq.max(part.last_seq);
             match part.origin {
-                Origin::Disk { page, pages } => {
-                    let entries = Leaf::from_image(&part.image).len();
+                Origin::Disk {
+                    page,
+                    pages,
+                    entries,
+                } => {
                     self.writer.pending_frees.free(page, pages);
-                    self.writer.pending_frees.removed_entries += entries as i64;
+                    self.writer.pending_frees.removed_entries += entries;
                 }
                 Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
@@ -276,8 +279,12 @@ impl<'g> Editor<'g, '_> {
                 let page = link.page();
                 let image = self.tree.disk_node(link, Some(0), self.guard).ok()?;
                 self.check_no_pending(page, &image).ok()?;
+                let mut entries = Leaf::from_image(&image).len() as i64;
                 let merged = match inner.packed(i, link) {
-                    Some(leaf) => self.tree.packed_image(&leaf, self.guard).ok()?,
+                    Some(leaf) => {
+                        entries += i64::from(leaf.held.entries);
+                        self.tree.packed_image(&leaf, self.guard).ok()?
+                    }
                     None => (*image).into(),
                 };
                 Some(LeafToMerge {
@@ -287,6 +294,7 @@ impl<'g> Editor<'g, '_> {
                     origin: Origin::Disk {
                         page,
                         pages: u64::from(node::unit_count(&image)),
+                        entries,
                     },
                 })
             }
@@ -334,7 +342,7 @@ impl<'g> Editor<'g, '_> {
         }
         for origin in [a_origin, b_origin] {
             match origin {
-                Origin::Disk { page, pages } => self.writer.pending_frees.free(page, pages),
+                Origin::Disk { page, pages, .. } => self.writer.pending_frees.free(page, pages),
                 Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
         }
@@ -370,7 +378,13 @@ impl<'g> Editor<'g, '_> {
                     children,
                     is_from_disk: true,
                 };
-                Some((part, Origin::Disk { page, pages }))
+                let entries = 0;
+                let origin = Origin::Disk {
+                    page,
+                    pages,
+                    entries,
+                };
+                Some((part, origin))
             }
             ChildRef::Inner(inner) => {
                 let origin = Origin::Memory {
@@ -431,6 +445,14 @@ struct LeafToMerge {
 
 /// Where a node that was merged away came from.
 enum Origin {
-    Disk { page: PageId, pages: u64 },
-    Memory { generation: u64, bytes: usize },
+    Disk {
+        page: PageId,
+        pages: u64,
+        /// As they were counted, of a leaf with its packs.
+        entries: i64,
+    },
+    Memory {
+        generation: u64,
+        bytes: usize,
+    },
 }

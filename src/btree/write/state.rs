@@ -13,7 +13,7 @@ pub(crate) struct PendingFrees {
     pub(crate) freed: Vec<Run>,
     /// How many of them were of overflow extents.
     pub(crate) freed_overflow_units: u64,
-    /// Entries of the leaves among them.
+    /// Entries of the leaves among them, as they were counted: with what packs were said to add.
     pub(crate) removed_entries: i64,
     /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
     pub(crate) dropped: Vec<(Link, u8)>,

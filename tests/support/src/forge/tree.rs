@@ -142,8 +142,8 @@ pub struct Group {
     pub area: (u64, u16, u16),
 }
 
-/// What packs hold for a child: the mask, entries, growth and bytes.
-pub type Held = (u8, i16, i16, u16);
+/// What packs hold for a child: the mask, whether it is an estimate, entries, growth and bytes.
+pub type Held = (u8, u8, i16, i16, u16);
 
 /// An inner node of [`inner`] that knows packs for its children.
 pub fn with_packs(mut node: Vec<u8>, held: &[Held], groups: &[Group]) -> Vec<u8> {
@@ -160,8 +160,8 @@ pub fn with_packs(mut node: Vec<u8>, held: &[Held], groups: &[Group]) -> Vec<u8>
         .map(|group| group.old.len() + group.recent.len())
         .sum();
     let mut section = (packs as u32).to_le_bytes().to_vec();
-    for (mask, entries, growth, bytes) in held {
-        section.extend_from_slice(&[*mask, 0]);
+    for (mask, is_estimate, entries, growth, bytes) in held {
+        section.extend_from_slice(&[*mask, *is_estimate]);
         section.extend_from_slice(&entries.to_le_bytes());
         section.extend_from_slice(&growth.to_le_bytes());
         section.extend_from_slice(&bytes.to_le_bytes());
@@ -191,7 +191,7 @@ pub fn with_packs(mut node: Vec<u8>, held: &[Held], groups: &[Group]) -> Vec<u8>
 /// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers;
 /// the fingerprints come later.
 pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u8>]) -> Vec<u8> {
-    let mut meta = b"HDGBTREE\x03\0\0\0".to_vec();
+    let mut meta = b"HDGBTREE\x04\0\0\0".to_vec();
     meta.extend_from_slice(&(PAGE as u32).to_le_bytes());
     meta.extend_from_slice(&owner.store.to_le_bytes());
     meta.extend_from_slice(&(owner.keyspace as u32).to_le_bytes());
