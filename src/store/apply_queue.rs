@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(queue.next(0).unwrap().first, commit.first);
         }
         assert!(queue.next(0).is_none());
-        // Nobody is here any more.
+        // No thread is here any more.
         queue.enter();
         assert!(queue.next(0).is_none());
     }

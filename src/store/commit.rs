@@ -10,13 +10,13 @@
 //!   of a keyspace are applied by one thread at a time, in the order in which they were logged,
 //!   while the next one is already being logged ([`ApplyQueue`](super::apply_queue)). Commits of
 //!   different keyspaces are applied side by side, and become visible in the order of their numbers
-//!   ([`Publisher`]). A commit to several keyspaces waits until all before it are visible. Beside a
-//!   large batch no commit is applied: readers that come to what it changed would wait until it is
-//!   visible.
-//! - A snapshot is taken without a lock, and looks whether a commit was published meanwhile. If so,
-//!   it keeps others from being logged and applied for a moment, but does not wait for a large
-//!   batch ([`Pipeline::between_commits`]).
-//! - A lone **buffered** commit runs through on its own thread: uncontended locks, and no hand-over.
+//!   ([`publication`](super::publication)). A commit to several keyspaces waits until all before it
+//!   are visible. Beside a large batch no commit is applied: readers that come to what it changed
+//!   would wait until it is visible.
+//! - A snapshot is taken without a lock. If an engine has gone beyond its number, it keeps commits
+//!   from being logged for a moment, but does not wait for a large batch
+//!   ([`Pipeline::between_commits`]).
+//! - A lone **buffered** commit runs through on its own thread: free locks, and no hand-over.
 //! - A **sync** commit joins the queue of logged but unapplied commits. The first to find no leader
 //!   leads: it syncs without holding a lock, applies everything that its sync covered, wakes the
 //!   owners, and passes the lead to the first commit that came meanwhile. A lone writer always

@@ -1,10 +1,10 @@
 //! Commits become visible in the order of their numbers, though commits of different keyspaces are
 //! applied side by side.
 //!
-//! A commit that was applied before the one in front of it leaves word of that. Whoever makes the
-//! one in front visible does the same for all behind it that were applied; so a thread that sleeps
-//! holds up nobody. The thread of a commit waits until it is visible. What it waits for is on a
-//! processor as a rule, and has little to do; so the wait begins with a short spin.
+//! A commit that was applied before the one in front of it leaves word of that. The thread that
+//! makes the one in front visible does the same for all behind it that were applied; so a thread
+//! that sleeps holds up no other. The thread of a commit waits until it is visible. What it waits
+//! for is on a processor as a rule, and has little to do; so the wait begins with a short spin.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
