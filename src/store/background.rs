@@ -231,7 +231,8 @@ impl Shared {
         jobs.into_iter().find_map(Health::error)
     }
 
-    /// What fails in the background, and where: the first job found.
+    /// What fails in the background, and where: the first job found. Else why the store takes no
+    /// more writes, or what the scrub has found.
     pub(super) fn background_error(&self) -> Option<String> {
         let LogJobs {
             sync,
@@ -263,7 +264,9 @@ impl Shared {
                 ))
             })
         });
-        of_jobs.or_else(|| Some(format!("scrub: {}", self.scrub.problem()?)))
+        of_jobs
+            .or_else(|| Some(format!("{:#}", self.coordinator.check_writable().err()?)))
+            .or_else(|| Some(format!("scrub: {}", self.scrub.problem()?)))
     }
 
     /// A thin loop around `step` until the store closes; it sleeps for `idle_wait` at most. A panic

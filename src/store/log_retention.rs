@@ -1,7 +1,10 @@
 //! Which segments of the log are still needed, and when they are released.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
@@ -31,17 +34,30 @@ impl Needed {
 }
 
 impl Shared {
-    /// Flushes the keyspace that needs the oldest segment, if the log is too long.
+    /// Flushes the keyspaces that need the oldest segment, if the log is too long, several at a
+    /// time. One thread does so, others go on with other work.
     pub(super) fn flush_for_log_limit(&self) -> Result<bool> {
-        let Some(keyspace) = self.log_limit_debtor() else {
+        let Some(_alone) = self.flushing_debtors.try_lock() else {
             return Ok(false);
         };
+        let debtors = self.log_limit_debtors();
         let flush = |engine: &dyn Engine| engine.flush().map(|()| true);
-        let flushed = self.run_job(&keyspace, Work::Flush, flush)?;
-        if flushed {
+        let (has_flushed, failed) = (AtomicBool::new(false), Mutex::new(None));
+        self.flush_side_by_side(&debtors, |keyspace| {
+            match self.run_job(keyspace, Work::Flush, flush) {
+                Ok(flushed) => {
+                    has_flushed.fetch_or(flushed, Ordering::Relaxed);
+                }
+                // The others are flushed all the same.
+                Err(error) => *failed.lock() = Some(error),
+            }
+            self.coordinator.check_running()
+        })?;
+        if has_flushed.into_inner() {
             self.coordinator.progressed();
+            return Ok(true);
         }
-        Ok(flushed)
+        failed.into_inner().map_or(Ok(false), Err)
     }
 
     /// Has writers wait if the log is half as long again as it may be, until flushes have made it
@@ -74,6 +90,27 @@ impl Shared {
             .filter_map(|keyspace| Some((keyspace.engine.oldest_unpersisted()?, keyspace)))
             .min_by_key(|(seq, _)| *seq)?;
         log.would_retire_after(seq).then(|| Arc::clone(keyspace))
+    }
+
+    /// All keyspaces that need the oldest segment, if the log is too long and flushing them would
+    /// let it go.
+    fn log_limit_debtors(&self) -> Vec<Arc<OpenKeyspace>> {
+        let (Some(log), Some(first)) = (self.coordinator.log(), self.log_limit_debtor()) else {
+            return Vec::new();
+        };
+        if mutated!("debtors-of-the-log-flushed-one-by-one") {
+            return vec![first];
+        }
+        let needs = |keyspace: &OpenKeyspace| {
+            let oldest = keyspace.engine.oldest_unpersisted()?;
+            Some(log.first_after_retiring(oldest))
+        };
+        let Some(segment) = needs(&first) else {
+            return Vec::new();
+        };
+        let mut debtors = self.keyspaces.all().as_ref().clone();
+        debtors.retain(|keyspace| needs(keyspace).is_some_and(|needed| needed <= segment));
+        debtors
     }
 
     /// Deletes the segments that no keyspace needs, once a WAL manifest says so (H2).

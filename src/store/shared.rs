@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(super) log_jobs: LogJobs,
     /// Held by the thread that works on value files.
     pub(super) collecting: Mutex<()>,
+    /// Held by the thread that flushes what keeps the log too long.
+    pub(super) flushing_debtors: Mutex<()>,
     /// Trees are merged for their sake from so many bytes of them on.
     pub(super) merge_values_from: AtomicU64,
     /// Whose turn it is: theirs, or that of the engines.
@@ -112,6 +114,7 @@ impl Shared {
             waits: Waits::default(),
             log_jobs: LogJobs::default(),
             collecting: Mutex::default(),
+            flushing_debtors: Mutex::default(),
             merge_values_from: AtomicU64::new(0),
             values_are_next: AtomicBool::new(false),
             scrub: Scrub::default(),

@@ -20,13 +20,22 @@ impl Shared {
     /// Flushes all keyspaces; several at a time, in a store that has threads of its own. No more
     /// are begun after an error, which is that of the first of those that failed.
     pub(crate) fn flush_all(&self) -> Result<()> {
-        let all = self.keyspaces.all();
+        self.flush_side_by_side(&self.keyspaces.all(), |open| self.flush(open))
+    }
+
+    /// Calls `flush` for each keyspace; several at a time, in a store that has threads of its own.
+    /// No more are begun after an error, which is that of the first of those that failed.
+    pub(super) fn flush_side_by_side(
+        &self,
+        keyspaces: &[Arc<OpenKeyspace>],
+        flush: impl Fn(&OpenKeyspace) -> Result<()> + Sync,
+    ) -> Result<()> {
         let is_due = |open: &&Arc<OpenKeyspace>| open.engine.oldest_unpersisted().is_some();
         let threads = match self.options.background_threads {
             0 => 1,
-            _ => all.iter().filter(is_due).count().min(FLUSHES_AT_ONCE),
+            _ => keyspaces.iter().filter(is_due).count().min(FLUSHES_AT_ONCE),
         };
-        side_by_side(&all, threads, |open| self.flush(open))
+        side_by_side(keyspaces, threads, |open| flush(open))
     }
 }
 

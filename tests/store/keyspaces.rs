@@ -1,6 +1,7 @@
 //! Many keyspaces in one store: none harms another, and none is lost or kept against the order of
 //! commits.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -549,6 +550,8 @@ fn a_panic_in_background_work_stops_the_writes() {
             b"1",
             "reads go on"
         );
+        let error = db.stats().background_error.unwrap();
+        assert!(error.contains("the disk is a test"), "{error}");
         drop(keyspace);
         let _ = db.close();
         drop(db);
@@ -587,6 +590,51 @@ fn the_limit_of_the_log_holds_with_many_keyspaces() {
         db.wait_idle().unwrap();
         let live = db.stats().log_live_bytes;
         assert!(live <= LIMIT + SEGMENT, "{live}");
+    }
+}
+
+/// Keyspaces that kept the log too long were flushed one by one, each with half a dozen syncs: with
+/// 1,000 of them a put waited for 33 seconds.
+#[test]
+fn keyspaces_that_keep_the_log_too_long_are_flushed_side_by_side() {
+    for engine in ENGINES {
+        let fs = SimFs::new();
+        let options = Options::new()
+            .fs(Arc::new(fs.clone()))
+            .durability(Durability::Buffered)
+            .background_threads(1)
+            .log_segment_bytes(64 << 10)
+            .log_limit_bytes(256 << 10);
+        let db = options.open("/store").unwrap();
+        let keyspaces: Vec<_> = (0..30)
+            .map(|n| db.keyspace(&format!("tenant {n}"), engine).unwrap())
+            .collect();
+        let syncing = Arc::new((Mutex::new(BTreeSet::new()), Condvar::new()));
+        let seen = Arc::clone(&syncing);
+        // The first one waits for another.
+        fs.on_change(move |_, operation| {
+            let dir = operation.path.parent().unwrap().to_path_buf();
+            let is_of_keyspace = dir.to_str().unwrap().starts_with("/store/ks-");
+            if operation.op != "sync" || !is_of_keyspace {
+                return;
+            }
+            let (keyspaces, another) = &*seen;
+            let mut keyspaces = keyspaces.lock().unwrap();
+            keyspaces.insert(dir);
+            another.notify_all();
+            let limit = Duration::from_secs(30);
+            let alone = |keyspaces: &mut BTreeSet<PathBuf>| keyspaces.len() < 2;
+            let waited = another.wait_timeout_while(keyspaces, limit, alone).unwrap();
+            assert!(!waited.1.timed_out(), "one by one");
+        });
+        for n in 0..400u64 {
+            let keyspace = &keyspaces[n as usize % keyspaces.len()];
+            keyspace.put(key(n), [1; 2000]).unwrap();
+        }
+        db.wait_idle().unwrap();
+        fs.clear_hook();
+        assert!(syncing.0.lock().unwrap().len() >= 2, "no flush was due");
+        assert!(db.verify().unwrap().is_clean());
     }
 }
 
