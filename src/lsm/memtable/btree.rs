@@ -65,6 +65,10 @@ const CHUNK_LEN_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 256 << 10 };
 /// Alignment of everything in the arena: nodes begin on cache lines.
 const CHUNK_ALIGN: usize = 64;
 
+/// Size of the first one; each later one is twice as large as the one before it. A store may have
+/// many memtables with little in them.
+const FIRST_CHUNK_LEN_BYTES: usize = CHUNK_LEN_BYTES / 32;
+
 /// Head of a record; key and value follow.
 #[repr(C)]
 struct Record {
@@ -396,7 +400,8 @@ impl Arena {
             // SAFETY: `at + len` lies within the chunk.
             return unsafe { chunk.add(at) };
         }
-        let size = len.max(CHUNK_LEN_BYTES);
+        let next = FIRST_CHUNK_LEN_BYTES << self.chunks.len().min(16);
+        let size = len.max(next.min(CHUNK_LEN_BYTES));
         let layout = Layout::from_size_align(size, CHUNK_ALIGN).expect("below isize::MAX");
         // SAFETY: the size is not zero.
         let chunk = unsafe { alloc(layout) };
