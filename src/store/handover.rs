@@ -1,13 +1,10 @@
 //! A commit whose thread waits for another thread to end it, or for its turn to do so itself.
 
 use crate::error::{Error, Result};
+use crate::util::patience::Patience;
 use crate::util::sync::atomic::{AtomicU8, Ordering};
 use crate::util::sync::thread::Thread;
-use crate::util::sync::{Mutex, hint, thread};
-
-/// Looks before the thread gives its processor away, and then before it sleeps.
-const SPINS: u32 = if cfg!(shuttle) { 0 } else { 100 };
-const YIELDS: u32 = if cfg!(shuttle) { 0 } else { 4 };
+use crate::util::sync::{Mutex, thread};
 
 const WAITING: u8 = 0;
 const HAS_TURN: u8 = 1;
@@ -41,16 +38,14 @@ impl Handover {
 
     /// Waits until another thread has done it, or gives its turn away.
     pub(super) fn wait(&self) -> Handed {
-        let mut looks = 0;
+        let mut patience = Patience::default();
         loop {
             match self.state.load(Ordering::Acquire) {
-                WAITING if looks < SPINS => hint::spin_loop(),
-                WAITING if looks < SPINS + YIELDS => thread::yield_now(),
+                WAITING if patience.wait() => {}
                 WAITING => thread::park(),
                 HAS_TURN => return Handed::Turn,
                 _ => return Handed::Done,
             }
-            looks = looks.saturating_add(1);
         }
     }
 

@@ -13,11 +13,8 @@ use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
-use crate::util::sync::{Condvar, Mutex, hint, thread};
-
-/// Looks at the number before the thread gives its processor away, and then before it sleeps.
-const SPINS: u32 = if cfg!(shuttle) { 0 } else { 100 };
-const YIELDS: u32 = if cfg!(shuttle) { 0 } else { 4 };
+use crate::util::patience::Patience;
+use crate::util::sync::{Condvar, Mutex};
 
 /// Longest sleep; it only bounds the harm of a store that fails.
 const SLEEP: Duration = Duration::from_millis(50);
@@ -141,15 +138,14 @@ impl Publisher {
         limit: Option<Duration>,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
-        for look in 0..SPINS + YIELDS {
-            match look < SPINS {
-                true => hint::spin_loop(),
-                false => thread::yield_now(),
-            }
+        let mut patience = Patience::default();
+        while patience.wait() {
             if self.published() >= seq {
                 return Ok(());
             }
         }
+        // Time does not pass where interleavings are tested.
+        let limit = limit.filter(|_| !cfg!(shuttle));
         let until = limit.map(|limit| Instant::now() + limit);
         let mut state = self.state.lock();
         state.sleepers += 1;

@@ -3,6 +3,7 @@
 pub(crate) mod gate;
 pub(crate) mod key_prefix;
 pub(crate) mod mutants;
+pub(crate) mod patience;
 pub(crate) mod prefetch;
 pub(crate) mod sharded;
 pub(crate) mod sync;
