@@ -123,7 +123,17 @@ impl Driver {
         let Some(db) = self.db.clone() else {
             return false;
         };
-        self.attempt(what, false, || act(&db)).is_some()
+        let before = self.fs.fired();
+        let is_done = self.attempt(what, false, || act(&db)).is_some();
+        // Work that was done beside a job that failed is a success; the job may fail again.
+        if is_done
+            && self.fs.fired() > before
+            && let Some(error) = db.stats().background_error
+            && let Some((_job, error)) = error.split_once(": ")
+        {
+            self.stuck.borrow_mut().push(error.to_owned());
+        }
+        is_done
     }
 
     pub fn sync(&mut self) {
