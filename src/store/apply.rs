@@ -80,23 +80,24 @@ impl Applier {
         }
     }
 
-    /// Notes that a commit which ends with `last` goes to its keyspaces, whose share of it has
-    /// `ops` operations at most. An error if a commit was applied in part (P3).
-    pub(super) fn take(&self, taken: &mut Taken, last: SeqNo, ops: usize) -> Result<()> {
+    /// Notes that a commit of `ops` operations, which ends with `last`, goes to its keyspaces. An
+    /// error if a commit was applied in part (P3).
+    pub(super) fn take(&self, taken: &mut Taken, last: SeqNo, ops: u64) -> Result<()> {
         self.publisher.wait_for(taken.alone_until)?;
         taken.upto = last;
-        if ops >= LARGE_BATCH_OPS && !mutated!("small-commit-beside-a-large-batch") {
+        if ops >= LARGE_BATCH_OPS as u64 && !mutated!("small-commit-beside-a-large-batch") {
             taken.alone_until = last;
         }
         self.publisher.check_not_abandoned()
     }
 
-    /// The same for commits to several keyspaces, which this thread then applies.
+    /// The same for commits to several keyspaces, the longest of `ops` operations, which this
+    /// thread then applies.
     pub(super) fn take_turns<'a>(
         &'a self,
         taken: &mut Taken,
         last: SeqNo,
-        ops: usize,
+        ops: u64,
         keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>>,
     ) -> Result<Vec<Turn<'a>>> {
         // Then nothing is left in the queues, and nothing comes while the log is locked.

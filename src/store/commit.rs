@@ -500,7 +500,8 @@ impl Pipeline {
         first: SeqNo,
         last: SeqNo,
     ) -> Result<()> {
-        self.applier.take(&mut log.taken, last, batch.len())?;
+        self.applier
+            .take(&mut log.taken, last, batch.len() as u64)?;
         let commit = Waiting::new(batch, values, first, last);
         let waiting = keyspace.apply_queue.enter_or(|| Arc::clone(&commit));
         drop(log);
@@ -525,14 +526,13 @@ impl Pipeline {
         first: SeqNo,
         last: SeqNo,
     ) -> Result<()> {
-        let longest = parts.iter().map(|(_, batch)| batch.len()).max();
+        let count = last.0 - first.0 + 1;
         let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
-        let turns =
-            self.applier
-                .take_turns(&mut log.taken, last, longest.unwrap_or(0), keyspaces)?;
+        let turns = self
+            .applier
+            .take_turns(&mut log.taken, last, count, keyspaces)?;
         drop(log);
         let applied = apply_parts(parts, first, values);
-        let count = last.0 - first.0 + 1;
         let applied = self.applier.note_applied(first, last, count, applied);
         drop(turns);
         applied?;
@@ -637,12 +637,9 @@ impl Pipeline {
         };
         let longest = covered.iter().map(|queued| queued.ops()).max();
         let keyspaces = covered.iter().flat_map(|queued| queued.effect.keyspaces());
-        let turns = self.applier.take_turns(
-            &mut log.taken,
-            last,
-            longest.unwrap_or(0) as usize,
-            keyspaces,
-        );
+        let turns = self
+            .applier
+            .take_turns(&mut log.taken, last, longest.unwrap_or(0), keyspaces);
         drop(log);
         self.apply_in_turn(covered, turns);
         for queued in covered.drain(..) {

@@ -97,8 +97,12 @@ impl Publisher {
     }
 
     /// Waits until `seq` is visible. An error if it will never be.
+    #[inline]
     pub(super) fn wait_for(&self, seq: SeqNo) -> Result<()> {
-        self.wait(seq, None, &|| self.check_not_abandoned())
+        match self.published() >= seq {
+            true => Ok(()),
+            false => self.wait(seq, None, &|| self.check_not_abandoned()),
+        }
     }
 
     /// Waits until `seq` is visible or never will be, or `limit` has passed.
@@ -118,21 +122,8 @@ impl Publisher {
             .map_or(Ok(()), |error| Err(Error::clone(error)))
     }
 
-    #[inline]
-    fn wait(
-        &self,
-        seq: SeqNo,
-        limit: Option<Duration>,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<()> {
-        match self.published() >= seq {
-            true => Ok(()),
-            false => self.wait_long(seq, limit, check),
-        }
-    }
-
     #[cold]
-    fn wait_long(
+    fn wait(
         &self,
         seq: SeqNo,
         limit: Option<Duration>,

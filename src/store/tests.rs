@@ -64,47 +64,29 @@ fn recovered(rig: &PipelineRig) -> SeqNo {
         .unwrap()
 }
 
-/// A pipeline of two keyspaces. The first waits while it applies a commit, and the other says that
-/// it applies one.
-struct SideBySide {
-    rig: PipelineRig,
-    /// Hears of each commit that is being applied: number, operations.
-    applying: Receiver<(u32, usize)>,
-    /// What becomes of one of the first keyspace.
-    outcome: Sender<Result<()>>,
-}
-
-impl SideBySide {
-    fn new() -> Self {
-        let (begin, applying) = channel();
-        let (outcome, outcomes) = channel();
-        let outcomes = Arc::new(Mutex::new(outcomes));
-        let rig = PipelineRig::new(|_, id| {
-            let (begin, outcomes) = (begin.clone(), Arc::clone(&outcomes));
-            Box::new(move |ops| {
-                begin.send((id.0, ops.len())).unwrap();
-                match id.0 {
-                    1 => outcomes.lock().recv().unwrap(),
-                    _ => Ok(()),
-                }
-            })
-        });
-        Self {
-            rig,
-            applying,
-            outcome,
-        }
-    }
+/// A pipeline of two keyspaces. The receiver hears of each commit that is being applied: number of
+/// the keyspace, operations. What becomes of one of the first keyspace has to be sent.
+fn side_by_side() -> (PipelineRig, Receiver<(u32, usize)>, Sender<Result<()>>) {
+    let (begin, applying) = channel();
+    let (outcome, outcomes) = channel();
+    let outcomes = Arc::new(Mutex::new(outcomes));
+    let rig = PipelineRig::new(|_, id| {
+        let (begin, outcomes) = (begin.clone(), Arc::clone(&outcomes));
+        Box::new(move |ops| {
+            begin.send((id.0, ops.len())).unwrap();
+            match id.0 {
+                1 => outcomes.lock().recv().unwrap(),
+                _ => Ok(()),
+            }
+        })
+    });
+    (rig, applying, outcome)
 }
 
 /// Commits waited for one another, whatever they were about.
 #[test]
 fn commits_of_different_keyspaces_are_applied_side_by_side_and_published_in_order() {
-    let SideBySide {
-        rig,
-        applying,
-        outcome,
-    } = SideBySide::new();
+    let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
     std::thread::scope(|scope| {
         let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
@@ -123,11 +105,7 @@ fn commits_of_different_keyspaces_are_applied_side_by_side_and_published_in_orde
 /// A thread that waited to apply its commit kept the log from all others.
 #[test]
 fn a_commit_that_waits_for_its_keyspace_holds_up_no_other() {
-    let SideBySide {
-        rig,
-        applying,
-        outcome,
-    } = SideBySide::new();
+    let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
     std::thread::scope(|scope| {
         let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
@@ -151,11 +129,7 @@ fn a_commit_that_waits_for_its_keyspace_holds_up_no_other() {
 /// was to apply to the second.
 #[test]
 fn a_batch_over_two_keyspaces_ends_whatever_waits_behind_it() {
-    let SideBySide {
-        rig,
-        applying,
-        outcome,
-    } = SideBySide::new();
+    let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
     std::thread::scope(|scope| {
         let parts = rig.keyspaces.iter().map(|keyspace| {
@@ -182,11 +156,7 @@ fn a_batch_over_two_keyspaces_ends_whatever_waits_behind_it() {
 
 #[test]
 fn a_commit_beside_one_that_fails_is_not_acknowledged() {
-    let SideBySide {
-        rig,
-        applying,
-        outcome,
-    } = SideBySide::new();
+    let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
     std::thread::scope(|scope| {
         let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
@@ -208,11 +178,7 @@ fn a_commit_beside_one_that_fails_is_not_acknowledged() {
 /// Readers that came to a leaf of the commit would wait as long as the batch takes.
 #[test]
 fn beside_a_large_batch_no_commit_is_applied() {
-    let SideBySide {
-        rig,
-        applying,
-        outcome,
-    } = SideBySide::new();
+    let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
     let mut large = Batch::new();
     for _ in 0..LARGE_BATCH_OPS {
