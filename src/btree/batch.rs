@@ -98,6 +98,7 @@ impl Tree {
         if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
         }
+        debug_assert!(writer.applied < first.seq, "E1: numbers rise");
         // Before the change, so that no log segment that it needs is deleted.
         if self.oldest_unpersisted.load(Ordering::Relaxed) == 0 {
             self.oldest_unpersisted

@@ -81,6 +81,7 @@ impl Publisher {
             return;
         }
         let last = state.visible_after(last);
+        debug_assert!(self.published() < last, "P1: in the order of their numbers");
         self.snapshot_tracker.publish(last);
         let sleepers = state.sleepers;
         drop(state);

@@ -109,6 +109,7 @@ impl Memtable {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
             return;
         };
+        debug_assert!(self.last_seq() < first.seq, "LM1: numbers rise");
         // Before the entries: a watermark may be too low for a moment, never too high.
         if self.first_seq.load(Ordering::Relaxed) == u64::MAX {
             self.first_seq.store(first.seq.0, Ordering::Release);
