@@ -11,6 +11,7 @@ use super::file::meta::{META_BYTES, META_UNITS, Meta};
 use super::file::new_file::{FILE_NAME, FIRST_GENERATION, NewFile, TEMPORARY_NAME};
 use super::file::pager::Pager;
 use super::node;
+use super::read::pack_cost::Due;
 use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
@@ -215,7 +216,7 @@ impl BTreeEngine {
     fn compaction_is_due(&self) -> bool {
         let tree = &self.tree;
         // Waiting for checkpoints is for what may gain nothing. Writing leaves whole always gains.
-        !tree.read_only && (tree.shared.pack_cost.is_due() || self.has_space_to_gain())
+        !tree.read_only && (tree.shared.pack_cost.due() > Due::No || self.has_space_to_gain())
     }
 
     fn has_space_to_gain(&self) -> bool {
@@ -409,7 +410,8 @@ impl Engine for BTreeEngine {
             }
             Work::Compact if self.compaction_is_due() => {
                 // Under a stream of writes the free pages are about to be used again.
-                let always = self.free_share() >= COMPACT_ALWAYS;
+                let always = self.free_share() >= COMPACT_ALWAYS
+                    || self.shared.pack_cost.due() == Due::Always;
                 let (compacted, next_after) = self.tree.compact_some(always);
                 if let Some(next_after) = next_after {
                     self.compact_after.store(next_after, Ordering::Release);
@@ -422,7 +424,6 @@ impl Engine for BTreeEngine {
                 Ok(false)
             }
             Work::Compact => {
-                self.tree.settling_was_done();
                 if mutated!("look-in-vain-ends-an-announcement") {
                     self.tree.checkpoint_was_done();
                 }

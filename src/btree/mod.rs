@@ -14,8 +14,8 @@
 //!              map or the cache, checked at first touch)
 //! read/        shared (what readers share: the root, the way to a leaf), readers (which trees of
 //!              the file readers may look at), many (several keys at a time), rising (keys in order),
-//!              point (reads of one key), merge_cost (what scans pay for changes), view (one moment of the tree),
-//!              view_cache (views of the current tree, which scans share), cursor (over a view),
+//!              point (reads of one key), merge_cost (what scans pay for changes), pack_cost (what
+//!              reads pay for packs), view (one moment of the tree), view_cache (views of the current tree, which scans share), cursor (over a view),
 //!              estimate (sizes of ranges)
 //! write/       state (of the one writer), editor (what every change is made of), leaf,
 //!              split_merge, point, range_delete, finger (the leaf of a thread's last change)

@@ -62,7 +62,8 @@ pub(super) struct Tree {
     /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
     pub(super) dirty_bytes: AtomicU64,
     pub(super) counters: Counters,
-    pub(super) announced: Announced,
+    /// The host was woken for a checkpoint, which has not been done since, nor found not to be due.
+    pub(super) announced: AtomicBool,
 }
 
 /// The tree before a large batch. There is none for a smaller one: the first change after a freeze
@@ -91,15 +92,6 @@ pub(super) struct Counters {
     /// Leaves that checkpoints have written less than a quarter full since the last compaction.
     pub(super) sparse_leaves: AtomicU64,
     pub(super) height: AtomicU64,
-}
-
-/// Work that the host was woken for. It is not woken for it again before that has been done, or was
-/// found not to be due.
-#[derive(Debug, Default)]
-pub(super) struct Announced {
-    pub(super) checkpoint: AtomicBool,
-    /// A compaction for what reads paid for packs.
-    pub(super) settling: AtomicBool,
 }
 
 impl fmt::Debug for Tree {
@@ -134,7 +126,8 @@ impl Tree {
         counters
             .used_units
             .store(parts.checkpointer.node_units(), Ordering::Relaxed);
-        let shared = SharedTree::new(parts.pager, parts.snapshot_tracker, &meta);
+        let host = Arc::clone(&parts.host);
+        let shared = SharedTree::new(parts.pager, parts.snapshot_tracker, host, &meta);
         shared.count_leaves(parts.checkpointer.node_units());
         Self {
             shared: Arc::new(shared),
@@ -152,7 +145,7 @@ impl Tree {
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
             counters,
-            announced: Announced::default(),
+            announced: AtomicBool::new(false),
         }
     }
 
@@ -168,16 +161,13 @@ impl Tree {
             && self.dirty_bytes.load(Ordering::Relaxed) >= self.settings.write_buffer_bytes()
     }
 
-    /// Wakes the host if a checkpoint is due, or a compaction because of packs, that it was not
-    /// woken for.
+    /// Wakes the host if a checkpoint is due that it was not woken for.
     #[inline]
     pub(super) fn wake_if_due(&self) {
-        let is_new = |announced: &AtomicBool| {
-            !announced.load(Ordering::Relaxed) && !announced.swap(true, Ordering::AcqRel)
-        };
-        let checkpoint = self.flush_is_due() && is_new(&self.announced.checkpoint);
-        let settling = self.shared.pack_cost.is_due() && is_new(&self.announced.settling);
-        if checkpoint || settling {
+        let announced = &self.announced;
+        let is_new =
+            || !announced.load(Ordering::Relaxed) && !announced.swap(true, Ordering::AcqRel);
+        if self.flush_is_due() && is_new() {
             self.host.wake();
         }
     }
@@ -192,12 +182,7 @@ impl Tree {
 
     /// A checkpoint has ended, for good or ill, or was found not to be due.
     pub(super) fn checkpoint_was_done(&self) {
-        self.announced.checkpoint.store(false, Ordering::Release);
-    }
-
-    /// What reads paid for packs was paid back, or was found not to be much.
-    pub(super) fn settling_was_done(&self) {
-        self.announced.settling.store(false, Ordering::Release);
+        self.announced.store(false, Ordering::Release);
     }
 
     /// The last operation applied.
@@ -258,7 +243,7 @@ impl Tree {
 
     /// A view of everything that was applied so far, but for a large batch that is not published.
     pub(super) fn latest_view(&self) -> Arc<View> {
-        if self.shared.merge_cost.is_due() || self.shared.pack_cost.is_due() {
+        if self.shared.merge_cost.is_due() {
             self.wake_if_due();
         }
         let number = shard_of_thread();

@@ -16,7 +16,7 @@ use crate::util::mutants::mutated;
 const IDLE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long writes must have paused for what gives way to them.
-const QUIET_WAIT: Duration = Duration::from_secs(1);
+const QUIET_WAIT: Duration = Duration::from_millis(200);
 
 impl Shared {
     /// Does one unit of engine work of the first kind that is due; false if none is. An error is

@@ -8,7 +8,7 @@
 //!
 //! A leaf that is moved is written whole. So a pass that moves all leaves with packs leaves none
 //! behind: [`Tree::compact`] does, and one in the background when reads have paid enough for packs
-//! ([`super::read::merge_cost`]), as soon as no commits come.
+//! ([`super::read::pack_cost`]).
 //!
 //! # Who waits for it
 //!
@@ -29,6 +29,7 @@ use super::node;
 use super::node::inner::Inner;
 use super::node::leaf::{Leaf, LeafValue};
 use super::node::{Link, NodeKind};
+use super::read::pack_cost::Due;
 use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::MovedValues;
@@ -68,7 +69,7 @@ impl Tree {
             let mut pass = self.begin_pass(Packing::Tight, true);
             while !self.compact_branch(&mut pass, &|| false)? {}
             let gain = self.end_pass(&pass)?;
-            self.settle_packs();
+            self.shared.pack_cost.settle();
             if !compactor.goes_on(gain) {
                 break;
             }
@@ -115,7 +116,7 @@ impl Tree {
             Some(pass) => pass,
             None => {
                 self.checkpoint_to_compact(false)?;
-                self.begin_pass(Packing::Loose, self.shared.pack_cost.is_due())
+                self.begin_pass(Packing::Loose, self.shared.pack_cost.due() > Due::No)
             }
         };
         if !self.compact_branch(&mut pass, must_give_way)? {
@@ -124,15 +125,10 @@ impl Tree {
         }
         let gain = self.end_pass(&pass)?;
         if pass.settles {
-            self.settle_packs();
+            self.shared.pack_cost.settle();
             compactor.note_settled();
         }
         Ok(!compactor.goes_on(gain))
-    }
-
-    fn settle_packs(&self) {
-        self.shared.pack_cost.settle();
-        self.settling_was_done();
     }
 
     fn begin_pass(&self, packing: Packing, settles: bool) -> Pass {

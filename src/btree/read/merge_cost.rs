@@ -4,9 +4,6 @@
 //! every change that it comes to. A checkpoint merges them once. When scans have paid as much as a
 //! checkpoint would cost, one is due, though the write buffer is not full: so reads never pay more
 //! than twice what the best choice of the moment would have cost them, whatever comes next.
-//!
-//! Reads that look into packs pay for those in the same way, and when they have paid as much as
-//! writing every leaf whole would cost, a compaction in the background does that ([`PACK_STEPS`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,10 +12,6 @@ use crate::util::sharded::ShardedCounter;
 /// Steps over changes that cost about as much as a checkpoint does whatever it writes: its syncs,
 /// at 50 ns a step.
 const STEPS_PER_CHECKPOINT: u64 = 100_000;
-
-/// Steps that a lookup in a pack counts for; one of a scan, which also copies changes, for twice as
-/// many.
-pub(crate) const PACK_STEPS: u64 = 10;
 
 /// Steps that cost about as much as merging a leaf, its checksum, and writing it.
 const STEPS_PER_LEAF: u64 = 500;
@@ -64,11 +57,6 @@ impl MergeCost {
     /// A leaf of the file, or one that a checkpoint is writing, is about to be changed.
     pub(crate) fn add_leaf(&self) {
         self.leaves.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// What would make reads cheap is writing so many leaves.
-    pub(crate) fn set_leaves(&self, leaves: u64) {
-        self.leaves.store(leaves, Ordering::Relaxed);
     }
 
     /// A checkpoint begins to write all leaves that have been changed.

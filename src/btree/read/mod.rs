@@ -4,6 +4,7 @@ pub(crate) mod cursor;
 mod estimate;
 pub(crate) mod many;
 pub(crate) mod merge_cost;
+pub(crate) mod pack_cost;
 pub(crate) mod point;
 pub(crate) mod readers;
 pub(crate) mod rising;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::many::{KEYS_TOGETHER, warm};
-use super::merge_cost::PACK_STEPS;
+use super::pack_cost::LOOKUP_NS;
 use super::shared::{FoundLeaf, PagesKept, SharedTree};
 use super::view::View;
 use crate::btree::memory::node::{
@@ -205,7 +205,7 @@ impl SharedTree {
                 match in_file {
                     FoundLeaf::Packed(leaf) => {
                         let packs = leaf.packs.as_slice().len() as u64;
-                        self.pack_cost.add(PACK_STEPS * packs);
+                        self.pay_for_packs(LOOKUP_NS * packs);
                         self.follow(Place::InPacked(*leaf), key, copy, guard)?
                     }
                     FoundLeaf::Page(image) => find_in_page(image, key, first, copy),

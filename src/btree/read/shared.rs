@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam_epoch::Guard;
 
 use super::merge_cost::MergeCost;
+use super::pack_cost::PackCost;
 use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
@@ -21,7 +22,7 @@ use crate::btree::node::leaf::{self, Leaf, LeafValue};
 use crate::btree::node::pack::Pack;
 use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, NodeKind, PACK_LEVEL};
-use crate::engine::SnapshotTracker;
+use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::types::{PageId, SeqNo};
 use crate::util::key_prefix::common_prefix_len;
@@ -31,7 +32,7 @@ use crate::util::mutants::mutated;
 ///
 /// # Thread safety
 ///
-/// - Constant: `pager` (which looks after itself), `snapshot_tracker`.
+/// - Constant: `pager` (which looks after itself), `snapshot_tracker`, `host`.
 /// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
 ///   a pin.
 /// - `readers`, `merge_cost`, `pack_cost`: look after themselves.
@@ -39,6 +40,7 @@ use crate::util::mutants::mutated;
 pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
     snapshot_tracker: Arc<SnapshotTracker>,
+    host: Arc<dyn EngineHost>,
     pub(crate) root: Slot,
     /// Counted up after each store of a node into a slot of the current tree (BF1 in
     /// [`crate::btree::write::finger`]), with the writer's mutex held.
@@ -55,7 +57,7 @@ pub(crate) struct SharedTree {
     /// What scans of the current tree pay for changes that no checkpoint has written.
     pub(crate) merge_cost: MergeCost,
     /// What reads of the current tree pay for packs.
-    pub(crate) pack_cost: MergeCost,
+    pub(crate) pack_cost: PackCost,
     /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
     pub(crate) apply_failed: OnceLock<Error>,
 }
@@ -159,10 +161,16 @@ impl Drop for PagesKept<'_> {
 
 impl SharedTree {
     /// The tree of the file that `pager` reads, as `meta` describes it.
-    pub(crate) fn new(pager: Pager, snapshot_tracker: Arc<SnapshotTracker>, meta: &Meta) -> Self {
+    pub(crate) fn new(
+        pager: Pager,
+        snapshot_tracker: Arc<SnapshotTracker>,
+        host: Arc<dyn EngineHost>,
+        meta: &Meta,
+    ) -> Self {
         Self {
             pager,
             snapshot_tracker,
+            host,
             root: Slot::new(Child::Disk(meta.root)),
             structure: AtomicU64::new(0),
             disk_generation: AtomicU64::new(meta.generation),
@@ -170,7 +178,7 @@ impl SharedTree {
             readers: Readers::default(),
             quiet_generation: Arc::new(AtomicU64::new(meta.generation)),
             merge_cost: MergeCost::default(),
-            pack_cost: MergeCost::default(),
+            pack_cost: PackCost::default(),
             apply_failed: OnceLock::new(),
         }
     }
@@ -180,6 +188,21 @@ impl SharedTree {
         // A leaf is three quarters full, about.
         let of_leaf = (self.pager.units_for(self.page_size()) * 3).div_ceil(4);
         self.pack_cost.set_leaves(units / of_leaf);
+    }
+
+    /// A read of the current tree paid so much for packs. Wakes a thread when it is time to write
+    /// leaves whole.
+    #[inline]
+    pub(crate) fn pay_for_packs(&self, ns: u64) {
+        if self.pack_cost.add(ns) && !mutated!("reads-that-paid-for-packs-wake-no-thread") {
+            self.host.wake();
+        }
+    }
+
+    /// A leaf of the file, or one that a checkpoint is writing, is about to be changed.
+    pub(crate) fn count_changed_leaf(&self) {
+        self.merge_cost.add_leaf();
+        self.pack_cost.add_changed_leaf();
     }
 
     /// Puts `child` into a slot of the current tree. The caller holds the writer's mutex.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::merge_cost::PACK_STEPS;
+use super::pack_cost::SCAN_NS;
 use super::readers::Span;
 use super::shared::SharedTree;
 use crate::btree::file::pager::PageMap;
@@ -91,7 +91,7 @@ impl View {
     pub(crate) fn count_packs(&self, packs: u64) {
         let generation = self.tree.disk_generation.load(Ordering::Acquire);
         if self.span.first == generation {
-            self.tree.pack_cost.add(2 * PACK_STEPS * packs);
+            self.tree.pay_for_packs(SCAN_NS * packs);
         }
     }
 

@@ -558,6 +558,30 @@ fn run_compactions(bench: &Bench) {
     assert_eq!(bench.engine.work_due(), None);
 }
 
+/// While commits came, though few, reads paid for packs on and on.
+#[test]
+fn reads_get_whole_leaves_beside_few_commits() {
+    let (_, mut bench) = filled(16 << 10, 5000, 100);
+    for is_stream in [true, false] {
+        change(&mut bench, 3, 50, 5000, 100);
+        assert!(packs(&bench) > 0);
+        let was_settled = (0..1000).any(|round| {
+            (3..5000).step_by(50).for_each(|i| bench.check_get(&key(i)));
+            if is_stream {
+                // Packs of all leaves.
+                change(&mut bench, 3 + round % 40, 50, 5000, 100);
+            } else {
+                bench.put(&key(0), &[5; 100]);
+            }
+            bench.engine.run_once(Work::Compact).unwrap();
+            packs(&bench) == 0
+        });
+        assert_eq!(was_settled, !is_stream);
+    }
+    bench.check_all();
+    bench.verify();
+}
+
 /// An explicit compaction has written all leaves whole, so what was paid before it is settled.
 #[test]
 fn a_compaction_that_was_asked_for_settles_what_reads_paid() {

@@ -152,7 +152,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         };
         let entries = facts.entries as i64 + i64::from(leaf.held.entries);
         self.writer.pending_frees.removed_entries += entries;
-        self.tree.merge_cost.add_leaf();
+        self.tree.count_changed_leaf();
         self.writer.add_dirty(state.size_bytes());
         self.writer
             .pending_frees
@@ -305,7 +305,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         let state = leaf.get().read();
         let copy = self.copy_of_frozen(leaf, &state)?;
         if self.writer.checkpointing {
-            self.tree.merge_cost.add_leaf();
+            self.tree.count_changed_leaf();
         }
         self.writer.sub_dirty(state.generation, state.size_bytes());
         drop(state);
