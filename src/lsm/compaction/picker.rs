@@ -41,7 +41,9 @@
 //!
 //! Level 0 is due before it has as many tables as usual, if a job frees at least half as many
 //! bytes as it finds in the base level: those that are hidden by range tombstones, or were kept for
-//! snapshots.
+//! snapshots. Or if its deletes hide at least half as many as they have to be merged with on their
+//! way to the last level: each is taken to hide an entry of the levels below, of average length.
+//! The job takes them to the base level, and from there they go on, being most of what it writes.
 //!
 //! # Around damage
 //!
@@ -354,7 +356,7 @@ impl<'a> Tree<'a> {
                 file.largest_seq > self.oldest_read
                     && file.is_idle()
                     && match level {
-                        0 => file.is_held(),
+                        0 => file.is_held() || file.is_hollow(),
                         _ => self.is_worth(*level, file),
                     }
             })
@@ -389,14 +391,34 @@ impl<'a> Tree<'a> {
             file.covered_bytes.max(held)
         };
         let freed_bytes = self.levels[0].iter().map(frees).max()?;
-        if freed_bytes == 0 {
+        let deleted_bytes = self.bytes_that_level0_deletes();
+        if freed_bytes == 0 && deleted_bytes == 0 {
             return None;
         }
         let pick = self.pick_level0(shape, limits)?;
         let (start, end) = (&pick.span.start[..], as_slices(&pick.span.end));
-        let base = self.overlapping(pick.output_level, start, end);
-        let base_bytes: u64 = base.iter().map(|file| file.size_bytes).sum();
-        (freed_bytes.saturating_mul(2) >= base_bytes).then_some(pick)
+        let bytes_in = |level: usize| -> u64 {
+            let tables = self.overlapping(level, start, end);
+            tables.iter().map(|file| file.size_bytes).sum()
+        };
+        let all_bytes = self.level_bytes(0) + (1..LEVELS).map(bytes_in).sum::<u64>();
+        let is_worth = freed_bytes > 0
+            && freed_bytes.saturating_mul(2) >= bytes_in(pick.output_level)
+            || deleted_bytes.saturating_mul(2) >= all_bytes;
+        is_worth.then_some(pick)
+    }
+
+    /// Bytes of entries below level 0 that deletes in it hide from all reads, if each hides one.
+    fn bytes_that_level0_deletes(&self) -> u64 {
+        let is_seen_by_all = |file: &&FileInfo<'a>| file.largest_seq <= self.oldest_read;
+        let level0 = self.levels[0].iter().filter(is_seen_by_all);
+        let deletes: u64 = level0.map(|file| file.deletes).sum();
+        let below = || self.levels[1..].iter().flatten();
+        let bytes: u64 = below().map(|file| file.size_bytes).sum();
+        let entries: u64 = below().map(|file| file.entries).sum();
+        let hidden = mutated!("deletes-of-level-0-hide-nothing", 0, deletes.min(entries));
+        let bytes = u128::from(bytes) * u128::from(hidden) / u128::from(entries.max(1));
+        bytes as u64
     }
 
     /// What a job from level 0 takes, and what has to stay.

@@ -396,6 +396,42 @@ fn space_of_a_range_delete_comes_back_without_further_writes() {
     assert_eq!(live.engine.stats().compactions, left.compactions);
 }
 
+/// The same for nine of ten entries, deleted one by one: the tree held 11 times what lived.
+#[test]
+fn space_of_many_deletes_comes_back_without_further_writes() {
+    for write_buffer_bytes in [16 << 10, 4 << 20] {
+        let mut world = in_memory();
+        world.options = world.options.write_buffer_bytes(write_buffer_bytes);
+        let live = Live::new(&world);
+        let mut random = Random::new(9);
+        for number in 0..20_000 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        live.engine.compact().unwrap();
+        let full = live.engine.stats().disk_bytes;
+        let delete = |number| {
+            live.commit(Op::Delete {
+                key: &key_of(number),
+            })
+        };
+        // A few are not worth it.
+        (0..20_000).step_by(2000).for_each(delete);
+        live.flush();
+        live.settle();
+        assert_eq!(live.engine.stats().levels[0].files, 1);
+        (0..20_000)
+            .filter(|number| number % 10 != 3)
+            .for_each(delete);
+        live.flush();
+        live.settle();
+        let left = live.engine.stats();
+        assert!(left.disk_bytes < full / 8, "{} of {full}", left.disk_bytes);
+        assert_eq!(live.entries().len(), 2000);
+        live.settle();
+        assert_eq!(live.engine.stats().compactions, left.compactions);
+    }
+}
+
 /// What a snapshot held stayed when it was gone, tombstones above all: they were in the last level,
 /// where nothing looked again.
 #[test]

@@ -313,6 +313,26 @@ fn level_0_is_due_early_if_that_frees_as_much_as_it_costs() {
     }
 }
 
+#[test]
+fn level_0_is_due_early_if_its_deletes_hide_half_of_what_is_read() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[0].push(SimFile::new(1, 1, 10, 20));
+    // Entries here have three bytes on average.
+    levels[6].push(SimFile::new(2, 100, 0, 30));
+    levels[6].push(SimFile::new(3, 500, 40, 50));
+    for (deletes, is_due) in [(0, false), (16, false), (17, true)] {
+        levels[0][0].deletes = deletes;
+        let picked = tree(&levels, &[]).pick(&LIMITS);
+        let inputs = picked.map(|pick| input_ids(&pick));
+        assert_eq!(inputs, is_due.then(|| vec![1, 2]));
+    }
+    // A snapshot may see what they hide.
+    levels[0][0].deletes = 60;
+    levels[0][0].largest_seq = 101;
+    assert_eq!(tree(&levels, &[]).pick(&LIMITS), None);
+    assert_eq!(tree(&levels, &[]).next_release(), Some(SeqNo(101)));
+}
+
 /// Feeds flushes of random keys and does all picks; keys are never overwritten.
 #[test]
 fn a_simulated_fill_keeps_its_shape_and_writes_little() {
