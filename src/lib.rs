@@ -10,6 +10,7 @@
 //! | scans | [`Scan`], which lends, seeks and counts; [`Keys`], [`Values`] |
 //! | writing | [`Kv`] has every method, with an example; [`Update`], [`Mismatch`] |
 //! | batches | [`Batch`] for one map, also in generic code; [`WriteBatch`] for several keyspaces |
+//! | sorted loads | [`BulkLoad`] |
 //! | one moment | [`Snapshot`] of all keyspaces, [`KeyspaceSnapshot`] of one |
 //! | durability of a commit | [`SeqNo`], [`Db::wait_durable`], [`Durable`] |
 //! | tests of your own code | [`Model`], the same interface in memory; [`fs::SimFs`], a disk that crashes |
@@ -55,7 +56,9 @@ mod util;
 mod values;
 mod wal;
 
-pub use db::{Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch};
+pub use db::{
+    BulkLoad, Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch,
+};
 pub use engine::{
     EngineStats, Figure, InspectDetail, Inspection, LevelStats, Problem, VerifyReport,
 };

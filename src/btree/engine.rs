@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::bulk_load::{HasTree, TreeLoad};
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::file::meta::{META_BYTES, META_UNITS, Meta};
@@ -16,8 +17,8 @@ use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
 use crate::engine::{
-    Engine, EngineContext, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView,
-    VerifyReport, Work,
+    Engine, EngineContext, EngineLoad, EngineStats, InspectDetail, Inspection, LevelStats,
+    Pressure, ReadView, VerifyReport, Work,
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
@@ -321,6 +322,12 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     Ok(free)
 }
 
+impl HasTree for BTreeEngine {
+    fn tree(&self) -> &Tree {
+        &self.tree
+    }
+}
+
 impl Engine for BTreeEngine {
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         self.tree.prepare(ops)
@@ -330,8 +337,16 @@ impl Engine for BTreeEngine {
         self.tree.apply(ops)
     }
 
+    fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {
+        Ok(Box::new(TreeLoad::begin(self)?))
+    }
+
+    fn apply_load(&self, content: &[u8], first: SeqNo, last: SeqNo) -> Result<()> {
+        self.tree.apply_load(content, first, last)
+    }
+
     fn persisted_seq(&self) -> SeqNo {
-        SeqNo(self.shared.disk_seq.load(Ordering::Acquire))
+        SeqNo(self.tree.persisted_seq.load(Ordering::Acquire))
     }
 
     fn oldest_unpersisted(&self) -> Option<SeqNo> {

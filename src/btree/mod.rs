@@ -21,6 +21,7 @@
 //!              split_merge, point, range_delete, finger (the leaf of a thread's last change)
 //! state.rs     the tree as a whole: owns all of the above
 //! batch.rs     from the operations of a commit to the tree
+//! bulk_load/   sorted input: full leaves beside the tree, which they become a part of at once
 //! checkpoint/  writing a frozen tree to the file (write; branch: leaves, whole or as changes in
 //!              packs), flipping the meta pages, publishing
 //! compact/     joining leaves, moving pages to the front and cutting the file
@@ -84,6 +85,7 @@
 //! - Commits, to other keyspaces too, wait while a large batch is applied.
 
 mod batch;
+mod bulk_load;
 mod checkpoint;
 mod compact;
 mod engine;

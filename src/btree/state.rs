@@ -57,6 +57,12 @@ pub(super) struct Tree {
 
     /// Link to the root of the file's tree; stored with `writer` held.
     pub(super) disk_root: AtomicU64,
+    /// Last operation of the file's tree; stored with `writer` held.
+    pub(super) persisted_seq: AtomicU64,
+    /// A bulk load is in the tree and not in the file's; stored with `writer` held.
+    pub(super) has_load: AtomicBool,
+    /// The thread that finishes a bulk load has the free space locked, and attaches its pages.
+    pub(super) is_finishing_load: AtomicBool,
     /// First operation that is not in the file's tree, 0 for none; stored with `writer` held.
     pub(super) oldest_unpersisted: AtomicU64,
     /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
@@ -142,6 +148,9 @@ impl Tree {
             checkpointer: Mutex::new(parts.checkpointer),
             compactor: Mutex::default(),
             disk_root: AtomicU64::new(meta.root.bits()),
+            persisted_seq: AtomicU64::new(meta.persisted_seq.0),
+            has_load: AtomicBool::new(false),
+            is_finishing_load: AtomicBool::new(false),
             oldest_unpersisted: AtomicU64::new(0),
             dirty_bytes: AtomicU64::new(0),
             counters,
@@ -149,10 +158,12 @@ impl Tree {
         }
     }
 
-    /// True when there is enough to write for a checkpoint, or when scans would gain more by one
-    /// than it costs.
+    /// True when there is enough to write for a checkpoint, when scans would gain more by one than
+    /// it costs, or when a bulk load is in the log only.
     pub(super) fn flush_is_due(&self) -> bool {
-        self.buffer_is_full() || (!self.read_only && self.shared.merge_cost.is_due())
+        self.buffer_is_full()
+            || (!self.read_only
+                && (self.shared.merge_cost.is_due() || self.has_load.load(Ordering::Relaxed)))
     }
 
     /// True when there is enough to write for a checkpoint.

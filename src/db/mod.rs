@@ -1,5 +1,6 @@
 //! The store: a thin handle that owns the shared.
 
+mod bulk_load;
 mod durable;
 mod keyspace;
 mod keyspace_snapshot;
@@ -23,6 +24,7 @@ use crate::trace::RecordingStats;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
+pub use bulk_load::BulkLoad;
 pub use durable::Durable;
 pub use keyspace::Keyspace;
 pub use keyspace_snapshot::KeyspaceSnapshot;

@@ -22,7 +22,14 @@
 //! - **E6 apply needs no disk** in the usual case: [`Engine::prepare`] runs first,
 //!   outside every lock, and loads what `apply` will touch. An error from
 //!   `apply` is fatal to writing: the store takes no more writes.
+//! - **E7 loads** are no exception to E2 and E3. The entries of a bulk load are durable in the
+//!   engine's files, where nothing refers to them, and so is everything that was applied before,
+//!   when the log gets a record of the load. That record is the commit: it is durable before the
+//!   load is applied. [`Engine::apply_load`] makes the entries a part of the tree, in memory, when
+//!   the load is committed, and again when its record is replayed. Until the engine has persisted
+//!   that in its own files, the load counts as unpersisted, and the log keeps the record.
 
+mod bulk_load;
 mod cursor;
 mod host;
 mod inspect;
@@ -38,6 +45,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 
+pub(crate) use bulk_load::{CommitLoad, EngineLoad, LoadRecord};
 pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
 pub(crate) use host::{EngineContext, EngineHost, Keep};
@@ -106,6 +114,20 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Applies the operations of one batch (E1). Not visible to reads until the
     /// store publishes the batch's last sequence number (E4).
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
+
+    /// Begins a sorted load. Nothing of it is visible before it is applied, and what is left of it
+    /// after a crash is removed.
+    fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>>;
+
+    /// Applies a load, whose record has `content` and the numbers from `first` to `last` (E1): all
+    /// of its entries are put. As for [`Engine::apply`], nothing is visible before it is published.
+    fn apply_load(&self, content: &[u8], first: SeqNo, last: SeqNo) -> Result<()>;
+
+    /// Recovery has applied all that the log has: what was written for a load that is not among it
+    /// can go. Not called in a read-only store.
+    fn recovered(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Everything up to here is durable in the engine's own files (E2).
     fn persisted_seq(&self) -> SeqNo;

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::Guard;
 
+use super::bulk_load::TableLoad;
 use super::entry::EntryKind;
 use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
 use super::superversion::{ScanView, SnapshotView, Superversion};
 use super::table_handle::TableHandle;
 use crate::engine::{
-    Engine, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView, ValueUsage,
-    VerifyReport, Work,
+    Engine, EngineLoad, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView,
+    ValueUsage, VerifyReport, Work,
 };
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
@@ -74,11 +75,28 @@ impl Engine for LsmEngine {
         Ok(())
     }
 
+    fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {
+        Ok(Box::new(TableLoad::begin(self)?))
+    }
+
+    fn apply_load(&self, content: &[u8], first: SeqNo, last: SeqNo) -> Result<()> {
+        self.apply_tables(content, first, last)
+    }
+
+    fn recovered(&self) -> Result<()> {
+        self.remove_strays()
+    }
+
     fn persisted_seq(&self) -> SeqNo {
         SeqNo(self.persisted.load(Ordering::Acquire))
     }
 
     fn oldest_unpersisted(&self) -> Option<SeqNo> {
+        match self.unpersisted_load.load(Ordering::Acquire) {
+            0 => {}
+            // Whatever is in a memtable came after it.
+            first => return Some(SeqNo(first)),
+        }
         let superversion = self.current.load();
         let oldest = superversion
             .immutable
@@ -130,6 +148,7 @@ impl Engine for LsmEngine {
                 .map_or(SeqNo::ZERO, |memtable| memtable.last_seq())
         };
         while self.persisted_seq() < last && self.flush_oldest()? {}
+        self.persist_applied_load()?;
         self.collect_garbage();
         Ok(())
     }
@@ -138,7 +157,7 @@ impl Engine for LsmEngine {
         if self.ctx.read_only {
             return None;
         }
-        if self.immutable_bytes.load(Ordering::Relaxed) > 0 {
+        if self.immutable_bytes.load(Ordering::Relaxed) > 0 || self.has_unpersisted_load() {
             return Some(Work::Flush);
         }
         let next_release = self.next_release.load(Ordering::Relaxed);
@@ -156,7 +175,10 @@ impl Engine for LsmEngine {
         let had_garbage = self.has_garbage();
         self.collect_garbage();
         let done = match work {
-            Work::Flush => self.flush_oldest()?,
+            Work::Flush => {
+                let has_persisted = self.persist_applied_load()?;
+                self.flush_oldest()? || has_persisted
+            }
             Work::Compact => self.compact_once()?,
         };
         self.collect_garbage();

@@ -44,6 +44,7 @@ use crossbeam_skiplist::SkipMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::types::{Op, SeqNo, SequencedOp};
+use crate::util::mutants::mutated;
 
 /// Deleted keys in a row that are worth recording, which costs about as much as passing a dozen.
 pub(crate) const RECORD_AFTER: usize = 16;
@@ -204,6 +205,26 @@ impl EmptyRanges {
             }
             Op::Delete { .. } => {}
         }
+    }
+
+    /// Takes note of a bulk load that is being applied, with keys from `first` to `last`.
+    pub(crate) fn note_load(&self, recorder: &mut Recorder, first: &[u8], last: &[u8], seq: SeqNo) {
+        recorder.applied = seq;
+        if let Some(watch) = &mut recorder.watch {
+            watch.put(first);
+            watch.put(last);
+        }
+        // Which keys between them were loaded is not known here.
+        for entry in self.ranges.iter() {
+            let range = entry.value();
+            let is_apart =
+                *last < *range.start || range.end.as_ref().is_some_and(|end| **end <= *first);
+            if !is_apart && !mutated!("load-into-an-empty-range") {
+                recorder.bytes -= range.memory_bytes();
+                entry.remove();
+            }
+        }
+        self.any.store(!self.ranges.is_empty(), Ordering::Relaxed);
     }
 
     /// A read at `seq` has seen nothing from `start` on and before `end`. Never waits: if the

@@ -24,15 +24,17 @@
 //! store calls, [`open`] and [`verify`] are the ends of a tree's life, [`scrub`] reads tables
 //! again meanwhile, [`inspect`] shows what is inside; [`superversion`], [`multi_get`] and [`scan`]
 //! are reading; [`memtable`], [`flush`], [`compaction`] and [`table_writer`] are the way of a
-//! write, and [`pressure`] says how fast it may be; [`version`] and [`manifest`] say which tables
-//! count, [`sorted_run`] and [`table_handle`] hold them; [`retention`] says which versions of a
-//! key may be dropped; [`tombstones`] and [`covers`] are about range deletes, [`empty_ranges`]
-//! about what they leave; [`merge`], [`source`] and [`run`] walk several tables as one, and
-//! [`offset_value`] says how they are compared; [`table`] is the file format.
+//! write, [`bulk_load`] the shorter one of sorted input, and [`pressure`] says how fast it may be;
+//! [`version`] and [`manifest`] say which tables count, [`sorted_run`] and [`table_handle`] hold
+//! them; [`retention`] says which versions of a key may be dropped; [`tombstones`] and [`covers`]
+//! are about range deletes, [`empty_ranges`] about what they leave; [`merge`], [`source`] and
+//! [`run`] walk several tables as one, and [`offset_value`] says how they are compared; [`table`]
+//! is the file format.
 //!
 //! Lacking on purpose: the log, the threads and the files of values that are stored apart (all are
 //! the store's), tiered compaction.
 
+mod bulk_load;
 mod compaction;
 mod contract;
 mod covers;

@@ -1,7 +1,8 @@
 //! Opening a tree: from the manifest and the files in the directory to an engine.
 //!
 //! The manifest says which tables count; every one is opened and checked. Our files that it does
-//! not name are what a crash left of a flush, a compaction or a new manifest, and are removed.
+//! not name are what a crash left of a flush, a compaction or a new manifest, and are removed. A
+//! table may also be of a bulk load that the log has a record of, so tables go after the replay.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ impl LsmEngine {
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
         manifest.limit_open(&ctx.open_files);
-        let next_file = remove_orphans(&ctx, &manifest, &contents)?;
+        let (next_file, strays) = remove_orphans(&ctx, &manifest, &contents)?;
 
         let mut edit = VersionEdit::default();
         for (level, metas) in contents.levels.iter().enumerate() {
@@ -120,6 +121,10 @@ impl LsmEngine {
             flushing: Mutex::default(),
             manifest: Mutex::new(manifest),
             unnamed: Mutex::default(),
+            prepared_load: Mutex::default(),
+            applied_load: Mutex::default(),
+            unpersisted_load: AtomicU64::new(0),
+            strays: Mutex::new(strays),
             compactions: Mutex::default(),
             job_ended: Condvar::new(),
             retired: Mutex::default(),
@@ -144,9 +149,14 @@ pub(super) fn identity(ctx: &EngineContext) -> Identity {
     }
 }
 
-/// Removes our files that nothing names: what a crash left of a flush, a compaction or a new
-/// manifest. Foreign names are left alone. Returns the first file number that no file has.
-fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents) -> Result<FileId> {
+/// Removes our files that nothing names, but for tables: what a crash left of a new manifest.
+/// Foreign names are left alone. Returns the first file number that no file has, and the tables
+/// that nothing names.
+fn remove_orphans(
+    ctx: &EngineContext,
+    manifest: &Manifest,
+    contents: &Contents,
+) -> Result<(FileId, Vec<FileId>)> {
     let known: HashSet<FileId> = contents
         .levels
         .iter()
@@ -154,15 +164,19 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
         .map(|meta| meta.id)
         .collect();
     let mut next_file = contents.next_file;
+    let mut strays = Vec::new();
     if !manifest.is_written() && !ctx.fs.exists(&ctx.dir)? {
-        return Ok(next_file);
+        return Ok((next_file, strays));
     }
     for name in ctx.fs.read_dir(&ctx.dir)? {
         let is_orphan = match parse_name(&name) {
             Some(FileName::Table(id)) => {
                 // Even if removing it fails, its number is not used again.
                 next_file = next_file.max(FileId(id.0.saturating_add(1)));
-                !known.contains(&id)
+                if !known.contains(&id) {
+                    strays.push(id);
+                }
+                false
             }
             Some(FileName::Manifest(number)) => number != manifest.number(),
             Some(FileName::CurrentTemporary) => true,
@@ -172,5 +186,5 @@ fn remove_orphans(ctx: &EngineContext, manifest: &Manifest, contents: &Contents)
             ctx.fs.remove_file(&ctx.dir.join(&name))?;
         }
     }
-    Ok(next_file)
+    Ok((next_file, strays))
 }

@@ -21,7 +21,9 @@
 //! # Invariants
 //!
 //! - **L1** The version is only replaced with `manifest` held, after the edit is durable; so
-//!   versions follow one another in the order of the manifest's edits.
+//!   versions follow one another in the order of the manifest's edits. A bulk load is the
+//!   exception: its record in the log is durable, and the next edit comes after one that adds its
+//!   tables ([`super::bulk_load`]).
 //! - **L2** Memtables are flushed oldest first, one at a time; so level 0 and `persisted` grow in
 //!   commit order (E2).
 //! - **L3** Before a flush's edit is appended, the log holds everything up to the memtable's last
@@ -79,6 +81,15 @@ pub(crate) struct LsmEngine {
     pub(super) manifest: Mutex<Manifest>,
     /// Tables that an edit would have added which failed. Changed with the manifest locked.
     pub(super) unnamed: Mutex<Vec<FileId>>,
+    /// The tables of a bulk load that is being committed.
+    pub(super) prepared_load: Mutex<Option<PreparedLoad>>,
+    /// A bulk load that was applied and is not in the manifest.
+    pub(super) applied_load: Mutex<Option<AppliedLoad>>,
+    /// Its first number; zero if there is none.
+    pub(super) unpersisted_load: AtomicU64,
+    /// Tables that recovery found and the manifest does not name: of a load that the log may have a
+    /// record of, or orphans.
+    pub(super) strays: Mutex<Vec<FileId>>,
     pub(super) compactions: Mutex<Compactions>,
     /// Signalled when a job ends.
     pub(super) job_ended: Condvar,
@@ -105,6 +116,21 @@ pub(crate) struct LsmEngine {
     /// `u64::MAX` if it waits for none.
     pub(super) next_release: AtomicU64,
     pub(super) counters: Counters,
+}
+
+/// The tables of a bulk load that is being committed, open, with their levels.
+#[derive(Debug)]
+pub(super) struct PreparedLoad {
+    pub(super) tables: Vec<(usize, Table)>,
+}
+
+/// A bulk load that the manifest does not have.
+#[derive(Debug, Clone)]
+pub(super) struct AppliedLoad {
+    /// The last of its numbers.
+    pub(super) last: SeqNo,
+    /// With their levels.
+    pub(super) tables: Vec<(usize, TableMeta)>,
 }
 
 /// What running compactions work on.
@@ -217,6 +243,10 @@ impl LsmEngine {
         flushed: Option<&Arc<Memtable>>,
     ) -> Result<Arc<Version>> {
         let mut manifest = self.manifest.lock();
+        if let Err(error) = self.persist_load(&mut manifest) {
+            edit.give_up();
+            return Err(error);
+        }
         let version = Arc::new(self.current.load().version.apply(edit));
         let persisted = edit.persisted_seq.unwrap_or(self.persisted_seq());
         let next_file = FileId(self.next_file.load(Ordering::Relaxed));

@@ -105,6 +105,21 @@ pub(crate) struct VersionEdit {
     pub(crate) persisted_seq: Option<SeqNo>,
 }
 
+impl VersionEdit {
+    /// The edit was not made, and is not named anywhere: the files of its new tables go.
+    pub(crate) fn give_up(&self) {
+        for (_, table) in &self.added {
+            if self
+                .removed
+                .iter()
+                .all(|(_, removed)| *removed != table.id())
+            {
+                table.mark_obsolete();
+            }
+        }
+    }
+}
+
 impl Version {
     /// The levels, from level 0.
     pub(crate) fn levels(&self) -> &[Level; LEVELS] {

@@ -13,7 +13,7 @@ use super::publication::Publisher;
 use crate::engine::{LARGE_BATCH_OPS, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::kv::Batch;
-use crate::types::{SeqNo, SequencedOp};
+use crate::types::{KeyRange, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 
 /// A change of several keyspaces, no keyspace twice.
@@ -25,16 +25,49 @@ pub(super) enum Effect {
     /// With references to the values that are stored apart.
     Ops(Vec<(Arc<OpenKeyspace>, Batch)>, PlacedValues),
     Keyspaces(KeyspaceChange),
+    Load(Load),
+}
+
+/// A bulk load.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) keyspace: Arc<OpenKeyspace>,
+    /// For its engine.
+    pub(super) content: Vec<u8>,
+    /// The last of its numbers.
+    pub(super) last: SeqNo,
+    /// Holds all of its keys.
+    pub(super) range: KeyRange,
+}
+
+impl Load {
+    /// What it is to a commit that relies on its keys: a change of all in its range.
+    pub(super) fn as_op(&self) -> Op<'_> {
+        Op::DeleteRange {
+            start: &self.range.start,
+            end: self.range.end.as_deref(),
+        }
+    }
 }
 
 impl Effect {
     /// Those that it is applied to.
     pub(super) fn keyspaces(&self) -> impl Iterator<Item = &Arc<OpenKeyspace>> {
-        let parts = match self {
-            Self::Ops(parts, _) => parts.as_slice(),
-            Self::Keyspaces(_) => &[],
+        let (parts, load) = match self {
+            Self::Ops(parts, _) => (parts.as_slice(), None),
+            Self::Keyspaces(_) => (&[][..], None),
+            Self::Load(load) => (&[][..], Some(&load.keyspace)),
         };
-        parts.iter().map(|(keyspace, _)| keyspace)
+        parts.iter().map(|(keyspace, _)| keyspace).chain(load)
+    }
+
+    /// It is visible: engines need no longer show the time before.
+    pub(super) fn tell_published(&self) {
+        match self {
+            Self::Ops(parts, _) => tell_published(parts),
+            Self::Keyspaces(_) => {}
+            Self::Load(load) => load.keyspace.engine.published(),
+        }
     }
 }
 
@@ -195,6 +228,10 @@ impl Applier {
             Effect::Keyspaces(change) => {
                 self.keyspaces.change(change);
                 Ok(())
+            }
+            Effect::Load(load) => {
+                let engine = &load.keyspace.engine;
+                engine.apply_load(&load.content, first, load.last)
             }
         }
     }

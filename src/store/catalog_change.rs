@@ -6,6 +6,7 @@
 //! A build that does not know a tag refuses the store, so a later one may have further changes.
 
 use super::catalog::{Catalog, CatalogEntry, Refused, check_name};
+use super::load_record::LoggedLoad;
 use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, SeqNo};
 
@@ -30,9 +31,9 @@ pub(crate) enum CatalogChange {
 }
 
 impl CatalogChange {
-    /// True for the payload of a change, and false for that of a batch.
+    /// True for the payload of a change, and false for that of a batch or of a bulk load.
     pub(super) fn is_change(payload: &[u8]) -> bool {
-        payload.first().is_some_and(|tag| *tag >= TAG_FIRST)
+        payload.first().is_some_and(|tag| *tag >= TAG_FIRST) && !LoggedLoad::is_load(payload)
     }
 
     /// The payload of the record.
@@ -155,6 +156,8 @@ mod tests {
         for tag in 0..5 {
             assert!(!CatalogChange::is_change(&[tag]), "of a batch");
         }
+        let load = LoggedLoad::heading(KeyspaceId(1));
+        assert!(!CatalogChange::is_change(&load), "of a bulk load");
     }
 
     #[test]

@@ -23,6 +23,8 @@
 //!   leads, so it never waits for another thread. Buffered commits behind a queued
 //!   sync commit join the queue too.
 //! - A change of the keyspaces goes the same way. What is applied is the list of open keyspaces.
+//! - So does a bulk load, always as a `Sync` commit. From before the engine flushes what comes
+//!   before the load until that is visible, no other commit to the keyspace is logged.
 //!
 //! Invariants:
 //! - P1: commits are published in the order of their sequence numbers, without a gap, and those of
@@ -35,14 +37,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced, tell_published};
+use super::apply::{
+    Applier, Effect, Load, Parts, Taken, Turn, apply_parts, sequenced, tell_published,
+};
 use super::apply_queue::Waiting;
 use super::commit_values::{CommitValues, PlacedValues};
 use super::conflicts::ConflictTracker;
 use super::coordinator::Coordinator;
 use super::handover::{Handed, Handover};
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
-use crate::engine::SnapshotTracker;
+use super::load_record::LoggedLoad;
+use crate::engine::{LoadRecord, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
@@ -169,7 +174,7 @@ impl Queued {
     fn ops(&self) -> u64 {
         match self.effect {
             Effect::Ops(..) => self.last.0 - self.first.0 + 1,
-            Effect::Keyspaces(_) => 0,
+            Effect::Keyspaces(_) | Effect::Load(_) => 0,
         }
     }
 }
@@ -305,6 +310,76 @@ impl Pipeline {
         Ok(seq)
     }
 
+    /// Commits a bulk load, durably. The caller [holds](Pipeline::hold_for_load) the keyspace.
+    pub(super) fn commit_load(
+        &self,
+        keyspace: &Arc<OpenKeyspace>,
+        record: &LoadRecord<'_>,
+    ) -> Result<SeqNo> {
+        let heading = LoggedLoad::heading(keyspace.id);
+        if heading.len() + record.content.len() > MAX_BATCH_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "the record of a bulk load is longer than {MAX_BATCH_LEN_BYTES} bytes"
+            )));
+        }
+        let range = KeyRange::new(&(record.first..=record.last));
+        let content = record.content.to_vec();
+        let mut log = self.log.lock();
+        self.coordinator.check_writable()?;
+        let (first, _) = log.append(record.numbers, &[&heading, record.content], 0)?;
+        let load = Load {
+            keyspace: Arc::clone(keyspace),
+            content,
+            last: SeqNo(first.0 + record.numbers - 1),
+            range,
+        };
+        let last = load.last;
+        if log.conflicts.is_active() && !mutated!("load-is-no-conflict") {
+            log.conflicts.note(keyspace.id, &load.as_op(), last);
+        }
+        self.join_queue(log, Effect::Load(load), first, last)
+    }
+
+    /// Keeps commits to `keyspace` away as long as the result lives; those that were logged are
+    /// visible by then.
+    pub(super) fn hold_for_load<'a>(&self, keyspace: &'a OpenKeyspace) -> Result<HeldForLoad<'a>> {
+        loop {
+            let log = self.log.lock();
+            if keyspace.load_gate.close() {
+                let upto = log.next.prev();
+                drop(log);
+                let held = HeldForLoad(keyspace);
+                let check = || self.coordinator.check_writable();
+                self.applier.publisher.wait_unless(upto, &check)?;
+                return Ok(held);
+            }
+            drop(log);
+            keyspace.load_gate.wait();
+        }
+    }
+
+    /// Locks the log for a commit to `keyspaces` whose engines were prepared. If a bulk load is
+    /// made a part of one of them, it waits until that is done, and has them prepared anew.
+    fn lock_log<'a>(
+        &self,
+        keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>> + Clone,
+        prepare: impl Fn() -> Result<()>,
+    ) -> Result<MutexGuard<'_, Sequencer>> {
+        loop {
+            let log = self.log.lock();
+            let mut all = keyspaces.clone();
+            let Some(held) = all.find(|keyspace| keyspace.load_gate.is_closed()) else {
+                return Ok(log);
+            };
+            if mutated!("commit-beside-the-end-of-a-load") {
+                return Ok(log);
+            }
+            drop(log);
+            held.load_gate.wait();
+            prepare()?;
+        }
+    }
+
     /// Begins to remember which keys are written. Waits for commits that are being applied, and
     /// for no I/O.
     pub(crate) fn watch(&self) -> Watch<'_> {
@@ -317,8 +392,12 @@ impl Pipeline {
             queue, conflicts, ..
         } = &mut *log;
         for queued in queue {
-            if let Effect::Ops(parts, _) = &queued.effect {
-                note(conflicts, parts, queued.first);
+            match &queued.effect {
+                Effect::Ops(parts, _) => note(conflicts, parts, queued.first),
+                Effect::Load(load) => {
+                    conflicts.note(load.keyspace.id, &load.as_op(), queued.last);
+                }
+                Effect::Keyspaces(_) => {}
             }
         }
         drop(log);
@@ -355,7 +434,8 @@ impl Pipeline {
         let (a, b) = op_payload(&op);
         let parts = [heading.as_bytes(), a, b];
 
-        let mut log = self.log.lock();
+        let prepare = || keyspace.engine.prepare(&ops);
+        let mut log = self.lock_log(std::iter::once(keyspace), prepare)?;
         self.coordinator.check_writable()?;
         let (seq, place) = log.append(1, &parts, value_bytes)?;
         // The value is the end of the payload.
@@ -426,11 +506,13 @@ impl Pipeline {
             return Ok(Outcome::Committed(self.applier.publisher.published()));
         }
         let unplaced = PlacedValues::default();
-        for (keyspace, batch) in &parts {
-            keyspace
-                .engine
-                .prepare(&sequenced(batch, SeqNo::ZERO, &unplaced))?;
-        }
+        let prepare = || {
+            parts.iter().try_for_each(|(keyspace, batch)| {
+                let ops = sequenced(batch, SeqNo::ZERO, &unplaced);
+                keyspace.engine.prepare(&ops)
+            })
+        };
+        prepare()?;
         let headings: Vec<_> = parts
             .iter()
             .map(|(ks, _)| OpHeading::group(ks.id))
@@ -442,7 +524,8 @@ impl Pipeline {
         }
         let values = self.values_of(&parts, &headings);
 
-        let mut log = self.log.lock();
+        let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
+        let mut log = self.lock_log(keyspaces, prepare)?;
         self.coordinator.check_writable()?;
         if let Some((condition, _)) = condition
             && let Some(seq) = condition.conflict(&log.conflicts)
@@ -664,13 +747,20 @@ impl Pipeline {
         drop(turns);
         for queued in covered {
             let Err(error) = self.applier.publisher.wait_for(queued.last) else {
-                if let Effect::Ops(parts, _) = &queued.effect {
-                    tell_published(parts);
-                }
+                queued.effect.tell_published();
                 continue;
             };
             queued.handover.note(Some(failed.clone().unwrap_or(error)));
         }
+    }
+}
+
+/// Keeps commits to a keyspace away. See [`Pipeline::hold_for_load`].
+pub(super) struct HeldForLoad<'a>(&'a OpenKeyspace);
+
+impl Drop for HeldForLoad<'_> {
+    fn drop(&mut self) {
+        self.0.load_gate.open();
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use super::apply_queue::ApplyQueue;
 use super::backpressure::Throttle;
 use super::health::Health;
+use super::load_gate::LoadGate;
 use crate::engine::{Engine, Keep, Work};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
@@ -91,6 +92,8 @@ pub(crate) struct OpenKeyspace {
     pub(crate) engine: Arc<dyn Engine>,
     /// Commits that are to be applied to it.
     pub(super) apply_queue: ApplyQueue,
+    /// Closed while a bulk load is made a part of it.
+    pub(super) load_gate: LoadGate,
     /// Slows its writers down.
     pub(super) throttle: Throttle,
     flush: Health,
@@ -164,6 +167,7 @@ impl OpenKeyspace {
             options,
             engine,
             apply_queue: ApplyQueue::default(),
+            load_gate: LoadGate::default(),
             throttle: Throttle::new(),
             flush: Health::default(),
             compact: Health::default(),

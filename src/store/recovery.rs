@@ -145,6 +145,9 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         ))
     };
     if !options.read_only {
+        for keyspace in keyspaces.all().iter() {
+            keyspace.engine.recovered()?;
+        }
         // Not before: nothing is removed that a recovery which fails could need, nor because of a
         // record that was not durable (C2).
         remove_leftovers(&*fs, dir, &current)?;

@@ -7,7 +7,7 @@
 //! in one call, and may go through them in the order that suits it. While one window is applied,
 //! another thread decodes the next one and [prepares](Engine::prepare) it, so that pages of a cold
 //! disk are on their way before they are needed. A log of a single window, the usual case, needs no
-//! thread.
+//! thread. A bulk load is a window of its own.
 //!
 //! # Memory
 //!
@@ -28,6 +28,7 @@ use super::catalog_change::CatalogChange;
 use super::commit_values::{CommitValues, PlacedValues};
 use super::coordinator::Coordinator;
 use super::keyspaces::{Keyspaces, OpenKeyspace};
+use super::load_record::LoggedLoad;
 use crate::engine::{Engine, Pressure, SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::kv::decode_payload;
@@ -75,6 +76,16 @@ struct Window<'a> {
     shares: Vec<Share<'a>>,
     /// References to the values that are stored apart.
     values: PlacedValues,
+    /// A bulk load, which is alone in its window.
+    load: Option<ReplayedLoad<'a>>,
+}
+
+/// A bulk load that the engine lacks.
+struct ReplayedLoad<'a> {
+    keyspace: Arc<OpenKeyspace>,
+    content: &'a [u8],
+    first: SeqNo,
+    last: SeqNo,
 }
 
 /// Those of one keyspace.
@@ -150,6 +161,7 @@ impl Replay<'_> {
             last: SeqNo::ZERO,
             shares: Vec::new(),
             values: PlacedValues::default(),
+            load: None,
         };
         let mut share_of = HashMap::new();
         for record in records {
@@ -174,6 +186,10 @@ impl Replay<'_> {
         window.last = record.last;
         if CatalogChange::is_change(record.payload) {
             // It was replayed before.
+            return Ok(());
+        }
+        if LoggedLoad::is_load(record.payload) {
+            window.load = self.load(record)?;
             return Ok(());
         }
         let mut seq = record.first;
@@ -215,17 +231,42 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Index of a new share of keyspace `id`; `None` if that is dropped by the end of the log (C1).
+    /// The load in `record`, unless its engine has it.
+    fn load<'a>(&self, record: &LogRecord<'a>) -> Result<Option<ReplayedLoad<'a>>> {
+        let Ok(load) = LoggedLoad::decode(record.payload) else {
+            return self.malformed(record, "a malformed bulk load");
+        };
+        let keyspace = self.keyspace(load.keyspace, record)?;
+        let lacks = |keyspace: &Arc<OpenKeyspace>| keyspace.engine.persisted_seq() < record.last;
+        Ok(keyspace.filter(lacks).map(|keyspace| ReplayedLoad {
+            keyspace,
+            content: load.content,
+            first: record.first,
+            last: record.last,
+        }))
+    }
+
+    /// Keyspace `id`; `None` if that is dropped by the end of the log (C1).
+    fn keyspace(
+        &self,
+        id: KeyspaceId,
+        record: &LogRecord<'_>,
+    ) -> Result<Option<Arc<OpenKeyspace>>> {
+        let keyspace = self.keyspaces.by_id(id);
+        if keyspace.is_none() && id.0 >= self.next_id {
+            return self.malformed(record, &format!("keyspace {id} never existed"));
+        }
+        Ok(keyspace)
+    }
+
+    /// Index of a new share of keyspace `id`; `None` if that is dropped by the end of the log.
     fn share(
         &self,
         id: KeyspaceId,
         record: &LogRecord<'_>,
         window: &mut Window<'_>,
     ) -> Result<Option<usize>> {
-        let Some(keyspace) = self.keyspaces.by_id(id) else {
-            if id.0 >= self.next_id {
-                return self.malformed(record, &format!("keyspace {id} never existed"));
-            }
+        let Some(keyspace) = self.keyspace(id, record)? else {
             return Ok(None);
         };
         window.shares.push(Share {
@@ -250,7 +291,16 @@ impl Replay<'_> {
                 }
             }
         }
+        if let Some(load) = &window.load
+            && !mutated!("load-not-replayed")
+        {
+            let engine = &load.keyspace.engine;
+            engine.apply_load(load.content, load.first, load.last)?;
+        }
         self.snapshot_tracker.publish(window.last);
+        if let Some(load) = &window.load {
+            load.keyspace.engine.published();
+        }
         for share in &window.shares {
             share.keyspace.engine.published();
             if pace.may_flush && persist(&*share.keyspace.engine).is_err() {
@@ -280,8 +330,12 @@ fn windows_of<'r, 'a>(
     let mut rest = records;
     std::iter::from_fn(move || {
         let (mut ops, mut bytes) = (0, 0);
+        let mut has_load = false;
         let fits = |record: &&LogRecord<'_>| {
-            let fits = ops < WINDOW_OPS && bytes <= window_bytes;
+            let is_load = LoggedLoad::is_load(record.payload);
+            let fits =
+                ops < WINDOW_OPS && bytes <= window_bytes && !has_load && (ops == 0 || !is_load);
+            has_load |= is_load;
             ops += record.last.0 - record.first.0 + 1;
             bytes += record.payload.len() as u64;
             fits

@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use super::catalog_change::CatalogChange;
 use super::commit::{Condition, Outcome};
 use super::keyspaces::OpenKeyspace;
+use super::load_record::LoggedLoad;
 use super::shared::Shared;
 use crate::engine::{EngineHost, Pressure};
 use crate::error::{Error, Result};
@@ -211,7 +212,7 @@ impl Shared {
         let end = self.values.end(&hold).or_else(|| self.end_of(number));
         let mut records = RecordReader::new(&*file, self.store_id, number, end)?;
         while let Some(record) = records.next()? {
-            if CatalogChange::is_change(record.payload) {
+            if CatalogChange::is_change(record.payload) || LoggedLoad::is_load(record.payload) {
                 continue;
             }
             let mut found: BTreeMap<KeyspaceId, Vec<Candidate<'_>>> = BTreeMap::new();

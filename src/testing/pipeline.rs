@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::{
-    Engine, EngineStats, InspectDetail, Inspection, Pressure, ReadView, SnapshotTracker,
-    VerifyReport, Work,
+    Engine, EngineLoad, EngineStats, InspectDetail, Inspection, Pressure, ReadView,
+    SnapshotTracker, VerifyReport, Work,
 };
 use crate::error::Result;
 use crate::fs::{Fs, SimFs};
@@ -40,6 +40,14 @@ impl Engine for FakeEngine {
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         (self.apply)(ops)
+    }
+
+    fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {
+        unimplemented!("no test loads")
+    }
+
+    fn apply_load(&self, _: &[u8], _: SeqNo, _: SeqNo) -> Result<()> {
+        unimplemented!("no test loads")
     }
 
     fn persisted_seq(&self) -> SeqNo {

@@ -56,12 +56,24 @@ impl Checkpointer {
         }
     }
 
+    /// The error that made all further checkpoints impossible, if there was one.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn meta(&self) -> &Meta {
         &self.meta
     }
 
     pub(crate) fn free(&self) -> &FreeSpace {
         &self.free
+    }
+
+    pub(crate) fn free_mut(&mut self) -> &mut FreeSpace {
+        &mut self.free
     }
 
     pub(crate) fn free_units(&self) -> u64 {
@@ -74,6 +86,7 @@ impl Checkpointer {
         let freelist = meta.freelist_runs * RUN_BYTES as u64;
         let others = META_UNITS
             + self.free.free_units()
+            + self.free.reserved_units(meta.file_units)
             + meta.overflow_units
             + freelist.div_ceil(u64::from(meta.unit));
         meta.file_units.saturating_sub(others)

@@ -55,9 +55,7 @@ impl Tree {
         if self.read_only {
             return Ok(false);
         }
-        if let Some(error) = &checkpointer.broken {
-            return Err(error.clone());
-        }
+        checkpointer.check_usable()?;
         let written = self.write_checkpoint(checkpointer, force);
         self.checkpoint_was_done();
         written

@@ -45,6 +45,9 @@ impl Tree {
         self.shared
             .disk_seq
             .store(meta.persisted_seq.0, Ordering::Release);
+        self.persisted_seq
+            .store(meta.persisted_seq.0, Ordering::Release);
+        self.has_load.store(false, Ordering::Relaxed);
         let mut publication = Publication {
             tree: &self.shared,
             nodes,

@@ -133,6 +133,7 @@ impl SharedTree {
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
         let mut free = checkpointer.free.clone();
+        mutated!("pages-of-a-load-stay-free", (), free.release_attached());
         // The spans after the quiet generation: a reader gives up its pin when it has registered.
         let quiet = self.quiet_generation();
         let spans = self.reader_spans();
@@ -169,7 +170,8 @@ impl SharedTree {
         let entries = old.entries.saturating_add_signed(output.entries - removed);
         // Pages and packs that only their parent was loaded from.
         freed.retain(|run| !output.carried.contains(&run.start));
-        let overflow_units = (old.overflow_units + output.large_units)
+        let added_units = output.large_units + frees.loaded_overflow_units;
+        let overflow_units = (old.overflow_units + added_units)
             .saturating_sub(frees.freed_overflow_units + dropped.overflow_units);
         let adds_up = old.adds_up && dropped.is_all;
 

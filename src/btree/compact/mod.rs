@@ -154,7 +154,8 @@ impl Tree {
         self.counters.sparse_leaves.store(0, Ordering::Relaxed);
         let checkpointer = self.checkpointer.lock();
         let file_units = checkpointer.meta().file_units;
-        self.shared.pager.shrink(file_units)?;
+        // A bulk load may be writing to pages behind the file's tree.
+        self.shared.pager.shrink(checkpointer.free().file_units)?;
         let live = file_units.saturating_sub(checkpointer.free_units());
         let has_ended = !pass.moved || file_units == live;
         // Leaves that were joined may lie behind the places that they left free.

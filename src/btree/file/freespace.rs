@@ -5,6 +5,10 @@
 //! was under way when `g` was published. (No meta page on disk refers to it then: a checkpoint ends
 //! with both meta pages replaced.) Across a reopen nothing is held.
 //!
+//! A bulk load writes beside checkpoints, to pages that are *reserved*. They are as free as before
+//! for the file, and no checkpoint takes them. When the load was made a part of the tree in memory,
+//! they are *attached*, and the next checkpoint has them in its tree.
+//!
 //! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
 //! it had taken by dropping the copy.
 
@@ -44,6 +48,17 @@ pub(crate) struct FreeSpace {
     /// Freed by a checkpoint and not yet reusable, oldest first.
     held: Vec<Held>,
     held_units: u64,
+    /// Written to by bulk loads, by first page. The file's tree does not have them, so they are in
+    /// the freelist: a crash leaves them free.
+    reserved: BTreeMap<u64, Reserved>,
+}
+
+/// A run that is reserved.
+#[derive(Debug, Clone, Copy)]
+struct Reserved {
+    len: u64,
+    /// The next checkpoint has it in its tree.
+    is_attached: bool,
 }
 
 impl FreeSpace {
@@ -86,6 +101,79 @@ impl FreeSpace {
         };
         self.file_units = start + len;
         start
+    }
+
+    /// Takes pages as [`FreeSpace::allocate`] does, for a bulk load.
+    pub(crate) fn reserve(&mut self, len: u64) -> u64 {
+        let start = self.allocate(len);
+        let reserved = Reserved {
+            len,
+            is_attached: false,
+        };
+        self.reserved.insert(start, reserved);
+        start
+    }
+
+    /// Keeps the first `used` pages of what was reserved at `start`, and makes the rest reusable.
+    pub(crate) fn end_reservation(&mut self, start: u64, used: u64) {
+        let Some(reserved) = self.reserved.get_mut(&start) else {
+            return;
+        };
+        let rest = Run {
+            start: start + used,
+            len: reserved.len - used,
+        };
+        reserved.len = used;
+        if used == 0 {
+            self.reserved.remove(&start);
+        }
+        self.give(rest);
+    }
+
+    /// What was reserved at `start` belongs to the tree in memory now.
+    pub(crate) fn attach(&mut self, start: u64) {
+        if let Some(reserved) = self.reserved.get_mut(&start) {
+            reserved.is_attached = true;
+        }
+    }
+
+    /// Reserves a run that is free, and attaches it. False if it is not.
+    pub(crate) fn attach_free(&mut self, run: Run) -> bool {
+        let before = self.ready.range(..=run.start).next_back();
+        let Some((start, len)) = before.map(|(start, len)| (*start, *len)) else {
+            return false;
+        };
+        let (free_end, Some(end)) = (start + len, run.start.checked_add(run.len)) else {
+            return false;
+        };
+        if end > free_end || run.len == 0 {
+            return false;
+        }
+        self.remove_ready(start, len);
+        for (start, end) in [(start, run.start), (end, free_end)] {
+            if start < end {
+                self.insert_ready(start, end - start);
+            }
+        }
+        let reserved = Reserved {
+            len: run.len,
+            is_attached: true,
+        };
+        self.reserved.insert(run.start, reserved);
+        true
+    }
+
+    /// What is attached is in the tree that is written now.
+    pub(crate) fn release_attached(&mut self) {
+        self.reserved.retain(|_, reserved| !reserved.is_attached);
+    }
+
+    /// Pages before `end` that are reserved.
+    pub(crate) fn reserved_units(&self, end: u64) -> u64 {
+        let before = self.reserved.range(..end);
+        before
+            .map(|(start, reserved)| reserved.len.min(end - start))
+            .sum()
     }
 
     fn insert_ready(&mut self, start: u64, len: u64) {
@@ -197,10 +285,14 @@ impl FreeSpace {
         held.flat_map(|group| group.runs.iter().map(|run| (group.freed_by, *run)))
     }
 
-    /// All free runs, reusable or held, in order.
+    /// All runs that the file's tree does not have, in order: reusable, held or reserved.
     pub(crate) fn all_runs(&self) -> Vec<Run> {
         let held = self.held_runs().map(|(_, run)| run);
-        let all = self.ready_runs().chain(held);
+        let reserved = self.reserved.iter().map(|(start, reserved)| Run {
+            start: *start,
+            len: reserved.len,
+        });
+        let all = self.ready_runs().chain(held).chain(reserved);
         let mut runs: Vec<Run> = all.filter(|run| run.len > 0).collect();
         runs.sort_unstable();
         runs
@@ -209,6 +301,7 @@ impl FreeSpace {
     /// Number of runs that [`FreeSpace::all_runs`] would give.
     pub(crate) fn run_count(&self) -> usize {
         self.ready.len()
+            + self.reserved.len()
             + self
                 .held
                 .iter()
@@ -313,6 +406,46 @@ mod tests {
         free.release(|birth, _| birth == 2);
         assert_eq!(free.held_runs().collect::<Vec<_>>(), [(7, run(14))]);
         assert_eq!(free.free_units(), 6);
+    }
+
+    #[test]
+    fn reserved_pages_are_free_for_the_file_and_taken_by_no_other() {
+        let run = |start, len| Run { start, len };
+        let mut free = FreeSpace::new(10);
+        assert!(free.give(run(4, 3)));
+        let (low, high) = (free.reserve(2), free.reserve(8));
+        assert_eq!((low, high, free.file_units), (4, 10, 18));
+        assert_eq!(free.all_runs(), [run(4, 2), run(6, 1), run(10, 8)]);
+        assert_eq!((free.run_count(), free.free_units()), (3, 1));
+        assert_eq!([5, 12, 18].map(|end| free.reserved_units(end)), [1, 4, 10]);
+        assert_eq!(free.allocate(1), 6);
+        assert_eq!(free.allocate(1), 18);
+        free.trim();
+        assert_eq!(free.file_units, 19);
+        free.end_reservation(high, 3);
+        free.end_reservation(low, 0);
+        assert_eq!(free.all_runs(), [run(4, 2), run(10, 3), run(13, 5)]);
+        free.attach(high);
+        let mut written = free.clone();
+        written.release_attached();
+        assert_eq!(written.all_runs(), [run(4, 2), run(13, 5)]);
+        // As recovery finds it.
+        for refused in [
+            run(3, 2),
+            run(5, 2),
+            run(13, 6),
+            run(13, 0),
+            run(u64::MAX, 2),
+        ] {
+            assert!(!written.attach_free(refused), "{refused:?}");
+        }
+        assert!(written.attach_free(run(14, 2)) && !written.attach_free(run(15, 1)));
+        assert_eq!(
+            written.all_runs(),
+            [run(4, 2), run(13, 1), run(14, 2), run(16, 2)]
+        );
+        written.release_attached();
+        assert_eq!(written.all_runs(), [run(4, 2), run(13, 1), run(16, 2)]);
     }
 
     #[test]

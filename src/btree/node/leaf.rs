@@ -16,7 +16,9 @@ use crate::format::coding::{get_u16, get_u32, get_u64};
 use crate::types::PageId;
 use crate::util::key_prefix::head32;
 
-pub(crate) use rebuild::{Pending, merge, merged, new, pour, split, trimmed, with_fences};
+pub(crate) use rebuild::{
+    Pending, bytes_of, merge, merged, new, of_entries, pour, split, trimmed, with_fences,
+};
 
 /// Bytes of a record before its key: key length (u16) and value word (u32).
 pub(crate) const RECORD_HEADER_LEN: usize = 6;
@@ -43,7 +45,7 @@ pub(crate) enum LeafValue<'a> {
 
 impl LeafValue<'_> {
     /// Bytes in the record.
-    pub(super) fn stored_len(self) -> usize {
+    pub(crate) fn stored_len(self) -> usize {
         match self {
             Self::Inline(bytes) => bytes.len(),
             Self::Overflow { .. } => OVERFLOW_LEN,

@@ -47,8 +47,8 @@ pub(crate) struct SharedTree {
     pub(crate) structure: AtomicU64,
     /// Generation of the last checkpoint; stored with the writer's mutex held.
     pub(crate) disk_generation: AtomicU64,
-    /// Latest operation in the file's tree; stored with the writer's mutex held, before references
-    /// to those pages appear.
+    /// Latest operation in pages that the tree refers to, those of the file's tree and those of a
+    /// bulk load; stored with the writer's mutex held, before references to those pages appear.
     pub(crate) disk_seq: AtomicU64,
     /// Views, and others that keep pages.
     readers: Readers,

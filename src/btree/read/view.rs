@@ -14,6 +14,7 @@ use super::readers::Span;
 use super::shared::SharedTree;
 use crate::btree::file::pager::PageMap;
 use crate::btree::memory::node::Child;
+use crate::btree::node::Link;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
@@ -58,6 +59,20 @@ impl View {
             span: tree.register_view(checkpointing),
             map: tree.pager.map(&guard),
             failed: tree.apply_failed.get().cloned(),
+        }
+    }
+
+    /// A view of the tree below `root`, which is in the file and does not change: no operation is
+    /// in it.
+    pub(crate) fn of_pages(tree: &Arc<SharedTree>, root: Link) -> Self {
+        let guard = crossbeam_epoch::pin();
+        Self {
+            tree: Arc::clone(tree),
+            root: Child::Disk(root),
+            seq: SeqNo::ZERO,
+            span: tree.register_view(false),
+            map: tree.pager.map(&guard),
+            failed: None,
         }
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct PendingFrees {
     pub(crate) freed: Vec<Run>,
     /// How many of them were of overflow extents.
     pub(crate) freed_overflow_units: u64,
+    /// Units of overflow extents that came into the tree with a bulk load.
+    pub(crate) loaded_overflow_units: u64,
     /// Entries of the leaves among them, as they were counted: with what packs were said to add.
     pub(crate) removed_entries: i64,
     /// Whole subtrees that were cut off, and their levels. They are walked by the checkpoint.
@@ -38,6 +40,7 @@ impl PendingFrees {
     pub(crate) fn absorb(&mut self, other: Self) {
         self.freed.extend(other.freed);
         self.freed_overflow_units += other.freed_overflow_units;
+        self.loaded_overflow_units += other.loaded_overflow_units;
         self.removed_entries += other.removed_entries;
         self.dropped.extend(other.dropped);
     }

@@ -103,6 +103,13 @@ pub(crate) struct Span {
     pub(crate) end: Bound<Vec<u8>>,
 }
 
+impl Span {
+    /// True if keys from `start` to `end` are within the extent.
+    pub(crate) fn meets(&self, start: &[u8], end: Bound<&[u8]>) -> bool {
+        !ends_before(as_slices(&self.end), start) && !ends_before(end, &self.start)
+    }
+}
+
 /// The tree that is to be shaped. Levels are ordered as in a version: level 0 newest first, the
 /// others by key.
 #[derive(Debug, Default)]
@@ -589,10 +596,7 @@ impl<'a> Tree<'a> {
         }
         let (start, end) = hull(&inputs);
         let meets_running = self.running.iter().any(|span| {
-            span.first_level <= output_level
-                && level <= span.last_level
-                && !ends_before(as_slices(&span.end), start)
-                && !ends_before(end, &span.start)
+            span.first_level <= output_level && level <= span.last_level && span.meets(start, end)
         });
         if meets_running {
             return None;

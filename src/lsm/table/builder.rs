@@ -254,12 +254,14 @@ impl TableBuilder {
         properties.encode(&mut section);
         self.put_section(plain, &section)?;
 
+        let is_unnumbered = properties.meta.is_unnumbered();
         let footer = Footer {
             id: self.id,
             blocks_end,
             index_at,
             tombstones_at,
             properties_at,
+            is_unnumbered,
         };
         self.pending
             .extend_from_slice(&footer.encode(self.seed, footer_at));

@@ -276,7 +276,7 @@ impl TableCursor {
         let difference = Difference::behind(shared, suffix, last).after_prefix(prefix_len);
         self.key.truncate(prefix_len + shared);
         self.key.extend_from_slice(&suffix[shared..]);
-        self.seq = seq;
+        self.seq = self.table.seq_of(seq);
         self.kind = kind;
         self.value = record.value_at..record.value_at + record.value.len();
         self.at = at;
@@ -341,6 +341,7 @@ impl TableCursor {
     /// Waits for nothing else, so several cursors can wait together.
     pub(crate) fn approach(&mut self, key: &[u8], word: u64) -> Approach {
         self.valid = false;
+        let word = self.table.stored_word(word);
         let up_to = self.table.index().separators_up_to(key, word);
         let Some(no) = up_to.checked_sub(1) else {
             return Approach::BeforeAll;
@@ -388,6 +389,7 @@ impl TableCursor {
             unreachable!("the block was just entered");
         };
         let block = Block::new(self.table.body(&loaded.bytes), loaded.layout);
+        let word = self.table.stored_word(word);
         let at = block.lower_bound(key, word).map_err(|what| {
             self.table
                 .corruption(self.table.block_range(no).start, what)

@@ -23,6 +23,9 @@ pub(crate) const FRAME_LEN_BYTES: usize = 8;
 pub(crate) const FOOTER_LEN_BYTES: usize = 64;
 /// Version of the format.
 pub(crate) const VERSION: u32 = 4;
+/// Version of a table whose entries have no numbers (LT8). The rest is as in the other one. A build
+/// that does not know such tables refuses it by name.
+const VERSION_UNNUMBERED: u32 = 5;
 /// The last bytes of a table.
 const MAGIC: [u8; 8] = *b"HEDGETBL";
 
@@ -96,6 +99,8 @@ pub(crate) struct Footer {
     pub(crate) index_at: u64,
     pub(crate) tombstones_at: u64,
     pub(crate) properties_at: u64,
+    /// LT8.
+    pub(crate) is_unnumbered: bool,
 }
 
 impl Footer {
@@ -112,7 +117,11 @@ impl Footer {
         for (field, bytes) in fields.iter().zip(out.chunks_exact_mut(8)) {
             bytes.copy_from_slice(&field.to_le_bytes());
         }
-        out[48..52].copy_from_slice(&VERSION.to_le_bytes());
+        let version = match self.is_unnumbered {
+            true => VERSION_UNNUMBERED,
+            false => VERSION,
+        };
+        out[48..52].copy_from_slice(&version.to_le_bytes());
         let sum = checksum(seed_of(&[table_seed, footer_at]), &out[..52]);
         out[52..56].copy_from_slice(&sum.to_le_bytes());
         out[56..].copy_from_slice(&MAGIC);
@@ -131,13 +140,13 @@ impl Footer {
         let version = get_u32(bytes, 48);
         if get_u32(bytes, 52) != checksum(seed_of(&[table_seed, footer_at]), &bytes[..52]) {
             // A later version may compute the checksum otherwise, so its number is accepted.
-            return Err(if version > VERSION && version < 1 << 16 {
+            return Err(if version > VERSION_UNNUMBERED && version < 1 << 16 {
                 FooterDamage::Version(version)
             } else {
                 FooterDamage::Damaged("the checksum of the footer does not match")
             });
         }
-        if version != VERSION {
+        if version != VERSION && version != VERSION_UNNUMBERED {
             return Err(FooterDamage::Version(version));
         }
         Self::parse(bytes, footer_at).map_err(FooterDamage::Damaged)
@@ -151,6 +160,7 @@ impl Footer {
             index_at: get_u64(bytes, 16),
             tombstones_at: get_u64(bytes, 24),
             properties_at: get_u64(bytes, 32),
+            is_unnumbered: get_u32(bytes, 48) == VERSION_UNNUMBERED,
         };
         let frame = FRAME_LEN_BYTES as u64;
         let fits = |from: u64, to: u64| to.checked_sub(from).is_some_and(|len| len >= frame);

@@ -43,6 +43,10 @@ pub(crate) struct TableMeta {
     pub(crate) value_files: Vec<(u64, u64)>,
 }
 
+/// The number in the entries of a table that was written by a bulk load, before the load had one.
+/// No operation has it.
+pub(crate) const UNNUMBERED: SeqNo = SeqNo::ZERO;
+
 /// How [`TableMeta::largest_key`] is tagged.
 const UPPER_UNBOUNDED: u8 = 0;
 const UPPER_INCLUDED: u8 = 1;
@@ -82,6 +86,20 @@ impl TableMeta {
         for (file, bytes) in &self.value_files {
             put_varint(out, *file);
             put_varint(out, *bytes);
+        }
+    }
+
+    /// True if the table was written by a bulk load, and says nothing of numbers.
+    pub(crate) fn is_unnumbered(&self) -> bool {
+        self.smallest_seq == UNNUMBERED && self.largest_seq == UNNUMBERED
+    }
+
+    /// The same, with `seq` as the number of every entry.
+    pub(crate) fn with_seq(&self, seq: SeqNo) -> Self {
+        Self {
+            smallest_seq: seq,
+            largest_seq: seq,
+            ..self.clone()
         }
     }
 

@@ -28,9 +28,12 @@
 //!   time, as [`Purpose::Rewrite`] says, so that no damage gets a good checksum.
 //! - **LT7 bytes are not trusted** even then: a decoder reports damage and never panics, loops,
 //!   or allocates by a length that the bytes present do not make plausible.
+//! - **LT8 numbers.** A table that was written by a bulk load was finished before the load had a
+//!   number: its entries and properties have zero, which no operation has. Its number is in the
+//!   manifest, and is that of every entry; there is one version of each key, and no delete.
 //!
-//! [`Table::verify`] and [`Table::scrub`] check LT1 to LT6. A lookup in a table that breaks LT1 to
-//! LT4 with good checksums may miss an entry; only a faulty writer makes such a table.
+//! [`Table::verify`] and [`Table::scrub`] check LT1 to LT6 and LT8. A lookup in a table that breaks
+//! LT1 to LT4 with good checksums may miss an entry; only a faulty writer makes such a table.
 //!
 //! # Thread safety
 //!

@@ -94,6 +94,7 @@ impl Table {
             tombstones: Arc::default(),
             verified: Box::default(),
             checked: Box::default(),
+            loaded_at: None,
             asked: None,
         };
         table.read_sections(footer_at)?;
@@ -104,6 +105,10 @@ impl Table {
                 blocks: no_bits(table.blocks().into()),
                 pieces: no_bits(pieces),
             }));
+        }
+        let found = &table.properties.meta;
+        if found.is_unnumbered() && !meta.is_unnumbered() {
+            table.set_number(meta.largest_seq);
         }
         if table.properties.meta != *meta {
             let what = "the properties differ from the manifest";
@@ -153,6 +158,7 @@ impl Table {
         if self.properties.blocks != u64::from(blocks)
             || self.properties.compressed_blocks > u64::from(blocks)
             || self.properties.meta.id != footer.id
+            || self.properties.meta.is_unnumbered() != footer.is_unnumbered
             || self.properties.meta.size_bytes != footer_at + FOOTER_LEN_BYTES as u64
             || self.properties.meta.range_tombstones != range_tombstones
         {

@@ -13,6 +13,7 @@ use super::compression::unpack;
 use super::filter::{self, LINE_LEN_BYTES};
 use super::footer::{FRAME_LEN_BYTES, Footer, Frame, Properties, decode_tombstones, tag};
 use super::index::{self, Index};
+use super::meta::UNNUMBERED;
 use crate::cache::{BlockCache, BlockKey, CachedBlock};
 use crate::error::{Error, Result};
 use crate::fs::{Advice, Fs, LazyFile, Mapping, OpenFiles};
@@ -84,6 +85,8 @@ pub(crate) struct Table {
     /// A bit for each other block whose structure was checked after its checksum had matched: what
     /// has the same checksum later is the same block.
     pub(super) checked: Box<[AtomicU64]>,
+    /// The number of every entry of a table that a bulk load wrote, which has none in it (LT8).
+    pub(super) loaded_at: Option<SeqNo>,
     /// Of a mapped file.
     pub(super) asked: Option<Box<Asked>>,
 }
@@ -164,6 +167,28 @@ impl Table {
         self.index_layout.blocks
     }
 
+    /// Numbers a table of a bulk load (LT8), which no reader has yet.
+    pub(crate) fn set_number(&mut self, seq: SeqNo) {
+        self.loaded_at = Some(seq);
+        self.properties.meta = self.properties.meta.with_seq(seq);
+    }
+
+    /// The number of an entry that has `stored` in it.
+    #[inline]
+    pub(super) fn seq_of(&self, stored: SeqNo) -> SeqNo {
+        self.loaded_at.unwrap_or(stored)
+    }
+
+    /// What to look for in place of `word`. In a table of a bulk load, whose entries all have the
+    /// same number, a read from before the load goes past each key.
+    #[inline]
+    pub(super) fn stored_word(&self, word: u64) -> u64 {
+        match self.loaded_at {
+            Some(seq) if word >> 8 < seq.0 && !mutated!("snapshot-sees-a-later-load") => 0,
+            _ => word,
+        }
+    }
+
     /// What is known about the table.
     pub(crate) fn meta(&self) -> &TableMeta {
         &self.properties.meta
@@ -210,7 +235,8 @@ impl Table {
     /// there is one; or it is at the start of the next.
     #[inline]
     pub(crate) fn locate(&self, key: &[u8], seq: SeqNo) -> Option<u32> {
-        let up_to = self.index().separators_up_to(key, seek_word(seq));
+        let word = self.stored_word(seek_word(seq));
+        let up_to = self.index().separators_up_to(key, word);
         up_to.checked_sub(1)
     }
 
@@ -225,7 +251,7 @@ impl Table {
         read: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<bool> {
         let index = self.index();
-        let word = seek_word(seq);
+        let word = self.stored_word(seek_word(seq));
         loop {
             let body = self.body(&bytes);
             let damaged = |what| self.corruption(index.block_at(no), what);
@@ -239,7 +265,7 @@ impl Table {
                 let (seq, kind) = split_word(record.word).ok_or_else(|| damaged(UNKNOWN_KIND))?;
                 read(&Entry {
                     key,
-                    seq,
+                    seq: self.seq_of(seq),
                     kind,
                     value: record.value,
                 });
@@ -445,7 +471,11 @@ impl Table {
     fn check_block(&self, no: u32, body: &[u8]) -> Result<(), Damage> {
         let block = Block::parse(body)?;
         let meta = &self.properties.meta;
-        if block.check()? > meta.largest_seq {
+        let largest_seq = match self.loaded_at {
+            Some(_) => UNNUMBERED,
+            None => meta.largest_seq,
+        };
+        if block.check()? > largest_seq {
             return Err("an entry has a higher sequence number than the table");
         }
         let index = self.index();

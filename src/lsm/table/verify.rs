@@ -174,9 +174,13 @@ impl<'a> Walk<'a> {
             summary.end_entries(key);
         }
         let meta = self.table.meta();
-        if summary.finish(meta.id, meta.size_bytes) != *meta
-            || self.compressed_blocks != self.table.properties().compressed_blocks
+        let mut found = summary.finish(meta.id, meta.size_bytes);
+        if let Some(seq) = self.table.loaded_at
+            && found.is_unnumbered()
         {
+            found = found.with_seq(seq);
+        }
+        if found != *meta || self.compressed_blocks != self.table.properties().compressed_blocks {
             let what = "the properties differ from what the table holds";
             self.problem(footer.properties_at, what);
         }

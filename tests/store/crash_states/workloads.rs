@@ -388,6 +388,42 @@ pub const ALL: &[Workload] = &[
         }
         world.flush_all();
     }),
+    ("bulk_loads", |world| {
+        world.create_both();
+        world.load("a", 0, 30, 1, 60);
+        world.put("a", 7, 30, Buffered);
+        world.put("b", 1, 30, Buffered);
+        world.load("a", 5, 60, 4, 80);
+        world.put("a", 9, 30, Buffered);
+        world.kill();
+        world.load("b", 10, 20, 1, 40);
+        world.delete_range("a", 3, 12, Buffered);
+        world.work();
+        world.load("a", 100, 120, 1, 40);
+        world.put("a", 110, 20, Sync);
+        world.flush("a");
+        world.compact("a");
+    }),
+    ("bulk_loads_between_commits", |world| {
+        world.create_both();
+        for n in 0..12 {
+            world.put("a", n, 50, Buffered);
+            world.put("b", n, 50, Buffered);
+        }
+        world.load("a", 4, 8, 1, 700);
+        world.reopen();
+        world.load("a", 6, 20, 2, 50);
+        // One that is given up.
+        let mut load = world.keyspace("a").bulk_load().expect("it begins");
+        for n in 0..20 {
+            load.put(key_of(n), [n as u8; 50]).expect("in order");
+        }
+        drop(load);
+        world.put("a", 1, 50, Sync);
+        world.load("b", 0, 12, 3, 50);
+        world.drop_keyspace("b");
+        world.put("a", 2, 50, Sync);
+    }),
     ("a_file_that_shrinks", |world| {
         world.create_both();
         for n in 0..60 {

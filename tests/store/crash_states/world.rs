@@ -175,6 +175,20 @@ impl World {
         self.truth().acknowledge(durability == Durability::Sync);
     }
 
+    /// A bulk load of every `step`-th key from `low` to `high`.
+    pub fn load(&mut self, name: &str, low: u64, high: u64, step: usize, len: usize) {
+        let mut map = Map::clone(&self.truth().holding(name).map);
+        let mut load = self.keyspace(name).bulk_load().expect("it begins");
+        for key in (low..high).step_by(step) {
+            let (key, value) = (key_of(key).into_bytes(), self.random.bytes(len));
+            load.put(&key, &value).expect("in order");
+            map.insert(key, value);
+        }
+        self.truth().begin(vec![(name.to_owned(), map)]);
+        load.finish().expect("the load succeeds");
+        self.truth().acknowledge(true);
+    }
+
     pub fn put(&mut self, name: &str, key: u64, len: usize, durability: Durability) {
         let edit = Edit::Put(key_of(key), self.random.bytes(len));
         self.commit(&[(name, edit)], durability);

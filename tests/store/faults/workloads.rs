@@ -11,7 +11,7 @@ use Durability::{Buffered, Sync};
 /// A named program.
 pub type Workload = (&'static str, fn(&mut Driver));
 
-pub const ALL: [Workload; 23] = [
+pub const ALL: [Workload; 24] = [
     ("fill", fill),
     ("fill buffered", fill_buffered),
     ("overwrite", overwrite),
@@ -32,6 +32,7 @@ pub const ALL: [Workload; 23] = [
     ("large values", large_values),
     ("snapshots", snapshots),
     ("scans", scans),
+    ("bulk loads", bulk_loads),
     ("no cache", no_cache),
     ("emptied", emptied),
     ("everything", everything),
@@ -69,6 +70,25 @@ fn fill_buffered(d: &mut Driver) {
             d.sync();
         }
     }
+    d.check();
+}
+
+fn bulk_loads(d: &mut Driver) {
+    both(d);
+    d.load("main", 0, 30, 60);
+    d.put("main", 7, 40, Buffered);
+    d.put("other", 3, 40, Buffered);
+    d.check();
+    d.load("main", 20, 50, 100);
+    d.load("other", 0, 10, 40);
+    d.check();
+    d.put("main", 25, 40, Sync);
+    d.work();
+    d.load("main", 60, 64, 1500);
+    d.check();
+    d.reopen(true);
+    d.load("main", 0, 5, 40);
+    d.compact();
     d.check();
 }
 

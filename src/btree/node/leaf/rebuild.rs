@@ -42,6 +42,35 @@ pub(crate) fn new(lower: &[u8], upper: Option<&[u8]>, page_size: usize) -> Box<[
     build(Fences { lower, upper }, &[], SeqNo::ZERO, page_size)
 }
 
+/// A leaf of entries in the order of their keys, which lie between the fences, in as many units as
+/// they need.
+pub(crate) fn of_entries<'a>(
+    lower: &[u8],
+    upper: Option<&[u8]>,
+    entries: impl Iterator<Item = (&'a [u8], LeafValue<'a>)>,
+    page_size: usize,
+) -> Box<[u8]> {
+    let entry = |(key, value)| Entry {
+        key: KeyParts::whole(key),
+        value,
+    };
+    let entries: Vec<_> = entries.map(entry).collect();
+    build(Fences { lower, upper }, &entries, SeqNo::ZERO, page_size)
+}
+
+/// Bytes that [`of_entries`] needs for `count` entries, whose keys and values as they are stored
+/// have `entry_bytes` together.
+pub(crate) fn bytes_of(
+    lower: &[u8],
+    upper: Option<&[u8]>,
+    count: usize,
+    entry_bytes: usize,
+) -> usize {
+    let fences = Fences { lower, upper };
+    let each = SLOT_LEN + RECORD_HEADER_LEN;
+    fences.heads_offset() + entry_bytes + count * each - count * fences.prefix_len()
+}
+
 /// Rebuilds a leaf that was [`Full`](crate::btree::node::Full), with the pending entry put in.
 ///
 /// Gives two nodes, or one larger one as long as a page holds it or when there is nothing to be

@@ -12,6 +12,13 @@ pub enum Edit {
 }
 
 impl Edit {
+    /// The key, or the first one.
+    pub(super) fn key(&self) -> &[u8] {
+        match self {
+            Self::Set(key, _) | Self::DeleteRange(key, _) => key,
+        }
+    }
+
     fn apply(&self, map: &mut Map) {
         match self {
             Self::Set(key, Some(value)) => drop(map.insert(key.clone(), value.clone())),

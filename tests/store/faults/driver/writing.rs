@@ -1,6 +1,6 @@
 //! Commits, and the work that they cause.
 
-use hedgerow::{Db, Durability, Error, Keyspace, Result};
+use hedgerow::{Db, Durability, Error, Keyspace, Result, SeqNo};
 
 use super::{
     Commit, Driver, Edit, Incarnation, apply, ends_applying, ends_checkpoints, is_log_sync, key_of,
@@ -45,6 +45,43 @@ impl Driver {
             }
             _ => db.write(batch, durability),
         };
+        self.ended(commit, &handles, before, outcome, durability);
+    }
+
+    /// Loads the keys from `low` to `high` into a keyspace, as one commit.
+    pub fn load(&mut self, name: &'static str, low: u32, high: u32, len: usize) {
+        let Some((handle, of)) = self.handle(name) else {
+            return;
+        };
+        let mut commit = Commit::new();
+        for key in low..high {
+            self.changes += 1;
+            commit.push((of, Edit::Set(key_of(key), Some(self.value(len)))));
+        }
+        commit.sort_by(|(_, a), (_, b)| a.key().cmp(b.key()));
+        let before = self.fs.fired();
+        let outcome = handle.bulk_load().and_then(|mut load| {
+            for (_, edit) in &commit {
+                if let Edit::Set(key, Some(value)) = edit {
+                    load.put(key, value)?;
+                }
+            }
+            load.finish()
+        });
+        // As a load, it is not stored apart.
+        let handles = vec![handle; commit.len()];
+        self.ended(commit, &handles, before, outcome, Durability::Sync);
+    }
+
+    /// Takes note of how a commit to `handles` ended that began when so many faults had been met.
+    fn ended(
+        &mut self,
+        commit: Commit,
+        handles: &[Keyspace],
+        before: u64,
+        outcome: Result<SeqNo>,
+        durability: Durability,
+    ) {
         self.changes += 1;
         match outcome {
             Ok(seq) => {
@@ -70,10 +107,8 @@ impl Driver {
                     self.stuck.borrow_mut().push(format!("{error:#}"));
                 }
                 // Nothing of it can be seen.
-                for ((of, edit), handle) in commit.iter().zip(&handles) {
-                    let key = match edit {
-                        Edit::Set(key, _) | Edit::DeleteRange(key, _) => key,
-                    };
+                for ((of, edit), handle) in commit.iter().zip(handles) {
+                    let key = edit.key();
                     let wanted = self.live[*of].get(key).map(Vec::as_slice);
                     if let Some(found) = self.attempt_read("a lookup", wanted, || handle.get(key)) {
                         let found = found.as_deref();
