@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use hedgerow::{Batch, Db, Durability, Keyspace};
+use hedgerow::{Batch, BulkLoad, Db, Durability, EngineKind, Keyspace};
 use hedgerow_bench::format::{bytes, counted, thousands};
 use hedgerow_bench::stop;
 use indicatif::ProgressBar;
@@ -22,11 +22,18 @@ use crate::store::{self, Access, DurabilityArg, EngineArg, KeyspaceArg, StoreArg
 /// A batch is committed at this size even if it has few records.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Records in a batch, unless that is set.
+const BATCH_RECORDS: u64 = 1000;
+
+/// Bytes of keys and values that are sorted, which are all in memory.
+const SORTED_BYTES_MAX: usize = 1 << 30;
+
 /// Load records from a file
 ///
 /// Creates the store and the keyspace if they do not exist, at the first commit. Records are
-/// committed in batches, and whenever the input pauses; reading stops at the first bad record, and
-/// the error says how many were committed before.
+/// committed in batches, and whenever the input pauses; those that come in the order of their keys
+/// are written straight to the files of the engine instead, several times as fast, and committed in
+/// one. Reading stops at the first bad record, and the error says how many were committed before.
 #[derive(Debug, Args)]
 pub struct Load {
     #[command(flatten)]
@@ -43,9 +50,13 @@ pub struct Load {
     /// What to do with a record whose key is there already, from the file or from before
     #[arg(long, value_enum, default_value = "last")]
     on_duplicate: OnDuplicate,
-    /// Records in a commit
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    batch: u64,
+    /// Records in a commit [default: 1000, or all of them in one if they are sorted]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    batch: Option<u64>,
+    /// Sort the records by their keys before they are put: at most 1 GiB of keys and values, in
+    /// memory
+    #[arg(long)]
+    sort: bool,
     /// Durability of each commit; everything is synced before the command ends
     #[arg(long, value_enum, default_value = "buffered")]
     durability: DurabilityArg,
@@ -117,6 +128,17 @@ impl Destination {
         }
     }
 
+    /// A load of what comes in the order of keys, if that is of use: a B-tree that has something is
+    /// written anew by it.
+    fn begin_bulk(&mut self) -> Result<Option<BulkLoad>> {
+        let keyspace = self.create()?;
+        let is_of_use = keyspace.engine() == EngineKind::Lsm || keyspace.is_empty()?;
+        Ok(match is_of_use {
+            true => Some(keyspace.bulk_load()?),
+            false => None,
+        })
+    }
+
     fn largest_key(&self) -> Result<Option<Vec<u8>>> {
         let Some(keyspace) = &self.keyspace else {
             return Ok(None);
@@ -138,11 +160,43 @@ struct Counts {
     bytes: u64,
 }
 
+/// How records are committed.
+enum Way {
+    /// These are the first ones. If as many as make a batch are in order, all that follow are taken
+    /// to be.
+    Undecided(Vec<(Vec<u8>, Vec<u8>)>),
+    Batches,
+    Bulk(Bulk),
+}
+
+/// Records in the order of their keys.
+struct Bulk {
+    load: BulkLoad,
+    /// The last one, which the next may replace.
+    last: (Vec<u8>, Vec<u8>),
+    records: u64,
+    bytes: u64,
+}
+
+impl Bulk {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if *key != *self.last.0 {
+            self.load.put(&self.last.0, &self.last.1)?;
+            self.last.0 = key.to_vec();
+        }
+        self.last.1 = value.to_vec();
+        self.records += 1;
+        self.bytes += (key.len() + value.len()) as u64;
+        Ok(())
+    }
+}
+
 /// Fills and commits batches, and counts what is committed.
 struct Loader {
     destination: Destination,
     on_duplicate: OnDuplicate,
     records_max: u64,
+    way: Way,
     batch: Batch,
     batch_bytes: usize,
     /// The keys of `batch`.
@@ -153,29 +207,45 @@ struct Loader {
     counts: Counts,
     /// Records that are committed.
     committed: u64,
+    /// How many of them came in the order of their keys, and were committed in one.
+    bulk_loaded: u64,
     /// Why a commit failed that was made because the input was idle.
     idle_failure: Option<Failure>,
 }
 
 impl Loader {
-    fn new(destination: Destination, on_duplicate: OnDuplicate, records_max: u64) -> Result<Self> {
+    /// Commits batches of so many records, or of the usual number and what is sorted in one.
+    fn new(
+        destination: Destination,
+        on_duplicate: OnDuplicate,
+        records_max: Option<u64>,
+    ) -> Result<Self> {
         interrupt::committed(0);
         Ok(Self {
             largest: destination.largest_key()?,
             destination,
             on_duplicate,
-            records_max,
+            way: match records_max {
+                Some(_) => Way::Batches,
+                None => Way::Undecided(Vec::new()),
+            },
+            records_max: records_max.unwrap_or(BATCH_RECORDS),
             batch: Batch::new(),
             batch_bytes: 0,
             batch_keys: HashSet::new(),
             counts: Counts::default(),
             committed: 0,
+            bulk_loaded: 0,
             idle_failure: None,
         })
     }
 
     fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         stop::check()?;
+        if matches!(&self.way, Way::Bulk(bulk) if *key < *bulk.last.0) {
+            // They were not in order after all.
+            self.commit()?;
+        }
         if self.is_there(key)? {
             match self.on_duplicate {
                 OnDuplicate::Error => {
@@ -193,20 +263,87 @@ impl Loader {
         } else {
             self.counts.new += 1;
         }
-        self.batch.put(key, value);
+        if let Way::Bulk(bulk) = &mut self.way {
+            return bulk.put(key, value);
+        }
         self.batch_keys.insert(key.to_vec());
         self.batch_bytes += key.len() + value.len();
-        if self.batch.len() as u64 >= self.records_max || self.batch_bytes >= BATCH_BYTES_MAX {
-            self.commit()?;
+        let records = match &mut self.way {
+            Way::Undecided(first) if first.last().is_none_or(|(last, _)| **last <= *key) => {
+                first.push((key.to_vec(), value.to_vec()));
+                first.len()
+            }
+            _ => {
+                self.decide_on_batches();
+                self.batch.put(key, value);
+                self.batch.len()
+            }
+        };
+        if records as u64 >= self.records_max || self.batch_bytes >= BATCH_BYTES_MAX {
+            match self.way {
+                Way::Undecided(_) => self.decide_on_bulk()?,
+                _ => self.commit()?,
+            }
         }
         Ok(())
     }
 
-    /// True if `key` has a value, in the keyspace or in the batch.
+    /// The first records go into a batch, and so do those that follow.
+    fn decide_on_batches(&mut self) {
+        if let Way::Undecided(first) = std::mem::replace(&mut self.way, Way::Batches) {
+            for (key, value) in first {
+                self.batch.put(key, value);
+            }
+        }
+    }
+
+    /// The first records are in order.
+    fn decide_on_bulk(&mut self) -> Result<()> {
+        let Some(load) = self.destination.begin_bulk()? else {
+            self.decide_on_batches();
+            return self.commit();
+        };
+        if let Way::Undecided(first) = std::mem::replace(&mut self.way, Way::Batches) {
+            let mut first = first.into_iter();
+            let last = first.next().expect("a batch of them");
+            let mut bulk = Bulk {
+                load,
+                records: 1,
+                bytes: (last.0.len() + last.1.len()) as u64,
+                last,
+            };
+            first.try_for_each(|(key, value)| bulk.put(&key, &value))?;
+            self.way = Way::Bulk(bulk);
+        }
+        self.batch_keys.clear();
+        self.batch_bytes = 0;
+        Ok(())
+    }
+
+    fn commit_bulk(&mut self, mut bulk: Bulk) -> Result<()> {
+        bulk.load.put(&bulk.last.0, &bulk.last.1)?;
+        bulk.load.finish()?;
+        self.counts.bytes += bulk.bytes;
+        self.committed += bulk.records;
+        self.bulk_loaded += bulk.records;
+        interrupt::committed(self.committed);
+        Ok(())
+    }
+
+    /// Reading has failed: what was read in order before counts. The failure that is reported is
+    /// that of reading.
+    fn keep_bulk(&mut self) {
+        if let Way::Bulk(bulk) = std::mem::replace(&mut self.way, Way::Batches) {
+            let _ = self.commit_bulk(bulk);
+        }
+    }
+
+    /// True if `key` has a value, in the keyspace or in what is not committed.
     fn is_there(&mut self, key: &[u8]) -> Result<bool> {
+        let is_last = matches!(&self.way, Way::Bulk(bulk) if *key == *bulk.last.0);
         match &mut self.largest {
             Some(largest) if key <= &largest[..] => {
-                Ok(self.batch_keys.contains(key) || self.destination.contains(key)?)
+                Ok(is_last || self.batch_keys.contains(key) || self.destination.contains(key)?)
             }
             largest => {
                 *largest = Some(key.to_vec());
@@ -216,6 +353,14 @@ impl Loader {
     }
 
     fn commit(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.way, Way::Batches) {
+            Way::Bulk(bulk) => return self.commit_bulk(bulk),
+            first @ Way::Undecided(_) => {
+                self.way = first;
+                self.decide_on_batches();
+            }
+            Way::Batches => {}
+        }
         let batch = std::mem::take(&mut self.batch);
         let records = batch.len() as u64;
         if records > 0 {
@@ -267,6 +412,10 @@ impl Load {
         let mut loader = loader.borrow_mut();
         let read = match loader.idle_failure.take() {
             Some(failure) => Err(failure),
+            None if read.is_err() => {
+                loader.keep_bulk();
+                read
+            }
             None => read.and_then(|tally| loader.finish().map(|()| tally)),
         };
         progress.finish_and_clear();
@@ -288,9 +437,31 @@ impl Load {
         let idle = Rc::clone(loader);
         let idle = move || idle.borrow_mut().commit_idle();
         let input = records::decompressed(file, &self.file, progress, idle)?;
-        records::for_each(&self.file, input, &self.shape, |_, key, value| {
-            loader.borrow_mut().add(key, value)
-        })
+        if !self.sort {
+            return records::for_each(&self.file, input, &self.shape, |_, key, value| {
+                loader.borrow_mut().add(key, value)
+            });
+        }
+        let (mut sorted, mut bytes) = (Vec::new(), 0);
+        let tally = records::for_each(&self.file, input, &self.shape, |_, key, value| {
+            stop::check()?;
+            bytes += key.len() + value.len();
+            if bytes > SORTED_BYTES_MAX {
+                return Err(Failure::error(
+                    "there is more than 1 GiB to sort: sort the file before, or load it without \
+                     --sort",
+                ));
+            }
+            sorted.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })?;
+        // Stable: of records with the same key the order counts.
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut loader = loader.borrow_mut();
+        for (key, value) in &sorted {
+            loader.add(key, value)?;
+        }
+        Ok(tally)
     }
 
     fn report(
@@ -312,6 +483,7 @@ impl Load {
                 "engine": keyspace.engine().name(),
                 "records_read": tally.records,
                 "records": loader.committed,
+                "bulk_loaded": loader.bulk_loaded,
                 "new_keys": counts.new,
                 "replaced": counts.replaced,
                 "kept": counts.kept,
@@ -370,7 +542,7 @@ mod tests {
             db: None,
             keyspace: None,
         };
-        Loader::new(destination, on_duplicate, 2).unwrap()
+        Loader::new(destination, on_duplicate, Some(2)).unwrap()
     }
 
     #[test]

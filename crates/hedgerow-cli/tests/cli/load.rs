@@ -227,3 +227,109 @@ fn dump_into_load_gives_every_byte_back() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(b.ok(&["count", "empty"]), "0\n");
 }
+
+/// Sorted records are committed in one, whatever comes after them.
+#[test]
+fn sorted_records_are_loaded_in_one() {
+    for engine in ENGINES {
+        let b = Bench::new();
+        let line = |n: u32| format!("{n:06}\tvalue {n}\n");
+        let sorted: String = (0..5000).map(line).collect();
+        b.file("sorted.tsv", &sorted);
+        let load = [
+            "load",
+            "db",
+            "sorted.tsv",
+            "--key",
+            "1",
+            "--value",
+            "2",
+            "--json",
+        ];
+        let engine = ["--engine", engine];
+        let report = parse(&b.ok(&[&load[..], &engine].concat()));
+        assert_eq!(
+            [
+                &report["records"],
+                &report["bulk_loaded"],
+                &report["new_keys"]
+            ],
+            [5000; 3]
+        );
+        assert_eq!(b.ok(&["count", "db"]), "5000\n");
+        b.ok(&["verify", "db"]);
+
+        // Out of order after a while, with keys that are there twice.
+        let mut mixed: String = (4000..9000).chain(8999..9001).map(line).collect();
+        mixed.push_str("000100\tlater\n009000\tlast\n");
+        b.file("mixed.tsv", &mixed);
+        let load = [
+            "load",
+            "db",
+            "mixed.tsv",
+            "--key",
+            "1",
+            "--value",
+            "2",
+            "--json",
+        ];
+        let report = parse(&b.ok(&load));
+        assert_eq!(
+            [&report["records"], &report["new_keys"], &report["replaced"]],
+            [&json!(5004), &json!(4001), &json!(1003)]
+        );
+        // A B-tree that has something would be written anew.
+        let is_lsm = engine[1] == "lsm";
+        assert_eq!(report["bulk_loaded"], if is_lsm { 5002 } else { 0 });
+        assert_eq!(b.ok(&["get", "db", "000100"]), "later\n");
+        assert_eq!(b.ok(&["get", "db", "009000"]), "last\n");
+        assert_eq!(b.ok(&["count", "db"]), "9001\n");
+
+        // The same records in another order.
+        let shuffled: String = (0..5000).map(|n| line(n * 1999 % 5000)).collect();
+        b.file("shuffled.tsv", &shuffled);
+        let load = [
+            "load",
+            "other",
+            "shuffled.tsv",
+            "--key",
+            "1",
+            "--value",
+            "2",
+            "--json",
+        ];
+        let load = [&load[..], &engine].concat();
+        assert_eq!(parse(&b.ok(&load))["bulk_loaded"], 0);
+        let all = b.ok(&["scan", "other"]);
+        assert_eq!(all, sorted);
+        let load = [
+            "load",
+            "third",
+            "shuffled.tsv",
+            "--key",
+            "1",
+            "--value",
+            "2",
+            "--json",
+        ];
+        let report = parse(&b.ok(&[&load[..], &engine, &["--sort"]].concat()));
+        assert_eq!([&report["records"], &report["bulk_loaded"]], [5000; 2]);
+        assert_eq!(b.ok(&["scan", "third"]), all);
+    }
+}
+
+/// What was read in order before a bad record is committed, and said.
+#[test]
+fn sorted_records_before_a_bad_one_are_committed() {
+    let b = Bench::new();
+    let mut lines: String = (0..3000).map(|n| format!("{n:06}\tvalue\n")).collect();
+    lines.push_str("no value\n");
+    b.file("a.tsv", &lines);
+    let load = ["load", "db", "a.tsv", "--key", "1", "--value", "2"];
+    let ran = b.fails(1, "line 3001", &load);
+    assert!(
+        ran.err.contains("after 3,000 records had been committed"),
+        "{ran:?}"
+    );
+    assert_eq!(b.ok(&["count", "db"]), "3000\n");
+}
