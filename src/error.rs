@@ -149,6 +149,22 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// A transaction was not committed, and nothing of it was written: what it relies on was
+    /// changed by a commit after it began. Run it again from its beginning, as
+    /// [`Db::transact`](crate::Db::transact) does.
+    #[non_exhaustive]
+    Conflict {
+        /// The keyspace that both used; if it was dropped, which is what the other one did, `#`
+        /// and its number.
+        keyspace: String,
+        /// What the other one wrote: the key, or where the range that it deleted begins. Only in
+        /// builds with debug assertions.
+        key: Option<Vec<u8>>,
+    },
+    /// A transaction was not committed, and nothing of it was written: so much was written since it
+    /// began that it is not known whether any of that concerns it. Run it again from its beginning,
+    /// and if it takes long, do less in one.
+    TransactionTooOld,
     /// The handle is a copy that a forked process has of its parent's. It does nothing, because two
     /// processes that write one store destroy it. Open the store in the child if the parent has
     /// closed it, talk to the parent if it has not, or fork before opening.
@@ -284,17 +300,24 @@ impl Error {
         }
     }
 
+    /// True for [`Error::Conflict`] and [`Error::TransactionTooOld`]: the transaction has written
+    /// nothing, and may be run again.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::TransactionTooOld)
+    }
+
     /// True for [`Error::Locked`].
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Locked { .. })
     }
 
     /// True if the same call on the same handle may succeed later, because what stands in its way
-    /// is outside the store and can pass: a lock of another process, a full disk, too many open
-    /// files, an interrupted call. False for what needs another argument, a reopened store or a
+    /// can pass: a lock of another process, a full disk, too many open files, an interrupted call;
+    /// and of a transaction that met a [conflict](Self::is_conflict), which is run again from its
+    /// beginning. False for what needs another argument, a reopened store or a
     /// repaired file, hence for [`Error::WritesStopped`] whatever its cause.
     pub fn is_retryable(&self) -> bool {
-        if self.is_locked() || self.is_out_of_space() {
+        if self.is_locked() || self.is_conflict() || self.is_out_of_space() {
             return !matches!(self, Self::WritesStopped { .. });
         }
         match self {
@@ -368,6 +391,17 @@ impl Error {
                 f.write_str("the store takes no more writes until it is reopened: one has failed")
             }
             Self::NoSuchKeyspace { name } => write!(f, "there is no keyspace named {name:?}"),
+            Self::Conflict { keyspace, key } => {
+                write!(f, "a transaction met a conflict in keyspace {keyspace:?}")?;
+                match key {
+                    Some(key) => write!(f, " at key \"{}\"", key.escape_ascii()),
+                    None => Ok(()),
+                }
+            }
+            Self::TransactionTooOld => f.write_str(
+                "a transaction took too long: too much was written beside it to tell whether it \
+                 met a conflict",
+            ),
             Self::Forked => f.write_str(
                 "this handle belongs to the process that opened the store, and does nothing in a \
                  forked child: open the store after forking",

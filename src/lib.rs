@@ -10,6 +10,7 @@
 //! | scans | [`Scan`], which lends, seeks and counts; [`Keys`], [`Values`] |
 //! | writing | [`Kv`] has every method, with an example; [`Update`], [`Mismatch`] |
 //! | batches | [`Batch`] for one map, also in generic code; [`WriteBatch`] for several keyspaces |
+//! | transactions | [`Db::transact`], [`Transaction`], [`TransactionOptions`], [`Isolation`] |
 //! | sorted loads | [`BulkLoad`] |
 //! | one moment | [`Snapshot`] of all keyspaces, [`KeyspaceSnapshot`] of one |
 //! | durability of a commit | [`SeqNo`], [`Db::wait_durable`], [`Durable`] |
@@ -57,7 +58,8 @@ mod values;
 mod wal;
 
 pub use db::{
-    BulkLoad, Db, Durable, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Snapshot, WriteBatch,
+    BulkLoad, Db, Durable, Isolation, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Savepoint,
+    Snapshot, Transacted, Transaction, TransactionKeyspace, TransactionOptions, WriteBatch,
 };
 pub use engine::{
     EngineStats, Figure, InspectDetail, Inspection, LevelStats, Problem, VerifyReport,

@@ -15,7 +15,7 @@ use crate::kv::{
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
 use crate::trace::Hook;
-use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
+use crate::types::{KeyBounds, KeyRange, KeySet, Op, SeqNo, Value};
 use crate::util::gate::{Pass, Stay};
 
 /// An ordered map of byte strings in a store, on the engine that it was created with.
@@ -201,13 +201,13 @@ impl Atomic for Keyspace {
         batch: Batch,
     ) -> Result<Committed> {
         let condition = Condition {
-            watch,
-            keyspace: &self.open,
-            ranges: std::slice::from_ref(range),
+            since: watch.since(),
+            reads: &[(self.open.id, KeySet::of(range))],
         };
+        let parts = vec![(Arc::clone(&self.open), batch)];
         let shared = &self.store.shared;
         Ok(
-            match shared.commit_if(batch, self.durability, &condition)? {
+            match shared.commit_if(parts, self.durability, &condition)? {
                 Outcome::Committed(seq) => Committed::At(seq),
                 Outcome::Conflict(_) => Committed::Conflict,
             },

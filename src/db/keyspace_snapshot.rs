@@ -41,6 +41,15 @@ impl KeyspaceSnapshot {
         }
     }
 
+    /// One whose every read fails with `error`.
+    pub(crate) fn failed(views: PinnedViews, keyspace: &OpenKeyspace, error: Error) -> Self {
+        Self {
+            view: Err(error),
+            id: keyspace.id,
+            views,
+        }
+    }
+
     /// The view, unless the keyspace did not exist yet.
     fn view(&self) -> Result<Option<&Arc<dyn ReadView>>> {
         match &self.view {
@@ -49,9 +58,18 @@ impl KeyspaceSnapshot {
         }
     }
 
-    fn scan(&self, range: KeyRange) -> Scan {
+    pub(crate) fn scan(&self, range: KeyRange) -> Scan {
+        self.scan_with(range, |view| view)
+    }
+
+    /// A scan of what `over` makes of this view.
+    pub(crate) fn scan_with(
+        &self,
+        range: KeyRange,
+        over: impl FnOnce(Arc<dyn ReadView>) -> Arc<dyn ReadView>,
+    ) -> Scan {
         let observer = self.hook().and_then(|hook| hook.scan(&range));
-        let view = self.view().map(|_| Arc::new(self.clone()) as _);
+        let view = self.view().map(|_| over(Arc::new(self.clone())));
         Scan::new(view, range).observed_by(observer)
     }
 

@@ -8,15 +8,14 @@ mod pinned_views;
 mod snapshot;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
+mod transaction;
 mod write_batch;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::{EngineHost, InspectDetail, Inspection, VerifyReport};
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::store;
 use crate::store::{Change, DbStats, Store};
@@ -29,6 +28,9 @@ pub use durable::Durable;
 pub use keyspace::Keyspace;
 pub use keyspace_snapshot::KeyspaceSnapshot;
 pub use snapshot::Snapshot;
+pub use transaction::{
+    Isolation, Savepoint, Transacted, Transaction, TransactionKeyspace, TransactionOptions,
+};
 pub use write_batch::WriteBatch;
 
 /// A store: a directory with a log and any number of keyspaces, each on the engine of its choice.
@@ -250,6 +252,124 @@ impl Db {
     pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<SeqNo> {
         let parts = batch.into_parts(&self.store)?;
         self.store.shared.commit(Change::Many(parts), durability)
+    }
+
+    /// Begins a serializable [`Transaction`] over all keyspaces, at what is committed now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`] in a store that was opened read-only ([`Db::transaction_with`] and
+    /// [`TransactionOptions::read_only`] begin one there), [`Error::Closed`].
+    pub fn transaction(&self) -> Result<Transaction> {
+        self.transaction_with(TransactionOptions::new())
+    }
+
+    /// Begins a transaction with `options`. See [`Db::transaction`].
+    ///
+    /// # Errors
+    ///
+    /// Also [`Error::InvalidArgument`] if a keyspace of the options belongs to another store,
+    /// [`Error::NoSuchKeyspace`] if it was dropped.
+    pub fn transaction_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        Transaction::begin(&self.store, &options)
+    }
+
+    /// Runs `run` in a serializable [`Transaction`] and commits it. After a conflict it runs it
+    /// again, 100 times at most, with pauses between; so `run` should have no other effect than
+    /// what it does with the transaction and returns. If `run` fails, nothing is written.
+    ///
+    /// Transfers between accounts lose no money, however many there are at once:
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+    /// use hedgerow::{Db, EngineKind, Keyspace, Transaction};
+    ///
+    /// #[derive(Debug)]
+    /// enum TransferError {
+    ///     NotEnough { balance: u64 },
+    ///     Store(hedgerow::Error),
+    /// }
+    ///
+    /// impl From<hedgerow::Error> for TransferError {
+    ///     fn from(error: hedgerow::Error) -> Self {
+    ///         Self::Store(error)
+    ///     }
+    /// }
+    ///
+    /// fn balance(tx: &Transaction, bank: &Keyspace, account: &str) -> hedgerow::Result<u64> {
+    ///     let found = tx.get(bank, account)?;
+    ///     Ok(found.map_or(0, |bytes| u64::from_le_bytes(bytes[..].try_into().unwrap())))
+    /// }
+    ///
+    /// fn transfer(
+    ///     db: &Db,
+    ///     bank: &Keyspace,
+    ///     (from, to): (&str, &str),
+    ///     amount: u64,
+    /// ) -> Result<(), TransferError> {
+    ///     db.transact(|tx| {
+    ///         let balance_before = balance(tx, bank, from)?;
+    ///         let Some(left) = balance_before.checked_sub(amount) else {
+    ///             return Err(TransferError::NotEnough { balance: balance_before });
+    ///         };
+    ///         tx.put(bank, from, left.to_le_bytes())?;
+    ///         let other = balance(tx, bank, to)?;
+    ///         tx.put(bank, to, (other + amount).to_le_bytes())?;
+    ///         Ok(())
+    ///     })
+    /// }
+    ///
+    /// let bank = db.keyspace("bank", EngineKind::BTree)?;
+    /// bank.put("ada", 100_u64.to_le_bytes())?;
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..4 {
+    ///         scope.spawn(|| transfer(&db, &bank, ("ada", "bob"), 20).unwrap());
+    ///     }
+    /// });
+    /// let refused = transfer(&db, &bank, ("ada", "bob"), 30).unwrap_err();
+    /// assert!(matches!(refused, TransferError::NotEnough { balance: 20 }));
+    /// assert_eq!(bank.get("bob")?.unwrap(), 80_u64.to_le_bytes());
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `run`; those of [`Db::transaction`]; those of [`Transaction::commit`], conflicts
+    /// only when the last attempt met one.
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        run: impl FnMut(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let transacted = self.transact_with(TransactionOptions::new(), run)?;
+        Ok(transacted.value)
+    }
+
+    /// As [`Db::transact`] with `options`; also returns the place in the order of commits.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+    /// use hedgerow::{Durability, EngineKind, Error, TransactionOptions};
+    ///
+    /// let events = db.keyspace("events", EngineKind::Lsm)?;
+    /// let options = TransactionOptions::new().durability(Durability::Buffered);
+    /// let done = db.transact_with(options, |tx| {
+    ///     let last = tx.keyspace(&events).last()?;
+    ///     let next = last.map_or(0, |(key, _)| u64::from_be_bytes(key[..].try_into().unwrap()) + 1);
+    ///     tx.put(&events, next.to_be_bytes(), "a hedge")?;
+    ///     Ok::<_, Error>(next)
+    /// })?;
+    /// assert_eq!((done.value, done.conflicts), (0, 0));
+    /// db.wait_durable(done.seq)?;
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn transact_with<T, E: From<Error>>(
+        &self,
+        options: TransactionOptions,
+        run: impl FnMut(&Transaction) -> Result<T, E>,
+    ) -> Result<Transacted<T>, E> {
+        transaction::transact(&self.store, &options, run)
     }
 
     /// An immutable view of all keyspaces at this moment, consistent across them.

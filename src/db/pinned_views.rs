@@ -51,6 +51,12 @@ impl PinnedViews {
         Self::take(store, stay, || store.shared.keyspaces.all())
     }
 
+    /// Views of these, which are ordered by number.
+    pub(crate) fn of_some(store: &Arc<Store>, keyspaces: &[Arc<OpenKeyspace>]) -> Self {
+        let some = Arc::new(keyspaces.to_vec());
+        Self::take(store, store.shared.stay(), || Arc::clone(&some))
+    }
+
     /// A view of one keyspace.
     pub(crate) fn of_one(store: &Arc<Store>, keyspace: &Arc<OpenKeyspace>) -> Self {
         let stay = store

@@ -42,7 +42,7 @@ use super::apply::{
 };
 use super::apply_queue::Waiting;
 use super::commit_values::{CommitValues, PlacedValues};
-use super::conflicts::ConflictTracker;
+use super::conflicts::{Conflict, ConflictTracker, Reads};
 use super::coordinator::Coordinator;
 use super::handover::{Handed, Handover};
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
@@ -71,33 +71,24 @@ pub(crate) enum Change<'a> {
     Many(Vec<(Arc<OpenKeyspace>, Batch)>),
 }
 
-/// What a commit relies on: that no key of `ranges` was written after the watch began.
-#[derive(Debug)]
+/// What a commit relies on: that nothing in `reads` was written after `since`. A watch that began
+/// then, or before, lives.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Condition<'a> {
-    pub(crate) watch: &'a Watch<'a>,
-    pub(crate) keyspace: &'a Arc<OpenKeyspace>,
-    pub(crate) ranges: &'a [KeyRange],
-}
-
-impl Condition<'_> {
-    /// The latest operation that breaks it.
-    fn conflict(&self, conflicts: &ConflictTracker) -> Option<SeqNo> {
-        let (since, keyspace) = (self.watch.since, self.keyspace.id);
-        let of_range = |range| conflicts.conflict(since, keyspace, range);
-        self.ranges.iter().filter_map(of_range).max()
-    }
+    pub(crate) since: SeqNo,
+    pub(crate) reads: &'a Reads,
 }
 
 /// Is told of the parts of a commit once it is logged, before any reader sees it.
 type Logged<'a> = &'a dyn Fn(&Parts);
 
 /// How a conditional commit ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Committed; the last operation has this number.
     Committed(SeqNo),
     /// Nothing was written: this operation changed what the commit relies on.
-    Conflict(SeqNo),
+    Conflict(Conflict),
 }
 
 /// While it lives, the pipeline remembers which keys are written.
@@ -117,7 +108,7 @@ impl Watch<'_> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        self.pipeline.log.lock().conflicts.end(self.since);
+        self.pipeline.end_watch(self.since);
     }
 }
 
@@ -139,6 +130,10 @@ pub(crate) struct Pipeline {
     /// Syncs that made queued commits durable.
     groups: AtomicU64,
 }
+
+/// Where so many operations were committed since a commit began to read, it is validated against
+/// most of them before it takes the log lock.
+const MANY_OPS: u64 = 1024;
 
 /// From so much on a commit that is being applied is not waited for by snapshots.
 const LONG_APPLY: Duration = Duration::from_millis(1);
@@ -280,9 +275,9 @@ impl Pipeline {
         logged: &dyn Fn(&Parts),
     ) -> Result<Outcome> {
         let outcome = self.commit_many(parts, durability, Some((condition, logged)))?;
-        if let Outcome::Conflict(seq) = outcome {
+        if let Outcome::Conflict(conflict) = &outcome {
             let check = || self.coordinator.check_writable();
-            self.applier.publisher.wait_unless(seq, &check)?;
+            self.applier.publisher.wait_unless(conflict.seq, &check)?;
         }
         Ok(outcome)
     }
@@ -297,6 +292,9 @@ impl Pipeline {
         let mut log = self.log.lock();
         self.coordinator.check_writable()?;
         let (seq, _) = log.append(1, &[payload], 0)?;
+        if log.conflicts.is_active() {
+            note_change(&mut log.conflicts, &change, seq);
+        }
         let effect = Effect::Keyspaces(change);
         if durability == Durability::Sync || log.led {
             return self.join_queue(log, effect, seq, seq);
@@ -380,31 +378,44 @@ impl Pipeline {
         }
     }
 
-    /// Begins to remember which keys are written. Waits for commits that are being applied, and
-    /// for no I/O.
+    /// Begins to remember which keys are written, until the watch is dropped. Waits for commits
+    /// that are being applied, and for no I/O.
     pub(crate) fn watch(&self) -> Watch<'_> {
+        Watch {
+            pipeline: self,
+            since: self.begin_watch(),
+        }
+    }
+
+    /// Begins a watch that [`Pipeline::end_watch`] ends. Returns its number: reads that begin now
+    /// see everything up to it, and what comes later is remembered.
+    pub(crate) fn begin_watch(&self) -> SeqNo {
         let mut log = self.log.lock();
-        // From here on, what is logged is either visible or in the queue, or never will be.
-        let _ = self.applier.publisher.wait_for(log.taken.upto);
-        let since = self.applier.publisher.published();
-        log.conflicts.begin(since);
+        // From here on, what is logged is being applied or in the queue, or never will be.
+        let since = log.taken.upto;
         let Sequencer {
             queue, conflicts, ..
         } = &mut *log;
-        for queued in queue {
-            match &queued.effect {
-                Effect::Ops(parts, _) => note(conflicts, parts, queued.first),
-                Effect::Load(load) => {
-                    conflicts.note(load.keyspace.id, &load.as_op(), queued.last);
+        if conflicts.begin(since) {
+            for queued in queue {
+                match &queued.effect {
+                    Effect::Ops(parts, _) => note(conflicts, parts, queued.first),
+                    Effect::Keyspaces(change) => note_change(conflicts, change, queued.first),
+                    Effect::Load(load) => {
+                        conflicts.note(load.keyspace.id, &load.as_op(), queued.last);
+                    }
                 }
-                Effect::Keyspaces(_) => {}
             }
         }
         drop(log);
-        Watch {
-            pipeline: self,
-            since,
-        }
+        // If it never becomes visible, the store takes no more writes.
+        let _ = self.applier.publisher.wait_for(since);
+        since
+    }
+
+    /// Ends a watch.
+    pub(crate) fn end_watch(&self, since: SeqNo) {
+        self.log.lock().conflicts.end(since);
     }
 
     /// Has the log go on in a small segment, so that the long one can be deleted. The segment is
@@ -485,19 +496,7 @@ impl Pipeline {
         durability: Durability,
         condition: Option<(&Condition<'_>, Logged<'_>)>,
     ) -> Result<Outcome> {
-        let mut count = 0;
-        let mut bytes = 0;
-        for (keyspace, batch) in &parts {
-            keyspace.check_alive()?;
-            batch.check()?;
-            count += batch.len() as u64;
-            bytes += batch.len_bytes() + 16;
-        }
-        if bytes > MAX_BATCH_LEN_BYTES {
-            return Err(Error::invalid(format!(
-                "a batch is longer than {MAX_BATCH_LEN_BYTES} bytes"
-            )));
-        }
+        let count = check_parts(&parts)?;
         if count == 0 {
             // Nothing to log, but a promise to keep: what came before is durable.
             if durability == Durability::Sync {
@@ -523,15 +522,22 @@ impl Pipeline {
             payload.push(batch.encoded());
         }
         let values = self.values_of(&parts, &headings);
+        let mut validated = SeqNo::ZERO;
+        if let Some((condition, _)) = condition {
+            match self.validate_early(condition) {
+                Ok(upto) => validated = upto,
+                Err(conflict) => return Ok(Outcome::Conflict(conflict)),
+            }
+        }
 
         let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
         let mut log = self.lock_log(keyspaces, prepare)?;
         self.coordinator.check_writable()?;
         if let Some((condition, _)) = condition
-            && let Some(seq) = condition.conflict(&log.conflicts)
+            && let Some(conflict) = log.conflicts.conflict(validated, condition.reads)
             && !mutated!("condition-of-a-commit-ignored")
         {
-            return Ok(Outcome::Conflict(seq));
+            return Ok(Outcome::Conflict(conflict));
         }
         let (first, place) = log.append(count, &payload, values.bytes())?;
         let values = values.place(first, place);
@@ -572,6 +578,30 @@ impl Pipeline {
             at += batch.len_bytes() as u64;
         }
         values
+    }
+
+    /// Validates a commit against what was committed some time ago, without the log lock, which
+    /// others would wait for. Returns up to where: what came later is left to be validated when the
+    /// commit has its place in the order.
+    fn validate_early(&self, condition: &Condition<'_>) -> Result<SeqNo, Conflict> {
+        let Condition { since, reads } = *condition;
+        let latest = self.applier.publisher.published();
+        if mutated!("validated-before-the-log-lock-only") {
+            let conflict = self.log.lock().conflicts.conflict(since, reads);
+            return conflict.map_or(Ok(SeqNo::MAX), Err);
+        }
+        if latest.0.saturating_sub(since.0) < MANY_OPS {
+            return Ok(since);
+        }
+        let full = self.log.lock().conflicts.full_chunks(since);
+        let Some((chunks, upto)) = full else {
+            return Ok(since);
+        };
+        let mut newest_first = chunks.iter().rev();
+        match newest_first.find_map(|chunk| chunk.conflict(since, reads)) {
+            Some(conflict) => Err(conflict),
+            None => Ok(upto.max(since)),
+        }
     }
 
     /// Applies a batch to one keyspace, or has it applied.
@@ -783,6 +813,37 @@ impl Sequencer {
         let place = self.writer.append(first, last, parts, value_bytes)?;
         self.next = last.next();
         Ok((first, place))
+    }
+}
+
+/// How many operations there are in `parts`, if all of them keep to the limits and their keyspaces
+/// are there.
+fn check_parts(parts: &Parts) -> Result<u64> {
+    let mut count = 0;
+    let mut bytes = 0;
+    for (keyspace, batch) in parts {
+        keyspace.check_alive()?;
+        batch.check()?;
+        count += batch.len() as u64;
+        bytes += batch.len_bytes() + 16;
+    }
+    if bytes > MAX_BATCH_LEN_BYTES {
+        return Err(Error::invalid(format!(
+            "a batch is longer than {MAX_BATCH_LEN_BYTES} bytes"
+        )));
+    }
+    Ok(count)
+}
+
+/// Has `conflicts` remember that a keyspace is dropped, with all that is in it.
+#[cold]
+fn note_change(conflicts: &mut ConflictTracker, change: &KeyspaceChange, seq: SeqNo) {
+    if let KeyspaceChange::Remove(keyspace) = change {
+        let all = Op::DeleteRange {
+            start: &[],
+            end: None,
+        };
+        conflicts.note(*keyspace, &all, seq);
     }
 }
 

@@ -4,36 +4,143 @@
 //! nothing otherwise: a store in which no caller reads, modifies and writes back pays one
 //! comparison a commit. It belongs to the sequencer and is used under its lock.
 //!
-//! Its memory is bounded. Beyond the bound it forgets, and watches that began before what it forgot
-//! are told of a conflict: they try again, and nothing else slows down.
+//! It is a list in the order of commits, in chunks. To note an operation copies its key to the end.
+//! To validate a commit walks over what was noted since it began to read, and looks each key up
+//! among those that it read: the work of validating is bounded by what was committed meanwhile, not
+//! by what was read. Chunks that are full do not change, so a long list can be
+//! [looked through](ConflictTracker::full_chunks) before the lock is taken.
+//!
+//! Its memory is bounded. Beyond the bound it forgets the oldest chunk, and watches that began
+//! before its end are told so: they try again, and nothing else slows down.
 //!
 //! Invariants:
 //! - Q1: for a watch since `s`, every operation above `s` is remembered, or `forgotten` is above
 //!   `s`.
 //! - Q2: without a watch nothing is remembered.
+//! - Q3: what is remembered is in the order of sequence numbers.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use crate::types::{KeyRange, KeyspaceId, Op, SeqNo};
+use crate::types::{KeySet, KeyspaceId, Op, SeqNo};
 
 /// Bytes of keys that are remembered, with what their bookkeeping takes.
-const MAX_BYTES: usize = 4 << 20;
-/// What an entry takes beside its key, about.
-const ENTRY_COST_BYTES: usize = 64;
+const MAX_BYTES: usize = 16 << 20;
+/// From so many bytes on a chunk is full.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// What was read, by keyspace, no keyspace twice.
+pub(crate) type Reads = [(KeyspaceId, KeySet)];
+
+/// An operation that breaks the condition of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// Its number.
+    pub(crate) seq: SeqNo,
+    /// The keyspace, and the key or where the range begins. `None` if the operations up to `seq`
+    /// are forgotten, and it is not known which of them did.
+    pub(crate) place: Option<(KeyspaceId, Vec<u8>)>,
+}
 
 /// The keys and ranges of recent commits. See the module.
 #[derive(Debug, Default)]
 pub(crate) struct ConflictTracker {
     /// Since when, and how many watches since then.
     watches: BTreeMap<SeqNo, usize>,
-    /// The latest operation on each key.
-    keys: BTreeMap<(KeyspaceId, Vec<u8>), SeqNo>,
-    /// Range deletes, with their numbers.
-    ranges: Vec<(KeyspaceId, KeyRange, SeqNo)>,
+    /// Full ones, oldest first.
+    chunks: VecDeque<Arc<Chunk>>,
+    /// What came after them.
+    open: Chunk,
+    /// Of the full ones.
     bytes: usize,
     /// Operations up to here are not all remembered.
     forgotten: SeqNo,
+}
+
+/// Operations in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    noted: Vec<Noted>,
+    /// Their keys and bounds, one behind the other.
+    bytes: Vec<u8>,
+}
+
+/// What was written: a key, or a range.
+#[derive(Debug)]
+struct Noted {
+    seq: SeqNo,
+    keyspace: KeyspaceId,
+    /// Where its key or start begins among the bytes of the chunk, and how long it is.
+    at: u32,
+    len: u32,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Key,
+    /// A range with an end of this length, which is behind the start.
+    Range(u32),
+    /// A range without an end.
+    From,
+}
+
+impl Chunk {
+    fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.noted.len() * size_of::<Noted>()
+    }
+
+    /// The number of its last operation.
+    fn last(&self) -> SeqNo {
+        self.noted.last().map_or(SeqNo::ZERO, |noted| noted.seq)
+    }
+
+    fn note(&mut self, keyspace: KeyspaceId, op: &Op<'_>, seq: SeqNo) {
+        let at = self.bytes.len() as u32;
+        let (start, kind) = match *op {
+            Op::Put { key, .. } | Op::Delete { key } => (key, Kind::Key),
+            Op::DeleteRange { start, end: None } => (start, Kind::From),
+            Op::DeleteRange {
+                start,
+                end: Some(end),
+            } => (start, Kind::Range(end.len() as u32)),
+        };
+        self.bytes.extend_from_slice(start);
+        if let Op::DeleteRange { end: Some(end), .. } = op {
+            self.bytes.extend_from_slice(end);
+        }
+        self.noted.push(Noted {
+            seq,
+            keyspace,
+            at,
+            len: start.len() as u32,
+            kind,
+        });
+    }
+
+    /// The newest operation above `since` that wrote what is in `reads`.
+    pub(crate) fn conflict(&self, since: SeqNo, reads: &Reads) -> Option<Conflict> {
+        let newer = self.noted.partition_point(|noted| noted.seq <= since);
+        let mut newest_first = self.noted[newer..].iter().rev();
+        newest_first.find_map(|noted| {
+            let (_, keys) = reads.iter().find(|(id, _)| *id == noted.keyspace)?;
+            let start_at = noted.at as usize;
+            let end_at = start_at + noted.len as usize;
+            let start = &self.bytes[start_at..end_at];
+            let overlaps = match noted.kind {
+                Kind::Key => keys.contains(start),
+                Kind::From => keys.overlaps(start, None),
+                Kind::Range(len) => {
+                    let end = &self.bytes[end_at..end_at + len as usize];
+                    keys.overlaps(start, Some(end))
+                }
+            };
+            overlaps.then(|| Conflict {
+                seq: noted.seq,
+                place: Some((noted.keyspace, start.to_vec())),
+            })
+        })
+    }
 }
 
 impl ConflictTracker {
@@ -43,9 +150,13 @@ impl ConflictTracker {
         !self.watches.is_empty()
     }
 
-    /// Begins a watch of everything above `since`. The caller notes what is logged already.
-    pub(crate) fn begin(&mut self, since: SeqNo) {
+    /// Begins a watch of everything above `since`. True if it is the first one: then the caller
+    /// notes what is logged already, above `since`.
+    #[must_use]
+    pub(crate) fn begin(&mut self, since: SeqNo) -> bool {
+        let is_first = !self.is_active();
         *self.watches.entry(since).or_insert(0) += 1;
+        is_first
     }
 
     /// Ends a watch that began with `since`.
@@ -57,72 +168,70 @@ impl ConflictTracker {
             }
         }
         if self.watches.is_empty() {
-            *self = Self::default();
+            self.chunks.clear();
+            // Its memory serves the next watch.
+            self.open.noted.clear();
+            self.open.bytes.clear();
+            self.bytes = 0;
+            self.forgotten = SeqNo::ZERO;
         }
     }
 
-    /// Remembers an operation.
+    /// Remembers an operation, which is above all that are remembered.
     pub(crate) fn note(&mut self, keyspace: KeyspaceId, op: &Op<'_>, seq: SeqNo) {
-        match *op {
-            Op::Put { key, .. } | Op::Delete { key } => {
-                self.bytes += key.len() + ENTRY_COST_BYTES;
-                self.keys.insert((keyspace, key.to_vec()), seq);
-            }
-            Op::DeleteRange { start, end } => {
-                let range = KeyRange {
-                    start: start.to_vec(),
-                    end: end.map(<[u8]>::to_vec),
-                };
-                self.bytes += start.len() + end.map_or(0, <[u8]>::len) + ENTRY_COST_BYTES;
-                self.ranges.push((keyspace, range, seq));
-            }
-        }
-        if self.bytes > MAX_BYTES {
-            self.shrink(seq);
+        debug_assert!(seq > self.open.last(), "Q3");
+        self.open.note(keyspace, op, seq);
+        if self.open.len_bytes() >= CHUNK_BYTES {
+            let full = std::mem::take(&mut self.open);
+            self.bytes += full.len_bytes();
+            self.chunks.push_back(Arc::new(full));
+            self.shrink();
         }
     }
 
-    /// The latest operation above `since` on a key in `range` that is remembered, or that may have
+    /// The latest operation above `since` on what is in `reads`, or up to which operations may have
     /// been forgotten.
-    pub(crate) fn conflict(
-        &self,
-        since: SeqNo,
-        keyspace: KeyspaceId,
-        range: &KeyRange,
-    ) -> Option<SeqNo> {
-        if since < self.forgotten {
-            return Some(self.forgotten);
-        }
-        if range.is_empty() {
+    pub(crate) fn conflict(&self, since: SeqNo, reads: &Reads) -> Option<Conflict> {
+        if reads.iter().all(|(_, keys)| keys.is_empty()) {
             return None;
         }
-        let start = Bound::Included((keyspace, range.start.clone()));
-        let end = match &range.end {
-            Some(end) => Bound::Excluded((keyspace, end.clone())),
-            None => Bound::Excluded((KeyspaceId(keyspace.0.saturating_add(1)), Vec::new())),
-        };
-        let keys = self.keys.range((start, end)).map(|(_, seq)| *seq);
-        let ranges = self
-            .ranges
-            .iter()
-            .filter(|(of, other, _)| *of == keyspace && other.overlaps(range))
-            .map(|(.., seq)| *seq);
-        keys.chain(ranges).filter(|seq| *seq > since).max()
+        if since < self.forgotten {
+            return Some(Conflict {
+                seq: self.forgotten,
+                place: None,
+            });
+        }
+        let newer = self.chunks.partition_point(|chunk| chunk.last() <= since);
+        let full = self.chunks.range(newer..).map(|chunk| &**chunk);
+        full.chain([&self.open])
+            .rev()
+            .find_map(|chunk| chunk.conflict(since, reads))
     }
 
-    /// Forgets what no watch asks for; everything, if that does not help.
-    fn shrink(&mut self, latest: SeqNo) {
-        let oldest = self.watches.keys().next().copied().unwrap_or(latest);
-        self.keys.retain(|_, seq| *seq > oldest);
-        self.ranges.retain(|(.., seq)| *seq > oldest);
-        let keys = self.keys.keys().map(|(_, key)| key.len());
-        let ranges = self.ranges.iter().map(|(_, range, _)| range.len_bytes());
-        self.bytes = keys.chain(ranges).map(|len| len + ENTRY_COST_BYTES).sum();
-        if self.bytes > MAX_BYTES / 2 {
-            self.keys.clear();
-            self.ranges.clear();
-            self.bytes = 0;
-            self.forgotten = latest;
+    /// The full chunks with operations above `since`, oldest first, and the number of the last one
+    /// in them. Every operation above `since` up to there is in them, or nothing is returned.
+    pub(crate) fn full_chunks(&self, since: SeqNo) -> Option<(Vec<Arc<Chunk>>, SeqNo)> {
+        if since < self.forgotten {
+            return None;
+        }
+        let newer = self.chunks.partition_point(|chunk| chunk.last() <= since);
+        let last = self.chunks.back()?.last();
+        Some((self.chunks.range(newer..).cloned().collect(), last))
+    }
+
+    /// Forgets what no watch asks for, and the oldest of the rest as far as it is too much.
+    fn shrink(&mut self) {
+        let oldest = self.watches.keys().next().copied().unwrap_or(SeqNo::MAX);
+        while let Some(chunk) = self.chunks.front() {
+            let is_asked_for = chunk.last() > oldest;
+            if is_asked_for && self.bytes <= MAX_BYTES - CHUNK_BYTES {
+                return;
+            }
+            if is_asked_for {
+                self.forgotten = chunk.last();
+            }
+            self.bytes -= chunk.len_bytes();
+            self.chunks.pop_front();
         }
     }
 }
@@ -130,6 +239,7 @@ impl ConflictTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::KeyRange;
 
     const A: KeyspaceId = KeyspaceId(1);
     const B: KeyspaceId = KeyspaceId(2);
@@ -142,10 +252,14 @@ mod tests {
         KeyRange::new(&(start..end))
     }
 
+    fn reads(keyspace: KeyspaceId, range: &KeyRange) -> Vec<(KeyspaceId, KeySet)> {
+        vec![(keyspace, KeySet::of(range))]
+    }
+
     #[test]
     fn later_operations_on_the_same_keys_are_conflicts() {
         let mut tracker = ConflictTracker::default();
-        tracker.begin(SeqNo(10));
+        assert!(tracker.begin(SeqNo(10)));
         tracker.note(A, &put(b"b"), SeqNo(11));
         tracker.note(B, &put(b"c"), SeqNo(12));
         let delete = Op::DeleteRange {
@@ -153,37 +267,91 @@ mod tests {
             end: Some(b"p"),
         };
         tracker.note(A, &delete, SeqNo(13));
-        let conflict = |since, range: &KeyRange| tracker.conflict(SeqNo(since), A, range);
-        assert_eq!(conflict(10, &range("a", "c")), Some(SeqNo(11)));
-        assert_eq!(conflict(11, &range("a", "c")), None);
-        assert_eq!(
-            conflict(10, &range("c", "d")),
-            None,
-            "of the other keyspace"
-        );
-        assert_eq!(conflict(10, &range("o", "z")), Some(SeqNo(13)));
-        assert_eq!(conflict(10, &range("p", "z")), None);
-        assert_eq!(conflict(10, &KeyRange::new(&..)), Some(SeqNo(13)));
-        assert_eq!(
-            tracker.conflict(SeqNo(10), B, &KeyRange::new(&..)),
-            Some(SeqNo(12))
-        );
+        let of = |keyspace, since, range: &KeyRange| {
+            tracker.conflict(SeqNo(since), &reads(keyspace, range))
+        };
+        let at = |seq, keyspace, key: &str| {
+            Some(Conflict {
+                seq: SeqNo(seq),
+                place: Some((keyspace, key.into())),
+            })
+        };
+        assert_eq!(of(A, 10, &range("a", "c")), at(11, A, "b"));
+        assert_eq!(of(A, 10, &KeyRange::one(b"b")), at(11, A, "b"));
+        assert_eq!(of(A, 10, &KeyRange::one(b"b\0")), None);
+        assert_eq!(of(A, 11, &range("a", "c")), None);
+        assert_eq!(of(A, 10, &range("c", "d")), None, "of the other keyspace");
+        assert_eq!(of(A, 10, &range("o", "z")), at(13, A, "m"));
+        assert_eq!(of(A, 10, &range("p", "z")), None);
+        assert_eq!(of(A, 10, &KeyRange::new(&..)), at(13, A, "m"));
+        assert_eq!(of(B, 10, &KeyRange::new(&..)), at(12, B, "c"));
+        let delete = Op::DeleteRange {
+            start: b"x",
+            end: None,
+        };
+        tracker.note(A, &delete, SeqNo(14));
+        let of = |range: &KeyRange| tracker.conflict(SeqNo(13), &reads(A, range));
+        assert_eq!(of(&KeyRange::one(b"zz")), at(14, A, "x"));
+        assert_eq!(of(&range("a", "x")), None);
     }
 
     #[test]
-    fn what_is_forgotten_is_a_conflict() {
+    fn the_oldest_is_forgotten_and_only_older_watches_are_told() {
         let mut tracker = ConflictTracker::default();
-        tracker.begin(SeqNo(1));
+        assert!(tracker.begin(SeqNo(1)));
         let key = vec![b'k'; 60_000];
-        for seq in 2..200 {
-            tracker.note(A, &put(&[&key[..], &[seq as u8]].concat()), SeqNo(seq));
-            assert!(tracker.bytes <= MAX_BYTES);
+        let absent = reads(A, &range("a", "b"));
+        let mut middle = None;
+        let mut last = 1_u64;
+        // Until what the first watch needs is forgotten.
+        while tracker.conflict(SeqNo(1), &absent).is_none() {
+            last += 1;
+            let key = [&key[..], &last.to_be_bytes()].concat();
+            tracker.note(A, &put(&key), SeqNo(last));
+            assert!(tracker.bytes + tracker.open.len_bytes() <= MAX_BYTES);
+            if last == 100 {
+                assert!(!tracker.begin(SeqNo(last)));
+                middle = Some(key);
+            }
         }
-        assert!(tracker.conflict(SeqNo(1), A, &range("a", "b")).is_some());
-        tracker.begin(SeqNo(199));
-        assert_eq!(tracker.conflict(SeqNo(199), A, &range("a", "b")), None);
+        assert!(tracker.bytes > MAX_BYTES / 2, "forgotten too early");
+        let forgotten = tracker.conflict(SeqNo(1), &absent).unwrap();
+        assert!(forgotten.place.is_none() && forgotten.seq < SeqNo(100));
+        assert_eq!(tracker.conflict(SeqNo(100), &absent), None);
+        let middle = reads(A, &KeyRange::one(&middle.unwrap()));
+        assert_eq!(tracker.conflict(SeqNo(100), &middle), None);
+        assert_eq!(
+            tracker.conflict(SeqNo(99), &middle).unwrap().seq,
+            SeqNo(100)
+        );
         tracker.end(SeqNo(1));
-        tracker.end(SeqNo(199));
-        assert!(!tracker.is_active() && tracker.bytes == 0);
+        tracker.end(SeqNo(100));
+        assert!(!tracker.is_active() && tracker.chunks.is_empty() && tracker.bytes == 0);
+        assert!(tracker.open.len_bytes() == 0 && tracker.forgotten == SeqNo::ZERO);
+    }
+
+    #[test]
+    fn what_no_watch_asks_for_is_forgotten_without_a_word() {
+        let mut tracker = ConflictTracker::default();
+        assert!(tracker.begin(SeqNo(1)));
+        let mut oldest = SeqNo(1);
+        for seq in (2..20_000).map(SeqNo) {
+            tracker.note(A, &put(&seq.0.to_be_bytes()), seq);
+            if seq.0.is_multiple_of(100) {
+                assert!(!tracker.begin(seq));
+                tracker.end(oldest);
+                oldest = seq;
+            }
+            assert!(tracker.bytes < 3 * CHUNK_BYTES);
+        }
+        assert_eq!(tracker.forgotten, SeqNo::ZERO);
+        let all = reads(A, &KeyRange::new(&..));
+        let newest = tracker.conflict(oldest, &all).unwrap();
+        assert_eq!(newest.seq, SeqNo(19_999));
+        let (full, last) = tracker.full_chunks(oldest).unwrap();
+        let in_full = full
+            .iter()
+            .any(|chunk| chunk.conflict(oldest, &all).is_some());
+        assert_eq!(in_full, last > oldest);
     }
 }

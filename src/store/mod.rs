@@ -58,6 +58,7 @@ use shared::Shared;
 
 pub use commit::Watch;
 pub(crate) use commit::{Change, Condition, Outcome};
+pub(crate) use conflicts::Conflict;
 pub(crate) use keyspaces::OpenKeyspace;
 pub(crate) use recovery::open;
 pub use scrub_state::ScrubStats;

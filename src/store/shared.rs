@@ -203,18 +203,18 @@ impl Shared {
         Ok(seq)
     }
 
-    /// Commits `batch` if `condition` holds.
+    /// Commits `parts` if `condition` holds.
     pub(crate) fn commit_if(
         &self,
-        batch: Batch,
+        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
         condition: &Condition<'_>,
     ) -> Result<Outcome> {
         let pipeline = self.takes_writes()?;
-        let keyspace = condition.keyspace;
-        self.make_room(keyspace, taken_bytes_of(keyspace, &batch) as u64)?;
+        for (keyspace, batch) in &parts {
+            self.make_room(keyspace, taken_bytes_of(keyspace, batch) as u64)?;
+        }
         let _pass = self.enter()?;
-        let parts = vec![(Arc::clone(keyspace), batch)];
         // Only now is it known whether anything is written.
         let logged = |parts: &Parts| {
             if let Some(recorder) = &self.recorder {

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::fs::OpenMode;
 use crate::kv::{Batch, decode_payload};
 use crate::options::Durability;
-use crate::types::{KeyRange, KeyspaceId, Op, SeqNo};
+use crate::types::{KeySet, KeyspaceId, Op, SeqNo};
 use crate::util::mutants::mutated;
 use crate::values::{MIN_VALUE_THRESHOLD_BYTES, ValueFileFacts};
 use crate::wal::{self, RecordReader};
@@ -277,7 +277,7 @@ impl Shared {
             }
             let watch = pipeline.watch();
             let mut batch = Batch::new();
-            let mut ranges = Vec::new();
+            let mut keys = KeySet::default();
             let mut taken = 0;
             for candidate in &*candidates {
                 if taken > 0 && batch.len_bytes() + candidate.value.len() > COMMIT_BYTES {
@@ -289,7 +289,7 @@ impl Shared {
                     || mutated!("collection-overwrites-newer-values")
                 {
                     batch.put(candidate.key, candidate.value);
-                    ranges.push(KeyRange::one(candidate.key));
+                    keys.insert_key(candidate.key);
                 }
             }
             if batch.is_empty() {
@@ -297,9 +297,8 @@ impl Shared {
                 continue;
             }
             let condition = Condition {
-                watch: &watch,
-                keyspace,
-                ranges: &ranges,
+                since: watch.since(),
+                reads: &[(keyspace.id, keys)],
             };
             let parts = vec![(Arc::clone(keyspace), batch)];
             // No sync: the file stays as long as a table on the disk refers to it.

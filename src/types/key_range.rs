@@ -145,17 +145,6 @@ impl KeyRange {
         Self::new(&(Bound::Included(key), Bound::Included(key)))
     }
 
-    /// True if a key can be inside both.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let begins_before_the_end = |start: &[u8], end: &Option<Vec<u8>>| {
-            end.as_ref().is_none_or(|end| start < end.as_slice())
-        };
-        begins_before_the_end(&self.start, &other.end)
-            && begins_before_the_end(&other.start, &self.end)
-            && !self.is_empty()
-            && !other.is_empty()
-    }
-
     /// Bytes of the two bounds.
     pub(crate) fn len_bytes(&self) -> usize {
         self.start.len() + self.end.as_ref().map_or(0, Vec::len)

@@ -2,6 +2,7 @@
 
 mod key_builder;
 mod key_range;
+mod key_set;
 mod op;
 mod value;
 
@@ -12,6 +13,7 @@ pub(crate) use key_range::is_from;
 #[cfg(feature = "internals")]
 pub(crate) use key_range::prefix_end;
 pub use key_range::{KeyBounds, KeyRange};
+pub(crate) use key_set::{Inserted, KeySet};
 pub(crate) use op::{Op, SequencedOp};
 pub use value::Value;
 

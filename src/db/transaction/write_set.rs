@@ -1,0 +1,267 @@
+//! What a transaction has written, and how to take it back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::own_writes::{Own, OwnWrites, Undo};
+use crate::error::{Error, Result};
+use crate::kv::{Batch, check_op};
+use crate::store::OpenKeyspace;
+use crate::types::{KeyRange, KeyspaceId, MAX_BATCH_LEN_BYTES, Op, Value};
+use crate::util::mutants::mutated;
+
+/// What the commit takes beside its operations, for each keyspace and at most.
+const PART_COST_BYTES: usize = 64;
+
+/// A place in a transaction to which it can return; made by
+/// [`Transaction::savepoint`](crate::Transaction::savepoint).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Savepoint {
+    transaction: u64,
+    serial: u64,
+}
+
+/// Writes to any number of keyspaces, with savepoints.
+#[derive(Debug)]
+pub(super) struct WriteSet {
+    /// Which transaction it belongs to: its savepoints are no other's.
+    transaction: u64,
+    parts: BTreeMap<KeyspaceId, Part>,
+    /// What all parts take in a batch, at most.
+    bytes: usize,
+    /// Since the first savepoint, oldest first.
+    undo: Vec<(KeyspaceId, Undo)>,
+    /// Serial numbers of savepoints, rising, each with how much there was to undo.
+    savepoints: Vec<(u64, usize)>,
+    next_serial: u64,
+}
+
+#[derive(Debug)]
+struct Part {
+    keyspace: Arc<OpenKeyspace>,
+    /// Shared with scans, which see what was written before they began.
+    own: Arc<OwnWrites>,
+}
+
+impl WriteSet {
+    pub(super) fn new(transaction: u64) -> Self {
+        Self {
+            transaction,
+            parts: BTreeMap::new(),
+            bytes: 0,
+            undo: Vec::new(),
+            savepoints: Vec::new(),
+            next_serial: 0,
+        }
+    }
+
+    /// What was written to a keyspace, if anything was.
+    pub(super) fn own(&self, keyspace: KeyspaceId) -> Option<Arc<OwnWrites>> {
+        let part = self.parts.get(&keyspace)?;
+        (!part.own.is_empty()).then(|| Arc::clone(&part.own))
+    }
+
+    /// What was done to a key: nothing, or its value now.
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<Value>> {
+        match self.parts.get(&keyspace)?.own.get(key) {
+            Own::Untouched => None,
+            Own::Put(value) => Some(Some(value.clone())),
+            Own::Deleted => Some(None),
+        }
+    }
+
+    /// Writes a key: a value, or `None` to delete it. After an error nothing has changed.
+    pub(super) fn write(
+        &mut self,
+        keyspace: &Arc<OpenKeyspace>,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<()> {
+        check_op(&match value {
+            Some(value) => Op::Put { key, value },
+            None => Op::Delete { key },
+        })?;
+        let growth = match self.parts.get(&keyspace.id) {
+            Some(part) => part.own.growth(key, value),
+            None => PART_COST_BYTES + OwnWrites::default().growth(key, value),
+        };
+        self.check_growth(growth)?;
+        self.change(keyspace, |own| own.write(key, value.map(Value::copy_from)));
+        Ok(())
+    }
+
+    /// Deletes a range. After an error nothing has changed.
+    pub(super) fn remove(&mut self, keyspace: &Arc<OpenKeyspace>, range: KeyRange) -> Result<()> {
+        check_op(&Op::DeleteRange {
+            start: &range.start,
+            end: range.end.as_deref(),
+        })?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.check_growth(2 * PART_COST_BYTES + range.len_bytes())?;
+        self.change(keyspace, |own| own.remove(range));
+        Ok(())
+    }
+
+    fn check_growth(&self, growth: usize) -> Result<()> {
+        if self.bytes + growth > MAX_BATCH_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "a transaction writes more than {MAX_BATCH_LEN_BYTES} bytes"
+            )));
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        keyspace: &Arc<OpenKeyspace>,
+        change: impl FnOnce(&mut OwnWrites) -> Undo,
+    ) {
+        let part = self.parts.entry(keyspace.id).or_insert_with(|| {
+            self.bytes += PART_COST_BYTES;
+            Part {
+                keyspace: Arc::clone(keyspace),
+                own: Arc::default(),
+            }
+        });
+        let before = part.own.len_bytes();
+        // Copies what a scan that lives sees.
+        let undo = change(Arc::make_mut(&mut part.own));
+        self.bytes = self.bytes - before + part.own.len_bytes();
+        if !self.savepoints.is_empty() && !mutated!("write-after-a-savepoint-stays") {
+            self.undo.push((keyspace.id, undo));
+        }
+    }
+
+    /// Remembers what was written so far.
+    pub(super) fn savepoint(&mut self) -> Savepoint {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.savepoints.push((serial, self.undo.len()));
+        Savepoint {
+            transaction: self.transaction,
+            serial,
+        }
+    }
+
+    /// Takes back what was written after the savepoint, which stays. Later ones are gone.
+    pub(super) fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        let serial = |(serial, _): &(u64, usize)| *serial;
+        let at = self
+            .savepoints
+            .binary_search_by_key(&savepoint.serial, serial);
+        let at = match at {
+            Ok(at) if savepoint.transaction == self.transaction => at,
+            Ok(_) => {
+                return Err(Error::invalid("the savepoint is of another transaction"));
+            }
+            Err(_) => {
+                return Err(Error::invalid(
+                    "the savepoint is gone: the transaction went back to an earlier one",
+                ));
+            }
+        };
+        self.savepoints.truncate(at + 1);
+        for (keyspace, undo) in self.undo.drain(self.savepoints[at].1..).rev() {
+            let part = self.parts.get_mut(&keyspace).expect("it was written to");
+            let before = part.own.len_bytes();
+            Arc::make_mut(&mut part.own).undo(undo);
+            self.bytes = self.bytes - before + part.own.len_bytes();
+        }
+        Ok(())
+    }
+
+    /// The keyspaces that were written to, with what was written.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Arc<OpenKeyspace>, &OwnWrites)> {
+        let written = self.parts.values().filter(|part| !part.own.is_empty());
+        written.map(|part| (&part.keyspace, &*part.own))
+    }
+
+    /// The same as batches.
+    pub(super) fn to_batches(&self) -> Vec<(Arc<OpenKeyspace>, Batch)> {
+        self.parts()
+            .map(|(keyspace, own)| (Arc::clone(keyspace), own.to_batch()))
+            .collect()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::db::Keyspace;
+    use crate::fs::SimFs;
+    use crate::options::{EngineKind, Options};
+    use crate::testing::Random;
+
+    fn keyspaces() -> [Keyspace; 2] {
+        let options = Options::new().fs(Arc::new(SimFs::new()));
+        let db = options.open(Path::new("/store")).unwrap();
+        ["a", "b"].map(|name| db.keyspace(name, EngineKind::BTree).unwrap())
+    }
+
+    /// What it would take as batches.
+    fn encoded(writes: &WriteSet) -> usize {
+        let batches = writes.to_batches();
+        batches
+            .iter()
+            .map(|(_, batch)| batch.len_bytes() + 16)
+            .sum()
+    }
+
+    #[test]
+    fn the_limit_is_kept_whatever_is_written_and_taken_back() {
+        let keyspaces = keyspaces();
+        for seed in 0..300 {
+            let mut random = Random::new(seed);
+            let mut writes = WriteSet::new(seed);
+            let mut savepoints = Vec::new();
+            for _ in 0..40 {
+                let open = keyspaces[random.index(2)].open();
+                let key = [b'a' + random.below(20) as u8];
+                match random.below(8) {
+                    0..3 => {
+                        let value = vec![7; random.index(50)];
+                        writes.write(open, &key, Some(&value)).unwrap();
+                    }
+                    3 => writes.write(open, &key, None).unwrap(),
+                    4 => {
+                        let end = [key[0] + random.below(6) as u8];
+                        writes.remove(open, KeyRange::new(&(key..end))).unwrap();
+                    }
+                    5 => savepoints.push((writes.savepoint(), writes.bytes, encoded(&writes))),
+                    6 if !savepoints.is_empty() => {
+                        savepoints.truncate(1 + random.index(savepoints.len()));
+                        let (savepoint, bytes, encoded_then) = *savepoints.last().unwrap();
+                        writes.rollback_to(savepoint).unwrap();
+                        assert_eq!(encoded(&writes), encoded_then, "seed {seed}");
+                        // A keyspace that it has written to is still known.
+                        let known = writes.parts.len() * PART_COST_BYTES;
+                        assert!(writes.bytes - bytes <= known, "seed {seed}");
+                    }
+                    _ => {}
+                }
+                assert!(writes.bytes >= encoded(&writes), "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_beyond_the_limit_is_refused_and_changes_nothing() {
+        let keyspaces = keyspaces();
+        let open = keyspaces[0].open();
+        let mut writes = WriteSet::new(0);
+        writes.write(open, b"k", Some(b"v")).unwrap();
+        // As if there were others.
+        writes.bytes = MAX_BATCH_LEN_BYTES - 200;
+        assert!(writes.write(open, b"l", Some(&[7; 200])).is_err());
+        assert!(writes.remove(open, KeyRange::one(&[7; 200])).is_err());
+        assert_eq!(writes.bytes, MAX_BATCH_LEN_BYTES - 200);
+        writes.write(open, b"k", Some(&[7; 150])).unwrap();
+        // In the place of a long one there is room for another.
+        writes.write(open, b"k", Some(&[8; 150])).unwrap();
+        assert!(writes.write(open, b"l", Some(&[7; 150])).is_err());
+    }
+}
