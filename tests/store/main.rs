@@ -26,5 +26,6 @@ mod real_data;
 mod regressions;
 mod replay;
 mod same_operations;
+mod transactions;
 mod values;
 mod values_mixed;

@@ -117,6 +117,28 @@ pub const ALL: &[Workload] = &[
             }
         }
     }),
+    ("transactions", |world| {
+        world.create_both();
+        for n in 0..7 {
+            let mut edits = Vec::new();
+            let mut undone = Vec::new();
+            for _ in 0..3 {
+                let name = *world.random.pick(&["a", "b"]);
+                edits.push((name, world.draw_edit()));
+                undone.push((name, world.draw_edit()));
+            }
+            edits.push(("a", Edit::Put(key_of(0), vec![n])));
+            edits.push(("b", Edit::Put(key_of(0), vec![n])));
+            let durability = world.draw_durability();
+            world.transact(&edits, &undone, durability);
+            if n % 3 == 1 {
+                world.foil(&undone, 5);
+            }
+            if n == 4 {
+                world.flush("a");
+            }
+        }
+    }),
     ("flushes", |world| {
         world.create_both();
         for round in 0..4 {

@@ -144,31 +144,18 @@ impl World {
 
     /// One commit.
     pub fn commit(&mut self, edits: &[(&str, Edit)], durability: Durability) {
-        let mut changed: BTreeMap<String, Map> = BTreeMap::new();
         let mut batch = self.db().batch();
         for (name, edit) in edits {
-            let map = changed
-                .entry((*name).to_owned())
-                .or_insert_with(|| Map::clone(&self.truth().holding(name).map));
             let keyspace = &self.open[*name];
             match edit {
-                Edit::Put(key, value) => {
-                    map.insert(key.clone().into_bytes(), value.clone());
-                    batch.put(keyspace, key, value);
-                }
-                Edit::Delete(key) => {
-                    map.remove(key.as_bytes());
-                    batch.delete(keyspace, key);
-                }
+                Edit::Put(key, value) => batch.put(keyspace, key, value),
+                Edit::Delete(key) => batch.delete(keyspace, key),
                 Edit::DeleteRange(low, high) => {
-                    map.retain(|key, _| {
-                        key.as_slice() < low.as_bytes() || key.as_slice() >= high.as_bytes()
-                    });
                     batch.delete_range(keyspace, low.as_str()..high.as_str());
                 }
             }
         }
-        self.truth().begin(changed.into_iter().collect());
+        self.begin_commit(edits);
         self.db()
             .write(batch, durability)
             .expect("the commit succeeds");
@@ -187,6 +174,74 @@ impl World {
         self.truth().begin(vec![(name.to_owned(), map)]);
         load.finish().expect("the load succeeds");
         self.truth().acknowledge(true);
+    }
+
+    /// The same edits by a transaction, which also does, and takes back, the edits of `undone`.
+    pub fn transact(
+        &mut self,
+        edits: &[(&str, Edit)],
+        undone: &[(&str, Edit)],
+        durability: Durability,
+    ) {
+        let tx = self.db().transaction().expect("an open store");
+        let write = |(name, edit): &(&str, Edit)| {
+            let keyspace = &self.open[*name];
+            let written = match edit {
+                Edit::Put(key, value) => tx.put(keyspace, key, value),
+                Edit::Delete(key) => tx.delete(keyspace, key),
+                Edit::DeleteRange(low, high) => {
+                    tx.delete_range(keyspace, low.as_str()..high.as_str())
+                }
+            };
+            written.expect("within the limits");
+        };
+        let (first, rest) = edits.split_at(edits.len() / 2);
+        first.iter().for_each(write);
+        let savepoint = tx.savepoint();
+        undone.iter().for_each(write);
+        tx.rollback_to(savepoint).expect("it was made");
+        rest.iter().for_each(write);
+        self.begin_commit(edits);
+        tx.commit_with(durability).expect("the commit succeeds");
+        self.truth().acknowledge(durability == Durability::Sync);
+    }
+
+    /// A transaction with these edits that meets a conflict, for which it has read `key`.
+    pub fn foil(&mut self, edits: &[(&str, Edit)], key: u64) {
+        let tx = self.db().transaction().expect("an open store");
+        let read = tx.get(&self.open["a"], key_of(key));
+        read.expect("it can be read");
+        for (name, edit) in edits {
+            if let Edit::Put(key, value) = edit {
+                tx.put(&self.open[*name], key, value).expect("a short one");
+            }
+        }
+        self.put("a", key, 20, Durability::Buffered);
+        tx.put(&self.open["b"], key_of(key), "foiled")
+            .expect("a short one");
+        assert!(tx.commit().expect_err("a conflict").is_conflict());
+    }
+
+    /// Tells the oracle of a commit that is about to be made.
+    fn begin_commit(&self, edits: &[(&str, Edit)]) {
+        let mut changed: BTreeMap<String, Map> = BTreeMap::new();
+        for (name, edit) in edits {
+            let map = changed
+                .entry((*name).to_owned())
+                .or_insert_with(|| Map::clone(&self.truth().holding(name).map));
+            match edit {
+                Edit::Put(key, value) => {
+                    map.insert(key.clone().into_bytes(), value.clone());
+                }
+                Edit::Delete(key) => {
+                    map.remove(key.as_bytes());
+                }
+                Edit::DeleteRange(low, high) => map.retain(|key, _| {
+                    key.as_slice() < low.as_bytes() || key.as_slice() >= high.as_bytes()
+                }),
+            }
+        }
+        self.truth().begin(changed.into_iter().collect());
     }
 
     pub fn put(&mut self, name: &str, key: u64, len: usize, durability: Durability) {
