@@ -28,9 +28,9 @@ use crate::fs::Fs;
 use crate::kv::Batch;
 use crate::lsm::memtable::{BTreeIndex, MemtableIndex};
 use crate::options::Durability;
-use crate::store::commit::Change;
+use crate::store::commit::{Change, Condition, Outcome};
 use crate::store::coordinator::Coordinator;
-use crate::types::{Op, SeqNo, SequencedOp};
+use crate::types::{KeyRange, KeySet, Op, SeqNo, SequencedOp};
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::util::sync::{Mutex, thread};
 use crate::wal::Recovery;
@@ -219,6 +219,52 @@ fn commits_are_handed_over() {
         assert_eq!(host.parts.snapshot_tracker.published(), SeqNo(8));
         host.check_between_commits();
         assert!(host.recovered() >= host.parts.log.synced_seq());
+    });
+}
+
+/// Of commits that rely on a key none succeeds if the key was written between what it has seen and
+/// its place in the order.
+#[test]
+fn conditions_hold_where_commits_get_their_order() {
+    check(1500, || {
+        let host = Arc::new(Rig::new());
+        let committed = Arc::new(Mutex::new(Vec::new()));
+        let tasks = [Durability::Sync, Durability::Buffered, Durability::Buffered].map(|last| {
+            let (host, committed) = (Arc::clone(&host), Arc::clone(&committed));
+            let task: Box<dyn FnOnce() + Send> = Box::new(move || {
+                for durability in [Durability::Buffered, last] {
+                    let value = match durability {
+                        Durability::Sync => SYNC,
+                        Durability::Buffered => b"buffered",
+                    };
+                    let pipeline = &host.parts.pipeline;
+                    let watch = pipeline.watch();
+                    let since = watch.since();
+                    assert!(host.parts.snapshot_tracker.published() >= since);
+                    let keyspace = &host.parts.keyspaces[0];
+                    let mut batch = Batch::new();
+                    batch.put(b"key", value);
+                    let condition = Condition {
+                        since,
+                        reads: &[(keyspace.id, KeySet::of(&KeyRange::one(b"key")))],
+                    };
+                    let parts = vec![(Arc::clone(keyspace), batch)];
+                    let outcome = pipeline.commit_if(parts, durability, &condition, &|_| ());
+                    if let Outcome::Committed(seq) = outcome.unwrap() {
+                        committed.lock().push((since, seq));
+                    }
+                }
+            });
+            task
+        });
+        spawn_all(tasks.into());
+        let committed = committed.lock();
+        assert!(!committed.is_empty());
+        for (since, seq) in committed.iter() {
+            let between = |(_, other): &&(SeqNo, SeqNo)| other > since && other < seq;
+            let foiled = committed.iter().find(between);
+            assert!(foiled.is_none(), "{seq} relies on {since}, and {foiled:?}");
+        }
     });
 }
 
