@@ -30,8 +30,8 @@ impl Bank {
     }
 
     /// Both balances and the journal change together, or nothing does, whatever happens to the
-    /// machine meanwhile. (Two transfers at once would need a transaction; this bank has one
-    /// clerk.)
+    /// machine meanwhile. (This bank has one clerk; two transfers at once need
+    /// [`Db::transact`].)
     fn transfer(&self, number: u64, from: &str, to: &str, amount: i64) -> Result<()> {
         let mut batch = self.db.batch();
         batch.put(
