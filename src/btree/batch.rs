@@ -22,8 +22,10 @@ use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
 use crate::engine::{LARGE_BATCH_OPS, in_key_order};
 use crate::error::Result;
+use crate::format::coding::Malformed;
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
+use crate::values::ValueRef;
 
 /// Operations of a batch that are applied under one pin. A longer one would hold up the reclaiming
 /// of memory.
@@ -109,10 +111,10 @@ impl Tree {
             self.begin_large_batch(&mut writer, last.seq);
         }
         self.begin_change(&mut writer);
-        let applied = match ops {
+        let applied = self.hold_files(&mut writer, ops).and_then(|()| match ops {
             [one] => self.apply_one(&mut writer, one),
             _ => self.apply_batch(&mut writer, ops, last.seq),
-        };
+        });
         if let Err(error) = applied {
             // It will never be published.
             self.forget_view_before_batch(true);
@@ -127,18 +129,33 @@ impl Tree {
         Ok(())
     }
 
+    /// Holds the value files that `ops` refer to, which are applied after that (BH3).
+    fn hold_files(&self, writer: &mut WriterState, ops: &[SequencedOp<'_>]) -> Result<()> {
+        let mut last = None;
+        for reference in ops.iter().filter_map(|op| op.value_ref) {
+            let file = match ValueRef::decode(reference) {
+                Ok(value) => value.file,
+                Err(Malformed) => unreachable!("the store makes references"),
+            };
+            if last.replace(file) != Some(file) && writer.value_files.insert(file) {
+                self.shared.held_files.hold(file)?;
+            }
+        }
+        Ok(())
+    }
+
     fn apply_one(&self, writer: &mut WriterState, op: &SequencedOp<'_>) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
         let structure = self.shared.structure.load(Ordering::Relaxed);
-        if let Some((key, change)) = LeafOp::of(&op.op)
+        if let Some((key, change)) = LeafOp::of(op, self.shared.page_size())
             && let Some(finger) = self.fingers.of_thread()
             && let Some(leaf) = finger.leaf_for(key, structure)
             && editor.edit_only_leaf(leaf, key, change)?
         {
             return Ok(());
         }
-        editor.apply(&op.op)
+        editor.apply(op)
     }
 
     /// Applies a batch, whose last operation has number `seq`.
@@ -157,7 +174,7 @@ impl Tree {
                 rest = later;
                 let guard = crossbeam_epoch::pin();
                 let mut editor = Editor::new(&self.shared, writer, &guard, seq);
-                editor.apply_in_order(some.iter().map(|i| &run[*i as usize].op))?;
+                editor.apply_in_order(some.iter().map(|i| &run[*i as usize]))?;
             }
         }
         Ok(())
@@ -179,7 +196,9 @@ impl SharedTree {
                 return Ok(());
             };
             let needs_base = match op {
-                Op::Put { value, .. } => changes.is_short_of(key, value, self.page_size()),
+                Op::Put { value, .. } => {
+                    changes.is_short_of(key, self.stored_len(key, value), self.page_size())
+                }
                 Op::Delete { .. } | Op::DeleteRange { .. } => {
                     changes.has_many_deletes() || changes.delta.search(key).is_err()
                 }
@@ -207,7 +226,8 @@ impl SharedTree {
         let (lower, upper) = inner.child_fences(i);
         let fences = (&*lower, upper.as_deref());
         let facts = self.pager.known_leaf(leaf.page.page(), fences, guard);
-        facts.is_some_and(|facts| !needs_base(leaf, &facts, (key, value), self.page_size()))
+        let entry = (*key, self.stored_len(key, value));
+        facts.is_some_and(|facts| !needs_base(leaf, &facts, entry, self.page_size()))
     }
 
     /// Finding a leaf on disk reads and checks every page on the way.

@@ -1,5 +1,6 @@
 //! The engine contract over a [`Tree`].
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,19 +12,22 @@ use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
 use super::file::meta::{META_BYTES, META_UNITS, Meta};
 use super::file::new_file::{FILE_NAME, FIRST_GENERATION, NewFile, TEMPORARY_NAME};
 use super::file::pager::Pager;
+use super::file::value_table::{self, ValueTable};
 use super::node;
+use super::read::held_files::HeldFiles;
 use super::read::pack_cost::Due;
 use super::read::point::Found;
 use super::read::shared::SharedTree;
 use super::state::{Tree, TreeParts};
 use crate::engine::{
     Engine, EngineContext, EngineLoad, EngineStats, InspectDetail, Inspection, LevelStats,
-    Pressure, ReadView, VerifyReport, Work,
+    Pressure, ReadView, ValueUsage, VerifyReport, Work,
 };
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
+use crate::format::coding::Malformed;
 use crate::fs::{File, Fs, OpenMode};
-use crate::types::{SeqNo, SequencedOp, Value};
+use crate::types::{PageId, SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
 
 /// True for the names that a B-tree gives its files.
@@ -146,6 +150,11 @@ impl BTreeEngine {
             ));
         }
         let free = read_freelist(&context, file, &meta)?;
+        let value_table = read_value_table(&context, file, &meta)?;
+        let held_files = HeldFiles::new(Arc::clone(&context.values));
+        for (number, _) in value_table.files() {
+            held_files.hold(number)?;
+        }
         if !context.read_only {
             Self::make_durable(&context, file, &meta, stale_meta_page)?;
             stale_meta_page = None;
@@ -156,10 +165,12 @@ impl BTreeEngine {
             context.keyspace,
             meta,
             free,
+            value_table,
             stale_meta_page,
         );
         let tree = Tree::new(TreeParts {
             pager,
+            held_files,
             snapshot_tracker: context.snapshot_tracker,
             host: context.host,
             settings: context.options,
@@ -290,24 +301,18 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     let offset = meta.freelist.0.saturating_mul(u64::from(meta.unit));
     let damaged = |what: &str| Error::corruption(file.path(), offset, what);
     let mut free = FreeSpace::new(meta.file_units);
-    if meta.freelist_runs == 0 {
+    let list = List {
+        name: "the freelist",
+        page: meta.freelist,
+        bytes: meta.freelist_runs.saturating_mul(RUN_BYTES as u64),
+        checksum: meta.freelist_checksum,
+    };
+    let Some(bytes) = list.read(context, file, meta)? else {
         return Ok(free);
-    }
-    // More runs than the file has pages cannot be; so the file bounds what is allocated here.
-    let rest = (meta.file_units - meta.freelist.0).saturating_mul(u64::from(meta.unit));
-    let len = meta.freelist_runs.saturating_mul(RUN_BYTES as u64);
-    if len > rest {
-        return Err(damaged("the freelist reaches beyond the file"));
-    }
-    let mut bytes = vec![0; len as usize];
-    file.read_exact_at(&mut bytes, offset)?;
-    let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
-    if checksum(seed_of(&[store_seed, meta.freelist.0]), &bytes) != meta.freelist_checksum {
-        return Err(damaged("the checksum of the freelist does not match"));
-    }
+    };
     let itself = Run {
         start: meta.freelist.0,
-        len: len.div_ceil(u64::from(meta.unit)),
+        len: list.bytes.div_ceil(u64::from(meta.unit)),
     };
     for run in decode_runs(&bytes).filter(|run| run.len > 0) {
         let apart = run.start >= itself.start + itself.len
@@ -320,6 +325,63 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
         }
     }
     Ok(free)
+}
+
+fn read_value_table(context: &EngineContext, file: &dyn File, meta: &Meta) -> Result<ValueTable> {
+    let list = List {
+        name: "the table of value files",
+        page: meta.value_table,
+        bytes: meta
+            .value_files
+            .saturating_mul(value_table::ENTRY_BYTES as u64),
+        checksum: meta.value_table_checksum,
+    };
+    let Some(bytes) = list.read(context, file, meta)? else {
+        return Ok(ValueTable::default());
+    };
+    ValueTable::decode(&bytes).map_err(|Malformed| {
+        let offset = meta.value_table.0.saturating_mul(u64::from(meta.unit));
+        Error::corruption(file.path(), offset, "the table of value files is malformed")
+    })
+}
+
+/// An extent of the file that a meta page refers to.
+struct List {
+    name: &'static str,
+    page: PageId,
+    bytes: u64,
+    checksum: u32,
+}
+
+impl List {
+    /// Its bytes, checked; `None` if it has none.
+    fn read(
+        &self,
+        context: &EngineContext,
+        file: &dyn File,
+        meta: &Meta,
+    ) -> Result<Option<Vec<u8>>> {
+        let offset = self.page.0.saturating_mul(u64::from(meta.unit));
+        let damaged = |what: String| Error::corruption(file.path(), offset, what);
+        if self.bytes == 0 {
+            return Ok(None);
+        }
+        // It cannot be longer than the file; so the file bounds what is allocated here.
+        let rest = (meta.file_units - self.page.0).saturating_mul(u64::from(meta.unit));
+        if self.bytes > rest {
+            return Err(damaged(format!("{} reaches beyond the file", self.name)));
+        }
+        let mut bytes = vec![0; self.bytes as usize];
+        file.read_exact_at(&mut bytes, offset)?;
+        let store_seed = seed_of(&[context.store_id, u64::from(context.keyspace.0)]);
+        if checksum(seed_of(&[store_seed, self.page.0]), &bytes) != self.checksum {
+            return Err(damaged(format!(
+                "the checksum of {} does not match",
+                self.name
+            )));
+        }
+        Ok(Some(bytes))
+    }
 }
 
 impl HasTree for BTreeEngine {
@@ -367,6 +429,10 @@ impl Engine for BTreeEngine {
     fn contains(&self, key: &[u8]) -> Result<bool> {
         let found = self.find(key, &mut |_| ())?;
         Ok(!matches!(found, Found::Nothing))
+    }
+
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        self.shared.take_part(part, |copy| self.find(key, copy))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -468,6 +534,17 @@ impl Engine for BTreeEngine {
         } else {
             Pressure::Slow((dirty - slow_from) as f64 / (stop_at - slow_from) as f64)
         }
+    }
+
+    fn value_usage(&self) -> Arc<ValueUsage> {
+        Arc::clone(&self.tree.value_usage.lock())
+    }
+
+    fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(match self.find(key, &mut |_| ())? {
+            Found::Apart(reference, _kept) => Some(reference.into_vec()),
+            _ => None,
+        })
     }
 
     fn stats(&self) -> EngineStats {

@@ -12,7 +12,7 @@ use super::file::freespace::{FreeSpace, Run};
 use super::file::meta::Meta;
 use super::memory::node::{Body, Changes, Child, ChildRef, LeafState};
 use super::node::inner::Inner;
-use super::node::leaf::{Leaf, LeafValue};
+use super::node::leaf::{self, Leaf, LeafValue};
 use super::node::pack::Pack;
 use super::node::packs::{PackedLeaf, Packs};
 use super::node::{self, Link, NodeKind};
@@ -44,6 +44,7 @@ fn of_meta(meta: &Meta, dirty_bytes: u64) -> Inspection {
         .number("persisted_seq", meta.persisted_seq.0)
         .number("entries_estimate", meta.entries)
         .number_if_any("overflow_units", meta.overflow_units)
+        .number_if_any("value_files", meta.value_files)
         .number("file_units", meta.file_units)
         .number("page_bytes", meta.page_size.into())
         .number("unit_bytes", meta.unit.into())
@@ -327,6 +328,7 @@ fn of_leaf(image: &[u8], name: String) -> Inspection {
             "overflow_values",
             (0..leaf.len()).filter(overflow).count() as u64,
         )
+        .number_if_any("values_apart", leaf::references(image).count() as u64)
         .number("used_bytes", leaf.live_bytes() as u64)
         .key("lower_key", leaf.lower_fence());
     match leaf.write_upper_fence(&mut upper) {
@@ -339,7 +341,7 @@ fn of_changes(changes: &Changes) -> impl Iterator<Item = Inspection> {
     changes.delta.iter().map(|(key, value)| match value {
         Some(value) => Inspection::new("put", "")
             .key("key", key)
-            .number("value_bytes", value.len() as u64),
+            .number("value_bytes", value.value_len() as u64),
         None => Inspection::new("delete", "").key("key", key),
     })
 }

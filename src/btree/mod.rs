@@ -10,12 +10,15 @@
 //! memory/      slot (references to nodes that change under readers' eyes; the unsafe module),
 //!              children (of an inner node), delta (changes to a page that stays on disk),
 //!              node (nodes in memory), merged (changes over a page as one sequence)
-//! file/        the page file: freespace, meta (the two meta pages), pager (pages from the memory
-//!              map or the cache, checked at first touch)
-//! read/        shared (what readers share: the root, the way to a leaf), readers (which trees of
-//!              the file readers may look at), many (several keys at a time), rising (keys in order),
-//!              point (reads of one key), merge_cost (what scans pay for changes), pack_cost (what
-//!              reads pay for packs), view (one moment of the tree), view_cache (views of the current tree, which scans share), cursor (over a view),
+//! file/        the page file: freespace, meta (the two meta pages), value_table (value files that
+//!              nodes refer to), pager (pages from the memory map or the cache, checked at first
+//!              touch)
+//! read/        shared (what readers share: the root, the way to a leaf), held_files (value files
+//!              that the tree refers to), readers (which trees of the file readers may look at),
+//!              many (several keys at a time), rising (keys in order), point (reads of one key),
+//!              merge_cost (what scans pay for changes), pack_cost (what reads pay for packs), view
+//!              (one moment of the tree), view_cache (views of the current tree, which scans share),
+//!              cursor (over a view),
 //!              estimate (sizes of ranges)
 //! write/       state (of the one writer), editor (what every change is made of), leaf,
 //!              split_merge, point, range_delete, finger (the leaf of a thread's last change)
@@ -60,8 +63,8 @@
 //! - **BT2** A frozen node never changes (BW1 in [`mod@write`]).
 //! - **BT3** A reader of the latest state sees a leaf only when its last change is published (E4):
 //!   each leaf has the number of its last change, the file as a whole that of its last operation.
-//! - **BT4** Every unit is exactly one of meta, node, area of packs, overflow, freelist, free
-//!   ([`verify`] checks it).
+//! - **BT4** Every unit is exactly one of meta, node, area of packs, overflow, freelist, table of
+//!   value files, free ([`verify`] checks it).
 //! - **BT5** The file is a prefix of commit order: a checkpoint holds exactly what was applied when
 //!   the tree was frozen (E2), and makes the log durable before the flip (E3).
 //!

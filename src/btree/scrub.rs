@@ -53,7 +53,7 @@ impl Tree {
     fn scrub_piece(&self, file: &dyn File, start: &[u8]) -> (VerifyReport, u64, Option<Vec<u8>>) {
         let checkpointer = self.checkpointer.lock();
         let meta: Meta = checkpointer.meta().clone();
-        let mut verifier = Verifier::new(self, file, meta.file_units);
+        let mut verifier = Verifier::new(self, file, meta.file_units, true);
         if start.is_empty()
             && let Err(error) = verifier.check_meta_pages(&checkpointer)
         {

@@ -11,12 +11,13 @@ use parking_lot::{Mutex, MutexGuard};
 use super::checkpoint::checkpointer::Checkpointer;
 use super::compact::compactor::Compactor;
 use super::file::pager::Pager;
-use super::read::shared::SharedTree;
+use super::read::held_files::HeldFiles;
+use super::read::shared::{SharedParts, SharedTree};
 use super::read::view::View;
 use super::read::view_cache::ViewCache;
 use super::write::finger::Fingers;
 use super::write::state::WriterState;
-use crate::engine::{EngineHost, SnapshotTracker};
+use crate::engine::{EngineHost, SnapshotTracker, ValueUsage};
 use crate::options::KeyspaceSettings;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -67,6 +68,8 @@ pub(super) struct Tree {
     pub(super) oldest_unpersisted: AtomicU64,
     /// Bytes of the nodes in memory that the next checkpoint writes; stored with `writer` held.
     pub(super) dirty_bytes: AtomicU64,
+    /// Of the file's tree; stored with `checkpointer` held.
+    pub(super) value_usage: Mutex<Arc<ValueUsage>>,
     pub(super) counters: Counters,
     /// The host was woken for a checkpoint, which has not been done since, nor found not to be due.
     pub(super) announced: AtomicBool,
@@ -111,6 +114,7 @@ impl fmt::Debug for Tree {
 /// Everything that opening a file finds out.
 pub(super) struct TreeParts {
     pub(super) pager: Pager,
+    pub(super) held_files: HeldFiles,
     pub(super) snapshot_tracker: Arc<SnapshotTracker>,
     pub(super) host: Arc<dyn EngineHost>,
     pub(super) settings: Arc<KeyspaceSettings>,
@@ -132,8 +136,14 @@ impl Tree {
         counters
             .used_units
             .store(parts.checkpointer.node_units(), Ordering::Relaxed);
-        let host = Arc::clone(&parts.host);
-        let shared = SharedTree::new(parts.pager, parts.snapshot_tracker, host, &meta);
+        let shared = SharedTree::new(SharedParts {
+            pager: parts.pager,
+            held_files: parts.held_files,
+            settings: Arc::clone(&parts.settings),
+            snapshot_tracker: parts.snapshot_tracker,
+            host: Arc::clone(&parts.host),
+            meta: &meta,
+        });
         shared.count_leaves(parts.checkpointer.node_units());
         Self {
             shared: Arc::new(shared),
@@ -141,6 +151,7 @@ impl Tree {
             settings: parts.settings,
             read_only: parts.read_only,
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
+            value_usage: Mutex::new(Arc::new(parts.checkpointer.value_usage())),
             fingers: Fingers::default(),
             view_cache: ViewCache::default(),
             before_batch: Mutex::default(),

@@ -5,6 +5,7 @@ mod estimates;
 mod older_pages;
 mod packs;
 mod space;
+mod values_apart;
 mod views;
 mod waiting;
 mod writing;

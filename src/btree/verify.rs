@@ -3,17 +3,19 @@
 //! - Both meta pages are whole and alike.
 //! - Every page of the file's tree has its checksum, its structure, and the fingerprint, the level
 //!   and the fences that its parent gives it; hence keys ascend across leaves.
-//! - Every overflow value has its checksum.
+//! - Every overflow value has its checksum, and every value that is stored apart.
 //! - Every pack has its checksum, its structure and the fingerprint that its owner gives it, and
 //!   holds for each leaf what the leaf's parent says.
-//! - Every unit is exactly one of: meta, node, pack or area of packs, overflow, freelist, free.
+//! - Every unit is exactly one of: meta, node, pack or area of packs, overflow, freelist, table of
+//!   value files, free.
 //! - Entries, as leaves and their parents count them, and overflow pages are as many as the meta
-//!   page says.
+//!   page says; the table of value files counts the references in leaves and packs.
 //! - The tree in memory nests in the same way, and its changes lie inside their leaves.
 
 use super::checkpoint::checkpointer::Checkpointer;
 use super::file::freespace::RUN_BYTES;
 use super::file::meta::{META_UNITS, Meta};
+use super::file::value_table::{self, ValueTable};
 use super::memory::node::{Body, Child, ChildRef, is_jumbo};
 use super::node;
 use super::node::inner::Inner;
@@ -26,6 +28,7 @@ use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 use crate::fs::File;
 use crate::types::PageId;
+use crate::values::StoredValues;
 
 /// What a node must lie between: the lower bound, and the upper bound if there is one.
 pub(super) type Fences = (Vec<u8>, Option<Vec<u8>>);
@@ -43,6 +46,9 @@ pub(super) struct Verifier<'t> {
     /// What each unit of the file is used for; `None` if that does not matter.
     owners: Option<Vec<u8>>,
     overflow_units: u64,
+    /// What leaves and packs refer to.
+    value_table: ValueTable,
+    stored: StoredValues<'t>,
     /// Entries that the parents of leaves count and that are not there.
     entries_too_many: i64,
     /// Bytes read.
@@ -60,12 +66,13 @@ impl Tree {
         let checkpointer = self.checkpointer.lock();
         let meta = checkpointer.meta().clone();
         let file = self.shared.pager.file()?;
-        let mut verifier = Verifier::new(self, &*file, meta.file_units);
+        let mut verifier = Verifier::new(self, &*file, meta.file_units, false);
         verifier.report.files = 1;
         verifier.owners = Some(vec![UNOWNED; meta.file_units as usize]);
         // The meta pages are not of a generation: the next checkpoint replaces them.
         verifier.check_meta_pages(&checkpointer)?;
         let free = checkpointer.free().all_runs();
+        let value_table = checkpointer.value_table().clone();
         let _kept = self.shared.keep_generation(meta.generation);
         drop(checkpointer);
 
@@ -77,6 +84,9 @@ impl Tree {
             let bytes = meta.freelist_runs as usize * RUN_BYTES;
             verifier.own(meta.freelist, self.shared.pager.units_for(bytes), USED);
         }
+        let table_bytes = value_table.len() * value_table::ENTRY_BYTES;
+        let table_units = self.shared.pager.units_for(table_bytes);
+        verifier.own(meta.value_table, table_units, USED);
         for run in free {
             // What a bulk load has reserved may lie behind the file's tree.
             let end = run.start.saturating_add(run.len).min(meta.file_units);
@@ -85,7 +95,7 @@ impl Tree {
         }
         // Behind damage nothing can be reached, so nothing can be said about what is lost.
         if !problems_in_tree {
-            verifier.check_totals(&meta);
+            verifier.check_totals(&meta, &value_table);
         }
         verifier.check_memory()?;
         Ok(verifier.report)
@@ -93,8 +103,9 @@ impl Tree {
 }
 
 impl<'t> Verifier<'t> {
-    /// For pages of `file`, which has `file_units` units.
-    pub(super) fn new(tree: &'t Tree, file: &'t dyn File, file_units: u64) -> Self {
+    /// For pages of `file`, which has `file_units` units. With `uncached`, values that are stored
+    /// apart are read past what the operating system remembers.
+    pub(super) fn new(tree: &'t Tree, file: &'t dyn File, file_units: u64, uncached: bool) -> Self {
         Self {
             tree,
             file,
@@ -102,6 +113,8 @@ impl<'t> Verifier<'t> {
             report: VerifyReport::default(),
             owners: None,
             overflow_units: 0,
+            value_table: ValueTable::default(),
+            stored: tree.shared.held_files.values().stored(uncached),
             entries_too_many: 0,
             bytes: 0,
         }
@@ -145,7 +158,7 @@ impl<'t> Verifier<'t> {
         true
     }
 
-    fn check_totals(&mut self, meta: &Meta) {
+    fn check_totals(&mut self, meta: &Meta, value_table: &ValueTable) {
         let owners = self.owners.iter().flatten();
         let lost: Vec<_> = (0..)
             .zip(owners)
@@ -164,6 +177,10 @@ impl<'t> Verifier<'t> {
                 meta.entries
             );
             self.problem(PageId(0), what);
+        }
+        if meta.adds_up && *value_table != self.value_table {
+            let what = "the table of value files counts other references than there are";
+            self.problem(meta.value_table, what);
         }
         if meta.adds_up && meta.overflow_units != self.overflow_units {
             let what = format!(
@@ -322,6 +339,7 @@ impl<'t> Verifier<'t> {
         if pager.units_for(image.len()) != u64::from(pack.units) {
             self.problem(page, "a pack has other units than its owner says");
         }
+        self.check_references(&image);
         Ok(true)
     }
 
@@ -367,9 +385,21 @@ impl<'t> Verifier<'t> {
         Ok(Some(merged))
     }
 
+    /// Reads what the node in `image` refers to among the values that are stored apart.
+    fn check_references(&mut self, image: &[u8]) {
+        self.value_table.add_node(image);
+        for reference in leaf::references(image) {
+            match self.stored.check(reference) {
+                Ok(bytes) => self.bytes += bytes,
+                Err(error) => self.report.problem(error),
+            }
+        }
+    }
+
     pub(super) fn check_values(&mut self, image: &[u8], page: PageId) -> Result<()> {
         let leaf = Leaf::from_image(image);
         self.report.entries += leaf.len() as u64;
+        self.check_references(image);
         for i in 0..leaf.len() {
             if let LeafValue::Overflow {
                 page: extent,

@@ -29,7 +29,8 @@ use crate::util::gate::{Pass, Stay};
 /// Memory is bounded, whatever the size of the load. An LSM tree writes tables, and places each at
 /// the lowest level where nothing older lies above it. A B-tree writes full leaves; if it holds
 /// anything already, `finish` writes all of it again, merged with the load, which takes as long as
-/// that takes and twice the space meanwhile. So a small load into a large B-tree is a case for
+/// that takes and twice the space meanwhile; values that were stored apart are in leaves then. So a
+/// small load into a large B-tree is a case for
 /// [`write`](crate::Kv::write).
 ///
 /// Values stay in the tables or leaves whatever

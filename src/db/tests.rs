@@ -156,12 +156,18 @@ fn a_pass_goes_on_beside_changes_and_ends_when_the_store_closes() {
 /// Values that lie apart from the table are read again with it, and the headers of their files.
 #[test]
 fn damage_of_values_that_are_stored_apart_is_found() {
+    EngineKind::ALL
+        .into_iter()
+        .for_each(damage_of_values_is_found);
+}
+
+fn damage_of_values_is_found(engine: EngineKind) {
     let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let options = Options::new().fs(Arc::clone(&fs)).background_threads(0);
     let options = options.log_segment_bytes(64 << 10).scrub_period(None);
     let db = options.open("/store").unwrap();
-    let lsm = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(1000);
-    let keyspace = db.keyspace_with("lsm", lsm).unwrap();
+    let asked = KeyspaceOptions::new(engine).value_threshold_bytes(1000);
+    let keyspace = db.keyspace_with("a", asked).unwrap();
     for number in 0..60_u8 {
         keyspace.put([number], [number; 4000]).unwrap();
     }

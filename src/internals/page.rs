@@ -2,11 +2,12 @@
 
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{LeafValue, Pending};
+use crate::btree::node::leaf::{LeafValue, Pending, Stored};
 use crate::btree::node::pack::{self, Pack};
 use crate::btree::node::packs::{ChildPacks, Group, PackRef, Packs};
 use crate::btree::node::{Link, NodeKind, Rebuilt, inner, leaf};
 use crate::types::{PageId, SeqNo};
+use crate::values::Digest;
 
 /// Sets the checksum of an image.
 pub fn write_checksum(image: &mut [u8], seed: u64) {
@@ -30,6 +31,8 @@ pub enum PageValue<'a> {
     Inline(&'a [u8]),
     /// A reference: page, length and checksum.
     Overflow(u64, u32, u32),
+    /// A reference to a value that is stored apart.
+    Apart(&'a [u8]),
 }
 
 impl<'a> From<LeafValue<'a>> for PageValue<'a> {
@@ -41,6 +44,7 @@ impl<'a> From<LeafValue<'a>> for PageValue<'a> {
                 len,
                 checksum,
             } => Self::Overflow(page.0, len, checksum),
+            LeafValue::Apart(reference) => Self::Apart(reference),
         }
     }
 }
@@ -158,6 +162,16 @@ pub fn split_leaf(
     }
 }
 
+/// A leaf and a pack of one entry each, under `key`: a reference to a value that is stored apart.
+pub fn with_reference(key: &[u8], page_size: usize) -> [Box<[u8]>; 2] {
+    let reference = Digest::new(1, &[7; 100]).place(3, 128);
+    let value = Stored::Apart(reference.as_bytes());
+    let leaf = leaf::new(b"", None, page_size);
+    let changes = [(key, Some(value))];
+    let leaf = leaf::merged(&leaf, changes.iter().copied(), page_size);
+    [leaf, pack::build(b"", None, &changes, SeqNo(1), page_size)]
+}
+
 /// An inner node of level 1 without fences, with children numbered from 2.
 pub fn inner_build(separators: &[&[u8]], page_size: usize) -> Box<[u8]> {
     let children: Vec<_> = (2..)
@@ -173,7 +187,9 @@ pub fn pack_build(
     changes: &[(&[u8], Option<&[u8]>)],
     page_size: usize,
 ) -> Box<[u8]> {
-    pack::build(fences.0, fences.1, changes, SeqNo(1), page_size)
+    let stored = |(key, value): &(_, Option<_>)| (*key, value.map(Stored::Inline));
+    let changes: Vec<_> = changes.iter().map(stored).collect();
+    pack::build(fences.0, fences.1, &changes, SeqNo(1), page_size)
 }
 
 /// The inner node of [`inner_build`] with packs: all children in one group, each with changes in an
@@ -227,9 +243,11 @@ pub fn walk(image: &[u8], key: &[u8]) -> usize {
             let leaf = leaf::Leaf::from_image(image);
             for i in 0..leaf.len() {
                 visited += leaf.prefix().len() + leaf.key_suffix(i).len();
-                if let LeafValue::Inline(bytes) = leaf.value(i) {
-                    visited += bytes.len();
-                }
+                visited += match leaf.value(i) {
+                    LeafValue::Inline(bytes) => bytes.len(),
+                    LeafValue::Apart(reference) => Stored::Apart(reference).value_len(),
+                    LeafValue::Overflow { .. } => 0,
+                };
             }
             visited += leaf.search(key).unwrap_or_else(|at| at);
             visited += leaf.live_bytes() + leaf.lower_fence().len();
@@ -253,7 +271,7 @@ pub fn walk(image: &[u8], key: &[u8]) -> usize {
             let pack = Pack::from_image(image);
             for i in 0..pack.len() {
                 visited += pack.prefix().len() + pack.key_suffix(i).len();
-                visited += pack.value(i).map_or(0, <[u8]>::len);
+                visited += pack.value(i).map_or(0, Stored::value_len);
             }
             visited += usize::from(pack.find(key).is_some()) + pack.range(key, None).len();
             visited += usize::from(pack.spans(key, None));

@@ -89,8 +89,8 @@ pub struct KeyspaceOptions {
     pub table_size_bytes: Option<u64>,
     /// LSM: compression of blocks. Changeable. Default: [`Compression::Lz4`].
     pub compression: Option<Compression>,
-    /// LSM: a value of so many bytes or more is stored once, in the log, and the tables have a
-    /// reference to it; 0 for never, else 16 to 256 MiB. Changeable, for values that are written
+    /// A value of so many bytes or more is stored once, in the log, and the tree has a reference to
+    /// it; 0 for never, else 16 to 256 MiB. Changeable, for values that are written
     /// from then on. If a sync of the log fails, values of that length that were written since the
     /// last sync which did not may be unreadable until the store is opened again: a read is an
     /// error then, as of damage, that names the segment of the log. Default: 0.
@@ -125,7 +125,7 @@ impl KeyspaceOptions {
         table_size_bytes: u64,
         /// Sets the compression of an LSM keyspace.
         compression: Compression,
-        /// Sets from which length on an LSM keyspace stores values apart from their keys.
+        /// Sets from which length on values are stored apart from their keys.
         value_threshold_bytes: u32,
         /// Sets the page size of a B-tree keyspace.
         page_size_bytes: u32,
@@ -139,11 +139,6 @@ impl KeyspaceOptions {
             ("block_size_bytes", self.block_size_bytes.is_some(), is_lsm),
             ("table_size_bytes", self.table_size_bytes.is_some(), is_lsm),
             ("compression", self.compression.is_some(), is_lsm),
-            (
-                "value_threshold_bytes",
-                self.value_threshold_bytes.is_some(),
-                is_lsm,
-            ),
             ("page_size_bytes", self.page_size_bytes.is_some(), !is_lsm),
         ];
         if let Some((name, ..)) = foreign.iter().find(|(_, is_set, fits)| *is_set && !fits) {
@@ -193,13 +188,13 @@ impl KeyspaceOptions {
                 self.block_size_bytes.get_or_insert(4096);
                 self.table_size_bytes.get_or_insert(64 << 20);
                 self.compression.get_or_insert_default();
-                self.value_threshold_bytes
-                    .get_or_insert(DEFAULT_VALUE_THRESHOLD_BYTES);
             }
             EngineKind::BTree => {
                 self.page_size_bytes.get_or_insert(16 << 10);
             }
         }
+        self.value_threshold_bytes
+            .get_or_insert(DEFAULT_VALUE_THRESHOLD_BYTES);
         self
     }
 

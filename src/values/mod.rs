@@ -16,19 +16,20 @@
 //! # Invariants
 //!
 //! - **VF1** A file that a reference leads to is *held* ([`FileHold`]) by what has the reference: a
-//!   memtable, an open table. A reader holds those, so it can read every reference that it finds.
+//!   memtable, an open table, a B-tree. A reader holds those, so it can read every reference that
+//!   it finds.
 //! - **VF2** New holds begin while another one lasts, or with a record of the log that an engine
 //!   has not persisted: the log keeps the segment of such a record. So a file that left the log and
 //!   is not held will never be held again, and may be removed.
 //! - **VF3** A file leaves the log, or is removed, with one change of one directory. What a power
-//!   loss makes of it, the file is there under one of its names as long as any table on the disk
-//!   refers to it: a table goes durably before its hold does.
+//!   loss makes of it, the file is there under one of its names as long as any table or page on the
+//!   disk refers to it: those go durably before their hold does.
 //! - **VF4** The bytes of a value never change while its file is held; a value is durable before a
-//!   table is that refers to it, by law E3.
+//!   table or a checkpoint is that refers to it, by law E3.
 //!
-//! How many bytes of a file are alive is counted nowhere. Each table says what it refers to, and
-//! the sum over the tables of the moment is the answer; it counts what was overwritten until
-//! compaction removes it.
+//! How many bytes of a file are alive is counted nowhere. Each table says what it refers to, as
+//! does each B-tree's file, and the sum over those of the moment is the answer; it counts what was
+//! overwritten until compaction removes it.
 //!
 //! Thread safety: everything here may be used from any thread.
 

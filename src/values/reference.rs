@@ -123,6 +123,11 @@ impl<'a> ValueRef<'a> {
         })
     }
 
+    /// Length of the longest reference to a value of `len_bytes`.
+    pub(crate) fn len_max(len_bytes: usize) -> usize {
+        3 * MAX_VARINT_LEN_BYTES + 4 * len_bytes.div_ceil(chunk_len(len_bytes))
+    }
+
     /// Length of the value's chunks.
     pub(crate) fn chunk_len(&self) -> usize {
         chunk_len(self.len_bytes)

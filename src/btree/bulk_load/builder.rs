@@ -131,7 +131,7 @@ impl<T: AsRef<Tree>> TreeBuilder<T> {
         let page_size = self.shared().page_size();
         let key_at = self.bytes.len();
         self.bytes.extend_from_slice(key);
-        let (value, stored_len) = if is_large(key, value, page_size) {
+        let (value, stored_len) = if is_large(key, value.len(), page_size) {
             let held = self.write_large(value)?;
             (held, held.as_value(&[]).stored_len())
         } else {

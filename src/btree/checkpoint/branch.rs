@@ -377,7 +377,9 @@ impl Output<'_> {
     }
 
     fn carry_extents(&mut self, group: &Group) {
-        let starts = group.extents().map(|(page, _)| page.0);
+        let extents = group.extents().map(|(page, _)| page.0);
+        // Recent packs lie in an area, which is one extent.
+        let starts = extents.chain(group.packs().map(|pack| pack.page().0));
         mutated!("packs-that-stay-are-freed", (), self.carried.extend(starts));
     }
 
@@ -529,7 +531,7 @@ impl Output<'_> {
     fn write_pack(&mut self, mut image: Box<[u8]>, page: PageId) -> Result<Link> {
         node::set_page_id(&mut image, page);
         node::write_checksum(&mut image, self.tree.pager.seed_of_page(page));
-        self.write_at(page, &image)?;
+        self.write_node(page, &image)?;
         Ok(Link::to(&image))
     }
 

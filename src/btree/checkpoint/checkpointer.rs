@@ -6,7 +6,9 @@ use super::new_entries::NewEntries;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES};
 use crate::btree::file::meta::{META_BYTES, META_UNITS, Meta};
 use crate::btree::file::pager::Pager;
+use crate::btree::file::value_table::{ENTRY_BYTES, ValueTable};
 use crate::btree::read::readers::Span;
+use crate::engine::ValueUsage;
 use crate::error::{Error, Result};
 use crate::fs::File;
 use crate::types::KeyspaceId;
@@ -20,6 +22,7 @@ pub(crate) struct Checkpointer {
     /// The file's tree.
     pub(super) meta: Meta,
     pub(super) free: FreeSpace,
+    pub(super) value_table: ValueTable,
     pub(super) new_entries: NewEntries,
     /// First pages of nodes and extents that were written while a reader kept pages whose span ends
     /// before, and the checkpoint that wrote them. That reader does not need them; of all others
@@ -41,6 +44,7 @@ impl Checkpointer {
         keyspace: KeyspaceId,
         meta: Meta,
         free: FreeSpace,
+        value_table: ValueTable,
         stale_meta_page: Option<u64>,
     ) -> Self {
         Self {
@@ -48,6 +52,7 @@ impl Checkpointer {
             keyspace,
             meta,
             free,
+            value_table,
             new_entries: NewEntries::default(),
             births: HashMap::new(),
             stale_meta_page,
@@ -76,6 +81,10 @@ impl Checkpointer {
         &mut self.free
     }
 
+    pub(crate) fn value_table(&self) -> &ValueTable {
+        &self.value_table
+    }
+
     pub(crate) fn free_units(&self) -> u64 {
         self.free.free_units()
     }
@@ -84,12 +93,27 @@ impl Checkpointer {
     pub(crate) fn node_units(&self) -> u64 {
         let meta = &self.meta;
         let freelist = meta.freelist_runs * RUN_BYTES as u64;
+        let value_table = meta.value_files * ENTRY_BYTES as u64;
         let others = META_UNITS
             + self.free.free_units()
             + self.free.reserved_units(meta.file_units)
             + meta.overflow_units
-            + freelist.div_ceil(u64::from(meta.unit));
+            + freelist.div_ceil(u64::from(meta.unit))
+            + value_table.div_ceil(u64::from(meta.unit));
         meta.file_units.saturating_sub(others)
+    }
+
+    /// What the file's tree refers to among values that are stored apart. What is in leaves lives,
+    /// but for what packs supersede.
+    pub(crate) fn value_usage(&self) -> ValueUsage {
+        let files = self.value_table.files();
+        ValueUsage {
+            files: files
+                .map(|(file, referred)| (file, referred.by_leaves + referred.by_packs))
+                .collect(),
+            settled_bytes: self.value_table.files().map(|(_, it)| it.by_leaves).sum(),
+            tables_bytes: self.node_units() * u64::from(self.meta.unit),
+        }
     }
 
     /// The checkpoint that wrote what starts at `page`, as far as it matters.

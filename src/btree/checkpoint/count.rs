@@ -15,7 +15,7 @@
 use super::write::Output;
 use crate::btree::memory::delta::Delta;
 use crate::btree::memory::node::free_bytes;
-use crate::btree::node::leaf::{Leaf, LeafFacts, LeafValue};
+use crate::btree::node::leaf::{Leaf, LeafFacts, LeafValue, Stored};
 use crate::btree::node::pack::{self, Change};
 use crate::btree::node::packs::{ChildPacks, PackedLeaf};
 use crate::error::Result;
@@ -124,7 +124,7 @@ impl Output<'_> {
         for change in delta.iter() {
             let (packed, _) = self.tree.newest_in_packs(leaf, change.0, &guard)?;
             let old = match &packed {
-                Some(slot) => slot.value().map(LeafValue::Inline),
+                Some(slot) => slot.value().map(LeafValue::from),
                 None => in_base(change.0),
             };
             gain.add(change, old, prefix_len);
@@ -148,7 +148,7 @@ impl Output<'_> {
 pub(super) fn packed_bytes(delta: &Delta) -> usize {
     let record = pack::record_bytes((&[], None));
     delta.iter().fold(0, |sum, (key, value)| {
-        sum + record + key.len() + value.map_or(0, <[u8]>::len)
+        sum + record + key.len() + value.map_or(0, Stored::len)
     })
 }
 

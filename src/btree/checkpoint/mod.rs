@@ -77,6 +77,7 @@ impl Tree {
                 // Dropping these may free many nodes. No thread waits for that, and once no reader
                 // of the time before is left, no reader does it either.
                 self.shared.wait_quiet(checkpointer.meta.generation);
+                self.shared.release_files();
                 drop(replaced);
                 drop(frozen);
                 Ok(true)
@@ -84,6 +85,7 @@ impl Tree {
             Err(error) => {
                 let mut writer = self.writer.lock();
                 writer.pending_frees.absorb(frozen.pending_frees);
+                writer.value_files.extend(frozen.value_files);
                 writer.checkpointing = false;
                 Err(error)
             }
@@ -120,6 +122,7 @@ impl Tree {
             root: self.shared.root.load(&guard).to_owned(),
             seq: writer.applied,
             pending_frees: std::mem::take(&mut writer.pending_frees),
+            value_files: std::mem::take(&mut writer.value_files),
             for_scans,
         }))
     }
@@ -137,6 +140,11 @@ impl Tree {
             (),
             host.make_durable(seq)?
         );
+        if mutated!("value-files-leave-before-the-checkpoint-is-durable") {
+            self.shared
+                .held_files
+                .leave_now(|file| written.value_table.has(file));
+        }
         let file = self.shared.pager.file()?;
         let synced = mutated!(
             "checkpoint-meta-written-before-its-pages",

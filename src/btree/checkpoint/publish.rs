@@ -35,6 +35,7 @@ impl Tree {
             packed,
             large,
             sparse_leaves,
+            value_table,
             bytes,
         } = written;
         let generation = meta.generation;
@@ -61,7 +62,7 @@ impl Tree {
         publication.put_branches();
         // Written, and superseded meanwhile: the pages are in the file's tree but not in ours.
         for (address, place) in &publication.nodes {
-            writer.pending_frees.free(place.link.page(), place.pages);
+            writer.pending_frees.free_node(place.link, place.pages);
             writer.pending_frees.removed_entries += place.entries;
             for (page, units) in publication.packed.extents(*address) {
                 let free = &mut writer.pending_frees;
@@ -71,6 +72,8 @@ impl Tree {
                     free.free(page, units)
                 );
             }
+            let packs = publication.packed.links(*address);
+            writer.pending_frees.nodes.extend(packs);
         }
         for (value, page, checksum) in large {
             let pages = self.shared.pager.units_for(value.bytes.len());
@@ -80,6 +83,13 @@ impl Tree {
                 writer.pending_frees.freed_overflow_units += pages;
             }
         }
+        let since = &writer.value_files;
+        let held_files = &self.shared.held_files;
+        held_files.leave(generation, |file| {
+            let is_new = since.contains(&file);
+            value_table.has(file)
+                || is_new && !mutated!("file-of-a-change-beside-a-checkpoint-leaves")
+        });
         writer.dirty_bytes = publication.dirty_bytes;
         writer.checkpointing = false;
         self.dirty_bytes
@@ -120,10 +130,12 @@ impl Tree {
             .store(free.free_units(), Ordering::Relaxed);
         checkpointer.meta = meta;
         checkpointer.free = free;
+        checkpointer.value_table = value_table;
         counters
             .used_units
             .store(checkpointer.node_units(), Ordering::Relaxed);
         self.shared.count_leaves(checkpointer.node_units());
+        *self.value_usage.lock() = Arc::new(checkpointer.value_usage());
         let spans = self.shared.reader_spans();
         checkpointer.note_births(generation, &spans, freed.into_iter(), &starts);
 

@@ -1,6 +1,6 @@
 //! Writing a frozen tree to free places of the file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::new_entries::NewEntries;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
 use crate::btree::file::known_leaves::KnownLeaf;
 use crate::btree::file::meta::Meta;
+use crate::btree::file::value_table::{ENTRY_BYTES, ValueTable};
 use crate::btree::memory::node::{
     Body, Child, ChildRef, LargeValue, LeafState, MemInner, find_large, pending_number,
 };
@@ -37,6 +38,8 @@ pub(super) struct FrozenTree {
     /// Its last operation.
     pub(super) seq: SeqNo,
     pub(super) pending_frees: PendingFrees,
+    /// Value files to which its operations since the last checkpoint refer.
+    pub(super) value_files: BTreeSet<u64>,
     /// Scans have paid for changes: no leaf is to have any left.
     pub(super) for_scans: bool,
 }
@@ -52,6 +55,7 @@ pub(super) struct Written {
     pub(super) packed: PackedBranches,
     pub(super) large: Vec<(Arc<LargeValue>, PageId, u32)>,
     pub(super) sparse_leaves: u64,
+    pub(super) value_table: ValueTable,
     pub(super) bytes: u64,
 }
 
@@ -95,6 +99,12 @@ impl PackedBranches {
 
     pub(super) fn group(&self, group: usize) -> &Group {
         &self.groups[group]
+    }
+
+    /// The packs of a node.
+    pub(super) fn links(&self, address: usize) -> impl Iterator<Item = Link> {
+        let groups = self.branches.get(&address).cloned().unwrap_or_default();
+        self.groups[groups].iter().flat_map(Group::packs)
     }
 
     /// Where the packs of a node are.
@@ -144,7 +154,11 @@ impl SharedTree {
 
         let frees = &frozen.pending_frees;
         let mut freed = frees.freed.clone();
-        let dropped = self.walk_dropped(&frees.dropped, old.overflow_units > 0, &mut freed)?;
+        let refers = Refers {
+            to_extents: old.overflow_units > 0,
+            to_files: !checkpointer.value_table.is_empty(),
+        };
+        let dropped = self.walk_dropped(&frees.dropped, refers, &mut freed)?;
         mutated!("free-page-reused-too-early", free.give_all(&mut freed), ());
         let mut output = Output {
             tree: self,
@@ -163,6 +177,8 @@ impl SharedTree {
             entries: 0,
             new_entries: checkpointer.new_entries.clone(),
             sparse_leaves: 0,
+            counts_files: refers.to_files || !frozen.value_files.is_empty(),
+            value_table: checkpointer.value_table.clone(),
             bytes: 0,
         };
         let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
@@ -173,8 +189,22 @@ impl SharedTree {
         let added_units = output.large_units + frees.loaded_overflow_units;
         let overflow_units = (old.overflow_units + added_units)
             .saturating_sub(frees.freed_overflow_units + dropped.overflow_units);
-        let adds_up = old.adds_up && dropped.is_all;
+        let is_all = match refers.to_files {
+            true => {
+                output.count_leaving(&frees.nodes)? && output.value_table.subtract(&dropped.files)
+            }
+            false => true,
+        };
+        let adds_up = old.adds_up && dropped.is_all && is_all;
 
+        let old_table = checkpointer.value_table.len() * ENTRY_BYTES;
+        if old_table > 0 {
+            freed.push(Run {
+                start: old.value_table.0,
+                len: self.pager.units_for(old_table),
+            });
+        }
+        let (value_table, value_table_checksum) = output.write_value_table()?;
         // The freelist describes itself too: its old extent is freed, its new one taken, before it
         // is encoded. Taking can only lessen the number of runs.
         if old.freelist_runs > 0 {
@@ -224,6 +254,9 @@ impl SharedTree {
             freelist_checksum,
             entries,
             overflow_units,
+            value_table,
+            value_files: output.value_table.len() as u64,
+            value_table_checksum,
             adds_up,
         };
         checkpointer.new_entries = output.new_entries;
@@ -240,6 +273,7 @@ impl SharedTree {
             packed: output.packed,
             large: output.large,
             sparse_leaves: output.sparse_leaves,
+            value_table: output.value_table,
             bytes: output.bytes,
         })
     }
@@ -259,13 +293,23 @@ impl SharedTree {
         }
     }
 
+    /// Adds what the node that `link` means refers to. False if it is damaged. The pin is short.
+    fn count_references(&self, link: Link, files: &mut ValueTable) -> Result<bool> {
+        match self.pager.node(link, &crossbeam_epoch::pin()) {
+            Ok(image) => files.add_node(&image),
+            Err(error) if error.is_corruption() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
     /// Pages, packs, extents and entries of subtrees that were cut off. What is damaged is not
     /// freed: `verify` will name those pages, and nothing else is wrong with them. What cannot be
     /// read now may be readable when the checkpoint is tried again.
     fn walk_dropped(
         &self,
         roots: &[(Link, u8)],
-        has_overflow: bool,
+        refers: Refers,
         freed: &mut Vec<Run>,
     ) -> Result<Dropped> {
         let mut dropped = Dropped {
@@ -310,6 +354,9 @@ impl SharedTree {
             }));
             let held = packs.children.iter().map(|child| i64::from(child.entries));
             dropped.entries += held.sum::<i64>();
+            for link in packs.links().filter(|_| refers.to_files) {
+                dropped.is_all &= self.count_references(link, &mut dropped.files)?;
+            }
         }
         for link in &leaves {
             // A leaf's own length is in its first page, so each must be looked at.
@@ -327,7 +374,10 @@ impl SharedTree {
             });
             let leaf = Leaf::from_image(&image);
             dropped.entries += leaf.len() as i64;
-            if !has_overflow {
+            if refers.to_files {
+                dropped.files.add_node(&image);
+            }
+            if !refers.to_extents {
                 continue;
             }
             for i in 0..leaf.len() {
@@ -345,10 +395,18 @@ impl SharedTree {
     }
 }
 
+/// What nodes of a tree may refer to besides nodes.
+#[derive(Clone, Copy)]
+struct Refers {
+    to_extents: bool,
+    to_files: bool,
+}
+
 #[derive(Default)]
 struct Dropped {
     entries: i64,
     overflow_units: u64,
+    files: ValueTable,
     /// Nothing that was cut off is left out.
     is_all: bool,
 }
@@ -378,6 +436,10 @@ pub(super) struct Output<'t> {
     pub(super) new_entries: NewEntries,
     /// Leaves that are less than a quarter full.
     sparse_leaves: u64,
+    /// There may be references to values that are stored apart.
+    counts_files: bool,
+    /// What the file's tree refers to.
+    pub(super) value_table: ValueTable,
     bytes: u64,
 }
 
@@ -501,12 +563,45 @@ impl Output<'_> {
         let page = self.allocate(pages)?;
         node::set_page_id(&mut image, page);
         node::write_checksum(&mut image, self.tree.pager.seed_of_page(page));
-        self.write_at(page, &image)?;
+        self.write_node(page, &image)?;
         Ok(NewPlace {
             link: Link::to(&image),
             pages,
             entries,
         })
+    }
+
+    /// Writes a node, which is part of the tree from now on.
+    pub(super) fn write_node(&mut self, page: PageId, image: &[u8]) -> Result<()> {
+        if self.counts_files {
+            self.value_table.add_node(image);
+        }
+        self.write_at(page, image)
+    }
+
+    /// Takes what `nodes` refer to, which leave the tree, off the table; not so those that are
+    /// carried over. False if one cannot be read, or the table does not have as much (BH2).
+    fn count_leaving(&mut self, nodes: &[Link]) -> Result<bool> {
+        let mut files = ValueTable::default();
+        let mut is_all = true;
+        for link in nodes {
+            let is_carried = self.carried.contains(&link.page().0);
+            if !is_carried || mutated!("references-that-stay-taken-off-the-table") {
+                is_all &= self.tree.count_references(*link, &mut files)?;
+            }
+        }
+        Ok(self.value_table.subtract(&files) && is_all)
+    }
+
+    /// Writes the table of value files: its place and its checksum, zero if it is empty.
+    fn write_value_table(&mut self) -> Result<(PageId, u32)> {
+        let bytes = self.value_table.encode();
+        let page = match self.tree.pager.units_for(bytes.len()) {
+            0 => return Ok((PageId(0), 0)),
+            units => self.allocate(units)?,
+        };
+        self.write_at(page, &bytes)?;
+        Ok((page, checksum(self.tree.pager.seed_of_page(page), &bytes)))
     }
 
     /// Place and checksum of a large value, which is written unless it was before.

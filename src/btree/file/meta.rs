@@ -20,10 +20,10 @@ use crate::util::mutants::mutated;
 /// First eight bytes of a B-tree file.
 pub(crate) const MAGIC: [u8; 8] = *b"HDGBTREE";
 /// Version of the format of the page file and its nodes.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
 /// by devices that write whole sectors.
-pub(crate) const META_BYTES: usize = 124;
+pub(crate) const META_BYTES: usize = 144;
 /// Units taken by meta pages at the start of the file.
 pub(crate) const META_UNITS: u64 = 2;
 
@@ -55,8 +55,14 @@ pub(crate) struct Meta {
     pub(crate) entries: u64,
     /// Units in extents of overflow values.
     pub(crate) overflow_units: u64,
-    /// `entries` and `overflow_units` are what the nodes of the tree add up to. Not so if a part of
-    /// it was cut off that could not be read.
+    /// First unit of the table of value files; 0 if it is empty.
+    pub(crate) value_table: PageId,
+    /// Files in it.
+    pub(crate) value_files: u64,
+    /// 0 if it is empty, too.
+    pub(crate) value_table_checksum: u32,
+    /// `entries`, `overflow_units` and the table of value files are what the nodes of the tree add
+    /// up to. Not so if a part of it was cut off that could not be read.
     pub(crate) adds_up: bool,
 }
 
@@ -86,6 +92,9 @@ impl Meta {
         out.extend_from_slice(&self.entries.to_le_bytes());
         out.extend_from_slice(&self.overflow_units.to_le_bytes());
         out.extend_from_slice(&self.unit.to_le_bytes());
+        out.extend_from_slice(&self.value_table_checksum.to_le_bytes());
+        out.extend_from_slice(&self.value_table.0.to_le_bytes());
+        out.extend_from_slice(&self.value_files.to_le_bytes());
         // Twelve bytes for later versions, zero in this one.
         out.extend_from_slice(&[0; 12]);
         let sum = checksum(seed(store_id, keyspace), &out);
@@ -127,6 +136,9 @@ impl Meta {
             freelist_runs: get_u64(bytes, 80),
             entries: get_u64(bytes, 88),
             overflow_units: get_u64(bytes, 96),
+            value_table_checksum: get_u32(bytes, 108),
+            value_table: PageId(get_u64(bytes, 112)),
+            value_files: get_u64(bytes, 120),
             adds_up: get_u32(bytes, 28) & FLAG_ADDS_UP != 0,
         };
         if get_u64(bytes, 16) != store_id || get_u32(bytes, 24) != keyspace.0 {
@@ -138,6 +150,7 @@ impl Meta {
             || meta.unit as usize != unit_size(meta.page_size as usize)
             || meta.height == 0
             || (meta.freelist_runs > 0 && !in_file(meta.freelist))
+            || (meta.value_files > 0 && !in_file(meta.value_table))
             || meta.persisted_seq > SeqNo::MAX
         {
             return Err(damaged("the meta page contradicts itself"));
@@ -164,6 +177,9 @@ mod tests {
             freelist_checksum: 0xDEAD_BEEF,
             entries: 77,
             overflow_units: 5,
+            value_table: PageId(14),
+            value_files: 2,
+            value_table_checksum: 0xCAFE_F00D,
             adds_up: true,
         }
     }
@@ -176,7 +192,7 @@ mod tests {
             hex,
             concat!(
                 "4844474254524545", // magic
-                "04000000",         // version
+                "05000000",         // version
                 "00400000",         // page size
                 "0807060504030201", // store id
                 "03000000",         // keyspace
@@ -192,17 +208,20 @@ mod tests {
                 "4d00000000000000", // entries
                 "0500000000000000", // overflow pages
                 "00100000",         // unit
+                "0df0feca",         // checksum of the table of value files
+                "0e00000000000000", // the table
+                "0200000000000000", // files in it
                 "000000000000000000000000",
-                "f642b7f6", // checksum
+                "6d6ab18d", // checksum
             )
         );
     }
 
     /// Version 1 had no fingerprints, and version 2 no units: their pages would look like damage.
-    /// What packs add to a leaf was exact in version 3.
+    /// What packs add to a leaf was exact in version 3. All values were in the file in version 4.
     #[test]
     fn other_versions_are_refused_by_name() {
-        for found in [1, 2, 3, 5_u32] {
+        for found in [1, 2, 3, 4, 6_u32] {
             let mut bytes = example().encode(1, KeyspaceId(2));
             bytes[8..12].copy_from_slice(&found.to_le_bytes());
             let sum = checksum(seed(1, KeyspaceId(2)), &bytes[..META_BYTES - 4]);
@@ -211,7 +230,7 @@ mod tests {
             match decoded {
                 Err(Error::UnsupportedFormat {
                     found: version,
-                    supported: 4,
+                    supported: 5,
                     ..
                 }) => {
                     assert_eq!(version, found);

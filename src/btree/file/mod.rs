@@ -6,3 +6,4 @@ pub(crate) mod meta;
 pub(crate) mod new_file;
 pub(crate) mod pager;
 mod residency;
+pub(crate) mod value_table;

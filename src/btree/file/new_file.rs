@@ -80,6 +80,9 @@ impl NewFile {
             freelist_checksum: checksum(seed_of(&[store_seed, 0]), &[]),
             entries: 0,
             overflow_units: 0,
+            value_table: PageId(0),
+            value_files: 0,
+            value_table_checksum: 0,
             adds_up: true,
         };
         let encoded = meta.encode(self.store_id, self.keyspace);

@@ -10,10 +10,13 @@
 //! rewritten, in key order, whenever it has to grow: the growing copies it anyway, and a scan over
 //! records that lie in the order of their keys waits for memory less often.
 //!
-//! record := key_len:u32 value_len_plus_1:u32 key value; 0 in the second field marks a delete.
+//! record := key_len:u32 word:u32 key value; the word is that of the value in a leaf, plus 1;
+//! 0 marks a delete.
 
 use std::cmp::Ordering;
 
+use crate::btree::node::leaf::Stored;
+use crate::btree::node::pack::Change;
 use crate::format::coding::get_u32;
 use crate::util::key_prefix::head64;
 
@@ -101,31 +104,29 @@ impl Delta {
         (self.index[i].head >> 32) as u32
     }
 
-    fn record(&self, at: u32) -> (&[u8], Option<&[u8]>) {
+    #[inline]
+    fn record(&self, at: u32) -> Change<'_> {
         let at = at as usize;
         let key_len = get_u32(&self.heap, at) as usize;
         let key_at = at + RECORD_HEADER_BYTES;
         let key = &self.heap[key_at..key_at + key_len];
         match get_u32(&self.heap, at + 4) {
             0 => (key, None),
-            len_plus_1 => {
-                let value_at = key_at + key_len;
-                (
-                    key,
-                    Some(&self.heap[value_at..value_at + len_plus_1 as usize - 1]),
-                )
+            word_plus_1 => {
+                let value = Stored::at(&self.heap, key_at + key_len, word_plus_1 - 1);
+                (key, Some(value))
             }
         }
     }
 
     fn record_len(&self, i: usize) -> usize {
         let (key, value) = self.get(i);
-        RECORD_HEADER_BYTES + key.len() + value.map_or(0, <[u8]>::len)
+        RECORD_HEADER_BYTES + key.len() + value.map_or(0, Stored::len)
     }
 
     /// Key and new value of change `i`; `None` for a delete.
     #[inline]
-    pub(crate) fn get(&self, i: usize) -> (&[u8], Option<&[u8]>) {
+    pub(crate) fn get(&self, i: usize) -> Change<'_> {
         self.record(self.index[i].at)
     }
 
@@ -136,21 +137,26 @@ impl Delta {
     }
 
     /// All changes in key order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Change<'_>> {
         self.index.iter().map(|entry| self.record(entry.at))
     }
 
     /// Records a change at `place`, which [`Delta::search`] gave for `key`.
-    pub(crate) fn set(&mut self, place: Result<usize, usize>, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn set(
+        &mut self,
+        place: Result<usize, usize>,
+        key: &[u8],
+        value: Option<Stored<'_>>,
+    ) {
         match place {
             Ok(i) => {
                 let (_, old) = self.get(i);
                 let was_delete = old.is_none();
                 if let (Some(old), Some(new)) = (old, value)
-                    && old.len() == new.len()
+                    && old.word() == new.word()
                 {
                     let at = self.index[i].at as usize + RECORD_HEADER_BYTES + key.len();
-                    self.heap[at..at + new.len()].copy_from_slice(new);
+                    self.heap[at..at + new.len()].copy_from_slice(new.bytes());
                     return;
                 }
                 self.deletes -= usize::from(was_delete);
@@ -173,8 +179,8 @@ impl Delta {
         }
     }
 
-    fn append(&mut self, key: &[u8], value: Option<&[u8]>) -> u32 {
-        let len = RECORD_HEADER_BYTES + key.len() + value.map_or(0, <[u8]>::len);
+    fn append(&mut self, key: &[u8], value: Option<Stored<'_>>) -> u32 {
+        let len = RECORD_HEADER_BYTES + key.len() + value.map_or(0, Stored::len);
         if self.heap.capacity() - self.heap.len() < len {
             // Half again, not twice: this memory is counted against the write buffer.
             let live = self.live_bytes();
@@ -183,10 +189,11 @@ impl Delta {
         let at = self.heap.len() as u32;
         self.heap
             .extend_from_slice(&(key.len() as u32).to_le_bytes());
-        let value_len = value.map_or(0, |value| value.len() as u32 + 1);
-        self.heap.extend_from_slice(&value_len.to_le_bytes());
+        let word = value.map_or(0, |value| value.word() + 1);
+        self.heap.extend_from_slice(&word.to_le_bytes());
         self.heap.extend_from_slice(key);
-        self.heap.extend_from_slice(value.unwrap_or_default());
+        let bytes = value.map(Stored::bytes).unwrap_or_default();
+        self.heap.extend_from_slice(bytes);
         at
     }
 
@@ -223,12 +230,16 @@ mod tests {
                 key.push((random >> 16) as u8 % 8);
                 let value = (random >> 24 & 3 != 0)
                     .then(|| vec![(random >> 32) as u8; (random >> 40) as usize % 40]);
-                delta.set(delta.search(&key), &key, value.as_deref());
+                let stored = match random >> 60 {
+                    0 => value.as_deref().map(Stored::Apart),
+                    _ => value.as_deref().map(Stored::Inline),
+                };
+                delta.set(delta.search(&key), &key, stored);
                 oracle.insert(key, value);
             }
             let found: Vec<_> = delta
                 .iter()
-                .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))
+                .map(|(key, value)| (key.to_vec(), value.map(|value| value.bytes().to_vec())))
                 .collect();
             assert_eq!(
                 found,

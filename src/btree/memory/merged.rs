@@ -139,7 +139,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::btree::node::leaf::{LeafMut, LeafValue, new};
+    use crate::btree::node::leaf::{LeafMut, LeafValue, Stored, new};
     use crate::format::checksum::mix64;
 
     /// What a walk stands on.
@@ -150,12 +150,14 @@ mod tests {
                 page.write_key(slot, &mut key);
                 match page.value(slot) {
                     LeafValue::Inline(value) => (key, value.to_vec()),
-                    LeafValue::Overflow { .. } => unreachable!("none was put"),
+                    LeafValue::Overflow { .. } | LeafValue::Apart(_) => {
+                        unreachable!("none was put")
+                    }
                 }
             }
             Standing::Change(change) => {
                 let (key, value) = delta.get(change);
-                (key.to_vec(), value.expect("not a delete").to_vec())
+                (key.to_vec(), value.expect("not a delete").bytes().to_vec())
             }
         }
     }
@@ -185,7 +187,7 @@ mod tests {
             for _ in 0..in_delta {
                 let key = vec![b'k', random(24) as u8];
                 let value: Option<&[u8]> = (random(3) > 0).then_some(b"change");
-                delta.set(delta.search(&key), &key, value);
+                delta.set(delta.search(&key), &key, value.map(Stored::Inline));
                 match value {
                     Some(value) => merged.insert(key, value.to_vec()),
                     None => merged.remove(&key),

@@ -16,7 +16,7 @@ use super::delta::Delta;
 use super::slot::{self, NodeRef};
 use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{self, Leaf, LeafFacts, LeafValue, has_overflow};
+use crate::btree::node::leaf::{self, Leaf, LeafFacts, LeafValue, Stored, has_overflow};
 use crate::btree::node::packs::{PackedLeaf, Packs};
 use crate::types::{PageId, SeqNo};
 
@@ -299,11 +299,11 @@ impl Changes {
     }
 
     /// True if a put may need to know what the page has, or that the changes be merged with it.
-    pub(crate) fn is_short_of(&self, key: &[u8], value: &[u8], page_size: usize) -> bool {
+    pub(crate) fn is_short_of(&self, key: &[u8], value_len: usize, page_size: usize) -> bool {
         is_short_of(
             self.free_bytes,
             self.delta.live_bytes(),
-            (key, value),
+            (key, value_len),
             page_size,
         )
     }
@@ -321,7 +321,7 @@ impl Changes {
         &mut self,
         place: Result<usize, usize>,
         key: &[u8],
-        value: Option<&[u8]>,
+        value: Option<Stored<'_>>,
         limit_bytes: usize,
         guard: &Guard,
         length_in_base: impl FnOnce(ChildRef<'_>) -> Result<Option<usize>, E>,
@@ -329,7 +329,7 @@ impl Changes {
         let mut cost = 0;
         if let Some(value) = value {
             let held = match place {
-                Ok(i) => self.delta.get(i).1.map(<[u8]>::len),
+                Ok(i) => self.delta.get(i).1.map(Stored::len),
                 Err(_) => None,
             };
             cost = match held {
@@ -348,7 +348,7 @@ impl Changes {
                 return Ok(false);
             }
         }
-        if self.delta.live_bytes() + key.len() + value.map_or(0, <[u8]>::len) > limit_bytes {
+        if self.delta.live_bytes() + key.len() + value.map_or(0, Stored::len) > limit_bytes {
             return Ok(false);
         }
         self.free_bytes -= cost;
@@ -367,7 +367,7 @@ impl Changes {
 pub(crate) fn needs_base(
     base: &PackedLeaf,
     facts: &LeafFacts,
-    entry: (&[u8], &[u8]),
+    entry: (&[u8], usize),
     page_size: usize,
 ) -> bool {
     is_short_of(free_bytes(base, facts, page_size), 0, entry, page_size)
@@ -376,20 +376,20 @@ pub(crate) fn needs_base(
 fn is_short_of(
     free_bytes: usize,
     changes_bytes: usize,
-    (key, value): (&[u8], &[u8]),
+    (key, value_len): (&[u8], usize),
     page_size: usize,
 ) -> bool {
-    let needed = key.len() + value.len() + ENTRY_COST_BYTES;
+    let needed = key.len() + value_len + ENTRY_COST_BYTES;
     needed > free_bytes
         || changes_bytes + needed > changes_bytes_max(page_size)
-        || is_large(key, value, page_size)
+        || is_large(key, value_len, page_size)
 }
 
 /// Values that live outside the leaf: those longer than a quarter of a page, unless two such
 /// entries go into a page.
-pub(crate) fn is_large(key: &[u8], value: &[u8], page_size: usize) -> bool {
-    let fits_twice = key.len() + value.len() <= page_size / 2 - page_size / 32;
-    value.len() > page_size / 4 && !fits_twice
+pub(crate) fn is_large(key: &[u8], value_len: usize, page_size: usize) -> bool {
+    let fits_twice = key.len() + value_len <= page_size / 2 - page_size / 32;
+    value_len > page_size / 4 && !fits_twice
 }
 
 /// Entries of a page of the file with its packs. What an estimate adds is left out: in a leaf that
@@ -484,7 +484,7 @@ pub(crate) fn large_values_of(image: &[u8], all: &LargeValues) -> LargeValues {
                 let number = pending_number(page)?;
                 Some((number, Arc::clone(find_large(all, number)?)))
             }
-            LeafValue::Inline(_) => None,
+            LeafValue::Inline(_) | LeafValue::Apart(_) => None,
         })
         .collect();
     found.sort_unstable_by_key(|entry| entry.0);

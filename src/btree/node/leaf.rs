@@ -8,13 +8,15 @@ mod rebuild;
 use std::ops::Range;
 
 use super::header::{
-    CAPACITY_AT, COUNT_AT, Frame, HEAP_LIVE_AT, HEAP_START_AT, SLOT_LEN, get_size, page_id,
-    put_size, put_u16, put_u32, put_u64,
+    CAPACITY_AT, COUNT_AT, Frame, HEAP_LIVE_AT, HEAP_START_AT, NodeKind, SLOT_LEN, get_size, kind,
+    page_id, put_size, put_u16, put_u32, put_u64,
 };
 use super::{Full, search, unit_count};
 use crate::format::coding::{get_u16, get_u32, get_u64};
 use crate::types::PageId;
 use crate::util::key_prefix::head32;
+use crate::util::mutants::mutated;
+use crate::values::ValueRef;
 
 pub(crate) use rebuild::{
     Pending, bytes_of, merge, merged, new, of_entries, pour, split, trimmed, with_fences,
@@ -26,6 +28,74 @@ pub(crate) const RECORD_HEADER_LEN: usize = 6;
 pub(crate) const OVERFLOW_FLAG: u32 = 1 << 31;
 /// Bytes of a reference to an overflow extent: page (u64), length and checksum (u32).
 pub(crate) const OVERFLOW_LEN: usize = 16;
+/// In a value word: the value is stored apart, and a reference to it is in its place.
+pub(crate) const APART_FLAG: u32 = 1 << 30;
+
+/// In a pack: the value word of a delete.
+pub(crate) const DELETED: u32 = u32::MAX;
+
+/// A put's value as leaves, packs and changes in memory hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored<'a> {
+    /// The value itself.
+    Inline(&'a [u8]),
+    /// A reference to a value that is stored apart ([`crate::values`]).
+    Apart(&'a [u8]),
+}
+
+impl<'a> Stored<'a> {
+    /// The bytes that take a place.
+    #[inline]
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Inline(bytes) | Self::Apart(bytes) => bytes,
+        }
+    }
+
+    /// How many those are.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Length of the value, wherever it is.
+    pub(crate) fn value_len(self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            // N6.
+            Self::Apart(reference) => {
+                ValueRef::decode(reference).map_or(0, |value| value.len_bytes)
+            }
+        }
+    }
+
+    /// Their number and kind, as a value word.
+    pub(crate) fn word(self) -> u32 {
+        let len = u32::try_from(self.len()).expect("what is in a leaf is short");
+        debug_assert!(len < APART_FLAG);
+        match self {
+            Self::Inline(_) => len,
+            Self::Apart(_) if mutated!("reference-taken-for-a-value") => len,
+            Self::Apart(_) => len | APART_FLAG,
+        }
+    }
+
+    /// The value whose word that is, at `at` in `bytes`.
+    #[inline]
+    pub(crate) fn at(bytes: &'a [u8], at: usize, word: u32) -> Self {
+        let stored = &bytes[at..at + (word & !APART_FLAG) as usize];
+        match word & APART_FLAG {
+            0 => Self::Inline(stored),
+            _ => Self::Apart(stored),
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Stored<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Inline(value)
+    }
+}
 
 /// A value as a leaf holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +111,24 @@ pub(crate) enum LeafValue<'a> {
         /// Checksum of the value.
         checksum: u32,
     },
+    /// A reference to a value that is stored apart.
+    Apart(&'a [u8]),
+}
+
+impl<'a> From<Stored<'a>> for LeafValue<'a> {
+    fn from(value: Stored<'a>) -> Self {
+        match value {
+            Stored::Inline(bytes) => Self::Inline(bytes),
+            Stored::Apart(reference) => Self::Apart(reference),
+        }
+    }
 }
 
 impl LeafValue<'_> {
     /// Bytes in the record.
     pub(crate) fn stored_len(self) -> usize {
         match self {
-            Self::Inline(bytes) => bytes.len(),
+            Self::Inline(bytes) | Self::Apart(bytes) => bytes.len(),
             Self::Overflow { .. } => OVERFLOW_LEN,
         }
     }
@@ -57,10 +138,12 @@ impl LeafValue<'_> {
         let to = at + RECORD_HEADER_LEN + key_len;
         match self {
             Self::Inline(bytes) => {
-                let len = u32::try_from(bytes.len()).expect("inline values are short");
-                debug_assert!(len < OVERFLOW_FLAG);
-                put_u32(image, at + 2, len);
+                put_u32(image, at + 2, Stored::Inline(bytes).word());
                 image[to..to + bytes.len()].copy_from_slice(bytes);
+            }
+            Self::Apart(reference) => {
+                put_u32(image, at + 2, Stored::Apart(reference).word());
+                image[to..to + reference.len()].copy_from_slice(reference);
             }
             Self::Overflow {
                 page,
@@ -82,7 +165,7 @@ pub(crate) fn record_lens(image: &[u8], at: usize) -> (usize, usize) {
     let key_len = usize::from(get_u16(image, at));
     let word = get_u32(image, at + 2);
     let value_len = if word & OVERFLOW_FLAG == 0 {
-        word as usize
+        (word & !APART_FLAG) as usize
     } else {
         OVERFLOW_LEN
     };
@@ -343,8 +426,10 @@ impl<'a> Leaf<'a> {
     #[inline]
     pub(crate) fn value_of(self, record: Record) -> LeafValue<'a> {
         let at = record.key_at + record.key_len;
-        if record.value_word & OVERFLOW_FLAG == 0 {
+        if record.value_word & (OVERFLOW_FLAG | APART_FLAG) == 0 {
             LeafValue::Inline(&self.0[at..at + record.value_word as usize])
+        } else if record.value_word & OVERFLOW_FLAG == 0 {
+            Stored::at(self.0, at, record.value_word).into()
         } else {
             LeafValue::Overflow {
                 page: PageId(get_u64(self.0, at)),
@@ -352,6 +437,11 @@ impl<'a> Leaf<'a> {
                 checksum: get_u32(self.0, at + 12),
             }
         }
+    }
+
+    /// The value of a record of a leaf or a pack; `None` for a delete.
+    pub(super) fn value_of_put(self, record: Record) -> Option<LeafValue<'a>> {
+        (record.value_word != DELETED).then(|| self.value_of(record))
     }
 
     /// Bytes of record `i`.
@@ -385,6 +475,21 @@ pub(crate) fn has_overflow(image: &[u8]) -> bool {
     (0..slots.len()).any(|i| {
         let record_at = get_size(image, slots.at + 4 * i);
         get_u32(image, record_at + 2) & OVERFLOW_FLAG != 0
+    })
+}
+
+/// The references to values that are stored apart in a leaf or a pack; none in an inner node. The
+/// image passed [`validate()`](fn@crate::btree::node::validate::validate) or was made here.
+pub(crate) fn references(image: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let leaf = Leaf::from_image(image);
+    let slots = match kind(image) {
+        Some(NodeKind::Leaf | NodeKind::Pack) => leaf.slots(),
+        Some(NodeKind::Inner) | None => Slots::default(),
+    };
+    // A delete in a pack has the bit of an overflow value, too.
+    (0..slots.len()).filter_map(move |i| match leaf.value_of_put(leaf.record(slots, i)) {
+        Some(LeafValue::Apart(reference)) => Some(reference),
+        _ => None,
     })
 }
 

@@ -35,6 +35,7 @@
 //! - **N4** Every head is the head of its key.
 //! - **N5** The live bytes in the header are the sum of the records, so that a
 //!   compaction of the heap cannot run over.
+//! - **N6** A reference to a value that is stored apart can be decoded.
 //!
 //! Bytes from a disk go through [`check`] and [`validate()`] once. After that the
 //! accessors rely on N1: they are safe code, and panic on an image that `validate` refuses.

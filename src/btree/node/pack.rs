@@ -11,7 +11,7 @@ use super::header::{
     CAPACITY_AT, COUNT_AT, Fences, Frame, HEAP_LIVE_AT, HEAP_START_AT, KIND_PACK, PACK_LEVEL,
     SLOT_LEN, put_size, put_u16, put_u32, set_last_seq, unit_size,
 };
-use super::leaf::{Leaf, LeafValue, RECORD_HEADER_LEN};
+use super::leaf::{APART_FLAG, DELETED, Leaf, LeafValue, RECORD_HEADER_LEN, Stored};
 use crate::format::coding::{get_u16, get_u32};
 use crate::types::SeqNo;
 use crate::util::key_prefix::head32;
@@ -19,11 +19,8 @@ use crate::util::key_prefix::head32;
 /// The least that an entry takes in a leaf, slot included.
 pub(crate) const ENTRY_BYTES_MIN: usize = SLOT_LEN + RECORD_HEADER_LEN;
 
-/// The value word of a delete.
-pub(crate) const DELETED: u32 = u32::MAX;
-
 /// A key, and its new value or none.
-pub(crate) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(crate) type Change<'a> = (&'a [u8], Option<Stored<'a>>);
 
 /// Reads a pack.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +43,7 @@ impl<'a> Pack<'a> {
 
     /// The change to `key`, if there is one: a new value, or none for a delete.
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn find(self, key: &[u8]) -> Option<Option<&'a [u8]>> {
+    pub(crate) fn find(self, key: &[u8]) -> Option<Option<Stored<'a>>> {
         let slot = self.search(key).ok()?;
         Some(self.value(slot))
     }
@@ -75,11 +72,12 @@ impl<'a> Pack<'a> {
     }
 
     /// The new value of change `i`, none for a delete.
-    pub(crate) fn value(self, i: usize) -> Option<&'a [u8]> {
+    pub(crate) fn value(self, i: usize) -> Option<Stored<'a>> {
         let at = self.frame().record_at(i);
-        let (key_len, value_len) = record_lens(self.0, at);
+        let key_len = usize::from(get_u16(self.0, at));
+        let word = get_u32(self.0, at + 2);
         let at = at + RECORD_HEADER_LEN + key_len;
-        value_len.map(|len| &self.0[at..at + len])
+        (word != DELETED).then(|| Stored::at(self.0, at, word))
     }
 
     /// True if the fences have all keys from `lower` up to `upper` between them.
@@ -98,12 +96,13 @@ impl<'a> Pack<'a> {
 pub(crate) fn record_lens(image: &[u8], at: usize) -> (usize, Option<usize>) {
     let key_len = usize::from(get_u16(image, at));
     let word = get_u32(image, at + 2);
-    (key_len, (word != DELETED).then_some(word as usize))
+    let len = (word & !APART_FLAG) as usize;
+    (key_len, (word != DELETED).then_some(len))
 }
 
 /// Bytes of a record, slot included, at most: between fences a key loses its prefix.
 pub(crate) fn record_bytes((key, value): Change<'_>) -> usize {
-    SLOT_LEN + RECORD_HEADER_LEN + key.len() + value.map_or(0, <[u8]>::len)
+    SLOT_LEN + RECORD_HEADER_LEN + key.len() + value.map_or(0, Stored::len)
 }
 
 /// What a change adds to a leaf whose prefix has `prefix_len` bytes and which has `old` under the
@@ -112,7 +111,7 @@ pub(crate) fn growth(change: Change<'_>, old: Option<LeafValue<'_>>, prefix_len:
     let (key, value) = change;
     let entry = ENTRY_BYTES_MIN + key.len() - prefix_len;
     let bytes = |len: Option<usize>| len.map_or(0, |len| entry + len) as isize;
-    bytes(value.map(<[u8]>::len)) - bytes(old.map(LeafValue::stored_len))
+    bytes(value.map(Stored::len)) - bytes(old.map(LeafValue::stored_len))
 }
 
 /// A pack of `changes`, which ascend and lie between the fences, the last of them operation `seq`
@@ -148,12 +147,12 @@ pub(crate) fn build(
         put_u32(&mut image, heads_at + 4 * i, head32(suffix));
         put_size(&mut image, slots_at + 4 * i, at);
         put_u16(&mut image, at, suffix.len() as u16);
-        let word = value.map_or(DELETED, |value| value.len() as u32);
+        let word = value.map_or(DELETED, Stored::word);
         put_u32(&mut image, at + 2, word);
         at += RECORD_HEADER_LEN;
         image[at..at + suffix.len()].copy_from_slice(suffix);
         at += suffix.len();
-        let value = value.unwrap_or_default();
+        let value = value.map(Stored::bytes).unwrap_or_default();
         image[at..at + value.len()].copy_from_slice(value);
         at += value.len();
     }
@@ -164,13 +163,20 @@ pub(crate) fn build(
 mod tests {
     use super::*;
     use crate::btree::node::{NodeKind, kind, validate};
+    use crate::values::{Digest, EncodedRef};
+
+    fn reference() -> EncodedRef {
+        Digest::new(1, b"a long value").place(3, 700)
+    }
 
     #[test]
     fn a_pack_reads_as_it_was_written() {
+        let reference = reference();
         let changes: Vec<Change<'_>> = vec![
-            (b"ka", Some(b"one")),
+            (b"ka", Some(Stored::Inline(b"one"))),
             (b"kab", None),
-            (b"kb", Some(b"")),
+            (b"kb", Some(Stored::Inline(b""))),
+            (b"kc", Some(Stored::Apart(reference.as_bytes()))),
             (b"kz", None),
         ];
         for page_size in [1024, 16_384] {
@@ -192,8 +198,8 @@ mod tests {
                     assert_eq!(pack.find(key), Some(*value));
                 }
                 assert_eq!(pack.find(b"kaa"), None);
-                assert_eq!(pack.range(b"kab", Some(b"kz")), 1..3);
-                assert_eq!(pack.range(b"kab", None), 1..4);
+                assert_eq!(pack.range(b"kab", Some(b"kz")), 1..4);
+                assert_eq!(pack.range(b"kab", None), 1..5);
                 assert_eq!(pack.range(b"", Some(b"")), 0..0);
                 assert!(pack.spans(lower, upper));
                 assert!(pack.spans(b"kb", Some(b"kc")));
@@ -205,8 +211,9 @@ mod tests {
     #[test]
     fn growth_is_what_the_leaf_gains() {
         let old = Some(LeafValue::Inline(b"12345"));
-        assert_eq!(growth((b"pkey", Some(b"123")), None, 1), 14 + 3 + 3);
-        assert_eq!(growth((b"pkey", Some(b"123")), old, 1), -2);
+        let put = Some(Stored::Inline(b"123"));
+        assert_eq!(growth((b"pkey", put), None, 1), 14 + 3 + 3);
+        assert_eq!(growth((b"pkey", put), old, 1), -2);
         assert_eq!(growth((b"pkey", None), old, 1), -(14 + 3 + 5));
         assert_eq!(growth((b"pkey", None), None, 1), 0);
     }

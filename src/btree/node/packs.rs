@@ -110,6 +110,12 @@ impl Group {
             .chain(area)
     }
 
+    /// Its packs.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = Link> {
+        let packs = self.old.iter().chain(&self.recent);
+        packs.map(|pack| pack.link)
+    }
+
     /// The old pack that may have changes to child `i`.
     pub(crate) fn old_pack(&self, i: usize) -> Option<PackRef> {
         let after = self.old.partition_point(|pack| pack.first <= i);
@@ -205,6 +211,11 @@ impl Packs {
             children: vec![ChildPacks::default(); count],
             groups: vec![Group::new(0)],
         }
+    }
+
+    /// All of them.
+    pub(crate) fn links(&self) -> impl Iterator<Item = Link> {
+        self.groups.iter().flat_map(Group::packs)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

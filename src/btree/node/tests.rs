@@ -10,6 +10,7 @@ use crate::btree::node::inner::Inner;
 use crate::testing::Random;
 use crate::types::{PageId, SeqNo};
 use crate::util::key_prefix::shortest_separator;
+use crate::values::Digest;
 
 /// Kinds of keys that have something nasty about them.
 const KEY_SETS: [fn(&mut Random) -> Vec<u8>; 6] = [
@@ -606,9 +607,28 @@ fn sample_images(random: &mut Random) -> Vec<Box<[u8]>> {
         &some_packs(kids.len()),
         1024,
     ));
+    let reference = Digest::new(1, &[7; 100]).place(3, 128);
+    let mut apart = leaf::new(b"sep", Some(b"sf"), 1024);
+    for (i, key) in separators.iter().take(9).enumerate() {
+        let value = match i % 2 {
+            0 => LeafValue::Apart(reference.as_bytes()),
+            _ => LeafValue::Inline(b"value"),
+        };
+        LeafMut::from_image(&mut apart)
+            .insert(i, key, value)
+            .unwrap();
+    }
+    images.push(apart);
     let changes = separators.iter().enumerate();
     let changes: Vec<_> = changes
-        .map(|(i, key)| (*key, (i % 3 != 0).then_some(&b"value"[..])))
+        .map(|(i, key)| {
+            let value = match i % 4 {
+                0 => None,
+                1 => Some(leaf::Stored::Apart(reference.as_bytes())),
+                _ => Some(leaf::Stored::Inline(b"value")),
+            };
+            (*key, value)
+        })
         .collect();
     images.push(pack::build(b"sep", Some(b"sf"), &changes, SeqNo(3), 1024));
     images

@@ -8,8 +8,9 @@ use super::{NodeKind, inner, leaf, pack};
 use crate::format::coding::{get_u16, get_u32};
 use crate::types::MAX_KEY_LEN_BYTES;
 use crate::util::key_prefix::head32;
+use crate::values::ValueRef;
 
-/// Checks invariants N1 to N5 of the [module](super). Does not panic, whatever the bytes.
+/// Checks invariants N1 to N6 of the [module](super). Does not panic, whatever the bytes.
 pub(crate) fn validate(image: &[u8]) -> Result<(), String> {
     let kind = check_header(image)?;
     let frame = Frame(image);
@@ -153,10 +154,17 @@ fn leaf_record(image: &[u8], at: usize) -> Option<(&[u8], usize)> {
         return None;
     }
     let (key_len, value_len) = leaf::record_lens(record, 0);
-    (key_len + value_len <= rest.len()).then(|| {
+    let value = rest.get(key_len..key_len + value_len)?;
+    is_sound(word, value).then(|| {
         let len = leaf::RECORD_HEADER_LEN + key_len + value_len;
         (&rest[..key_len], len)
     })
+}
+
+/// False for a malformed reference. Where the value lies is not looked at.
+fn is_sound(word: u32, value: &[u8]) -> bool {
+    let is_apart = word & (leaf::OVERFLOW_FLAG | leaf::APART_FLAG) == leaf::APART_FLAG;
+    !is_apart || ValueRef::decode(value).is_ok()
 }
 
 /// Key suffix and length of the pack record at `at`.
@@ -165,7 +173,8 @@ fn pack_record(image: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let rest = record.get(leaf::RECORD_HEADER_LEN..)?;
     let (key_len, value_len) = pack::record_lens(record, 0);
     let len = key_len.checked_add(value_len.unwrap_or(0))?;
-    (len <= rest.len()).then(|| (&rest[..key_len], leaf::RECORD_HEADER_LEN + len))
+    let value = rest.get(key_len..len)?;
+    is_sound(get_u32(record, 2), value).then(|| (&rest[..key_len], leaf::RECORD_HEADER_LEN + len))
 }
 
 /// Separator suffix and length of the inner record at `at`.

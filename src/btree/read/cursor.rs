@@ -10,6 +10,7 @@
 mod key_buffer;
 mod leaf;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use self::key_buffer::KeyBuffer;
@@ -20,10 +21,11 @@ use super::view::View;
 use crate::btree::memory::merged::Standing;
 use crate::btree::memory::node::{Body, find_large, pending_number};
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::leaf::{Leaf, LeafValue, Stored};
 use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
 use crate::types::{KeyRange, PageId, Value, is_from};
+use crate::values::PartOfValue;
 
 impl Drop for TreeCursor {
     fn drop(&mut self) {
@@ -43,6 +45,10 @@ impl ReadView for View {
     fn contains(&self, key: &[u8]) -> Result<bool> {
         let found = self.lookup(key, &mut |_| ())?;
         Ok(!matches!(found, Found::Nothing))
+    }
+
+    fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        self.tree().take_part(part, |copy| self.lookup(key, copy))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
@@ -72,6 +78,8 @@ pub(crate) struct TreeCursor {
     key: KeyBuffer,
     /// A large value that was asked for.
     value: Vec<u8>,
+    /// A value that is stored apart, and was asked for, with the reference to it.
+    apart: Option<(Vec<u8>, PartOfValue)>,
     /// The fence over which the cursor last went to another leaf.
     border: Vec<u8>,
     /// Dropped last: as long as it lives, the writer copies the leaf.
@@ -85,6 +93,7 @@ impl TreeCursor {
             leaf: None,
             key: KeyBuffer::new(),
             value: Vec::new(),
+            apart: None,
             border: Vec::new(),
             view,
         }
@@ -296,6 +305,25 @@ fn outside<'a>(
     Ok(buffer)
 }
 
+/// The value to which `reference` leads; `read` is the one that was read last.
+#[cold]
+fn apart<'a>(
+    view: &View,
+    read: &'a mut Option<(Vec<u8>, PartOfValue)>,
+    reference: &[u8],
+) -> Result<&'a [u8]> {
+    // No two values have the same one.
+    let kept = read.take().filter(|(last, _)| last == reference);
+    let value = match kept {
+        Some(kept) => kept,
+        None => {
+            let values = view.tree().held_files.values();
+            (reference.to_vec(), values.get(reference)?)
+        }
+    };
+    Ok(&read.insert(value).1)
+}
+
 fn last_child(node: Inner<'_>) -> usize {
     node.child_count() - 1
 }
@@ -399,10 +427,18 @@ impl TreeCursor {
         };
         let key = self.key.key();
         if let Standing::Change(change) = leaf.standing() {
-            return Ok((key, leaf.change(change).1));
+            return match leaf.change(change).1 {
+                Stored::Inline(bytes) => Ok((key, bytes)),
+                Stored::Apart(reference) => {
+                    Ok((key, apart(&self.view, &mut self.apart, reference)?))
+                }
+            };
         }
         match leaf.image(self.view.map()).value_of(leaf.record) {
             LeafValue::Inline(bytes) => Ok((key, bytes)),
+            LeafValue::Apart(reference) => {
+                Ok((key, apart(&self.view, &mut self.apart, reference)?))
+            }
             LeafValue::Overflow {
                 page,
                 len,

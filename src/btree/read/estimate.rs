@@ -9,7 +9,7 @@ use crossbeam_epoch::Guard;
 use super::view::View;
 use crate::btree::memory::node::{Body, Child, ChildRef};
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::Leaf;
+use crate::btree::node::leaf::{self, Leaf, Stored};
 use crate::btree::node::{self, NodeKind};
 use crate::engine::Piece;
 use crate::error::Result;
@@ -138,9 +138,11 @@ impl View {
 
 fn leaf_in(image: &[u8]) -> Opened {
     let leaf = Leaf::from_image(image);
+    let apart =
+        leaf::references(image).map(|reference| Stored::Apart(reference).value_len() as u64);
     Opened::Leaf {
         entries: leaf.len() as u64,
-        bytes: leaf.live_bytes() as u64,
+        bytes: leaf.live_bytes() as u64 + apart.sum::<u64>(),
     }
 }
 

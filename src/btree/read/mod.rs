@@ -2,6 +2,7 @@
 
 pub(crate) mod cursor;
 mod estimate;
+pub(crate) mod held_files;
 pub(crate) mod many;
 pub(crate) mod merge_cost;
 pub(crate) mod pack_cost;

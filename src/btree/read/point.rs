@@ -5,6 +5,7 @@
 //! user code gets to see is the copy, or a large value that is kept by other means ([`Found`]).
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ use crate::btree::memory::node::{
 };
 use crate::btree::node::Link;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{Leaf, LeafValue};
+use crate::btree::node::leaf::{Leaf, LeafValue, Stored};
 use crate::btree::node::packs::PackedLeaf;
 use crate::error::Result;
 use crate::types::{PageId, SeqNo, Value};
@@ -50,9 +51,11 @@ pub(crate) enum Found<'t> {
     Large(Arc<LargeValue>),
     /// A value in the file, and what keeps its pages.
     Extent(Extent, Kept<'t>),
+    /// A reference to a value that is stored apart, and what keeps its file.
+    Apart(Box<[u8]>, Kept<'t>),
 }
 
-/// What keeps the pages of a value.
+/// What keeps the pages of a value, or its file.
 pub(crate) enum Kept<'t> {
     /// The view in which it was found, which the caller has.
     ByCaller,
@@ -94,10 +97,7 @@ fn find_in_state(
         }
         Body::Changes(changes) => match changes.delta.search(key) {
             Ok(i) => Place::Found(match changes.delta.get(i).1 {
-                Some(value) => {
-                    copy(value);
-                    Found::Copied
-                }
+                Some(value) => found(value, copy),
                 None => Found::Nothing,
             }),
             Err(_) => match changes.base(guard) {
@@ -111,12 +111,24 @@ fn find_in_state(
 }
 
 #[inline]
+fn found(value: Stored<'_>, copy: &mut dyn FnMut(&[u8])) -> Found<'static> {
+    match value {
+        Stored::Inline(bytes) => {
+            copy(bytes);
+            Found::Copied
+        }
+        Stored::Apart(reference) => Found::Apart(reference.into(), Kept::ByCaller),
+    }
+}
+
+#[inline]
 fn copy_inline(value: LeafValue<'_>, copy: &mut dyn FnMut(&[u8])) -> Found<'static> {
     match value {
         LeafValue::Inline(bytes) => {
             copy(bytes);
             Found::Copied
         }
+        LeafValue::Apart(reference) => found(Stored::Apart(reference), copy),
         LeafValue::Overflow {
             page,
             len,
@@ -215,6 +227,9 @@ impl SharedTree {
         };
         Ok(Ok(match found {
             Found::Extent(extent, _) => Found::Extent(extent, Kept::Pages(self.keep_since(oldest))),
+            Found::Apart(reference, _) => {
+                Found::Apart(reference, Kept::Pages(self.keep_since(oldest)))
+            }
             found => found,
         }))
     }
@@ -254,10 +269,7 @@ impl SharedTree {
                 self.pager.count_read(packs);
                 match change {
                     Some(change) => Ok(match change.value() {
-                        Some(value) => {
-                            copy(value);
-                            Found::Copied
-                        }
+                        Some(value) => found(value, copy),
                         None => Found::Nothing,
                     }),
                     None => self.follow(Place::InPage(leaf.page), key, copy, guard),
@@ -307,6 +319,7 @@ impl SharedTree {
             Found::Copied => read(&copied),
             Found::Large(value) => read(&value.bytes),
             Found::Extent(extent, _kept) => self.read_extent(extent, read)?,
+            Found::Apart(reference, _kept) => read(&self.held_files.values().get(&reference)?),
         }
         let _ = COPY.try_with(|copy| copy.set(copied));
         Ok(is_found)
@@ -323,6 +336,29 @@ impl SharedTree {
         self.finish(found, value)
     }
 
+    /// `part` of the value that `find` finds or copies.
+    pub(crate) fn take_part<'t>(
+        &self,
+        part: Range<usize>,
+        find: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Found<'t>>,
+    ) -> Result<Option<Value>> {
+        let mut value = None;
+        let mut copy = |bytes: &[u8]| value = Some(Value::copy_part(bytes, &part));
+        match find(&mut copy)? {
+            Found::Nothing | Found::Copied => {}
+            Found::Large(large) => copy(&large.bytes),
+            Found::Extent(extent, _kept) => self.read_extent(extent, &mut copy)?,
+            Found::Apart(reference, _kept) => {
+                let found = self
+                    .held_files
+                    .values()
+                    .get_part(&reference, part.clone())?;
+                return Ok(Some(Value::copy_from(&found)));
+            }
+        }
+        Ok(value)
+    }
+
     /// The value that was found: `copied`, if it was copied. Neither lock nor pin is held.
     #[inline]
     fn finish(&self, found: Found<'_>, mut copied: Option<Value>) -> Result<Option<Value>> {
@@ -331,6 +367,7 @@ impl SharedTree {
             Found::Nothing | Found::Copied => {}
             Found::Large(large) => copy(&large.bytes),
             Found::Extent(extent, _kept) => self.read_extent(extent, &mut copy)?,
+            Found::Apart(reference, _kept) => copy(&self.held_files.values().get(&reference)?),
         }
         Ok(copied)
     }
@@ -477,6 +514,7 @@ impl View {
     ) -> Result<Found<'static>> {
         Ok(match self.lookup(key, copy)? {
             Found::Extent(extent, _) => Found::Extent(extent, Kept::View(self)),
+            Found::Apart(reference, _) => Found::Apart(reference, Kept::View(self)),
             found => found,
         })
     }

@@ -8,25 +8,30 @@ use std::time::Duration;
 
 use crossbeam_epoch::Guard;
 
+use super::held_files::HeldFiles;
 use super::merge_cost::MergeCost;
 use super::pack_cost::PackCost;
 use super::readers::{Readers, Span};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::delta::Delta;
-use crate::btree::memory::node::{Body, Changes, Child, ChildRef, MemLeaf, Slot, is_jumbo};
+use crate::btree::memory::node::{
+    Body, Changes, Child, ChildRef, MemLeaf, Slot, is_jumbo, is_large,
+};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::node;
 use crate::btree::node::inner::Inner;
-use crate::btree::node::leaf::{self, Leaf, LeafValue};
+use crate::btree::node::leaf::{self, Leaf, LeafValue, Stored};
 use crate::btree::node::pack::Pack;
 use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, NodeKind, PACK_LEVEL};
 use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::{Error, Result};
+use crate::options::KeyspaceSettings;
 use crate::types::{PageId, SeqNo};
 use crate::util::key_prefix::common_prefix_len;
 use crate::util::mutants::mutated;
+use crate::values::ValueRef;
 
 /// What readers of a tree share with its writer and its checkpoints: nodes in memory over a file.
 ///
@@ -35,10 +40,12 @@ use crate::util::mutants::mutated;
 /// - Constant: `pager` (which looks after itself), `snapshot_tracker`, `host`.
 /// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
 ///   a pin.
-/// - `readers`, `merge_cost`, `pack_cost`: look after themselves.
+/// - `readers`, `held_files`, `settings`, `merge_cost`, `pack_cost`: look after themselves.
 /// - Numbers are atomics; each says where it is stored.
 pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
+    pub(crate) held_files: HeldFiles,
+    settings: Arc<KeyspaceSettings>,
     snapshot_tracker: Arc<SnapshotTracker>,
     host: Arc<dyn EngineHost>,
     pub(crate) root: Slot,
@@ -60,6 +67,17 @@ pub(crate) struct SharedTree {
     pub(crate) pack_cost: PackCost,
     /// Why `apply` failed, if it did. The tree then holds part of a batch, which no reader may see.
     pub(crate) apply_failed: OnceLock<Error>,
+}
+
+/// Everything that readers share from the beginning.
+pub(crate) struct SharedParts<'a> {
+    pub(crate) pager: Pager,
+    /// Those of the file's tree are held.
+    pub(crate) held_files: HeldFiles,
+    pub(crate) settings: Arc<KeyspaceSettings>,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
+    pub(crate) host: Arc<dyn EngineHost>,
+    pub(crate) meta: &'a Meta,
 }
 
 impl fmt::Debug for SharedTree {
@@ -142,7 +160,7 @@ pub(crate) struct PackSlot<'g> {
 
 impl PackSlot<'_> {
     /// The new value; none for a delete.
-    pub(crate) fn value(&self) -> Option<&[u8]> {
+    pub(crate) fn value(&self) -> Option<Stored<'_>> {
         Pack::from_image(&self.image).value(self.slot)
     }
 }
@@ -155,22 +173,20 @@ pub(crate) struct PagesKept<'t> {
 
 impl Drop for PagesKept<'_> {
     fn drop(&mut self) {
-        self.tree.readers.remove(self.span);
+        self.tree.unregister_view(self.span);
     }
 }
 
 impl SharedTree {
     /// The tree of the file that `pager` reads, as `meta` describes it.
-    pub(crate) fn new(
-        pager: Pager,
-        snapshot_tracker: Arc<SnapshotTracker>,
-        host: Arc<dyn EngineHost>,
-        meta: &Meta,
-    ) -> Self {
+    pub(crate) fn new(parts: SharedParts<'_>) -> Self {
+        let meta = parts.meta;
         Self {
-            pager,
-            snapshot_tracker,
-            host,
+            pager: parts.pager,
+            held_files: parts.held_files,
+            settings: parts.settings,
+            snapshot_tracker: parts.snapshot_tracker,
+            host: parts.host,
             root: Slot::new(Child::Disk(meta.root)),
             structure: AtomicU64::new(0),
             disk_generation: AtomicU64::new(meta.generation),
@@ -231,6 +247,28 @@ impl SharedTree {
 
     pub(crate) fn unregister_view(&self, span: Span) {
         self.readers.remove(span);
+        if self.held_files.has_left() {
+            self.release_files();
+        }
+    }
+
+    /// Releases the value files that have left the tree and that no reader may look at (BH5).
+    pub(crate) fn release_files(&self) {
+        // The spans after the quiet generation: a reader gives up its pin when it has registered.
+        let quiet = self.quiet_generation();
+        let spans = self.reader_spans();
+        self.held_files.release(|generation| {
+            let is_needed = spans.iter().any(|span| span.needs(0, generation));
+            generation <= quiet && (!is_needed || mutated!("value-file-released-under-a-view"))
+        });
+    }
+
+    /// Bytes that a value takes beside its key, at most.
+    pub(crate) fn stored_len(&self, key: &[u8], value: &[u8]) -> usize {
+        let reference = ValueRef::len_max(value.len());
+        let is_apart =
+            self.settings.stores_apart(value.len()) && !is_large(key, reference, self.page_size());
+        if is_apart { reference } else { value.len() }
     }
 
     /// Keeps the pages that were in the file's tree of generation `oldest` or any later one until
@@ -528,7 +566,7 @@ impl SharedTree {
             let leaf = Leaf::from_image(image);
             let slot = leaf.search(key).ok()?;
             Some(match leaf.value(slot) {
-                LeafValue::Inline(bytes) => InBase::Inline(bytes.len()),
+                LeafValue::Inline(bytes) | LeafValue::Apart(bytes) => InBase::Inline(bytes.len()),
                 LeafValue::Overflow { .. } => InBase::Outside,
             })
         };

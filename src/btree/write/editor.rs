@@ -154,9 +154,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         self.writer.pending_frees.removed_entries += entries;
         self.tree.count_changed_leaf();
         self.writer.add_dirty(state.size_bytes());
-        self.writer
-            .pending_frees
-            .free(leaf.page.page(), facts.units);
+        self.writer.pending_frees.free_node(leaf.page, facts.units);
         self.store(slot, state.into_child());
     }
 
@@ -192,7 +190,7 @@ impl<'g, 'w> Editor<'g, 'w> {
         let leaf = Leaf::from_image(image);
         let bad = (0..leaf.len()).any(|i| match leaf.value(i) {
             LeafValue::Overflow { page, .. } => pending_number(page).is_some(),
-            LeafValue::Inline(_) => false,
+            LeafValue::Inline(_) | LeafValue::Apart(_) => false,
         });
         if bad {
             return Err(self
@@ -389,7 +387,7 @@ impl<'g, 'w> Editor<'g, 'w> {
 /// Page and length of a value outside the leaf.
 pub(super) fn external(value: LeafValue<'_>) -> Option<(PageId, u32)> {
     match value {
-        LeafValue::Inline(_) => None,
+        LeafValue::Inline(_) | LeafValue::Apart(_) => None,
         LeafValue::Overflow { page, len, .. } => Some((page, len)),
     }
 }

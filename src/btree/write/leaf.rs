@@ -8,17 +8,17 @@ use crate::btree::memory::node::{
     large_values_of, pending_number, pending_ref,
 };
 use crate::btree::node;
-use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending};
+use crate::btree::node::leaf::{Leaf, LeafMut, LeafValue, Pending, Stored};
 use crate::btree::node::{Rebuilt, leaf};
 use crate::btree::read::shared::InBase;
 use crate::error::Result;
-use crate::types::{Op, PageId};
+use crate::types::{Op, PageId, SequencedOp};
 use crate::util::mutants::mutated;
 
 /// What to do to a leaf.
 #[derive(Clone, Copy)]
 pub(crate) enum LeafOp<'a> {
-    Put(&'a [u8]),
+    Put(Stored<'a>),
     Delete {
         /// The key is known to be there.
         is_there: bool,
@@ -37,10 +37,16 @@ pub(crate) enum LeafOp<'a> {
 pub(crate) struct MovedValues(pub(crate) Vec<(PageId, Arc<LargeValue>)>);
 
 impl<'a> LeafOp<'a> {
-    /// The key that `op` is about, if it is about one, and what it does to the leaf.
-    pub(crate) fn of(op: &Op<'a>) -> Option<(&'a [u8], Self)> {
-        match *op {
-            Op::Put { key, value } => Some((key, Self::Put(value))),
+    /// The key that `op` is about, if it is about one, and what it does to a leaf of a tree with
+    /// pages of that size.
+    pub(crate) fn of(op: &SequencedOp<'a>, page_size: usize) -> Option<(&'a [u8], Self)> {
+        match op.op {
+            Op::Put { key, value } => {
+                // A reference that does not go into a leaf would save little.
+                let apart = op.value_ref.map(Stored::Apart);
+                let apart = apart.filter(|apart| !is_large(key, apart.len(), page_size));
+                Some((key, Self::Put(apart.unwrap_or(Stored::Inline(value)))))
+            }
             Op::Delete { key } => {
                 let is_there = mutated!("delete-does-not-look-first");
                 Some((key, Self::Delete { is_there }))
@@ -121,7 +127,7 @@ impl Editor<'_, '_> {
                 let is_outside = old.is_some_and(|old| external(old).is_some());
                 match (op, place) {
                     (LeafOp::Put(value), place) if !is_outside && !self.is_large(key, value) => {
-                        let value = LeafValue::Inline(value);
+                        let value = LeafValue::from(value);
                         let mut leaf = LeafMut::from_image(image);
                         let done = match place {
                             Ok(slot) => leaf.set_value(slot, value),
@@ -156,7 +162,7 @@ impl Editor<'_, '_> {
         changes: &mut Changes,
         place: std::result::Result<usize, usize>,
         key: &[u8],
-        value: Option<&[u8]>,
+        value: Option<Stored<'_>>,
     ) -> Result<bool> {
         let (tree, guard) = (self.tree, self.guard);
         let limit_bytes = changes_bytes_max(self.page_size());
@@ -181,11 +187,11 @@ impl Editor<'_, '_> {
         Ok(found.is_some())
     }
 
-    fn is_large(&self, key: &[u8], value: &[u8]) -> bool {
-        is_large(key, value, self.page_size())
+    fn is_large(&self, key: &[u8], value: Stored<'_>) -> bool {
+        is_large(key, value.len(), self.page_size())
     }
 
-    fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: &[u8]) -> EditOutcome {
+    fn put_whole(&mut self, state: &mut LeafState, key: &[u8], value: Stored<'_>) -> EditOutcome {
         let size_before = state.size_bytes();
         let seq = self.seq;
         let (is_large, page_size) = (self.is_large(key, value), self.page_size());
@@ -196,10 +202,10 @@ impl Editor<'_, '_> {
         let reference = if is_large {
             let number = self.writer.next_large;
             self.writer.next_large += 1;
-            added = Some((number, Arc::new(LargeValue::new(value.to_vec()))));
+            added = Some((number, Arc::new(LargeValue::new(value.bytes().to_vec()))));
             pending_ref(number, value.len())
         } else {
-            LeafValue::Inline(value)
+            LeafValue::from(value)
         };
         let leaf = Leaf::from_image(image);
         let place = leaf.search(key);

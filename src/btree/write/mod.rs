@@ -40,17 +40,17 @@ use crate::btree::memory::node::{ChildRef, MemLeaf};
 use crate::btree::memory::slot::NodeRef;
 use crate::btree::read::rising::RisingKeys;
 use crate::error::Result;
-use crate::types::Op;
+use crate::types::{Op, SequencedOp};
 use editor::Editor;
 use leaf::{LeafOp, MovedValues};
 
 impl<'g> Editor<'g, '_> {
     /// Does one operation.
-    pub(crate) fn apply(&mut self, op: &Op<'_>) -> Result<()> {
+    pub(crate) fn apply(&mut self, op: &SequencedOp<'_>) -> Result<()> {
         self.shrunk = false;
-        match *op {
+        match op.op {
             Op::DeleteRange { start, end } => self.delete_range(start, end),
-            _ => match LeafOp::of(op) {
+            _ => match LeafOp::of(op, self.page_size()) {
                 Some((key, op)) => self.edit_tree(key, op),
                 None => Ok(()),
             },
@@ -60,7 +60,7 @@ impl<'g> Editor<'g, '_> {
     /// Does operations that are sorted by their keys. Those in one leaf find it at hand.
     pub(crate) fn apply_in_order<'a>(
         &mut self,
-        ops: impl Iterator<Item = &'a Op<'a>>,
+        ops: impl Iterator<Item = &'a SequencedOp<'a>>,
     ) -> Result<()> {
         // The leaf for the keys from the last one on to `upper`, and the tree's structure then.
         let mut at_hand: Option<NodeRef<'g, MemLeaf>> = None;
@@ -68,7 +68,7 @@ impl<'g> Editor<'g, '_> {
         let (mut upper, mut is_bounded) = (Vec::new(), false);
         let mut way = RisingKeys::default();
         for op in ops {
-            let Some((key, change)) = LeafOp::of(op) else {
+            let Some((key, change)) = LeafOp::of(op, self.page_size()) else {
                 self.apply(op)?;
                 continue;
             };

@@ -13,7 +13,7 @@ use crate::btree::node::leaf::Leaf;
 use crate::btree::node::packs::Packs;
 use crate::btree::node::{Link, Rebuilt, inner, leaf};
 use crate::error::Result;
-use crate::types::{PageId, SeqNo};
+use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
 impl<'g> Editor<'g, '_> {
@@ -173,11 +173,11 @@ impl<'g> Editor<'g, '_> {
             last_seq = last_seq.max(part.last_seq);
             match part.origin {
                 Origin::Disk {
-                    page,
+                    link,
                     pages,
                     entries,
                 } => {
-                    self.writer.pending_frees.free(page, pages);
+                    self.writer.pending_frees.free_node(link, pages);
                     self.writer.pending_frees.removed_entries += entries;
                 }
                 Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
@@ -292,7 +292,7 @@ impl<'g> Editor<'g, '_> {
                     large: Vec::new(),
                     last_seq: SeqNo(self.tree.disk_seq.load(Ordering::Acquire)),
                     origin: Origin::Disk {
-                        page,
+                        link,
                         pages: u64::from(node::unit_count(&image)),
                         entries,
                     },
@@ -342,7 +342,9 @@ impl<'g> Editor<'g, '_> {
         }
         for origin in [a_origin, b_origin] {
             match origin {
-                Origin::Disk { page, pages, .. } => self.writer.pending_frees.free(page, pages),
+                Origin::Disk { link, pages, .. } => {
+                    self.writer.pending_frees.free(link.page(), pages);
+                }
                 Origin::Memory { generation, bytes } => self.writer.sub_dirty(generation, bytes),
             }
         }
@@ -365,7 +367,6 @@ impl<'g> Editor<'g, '_> {
     fn inner_to_merge(&self, slot: &'g Slot, level: u8) -> Option<(InnerToMerge, Origin)> {
         match slot.load(self.guard) {
             ChildRef::Disk(link) => {
-                let page = link.page();
                 let image = self.tree.disk_node(link, Some(level), self.guard).ok()?;
                 let node = Inner::from_image(&image);
                 let children = (0..node.child_count())
@@ -380,7 +381,7 @@ impl<'g> Editor<'g, '_> {
                 };
                 let entries = 0;
                 let origin = Origin::Disk {
-                    page,
+                    link,
                     pages,
                     entries,
                 };
@@ -446,7 +447,7 @@ struct LeafToMerge {
 /// Where a node that was merged away came from.
 enum Origin {
     Disk {
-        page: PageId,
+        link: Link,
         pages: u64,
         /// As they were counted, of a leaf with its packs.
         entries: i64,

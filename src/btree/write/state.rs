@@ -1,5 +1,7 @@
 //! State of the one writer: the generation that it may change, and what the next checkpoint frees.
 
+use std::collections::BTreeSet;
+
 use crate::btree::file::freespace::Run;
 use crate::btree::node::Link;
 use crate::btree::node::packs::Packs;
@@ -11,6 +13,8 @@ use crate::util::mutants::mutated;
 pub(crate) struct PendingFrees {
     /// Nodes and extents, packs and their areas: but for those that the checkpoint carries over.
     pub(crate) freed: Vec<Run>,
+    /// The leaves and packs among them, each by itself.
+    pub(crate) nodes: Vec<Link>,
     /// How many of them were of overflow extents.
     pub(crate) freed_overflow_units: u64,
     /// Units of overflow extents that came into the tree with a bulk load.
@@ -29,8 +33,15 @@ impl PendingFrees {
         });
     }
 
+    /// The same for a node, of which it is known that it is no inner one, or not what it is.
+    pub(crate) fn free_node(&mut self, link: Link, pages: u64) {
+        self.free(link.page(), pages);
+        self.nodes.push(link);
+    }
+
     /// The packs of an inner node that leaves the file's tree.
     pub(crate) fn free_packs(&mut self, packs: &Packs) {
+        self.nodes.extend(packs.links());
         for (page, units) in packs.extents() {
             self.free(page, units);
         }
@@ -39,6 +50,7 @@ impl PendingFrees {
     /// Adds what a failed checkpoint was given and did not free.
     pub(crate) fn absorb(&mut self, other: Self) {
         self.freed.extend(other.freed);
+        self.nodes.extend(other.nodes);
         self.freed_overflow_units += other.freed_overflow_units;
         self.loaded_overflow_units += other.loaded_overflow_units;
         self.removed_entries += other.removed_entries;
@@ -72,6 +84,8 @@ pub(crate) struct WriterState {
     /// Bytes of the nodes in memory that are to be written.
     pub(crate) dirty_bytes: u64,
     pub(super) next_large: u64,
+    /// Value files to which operations since the last checkpoint began refer.
+    pub(crate) value_files: BTreeSet<u64>,
 }
 
 impl WriterState {
@@ -88,6 +102,7 @@ impl WriterState {
             checkpoint_generation: 0,
             dirty_bytes: 0,
             next_large: 0,
+            value_files: BTreeSet::new(),
         }
     }
 

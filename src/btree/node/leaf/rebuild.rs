@@ -1,6 +1,6 @@
 //! Making new leaf images from old ones: split, merge, other fences.
 
-use super::{Leaf, LeafValue, RECORD_HEADER_LEN, spare_slots};
+use super::{Leaf, LeafValue, RECORD_HEADER_LEN, Stored, spare_slots};
 use crate::btree::node::header::{
     CAPACITY_AT, COUNT_AT, Fences, HEAP_LIVE_AT, HEAP_START_AT, KIND_LEAF, SLOT_LEN, last_seq,
     page_id, put_size, put_u16, put_u32, set_last_seq, set_page_id, unit_size,
@@ -216,7 +216,7 @@ pub(crate) fn pour(left: &[u8], right: &[u8], page_size: usize) -> Option<Rebuil
 /// none for a delete. In as many units as it needs; keeps sequence number and page id.
 pub(crate) fn merged<'a>(
     image: &'a [u8],
-    changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    changes: impl Iterator<Item = (&'a [u8], Option<Stored<'a>>)>,
     page_size: usize,
 ) -> Box<[u8]> {
     let leaf = Leaf::from_image(image);
@@ -236,7 +236,7 @@ pub(crate) fn merged<'a>(
         slot = to.max(slot) + usize::from(replaces);
         entries.extend(value.map(|value| Entry {
             key: KeyParts::new(prefix, &key[prefix.len()..]),
-            value: LeafValue::Inline(value),
+            value: value.into(),
         }));
     }
     entries.extend((slot..leaf.len()).map(entry));

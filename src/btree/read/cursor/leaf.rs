@@ -7,7 +7,7 @@ use crate::btree::file::pager::{KeptPage, OwnedPage, PageMap};
 use crate::btree::memory::delta::Delta;
 use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Changes, LeafState};
-use crate::btree::node::leaf::{Leaf, Record, Slots};
+use crate::btree::node::leaf::{Leaf, Record, Slots, Stored};
 use crate::btree::node::packs::PackedLeaf;
 use crate::btree::read::shared::{BaseImage, SharedTree};
 use crate::error::Result;
@@ -155,10 +155,10 @@ impl CursorLeaf {
     }
 
     /// Key and new value of a change.
-    pub(super) fn change(&self, change: usize) -> (&[u8], &[u8]) {
+    pub(super) fn change(&self, change: usize) -> (&[u8], Stored<'_>) {
         let (delta, _) = self.source.changed().expect("it stands on a change");
         let (key, value) = delta.get(change);
-        (key, value.unwrap_or_default())
+        (key, value.unwrap_or(Stored::Inline(&[])))
     }
 }
 

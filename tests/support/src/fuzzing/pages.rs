@@ -78,7 +78,7 @@ fn entries(image: &[u8]) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
         assert_eq!(leaf.search(&key), Ok(i), "a key is not where it is");
         match leaf.value(i) {
             PageValue::Inline(value) => entries.insert(key, value.to_vec()),
-            PageValue::Overflow(..) => return None,
+            PageValue::Overflow(..) | PageValue::Apart(_) => return None,
         };
     }
     assert_eq!(entries.len(), leaf.len(), "a key stands there twice");

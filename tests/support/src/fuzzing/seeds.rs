@@ -251,7 +251,14 @@ fn btree_page() -> Seeds {
         .map(|(n, key)| (*key, (n % 3 != 0).then_some(&b"value"[..])))
         .collect();
     let pack = page::pack_build((b"s", Some(b"t")), &changes_in_pack, PAGE);
-    for (name, image) in [("inner-with-packs", &with_packs), ("pack", &pack)] {
+    let [leaf_apart, pack_apart] = page::with_reference(b"s\x05", PAGE);
+    let images = [
+        ("inner-with-packs", &with_packs),
+        ("pack", &pack),
+        ("leaf-with-reference", &leaf_apart),
+        ("pack-with-reference", &pack_apart),
+    ];
+    for (name, image) in images {
         let input = [&pages::pack(image)[..], b"\x02s\x05"].concat();
         seeds.push(named(name, 1, &input));
     }

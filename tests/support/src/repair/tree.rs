@@ -43,20 +43,23 @@ pub fn tree(bytes: &mut [u8], owner: Owner, page_size: usize) {
     }
 }
 
-/// A meta page and the freelist that it names.
+/// A meta page, and the freelist and the table of value files that it names.
 fn meta(bytes: &mut [u8], at: usize, owner: Owner, page_size: usize) {
-    if bytes.len() < at + 124 {
+    if bytes.len() < at + 144 {
         return;
     }
-    let first = u64_at(bytes, at + 72).unwrap_or_default();
-    let runs = u64_at(bytes, at + 80).unwrap_or_default();
-    let from = (first as usize).saturating_mul(page_size);
-    let to = from.saturating_add((runs as usize).saturating_mul(16));
-    if runs > 0 && to <= bytes.len() {
-        write_checksum(bytes, at + 60, seed_of(&[owner.pages(), first]), from, to);
+    // Where it stands, its elements and their length, and its checksum.
+    for (first, elements, len, sum) in [(72, 80, 16, 60), (112, 120, 24, 108)] {
+        let first = u64_at(bytes, at + first).unwrap_or_default();
+        let elements = u64_at(bytes, at + elements).unwrap_or_default();
+        let from = (first as usize).saturating_mul(page_size);
+        let to = from.saturating_add((elements as usize).saturating_mul(len));
+        if elements > 0 && to <= bytes.len() {
+            write_checksum(bytes, at + sum, seed_of(&[owner.pages(), first]), from, to);
+        }
     }
     let seed = seed_of(&[owner.store, owner.keyspace, word(b"HDGBTREE")]);
-    write_checksum(bytes, at + 120, seed, at, at + 120);
+    write_checksum(bytes, at + 140, seed, at, at + 140);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
