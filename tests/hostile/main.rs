@@ -89,12 +89,12 @@ fn template() -> &'static Image {
     })
 }
 
-/// A small store with an LSM tree whose values lie in a segment that has left the log.
-fn template_with_values() -> Image {
+/// A small store with a tree whose values lie in a segment that has left the log.
+fn template_with_values(engine: EngineKind) -> Image {
     let fs = SimFs::new();
     let db = options(Arc::new(fs.clone())).open("/store").unwrap();
     let mut random = Random::new(31);
-    let options = keyspace_options(EngineKind::Lsm, Sizes::Tiny).value_threshold_bytes(16);
+    let options = keyspace_options(engine, Sizes::Tiny).value_threshold_bytes(16);
     let keyspace = db.keyspace_with("values", options).unwrap();
     for n in 0..90u32 {
         let len = random.below(200) as usize;
@@ -258,7 +258,8 @@ fn fields_at_their_extremes() {
     let mut random = Random::new(rig::from_env("HEDGEROW_SEED").unwrap_or(71));
     let mut worst = Taken::default();
     let mut mutants = 0;
-    for template in [template(), &template_with_values()] {
+    let [lsm, btree] = EngineKind::ALL.map(template_with_values);
+    for template in [template(), &lsm, &btree] {
         let store = repair::store_id(&template.files[Path::new("CATALOG")]).unwrap();
         for (path, _) in template.data_files() {
             for n in 0..50 * effort() {
@@ -284,7 +285,8 @@ fn fields_at_their_extremes() {
 /// The repairs are right: a file that nobody changed is still itself.
 #[test]
 fn a_repair_of_an_intact_file_changes_nothing() {
-    for template in [template(), &template_with_values()] {
+    let [lsm, btree] = EngineKind::ALL.map(template_with_values);
+    for template in [template(), &lsm, &btree] {
         let store = repair::store_id(&template.files[Path::new("CATALOG")]).unwrap();
         for (path, bytes) in template.data_files() {
             let mut repaired = bytes.clone();

@@ -113,12 +113,13 @@ impl Open {
                 true => Compression::Lz4,
                 false => Compression::None,
             };
-            let options = KeyspaceOptions::new(engine).write_buffer_bytes(setup.write_buffer_bytes);
+            let options = KeyspaceOptions::new(engine)
+                .write_buffer_bytes(setup.write_buffer_bytes)
+                .value_threshold_bytes(setup.value_threshold_bytes);
             let options = match engine {
                 EngineKind::Lsm => options
                     .block_size_bytes(setup.block_size_bytes)
                     .table_size_bytes(setup.table_size_bytes)
-                    .value_threshold_bytes(setup.value_threshold_bytes)
                     .compression(compression),
                 EngineKind::BTree => options.page_size_bytes(setup.page_size_bytes),
             };

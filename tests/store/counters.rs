@@ -204,6 +204,10 @@ fn blocks_read_are_those_that_the_file_system_saw() {
 /// overwriting, of values that are stored apart from their keys.
 #[test]
 fn a_value_that_is_stored_apart_is_written_once() {
+    EngineKind::ALL.into_iter().for_each(written_once);
+}
+
+fn written_once(engine: EngineKind) {
     let fs = CountingFs::default();
     let db = Options::new()
         .fs(Arc::new(fs.clone()))
@@ -214,7 +218,7 @@ fn a_value_that_is_stored_apart_is_written_once() {
         .durability(Durability::Buffered)
         .open("/store")
         .unwrap();
-    let asked = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(1000);
+    let asked = KeyspaceOptions::new(engine).value_threshold_bytes(1000);
     let keyspace = db.keyspace_with("a", asked).unwrap();
     let written = || {
         let traffic = fs.traffic.lock().unwrap();

@@ -16,8 +16,35 @@ const STORE: &str = "/store";
 const THRESHOLD: usize = 100;
 const SEGMENT: u64 = 64 << 10;
 
-fn keyspace_of(db: &Db, name: &str, threshold: u32) -> Keyspace {
-    let options = keyspace_options(EngineKind::Lsm, Sizes::Tiny);
+/// Defines these tests for each engine.
+macro_rules! on_both_engines {
+    ($($name:ident,)*) => {
+        mod lsm {
+            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::Lsm) })*
+        }
+        mod btree {
+            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::BTree) })*
+        }
+    };
+}
+
+on_both_engines! {
+    values_around_the_threshold_agree_with_a_map,
+    a_part_of_a_value_is_what_the_whole_has_there,
+    segments_with_values_leave_the_log_and_go_when_nothing_refers_to_them,
+    the_values_of_a_dropped_keyspace_go,
+    a_snapshot_and_a_scan_keep_the_values_that_they_see,
+    space_is_bounded_under_steady_overwriting,
+    collection_beside_writers_changes_nothing,
+    a_changed_threshold_concerns_what_is_written_from_then_on,
+    damaged_and_missing_value_files_are_named,
+    damage_ends_the_collection_of_its_file_and_of_no_other,
+    files_that_only_have_the_name_of_a_value_file_stay,
+    names_and_lengths_that_cannot_be_right_are_reported,
+}
+
+fn keyspace_of(db: &Db, name: &str, engine: EngineKind, threshold: u32) -> Keyspace {
+    let options = keyspace_options(engine, Sizes::Tiny);
     let keyspace = db.keyspace_with(name, options.value_threshold_bytes(threshold));
     keyspace.unwrap()
 }
@@ -26,9 +53,9 @@ fn options(fs: &SimFs) -> Options {
     single_threaded(Arc::new(fs.clone())).durability(Durability::Buffered)
 }
 
-fn open(fs: &SimFs) -> (Db, Keyspace) {
+fn open(fs: &SimFs, engine: EngineKind) -> (Db, Keyspace) {
     let db = options(fs).open(STORE).unwrap();
-    let keyspace = keyspace_of(&db, "a", THRESHOLD as u32);
+    let keyspace = keyspace_of(&db, "a", engine, THRESHOLD as u32);
     (db, keyspace)
 }
 
@@ -81,17 +108,18 @@ fn draw_value(random: &mut Random) -> Vec<u8> {
     random.bytes(len)
 }
 
-#[test]
-fn values_around_the_threshold_agree_with_a_map() {
+fn values_around_the_threshold_agree_with_a_map(engine: EngineKind) {
     for (seed, memtable) in [(1, MemtableKind::BTree), (2, MemtableKind::SkipList)] {
         let fs = match seed {
             1 => SimFs::new(),
             _ => SimFs::with_maps(),
         };
         let mut random = Random::new(seed);
-        let (mut db, mut keyspace) = open(&fs);
-        let asked = KeyspaceOptions::new(EngineKind::Lsm).memtable(memtable);
-        db.keyspace_with("a", asked).unwrap();
+        let (mut db, mut keyspace) = open(&fs, engine);
+        if engine == EngineKind::Lsm {
+            let asked = KeyspaceOptions::new(engine).memtable(memtable);
+            db.keyspace_with("a", asked).unwrap();
+        }
         let mut map = Map::new();
         let mut held = None;
         for step in 0..1500 {
@@ -130,7 +158,7 @@ fn values_around_the_threshold_agree_with_a_map() {
                         true => db.close().unwrap(),
                         false => drop(db),
                     }
-                    (db, keyspace) = open(&fs);
+                    (db, keyspace) = open(&fs, engine);
                 }
                 _ => {
                     db.run_background_once().unwrap();
@@ -147,10 +175,9 @@ fn values_around_the_threshold_agree_with_a_map() {
     }
 }
 
-#[test]
-fn a_part_of_a_value_is_what_the_whole_has_there() {
+fn a_part_of_a_value_is_what_the_whole_has_there(engine: EngineKind) {
     let fs = SimFs::new();
-    let (_db, keyspace) = open(&fs);
+    let (_db, keyspace) = open(&fs, engine);
     let mut random = Random::new(3);
     for len in [0, 1, THRESHOLD, 65_536, 65_537, 200_000] {
         let value = random.bytes(len);
@@ -183,10 +210,9 @@ fn fill(db: &Db, keyspace: &Keyspace, map: &mut Map, random: &mut Random, rounds
     settle(db);
 }
 
-#[test]
-fn segments_with_values_leave_the_log_and_go_when_nothing_refers_to_them() {
+fn segments_with_values_leave_the_log_and_go_when_nothing_refers_to_them(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(4));
     fill(&db, &keyspace, &mut map, &mut random, 5);
     let stats = db.stats();
@@ -199,10 +225,10 @@ fn segments_with_values_leave_the_log_and_go_when_nothing_refers_to_them() {
     drop(keyspace);
     db.close().unwrap();
 
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     check(&keyspace, &map);
     assert!(db.verify().unwrap().is_clean());
-    let other = keyspace_of(&db, "b", THRESHOLD as u32);
+    let other = keyspace_of(&db, "b", engine, THRESHOLD as u32);
     other.put("k", vec![1; 5000]).unwrap();
     keyspace.clear().unwrap();
     keyspace.compact().unwrap();
@@ -215,10 +241,9 @@ fn segments_with_values_leave_the_log_and_go_when_nothing_refers_to_them() {
     assert!(other.get("k").unwrap().unwrap() == [1; 5000][..]);
 }
 
-#[test]
-fn the_values_of_a_dropped_keyspace_go() {
+fn the_values_of_a_dropped_keyspace_go(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(5));
     fill(&db, &keyspace, &mut map, &mut random, 5);
     assert!(!files(&fs, ".val").is_empty());
@@ -228,10 +253,9 @@ fn the_values_of_a_dropped_keyspace_go() {
     assert_eq!(files(&fs, ".val"), [""; 0]);
 }
 
-#[test]
-fn a_snapshot_and_a_scan_keep_the_values_that_they_see() {
+fn a_snapshot_and_a_scan_keep_the_values_that_they_see(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(6));
     fill(&db, &keyspace, &mut map, &mut random, 5);
     let then = map.clone();
@@ -264,10 +288,9 @@ fn a_snapshot_and_a_scan_keep_the_values_that_they_see() {
 
 /// Keys that are never overwritten lie between others that are: without collection each of them
 /// keeps a whole file.
-#[test]
-fn space_is_bounded_under_steady_overwriting() {
+fn space_is_bounded_under_steady_overwriting(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(7));
     let mut live = 0;
     for n in 0..3000_u64 {
@@ -298,20 +321,19 @@ fn space_is_bounded_under_steady_overwriting() {
     assert!(db.verify().unwrap().is_clean());
     drop(keyspace);
     drop(db);
-    let (_db, keyspace) = open(&fs);
+    let (_db, keyspace) = open(&fs, engine);
     check(&keyspace, &map);
 }
 
 /// A value that is moved must not come back over a newer one, nor over a delete.
-#[test]
-fn collection_beside_writers_changes_nothing() {
+fn collection_beside_writers_changes_nothing(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let options = support::sizes::tiny(Options::new())
         .durability(Durability::Buffered)
         .value_space_amplification(1.1);
     let db = options.clone().open(&path).unwrap();
-    let keyspace = keyspace_of(&db, "a", THRESHOLD as u32);
+    let keyspace = keyspace_of(&db, "a", engine, THRESHOLD as u32);
     let stop = AtomicBool::new(false);
     let maps = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..2_u64)
@@ -360,16 +382,15 @@ fn collection_beside_writers_changes_nothing() {
     drop(keyspace);
     db.close().unwrap();
     let db = options.open(&path).unwrap();
-    check(&keyspace_of(&db, "a", THRESHOLD as u32), &map);
+    check(&keyspace_of(&db, "a", engine, THRESHOLD as u32), &map);
 }
 
-#[test]
-fn a_changed_threshold_concerns_what_is_written_from_then_on() {
+fn a_changed_threshold_concerns_what_is_written_from_then_on(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let mut map = Map::new();
     for (n, threshold) in [(0_u8, 16_u32), (1, 0), (2, 5000), (3, 16)] {
-        keyspace_of(&db, "a", threshold);
+        keyspace_of(&db, "a", engine, threshold);
         for m in 0..30_u8 {
             let (key, value) = (vec![m, n], vec![m ^ n; 1 + 100 * usize::from(m)]);
             keyspace.put(&key, &value).unwrap();
@@ -383,14 +404,13 @@ fn a_changed_threshold_concerns_what_is_written_from_then_on() {
     drop(keyspace);
     drop(db);
     // Replayed with another threshold than it was written with.
-    let (_db, keyspace) = open(&fs);
+    let (_db, keyspace) = open(&fs, engine);
     check(&keyspace, &map);
 }
 
-#[test]
-fn damaged_and_missing_value_files_are_named() {
+fn damaged_and_missing_value_files_are_named(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(8));
     fill(&db, &keyspace, &mut map, &mut random, 5);
     drop(keyspace);
@@ -405,7 +425,7 @@ fn damaged_and_missing_value_files_are_named() {
         file.read_exact_at(&mut byte, at).unwrap();
         byte[0] ^= 1 << (round % 8);
         file.write_all_at(&byte, at).unwrap();
-        let (db, keyspace) = open(&copy);
+        let (db, keyspace) = open(&copy, engine);
         let mut refused = 0;
         for (key, value) in &map {
             match keyspace.get(key) {
@@ -427,7 +447,7 @@ fn damaged_and_missing_value_files_are_named() {
         .unwrap()
         .set_len(100)
         .unwrap();
-    let (db, keyspace) = open(&cut);
+    let (db, keyspace) = open(&cut, engine);
     assert!(map.keys().any(|key| keyspace.get(key).is_err()));
     assert!(!db.verify().unwrap().is_clean());
     drop((db, keyspace));
@@ -439,11 +459,10 @@ fn damaged_and_missing_value_files_are_named() {
 }
 
 /// Damage in a value file ends its collection, is reported, and stops no other.
-#[test]
-fn damage_ends_the_collection_of_its_file_and_of_no_other() {
+fn damage_ends_the_collection_of_its_file_and_of_no_other(engine: EngineKind) {
     for is_reopened in [false, true] {
         let fs = SimFs::new();
-        let (mut db, mut keyspace) = open(&fs);
+        let (mut db, mut keyspace) = open(&fs, engine);
         let (mut map, mut random) = (Map::new(), Random::new(9));
         // Of the first files a few values stay alive, between others that are overwritten.
         let put = |keyspace: &Keyspace, map: &mut Map, random: &mut Random, n: u64| {
@@ -463,7 +482,7 @@ fn damage_ends_the_collection_of_its_file_and_of_no_other() {
         if is_reopened {
             drop(keyspace);
             db.close().unwrap();
-            (db, keyspace) = open(&fs);
+            (db, keyspace) = open(&fs, engine);
         }
         let name = files(&fs, ".val").remove(0);
         // In the header of a record, so that no value is hurt.
@@ -506,10 +525,9 @@ fn damage_ends_the_collection_of_its_file_and_of_no_other() {
 }
 
 /// What has the name of a value file and is none stays as it is, does no harm, and is named.
-#[test]
-fn files_that_only_have_the_name_of_a_value_file_stay() {
+fn files_that_only_have_the_name_of_a_value_file_stay(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(10));
     fill(&db, &keyspace, &mut map, &mut random, 5);
     drop(keyspace);
@@ -542,7 +560,7 @@ fn files_that_only_have_the_name_of_a_value_file_stay() {
         let copy = fs.killed();
         write(&copy, name, bytes);
         for _ in 0..2 {
-            let (db, keyspace) = open(&copy);
+            let (db, keyspace) = open(&copy, engine);
             settle(&db);
             check(&keyspace, &map);
             let problems = db.verify().unwrap().problems;
@@ -558,7 +576,7 @@ fn files_that_only_have_the_name_of_a_value_file_stay() {
     }
     // One that is ours, and that nothing refers to any more, is a leftover.
     let copy = fs.killed();
-    let (db, keyspace) = open(&copy);
+    let (db, keyspace) = open(&copy, engine);
     keyspace.clear().unwrap();
     keyspace.compact().unwrap();
     settle(&db);
@@ -566,15 +584,14 @@ fn files_that_only_have_the_name_of_a_value_file_stay() {
     db.close().unwrap();
     assert_eq!(files(&copy, ".val"), [""; 0]);
     write(&copy, &ours[0], &one);
-    drop(open(&copy));
+    drop(open(&copy, engine));
     assert_eq!(files(&copy, ".val"), [""; 0]);
 }
 
 /// Files that are refused, and those without which the rest can be read.
-#[test]
-fn names_and_lengths_that_cannot_be_right_are_reported() {
+fn names_and_lengths_that_cannot_be_right_are_reported(engine: EngineKind) {
     let fs = SimFs::new();
-    let (db, keyspace) = open(&fs);
+    let (db, keyspace) = open(&fs, engine);
     let (mut map, mut random) = (Map::new(), Random::new(11));
     fill(&db, &keyspace, &mut map, &mut random, 5);
     drop(keyspace);
@@ -597,7 +614,7 @@ fn names_and_lengths_that_cannot_be_right_are_reported() {
         let copy = fs.killed();
         let file = copy.open(&wal.join(&name), OpenMode::ReadWrite).unwrap();
         file.set_len(len).unwrap();
-        let (db, keyspace) = open(&copy);
+        let (db, keyspace) = open(&copy, engine);
         let mut refused = 0;
         for (key, value) in &map {
             match keyspace.get(key) {

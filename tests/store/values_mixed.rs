@@ -28,10 +28,10 @@ const SHORT_LIVED: usize = 3;
 
 /// The thresholds of each, for each time that the store is opened.
 const THRESHOLDS: [[u32; 4]; 4] = [
-    [1024, 0, 0, 1024],
-    [0, 0, 0, 16],
+    [1024, 0, 1024, 1024],
+    [0, 0, 16, 16],
     [1024, 1024, 0, 0],
-    [1024, 0, 0, 100_000],
+    [1024, 0, 100, 100_000],
 ];
 
 type Maps = [Map; 4];
@@ -77,11 +77,10 @@ impl World {
         let options = KeyspaceOptions::new(engine).write_buffer_bytes(64 << 10);
         let threshold = THRESHOLDS[(self.openings - 1) % THRESHOLDS.len()][at];
         let options = match engine {
-            EngineKind::Lsm => options
-                .table_size_bytes(64 << 10)
-                .value_threshold_bytes(threshold),
+            EngineKind::Lsm => options.table_size_bytes(64 << 10),
             EngineKind::BTree => options,
         };
+        let options = options.value_threshold_bytes(threshold);
         self.db().keyspace_with(name, options).unwrap()
     }
 

@@ -84,6 +84,8 @@ conformance! {
     skiplist_tiny_in_memory: on_skiplist(Place::Memory, Sizes::Tiny);
     btree: on_store(EngineKind::BTree, Place::Disk, Sizes::Default);
     btree_tiny: on_store(EngineKind::BTree, Place::Disk, Sizes::Tiny);
+    btree_tiny_apart: apart(Place::Disk);
+    btree_tiny_apart_in_memory: apart(Place::Memory);
     btree_tiny_without_maps: without_maps(EngineKind::BTree);
     btree_tiny_in_memory: on_store(EngineKind::BTree, Place::Memory, Sizes::Tiny);
 }
@@ -101,6 +103,14 @@ fn on_skiplist(place: Place, sizes: Sizes) -> impl FnOnce(fn(&Keyspace)) {
     move |case| {
         let rig = Rig::new(place, sizes).with_memtable(MemtableKind::SkipList);
         run(rig, EngineKind::Lsm, case);
+    }
+}
+
+/// On a B-tree that stores longer values apart.
+fn apart(place: Place) -> impl FnOnce(fn(&Keyspace)) {
+    move |case| {
+        let rig = Rig::new(place, Sizes::Tiny).with_memtable(MemtableKind::SkipList);
+        run(rig, EngineKind::BTree, case);
     }
 }
 

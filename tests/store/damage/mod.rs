@@ -73,8 +73,10 @@ fn sample_of(mut rig: Rig, keyspaces: [Keyspace; 2], states: Vec<State>) -> Samp
 fn shaped(seed: u64, shape: Shape) -> Sample {
     let (mut rig, keyspaces) = sample_rig();
     if shape == Shape::ValueFiles {
-        let options = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(16);
-        rig.db().keyspace_with("lsm", options).unwrap();
+        for engine in EngineKind::ALL {
+            let options = KeyspaceOptions::new(engine).value_threshold_bytes(16);
+            rig.db().keyspace_with(engine.name(), options).unwrap();
+        }
     }
     if shape == Shape::ManyKeyspaces {
         for n in 0..9 {

@@ -13,7 +13,7 @@ mod opening;
 mod reading;
 mod writing;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,6 +100,8 @@ pub struct Driver {
     lost_sight: bool,
     /// What checkpoints or a whole keyspace may answer with until the store is reopened.
     stuck: RefCell<Vec<String>>,
+    /// A call met the fault more than once: errors that stay may not have been seen.
+    several_failed: Cell<bool>,
     /// Values that were stored apart from their keys since the store was opened.
     apart: Vec<Apart>,
     /// A sync that fails takes what it was to keep out of sight at once.
@@ -132,6 +134,7 @@ impl Driver {
             live: State::new(),
             lost_sight: false,
             stuck: RefCell::default(),
+            several_failed: Cell::default(),
             apart: Vec::new(),
             drops_at_once: position.is_some_and(|position| position.drops_at_once()),
             changes: 0,
@@ -167,6 +170,12 @@ impl Driver {
         self.fs.fired() > fired_before || lasts
     }
 
+    /// True for an error that stays until the store is opened again.
+    fn is_stuck(&self, error: &Error) -> bool {
+        let is_known = self.stuck.borrow().contains(&format!("{error:#}"));
+        is_known || self.several_failed.get() && ends_checkpoints(error)
+    }
+
     /// Runs something that only a fault may make fail.
     #[track_caller]
     fn attempt<T>(&self, what: &str, reading: bool, act: impl FnOnce() -> Result<T>) -> Option<T> {
@@ -176,7 +185,7 @@ impl Driver {
             Err(error) => {
                 let stopped = matches!(error, Error::WritesStopped { .. }) && !reading;
                 let after_sync = stopped && self.position.is_some_and(|p| p.may_end_writing());
-                let stuck = self.stuck.borrow().contains(&format!("{error:#}"));
+                let stuck = self.is_stuck(&error);
                 assert!(
                     self.excused(before, reading) || after_sync || stuck,
                     "{what} failed without a reason: {error}"

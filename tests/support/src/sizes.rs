@@ -15,7 +15,8 @@ pub enum Sizes {
     Tiny,
 }
 
-/// What a suite runs on: an engine, and the memtables of its LSM trees.
+/// What a suite runs on: an engine, the memtables of its LSM trees, and which values are stored
+/// apart: with [`MemtableKind::SkipList`] longer ones, where things are tiny.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
     /// The engine that the suite is about.
@@ -25,14 +26,12 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Both engines, and the LSM tree with either memtable.
-    pub const ALL: [Self; 3] = [
+    /// Both engines, each with either memtable and all values in the tree or longer ones apart.
+    pub const ALL: [Self; 4] = [
         Self::of(EngineKind::Lsm),
-        Self {
-            engine: EngineKind::Lsm,
-            memtable: MemtableKind::SkipList,
-        },
+        Self::apart(EngineKind::Lsm),
         Self::of(EngineKind::BTree),
+        Self::apart(EngineKind::BTree),
     ];
 
     /// An engine with the default memtable.
@@ -43,10 +42,19 @@ impl Variant {
         }
     }
 
+    /// An engine with the other memtable, that stores longer values apart.
+    pub const fn apart(engine: EngineKind) -> Self {
+        Self {
+            engine,
+            memtable: MemtableKind::SkipList,
+        }
+    }
+
     /// A name of its own.
     pub const fn name(self) -> &'static str {
         match (self.engine, self.memtable) {
             (EngineKind::Lsm, MemtableKind::SkipList) => "lsm-skiplist",
+            (EngineKind::BTree, MemtableKind::SkipList) => "btree-apart",
             (engine, _) => engine.name(),
         }
     }
@@ -85,19 +93,21 @@ pub fn keyspace_options(engine: EngineKind, sizes: Sizes) -> KeyspaceOptions {
     }
 }
 
-/// As [`keyspace_options`]; LSM trees have such memtables. Tiny ones with the skip list also store
-/// longer values apart from their keys, so that every suite that runs on all variants does both.
+/// As [`keyspace_options`]; LSM trees have such memtables. With the skip list tiny trees, also of
+/// the other engine, store longer values apart from their keys, so that every suite that runs on
+/// all variants does both.
 pub fn keyspace_options_with(
     engine: EngineKind,
     sizes: Sizes,
     memtable: MemtableKind,
 ) -> KeyspaceOptions {
     let options = keyspace_options(engine, sizes);
-    match engine {
-        EngineKind::Lsm if sizes == Sizes::Tiny && memtable == MemtableKind::SkipList => {
-            options.memtable(memtable).value_threshold_bytes(32)
-        }
+    let options = match engine {
         EngineKind::Lsm => options.memtable(memtable),
         EngineKind::BTree => options,
+    };
+    match (sizes, memtable) {
+        (Sizes::Tiny, MemtableKind::SkipList) => options.value_threshold_bytes(32),
+        _ => options,
     }
 }

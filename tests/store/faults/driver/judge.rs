@@ -76,11 +76,10 @@ impl Driver {
         let excuse = self.position.take();
         // Without reopening: once the disk works again, so does the store, unless a sync failed.
         if let Some(db) = &self.db {
-            let stuck = self.stuck.borrow().clone();
-            let refused = |outcome: &Result<()>| match outcome {
+            let refused = |driver: &Self, outcome: &Result<()>| match outcome {
                 Ok(()) => false,
                 Err(Error::WritesStopped { .. }) => excuse.is_some_and(|p| p.may_end_writing()),
-                Err(error) => stuck.contains(&format!("{error:#}")),
+                Err(error) => driver.is_stuck(error),
             };
             let written = self.slots.iter().find_map(|(name, slot)| {
                 let handle = slot.handle.clone()?;
@@ -89,7 +88,7 @@ impl Driver {
             });
             if let Some((name, of, outcome)) = written {
                 assert!(
-                    outcome.is_ok() || refused(&outcome),
+                    outcome.is_ok() || refused(&self, &outcome),
                     "the disk works again, the store does not: {outcome:?}"
                 );
                 if outcome.is_ok() {
@@ -103,7 +102,7 @@ impl Driver {
             }
             let flushed = db.flush();
             assert!(
-                flushed.is_ok() || refused(&flushed),
+                flushed.is_ok() || refused(&self, &flushed),
                 "the disk works again, a flush does not: {flushed:?}"
             );
         }

@@ -140,6 +140,7 @@ impl Driver {
     pub fn reopen(&mut self, properly: bool) {
         let Some(db) = self.db.take() else { return };
         self.stuck.borrow_mut().clear();
+        self.several_failed.set(false);
         // What is read from the log from now on is there.
         self.apart.clear();
         for slot in self.slots.values_mut() {

@@ -83,6 +83,9 @@ impl Driver {
         durability: Durability,
     ) {
         self.changes += 1;
+        if let Some(db) = &self.db {
+            self.note_failed_job(db, before);
+        }
         match outcome {
             Ok(seq) => {
                 apply(&commit, &mut self.live);
@@ -96,7 +99,7 @@ impl Driver {
             Err(error) => {
                 self.expect_plain_words(&error);
                 let stopped = matches!(error, Error::WritesStopped { .. });
-                let stuck = self.stuck.borrow().contains(&format!("{error:#}"));
+                let stuck = self.is_stuck(&error);
                 assert!(
                     stuck
                         || self.excused(before, false)
@@ -160,15 +163,23 @@ impl Driver {
         };
         let before = self.fs.fired();
         let is_done = self.attempt(what, false, || act(&db)).is_some();
-        // Work that was done beside a job that failed is a success; the job may fail again.
-        if is_done
-            && self.fs.fired() > before
+        self.note_failed_job(&db, before);
+        is_done
+    }
+
+    /// Notes the error of a job that a call has run, if the fault came during the call: work that
+    /// was done beside a job that failed is a success, and a commit may need none of it. What
+    /// failed may fail again. Of several jobs that failed side by side one is named.
+    fn note_failed_job(&self, db: &Db, fired_before: u64) {
+        if self.fs.fired() > fired_before + 1 {
+            self.several_failed.set(true);
+        }
+        if self.fs.fired() > fired_before
             && let Some(error) = db.stats().background_error
             && let Some((_job, error)) = error.split_once(": ")
         {
             self.stuck.borrow_mut().push(error.to_owned());
         }
-        is_done
     }
 
     pub fn sync(&mut self) {

@@ -61,8 +61,11 @@ impl Setting {
             }
         });
         let [lsm, btree] = keyspaces;
-        let threshold = *source.pick(&[0, 16, 40, 200]);
-        let keyspaces = [lsm.value_threshold_bytes(threshold), btree];
+        let mut threshold = || *source.pick(&[0, 16, 40, 200]);
+        let keyspaces = [
+            lsm.value_threshold_bytes(threshold()),
+            btree.value_threshold_bytes(threshold()),
+        ];
         Self {
             options,
             keyspaces,
