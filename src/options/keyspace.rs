@@ -13,7 +13,7 @@ use crate::types::MAX_VALUE_LEN_BYTES;
 use crate::values::MIN_VALUE_THRESHOLD_BYTES;
 
 /// See [`KeyspaceOptions::value_threshold_bytes`].
-const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 0;
+const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 1024;
 
 /// What a keyspace is made with, and what is to be changed in one that exists.
 ///
@@ -93,7 +93,7 @@ pub struct KeyspaceOptions {
     /// it; 0 for never, else 16 to 256 MiB. Changeable, for values that are written
     /// from then on. If a sync of the log fails, values of that length that were written since the
     /// last sync which did not may be unreadable until the store is opened again: a read is an
-    /// error then, as of damage, that names the segment of the log. Default: 0.
+    /// error then, as of damage, that names the segment of the log. Default: 1,024.
     pub value_threshold_bytes: Option<u32>,
     /// B-tree: size of a page, in bytes; a power of two, 1024 to 65,536. Fixed. Default: 16,384.
     pub page_size_bytes: Option<u32>,

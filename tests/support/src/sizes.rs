@@ -78,18 +78,19 @@ pub fn single_threaded(fs: Arc<dyn Fs>) -> Options {
         .background_sync_ms(0)
 }
 
-/// Options of a keyspace of a size.
+/// Options of a keyspace of a size. Tiny ones have all values in their tree.
 pub fn keyspace_options(engine: EngineKind, sizes: Sizes) -> KeyspaceOptions {
     let options = KeyspaceOptions::new(engine);
+    let tiny = || options.clone().value_threshold_bytes(0);
     match (sizes, engine) {
         (Sizes::Default, _) => options,
-        (Sizes::Tiny, EngineKind::Lsm) => options
+        (Sizes::Tiny, EngineKind::Lsm) => tiny()
             .write_buffer_bytes(16 << 10)
             .block_size_bytes(256)
             .table_size_bytes(16 << 10),
-        (Sizes::Tiny, EngineKind::BTree) => options
-            .write_buffer_bytes(16 << 10)
-            .page_size_bytes(1 << 10),
+        (Sizes::Tiny, EngineKind::BTree) => {
+            tiny().write_buffer_bytes(16 << 10).page_size_bytes(1 << 10)
+        }
     }
 }
 
