@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, Range};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -25,6 +25,10 @@ pub(super) struct Access {
     pub(super) seed: u64,
 }
 
+/// Chunks of at least this length are known to be good once they were checked. No two of them begin
+/// in the same cell of so many bytes.
+const CELL_LEN_BYTES: usize = 512;
+
 /// A file that values lie in. It is read in the same way while it is a segment of the log and when
 /// it has left it.
 #[derive(Debug)]
@@ -36,6 +40,9 @@ pub(crate) struct ValueFile {
     file: Mutex<Arc<LazyFile>>,
     /// `None` where there are no maps.
     map: OnceLock<Option<Mapping>>,
+    /// A bit for each cell in which a chunk begins that was checked in the map since the file left
+    /// the log: its bytes are durable since then, and as good as those of a table.
+    checked: OnceLock<Box<[AtomicU64]>>,
     /// How many hold it.
     pub(super) holds: AtomicUsize,
     pub(super) has_left_log: AtomicBool,
@@ -58,6 +65,7 @@ impl ValueFile {
             access,
             file: Mutex::new(Arc::new(file)),
             map: OnceLock::new(),
+            checked: OnceLock::new(),
             holds: AtomicUsize::new(0),
             has_left_log: AtomicBool::new(false),
             is_foreign: AtomicBool::new(false),
@@ -130,7 +138,11 @@ impl ValueFile {
         let to = end.next_multiple_of(chunk).min(len);
         let at = reference.offset as usize;
         let bytes = self.bytes(at + from..at + to)?;
-        self.check(reference, first, &bytes)?;
+        if !bytes.is_mapped() || !self.has_left_log.load(Ordering::Acquire) {
+            self.check(reference, first, &bytes)?;
+        } else {
+            self.check_once(reference, first, &bytes)?;
+        }
         Ok(PartOfValue {
             bytes,
             part: start - from..end - from,
@@ -164,6 +176,27 @@ impl ValueFile {
         Ok(())
     }
 
+    /// As [`ValueFile::check`], of bytes of the map, unless that was done before.
+    fn check_once(&self, reference: &ValueRef<'_>, first: usize, bytes: &[u8]) -> Result<()> {
+        let cells = (self.len_bytes as usize).div_ceil(CELL_LEN_BYTES);
+        let new = || (0..cells.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let checked = self.checked.get_or_init(new);
+        let chunk_len = reference.chunk_len();
+        for (chunk, bytes) in (first..).zip(bytes.chunks(chunk_len)) {
+            let cell = (reference.offset as usize + chunk * chunk_len) / CELL_LEN_BYTES;
+            let (word, bit) = (&checked[cell / 64], 1 << (cell % 64));
+            let counts =
+                bytes.len() >= CELL_LEN_BYTES || mutated!("short-value-trusted-with-its-neighbour");
+            if !counts || word.load(Ordering::Relaxed) & bit == 0 {
+                self.check(reference, chunk, bytes)?;
+                if counts {
+                    word.fetch_or(bit, Ordering::Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self, reference: &ValueRef<'_>, first: usize, bytes: &[u8]) -> Result<()> {
         match reference.first_damaged(self.access.seed, first, bytes) {
             Some(chunk) if !mutated!("value-checksum-ignored") => {
@@ -182,6 +215,12 @@ pub(crate) enum ValueBytes {
     /// Where in its map.
     Mapped(Arc<ValueFile>, Range<usize>),
     Read(Vec<u8>),
+}
+
+impl ValueBytes {
+    fn is_mapped(&self) -> bool {
+        matches!(self, Self::Mapped(..))
+    }
 }
 
 impl Deref for ValueBytes {
@@ -240,5 +279,79 @@ impl Drop for FileHold {
     fn drop(&mut self) {
         // What was read through the hold was read before.
         self.0.holds.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::fs::StdFs;
+    use crate::values::reference::Digest;
+
+    const SEED: u64 = 5;
+
+    /// Values one behind the other, the first at the beginning of the file.
+    fn file_of(lens: &[usize]) -> (tempfile::TempDir, PathBuf, Arc<ValueFile>, Vec<Vec<u8>>) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("values");
+        let (mut bytes, mut references) = (Vec::new(), Vec::new());
+        for (len, fill) in lens.iter().zip(1..) {
+            let reference = Digest::new(SEED, &vec![fill; *len]).place(1, bytes.len() as u64);
+            references.push(reference.as_bytes().to_vec());
+            bytes.resize(bytes.len() + len, fill);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let access = Access {
+            fs: Arc::new(StdFs::new()),
+            open_files: Arc::new(OpenFiles::new(4)),
+            use_mmap: true,
+            seed: SEED,
+        };
+        let file = ValueFile::new(Arc::new(access), 1, path.clone(), bytes.len() as u64);
+        (scratch, path, Arc::new(file), references)
+    }
+
+    fn read(file: &Arc<ValueFile>, reference: &[u8]) -> Result<usize> {
+        let reference = ValueRef::decode(reference).unwrap();
+        file.value(&reference, 0..usize::MAX)
+            .map(|value| value.len())
+    }
+
+    fn damage(path: &std::path::Path, at: u64) {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&[0xFF], at).unwrap();
+    }
+
+    #[test]
+    fn a_value_is_checked_once_after_its_file_has_left_the_log() {
+        let (_scratch, path, file, references) = file_of(&[1000, 200_000]);
+        for reference in &references {
+            read(&file, reference).unwrap();
+        }
+        // Of a segment of the log each time: a sync may fail yet.
+        damage(&path, 500);
+        assert!(read(&file, &references[0]).unwrap_err().is_corruption());
+        file.has_left_log.store(true, Ordering::Release);
+        assert!(read(&file, &references[0]).unwrap_err().is_corruption());
+        // A part of it, and the rest by its own chunks.
+        let long = ValueRef::decode(&references[1]).unwrap();
+        file.value(&long, 0..10).unwrap();
+        damage(&path, 1000 + 150_000);
+        assert!(read(&file, &references[1]).unwrap_err().is_corruption());
+        damage(&path, 1000 + 5);
+        assert_eq!(file.value(&long, 0..10).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn short_values_are_checked_each_time_and_do_not_stand_for_their_neighbours() {
+        let (_scratch, path, file, references) = file_of(&[600, 100, 600]);
+        file.has_left_log.store(true, Ordering::Release);
+        read(&file, &references[0]).unwrap();
+        read(&file, &references[1]).unwrap();
+        damage(&path, 650);
+        assert!(read(&file, &references[1]).unwrap_err().is_corruption());
+        damage(&path, 750);
+        assert!(read(&file, &references[2]).unwrap_err().is_corruption());
     }
 }
