@@ -34,13 +34,17 @@ impl Needed {
 }
 
 impl Shared {
-    /// Flushes the keyspaces that need the oldest segment, if the log is too long, several at a
-    /// time. One thread does so, others go on with other work.
+    /// Flushes the keyspaces that need the oldest segment, if the log is too long, or all of them
+    /// once nothing was written for long, several at a time. One thread does so, others go on with
+    /// other work.
     pub(super) fn flush_for_log_limit(&self) -> Result<bool> {
         let Some(_alone) = self.flushing_debtors.try_lock() else {
             return Ok(false);
         };
-        let debtors = self.log_limit_debtors();
+        let mut debtors = self.log_limit_debtors();
+        if debtors.is_empty() {
+            debtors = self.idle_log_debtors();
+        }
         let flush = |engine: &dyn Engine| engine.flush().map(|()| true);
         let (has_flushed, failed) = (AtomicBool::new(false), Mutex::new(None));
         self.flush_side_by_side(&debtors, |keyspace| {
@@ -110,6 +114,19 @@ impl Shared {
         };
         let mut debtors = self.keyspaces.all().as_ref().clone();
         debtors.retain(|keyspace| needs(keyspace).is_some_and(|needed| needed <= segment));
+        debtors
+    }
+
+    /// The keyspaces that need the log, if nothing was written for long and it takes more space
+    /// than it has to.
+    fn idle_log_debtors(&self) -> Vec<Arc<OpenKeyspace>> {
+        let is_idle = self.log_is_idle.load(Ordering::Relaxed);
+        let is_long = is_idle && self.coordinator.log().is_some_and(|log| log.is_long());
+        if !is_long || mutated!("idle-log-kept-for-a-memtable") {
+            return Vec::new();
+        }
+        let mut debtors = self.keyspaces.all().as_ref().clone();
+        debtors.retain(|keyspace| keyspace.engine.oldest_unpersisted().is_some());
         debtors
     }
 
@@ -197,12 +214,19 @@ impl Shared {
         stored
     }
 
-    /// As [`shrink_log`](Self::shrink_log), once nothing was written for long.
+    /// As [`shrink_log`](Self::shrink_log), once nothing was written for long. Keyspaces that still
+    /// need the log are flushed then.
     pub(super) fn shrink_idle_log(&self, ages: LogAges) -> Result<()> {
-        if ages.idle < SHRINK_AFTER {
+        let is_idle = ages.idle >= SHRINK_AFTER;
+        self.log_is_idle.store(is_idle, Ordering::Relaxed);
+        if !is_idle {
             return Ok(());
         }
-        self.shrink_log(false)
+        self.shrink_log(false)?;
+        if !self.idle_log_debtors().is_empty() {
+            self.coordinator.wake();
+        }
+        Ok(())
     }
 
     /// Says how far the log is durable, so that damage of its last records can be told from a torn
@@ -255,6 +279,57 @@ impl Shared {
         Needed {
             by_engines,
             by_catalog,
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::SimFs;
+    use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
+    use crate::store::Change;
+    use crate::types::Op;
+
+    /// A memtable of a few megabytes kept two long segments for as long as nothing was written.
+    #[test]
+    fn an_idle_log_is_not_kept_for_what_is_in_memory() {
+        for engine in EngineKind::ALL {
+            let options = Options::new()
+                .fs(Arc::new(SimFs::new()))
+                .background_threads(0)
+                .log_segment_bytes(8 << 20);
+            let store = crate::store::open(Path::new("/store"), options).unwrap();
+            let shared = &store.shared;
+            let keyspace = shared
+                .keyspace_with("a", &KeyspaceOptions::new(engine))
+                .unwrap();
+            for number in 0..10_000_u32 {
+                let (key, value) = (number.to_be_bytes(), [7; 300]);
+                let (key, value) = (&key[..], &value[..]);
+                let put = Change::One {
+                    keyspace: &keyspace,
+                    op: Op::Put { key, value },
+                };
+                shared.commit(put, Durability::Buffered).unwrap();
+            }
+            while shared.run_background_once().unwrap() {}
+            let log = shared.coordinator.log().unwrap();
+            assert!(log.is_long() && keyspace.engine.oldest_unpersisted().is_some());
+            let look_after = |idle| {
+                let unsynced = Duration::ZERO;
+                shared.shrink_idle_log(LogAges { unsynced, idle }).unwrap();
+            };
+            look_after(SHRINK_AFTER / 2);
+            assert!(!shared.run_engines_once(&[Work::Flush]).unwrap());
+            look_after(SHRINK_AFTER);
+            assert!(shared.run_engines_once(&[Work::Flush]).unwrap());
+            assert_eq!(keyspace.engine.oldest_unpersisted(), None);
+            look_after(SHRINK_AFTER);
+            assert!(!log.is_long(), "{engine}: {:?}", log.stats());
+            assert!(!shared.run_engines_once(&[Work::Flush]).unwrap());
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(super) collecting: Mutex<()>,
     /// Held by the thread that flushes what keeps the log too long.
     pub(super) flushing_debtors: Mutex<()>,
+    /// Nothing was written for long.
+    pub(super) log_is_idle: AtomicBool,
     /// Trees are merged for their sake from so many bytes of them on.
     pub(super) merge_values_from: AtomicU64,
     /// Whose turn it is: theirs, or that of the engines.
@@ -115,6 +117,7 @@ impl Shared {
             log_jobs: LogJobs::default(),
             collecting: Mutex::default(),
             flushing_debtors: Mutex::default(),
+            log_is_idle: AtomicBool::new(false),
             merge_values_from: AtomicU64::new(0),
             values_are_next: AtomicBool::new(false),
             scrub: Scrub::default(),
