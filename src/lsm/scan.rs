@@ -28,12 +28,14 @@ use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
 use super::entry::{EntryCursor, EntryKind};
 use super::memtable::Memtable;
 use super::merge::MergeCursor;
+use super::run::RunCursor;
 use super::source::Source;
+use super::table::Purpose;
 use super::version::Version;
 use crate::engine::Cursor;
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo, is_from};
-use crate::values::{PartOfValue, ValueFiles};
+use crate::values::{PartOfValue, ReadAhead, Scout, ValueFiles, Way};
 
 /// Versions of one key that are stepped over before a seek. A seek costs about as much as this many
 /// steps.
@@ -70,6 +72,7 @@ pub(crate) struct ScanCursor {
     is_ref: bool,
     /// The value of the entry, if it is stored apart and was asked for.
     apart: Option<PartOfValue>,
+    ahead: Option<Box<ReadAhead<ScanCursor>>>,
     covers: Covers,
     empty_ranges: Arc<EmptyRanges>,
     /// Where entries are wanted (LC3).
@@ -80,27 +83,65 @@ pub(crate) struct ScanCursor {
     keep: ScanKeep,
 }
 
-/// What a scan keeps as long as it lives.
+/// What a scan looks at, and keeps as long as it lives.
+#[derive(Clone)]
 pub(crate) struct ScanKeep {
     /// The files of tables that are opened later, and the value files that tables refer to.
-    #[expect(dead_code, reason = "kept")]
     pub(crate) version: Arc<Version>,
-    /// The value files that memtables refer to.
-    #[expect(dead_code, reason = "kept")]
+    /// Those that are looked at, newest first. They hold the value files that they refer to.
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) values: Arc<ValueFiles>,
+    pub(crate) empty_ranges: Arc<EmptyRanges>,
+}
+
+/// True if a scan at `seq` has to look at the memtable. An empty one may fill while the scan goes
+/// on, but above `seq`.
+pub(crate) fn is_seen(memtable: &Memtable, seq: SeqNo) -> bool {
+    memtable.entries() > 0 && !memtable.is_newer_than(seq)
 }
 
 impl ScanCursor {
-    /// A cursor that stands nowhere. Sources and tombstones come with their age: what has a higher
-    /// rank is older.
-    pub(crate) fn new(
-        sources: Vec<(usize, Source)>,
-        seq: SeqNo,
-        tombstones: Vec<(usize, Tombstones)>,
-        keep: ScanKeep,
-        empty_ranges: Arc<EmptyRanges>,
-    ) -> Self {
+    /// A cursor over what reads at `seq` see of what it keeps, standing nowhere. Sources and
+    /// tombstones come with their age: what has a higher rank is older.
+    pub(crate) fn over(keep: ScanKeep, seq: SeqNo) -> Self {
+        let mut sources: Vec<(usize, Source)> = Vec::new();
+        let mut tombstones: Vec<(usize, Tombstones)> = Vec::new();
+        let mut rank = 0;
+        for memtable in &keep.memtables {
+            if is_seen(memtable, seq) {
+                sources.push((rank, Source::of_memtable(memtable)));
+            }
+            if memtable.tombstones().len() > 0 {
+                let indexes = memtable.tombstones().indexes();
+                let of = |index| (rank, Tombstones::Index(Arc::clone(index)));
+                tombstones.extend(indexes.iter().map(of));
+            }
+            rank += 1;
+        }
+        for table in keep.version.level(0).tables().iter() {
+            if table.meta().smallest_seq > seq {
+                rank += 1;
+                continue;
+            }
+            let cursor = table.table().cursor(Purpose::Read);
+            sources.push((rank, Source::Table(cursor)));
+            if !table.tombstones().is_empty() {
+                let index = Arc::clone(table.tombstones());
+                tombstones.push((rank, Tombstones::Index(index)));
+            }
+            rank += 1;
+        }
+        for level in &keep.version.levels()[1..] {
+            if !level.tables().is_empty() {
+                let run = RunCursor::new(Arc::clone(level.run()), Purpose::Read);
+                sources.push((rank, Source::Run(run)));
+            }
+            if !level.with_tombstones().is_empty() {
+                let run = Arc::clone(level.with_tombstones());
+                tombstones.push((rank, Tombstones::Run(run)));
+            }
+            rank += 1;
+        }
         let (ranks, sources) = sources.into_iter().unzip();
         Self {
             ranks,
@@ -111,9 +152,10 @@ impl ScanCursor {
             value: Vec::new(),
             is_ref: false,
             apart: None,
+            ahead: None,
             covers: Covers::new(tombstones, seq),
             within: KeyRange::new(&..),
-            empty_ranges,
+            empty_ranges: Arc::clone(&keep.empty_ranges),
             first_passed: Vec::new(),
             keep,
         }
@@ -310,6 +352,18 @@ impl ScanCursor {
         Ok(Some((entry.seq, entry.kind)))
     }
 
+    /// The entry, with the reference where the value is stored apart, which the third says.
+    #[inline]
+    fn stored(&self) -> (&[u8], &[u8], bool) {
+        match self.state {
+            State::Forward => {
+                let entry = self.merge.entry();
+                (entry.key, entry.value, entry.kind == EntryKind::PutRef)
+            }
+            _ => (&*self.key, &*self.value, self.is_ref),
+        }
+    }
+
     fn start(&mut self) {
         self.state = State::Nowhere;
         self.apart = None;
@@ -334,29 +388,36 @@ impl Cursor for ScanCursor {
 
     fn seek_first(&mut self) -> Result<()> {
         self.start();
+        self.ahead = None;
         self.merge.seek_first()?;
         self.settle_forward(false)
     }
 
     fn seek_last(&mut self) -> Result<()> {
         self.start();
+        self.ahead = None;
         self.merge.seek_last()?;
         self.settle_backward()
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.start();
+        self.ahead = None;
         self.merge.seek(key, self.seq)?;
         self.settle_forward(false)
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.start();
+        self.ahead = None;
         self.merge.seek_before(key)?;
         self.settle_backward()
     }
 
     fn next(&mut self) -> Result<()> {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.passed();
+        }
         match self.state {
             State::Forward => {
                 self.state = State::Nowhere;
@@ -374,6 +435,9 @@ impl Cursor for ScanCursor {
     }
 
     fn prev(&mut self) -> Result<()> {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.passed();
+        }
         match self.state {
             State::Forward => {
                 self.key.clear();
@@ -402,6 +466,7 @@ impl Cursor for ScanCursor {
 
     #[inline]
     fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        // As `stored`; the fields are borrowed one by one.
         let (key, value, is_ref) = match self.state {
             State::Forward => {
                 let entry = self.merge.entry();
@@ -414,9 +479,48 @@ impl Cursor for ScanCursor {
         }
         let apart = match self.apart.take() {
             Some(read) => read,
-            None => self.keep.values.get(value)?,
+            None => {
+                let (keep, ahead) = (&self.keep, &mut self.ahead);
+                let way = match self.state {
+                    State::Forward => Way::Forward,
+                    _ => Way::Backward,
+                };
+                let scout = || {
+                    let mut scout = Self::over(keep.clone(), self.seq);
+                    scout.keep_within(&self.within);
+                    scout
+                };
+                let send = || ReadAhead::send(ahead, key, way, &keep.values, scout);
+                keep.values.get_in_scan(value, send)?
+            }
         };
         Ok((key, self.apart.insert(apart)))
+    }
+}
+
+impl Scout for ScanCursor {
+    fn go_to(&mut self, key: &[u8]) -> Result<()> {
+        self.seek(key)
+    }
+
+    fn step(&mut self, way: Way) -> Result<bool> {
+        if !self.is_valid() {
+            return Ok(false);
+        }
+        match way {
+            Way::Forward => self.next()?,
+            Way::Backward => self.prev()?,
+        }
+        let is_within = |key: &[u8]| {
+            let end = self.within.end.as_deref();
+            is_from(key, &self.within.start) && end.is_none_or(|end| key < end)
+        };
+        Ok(self.is_valid() && is_within(self.key()))
+    }
+
+    fn reference(&self) -> Option<&[u8]> {
+        let (_, value, is_ref) = self.stored();
+        is_ref.then_some(value)
     }
 }
 

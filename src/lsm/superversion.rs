@@ -23,14 +23,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::covers::Tombstones;
 use super::empty_ranges::EmptyRanges;
 use super::entry::{Entry, EntryKind};
 use super::memtable::Memtable;
-use super::run::RunCursor;
-use super::scan::{ScanCursor, ScanKeep};
-use super::source::Source;
-use super::table::{Purpose, filter_hash};
+use super::scan::{ScanCursor, ScanKeep, is_seen};
+use super::table::filter_hash;
 use super::table_handle::TableHandle;
 use super::version::{LEVELS, Version};
 use crate::engine::{Cursor, Piece, ReadView};
@@ -148,59 +145,17 @@ impl Superversion {
 
     /// A cursor over what reads at `seq` see, standing nowhere.
     pub(crate) fn scan(&self, seq: SeqNo) -> ScanCursor {
-        let mut sources: Vec<(usize, Source)> = Vec::new();
-        let mut tombstones: Vec<(usize, Tombstones)> = Vec::new();
-        let mut rank = 0;
-        let mut memtables = Vec::new();
-        for memtable in self.memtables() {
-            // An empty memtable may fill while the scan goes on, but above `seq`.
-            if memtable.entries() > 0 && !memtable.is_newer_than(seq) {
-                sources.push((rank, Source::of_memtable(memtable)));
-                memtables.push(Arc::clone(memtable));
-            }
-            if memtable.tombstones().len() > 0 {
-                let indexes = memtable.tombstones().indexes();
-                let of = |index| (rank, Tombstones::Index(Arc::clone(index)));
-                tombstones.extend(indexes.iter().map(of));
-            }
-            rank += 1;
-        }
-        for table in self.version.level(0).tables().iter() {
-            if table.meta().smallest_seq > seq {
-                rank += 1;
-                continue;
-            }
-            let cursor = table.table().cursor(Purpose::Read);
-            sources.push((rank, Source::Table(cursor)));
-            if !table.tombstones().is_empty() {
-                let index = Arc::clone(table.tombstones());
-                tombstones.push((rank, Tombstones::Index(index)));
-            }
-            rank += 1;
-        }
-        for level in &self.version.levels()[1..] {
-            if !level.tables().is_empty() {
-                let run = RunCursor::new(Arc::clone(level.run()), Purpose::Read);
-                sources.push((rank, Source::Run(run)));
-            }
-            if !level.with_tombstones().is_empty() {
-                let run = Arc::clone(level.with_tombstones());
-                tombstones.push((rank, Tombstones::Run(run)));
-            }
-            rank += 1;
-        }
-        // Tables opened later by a run cursor, and their files, live as long as this does.
-        ScanCursor::new(
-            sources,
-            seq,
-            tombstones,
-            ScanKeep {
-                version: Arc::clone(&self.version),
-                memtables,
-                values: Arc::clone(&self.values),
-            },
-            Arc::clone(&self.empty_ranges),
-        )
+        let keep = ScanKeep {
+            version: Arc::clone(&self.version),
+            memtables: self
+                .memtables()
+                .filter(|memtable| is_seen(memtable, seq) || memtable.tombstones().len() > 0)
+                .cloned()
+                .collect(),
+            values: Arc::clone(&self.values),
+            empty_ranges: Arc::clone(&self.empty_ranges),
+        };
+        ScanCursor::over(keep, seq)
     }
 }
 

@@ -5,5 +5,6 @@ pub(crate) mod key_prefix;
 pub(crate) mod mutants;
 pub(crate) mod patience;
 pub(crate) mod prefetch;
+pub(crate) mod residency;
 pub(crate) mod sharded;
 pub(crate) mod sync;

@@ -13,6 +13,7 @@ use crate::fs;
 use crate::fs::{Advice, File, Fs, LazyFile, Mapping, OpenFiles, OpenMode};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::util::residency::Residency;
 
 /// How value files are read.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Access {
     pub(super) use_mmap: bool,
     /// Of the checksums of values.
     pub(super) seed: u64,
+    /// Of what is read through maps.
+    pub(super) residency: Residency,
 }
 
 /// Chunks of at least this length are known to be good once they were checked. No two of them begin
@@ -122,10 +125,12 @@ impl ValueFile {
     }
 
     /// The chunks of a value that `part` of it touches, checked, and where the part is in them.
+    /// `in_doubt` is called before it is read if it may not be in memory.
     pub(super) fn value(
         self: &Arc<Self>,
         reference: &ValueRef<'_>,
         part: Range<usize>,
+        in_doubt: impl FnOnce(),
     ) -> Result<PartOfValue> {
         let (chunk, len) = (reference.chunk_len(), reference.len_bytes);
         self.check_extent(reference)?;
@@ -138,6 +143,13 @@ impl ValueFile {
         let to = end.next_multiple_of(chunk).min(len);
         let at = reference.offset as usize;
         let bytes = self.bytes(at + from..at + to)?;
+        if let ValueBytes::Mapped(_, range) = &bytes
+            && self.is_in_doubt(range.start as u64)
+        {
+            // All of it at once; reading it would wait for one page after the other.
+            self.ask_for(range.clone());
+            in_doubt();
+        }
         if !bytes.is_mapped() || !self.has_left_log.load(Ordering::Acquire) {
             self.check(reference, first, &bytes)?;
         } else {
@@ -147,6 +159,24 @@ impl ValueFile {
             bytes,
             part: start - from..end - from,
         })
+    }
+
+    /// True if what is mapped at `offset` may not be in memory.
+    fn is_in_doubt(&self, offset: u64) -> bool {
+        let look = || {
+            let file = Arc::clone(&self.file.lock());
+            file.is_in_memory(offset)
+        };
+        self.access.residency.is_in_doubt(look)
+    }
+
+    /// Asks for bytes that are about to be read, if the file is mapped, and does not wait for them.
+    pub(super) fn ask_for(&self, range: Range<usize>) {
+        if let Some(Some(map)) = self.map.get()
+            && range.end <= map.len()
+        {
+            map.advise(Advice::WillNeed, range.start, range.len());
+        }
     }
 
     /// Opens the file for a reader of its own.
@@ -306,6 +336,7 @@ mod tests {
             open_files: Arc::new(OpenFiles::new(4)),
             use_mmap: true,
             seed: SEED,
+            residency: Residency::new(16),
         };
         let file = ValueFile::new(Arc::new(access), 1, path.clone(), bytes.len() as u64);
         (scratch, path, Arc::new(file), references)
@@ -313,7 +344,7 @@ mod tests {
 
     fn read(file: &Arc<ValueFile>, reference: &[u8]) -> Result<usize> {
         let reference = ValueRef::decode(reference).unwrap();
-        file.value(&reference, 0..usize::MAX)
+        file.value(&reference, 0..usize::MAX, || ())
             .map(|value| value.len())
     }
 
@@ -336,11 +367,12 @@ mod tests {
         assert!(read(&file, &references[0]).unwrap_err().is_corruption());
         // A part of it, and the rest by its own chunks.
         let long = ValueRef::decode(&references[1]).unwrap();
-        file.value(&long, 0..10).unwrap();
+        file.value(&long, 0..10, || ()).unwrap();
         damage(&path, 1000 + 150_000);
         assert!(read(&file, &references[1]).unwrap_err().is_corruption());
         damage(&path, 1000 + 5);
-        assert_eq!(file.value(&long, 0..10).unwrap().len(), 10);
+        let first = file.value(&long, 0..10, || ()).unwrap();
+        assert_eq!(first.len(), 10);
     }
 
     #[test]

@@ -34,10 +34,12 @@
 //! Thread safety: everything here may be used from any thread.
 
 mod file;
+mod read_ahead;
 mod reference;
 mod registry;
 
 pub(crate) use file::{FileHold, PartOfValue};
+pub(crate) use read_ahead::{ReadAhead, Scout, Way};
 pub(crate) use reference::{Digest, EncodedRef, ValueRef};
 pub(crate) use registry::{StoredValues, ValueFileFacts, ValueFiles};
 

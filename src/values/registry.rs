@@ -16,9 +16,14 @@ use crate::format::coding::Malformed;
 use crate::fs::{File, Fs, OpenFiles};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::util::residency::Residency;
 
 /// Separates the checksums of values from others.
 const SEED_VALUES: u64 = u64::from_le_bytes(*b"valuesum");
+
+/// A thread asks the system once for so many values whether they are in memory. That takes as long
+/// as to read several.
+const VALUES_BETWEEN_LOOKS: u64 = 64;
 
 /// Every file that values may lie in: the segments of the log, and those that have left it.
 #[derive(Debug)]
@@ -86,6 +91,7 @@ impl ValueFiles {
                 open_files,
                 use_mmap,
                 seed: seed_of(&[SEED_VALUES, store_id]),
+                residency: Residency::new(VALUES_BETWEEN_LOOKS),
             }),
             dir: dir.to_path_buf(),
             files: RwLock::default(),
@@ -198,7 +204,29 @@ impl ValueFiles {
     /// it lies in are read and checked, and no others.
     pub(crate) fn get_part(&self, reference: &[u8], part: Range<usize>) -> Result<PartOfValue> {
         let reference = self.decode(reference)?;
-        self.file(reference.file)?.value(&reference, part)
+        self.file(reference.file)?.value(&reference, part, || ())
+    }
+
+    /// As [`ValueFiles::get`], for a scan. `in_doubt` is called before the value is read if it may
+    /// not be in memory.
+    pub(crate) fn get_in_scan(
+        &self,
+        reference: &[u8],
+        in_doubt: impl FnOnce(),
+    ) -> Result<PartOfValue> {
+        let reference = self.decode(reference)?;
+        let file = self.file(reference.file)?;
+        file.value(&reference, 0..usize::MAX, in_doubt)
+    }
+
+    /// Asks for the value that `reference` leads to, if its file is mapped, and does not wait for
+    /// it. Returns its length.
+    pub(crate) fn ask_for(&self, reference: &[u8]) -> Result<u64> {
+        let reference = self.decode(reference)?;
+        let from = reference.offset as usize;
+        let file = self.file(reference.file)?;
+        file.ask_for(from..from.saturating_add(reference.len_bytes));
+        Ok(reference.len_bytes as u64)
     }
 
     /// For reading many values again, past maps; if `uncached`, also past what the operating system

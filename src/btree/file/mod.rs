@@ -5,5 +5,4 @@ pub(crate) mod known_leaves;
 pub(crate) mod meta;
 pub(crate) mod new_file;
 pub(crate) mod pager;
-mod residency;
 pub(crate) mod value_table;

@@ -32,7 +32,6 @@ use parking_lot::Mutex;
 use super::known_leaves::{KnownLeaf, KnownLeaves};
 use super::meta::META_UNITS;
 use super::new_file::NewFile;
-use super::residency::Residency;
 use crate::btree::memory::slot::EpochArc;
 use crate::btree::node;
 use crate::btree::node::leaf::{LeafFacts, has_overflow};
@@ -45,6 +44,7 @@ use crate::fs;
 use crate::fs::{Advice, File, LazyFile, Mapping, OpenMode};
 use crate::types::PageId;
 use crate::util::mutants::mutated;
+use crate::util::residency::Residency;
 use crate::util::sharded::ShardedCounter;
 
 /// A mapping of the file and which of its pages have been checked.
@@ -73,6 +73,9 @@ enum CheckedAs {
 
 /// Bits of the bitmap for a unit.
 const CHECKED_BITS: u64 = 4;
+
+/// A thread asks the system once for so many nodes whether they are in memory.
+const NODES_BETWEEN_LOOKS: u64 = 16;
 
 /// Units for which one word of the bitmap stands.
 const UNITS_PER_WORD: u64 = u64::BITS as u64 / CHECKED_BITS;
@@ -237,7 +240,7 @@ impl Pager {
             file_tag: cache.new_file_tag(),
             cache,
             pages_read: ShardedCounter::default(),
-            residency: Residency::default(),
+            residency: Residency::new(NODES_BETWEEN_LOOKS),
         })
     }
 

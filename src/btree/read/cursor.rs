@@ -25,7 +25,7 @@ use crate::btree::node::leaf::{Leaf, LeafValue, Stored};
 use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
 use crate::types::{KeyRange, PageId, Value, is_from};
-use crate::values::PartOfValue;
+use crate::values::{PartOfValue, ReadAhead, Scout, Way};
 
 impl Drop for TreeCursor {
     fn drop(&mut self) {
@@ -80,6 +80,8 @@ pub(crate) struct TreeCursor {
     value: Vec<u8>,
     /// A value that is stored apart, and was asked for, with the reference to it.
     apart: Option<(Vec<u8>, PartOfValue)>,
+    ahead: Option<Box<ReadAhead<TreeCursor>>>,
+    way: Way,
     /// The fence over which the cursor last went to another leaf.
     border: Vec<u8>,
     /// Dropped last: as long as it lives, the writer copies the leaf.
@@ -94,6 +96,8 @@ impl TreeCursor {
             key: KeyBuffer::new(),
             value: Vec::new(),
             apart: None,
+            ahead: None,
+            way: Way::Forward,
             border: Vec::new(),
             view,
         }
@@ -258,6 +262,7 @@ impl TreeCursor {
 
     /// Seeks with `go`. After an error the cursor stands nowhere.
     fn seek_with(&mut self, go: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.ahead = None;
         self.view.check_usable()?;
         let result = go(self);
         self.settled(result)
@@ -305,12 +310,14 @@ fn outside<'a>(
     Ok(buffer)
 }
 
-/// The value to which `reference` leads; `read` is the one that was read last.
+/// The value to which `reference` leads; `read` is the one that was read last. `in_doubt` is called
+/// before it is read if it may not be in memory.
 #[cold]
 fn apart<'a>(
     view: &View,
     read: &'a mut Option<(Vec<u8>, PartOfValue)>,
     reference: &[u8],
+    in_doubt: impl FnOnce(),
 ) -> Result<&'a [u8]> {
     // No two values have the same one.
     let kept = read.take().filter(|(last, _)| last == reference);
@@ -318,7 +325,8 @@ fn apart<'a>(
         Some(kept) => kept,
         None => {
             let values = view.tree().held_files.values();
-            (reference.to_vec(), values.get(reference)?)
+            let value = values.get_in_scan(reference, in_doubt)?;
+            (reference.to_vec(), value)
         }
     };
     Ok(&read.insert(value).1)
@@ -330,6 +338,7 @@ fn last_child(node: Inner<'_>) -> usize {
 
 impl Cursor for TreeCursor {
     fn seek_first(&mut self) -> Result<()> {
+        self.way = Way::Forward;
         self.seek_with(|cursor| {
             cursor.descend(|_| 0)?;
             cursor.settle_forward()
@@ -337,6 +346,7 @@ impl Cursor for TreeCursor {
     }
 
     fn seek_last(&mut self) -> Result<()> {
+        self.way = Way::Backward;
         self.seek_with(|cursor| {
             cursor.descend(last_child)?;
             if let Some(leaf) = &mut cursor.leaf {
@@ -347,6 +357,7 @@ impl Cursor for TreeCursor {
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.way = Way::Forward;
         self.seek_with(|cursor| {
             cursor.descend(|node| node.find_child(key))?;
             if let Some(leaf) = &mut cursor.leaf {
@@ -357,6 +368,7 @@ impl Cursor for TreeCursor {
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.way = Way::Backward;
         self.seek_with(|cursor| {
             cursor.descend(|node| node.find_child_before(key))?;
             if let Some(leaf) = &mut cursor.leaf {
@@ -368,6 +380,10 @@ impl Cursor for TreeCursor {
 
     #[inline]
     fn next(&mut self) -> Result<()> {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.passed();
+        }
+        self.way = Way::Forward;
         if let Some(leaf) = &mut self.leaf {
             leaf.pass();
             if leaf.stand_forward(self.view.map()) {
@@ -380,6 +396,10 @@ impl Cursor for TreeCursor {
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.passed();
+        }
+        self.way = Way::Backward;
         if let Some(leaf) = &mut self.leaf
             && leaf.stand_backward(self.view.map())
         {
@@ -426,27 +446,62 @@ impl TreeCursor {
             return Err(Error::invalid("the cursor stands nowhere"));
         };
         let key = self.key.key();
+        let (view, ahead, way) = (&self.view, &mut self.ahead, self.way);
+        let send = || {
+            let values = view.tree().held_files.values();
+            ReadAhead::send(ahead, key, way, values, || Self::new(Arc::clone(view)));
+        };
         if let Standing::Change(change) = leaf.standing() {
             return match leaf.change(change).1 {
                 Stored::Inline(bytes) => Ok((key, bytes)),
                 Stored::Apart(reference) => {
-                    Ok((key, apart(&self.view, &mut self.apart, reference)?))
+                    Ok((key, apart(view, &mut self.apart, reference, send)?))
                 }
             };
         }
-        match leaf.image(self.view.map()).value_of(leaf.record) {
+        match leaf.image(view.map()).value_of(leaf.record) {
             LeafValue::Inline(bytes) => Ok((key, bytes)),
             LeafValue::Apart(reference) => {
-                Ok((key, apart(&self.view, &mut self.apart, reference)?))
+                Ok((key, apart(view, &mut self.apart, reference, send)?))
             }
             LeafValue::Overflow {
                 page,
                 len,
                 checksum,
             } => {
-                let value = outside(&self.view, leaf, &mut self.value, (page, len, checksum))?;
+                let value = outside(view, leaf, &mut self.value, (page, len, checksum))?;
                 Ok((key, value))
             }
+        }
+    }
+}
+
+impl Scout for TreeCursor {
+    fn go_to(&mut self, key: &[u8]) -> Result<()> {
+        self.seek(key)
+    }
+
+    fn step(&mut self, way: Way) -> Result<bool> {
+        if self.leaf.is_some() {
+            match way {
+                Way::Forward => self.next()?,
+                Way::Backward => self.prev()?,
+            }
+        }
+        Ok(self.leaf.is_some())
+    }
+
+    fn reference(&self) -> Option<&[u8]> {
+        let leaf = self.leaf.as_ref()?;
+        if let Standing::Change(change) = leaf.standing() {
+            return match leaf.change(change).1 {
+                Stored::Apart(reference) => Some(reference),
+                Stored::Inline(_) => None,
+            };
+        }
+        match leaf.image(self.view.map()).value_of(leaf.record) {
+            LeafValue::Apart(reference) => Some(reference),
+            LeafValue::Inline(_) | LeafValue::Overflow { .. } => None,
         }
     }
 }
