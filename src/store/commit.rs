@@ -24,7 +24,8 @@
 //!   sync commit join the queue too.
 //! - A change of the keyspaces goes the same way. What is applied is the list of open keyspaces.
 //! - So does a bulk load, always as a `Sync` commit. From before the engine flushes what comes
-//!   before the load until that is visible, no other commit to the keyspace is logged.
+//!   before the load until that is visible, no other commit to the keyspace is logged ([`load`]).
+//! - A commit may hold only if nothing that it relies on has changed ([`condition`], [`watch`]).
 //!
 //! Invariants:
 //! - P1: commits are published in the order of their sequence numbers, without a gap, and those of
@@ -34,24 +35,28 @@
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged. A panic is
 //!   such a failure: it leaves a change applied in part.
 
+mod condition;
+mod load;
+pub(super) mod watch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::{
-    Applier, Effect, Load, Parts, Taken, Turn, apply_parts, sequenced, tell_published,
-};
+pub(crate) use condition::Condition;
+use condition::{note, note_change};
+
+use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced, tell_published};
 use super::apply_queue::Waiting;
 use super::commit_values::{CommitValues, PlacedValues};
-use super::conflicts::{Conflict, ConflictTracker, Reads};
+use super::conflicts::{Conflict, ConflictTracker};
 use super::coordinator::Coordinator;
 use super::handover::{Handed, Handover};
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
-use super::load_record::LoggedLoad;
-use crate::engine::{LoadRecord, SnapshotTracker};
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
-use crate::types::{KeyRange, MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
+use crate::types::{MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 use crate::util::sync::atomic::{AtomicU64, Ordering};
 use crate::util::sync::{Mutex, MutexGuard};
@@ -71,14 +76,6 @@ pub(crate) enum Change<'a> {
     Many(Vec<(Arc<OpenKeyspace>, Batch)>),
 }
 
-/// What a commit relies on: that nothing in `reads` was written after `since`. A watch that began
-/// then, or before, lives.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Condition<'a> {
-    pub(crate) since: SeqNo,
-    pub(crate) reads: &'a Reads,
-}
-
 /// Is told of the parts of a commit once it is logged, before any reader sees it.
 type Logged<'a> = &'a dyn Fn(&Parts);
 
@@ -89,27 +86,6 @@ pub(crate) enum Outcome {
     Committed(SeqNo),
     /// Nothing was written: this operation changed what the commit relies on.
     Conflict(Conflict),
-}
-
-/// While it lives, the pipeline remembers which keys are written.
-#[derive(Debug)]
-pub struct Watch<'a> {
-    pipeline: &'a Pipeline,
-    /// Everything up to here is visible to reads that begin now.
-    since: SeqNo,
-}
-
-impl Watch<'_> {
-    /// Everything up to here is visible to reads that begin during the watch.
-    pub(crate) fn since(&self) -> SeqNo {
-        self.since
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        self.pipeline.end_watch(self.since);
-    }
 }
 
 /// Figures about commits since the store was opened.
@@ -130,10 +106,6 @@ pub(crate) struct Pipeline {
     /// Syncs that made queued commits durable.
     groups: AtomicU64,
 }
-
-/// Where so many operations were committed since a commit began to read, it is validated against
-/// most of them before it takes the log lock.
-const MANY_OPS: u64 = 1024;
 
 /// From so much on a commit that is being applied is not waited for by snapshots.
 const LONG_APPLY: Duration = Duration::from_millis(1);
@@ -308,116 +280,6 @@ impl Pipeline {
         Ok(seq)
     }
 
-    /// Commits a bulk load, durably. The caller [holds](Pipeline::hold_for_load) the keyspace.
-    pub(super) fn commit_load(
-        &self,
-        keyspace: &Arc<OpenKeyspace>,
-        record: &LoadRecord<'_>,
-    ) -> Result<SeqNo> {
-        let heading = LoggedLoad::heading(keyspace.id);
-        if heading.len() + record.content.len() > MAX_BATCH_LEN_BYTES {
-            return Err(Error::invalid(format!(
-                "the record of a bulk load is longer than {MAX_BATCH_LEN_BYTES} bytes"
-            )));
-        }
-        let range = KeyRange::new(&(record.first..=record.last));
-        let content = record.content.to_vec();
-        let mut log = self.log.lock();
-        self.coordinator.check_writable()?;
-        let (first, _) = log.append(record.numbers, &[&heading, record.content], 0)?;
-        let load = Load {
-            keyspace: Arc::clone(keyspace),
-            content,
-            last: SeqNo(first.0 + record.numbers - 1),
-            range,
-        };
-        let last = load.last;
-        if log.conflicts.is_active() && !mutated!("load-is-no-conflict") {
-            log.conflicts.note(keyspace.id, &load.as_op(), last);
-        }
-        self.join_queue(log, Effect::Load(load), first, last)
-    }
-
-    /// Keeps commits to `keyspace` away as long as the result lives; those that were logged are
-    /// visible by then.
-    pub(super) fn hold_for_load<'a>(&self, keyspace: &'a OpenKeyspace) -> Result<HeldForLoad<'a>> {
-        loop {
-            let log = self.log.lock();
-            if keyspace.load_gate.close() {
-                let upto = log.next.prev();
-                drop(log);
-                let held = HeldForLoad(keyspace);
-                let check = || self.coordinator.check_writable();
-                self.applier.publisher.wait_unless(upto, &check)?;
-                return Ok(held);
-            }
-            drop(log);
-            keyspace.load_gate.wait();
-        }
-    }
-
-    /// Locks the log for a commit to `keyspaces` whose engines were prepared. If a bulk load is
-    /// made a part of one of them, it waits until that is done, and has them prepared anew.
-    fn lock_log<'a>(
-        &self,
-        keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>> + Clone,
-        prepare: impl Fn() -> Result<()>,
-    ) -> Result<MutexGuard<'_, Sequencer>> {
-        loop {
-            let log = self.log.lock();
-            let mut all = keyspaces.clone();
-            let Some(held) = all.find(|keyspace| keyspace.load_gate.is_closed()) else {
-                return Ok(log);
-            };
-            if mutated!("commit-beside-the-end-of-a-load") {
-                return Ok(log);
-            }
-            drop(log);
-            held.load_gate.wait();
-            prepare()?;
-        }
-    }
-
-    /// Begins to remember which keys are written, until the watch is dropped. Waits for commits
-    /// that are being applied, and for no I/O.
-    pub(crate) fn watch(&self) -> Watch<'_> {
-        Watch {
-            pipeline: self,
-            since: self.begin_watch(),
-        }
-    }
-
-    /// Begins a watch that [`Pipeline::end_watch`] ends. Returns its number: reads that begin now
-    /// see everything up to it, and what comes later is remembered.
-    pub(crate) fn begin_watch(&self) -> SeqNo {
-        let mut log = self.log.lock();
-        // From here on, what is logged is being applied or in the queue, or never will be.
-        let since = log.taken.upto;
-        let Sequencer {
-            queue, conflicts, ..
-        } = &mut *log;
-        if conflicts.begin(since) {
-            for queued in queue {
-                match &queued.effect {
-                    Effect::Ops(parts, _) => note(conflicts, parts, queued.first),
-                    Effect::Keyspaces(change) => note_change(conflicts, change, queued.first),
-                    Effect::Load(load) => {
-                        conflicts.note(load.keyspace.id, &load.as_op(), queued.last);
-                    }
-                }
-            }
-        }
-        drop(log);
-        // If it never becomes visible, the store takes no more writes.
-        let _ = self.applier.publisher.wait_for(since);
-        since
-    }
-
-    /// Ends a watch.
-    pub(crate) fn end_watch(&self, since: SeqNo) {
-        self.log.lock().conflicts.end(since);
-    }
-
     /// Has the log go on in a small segment, so that the long one can be deleted. The segment is
     /// made before the log lock is taken.
     pub(super) fn shorten_log(&self) -> Result<bool> {
@@ -578,30 +440,6 @@ impl Pipeline {
             at += batch.len_bytes() as u64;
         }
         values
-    }
-
-    /// Validates a commit against what was committed some time ago, without the log lock, which
-    /// others would wait for. Returns up to where: what came later is left to be validated when the
-    /// commit has its place in the order.
-    fn validate_early(&self, condition: &Condition<'_>) -> Result<SeqNo, Conflict> {
-        let Condition { since, reads } = *condition;
-        let latest = self.applier.publisher.published();
-        if mutated!("validated-before-the-log-lock-only") {
-            let conflict = self.log.lock().conflicts.conflict(since, reads);
-            return conflict.map_or(Ok(SeqNo::MAX), Err);
-        }
-        if latest.0.saturating_sub(since.0) < MANY_OPS {
-            return Ok(since);
-        }
-        let full = self.log.lock().conflicts.full_chunks(since);
-        let Some((chunks, upto)) = full else {
-            return Ok(since);
-        };
-        let mut newest_first = chunks.iter().rev();
-        match newest_first.find_map(|chunk| chunk.conflict(since, reads)) {
-            Some(conflict) => Err(conflict),
-            None => Ok(upto.max(since)),
-        }
     }
 
     /// Applies a batch to one keyspace, or has it applied.
@@ -785,15 +623,6 @@ impl Pipeline {
     }
 }
 
-/// Keeps commits to a keyspace away. See [`Pipeline::hold_for_load`].
-pub(super) struct HeldForLoad<'a>(&'a OpenKeyspace);
-
-impl Drop for HeldForLoad<'_> {
-    fn drop(&mut self) {
-        self.0.load_gate.open();
-    }
-}
-
 impl Sequencer {
     /// Appends a record of `count` operations; returns the first one's number and where the payload
     /// is, of which `value_bytes` are values that engines will refer to.
@@ -833,28 +662,4 @@ fn check_parts(parts: &Parts) -> Result<u64> {
         )));
     }
     Ok(count)
-}
-
-/// Has `conflicts` remember that a keyspace is dropped, with all that is in it.
-#[cold]
-fn note_change(conflicts: &mut ConflictTracker, change: &KeyspaceChange, seq: SeqNo) {
-    if let KeyspaceChange::Remove(keyspace) = change {
-        let all = Op::DeleteRange {
-            start: &[],
-            end: None,
-        };
-        conflicts.note(*keyspace, &all, seq);
-    }
-}
-
-/// Has `conflicts` remember the operations of a commit, numbered from `first`.
-#[cold]
-fn note(conflicts: &mut ConflictTracker, parts: &[(Arc<OpenKeyspace>, Batch)], first: SeqNo) {
-    let mut seq = first;
-    for (keyspace, batch) in parts {
-        for op in batch.iter() {
-            conflicts.note(keyspace.id, &op, seq);
-            seq = seq.next();
-        }
-    }
 }

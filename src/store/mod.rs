@@ -56,7 +56,7 @@ use crate::fs::FsLock;
 use crate::util::mutants::mutated;
 use shared::Shared;
 
-pub use commit::Watch;
+pub use commit::watch::Watch;
 pub(crate) use commit::{Change, Condition, Outcome};
 pub(crate) use conflicts::Conflict;
 pub(crate) use keyspaces::OpenKeyspace;

@@ -1,0 +1,94 @@
+//! Commits of bulk loads, and what keeps other commits from their keyspaces meanwhile.
+
+use std::sync::Arc;
+
+use super::{Pipeline, Sequencer};
+use crate::engine::LoadRecord;
+use crate::error::{Error, Result};
+use crate::store::apply::{Effect, Load};
+use crate::store::keyspaces::OpenKeyspace;
+use crate::store::load_record::LoggedLoad;
+use crate::types::{KeyRange, MAX_BATCH_LEN_BYTES, SeqNo};
+use crate::util::mutants::mutated;
+use crate::util::sync::MutexGuard;
+
+/// Keeps commits to a keyspace away. See [`Pipeline::hold_for_load`].
+pub(crate) struct HeldForLoad<'a>(&'a OpenKeyspace);
+
+impl Drop for HeldForLoad<'_> {
+    fn drop(&mut self) {
+        self.0.load_gate.open();
+    }
+}
+
+impl Pipeline {
+    /// Commits a bulk load, durably. The caller [holds](Pipeline::hold_for_load) the keyspace.
+    pub(crate) fn commit_load(
+        &self,
+        keyspace: &Arc<OpenKeyspace>,
+        record: &LoadRecord<'_>,
+    ) -> Result<SeqNo> {
+        let heading = LoggedLoad::heading(keyspace.id);
+        if heading.len() + record.content.len() > MAX_BATCH_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "the record of a bulk load is longer than {MAX_BATCH_LEN_BYTES} bytes"
+            )));
+        }
+        let range = KeyRange::new(&(record.first..=record.last));
+        let content = record.content.to_vec();
+        let mut log = self.log.lock();
+        self.coordinator.check_writable()?;
+        let (first, _) = log.append(record.numbers, &[&heading, record.content], 0)?;
+        let load = Load {
+            keyspace: Arc::clone(keyspace),
+            content,
+            last: SeqNo(first.0 + record.numbers - 1),
+            range,
+        };
+        let last = load.last;
+        if log.conflicts.is_active() && !mutated!("load-is-no-conflict") {
+            log.conflicts.note(keyspace.id, &load.as_op(), last);
+        }
+        self.join_queue(log, Effect::Load(load), first, last)
+    }
+
+    /// Keeps commits to `keyspace` away as long as the result lives; those that were logged are
+    /// visible by then.
+    pub(crate) fn hold_for_load<'a>(&self, keyspace: &'a OpenKeyspace) -> Result<HeldForLoad<'a>> {
+        loop {
+            let log = self.log.lock();
+            if keyspace.load_gate.close() {
+                let upto = log.next.prev();
+                drop(log);
+                let held = HeldForLoad(keyspace);
+                let check = || self.coordinator.check_writable();
+                self.applier.publisher.wait_unless(upto, &check)?;
+                return Ok(held);
+            }
+            drop(log);
+            keyspace.load_gate.wait();
+        }
+    }
+
+    /// Locks the log for a commit to `keyspaces` whose engines were prepared. If a bulk load is
+    /// made a part of one of them, it waits until that is done, and has them prepared anew.
+    pub(super) fn lock_log<'a>(
+        &self,
+        keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>> + Clone,
+        prepare: impl Fn() -> Result<()>,
+    ) -> Result<MutexGuard<'_, Sequencer>> {
+        loop {
+            let log = self.log.lock();
+            let mut all = keyspaces.clone();
+            let Some(held) = all.find(|keyspace| keyspace.load_gate.is_closed()) else {
+                return Ok(log);
+            };
+            if mutated!("commit-beside-the-end-of-a-load") {
+                return Ok(log);
+            }
+            drop(log);
+            held.load_gate.wait();
+            prepare()?;
+        }
+    }
+}
