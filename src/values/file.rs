@@ -163,10 +163,8 @@ impl ValueFile {
 
     /// True if what is mapped at `offset` may not be in memory.
     fn is_in_doubt(&self, offset: u64) -> bool {
-        let look = || {
-            let file = Arc::clone(&self.file.lock());
-            file.is_in_memory(offset)
-        };
+        // A mapped file is not kept open, and is not to be for this.
+        let look = || self.file.lock().open().ok()?.is_in_memory(offset);
         self.access.residency.is_in_doubt(look)
     }
 

@@ -21,9 +21,9 @@ use crate::util::residency::Residency;
 /// Separates the checksums of values from others.
 const SEED_VALUES: u64 = u64::from_le_bytes(*b"valuesum");
 
-/// A thread asks the system once for so many values whether they are in memory. That takes as long
-/// as to read several.
-const VALUES_BETWEEN_LOOKS: u64 = 64;
+/// A thread asks the system once for so many values whether they are in memory. That opens a file,
+/// and takes as long as to read a dozen.
+const VALUES_BETWEEN_LOOKS: u64 = 256;
 
 /// Every file that values may lie in: the segments of the log, and those that have left it.
 #[derive(Debug)]
