@@ -192,6 +192,28 @@ fn nothing_shows_before_it_is_finished_nor_to_older_snapshots() {
     });
 }
 
+/// Its tables lie below level 0, where numbers are looked at entry by entry.
+#[test]
+fn older_snapshots_see_nothing_of_a_load_that_overlaps_nothing() {
+    everywhere(|rig, engine| {
+        let kv = rig.keyspace("data", engine);
+        kv.put("a", "first").unwrap();
+        let before = kv.snapshot();
+        let mut load = kv.bulk_load().unwrap();
+        for (key, value) in &numbered(0..300, "new") {
+            load.put(key, value).unwrap();
+        }
+        load.finish().unwrap();
+        assert!(before.get("key 00000007").unwrap().is_none());
+        assert!(!before.contains_key("key 00000299").unwrap());
+        let found = before.multi_get(&["a", "key 00000008"]).unwrap();
+        assert!(found[0].is_some() && found[1].is_none());
+        assert_eq!(before.iter().count(), 1);
+        assert_eq!(before.iter().rev().count(), 1);
+        assert_eq!(kv.iter().count(), 301);
+    });
+}
+
 #[test]
 fn what_is_wrong_is_refused_and_left_out() {
     everywhere(|rig, engine| {
