@@ -74,7 +74,6 @@ pub(crate) struct ScanCursor {
     apart: Option<PartOfValue>,
     ahead: Option<Box<ReadAhead<ScanCursor>>>,
     covers: Covers,
-    empty_ranges: Arc<EmptyRanges>,
     /// Where entries are wanted (LC3).
     within: KeyRange,
     /// The first key that the current walk has passed.
@@ -155,7 +154,6 @@ impl ScanCursor {
             ahead: None,
             covers: Covers::new(tombstones, seq),
             within: KeyRange::new(&..),
-            empty_ranges: Arc::clone(&keep.empty_ranges),
             first_passed: Vec::new(),
             keep,
         }
@@ -226,7 +224,7 @@ impl ScanCursor {
                 self.first_passed.extend_from_slice(entry.key);
             }
             if walk.looks_for_ranges()
-                && let Some(range) = self.empty_ranges.find(entry.key, self.seq)
+                && let Some(range) = self.keep.empty_ranges.find(entry.key, self.seq)
             {
                 match (&range.end, &self.within.end) {
                     (Some(end), limit) if limit.as_ref().is_none_or(|limit| end < limit) => {
@@ -254,7 +252,7 @@ impl ScanCursor {
                 false => stopped_at,
             };
             let start = std::mem::take(&mut self.first_passed);
-            self.empty_ranges.record(start, end, self.seq);
+            self.keep.empty_ranges.record(start, end, self.seq);
         }
         Ok(())
     }
@@ -313,7 +311,7 @@ impl ScanCursor {
                 stopped_at.clone_from(&self.key);
                 self.merge.leave();
             } else if walk.looks_for_ranges()
-                && let Some(range) = self.empty_ranges.find(&self.key, self.seq)
+                && let Some(range) = self.keep.empty_ranges.find(&self.key, self.seq)
             {
                 self.merge.seek_before(&range.start)?;
             } else if walk.hidden >= LEAP_AFTER && self.merge.is_valid() {
@@ -331,7 +329,8 @@ impl ScanCursor {
                 State::Backward => after(&self.key),
                 _ => stopped_at,
             };
-            self.empty_ranges
+            self.keep
+                .empty_ranges
                 .record(start, Some(after(&self.first_passed)), self.seq);
         }
         Ok(())
@@ -350,18 +349,6 @@ impl ScanCursor {
         self.value.clear();
         self.value.extend_from_slice(entry.value);
         Ok(Some((entry.seq, entry.kind)))
-    }
-
-    /// The entry, with the reference where the value is stored apart, which the third says.
-    #[inline]
-    fn stored(&self) -> (&[u8], &[u8], bool) {
-        match self.state {
-            State::Forward => {
-                let entry = self.merge.entry();
-                (entry.key, entry.value, entry.kind == EntryKind::PutRef)
-            }
-            _ => (&*self.key, &*self.value, self.is_ref),
-        }
     }
 
     fn start(&mut self) {
@@ -466,14 +453,8 @@ impl Cursor for ScanCursor {
 
     #[inline]
     fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        // As `stored`; the fields are borrowed one by one.
-        let (key, value, is_ref) = match self.state {
-            State::Forward => {
-                let entry = self.merge.entry();
-                (entry.key, entry.value, entry.kind == EntryKind::PutRef)
-            }
-            _ => (&*self.key, &*self.value, self.is_ref),
-        };
+        let copied = (&*self.key, &*self.value, self.is_ref);
+        let (key, value, is_ref) = stored(self.state, &self.merge, copied);
         if !is_ref {
             return Ok((key, value));
         }
@@ -498,6 +479,23 @@ impl Cursor for ScanCursor {
     }
 }
 
+/// The entry on which a cursor stands: its key, its value or the reference to that, and which of
+/// the two it is. `copied` is the same of one that goes backward (LC2).
+#[inline]
+fn stored<'a>(
+    state: State,
+    merge: &'a MergeCursor,
+    copied: (&'a [u8], &'a [u8], bool),
+) -> (&'a [u8], &'a [u8], bool) {
+    match state {
+        State::Forward => {
+            let entry = merge.entry();
+            (entry.key, entry.value, entry.kind == EntryKind::PutRef)
+        }
+        _ => copied,
+    }
+}
+
 impl Scout for ScanCursor {
     fn go_to(&mut self, key: &[u8]) -> Result<()> {
         self.seek(key)
@@ -519,7 +517,8 @@ impl Scout for ScanCursor {
     }
 
     fn reference(&self) -> Option<&[u8]> {
-        let (_, value, is_ref) = self.stored();
+        let copied = (&*self.key, &*self.value, self.is_ref);
+        let (_, value, is_ref) = stored(self.state, &self.merge, copied);
         is_ref.then_some(value)
     }
 }
