@@ -32,6 +32,21 @@ pub(super) struct Access {
 /// in the same cell of so many bytes.
 const CELL_LEN_BYTES: usize = 512;
 
+/// The names that a file may be found under.
+#[derive(Debug, Clone)]
+struct Names {
+    current: Arc<LazyFile>,
+    /// The one that it gets just now, or got though an error was reported.
+    next: Option<Arc<LazyFile>>,
+}
+
+impl Names {
+    fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.current, &other.current)
+            && self.next.as_ref().map(Arc::as_ptr) == other.next.as_ref().map(Arc::as_ptr)
+    }
+}
+
 /// A file that values lie in. It is read in the same way while it is a segment of the log and when
 /// it has left it.
 #[derive(Debug)]
@@ -39,8 +54,8 @@ pub(crate) struct ValueFile {
     pub(super) number: u64,
     pub(super) len_bytes: u64,
     access: Arc<Access>,
-    /// The file under its current name. Locked while it gets another one, and while it is opened.
-    file: Mutex<Arc<LazyFile>>,
+    /// Locked for moments.
+    names: Mutex<Names>,
     /// `None` where there are no maps.
     map: OnceLock<Option<Mapping>>,
     /// A bit for each cell in which a chunk begins that was checked in the map since the file left
@@ -66,7 +81,10 @@ impl ValueFile {
             number,
             len_bytes,
             access,
-            file: Mutex::new(Arc::new(file)),
+            names: Mutex::new(Names {
+                current: Arc::new(file),
+                next: None,
+            }),
             map: OnceLock::new(),
             checked: OnceLock::new(),
             holds: AtomicUsize::new(0),
@@ -80,23 +98,46 @@ impl ValueFile {
 
     /// Where it is now.
     pub(super) fn path(&self) -> PathBuf {
-        self.file.lock().path().to_path_buf()
+        self.names.lock().current.path().to_path_buf()
     }
 
-    /// Gives the file the name `path`, by `rename`.
+    /// Gives the file the name `path`, by `rename`. If that fails, it is found under either name.
     pub(super) fn rename(&self, path: PathBuf, rename: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut file = self.file.lock();
-        rename()?;
         let access = &self.access;
-        *file = Arc::new(access.open_files.file(&access.fs, &path, OpenMode::Read));
+        let file = access.open_files.file(&access.fs, &path, OpenMode::Read);
+        self.names.lock().next = Some(Arc::new(file));
+        rename()?;
+        let mut names = self.names.lock();
+        if let Some(next) = names.next.take() {
+            names.current = next;
+        }
         Ok(())
+    }
+
+    /// Uses the file under the name that it has.
+    fn under_its_name<T>(&self, using: impl Fn(&LazyFile) -> Result<T>) -> Result<T> {
+        loop {
+            let names = self.names.lock().clone();
+            let mut used = using(&names.current);
+            if let Some(next) = &names.next
+                && matches!(&used, Err(error) if error.is_not_found())
+                && !mutated!("value-file-has-one-name")
+            {
+                used = using(next);
+            }
+            match used {
+                // It got its name meanwhile.
+                Err(error) if error.is_not_found() && !names.are(&self.names.lock()) => {}
+                used => return used,
+            }
+        }
     }
 
     /// The bytes of `range`, which lie in the file.
     fn bytes(self: &Arc<Self>, range: Range<usize>) -> Result<ValueBytes> {
         if self.access.use_mmap {
             if self.map.get().is_none() {
-                let opened = self.file.lock().open()?;
+                let opened = self.under_its_name(LazyFile::open)?;
                 let map = fs::map(&*opened, self.len_bytes)?;
                 if let Some(map) = &map {
                     map.advise(Advice::Random, 0, map.len());
@@ -108,20 +149,12 @@ impl ValueFile {
                 return Ok(ValueBytes::Mapped(Arc::clone(self), range));
             }
         }
-        let mut bytes = vec![0; range.len()];
-        self.read(&mut bytes, range.start as u64)?;
-        Ok(ValueBytes::Read(bytes))
-    }
-
-    fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
-        loop {
-            let file = Arc::clone(&self.file.lock());
-            match file.read_exact_at(bytes, at) {
-                // It got its name meanwhile.
-                Err(error) if error.is_not_found() && !Arc::ptr_eq(&file, &self.file.lock()) => {}
-                read => return read,
-            }
-        }
+        let read = |file: &LazyFile| {
+            let mut bytes = vec![0; range.len()];
+            file.read_exact_at(&mut bytes, range.start as u64)?;
+            Ok(ValueBytes::Read(bytes))
+        };
+        self.under_its_name(read)
     }
 
     /// The chunks of a value that `part` of it touches, checked, and where the part is in them.
@@ -164,7 +197,10 @@ impl ValueFile {
     /// True if what is mapped at `offset` may not be in memory.
     fn is_in_doubt(&self, offset: u64) -> bool {
         // A mapped file is not kept open, and is not to be for this.
-        let look = || self.file.lock().open().ok()?.is_in_memory(offset);
+        let look = || {
+            let opened = self.under_its_name(LazyFile::open);
+            opened.ok()?.is_in_memory(offset)
+        };
         self.access.residency.is_in_doubt(look)
     }
 
@@ -179,11 +215,10 @@ impl ValueFile {
 
     /// Opens the file for a reader of its own.
     pub(super) fn open(&self, uncached: bool) -> Result<Arc<dyn File>> {
-        let file = self.file.lock();
-        match uncached {
+        self.under_its_name(|file| match uncached {
             true => self.access.fs.open_uncached(file.path()),
             false => file.open(),
-        }
+        })
     }
 
     /// Reads a value from `opened`, and checks it.
@@ -319,7 +354,10 @@ mod tests {
     const SEED: u64 = 5;
 
     /// Values one behind the other, the first at the beginning of the file.
-    fn file_of(lens: &[usize]) -> (tempfile::TempDir, PathBuf, Arc<ValueFile>, Vec<Vec<u8>>) {
+    fn file_of(
+        lens: &[usize],
+        use_mmap: bool,
+    ) -> (tempfile::TempDir, PathBuf, Arc<ValueFile>, Vec<Vec<u8>>) {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("values");
         let (mut bytes, mut references) = (Vec::new(), Vec::new());
@@ -332,7 +370,7 @@ mod tests {
         let access = Access {
             fs: Arc::new(StdFs::new()),
             open_files: Arc::new(OpenFiles::new(4)),
-            use_mmap: true,
+            use_mmap,
             seed: SEED,
             residency: Residency::new(16),
         };
@@ -353,8 +391,43 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_under_the_name_that_it_has_though_renaming_it_fails() {
+        for use_mmap in [false, true] {
+            let (_scratch, path, file, references) = file_of(&[1000], use_mmap);
+            let new = path.with_extension("val");
+            let all_ways = |file: &Arc<ValueFile>| {
+                assert_eq!(read(file, &references[0]).unwrap(), 1000);
+                for uncached in [false, true] {
+                    let opened = file.open(uncached).unwrap();
+                    let reference = ValueRef::decode(&references[0]).unwrap();
+                    file.check_stored(&*opened, &reference).unwrap();
+                }
+            };
+            // A rename that did nothing, and one that worked all the same; read for the first time
+            // when it has happened.
+            let failed = |error: &str| Err(Error::corruption(&path, 0, error.to_owned()));
+            file.rename(new.clone(), || failed("nothing")).unwrap_err();
+            if !use_mmap {
+                all_ways(&file);
+            }
+            let arrived = || {
+                std::fs::rename(&path, &new).unwrap();
+                all_ways(&file);
+                failed("too late")
+            };
+            file.rename(new.clone(), arrived).unwrap_err();
+            all_ways(&file);
+            file.rename(new.clone(), || Ok(())).unwrap();
+            all_ways(&file);
+            assert_eq!(file.path(), new);
+            std::fs::remove_file(&new).unwrap();
+            assert!(file.open(false).unwrap_err().is_not_found());
+        }
+    }
+
+    #[test]
     fn a_value_is_checked_once_after_its_file_has_left_the_log() {
-        let (_scratch, path, file, references) = file_of(&[1000, 200_000]);
+        let (_scratch, path, file, references) = file_of(&[1000, 200_000], true);
         for reference in &references {
             read(&file, reference).unwrap();
         }
@@ -375,7 +448,7 @@ mod tests {
 
     #[test]
     fn short_values_are_checked_each_time_and_do_not_stand_for_their_neighbours() {
-        let (_scratch, path, file, references) = file_of(&[600, 100, 600]);
+        let (_scratch, path, file, references) = file_of(&[600, 100, 600], true);
         file.has_left_log.store(true, Ordering::Release);
         read(&file, &references[0]).unwrap();
         read(&file, &references[1]).unwrap();
