@@ -4,7 +4,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::state::State;
-use super::view::TransactionView;
+use super::view::transaction_view;
 use crate::db::keyspace::Keyspace;
 use crate::db::keyspace_snapshot::KeyspaceSnapshot;
 use crate::engine::Piece;
@@ -123,7 +123,7 @@ impl<'a> TransactionKeyspace<'a> {
         }
         let reads = self.is_tracked.then(|| (Arc::clone(&self.state.reads), id));
         self.snapshot
-            .scan_with(range, |base| Arc::new(TransactionView { base, own, reads }))
+            .scan_with(range, |base| transaction_view(base, own, reads))
     }
 }
 

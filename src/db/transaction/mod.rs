@@ -24,7 +24,6 @@
 //! borrows it.
 
 mod keyspace;
-mod merged_cursor;
 mod options;
 mod own_writes;
 mod read_set;

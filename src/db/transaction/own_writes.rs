@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::engine::{Laid, Overlay};
 use crate::kv::Batch;
 use crate::types::{Inserted, KeyRange, KeySet, Value};
 
@@ -23,15 +24,6 @@ pub(super) struct OwnWrites {
     bytes: usize,
 }
 
-/// What the transaction has done to a key.
-#[derive(Debug)]
-pub(super) enum Own<'a> {
-    /// Nothing: the store knows its value.
-    Untouched,
-    Put(&'a Value),
-    Deleted,
-}
-
 /// How to take a write back.
 #[derive(Debug)]
 pub(super) enum Undo {
@@ -39,6 +31,10 @@ pub(super) enum Undo {
     Key(Vec<u8>, Option<Option<Value>>),
     /// The deletion of a range.
     Range(Option<Inserted>, Vec<Write>),
+}
+
+fn put((key, value): (&Vec<u8>, &Option<Value>)) -> Option<(Vec<u8>, Value)> {
+    Some((key.clone(), value.clone()?))
 }
 
 fn cost(key: &[u8], value: Option<&Value>) -> usize {
@@ -115,31 +111,14 @@ impl OwnWrites {
         }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Own<'_> {
+    /// What the transaction has done to a key.
+    pub(super) fn get(&self, key: &[u8]) -> Laid<&Value> {
         match self.keys.get(key) {
-            Some(Some(value)) => Own::Put(value),
-            Some(None) => Own::Deleted,
-            None if self.removed.contains(key) => Own::Deleted,
-            None => Own::Untouched,
+            Some(Some(value)) => Laid::Put(value),
+            Some(None) => Laid::Deleted,
+            None if self.removed.contains(key) => Laid::Deleted,
+            None => Laid::Nothing,
         }
-    }
-
-    /// The deleted range that hides `key`, unless the key was written after that.
-    pub(super) fn removed_range(&self, key: &[u8]) -> Option<KeyRange> {
-        self.removed.range_of(key)
-    }
-
-    /// The first key from `start` on that has a value here.
-    pub(super) fn first_put(&self, start: Bound<&[u8]>) -> Option<(&[u8], &Value)> {
-        let mut from = self.keys.range::<[u8], _>((start, Bound::Unbounded));
-        from.find_map(|(key, value)| Some((key.as_slice(), value.as_ref()?)))
-    }
-
-    /// The last key up to `end` that has a value here.
-    pub(super) fn last_put(&self, end: Bound<&[u8]>) -> Option<(&[u8], &Value)> {
-        let upto = self.keys.range::<[u8], _>((Bound::Unbounded, end));
-        upto.rev()
-            .find_map(|(key, value)| Some((key.as_slice(), value.as_ref()?)))
     }
 
     /// As a batch: first what is deleted in ranges.
@@ -168,5 +147,25 @@ impl OwnWrites {
         for key in self.keys.keys() {
             set.insert_key(key);
         }
+    }
+}
+
+impl Overlay for OwnWrites {
+    fn over(&self, key: &[u8]) -> Laid<&[u8]> {
+        self.get(key).map(|value| &**value)
+    }
+
+    fn removed_range(&self, key: &[u8]) -> Option<KeyRange> {
+        self.removed.range_of(key)
+    }
+
+    fn first_put(&self, start: Bound<&[u8]>) -> Option<(Vec<u8>, Value)> {
+        let mut from = self.keys.range::<[u8], _>((start, Bound::Unbounded));
+        from.find_map(put)
+    }
+
+    fn last_put(&self, end: Bound<&[u8]>) -> Option<(Vec<u8>, Value)> {
+        let upto = self.keys.range::<[u8], _>((Bound::Unbounded, end));
+        upto.rev().find_map(put)
     }
 }

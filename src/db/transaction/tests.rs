@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::own_writes::OwnWrites;
 use super::read_set::ReadSet;
-use super::view::TransactionView;
+use super::view::transaction_view;
 use crate::db::{Db, Keyspace};
 use crate::engine::{Cursor, ReadView};
 use crate::fs::SimFs;
@@ -178,11 +178,8 @@ fn check(engine: EngineKind) {
         let mut random = Random::new(seed);
         let Case { base, own, map } = random_case(&keyspace, &mut random);
         let reads = Arc::new(ReadSet::default());
-        let view = Arc::new(TransactionView {
-            base,
-            own: (!own.is_empty()).then(|| Arc::new(own)),
-            reads: Some((Arc::clone(&reads), id)),
-        });
+        let own = (!own.is_empty()).then(|| Arc::new(own));
+        let view = transaction_view(base, own, Some((Arc::clone(&reads), id)));
         let mut cursor = view.cursor();
         let low = random.below(KEYS);
         let range = match random.below(3) {

@@ -2,36 +2,46 @@
 
 use std::sync::Arc;
 
-use super::merged_cursor::MergedCursor;
-use super::own_writes::{Own, OwnWrites};
+use super::own_writes::OwnWrites;
 use super::read_set::{Passed, ReadSet};
 use super::tracking_cursor::TrackingCursor;
-use crate::engine::{Cursor, Piece, ReadView};
+use crate::engine::{Cursor, OverlaidView, Piece, ReadView};
 use crate::error::Result;
 use crate::types::{KeyRange, KeyspaceId};
 
-/// A snapshot of a keyspace with what the transaction has written to it so far.
-#[derive(Debug)]
-pub(super) struct TransactionView {
-    pub(super) base: Arc<dyn ReadView>,
-    pub(super) own: Option<Arc<OwnWrites>>,
-    /// Where to note what is read.
-    pub(super) reads: Option<(Arc<ReadSet>, KeyspaceId)>,
+/// A snapshot of a keyspace with what the transaction has written to it so far. What is read of it
+/// is noted, if `reads` says where.
+pub(super) fn transaction_view(
+    snapshot: Arc<dyn ReadView>,
+    own: Option<Arc<OwnWrites>>,
+    reads: Option<(Arc<ReadSet>, KeyspaceId)>,
+) -> Arc<dyn ReadView> {
+    let base = match own {
+        Some(own) => Arc::new(OverlaidView::new(snapshot, own)),
+        None => snapshot,
+    };
+    match reads {
+        Some((reads, keyspace)) => Arc::new(TrackedView {
+            base,
+            reads,
+            keyspace,
+        }),
+        None => base,
+    }
 }
 
-impl ReadView for TransactionView {
+/// A view of which is noted what is read.
+#[derive(Debug)]
+struct TrackedView {
+    base: Arc<dyn ReadView>,
+    reads: Arc<ReadSet>,
+    keyspace: KeyspaceId,
+}
+
+impl ReadView for TrackedView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        if let Some((reads, keyspace)) = &self.reads {
-            reads.note_key(*keyspace, key);
-        }
-        match self.own.as_ref().map_or(Own::Untouched, |own| own.get(key)) {
-            Own::Untouched => self.base.get(key, read),
-            Own::Deleted => Ok(false),
-            Own::Put(value) => {
-                read(value);
-                Ok(true)
-            }
-        }
+        self.reads.note_key(self.keyspace, key);
+        self.base.get(key, read)
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
@@ -39,14 +49,8 @@ impl ReadView for TransactionView {
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
-        let mut cursor = Arc::clone(&self.base).cursor();
-        if let Some(own) = &self.own {
-            cursor = Box::new(MergedCursor::new(cursor, Arc::clone(own)));
-        }
-        if let Some((reads, keyspace)) = &self.reads {
-            let passed = Passed::new(reads, *keyspace);
-            cursor = Box::new(TrackingCursor::new(cursor, passed));
-        }
-        cursor
+        let passed = Passed::new(&self.reads, self.keyspace);
+        let cursor = Arc::clone(&self.base).cursor();
+        Box::new(TrackingCursor::new(cursor, passed))
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::own_writes::{Own, OwnWrites, Undo};
+use super::own_writes::{OwnWrites, Undo};
+use crate::engine::Laid;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, check_op};
 use crate::store::OpenKeyspace;
@@ -64,9 +65,9 @@ impl WriteSet {
     /// What was done to a key: nothing, or its value now.
     pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<Value>> {
         match self.parts.get(&keyspace)?.own.get(key) {
-            Own::Untouched => None,
-            Own::Put(value) => Some(Some(value.clone())),
-            Own::Deleted => Some(None),
+            Laid::Nothing => None,
+            Laid::Put(value) => Some(Some(value.clone())),
+            Laid::Deleted => Some(None),
         }
     }
 
