@@ -20,7 +20,7 @@ use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
-use crate::engine::{LARGE_BATCH_OPS, in_key_order};
+use crate::engine::in_key_order;
 use crate::error::Result;
 use crate::format::coding::Malformed;
 use crate::types::{Op, SeqNo, SequencedOp};
@@ -91,8 +91,8 @@ impl Tree {
         }
     }
 
-    /// As [`crate::engine::Engine::apply`].
-    pub(super) fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+    /// As [`crate::engine::Engine::apply`], or of operations that `are_published`.
+    pub(super) fn apply(&self, ops: &[SequencedOp<'_>], are_published: bool) -> Result<()> {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
             return Ok(());
         };
@@ -107,8 +107,8 @@ impl Tree {
                 .store(first.seq.0, Ordering::Release);
         }
         writer.first_since_checkpoint.get_or_insert(first.seq);
-        if ops.len() >= LARGE_BATCH_OPS && !mutated!("large-batch-hides-the-tree-before-it") {
-            self.begin_large_batch(&mut writer, last.seq);
+        if are_published && !mutated!("large-batch-hides-the-tree-before-it") {
+            self.keep_view_before(&mut writer, None);
         }
         self.begin_change(&mut writer);
         let applied = self.hold_files(&mut writer, ops).and_then(|()| match ops {
@@ -125,6 +125,9 @@ impl Tree {
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
         drop(writer);
+        if are_published {
+            self.forget_view_before_batch(true);
+        }
         self.wake_if_due();
         Ok(())
     }

@@ -396,7 +396,11 @@ impl Engine for BTreeEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        self.tree.apply(ops)
+        self.tree.apply(ops, false)
+    }
+
+    fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        self.tree.apply(ops, true)
     }
 
     fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {

@@ -79,8 +79,8 @@ pub(super) struct Tree {
 /// copies the nodes on its way, which costs the batch more than it is worth to reads.
 struct BeforeBatch {
     view: Arc<View>,
-    /// The last operation of the batch. From when it is published on, the view is an old one.
-    last: SeqNo,
+    /// From when this operation is published on, the view is an old one.
+    until: Option<SeqNo>,
 }
 
 /// How long a thread waits for the writer's mutex before it looks once more whether a large batch
@@ -212,20 +212,20 @@ impl Tree {
         self.writer.lock().applied
     }
 
-    /// Hides the tree from reads while a large batch is applied, and until `last`, its last
-    /// operation, is published: they see the one before it.
-    pub(super) fn begin_large_batch(&self, writer: &mut WriterState, last: SeqNo) {
+    /// Has views show the tree as it is now, without waiting for what is about to be applied: until
+    /// the operation `until` is published, or [`Tree::forget_view_before_batch`] is told that it is
+    /// over.
+    pub(super) fn keep_view_before(&self, writer: &mut WriterState, until: Option<SeqNo>) {
         writer.freeze();
         let view = View::of_frozen(&self.shared, writer.applied, writer.checkpointing);
         *self.before_batch.lock() = Some(BeforeBatch {
             view: Arc::new(view),
-            last,
+            until,
         });
         self.has_before_batch.store(true, Ordering::Release);
     }
 
-    /// The tree before the large batch that is not published, if there is one: it is being applied,
-    /// or has been, and other parts of its commit are.
+    /// The tree before what is being applied, if it was kept.
     pub(super) fn view_before_batch(&self) -> Option<Arc<View>> {
         if !self.has_before_batch.load(Ordering::Acquire) {
             return None;
@@ -233,17 +233,20 @@ impl Tree {
         let before = self.before_batch.lock();
         // A read that begins after the publication sees the batch.
         let before = before.as_ref();
-        let before = before.filter(|before| !self.shared.is_published(before.last));
+        let is_old = |until| self.shared.is_published(until);
+        let before = before.filter(|before| !before.until.is_some_and(is_old));
         before.map(|before| Arc::clone(&before.view))
     }
 
-    /// Drops what [`Tree::view_before_batch`] gave, if there is anything, and the batch is
-    /// published, or never will be, which `is_over` says.
+    /// Drops what [`Tree::view_before_batch`] gives, if there is anything, and it is an old view by
+    /// now, or `is_over` says that nothing is being applied.
     pub(super) fn forget_view_before_batch(&self, is_over: bool) {
         if self.has_before_batch.load(Ordering::Acquire) {
-            let is_past = |last: SeqNo| is_over || self.shared.is_published(last);
+            let is_past = |until: Option<SeqNo>| {
+                is_over || until.is_some_and(|until| self.shared.is_published(until))
+            };
             let mut before_batch = self.before_batch.lock();
-            let before = before_batch.take_if(|before| is_past(before.last));
+            let before = before_batch.take_if(|before| is_past(before.until));
             self.has_before_batch
                 .store(before_batch.is_some(), Ordering::Release);
             drop(before_batch);
@@ -263,7 +266,7 @@ impl Tree {
         }
     }
 
-    /// A view of everything that was applied so far, but for a large batch that is not published.
+    /// A view of everything that was applied so far, but for what views do not wait for.
     pub(super) fn latest_view(&self) -> Arc<View> {
         if self.shared.merge_cost.is_due() {
             self.wake_if_due();

@@ -164,7 +164,7 @@ impl Keyspace {
             Ok(stay) => stay,
             Err(error) => return Scan::new(Err(error), range),
         };
-        Scan::new(self.open.engine.view(), range)
+        Scan::new(self.open.view(), range)
             .observed_by(observer)
             .staying(stay)
     }
@@ -176,7 +176,7 @@ inherent_writes!(Keyspace);
 impl Readable for Keyspace {
     fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
         let _stay = self.stay()?;
-        self.open.engine.view()?.pieces(range, at_least)
+        self.open.view()?.pieces(range, at_least)
     }
 }
 
@@ -219,7 +219,7 @@ impl KvRead for Keyspace {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let _pass = self.enter()?;
         let key = key.as_ref();
-        let value = self.open.engine.get_value(key)?;
+        let value = self.open.get_value(key)?;
         if let Some(hook) = self.hook() {
             hook.get(key, value.as_ref().map(|value| value.len()));
         }
@@ -233,7 +233,7 @@ impl KvRead for Keyspace {
     ) -> Result<Option<R>> {
         let _stay = self.stay()?;
         let key = key.as_ref();
-        let found = read_once(read, |visit| self.open.engine.get(key, visit))?;
+        let found = read_once(read, |visit| self.open.get(key, visit))?;
         if let Some(hook) = self.hook() {
             hook.get(key, found.as_ref().map(|(_, len_bytes)| *len_bytes));
         }
@@ -247,7 +247,7 @@ impl KvRead for Keyspace {
     ) -> Result<Option<Value>> {
         let _pass = self.enter()?;
         let key = key.as_ref();
-        let found = self.open.engine.get_part(key, part_of_value(&part))?;
+        let found = self.open.get_part(key, part_of_value(&part))?;
         if let Some(hook) = self.hook() {
             hook.get(key, found.as_ref().map(|part| part.len()));
         }
@@ -257,7 +257,7 @@ impl KvRead for Keyspace {
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let _pass = self.enter()?;
         let key = key.as_ref();
-        let found = self.open.engine.contains(key)?;
+        let found = self.open.contains(key)?;
         if let Some(hook) = self.hook() {
             hook.contains(key, found);
         }
@@ -267,7 +267,7 @@ impl KvRead for Keyspace {
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let _pass = self.enter()?;
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        let values = self.open.engine.multi_get(&keys)?;
+        let values = self.open.multi_get(&keys)?;
         if let Some(hook) = self.hook() {
             hook.multi_get(&keys, &values);
         }

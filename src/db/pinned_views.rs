@@ -98,7 +98,7 @@ impl PinnedViews {
                 seq,
                 store: Arc::clone(store),
             };
-            let view = |open: &Arc<OpenKeyspace>| Some((open.id, open.engine.snapshot_view(seq)?));
+            let view = |open: &Arc<OpenKeyspace>| Some((open.id, open.snapshot_view(seq)?));
             let views: Option<Vec<_>> = keyspaces().iter().map(view).collect();
             Some((views?, registration))
         };

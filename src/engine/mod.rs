@@ -16,7 +16,9 @@
 //!   operation here and lose an earlier one, of another keyspace, from the log.
 //! - **E4 visibility.** A read sees all operations up to some published sequence
 //!   number, and none above it. Reads without a snapshot see at least everything that was
-//!   published when they began.
+//!   published when they began. The exception are operations that are published before they are
+//!   applied ([`Engine::apply_staged`]): until that is done, a read sees any part of them, the
+//!   store lays all of them over what it sees, and nothing else is applied.
 //! - **E5 no waiting.** Taking a view or reading from memory never waits for I/O
 //!   done by another thread.
 //! - **E6 apply needs no disk** in the usual case: [`Engine::prepare`] runs first,
@@ -102,10 +104,6 @@ impl Pressure {
     }
 }
 
-/// To apply a batch of so many operations takes long, and reads and snapshots do not wait for it:
-/// they see the time before it. Those of a smaller one may wait.
-pub(crate) const LARGE_BATCH_OPS: usize = 16 << 10;
-
 /// An ordered map that persists a prefix of the operations it is given.
 pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Brings into memory what applying `ops` will touch, and reports damage or I/O
@@ -116,6 +114,10 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Applies the operations of one batch (E1). Not visible to reads until the
     /// store publishes the batch's last sequence number (E4).
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
+
+    /// As [`Engine::apply`], of operations that are published already (E4), on different keys but
+    /// for range deletes before them. Reads, views included, go on meanwhile without waiting.
+    fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
 
     /// Begins a sorted load. Nothing of it is visible before it is applied, and what is left of it
     /// after a crash is removed.
@@ -169,7 +171,7 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// An immutable view at `seq`, which was the published sequence number when it was registered
     /// with [`SnapshotTracker`]; the registration ends after the view is dropped. `None` if the
     /// engine has gone beyond `seq` since, which it cannot have as long as no commit was published.
-    /// Must not wait for I/O, nor for a [large batch](LARGE_BATCH_OPS) that is being applied.
+    /// Must not wait for I/O, nor for a large batch that is being applied.
     fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>>;
 
     /// The commit of the operations applied last is published. What an engine keeps so that reads

@@ -5,6 +5,7 @@
 //! inside does. What is here hands its arguments through and decides nothing.
 
 mod batch;
+mod large_batches;
 pub mod lsm;
 pub mod page;
 mod primitives;
@@ -16,6 +17,8 @@ pub use batch::{
     Op, catalog_change_round_trip, catalog_round_trip, decode_batch, encode_batch,
     wal_manifest_round_trip,
 };
+/// What a large batch is.
+pub use large_batches::stage_batches_of;
 /// Checksums, keys and framed records.
 pub use primitives::{
     RecordsEnd, append_record, checksum, common_prefix_len, frame_header, head32, head64,

@@ -153,6 +153,12 @@ impl Batch {
         &self.bytes
     }
 
+    /// The operation that begins at `at` in the encoding.
+    pub(crate) fn op_at(&self, at: usize) -> Op<'_> {
+        let mut reader = Reader::new(&self.bytes[at..]);
+        decode_next(&mut reader)
+    }
+
     /// The operations in the order they were added.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Op<'_>> {
         self.iter_with_ends().map(|(op, _)| op)
@@ -163,14 +169,15 @@ impl Batch {
     pub(crate) fn iter_with_ends(&self) -> impl Iterator<Item = (Op<'_>, usize)> {
         let mut reader = Reader::new(&self.bytes);
         std::iter::from_fn(move || {
-            if reader.is_empty() {
-                return None;
-            }
-            let tag = reader.u8().expect("encoded by push");
-            let op = decode_op(&mut reader, tag).expect("encoded by push");
-            Some((op, reader.position()))
+            (!reader.is_empty()).then(|| (decode_next(&mut reader), reader.position()))
         })
     }
+}
+
+/// The next operation of a batch.
+fn decode_next<'a>(reader: &mut Reader<'a>) -> Op<'a> {
+    let tag = reader.u8().expect("encoded by push");
+    decode_op(reader, tag).expect("encoded by push")
 }
 
 /// Refuses operations beyond the limits of keys and values.

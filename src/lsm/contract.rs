@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::Guard;
 
 use super::bulk_load::TableLoad;
+use super::empty_ranges::Recorder;
 use super::entry::EntryKind;
 use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
@@ -38,6 +39,29 @@ impl LsmEngine {
         let superversion = self.current.load();
         (superversion, too_early.unwrap_or_else(published))
     }
+
+    /// Inserts `ops`. `inserted` is called before scans may record what they saw.
+    fn insert(&self, ops: &[SequencedOp<'_>], inserted: impl FnOnce(&mut Recorder)) -> Result<()> {
+        let mut recorder = self.empty_ranges.recorder();
+        let size_bytes = {
+            let superversion = self.current.load();
+            superversion.active.hold_values(ops, &self.ctx.values)?;
+            superversion.active.insert(ops);
+            for op in ops {
+                self.empty_ranges.note(&mut recorder, op);
+            }
+            superversion.active.size_bytes()
+        };
+        inserted(&mut recorder);
+        if size_bytes >= memtable_bytes(self.ctx.options.write_buffer_bytes())
+            && !self.ctx.read_only
+        {
+            self.rotate(&recorder);
+            drop(recorder);
+            self.ctx.host.wake();
+        }
+        Ok(())
+    }
 }
 
 impl Engine for LsmEngine {
@@ -55,24 +79,15 @@ impl Engine for LsmEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        let mut recorder = self.empty_ranges.recorder();
-        let size_bytes = {
-            let superversion = self.current.load();
-            superversion.active.hold_values(ops, &self.ctx.values)?;
-            superversion.active.insert(ops);
-            for op in ops {
-                self.empty_ranges.note(&mut recorder, op);
-            }
-            superversion.active.size_bytes()
-        };
-        if size_bytes >= memtable_bytes(self.ctx.options.write_buffer_bytes())
-            && !self.ctx.read_only
-        {
-            self.rotate(&recorder);
-            drop(recorder);
-            self.ctx.host.wake();
-        }
-        Ok(())
+        self.insert(ops, |_| ())
+    }
+
+    fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        self.insert(ops, |recorder| {
+            // Scans that saw a part of it took their numbers before this.
+            let published = self.ctx.snapshot_tracker.published();
+            self.empty_ranges.distrust(recorder, published);
+        })
     }
 
     fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {

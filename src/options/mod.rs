@@ -211,7 +211,12 @@ pub struct Options {
     pub recording: Option<Recording>,
     /// The file system. Default: [`StdFs`].
     pub fs: Arc<dyn Fs>,
+    /// A batch of so many operations for one keyspace becomes visible before its engine has it.
+    pub(crate) large_batch_ops: usize,
 }
+
+/// To apply so many operations takes tens of milliseconds.
+const LARGE_BATCH_OPS: usize = 16 << 10;
 
 impl Default for Options {
     fn default() -> Self {
@@ -232,6 +237,7 @@ impl Default for Options {
             scrub_period: None,
             recording: None,
             fs: Arc::new(StdFs::new()),
+            large_batch_ops: LARGE_BATCH_OPS,
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Applying commits to their keyspaces, and making them visible.
 
-use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::apply_queue::Waiting;
+use super::commit::Staged;
 use super::commit_values::PlacedValues;
 use super::coordinator::Coordinator;
 use super::handover::Handed;
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
 use super::publication::Publisher;
-use crate::engine::{LARGE_BATCH_OPS, SnapshotTracker};
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::types::{KeyRange, Op, SeqNo, SequencedOp};
@@ -24,6 +24,8 @@ pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
 pub(super) enum Effect {
     /// With references to the values that are stored apart.
     Ops(Vec<(Arc<OpenKeyspace>, Batch)>, PlacedValues),
+    /// Large batches, which are laid over their keyspaces.
+    Staged(Vec<Staged>),
     Keyspaces(KeyspaceChange),
     Load(Load),
 }
@@ -55,7 +57,8 @@ impl Effect {
     pub(super) fn keyspaces(&self) -> impl Iterator<Item = &Arc<OpenKeyspace>> {
         let (parts, load) = match self {
             Self::Ops(parts, _) => (parts.as_slice(), None),
-            Self::Keyspaces(_) => (&[][..], None),
+            // Their keyspaces are held: nothing else is on its way there.
+            Self::Staged(_) | Self::Keyspaces(_) => (&[][..], None),
             Self::Load(load) => (&[][..], Some(&load.keyspace)),
         };
         parts.iter().map(|(keyspace, _)| keyspace).chain(load)
@@ -63,10 +66,8 @@ impl Effect {
 
     /// It is visible: engines need no longer show the time before.
     pub(super) fn tell_published(&self) {
-        match self {
-            Self::Ops(parts, _) => tell_published(parts),
-            Self::Keyspaces(_) => {}
-            Self::Load(load) => load.keyspace.engine.published(),
+        if let Self::Load(load) = self {
+            load.keyspace.engine.published();
         }
     }
 }
@@ -85,17 +86,12 @@ pub(super) struct Applier {
 pub(super) struct Taken {
     /// Up to here they are applied, or are in the queues of their keyspaces.
     pub(super) upto: SeqNo,
-    /// Until this operation, the last of a large batch, is visible, no other commit is applied.
-    alone_until: SeqNo,
 }
 
 impl Taken {
     /// All up to `upto`.
     pub(super) fn new(upto: SeqNo) -> Self {
-        Self {
-            upto,
-            alone_until: SeqNo::ZERO,
-        }
+        Self { upto }
     }
 }
 
@@ -113,29 +109,23 @@ impl Applier {
         }
     }
 
-    /// Notes that a commit of `ops` operations, which ends with `last`, goes to its keyspaces. An
-    /// error if a commit was applied in part (P3).
-    pub(super) fn take(&self, taken: &mut Taken, last: SeqNo, ops: u64) -> Result<()> {
-        self.publisher.wait_for(taken.alone_until)?;
+    /// Notes that a commit which ends with `last` goes to its keyspaces. An error if a commit was
+    /// applied in part (P3).
+    pub(super) fn take(&self, taken: &mut Taken, last: SeqNo) -> Result<()> {
         taken.upto = last;
-        if ops >= LARGE_BATCH_OPS as u64 && !mutated!("small-commit-beside-a-large-batch") {
-            taken.alone_until = last;
-        }
         self.publisher.check_not_abandoned()
     }
 
-    /// The same for commits to several keyspaces, the longest of `ops` operations, which this
-    /// thread then applies.
+    /// The same for commits to several keyspaces, which this thread then applies.
     pub(super) fn take_turns<'a>(
         &'a self,
         taken: &mut Taken,
         last: SeqNo,
-        ops: u64,
         keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>>,
     ) -> Result<Vec<Turn<'a>>> {
         // Then nothing is left in the queues, and nothing comes while the log is locked.
         self.publisher.wait_for(taken.upto)?;
-        self.take(taken, last, ops)?;
+        self.take(taken, last)?;
         let mut keyspaces: Vec<_> = keyspaces.collect();
         keyspaces.sort_by_key(|keyspace| keyspace.id);
         keyspaces.dedup_by_key(|keyspace| keyspace.id);
@@ -196,6 +186,15 @@ impl Applier {
         })
     }
 
+    /// Applies what is visible already. If that fails the store stops writing (P3).
+    pub(super) fn apply_published(&self, apply: impl FnOnce() -> Result<()>) -> Result<()> {
+        let applied = self.caught(apply);
+        if let Err(error) = &applied {
+            self.abandon(error);
+        }
+        applied
+    }
+
     /// Nothing may build on what is applied now.
     fn abandon(&self, error: &Error) {
         self.coordinator.fail(error);
@@ -225,6 +224,12 @@ impl Applier {
     pub(super) fn apply(&self, effect: &Effect, first: SeqNo) -> Result<()> {
         match effect {
             Effect::Ops(parts, values) => apply_parts(parts, first, values),
+            Effect::Staged(parts) => {
+                for (keyspace, batch) in parts {
+                    keyspace.staging.stage(batch);
+                }
+                Ok(())
+            }
             Effect::Keyspaces(change) => {
                 self.keyspaces.change(change);
                 Ok(())
@@ -276,30 +281,11 @@ pub(super) fn sequenced<'a>(
 /// Applies a commit of several keyspaces, by the thread whose turn it is at all of them.
 pub(super) fn apply_parts(parts: &Parts, first: SeqNo, values: &PlacedValues) -> Result<()> {
     let mut next = first;
-    let mut shares = Vec::with_capacity(parts.len());
     for (keyspace, batch) in parts {
-        shares.push((keyspace, batch, next));
+        if !batch.is_empty() {
+            keyspace.engine.apply(&sequenced(batch, next, values))?;
+        }
         next = next.plus(batch.len() as u64);
     }
-    if parts
-        .iter()
-        .any(|(_, batch)| batch.len() >= LARGE_BATCH_OPS)
-    {
-        // The longest first. Of a large share the engine shows readers the time before, until the
-        // commit is published. Those of a small share wait for that, but for small ones only.
-        shares.sort_by_key(|(_, batch, _)| Reverse(batch.len()));
-    }
-    for (keyspace, batch, first) in shares {
-        if !batch.is_empty() {
-            keyspace.engine.apply(&sequenced(batch, first, values))?;
-        }
-    }
     Ok(())
-}
-
-/// The engines need no longer show the time before the commit, which is visible.
-pub(super) fn tell_published(parts: &Parts) {
-    for (keyspace, _) in parts {
-        keyspace.engine.published();
-    }
 }

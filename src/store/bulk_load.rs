@@ -28,7 +28,7 @@ impl Shared {
         keyspace.check_alive()?;
         self.coordinator.check_writable()?;
         load.close()?;
-        let held = pipeline.hold_for_load(keyspace)?;
+        let held = pipeline.hold(keyspace)?;
         let finished = load.finish(&mut |record| pipeline.commit_load(keyspace, record));
         drop(held);
         let seq = finished?;

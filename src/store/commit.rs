@@ -11,10 +11,11 @@
 //!   while the next one is already being logged ([`ApplyQueue`](super::apply_queue)). Commits of
 //!   different keyspaces are applied side by side, and become visible in the order of their numbers
 //!   ([`publication`](super::publication)). A commit to several keyspaces waits until all before it
-//!   are visible. Beside a large batch no commit is applied: readers that come to what it changed
-//!   would wait until it is visible.
+//!   are visible.
+//! - A **large batch** becomes visible before its engines have it ([`large`]): what comes behind it
+//!   in the log does not wait for that. No other commit to its keyspaces is logged meanwhile.
 //! - A snapshot is taken without a lock. If an engine has gone beyond its number, it keeps commits
-//!   from being logged for a moment, but does not wait for a large batch
+//!   from being logged for a moment, but waits for none that is long in being applied
 //!   ([`Pipeline::between_commits`]).
 //! - A lone **buffered** commit runs through on its own thread: free locks, and no hand-over.
 //! - A **sync** commit joins the queue of logged but unapplied commits. The first to find no leader
@@ -29,13 +30,14 @@
 //!
 //! Invariants:
 //! - P1: commits are published in the order of their sequence numbers, without a gap, and those of
-//!   a keyspace are applied in that order.
-//! - P2: a `Sync` commit is applied only after its record is durable: no reader sees what a power
-//!   loss could take back together with its acknowledgement.
+//!   a keyspace are applied in that order, but for large batches before they are published.
+//! - P2: a `Sync` commit is applied, or published, only after its record is durable: no reader sees
+//!   what a power loss could take back together with its acknowledgement.
 //! - P3: after a failed sync or apply nothing more is logged, applied or acknowledged. A panic is
 //!   such a failure: it leaves a change applied in part.
 
 mod condition;
+mod large;
 mod load;
 pub(super) mod watch;
 
@@ -44,8 +46,9 @@ use std::time::Duration;
 
 pub(crate) use condition::Condition;
 use condition::{note, note_change};
+pub(super) use large::Staged;
 
-use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced, tell_published};
+use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced};
 use super::apply_queue::Waiting;
 use super::commit_values::{CommitValues, PlacedValues};
 use super::conflicts::{Conflict, ConflictTracker};
@@ -79,6 +82,19 @@ pub(crate) enum Change<'a> {
 /// Is told of the parts of a commit once it is logged, before any reader sees it.
 type Logged<'a> = &'a dyn Fn(&Parts);
 
+/// What a conditional commit relies on, and who is told that it is logged.
+type Conditional<'a> = (&'a Condition<'a>, Logged<'a>);
+
+/// First and last number of a commit that is logged, and where its values are.
+type LoggedParts = (SeqNo, SeqNo, PlacedValues);
+
+/// Batches in the form that the log takes.
+struct EncodedParts {
+    /// In front of each.
+    headings: Vec<OpHeading>,
+    values: CommitValues,
+}
+
 /// How a conditional commit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -105,6 +121,8 @@ pub(crate) struct Pipeline {
     applier: Applier,
     /// Syncs that made queued commits durable.
     groups: AtomicU64,
+    /// A batch of so many operations for one keyspace is staged.
+    large_batch_ops: usize,
 }
 
 /// From so much on a commit that is being applied is not waited for by snapshots.
@@ -140,7 +158,7 @@ impl Queued {
 
     fn ops(&self) -> u64 {
         match self.effect {
-            Effect::Ops(..) => self.last.0 - self.first.0 + 1,
+            Effect::Ops(..) | Effect::Staged(_) => self.last.0 - self.first.0 + 1,
             Effect::Keyspaces(_) | Effect::Load(_) => 0,
         }
     }
@@ -156,6 +174,7 @@ impl Pipeline {
         snapshot_tracker: Arc<SnapshotTracker>,
         keyspaces: Arc<Keyspaces>,
         values: Arc<ValueFiles>,
+        large_batch_ops: usize,
     ) -> Self {
         let sequencer = Sequencer {
             writer,
@@ -172,32 +191,24 @@ impl Pipeline {
             coordinator,
             values,
             groups: AtomicU64::new(0),
+            large_batch_ops,
         }
     }
 
     /// Takes what `attempt` gives. It is called beside commits first, and gives nothing if an
     /// engine has gone beyond the published sequence number. Then it is called while commits are
     /// kept from being logged, when those that are being applied have been published: every engine
-    /// stands at the published number. Neither is waited for if that takes long: engines show the
-    /// time before a large batch until that is published. `attempt` must not wait for I/O.
+    /// stands at the published number. Neither is waited for if that takes long: engines may stand
+    /// there again all the same. `attempt` must not wait for I/O.
     pub(crate) fn between_commits<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
-        let waits_for_all = mutated!("snapshot-waits-for-a-large-batch");
-        if !waits_for_all && let Some(taken) = attempt() {
+        if let Some(taken) = attempt() {
             return taken;
         }
         loop {
-            let log = match waits_for_all {
-                true => Some(self.log.lock()),
-                false => self.log.try_lock_for(LONG_APPLY),
-            };
+            let log = self.log.try_lock_for(LONG_APPLY);
             if let Some(log) = &log {
-                match waits_for_all {
-                    true => drop(self.applier.publisher.wait_for(log.taken.upto)),
-                    false => self
-                        .applier
-                        .publisher
-                        .wait_briefly(log.taken.upto, LONG_APPLY),
-                }
+                let publisher = &self.applier.publisher;
+                publisher.wait_briefly(log.taken.upto, LONG_APPLY);
             }
             let taken = attempt();
             drop(log);
@@ -220,7 +231,8 @@ impl Pipeline {
     /// Commits `change`: all of it, or on an error none of it.
     ///
     /// An error after the record was logged (a failed sync) leaves open whether the change is
-    /// there after reopening; until then it is not visible.
+    /// there after reopening; until then it is not visible, unless it is a large batch that was
+    /// synced and that an engine could not apply.
     ///
     /// Returns the number of the last operation.
     pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
@@ -271,7 +283,7 @@ impl Pipeline {
         if durability == Durability::Sync || log.led {
             return self.join_queue(log, effect, seq, seq);
         }
-        self.applier.take(&mut log.taken, seq, 0)?;
+        self.applier.take(&mut log.taken, seq)?;
         drop(log);
         let applied = self.applier.apply(&effect, seq);
         self.applier.note_applied(seq, seq, 0, applied)?;
@@ -331,7 +343,7 @@ impl Pipeline {
             let effect = Effect::Ops(vec![(Arc::clone(keyspace), batch)], values);
             return self.join_queue(log, effect, seq, seq);
         }
-        self.applier.take(&mut log.taken, seq, 1)?;
+        self.applier.take(&mut log.taken, seq)?;
         // Entering before the lock is released keeps the order (P1).
         let waiting = keyspace.apply_queue.enter_or(|| {
             let (batch, values) = owned();
@@ -356,7 +368,7 @@ impl Pipeline {
         &self,
         mut parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
-        condition: Option<(&Condition<'_>, Logged<'_>)>,
+        condition: Option<Conditional<'_>>,
     ) -> Result<Outcome> {
         let count = check_parts(&parts)?;
         if count == 0 {
@@ -366,6 +378,12 @@ impl Pipeline {
             }
             return Ok(Outcome::Committed(self.applier.publisher.published()));
         }
+        if parts
+            .iter()
+            .any(|(_, batch)| batch.len() >= self.large_batch_ops)
+        {
+            return self.commit_large(parts, count, durability, condition);
+        }
         let unplaced = PlacedValues::default();
         let prepare = || {
             parts.iter().try_for_each(|(keyspace, batch)| {
@@ -374,43 +392,19 @@ impl Pipeline {
             })
         };
         prepare()?;
-        let headings: Vec<_> = parts
-            .iter()
-            .map(|(ks, _)| OpHeading::group(ks.id))
-            .collect();
-        let mut payload = Vec::with_capacity(2 * parts.len());
-        for (heading, (_, batch)) in headings.iter().zip(&parts) {
-            payload.push(heading.as_bytes());
-            payload.push(batch.encoded());
-        }
-        let values = self.values_of(&parts, &headings);
-        let mut validated = SeqNo::ZERO;
-        if let Some((condition, _)) = condition {
-            match self.validate_early(condition) {
-                Ok(upto) => validated = upto,
-                Err(conflict) => return Ok(Outcome::Conflict(conflict)),
-            }
-        }
+        let encoded = self.encode(&parts);
+        let validated = match self.validate_before(condition) {
+            Ok(upto) => upto,
+            Err(conflict) => return Ok(Outcome::Conflict(conflict)),
+        };
 
         let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
         let mut log = self.lock_log(keyspaces, prepare)?;
-        self.coordinator.check_writable()?;
-        if let Some((condition, _)) = condition
-            && let Some(conflict) = log.conflicts.conflict(validated, condition.reads)
-            && !mutated!("condition-of-a-commit-ignored")
-        {
-            return Ok(Outcome::Conflict(conflict));
-        }
-        let (first, place) = log.append(count, &payload, values.bytes())?;
-        let values = values.place(first, place);
-        let last = SeqNo(first.0 + count - 1);
-        if let Some((_, logged)) = condition {
-            logged(&parts);
-        }
-        if log.conflicts.is_active() {
-            note(&mut log.conflicts, &parts, first);
-        }
-        drop(payload);
+        let logged = self.log_parts(&mut log, &parts, &encoded, count, validated, condition)?;
+        let (first, last, values) = match logged {
+            Ok(logged) => logged,
+            Err(conflict) => return Ok(Outcome::Conflict(conflict)),
+        };
         if durability == Durability::Sync || log.led {
             return self
                 .join_queue(log, Effect::Ops(parts, values), first, last)
@@ -422,6 +416,58 @@ impl Pipeline {
         }
         self.after_commit();
         Ok(Outcome::Committed(last))
+    }
+
+    /// What of a condition can be looked at before the log is locked.
+    fn validate_before(&self, condition: Option<Conditional<'_>>) -> Result<SeqNo, Conflict> {
+        condition.map_or(Ok(SeqNo::ZERO), |(condition, _)| {
+            self.validate_early(condition)
+        })
+    }
+
+    /// Encodes what is not encoded yet.
+    fn encode(&self, parts: &Parts) -> EncodedParts {
+        let headings: Vec<_> = parts
+            .iter()
+            .map(|(ks, _)| OpHeading::group(ks.id))
+            .collect();
+        let values = self.values_of(parts, &headings);
+        EncodedParts { headings, values }
+    }
+
+    /// Logs `parts`, which have `count` operations, if the condition holds that held up to
+    /// `validated`.
+    fn log_parts(
+        &self,
+        log: &mut Sequencer,
+        parts: &Parts,
+        encoded: &EncodedParts,
+        count: u64,
+        validated: SeqNo,
+        condition: Option<Conditional<'_>>,
+    ) -> Result<Result<LoggedParts, Conflict>> {
+        self.coordinator.check_writable()?;
+        if let Some((condition, _)) = condition
+            && let Some(conflict) = log.conflicts.conflict(validated, condition.reads)
+            && !mutated!("condition-of-a-commit-ignored")
+        {
+            return Ok(Err(conflict));
+        }
+        let mut payload = Vec::with_capacity(2 * parts.len());
+        for (heading, (_, batch)) in encoded.headings.iter().zip(parts) {
+            payload.push(heading.as_bytes());
+            payload.push(batch.encoded());
+        }
+        let (first, place) = log.append(count, &payload, encoded.values.bytes())?;
+        let values = encoded.values.place(first, place);
+        if let Some((_, logged)) = condition {
+            logged(parts);
+        }
+        if log.conflicts.is_active() {
+            let parts = parts.iter().map(|(keyspace, batch)| (keyspace.id, batch));
+            note(&mut log.conflicts, parts, first);
+        }
+        Ok(Ok((first, SeqNo(first.0 + count - 1), values)))
     }
 
     /// The values of `parts` that are stored apart. Their headings are in front of their batches in
@@ -451,8 +497,7 @@ impl Pipeline {
         first: SeqNo,
         last: SeqNo,
     ) -> Result<()> {
-        self.applier
-            .take(&mut log.taken, last, batch.len() as u64)?;
+        self.applier.take(&mut log.taken, last)?;
         let commit = Waiting::new(batch, values, first, last);
         let waiting = keyspace.apply_queue.enter_or(|| Arc::clone(&commit));
         drop(log);
@@ -463,9 +508,7 @@ impl Pipeline {
                 self.applier.apply_waiting(&keyspace, &commit)?;
             }
         }
-        self.applier.publisher.wait_for(last)?;
-        keyspace.engine.published();
-        Ok(())
+        self.applier.publisher.wait_for(last)
     }
 
     /// Applies a batch for each of several keyspaces.
@@ -479,17 +522,13 @@ impl Pipeline {
     ) -> Result<()> {
         let count = last.0 - first.0 + 1;
         let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
-        let turns = self
-            .applier
-            .take_turns(&mut log.taken, last, count, keyspaces)?;
+        let turns = self.applier.take_turns(&mut log.taken, last, keyspaces)?;
         drop(log);
         let applied = apply_parts(parts, first, values);
         let applied = self.applier.note_applied(first, last, count, applied);
         drop(turns);
         applied?;
-        self.applier.publisher.wait_for(last)?;
-        tell_published(parts);
-        Ok(())
+        self.applier.publisher.wait_for(last)
     }
 
     fn after_commit(&self) {
@@ -586,11 +625,8 @@ impl Pipeline {
         let Some(last) = covered.last().map(|queued| queued.last) else {
             return;
         };
-        let longest = covered.iter().map(|queued| queued.ops()).max();
         let keyspaces = covered.iter().flat_map(|queued| queued.effect.keyspaces());
-        let turns = self
-            .applier
-            .take_turns(&mut log.taken, last, longest.unwrap_or(0), keyspaces);
+        let turns = self.applier.take_turns(&mut log.taken, last, keyspaces);
         drop(log);
         self.apply_in_turn(covered, turns);
         for queued in covered.drain(..) {

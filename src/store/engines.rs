@@ -100,6 +100,7 @@ impl EngineMaker<'_> {
             options,
             engine,
             files,
+            Arc::clone(self.snapshot_tracker),
         ))
     }
 }

@@ -1,9 +1,9 @@
-//! Keeps commits from a keyspace while a bulk load is made a part of it.
+//! Keeps commits from a keyspace while a bulk load or a large batch is made a part of it.
 //!
-//! The load comes after everything that was committed before, and the engine has to persist that
-//! first. So the gate is closed for that, and until the load is visible. It is closed and looked at
-//! under the log lock; a commit that finds it closed waits without that lock, so that commits to
-//! other keyspaces go on.
+//! A load comes after everything that was committed before, and the engine has to persist that
+//! first. So the gate is closed for that, and until the load is visible. For a large batch it is
+//! closed until the engine has applied it. It is closed and looked at under the log lock; a commit
+//! that finds it closed waits without that lock, so that commits to other keyspaces go on.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Of one keyspace.
 #[derive(Debug, Default)]
-pub(super) struct LoadGate {
+pub(super) struct KeyspaceGate {
     is_closed: AtomicBool,
     lock: Mutex<()>,
     opened: Condvar,
 }
 
-impl LoadGate {
+impl KeyspaceGate {
     /// True if a commit has to wait. Under the log lock.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Closes the gate; false if another load has. Under the log lock.
+    /// Closes the gate; false if it is closed. Under the log lock.
     pub(super) fn close(&self) -> bool {
         !self.is_closed.swap(true, Ordering::AcqRel)
     }

@@ -14,8 +14,9 @@ use parking_lot::{Mutex, RwLock};
 use super::apply_queue::ApplyQueue;
 use super::backpressure::Throttle;
 use super::health::Health;
-use super::load_gate::LoadGate;
-use crate::engine::{Engine, Keep, Work};
+use super::keyspace_gate::KeyspaceGate;
+use super::staging::Staging;
+use crate::engine::{Engine, Keep, SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
@@ -90,10 +91,12 @@ pub(crate) struct OpenKeyspace {
     name: Mutex<Arc<str>>,
     pub(crate) options: LiveOptions,
     pub(crate) engine: Arc<dyn Engine>,
+    /// A large batch that its engine does not have yet.
+    pub(super) staging: Staging,
     /// Commits that are to be applied to it.
     pub(super) apply_queue: ApplyQueue,
-    /// Closed while a bulk load is made a part of it.
-    pub(super) load_gate: LoadGate,
+    /// Closed while a bulk load or a large batch is made a part of it.
+    pub(super) keyspace_gate: KeyspaceGate,
     /// Slows its writers down.
     pub(super) throttle: Throttle,
     flush: Health,
@@ -160,14 +163,16 @@ impl OpenKeyspace {
         options: LiveOptions,
         engine: Arc<dyn Engine>,
         files: Arc<KeyspaceFiles>,
+        snapshot_tracker: Arc<SnapshotTracker>,
     ) -> Self {
         Self {
             id,
             name: Mutex::new(name.into()),
             options,
             engine,
+            staging: Staging::new(snapshot_tracker),
             apply_queue: ApplyQueue::default(),
-            load_gate: LoadGate::default(),
+            keyspace_gate: KeyspaceGate::default(),
             throttle: Throttle::new(),
             flush: Health::default(),
             compact: Health::default(),

@@ -274,7 +274,7 @@ impl Shared {
         let all = self.keyspaces.all();
         let by_engines = all
             .iter()
-            .filter_map(|keyspace| keyspace.engine.oldest_unpersisted())
+            .filter_map(|keyspace| keyspace.oldest_unpersisted())
             .fold(after, SeqNo::min);
         Needed {
             by_engines,

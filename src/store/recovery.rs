@@ -142,6 +142,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             Arc::clone(&snapshot_tracker),
             Arc::clone(&keyspaces),
             Arc::clone(&values),
+            options.large_batch_ops,
         ))
     };
     if !options.read_only {

@@ -5,17 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::commit::Change;
-use crate::engine::LARGE_BATCH_OPS;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::kv::Batch;
 use crate::options::Durability;
-use crate::testing::{DIR, PipelineRig, STORE};
+use crate::testing::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE};
 use crate::types::{Op, SeqNo};
 use crate::wal::Recovery;
 
@@ -175,35 +173,66 @@ fn a_commit_beside_one_that_fails_is_not_acknowledged() {
     assert!(put_into(rig, 1, Durability::Buffered).is_err());
 }
 
-/// Readers that came to a leaf of the commit would wait as long as the batch takes.
+/// Commits behind it waited for a large batch to be applied, whatever they were about.
 #[test]
-fn beside_a_large_batch_no_commit_is_applied() {
-    let (rig, applying, outcome) = side_by_side();
-    let rig = &rig;
-    let mut large = Batch::new();
-    for _ in 0..LARGE_BATCH_OPS {
-        large.put(b"key", b"value");
-    }
-    std::thread::scope(|scope| {
-        let parts = vec![(Arc::clone(&rig.keyspaces[0]), large)];
-        let commit = || {
-            rig.pipeline
-                .commit(Change::Many(parts), Durability::Buffered)
-        };
-        let first = scope.spawn(commit);
-        assert_eq!(applying.recv(), Ok((1, LARGE_BATCH_OPS)));
-        let second = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
-        while rig.log.appended_seq().0 <= LARGE_BATCH_OPS as u64 {
-            std::thread::yield_now();
+fn commits_to_other_keyspaces_do_not_wait_for_a_large_batch() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let (rig, applying, outcome) = side_by_side();
+        let rig = &rig;
+        let mut large = Batch::new();
+        for number in 0..LARGE_BATCH_OPS {
+            large.put([number as u8], b"value");
         }
-        // It is logged, and would be applied by now or soon. (Where it is not, that is not seen.)
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(applying.try_recv().is_err(), "applied beside the batch");
-        outcome.send(Ok(())).unwrap();
-        first.join().unwrap().unwrap();
-        second.join().unwrap().unwrap();
-    });
-    assert_eq!(applying.recv(), Ok((2, 1)));
+        let visible = SeqNo(LARGE_BATCH_OPS as u64);
+        std::thread::scope(|scope| {
+            let parts = vec![(Arc::clone(&rig.keyspaces[0]), large)];
+            let first = scope.spawn(|| rig.pipeline.commit(Change::Many(parts), durability));
+            assert_eq!(applying.recv(), Ok((1, LARGE_BATCH_OPS)));
+            assert_eq!(rig.snapshot_tracker.published(), visible);
+            let found = rig.keyspaces[0].get_value(&[1]).unwrap();
+            assert_eq!(found.as_deref(), Some(&b"value"[..]));
+            // The log is kept for it: the engine of the rig has nothing.
+            assert_eq!(rig.keyspaces[0].oldest_unpersisted(), Some(SeqNo(1)));
+            assert_eq!(rig.keyspaces[1].get_value(&[1]).unwrap(), None);
+            assert_eq!(put_into(rig, 1, durability).unwrap(), visible.next());
+            assert_eq!(applying.recv(), Ok((2, 1)));
+            // One to the keyspace itself is not logged before the engine has the batch.
+            let third = scope.spawn(move || put_into(rig, 0, durability));
+            assert_eq!(put_into(rig, 1, durability).unwrap(), SeqNo(visible.0 + 2));
+            assert_eq!(applying.recv(), Ok((2, 1)));
+            outcome.send(Ok(())).unwrap();
+            assert_eq!(first.join().unwrap().unwrap(), visible);
+            assert_eq!(rig.keyspaces[0].oldest_unpersisted(), None);
+            assert_eq!(applying.recv(), Ok((1, 1)));
+            outcome.send(Ok(())).unwrap();
+            assert_eq!(third.join().unwrap().unwrap(), SeqNo(visible.0 + 3));
+            assert_eq!(rig.keyspaces[0].get_value(&[1]).unwrap(), None);
+        });
+    }
+}
+
+/// The batch is visible by then, and stays so.
+#[test]
+fn a_large_batch_that_an_engine_cannot_apply_stops_the_writes() {
+    let (rig, _applying, outcome) = side_by_side();
+    let mut large = Batch::new();
+    for number in 0..LARGE_BATCH_OPS {
+        large.put([number as u8], b"value");
+    }
+    outcome.send(Err(Error::invalid("no"))).unwrap();
+    let parts = vec![(Arc::clone(&rig.keyspaces[0]), large)];
+    let failed = rig
+        .pipeline
+        .commit(Change::Many(parts), Durability::Buffered);
+    assert!(failed.is_err());
+    for keyspace in 0..2 {
+        let stopped = put_into(&rig, keyspace, Durability::Buffered);
+        assert!(
+            matches!(stopped, Err(Error::WritesStopped { .. })),
+            "{stopped:?}"
+        );
+    }
+    assert!(rig.keyspaces[0].get_value(&[1]).unwrap().is_some());
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl Shared {
                 if let Op::Put { key, value } = op
                     && value.len() >= MIN_VALUE_THRESHOLD_BYTES as usize
                     && let Some(keyspace) = self.keyspaces.by_id(id)
-                    && let Some(reference) = keyspace.engine.value_ref(key)?
+                    && let Some(reference) = keyspace.value_ref(key)?
                 {
                     let at = record.offset + (end - value.len()) as u64;
                     let same = self.values.digest(value).place(number, at);
@@ -284,7 +284,7 @@ impl Shared {
                     break;
                 }
                 taken += 1;
-                let current = keyspace.engine.value_ref(candidate.key)?;
+                let current = keyspace.value_ref(candidate.key)?;
                 if current.as_ref() == Some(&candidate.reference)
                     || mutated!("collection-overwrites-newer-values")
                 {

@@ -23,7 +23,7 @@ use crate::types::{Op, SeqNo};
 use crate::values::ValueFiles;
 
 pub(crate) use numbers::{just_after_a_number_was_taken, then};
-pub(crate) use pipeline::{DIR, PipelineRig, STORE};
+pub(crate) use pipeline::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE};
 pub(crate) use running::{OverAtEnd, alone, much};
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the

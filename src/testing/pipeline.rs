@@ -42,6 +42,10 @@ impl Engine for FakeEngine {
         (self.apply)(ops)
     }
 
+    fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        (self.apply)(ops)
+    }
+
     fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {
         unimplemented!("no test loads")
     }
@@ -120,6 +124,8 @@ pub(crate) struct PipelineRig {
     pub(crate) keyspaces: [Arc<OpenKeyspace>; 2],
 }
 
+/// A batch of so many operations is staged.
+pub(crate) const LARGE_BATCH_OPS: usize = 5;
 /// The directory of the log.
 pub(crate) const DIR: &str = "/wal";
 /// The number of the store.
@@ -147,7 +153,7 @@ impl PipelineRig {
             let engine = FakeEngine {
                 apply: apply(&coordinator, id),
             };
-            Arc::new(keyspace_of(engine, id, &shared))
+            Arc::new(keyspace_of(engine, id, &shared, &snapshot_tracker))
         });
         let pipeline = Pipeline::new(
             writer,
@@ -157,6 +163,7 @@ impl PipelineRig {
             Arc::clone(&snapshot_tracker),
             Arc::default(),
             no_values(&shared),
+            LARGE_BATCH_OPS,
         );
         Self {
             fs,
@@ -168,7 +175,12 @@ impl PipelineRig {
     }
 }
 
-fn keyspace_of(engine: FakeEngine, id: KeyspaceId, fs: &Arc<dyn Fs>) -> OpenKeyspace {
+fn keyspace_of(
+    engine: FakeEngine,
+    id: KeyspaceId,
+    fs: &Arc<dyn Fs>,
+    snapshot_tracker: &Arc<SnapshotTracker>,
+) -> OpenKeyspace {
     let options = KeyspaceOptions::new(EngineKind::Lsm).with_defaults();
     let settings = Arc::new(KeyspaceSettings::new(&options, 1 << 20));
     OpenKeyspace::new(
@@ -182,5 +194,6 @@ fn keyspace_of(engine: FakeEngine, id: KeyspaceId, fs: &Arc<dyn Fs>) -> OpenKeys
             |_| false,
             Arc::new(Gate::new()),
         )),
+        Arc::clone(snapshot_tracker),
     )
 }

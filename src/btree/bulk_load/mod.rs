@@ -274,7 +274,7 @@ impl Tree {
             self.oldest_unpersisted.store(first.0, Ordering::Release);
         }
         writer.first_since_checkpoint.get_or_insert(first);
-        self.begin_large_batch(&mut writer, first);
+        self.keep_view_before(&mut writer, Some(first));
         self.begin_change(&mut writer);
         let level = self
             .counters

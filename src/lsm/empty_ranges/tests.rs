@@ -265,3 +265,23 @@ fn a_range_that_is_filled_again_is_removed() {
     }
     assert!(ranges.list().len() <= MAX_CUTS as usize + 1);
 }
+
+/// A batch is published, and a scan walks over keys that it has put and that are not applied yet.
+#[test]
+fn what_scans_have_seen_beside_operations_that_were_published_before_is_not_believed() {
+    let ranges = EmptyRanges::default();
+    let put = |seq| {
+        let (key, value) = (&b"m"[..], &b""[..]);
+        let op = SequencedOp::new(SeqNo(seq), Op::Put { key, value });
+        ranges.note(&mut ranges.recorder(), &op);
+    };
+    let record = |seq| ranges.record(b"a".to_vec(), Some(b"z".to_vec()), SeqNo(seq));
+    put(10);
+    ranges.distrust(&mut ranges.recorder(), SeqNo(12));
+    for seq in [10, 12] {
+        record(seq);
+        assert_eq!(ranges.find(b"m", SeqNo(20)), None);
+    }
+    record(13);
+    assert!(ranges.find(b"m", SeqNo(20)).is_some());
+}

@@ -1,11 +1,9 @@
 //! What a commit relies on, and what breaks that.
 
-use std::sync::Arc;
-
 use crate::kv::Batch;
 use crate::store::conflicts::{ConflictTracker, Reads};
-use crate::store::keyspaces::{KeyspaceChange, OpenKeyspace};
-use crate::types::{Op, SeqNo};
+use crate::store::keyspaces::KeyspaceChange;
+use crate::types::{KeyspaceId, Op, SeqNo};
 
 /// What a commit relies on: that nothing in `reads` was written after `since`. A watch that began
 /// then, or before, lives.
@@ -29,15 +27,15 @@ pub(super) fn note_change(conflicts: &mut ConflictTracker, change: &KeyspaceChan
 
 /// Has `conflicts` remember the operations of a commit, numbered from `first`.
 #[cold]
-pub(super) fn note(
+pub(super) fn note<'a>(
     conflicts: &mut ConflictTracker,
-    parts: &[(Arc<OpenKeyspace>, Batch)],
+    parts: impl Iterator<Item = (KeyspaceId, &'a Batch)>,
     first: SeqNo,
 ) {
     let mut seq = first;
     for (keyspace, batch) in parts {
         for op in batch.iter() {
-            conflicts.note(keyspace.id, &op, seq);
+            conflicts.note(keyspace, &op, seq);
             seq = seq.next();
         }
     }

@@ -12,17 +12,17 @@ use crate::types::{KeyRange, MAX_BATCH_LEN_BYTES, SeqNo};
 use crate::util::mutants::mutated;
 use crate::util::sync::MutexGuard;
 
-/// Keeps commits to a keyspace away. See [`Pipeline::hold_for_load`].
-pub(crate) struct HeldForLoad<'a>(&'a OpenKeyspace);
+/// Keeps commits to a keyspace away. See [`Pipeline::hold`].
+pub(crate) struct HeldKeyspace<'a>(&'a OpenKeyspace);
 
-impl Drop for HeldForLoad<'_> {
+impl Drop for HeldKeyspace<'_> {
     fn drop(&mut self) {
-        self.0.load_gate.open();
+        self.0.keyspace_gate.open();
     }
 }
 
 impl Pipeline {
-    /// Commits a bulk load, durably. The caller [holds](Pipeline::hold_for_load) the keyspace.
+    /// Commits a bulk load, durably. The caller [holds](Pipeline::hold) the keyspace.
     pub(crate) fn commit_load(
         &self,
         keyspace: &Arc<OpenKeyspace>,
@@ -54,24 +54,24 @@ impl Pipeline {
 
     /// Keeps commits to `keyspace` away as long as the result lives; those that were logged are
     /// visible by then.
-    pub(crate) fn hold_for_load<'a>(&self, keyspace: &'a OpenKeyspace) -> Result<HeldForLoad<'a>> {
+    pub(crate) fn hold<'a>(&self, keyspace: &'a OpenKeyspace) -> Result<HeldKeyspace<'a>> {
         loop {
             let log = self.log.lock();
-            if keyspace.load_gate.close() {
+            if keyspace.keyspace_gate.close() {
                 let upto = log.next.prev();
                 drop(log);
-                let held = HeldForLoad(keyspace);
+                let held = HeldKeyspace(keyspace);
                 let check = || self.coordinator.check_writable();
                 self.applier.publisher.wait_unless(upto, &check)?;
                 return Ok(held);
             }
             drop(log);
-            keyspace.load_gate.wait();
+            keyspace.keyspace_gate.wait();
         }
     }
 
-    /// Locks the log for a commit to `keyspaces` whose engines were prepared. If a bulk load is
-    /// made a part of one of them, it waits until that is done, and has them prepared anew.
+    /// Locks the log for a commit to `keyspaces` whose engines were prepared. If one of them is
+    /// held, it waits until that is over, and has them prepared anew.
     pub(super) fn lock_log<'a>(
         &self,
         keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>> + Clone,
@@ -80,14 +80,14 @@ impl Pipeline {
         loop {
             let log = self.log.lock();
             let mut all = keyspaces.clone();
-            let Some(held) = all.find(|keyspace| keyspace.load_gate.is_closed()) else {
+            let Some(held) = all.find(|keyspace| keyspace.keyspace_gate.is_closed()) else {
                 return Ok(log);
             };
             if mutated!("commit-beside-the-end-of-a-load") {
                 return Ok(log);
             }
             drop(log);
-            held.load_gate.wait();
+            held.keyspace_gate.wait();
             prepare()?;
         }
     }

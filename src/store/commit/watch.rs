@@ -55,7 +55,14 @@ impl Pipeline {
         if conflicts.begin(since) {
             for queued in queue {
                 match &queued.effect {
-                    Effect::Ops(parts, _) => note(conflicts, parts, queued.first),
+                    Effect::Ops(parts, _) => {
+                        let parts = parts.iter().map(|(open, batch)| (open.id, batch));
+                        note(conflicts, parts, queued.first);
+                    }
+                    Effect::Staged(parts) => {
+                        let parts = parts.iter().map(|(open, staged)| (open.id, &staged.batch));
+                        note(conflicts, parts, queued.first);
+                    }
                     Effect::Keyspaces(change) => note_change(conflicts, change, queued.first),
                     Effect::Load(load) => {
                         conflicts.note(load.keyspace.id, &load.as_op(), queued.last);

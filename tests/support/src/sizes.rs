@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hedgerow::fs::Fs;
+use hedgerow::internals::stage_batches_of;
 use hedgerow::{EngineKind, KeyspaceOptions, MemtableKind, Options};
 
 /// How large things are.
@@ -60,9 +61,9 @@ impl Variant {
     }
 }
 
-/// The smallest sizes that the options allow.
+/// The smallest sizes that the options allow. Large batches are small, too.
 pub fn tiny(options: Options) -> Options {
-    options
+    stage_batches_of(6, options)
         .write_buffer_bytes(16 << 10)
         .log_segment_bytes(64 << 10)
         .log_limit_bytes(256 << 10)

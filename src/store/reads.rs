@@ -1,0 +1,112 @@
+//! Reads of a keyspace: what its engine has, with a large batch over it that it does not have yet
+//! ([`super::staging`]).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::keyspaces::OpenKeyspace;
+use super::staging::StagedBatch;
+use crate::engine::{Laid, OverlaidView, Overlay, ReadView, over_many};
+use crate::error::Result;
+use crate::types::{SeqNo, Value};
+
+impl OpenKeyspace {
+    /// As [`Engine::get`](crate::engine::Engine::get).
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        if let Some(staged) = self.staging.visible() {
+            match staged.over(key) {
+                Laid::Nothing => {}
+                Laid::Put(value) => {
+                    read(value);
+                    return Ok(true);
+                }
+                Laid::Deleted => return Ok(false),
+            }
+        }
+        self.engine.get(key, read)
+    }
+
+    /// As [`Engine::get_value`](crate::engine::Engine::get_value).
+    #[inline]
+    pub(crate) fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        match self.staged_value(key, Value::copy_from) {
+            Laid::Nothing => self.engine.get_value(key),
+            Laid::Put(value) => Ok(Some(value)),
+            Laid::Deleted => Ok(None),
+        }
+    }
+
+    /// As [`Engine::get_part`](crate::engine::Engine::get_part).
+    pub(crate) fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        match self.staged_value(key, |value| Value::copy_part(value, &part)) {
+            Laid::Nothing => self.engine.get_part(key, part),
+            Laid::Put(value) => Ok(Some(value)),
+            Laid::Deleted => Ok(None),
+        }
+    }
+
+    /// As [`Engine::contains`](crate::engine::Engine::contains).
+    #[inline]
+    pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
+        match self.staged_value(key, |_| ()) {
+            Laid::Nothing => self.engine.contains(key),
+            Laid::Put(()) => Ok(true),
+            Laid::Deleted => Ok(false),
+        }
+    }
+
+    /// What `make` makes of the value that a batch has laid over `key`.
+    #[inline]
+    fn staged_value<T>(&self, key: &[u8], make: impl FnOnce(&[u8]) -> T) -> Laid<T> {
+        match self.staging.visible() {
+            Some(staged) => staged.over(key).map(make),
+            None => Laid::Nothing,
+        }
+    }
+
+    /// As [`Engine::value_ref`](crate::engine::Engine::value_ref).
+    pub(crate) fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let staged = self.staging.visible();
+        match staged.map_or(Laid::Nothing, |staged| staged.value_ref(key)) {
+            Laid::Nothing => self.engine.value_ref(key),
+            Laid::Put(reference) => Ok(reference),
+            Laid::Deleted => Ok(None),
+        }
+    }
+
+    /// As [`Engine::multi_get`](crate::engine::Engine::multi_get).
+    pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.staging.in_one_state(|staged| match staged {
+            None => self.engine.multi_get(keys),
+            Some(staged) => over_many(&*staged, keys, |rest| self.engine.multi_get(rest)),
+        })
+    }
+
+    /// As [`Engine::view`](crate::engine::Engine::view).
+    pub(crate) fn view(&self) -> Result<Arc<dyn ReadView>> {
+        let view = |staged| Ok(over(self.engine.view()?, staged));
+        self.staging.in_one_state(view)
+    }
+
+    /// As [`Engine::snapshot_view`](crate::engine::Engine::snapshot_view).
+    pub(crate) fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>> {
+        let view = |staged| Some(over(self.engine.snapshot_view(seq)?, staged));
+        self.staging.at(seq, view)
+    }
+
+    /// The first operation that only the log has, if there is one.
+    pub(super) fn oldest_unpersisted(&self) -> Option<SeqNo> {
+        // In this order: what is no longer staged is in the engine.
+        let staged = self.staging.first_staged();
+        let applied = self.engine.oldest_unpersisted();
+        staged.into_iter().chain(applied).min()
+    }
+}
+
+fn over(view: Arc<dyn ReadView>, staged: Option<Arc<StagedBatch>>) -> Arc<dyn ReadView> {
+    match staged {
+        None => view,
+        Some(staged) => Arc::new(OverlaidView::new(view, staged)),
+    }
+}
