@@ -15,13 +15,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 
-use super::{DIR, PipelineRig, STORE};
+use super::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE};
 use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::Result;
 use crate::fs::Fs;
@@ -141,6 +142,20 @@ impl Rig {
             .map(|_| ())
     }
 
+    /// A large batch for each of some keyspaces, in one commit.
+    fn commit_large(&self, keyspaces: Range<usize>, durability: Durability) -> Result<()> {
+        let parts = keyspaces.map(|keyspace| {
+            let mut batch = Batch::new();
+            // Engines get them sorted.
+            for key in (0..LARGE_BATCH_OPS as u8).rev() {
+                batch.put([key], b"buffered");
+            }
+            (Arc::clone(&self.parts.keyspaces[keyspace]), batch)
+        });
+        let change = Change::Many(parts.collect());
+        self.parts.pipeline.commit(change, durability).map(|_| ())
+    }
+
     /// What is published has been applied, at any moment.
     fn check_published(&self) {
         let published = self.parts.snapshot_tracker.published();
@@ -219,6 +234,48 @@ fn commits_are_handed_over() {
         assert_eq!(host.parts.snapshot_tracker.published(), SeqNo(8));
         host.check_between_commits();
         assert!(host.recovered() >= host.parts.log.synced_seq());
+    });
+}
+
+/// Large batches are visible before the engines have them, and then until those have.
+#[test]
+fn large_batches_are_staged_beside_other_commits() {
+    check(1000, || {
+        let host = Arc::new(Rig::new());
+        let mut tasks: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+        for (keyspaces, durability) in [
+            (0..1, Durability::Buffered),
+            (0..2, Durability::Sync),
+            (1..2, Durability::Buffered),
+        ] {
+            let host = Arc::clone(&host);
+            tasks.push(Box::new(move || {
+                host.commit_large(keyspaces.clone(), durability).unwrap();
+                host.commit(keyspaces.start, Durability::Buffered).unwrap();
+            }));
+        }
+        let watched = Arc::clone(&host);
+        tasks.push(Box::new(move || {
+            for _ in 0..4 {
+                let published = watched.parts.snapshot_tracker.published();
+                let is_staged = watched.parts.keyspaces.each_ref().map(|keyspace| {
+                    let key = keyspace.get_value(&[0]).unwrap();
+                    key.is_some()
+                });
+                // The engines of the rig have no entries: what is found is of a batch.
+                let applied = watched.witness.applied_up_to();
+                assert!(
+                    is_staged.contains(&true) || applied >= published,
+                    "lost for a moment"
+                );
+            }
+        }));
+        spawn_all(tasks);
+        let all = SeqNo(4 * LARGE_BATCH_OPS as u64 + 3);
+        assert_eq!(host.parts.snapshot_tracker.published(), all);
+        assert_eq!(host.witness.applied_up_to(), all);
+        host.parts.log.sync().unwrap();
+        assert_eq!(host.recovered(), all);
     });
 }
 
