@@ -1,0 +1,217 @@
+//! Migrations: rows of an earlier version become rows of this one.
+//!
+//! Rows are converted into a keyspace of their own, some hundred in a commit that also notes how
+//! far it has come, so that a crash or an error loses no more than one commit. The last commit makes
+//! the record name the new keyspace, and the old one as dropped: there is no moment at which the
+//! table is partly old. From the first commit on, no handle can write to the old rows (TC3), so
+//! none are missed.
+
+use hedgerow::{Db, Durability, Keyspace, KeyspaceOptions, Transaction, TransactionOptions};
+
+use crate::catalog;
+use crate::error::{Error, Result, check_key_len};
+use crate::record::{CopyRecord, Record};
+
+/// Rows in a commit, at most.
+pub(crate) const STEP_ROWS: usize = 1000;
+/// Bytes of rows in a commit, about.
+pub(crate) const STEP_BYTES: usize = 1 << 20;
+
+/// A row as it becomes, in bytes.
+type Convert = dyn Fn(&[u8], &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>> + Send + Sync;
+
+/// How rows of one earlier version become rows of this one.
+pub(crate) struct Migration {
+    pub(crate) version: u32,
+    pub(crate) key_schema: String,
+    pub(crate) value_schema: String,
+    pub(crate) convert: Box<Convert>,
+}
+
+/// What the table is to become.
+pub(crate) struct Wanted<'a> {
+    pub(crate) table: &'a str,
+    pub(crate) version: u32,
+    pub(crate) key_schema: String,
+    pub(crate) value_schema: String,
+    pub(crate) options: KeyspaceOptions,
+}
+
+/// Runs `step` in transactions that need not be durable at once: what follows them makes them so,
+/// and a crash before that does no more than have steps done again.
+pub(crate) fn transact<T>(db: &Db, step: impl FnMut(&Transaction) -> Result<T>) -> Result<T> {
+    let options = TransactionOptions::new().durability(Durability::Buffered);
+    Ok(db.transact_with(options, step)?.value)
+}
+
+/// Brings the table to the version wanted, from where an earlier call has come.
+pub(crate) fn run(
+    db: &Db,
+    records: &Keyspace,
+    migration: &Migration,
+    wanted: &Wanted<'_>,
+) -> Result<()> {
+    let Some(record) = begin(db, records, migration, wanted)? else {
+        return Ok(());
+    };
+    let Some(copy) = &record.copy else {
+        return Ok(());
+    };
+    let from = catalog::named(db, wanted.table, record.keyspace)?;
+    let to = catalog::named(db, wanted.table, copy.keyspace)?;
+    loop {
+        let is_over = transact(db, |tx| step(tx, records, migration, wanted, (&from, &to)));
+        match is_over {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => {
+                // What was converted may be wrong as well; the next attempt begins anew. Unless the
+                // store has failed, after which it goes on.
+                if !matches!(error, Error::Store(_)) {
+                    abandon(db, records, wanted.table)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Notes that the migration has begun, unless that was done. Returns the record, if the table still
+/// has the old version.
+fn begin(
+    db: &Db,
+    records: &Keyspace,
+    migration: &Migration,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Record>> {
+    loop {
+        let Some(record) = catalog::read(records, wanted.table)? else {
+            return Ok(None);
+        };
+        if record.version != migration.version {
+            return Ok(None);
+        }
+        if is_on_the_way(&record, wanted) {
+            return Ok(Some(record));
+        }
+        let options = &wanted.options;
+        let unused = catalog::unused(db, records, wanted.table, options, false)?;
+        let Some(target) = unused else {
+            continue;
+        };
+        transact(db, |tx| {
+            let Some(mut record) = catalog::read_in(tx, records, wanted.table)? else {
+                return Ok(());
+            };
+            if record.version != migration.version
+                || is_on_the_way(&record, wanted)
+                || catalog::is_claimed_in(tx, records, target.id())?
+            {
+                return Ok(());
+            }
+            record
+                .dropped
+                .extend(record.copy.take().map(|copy| copy.keyspace));
+            record.copy = Some(CopyRecord {
+                version: wanted.version,
+                keyspace: target.id(),
+                next: Vec::new(),
+            });
+            record.generation += 1;
+            catalog::write_in(tx, records, wanted.table, &record)
+        })?;
+    }
+}
+
+fn is_on_the_way(record: &Record, wanted: &Wanted<'_>) -> bool {
+    let copy = record.copy.as_ref();
+    copy.is_some_and(|copy| copy.version == wanted.version)
+}
+
+/// Forgets what a migration has done so far.
+pub(crate) fn abandon(db: &Db, records: &Keyspace, table: &str) -> Result<()> {
+    transact(db, |tx| {
+        let Some(mut record) = catalog::read_in(tx, records, table)? else {
+            return Ok(());
+        };
+        let Some(copy) = record.copy.take() else {
+            return Ok(());
+        };
+        record.dropped.push(copy.keyspace);
+        record.generation += 1;
+        catalog::write_in(tx, records, table, &record)
+    })
+}
+
+/// Converts the next rows; true if there are none left, or another thread has finished.
+fn step(
+    tx: &Transaction,
+    records: &Keyspace,
+    migration: &Migration,
+    wanted: &Wanted<'_>,
+    (from, to): (&Keyspace, &Keyspace),
+) -> Result<bool> {
+    let Some(mut record) = catalog::read_in(tx, records, wanted.table)? else {
+        return Ok(true);
+    };
+    let Some(copy) = &mut record.copy else {
+        return Ok(true);
+    };
+    if (record.keyspace, copy.keyspace) != (from.id(), to.id()) {
+        return Ok(true);
+    }
+    let (mut rows, mut bytes) = (0, 0);
+    let mut more = false;
+    for entry in tx.range(from, copy.next.as_slice()..) {
+        let (key, value) = entry?;
+        if rows >= STEP_ROWS || bytes >= STEP_BYTES {
+            copy.next = key.to_vec();
+            more = true;
+            break;
+        }
+        convert(tx, migration, wanted.table, (&key, &value), to)?;
+        rows += 1;
+        bytes += key.len() + value.len();
+    }
+    if !more {
+        let indexes = record.indexes.drain(..).map(|index| index.keyspace);
+        record.dropped.extend(indexes);
+        record.dropped.push(record.keyspace);
+        record.keyspace = copy.keyspace;
+        record.copy = None;
+        record.version = wanted.version;
+        record.key = wanted.key_schema.clone();
+        record.value = wanted.value_schema.clone();
+        record.generation += 1;
+    }
+    catalog::write_in(tx, records, wanted.table, &record)?;
+    Ok(!more)
+}
+
+fn convert(
+    tx: &Transaction,
+    migration: &Migration,
+    table: &str,
+    (key, value): (&[u8], &[u8]),
+    to: &Keyspace,
+) -> Result<()> {
+    let failed = |what: String| Error::Migration {
+        table: table.into(),
+        what: format!("row \"{}\": {what}", key.escape_ascii()),
+    };
+    let converted = (migration.convert)(key, value).map_err(|error| match error {
+        Error::Migration { what, .. } => failed(what),
+        other => other,
+    })?;
+    let Some((new_key, new_value)) = converted else {
+        return Ok(());
+    };
+    check_key_len(new_key.len(), || table.into())?;
+    if tx.contains_key(to, &new_key)? {
+        let new_key = new_key.escape_ascii();
+        return Err(failed(format!(
+            "another row has become \"{new_key}\" as well"
+        )));
+    }
+    Ok(tx.put(to, &new_key, &new_value)?)
+}
