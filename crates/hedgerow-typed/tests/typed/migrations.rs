@@ -1,0 +1,154 @@
+//! Migrations of a table's version.
+
+use hedgerow::fs::SimFs;
+use hedgerow::{Db, EngineKind};
+use hedgerow_typed::{Error, Index, Table, TableDefinition, tables};
+
+use crate::rig::{ENGINES, open, store};
+
+/// More than are converted in one commit.
+const ROWS: u32 = 2500;
+
+fn first() -> TableDefinition<u32, u32> {
+    TableDefinition::new("numbers")
+}
+
+/// The key as text, and only numbers that are no multiple of ten.
+fn second() -> TableDefinition<String, (u32, bool)> {
+    TableDefinition::new("numbers")
+        .version(2)
+        .migrate_from(first(), |key, value| {
+            let new = (key.to_string(), (value, key % 2 == 0));
+            Ok((key % 10 != 0).then_some(new))
+        })
+}
+
+fn fill(db: &Db, engine: EngineKind) -> Table<u32, u32> {
+    let numbers = first().engine(engine).open(db).unwrap();
+    let rows: Vec<_> = (0..ROWS).map(|key| (key, key * 3)).collect();
+    numbers
+        .extend(rows.iter().map(|(key, value)| (key, value)))
+        .unwrap();
+    numbers
+}
+
+fn check(numbers: &Table<String, (u32, bool)>) {
+    assert_eq!(numbers.len().unwrap(), u64::from(ROWS / 10 * 9));
+    assert_eq!(numbers.get("1234").unwrap(), Some((3702, true)));
+    assert_eq!(numbers.get("10").unwrap(), None);
+    assert!(numbers.verify().unwrap().is_clean());
+}
+
+#[test]
+fn rows_become_those_of_the_next_version() {
+    for engine in ENGINES {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        let old = fill(&db, engine);
+        let numbers = second().open(&db).unwrap();
+        check(&numbers);
+        assert_eq!(numbers.keyspace().engine(), engine);
+        assert_eq!(numbers.keyspace().name(), "numbers");
+        assert!(old.put(1, &1).is_err());
+        let error = first().open(&db).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Version {
+                    stored: 2,
+                    wanted: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let names: Vec<_> = db.keyspaces().into_iter().map(|info| info.name).collect();
+        assert_eq!(names, ["hedgerow.tables", "numbers"]);
+        db.close().unwrap();
+        let db = open(&fs);
+        check(&second().open(&db).unwrap());
+    }
+}
+
+#[test]
+fn a_version_may_be_skipped_and_have_indexes() {
+    let db = store();
+    fill(&db, EngineKind::Lsm);
+    let by_parity = Index::new("by parity", |_: &u64, parity: &bool| [*parity]);
+    let third = TableDefinition::<u64, bool>::new("numbers")
+        .version(3)
+        .engine(EngineKind::BTree)
+        .migrate_from(first(), |key, _| Ok(Some((key.into(), key % 2 == 0))))
+        .migrate_from(second(), |key, (_, parity)| {
+            let key = key.parse().map_err(|_| Error::migration("no number"))?;
+            Ok(Some((key, parity)))
+        })
+        .index(&by_parity);
+    let numbers = third.open(&db).unwrap();
+    assert_eq!(numbers.keyspace().engine(), EngineKind::BTree);
+    assert_eq!(numbers.by(&by_parity).unwrap().get_all(true).count(), 1250);
+    assert!(numbers.verify().unwrap().is_clean());
+    // Indexes of the version before are dropped with it.
+    let fourth = TableDefinition::<u64, bool>::new("numbers")
+        .version(4)
+        .migrate_from(third, |key, parity| Ok(Some((key, !parity))));
+    let numbers = fourth.open(&db).unwrap();
+    assert_eq!(numbers.get(2).unwrap(), Some(false));
+    assert_eq!(db.keyspaces().len(), 2);
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_table_as_it_was() {
+    for engine in ENGINES {
+        let db = store();
+        fill(&db, engine);
+        let failing = TableDefinition::<u32, u32>::new("numbers")
+            .version(2)
+            .migrate_from(first(), |key, value| match key {
+                2345 => Err(Error::migration("it is not welcome")),
+                key => Ok(Some((key, value))),
+            });
+        let error = failing.open(&db).unwrap_err().to_string();
+        assert!(
+            error.contains("it is not welcome") && error.contains("\\t)"),
+            "{error}"
+        );
+        let colliding = TableDefinition::<u32, u32>::new("numbers")
+            .version(2)
+            .migrate_from(first(), |key, value| Ok(Some((key % 2000, value))));
+        let error = colliding.open(&db).unwrap_err().to_string();
+        assert!(error.contains("another row has become"), "{error}");
+        // From a version that it does not have, or with other types.
+        let other = TableDefinition::<u32, u32>::new("numbers")
+            .version(3)
+            .migrate_from(first().version(2), |key, value| Ok(Some((key, value))));
+        assert!(matches!(other.open(&db), Err(Error::Version { .. })));
+        let other = TableDefinition::<u32, u32>::new("numbers")
+            .version(2)
+            .migrate_from(TableDefinition::<u64, u32>::new(""), |key, value| {
+                Ok(Some((key as u32, value)))
+            });
+        assert!(matches!(other.open(&db), Err(Error::Schema { .. })));
+
+        let numbers = first().open(&db).unwrap();
+        assert_eq!(numbers.len().unwrap(), u64::from(ROWS));
+        numbers.put(1, &3).unwrap();
+        assert!(!tables(&db).unwrap()[0].is_changing);
+        check(&second().open(&db).unwrap());
+        assert_eq!(db.keyspaces().len(), 2);
+    }
+}
+
+#[test]
+fn several_threads_migrate_together() {
+    for engine in ENGINES {
+        let db = store();
+        fill(&db, engine);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| check(&second().open(&db).unwrap()));
+            }
+        });
+        assert_eq!(db.keyspaces().len(), 2);
+    }
+}
