@@ -73,7 +73,7 @@ impl TableBatch {
         let key = encoded(key);
         let row = table.core.prepare(&key, value)?;
         self.add(table, move |table, tx| {
-            table.core.write(tx, &key, Some(&row), false).map(drop)
+            table.core.write(tx, &key, Some(&row))
         });
         Ok(())
     }
@@ -86,9 +86,7 @@ impl TableBatch {
         C: Codec<V> + 'static,
     {
         let key = encoded(key);
-        self.add(table, move |table, tx| {
-            table.core.write(tx, &key, None, false).map(drop)
-        });
+        self.add(table, move |table, tx| table.core.write(tx, &key, None));
     }
 
     fn add<K, V, C>(

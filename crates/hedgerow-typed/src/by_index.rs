@@ -319,8 +319,8 @@ impl<K: Key, V: ?Sized, I: Delimited, C: Codec<V>> DoubleEndedIterator
     }
 }
 
-/// The rows of a table that have a key in an index, in the order of the table, from both ends. After
-/// an error it is over.
+/// The rows of a table that have a key in an index, in the order of the table, from both ends.
+/// After an error it is over.
 #[derive(Debug)]
 pub struct RowsWithKey<'a, K, V: ?Sized, I, C>(IndexRows<'a, K, V, I, C>);
 

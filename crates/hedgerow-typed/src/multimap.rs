@@ -1,17 +1,18 @@
 //! Tables with any number of values for a key.
 
 use std::fmt;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use hedgerow::{Db, Keyspace, KeyspaceOptions, Snapshot, Transaction};
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, prefix_end};
 use crate::codec::Codec;
 use crate::definition::TableDefinition;
 use crate::error::{CodecError, Result};
 use crate::key::{AsKey, AsPrefix, Delimited, Key};
 use crate::rows::Rows;
-use crate::source::{Sink, Source};
+use crate::source::{ByteBounds, Sink, Source};
 use crate::table::Table;
 
 /// The values of a multimap are in its keys.
@@ -246,11 +247,7 @@ impl<K: Delimited, V: Key, S: Sink> Multimap<K, V, S> {
 }
 
 /// Bounds of the values of a key as bounds of pairs.
-fn bounds_of_pairs<K>(
-    key: &impl AsKey<K>,
-    (start, end): crate::source::ByteBounds,
-) -> crate::source::ByteBounds {
-    use std::ops::Bound::{Excluded, Included, Unbounded};
+fn bounds_of_pairs<K>(key: &impl AsKey<K>, (start, end): ByteBounds) -> ByteBounds {
     let mut prefix = Vec::new();
     key.encode(&mut prefix);
     let pair = |value: Vec<u8>| [prefix.as_slice(), &value].concat();
@@ -262,7 +259,7 @@ fn bounds_of_pairs<K>(
     let end = match end {
         Included(value) => Included(pair(value)),
         Excluded(value) => Excluded(pair(value)),
-        Unbounded => crate::bounds::prefix_end(prefix.clone()).map_or(Unbounded, Excluded),
+        Unbounded => prefix_end(prefix.clone()).map_or(Unbounded, Excluded),
     };
     (start, end)
 }

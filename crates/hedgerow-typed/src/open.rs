@@ -4,6 +4,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use hedgerow::Error::NoSuchKeyspace;
 use hedgerow::{Db, EngineKind, Keyspace, KeyspaceOptions};
 
 use crate::build::{self, NewIndex};
@@ -67,37 +68,59 @@ fn open<K: Key, V: ?Sized, C: Codec<V>>(
     };
     loop {
         let record = catalog::read(&records, name)?;
-        match (next_step(definition, record.as_ref())?, record) {
-            (Step::FinishDropping, _) => catalog::sweep(db, &records, name)?,
-            (Step::Create, _) | (_, None) => create(definition, db, &records)?,
-            (Step::Migrate(migration), Some(record)) => {
-                let wanted = wanted(definition, db, &record)?;
-                migration::run(db, &records, migration, &wanted)?;
-            }
-            (Step::AbandonMigration, _) => migration::abandon(db, &records, name)?,
-            (Step::DropIndex(index), _) => build::remove(db, &records, name, &index)?,
-            (Step::AddIndex(index), Some(record)) => {
-                let data = catalog::named(db, name, record.keyspace)?;
-                let new = NewIndex {
-                    name: index.name,
-                    is_unique: index.is_unique,
-                    key_schema: &index.key_schema,
-                };
-                build::add(db, &records, name, &data, &new)?;
-            }
-            (Step::BuildIndex(index), Some(record)) => {
-                let core = assemble(definition, db, &records, &record)?;
-                let part = core.indexes.iter().find(|part| part.name == index.name);
-                if let Some(part) = part {
-                    core.build(db, part)?;
+        match advance(definition, db, &records, record.as_ref()) {
+            Ok(Some(core)) => return Ok(core),
+            Ok(None) => {}
+            // A keyspace may be gone because another thread has opened the table meanwhile.
+            Err(error @ (Error::Catalog { .. } | Error::Store(NoSuchKeyspace { .. }))) => {
+                if catalog::read(&records, name)? == record {
+                    return Err(error);
                 }
             }
-            (Step::Ready, Some(record)) => {
-                tidy_up(db, &records, name, &record)?;
-                return assemble(definition, db, &records, &record);
-            }
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Does the next step; returns the table if there was nothing left to do.
+fn advance<K: Key, V: ?Sized, C: Codec<V>>(
+    definition: &TableDefinition<K, V, C>,
+    db: &Db,
+    records: &Keyspace,
+    record: Option<&Record>,
+) -> Result<Option<Core<K, V, C>>> {
+    let name = &*definition.name;
+    match (next_step(definition, record)?, record) {
+        (Step::FinishDropping, _) => catalog::sweep(db, records, name)?,
+        (Step::Create, _) | (_, None) => create(definition, db, records)?,
+        (Step::Migrate(migration), Some(record)) => {
+            let wanted = wanted(definition, db, record)?;
+            migration::run(db, records, migration, &wanted)?;
+        }
+        (Step::AbandonMigration, _) => migration::abandon(db, records, name)?,
+        (Step::DropIndex(index), _) => build::remove(db, records, name, &index)?,
+        (Step::AddIndex(index), Some(record)) => {
+            let data = catalog::named(db, name, record.keyspace)?;
+            let new = NewIndex {
+                name: index.name,
+                is_unique: index.is_unique,
+                key_schema: &index.key_schema,
+            };
+            build::add(db, records, name, &data, &new)?;
+        }
+        (Step::BuildIndex(index), Some(record)) => {
+            let core = assemble(definition, db, records, record)?;
+            let part = core.indexes.iter().find(|part| part.name == index.name);
+            if let Some(part) = part {
+                core.build(db, part)?;
+            }
+        }
+        (Step::Ready, Some(record)) => {
+            tidy_up(db, records, name, record)?;
+            return assemble(definition, db, records, record).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Checks what does not depend on the table.

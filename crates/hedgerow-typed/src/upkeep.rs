@@ -8,7 +8,7 @@
 //! from its old value, which the transaction reads, so that a change of it by another commit is a
 //! conflict; the key of a unique index is read as well, be it absent.
 
-use hedgerow::{Keyspace, MAX_VALUE_LEN_BYTES, Transaction, Value};
+use hedgerow::{Keyspace, MAX_VALUE_LEN_BYTES, Transaction};
 
 use crate::codec::Codec;
 use crate::core::{Core, IndexPart, RowKeys, index_entry};
@@ -54,22 +54,13 @@ impl<K: Key, V: ?Sized, C: Codec<V>> Core<K, V, C> {
         })
     }
 
-    /// Sets the row of `key` to `new`, or removes it. Returns the old value if it was read: if
-    /// `reads_old`, or if there are indexes.
-    pub(crate) fn write(
-        &self,
-        tx: &Transaction,
-        key: &[u8],
-        new: Option<&NewRow>,
-        reads_old: bool,
-    ) -> Result<Option<Value>> {
-        let reads_old = reads_old || !self.indexes.is_empty();
-        let old = match reads_old {
-            true => tx.get(&self.data, key)?,
-            false => None,
+    /// Sets the row of `key` to `new`, or removes it. Reads the old one only if there are indexes.
+    pub(crate) fn write(&self, tx: &Transaction, key: &[u8], new: Option<&NewRow>) -> Result<()> {
+        let old = match self.indexes.is_empty() {
+            true => None,
+            false => tx.get(&self.data, key)?,
         };
-        self.replace(tx, key, old.as_deref(), new)?;
-        Ok(old)
+        self.replace(tx, key, old.as_deref(), new)
     }
 
     /// The same where the old value has been read by the transaction.

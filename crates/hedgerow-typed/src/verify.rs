@@ -1,10 +1,11 @@
 //! Checking that a table can be read, and that its indexes agree with it.
 
 use std::borrow::Borrow;
+use std::ops::Bound::Unbounded;
 
 use crate::codec::Codec;
 use crate::core::{Core, IndexPart, index_entry};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::source::{Moment, Source};
 use crate::table::Table;
@@ -67,9 +68,7 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Source> Table<K, V, C, S> {
         let mut report = TableReport::default();
         // Entries that rows have in each index and that are there.
         let mut expected = vec![0; core.indexes.len()];
-        let mut scan = moment
-            .reader(&core.data)
-            .range((std::ops::Bound::Unbounded, std::ops::Bound::Unbounded));
+        let mut scan = moment.reader(&core.data).range((Unbounded, Unbounded));
         while let Some((key, value)) = scan.next_entry()? {
             report.rows += 1;
             let row = match core
@@ -88,7 +87,7 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Source> Table<K, V, C, S> {
             }
         }
         for (index, expected) in core.indexes.iter().zip(expected) {
-            let bounds = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+            let bounds = (Unbounded, Unbounded);
             let entries = moment.reader(&index.keyspace).range(bounds).try_count()?;
             report.index_entries += entries;
             // All that are expected and there are different ones; so the others are too many.
@@ -100,7 +99,7 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Source> Table<K, V, C, S> {
     }
 }
 
-fn source_of(error: &crate::Error) -> String {
+fn source_of(error: &Error) -> String {
     std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }
 

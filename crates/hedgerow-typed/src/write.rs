@@ -63,10 +63,22 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Sink> Table<K, V, C, S> {
             })
     }
 
-    fn write(&self, key: &[u8], new: Option<&NewRow>, reads_old: bool) -> Result<Option<C::Owned>> {
-        let old = self.transact(|tx| self.core.write(tx, key, new, reads_old))?;
-        let old = old.filter(|_| reads_old);
-        old.map(|bytes| self.core.value(key, &bytes)).transpose()
+    /// Sets the row of `key` to `new`, or removes it, without returning the old value.
+    fn write(&self, key: &[u8], new: Option<&NewRow>) -> Result<()> {
+        self.transact(|tx| self.core.write(tx, key, new))
+    }
+
+    /// The same with the old value, which is decoded first: what cannot be returned stays.
+    fn replace(&self, key: &[u8], new: Option<&NewRow>) -> Result<Option<C::Owned>> {
+        self.transact(|tx| {
+            let old = tx.get(&self.core.data, key)?;
+            let value = match &old {
+                Some(bytes) => Some(self.core.value(key, bytes)?),
+                None => None,
+            };
+            self.core.replace(tx, key, old.as_deref(), new)?;
+            Ok(value)
+        })
     }
 
     /// Sets the value of `key`. Does not read the old one unless there are indexes;
@@ -75,20 +87,20 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Sink> Table<K, V, C, S> {
     /// # Errors
     ///
     /// [`Error::NotUnique`](crate::Error::NotUnique),
-    /// [`Error::KeyTooLong`](crate::Error::KeyTooLong), [`Error::Value`](crate::Error::Value) if the
-    /// value cannot be encoded, [`Error::TableChanged`](crate::Error::TableChanged), and those of
-    /// the store. Nothing was written then. So it is with all methods that write.
+    /// [`Error::KeyTooLong`](crate::Error::KeyTooLong),
+    /// [`Error::TableChanged`](crate::Error::TableChanged), [`Error::Value`](crate::Error::Value)
+    /// if a value cannot be encoded or decoded, and those of the store. Nothing was written then. So it is with all methods that write.
     pub fn put(&self, key: impl AsKey<K>, value: &V) -> Result<()> {
         let key = encoded(key);
         let row = self.core.prepare(&key, value)?;
-        self.write(&key, Some(&row), false).map(drop)
+        self.write(&key, Some(&row))
     }
 
     /// Sets the value of `key`, and returns the old one.
     pub fn insert(&self, key: impl AsKey<K>, value: &V) -> Result<Option<C::Owned>> {
         let key = encoded(key);
         let row = self.core.prepare(&key, value)?;
-        self.write(&key, Some(&row), true)
+        self.replace(&key, Some(&row))
     }
 
     /// Sets the value of `key` if it has none. Otherwise nothing is written, and the inner error is
@@ -101,12 +113,12 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Sink> Table<K, V, C, S> {
     /// Removes the row of `key`, which may be absent. Does not read unless there are indexes;
     /// [`Table::remove`] returns the value.
     pub fn delete(&self, key: impl AsKey<K>) -> Result<()> {
-        self.write(&encoded(key), None, false).map(drop)
+        self.write(&encoded(key), None)
     }
 
     /// Removes the row of `key`, and returns its value.
     pub fn remove(&self, key: impl AsKey<K>) -> Result<Option<C::Owned>> {
-        self.write(&encoded(key), None, true)
+        self.replace(&encoded(key), None)
     }
 
     /// Replaces the value of `key` by what `change` makes of it, `None` being no row, and returns
@@ -182,7 +194,7 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Sink> Table<K, V, C, S> {
         let rows: Vec<_> = rows.collect::<Result<_>>()?;
         self.transact(|tx| {
             for (key, row) in &rows {
-                self.core.write(tx, key, Some(row), false)?;
+                self.core.write(tx, key, Some(row))?;
             }
             Ok(())
         })

@@ -1,5 +1,7 @@
 //! Indexes: adding them to tables with rows, dropping them, and what `verify` finds.
 
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
 use hedgerow::fs::SimFs;
 use hedgerow::{Db, EngineKind};
 use hedgerow_typed::{Error, Index, TableDefinition, tables};
@@ -229,7 +231,6 @@ fn bounds_of_an_index_are_those_of_its_keys() {
             .put(key, &[0, 1, 254, 255][usize::from(key / 2)])
             .unwrap();
     }
-    use std::ops::Bound::{Excluded, Included, Unbounded};
     let by_byte = bytes.by(&by_byte).unwrap();
     let count = |bounds| by_byte.range(bounds).count();
     assert_eq!(count((Unbounded, Unbounded)), 8);
