@@ -75,7 +75,10 @@ fn main() -> Result<()> {
     assert_eq!(before_1900, [(1815, 1)]);
 
     let report = users.verify()?;
-    println!("{} rows, {} entries in indexes", report.rows, report.index_entries);
+    println!(
+        "{} rows, {} entries in indexes",
+        report.rows, report.index_entries
+    );
     assert!(report.is_clean());
     Ok(db.close()?)
 }

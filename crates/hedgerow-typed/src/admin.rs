@@ -115,17 +115,9 @@ pub fn rename_table(db: &Db, old: &str, new: &str) -> Result<()> {
         tx.delete(&records, old)?;
         catalog::write_in(tx, &records, new, &record)
     })?;
-    // Its keyspace follows; if it cannot, as there is one of the name, no harm is done.
-    let record = catalog::read(&records, new)?;
-    if let Some(record) = record
-        && let Some(keyspace) = catalog::by_id(db, record.keyspace)?
-        && keyspace.name() == old
-        && db.existing_keyspace(new)?.is_none()
-    {
-        match db.rename_keyspace(old, new) {
-            Ok(()) | Err(hedgerow::Error::InvalidArgument { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+    // Its keyspace follows; if it cannot, as another one has the name, no harm is done.
+    match catalog::read(&records, new)? {
+        Some(record) => catalog::rename(db, record.keyspace, new),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -8,6 +8,8 @@
 //! - TC3: the generation of a record rises with every change after which handles that were opened
 //!   before must not write; every write of a table depends on it.
 
+use std::sync::{Mutex, PoisonError};
+
 use hedgerow::{Db, EngineKind, Keyspace, KeyspaceOptions, Transaction};
 
 use crate::error::{Error, Result};
@@ -18,6 +20,10 @@ pub(crate) const CATALOG: &str = "hedgerow.tables";
 
 /// The version of a record whose table is being dropped.
 pub(crate) const DROPPED: u32 = 0;
+
+/// Held while a keyspace is dropped or renamed, which is done by its name: between finding out the
+/// name and using it, no other thread gives it to another keyspace. One process has a store open.
+static NAMES: Mutex<()> = Mutex::new(());
 
 /// The catalogue, if the store has tables.
 pub(crate) fn existing(db: &Db) -> Result<Option<Keyspace>> {
@@ -131,6 +137,22 @@ pub(crate) fn unused(
     Ok(None)
 }
 
+/// Gives a keyspace a name, if no other one has it and it can be given.
+pub(crate) fn rename(db: &Db, id: u32, name: &str) -> Result<()> {
+    let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(keyspace) = by_id(db, id)? else {
+        return Ok(());
+    };
+    if keyspace.name() == name || db.existing_keyspace(name)?.is_some() {
+        return Ok(());
+    }
+    match db.rename_keyspace(&keyspace.name(), name) {
+        // Another keyspace has got the name meanwhile, it is too long, or nothing can be written.
+        Err(hedgerow::Error::InvalidArgument { .. } | hedgerow::Error::ReadOnly) => Ok(()),
+        renamed => Ok(renamed?),
+    }
+}
+
 /// Drops the keyspaces that a table no longer uses; of a table that is being dropped, also its
 /// record.
 pub(crate) fn sweep(db: &Db, catalog: &Keyspace, table: &str) -> Result<()> {
@@ -141,12 +163,9 @@ pub(crate) fn sweep(db: &Db, catalog: &Keyspace, table: &str) -> Result<()> {
         return Ok(());
     }
     for id in &record.dropped {
+        let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keyspace) = by_id(db, *id)? {
-            match db.drop_keyspace(&keyspace.name()) {
-                // Another thread was faster.
-                Err(hedgerow::Error::NoSuchKeyspace { .. }) | Ok(()) => {}
-                Err(error) => return Err(error.into()),
-            }
+            db.drop_keyspace(&keyspace.name())?;
         }
     }
     db.transact(|tx| {

@@ -19,7 +19,7 @@ use crate::migration::Migration;
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("my.db");
-/// use hedgerow::{Durability, EngineKind, KeyspaceOptions};
+/// use hedgerow::{Db, Durability, EngineKind, KeyspaceOptions};
 /// use hedgerow_typed::TableDefinition;
 ///
 /// const YEARS: TableDefinition<String, u32> = TableDefinition::new("years");

@@ -1,10 +1,10 @@
 //! Migrations: rows of an earlier version become rows of this one.
 //!
 //! Rows are converted into a keyspace of their own, some hundred in a commit that also notes how
-//! far it has come, so that a crash or an error of the store loses no more than one commit. The last
-//! commit makes the record name the new keyspace, and the old one as dropped: there is no moment at
-//! which the table is partly old. From the first commit on, no handle can write to the old rows (TC3), so
-//! none are missed.
+//! far it has come, so that a crash or an error of the store loses no more than one commit. The
+//! last commit makes the record name the new keyspace, and the old one as dropped: there is no
+//! moment at which the table is partly old. From the first commit on, no handle can write to the
+//! old rows (TC3), so none are missed.
 
 use hedgerow::{Db, Durability, Keyspace, KeyspaceOptions, Transaction, TransactionOptions};
 

@@ -323,15 +323,7 @@ fn tidy_up(db: &Db, records: &Keyspace, table: &str, record: &Record) -> Result<
         Err(Error::Store(hedgerow::Error::ReadOnly)) => return Ok(()),
         swept => swept?,
     }
-    let data = catalog::named(db, table, record.keyspace)?;
-    if data.name() != table && db.existing_keyspace(table)?.is_none() {
-        match db.rename_keyspace(&data.name(), table) {
-            // A keyspace has got the name meanwhile, or the store is read-only: no harm is done.
-            Ok(()) | Err(hedgerow::Error::InvalidArgument { .. } | hedgerow::Error::ReadOnly) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    catalog::rename(db, record.keyspace, table)
 }
 
 /// The table that a record describes, with those of its indexes that are defined.

@@ -17,8 +17,8 @@ use crate::source::Source;
 /// as `S` shows it: the store as it is, a snapshot, or a transaction.
 ///
 /// Opened by [`TableDefinition::open`](crate::TableDefinition::open). A handle is cheap to clone
-/// and may be used from any thread. Keys are given as they are or borrowed ([`AsKey`]): a `String` as
-/// `"ada"`, a `(String, u64)` as `("ada", 7)`.
+/// and may be used from any thread. Keys are given as they are or borrowed ([`AsKey`]): a `String`
+/// as `"ada"`, a `(String, u64)` as `("ada", 7)`.
 ///
 /// | to read and write | use |
 /// | --- | --- |

@@ -89,7 +89,8 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Sink> Table<K, V, C, S> {
     /// [`Error::NotUnique`](crate::Error::NotUnique),
     /// [`Error::KeyTooLong`](crate::Error::KeyTooLong),
     /// [`Error::TableChanged`](crate::Error::TableChanged), [`Error::Value`](crate::Error::Value)
-    /// if a value cannot be encoded or decoded, and those of the store. Nothing was written then. So it is with all methods that write.
+    /// if a value cannot be encoded or decoded, and those of the store. Nothing was written then.
+    /// So it is with all methods that write.
     pub fn put(&self, key: impl AsKey<K>, value: &V) -> Result<()> {
         let key = encoded(key);
         let row = self.core.prepare(&key, value)?;

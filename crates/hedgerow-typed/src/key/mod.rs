@@ -85,7 +85,8 @@ pub use structs::{Fields, StructKey};
 /// impl Delimited for UserId {}
 ///
 /// let bytes = hedgerow_typed::key_bytes::<(UserId, String), _>((UserId(7), "ada"));
-/// assert_eq!(hedgerow_typed::key_of_bytes::<(UserId, String)>(&bytes)?, (UserId(7), "ada".into()));
+/// let key: (UserId, String) = hedgerow_typed::key_of_bytes(&bytes)?;
+/// assert_eq!(key, (UserId(7), "ada".into()));
 /// # Ok::<(), KeyError>(())
 /// ```
 pub trait Key: Sized + AsKey<Self> {

@@ -139,16 +139,20 @@ fn a_migration_that_fails_leaves_the_table_as_it_was() {
     }
 }
 
+/// One thread had dropped the old keyspace and given its name to the new one, when another, which
+/// had looked the name up before, dropped that.
 #[test]
 fn several_threads_migrate_together() {
     for engine in ENGINES {
-        let db = store();
-        fill(&db, engine);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| check(&second().open(&db).unwrap()));
-            }
-        });
-        assert_eq!(db.keyspaces().len(), 2);
+        for _ in 0..3 {
+            let db = store();
+            fill(&db, engine);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| check(&second().open(&db).unwrap()));
+                }
+            });
+            assert_eq!(db.keyspaces().len(), 2);
+        }
     }
 }
