@@ -6,8 +6,8 @@ use hedgerow::{Db, Keyspace, SeqNo, Transaction, TransactionOptions};
 
 use crate::codec::Codec;
 use crate::error::Result;
-use crate::key::{AsKey, Key};
-use crate::table::{Table, encoded};
+use crate::key::{AsKey, Key, encoded};
+use crate::table::Table;
 
 /// A write of a batch.
 type Write = dyn Fn(&Transaction) -> Result<()> + Send + Sync;

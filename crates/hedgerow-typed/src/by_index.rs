@@ -13,9 +13,9 @@ use crate::codec::{Codec, Postcard};
 use crate::core::{Core, IndexPart};
 use crate::error::{Error, Result};
 use crate::index::Index;
-use crate::key::{AsKey, AsPrefix, Delimited, Key, KeyDecoder, KeyError};
+use crate::key::{AsKey, AsPrefix, Delimited, Key, KeyDecoder, KeyError, encoded};
 use crate::source::{ByteBounds, Moment, Reader, Source};
-use crate::table::{Table, encoded};
+use crate::table::Table;
 
 /// A table as one of its indexes shows it. Made by [`Table::by`].
 ///

@@ -38,6 +38,22 @@ pub(crate) struct Core<K, V: ?Sized, C> {
 pub(crate) type RowKeys = Vec<Vec<Vec<u8>>>;
 
 impl<K: Key, V: ?Sized, C: Codec<V>> Core<K, V, C> {
+    /// Checks that a snapshot or a transaction shows the table as it was opened: its record at that
+    /// moment is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherMoment`] if the table became what it is later, [`Error::TableChanged`] if it
+    /// is something else by then.
+    pub(crate) fn check_moment(&self, record: Option<&[u8]>) -> Result<()> {
+        let table = self.name.clone();
+        match record.and_then(Record::generation_of) {
+            Some(generation) if generation == self.generation => Ok(()),
+            Some(generation) if generation > self.generation => Err(Error::TableChanged { table }),
+            _ => Err(Error::OtherMoment { table }),
+        }
+    }
+
     /// The transaction depends on the table being as it was opened.
     ///
     /// # Errors

@@ -137,7 +137,7 @@ impl<K: Key, V: ?Sized, C: Codec<V>> TableDefinition<K, V, C> {
     }
 
     /// Makes a table of a keyspace that has its name and entries already. These are taken to be
-    /// rows of its types; [`Table::verify`] reads them all.
+    /// rows of its types; [`Table::verify`](crate::Table::verify) reads them all.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

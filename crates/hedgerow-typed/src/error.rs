@@ -120,6 +120,13 @@ pub enum Error {
         /// The table.
         table: String,
     },
+    /// A snapshot or a transaction began before the table was created, migrated or given an index,
+    /// as it was opened. Take another one.
+    #[non_exhaustive]
+    OtherMoment {
+        /// The table.
+        table: String,
+    },
     /// What is stored about a table cannot be read: it is damaged, or of a later version of this
     /// crate.
     #[non_exhaustive]
@@ -245,6 +252,11 @@ impl fmt::Display for Error {
             Self::TableChanged { table } => write!(
                 f,
                 "table {table:?} has changed since it was opened: open it again"
+            ),
+            Self::OtherMoment { table } => write!(
+                f,
+                "table {table:?} became what it was opened as after this snapshot or transaction \
+                 had begun"
             ),
             Self::Catalog { table, what } => {
                 write!(

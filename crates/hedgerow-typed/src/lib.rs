@@ -32,11 +32,11 @@
 //!
 //! // Serializable, over any number of tables; run again after a conflict.
 //! db.transact(|tx| {
-//!     let orders = orders.within(tx);
+//!     let orders = orders.within(tx)?;
 //!     let last = orders.prefix((id,)).keys().next_back().transpose()?;
 //!     let number = last.map_or(1, |(_, number)| number + 1);
 //!     orders.put((id, number), &"a hedge".to_owned())?;
-//!     users.within(tx).update(id, |user| {
+//!     users.within(tx)?.update(id, |user| {
 //!         if let Some(user) = user {
 //!             user.city = "Ockham".into();
 //!         }
@@ -77,6 +77,8 @@
 //! - An index has the entries that its function gives for the rows of the table, in every commit,
 //!   snapshot and state after a crash; a unique one has one row for a key, whatever is written at
 //!   the same time.
+//! - A snapshot or a transaction shows a table as it was opened, or refuses it
+//!   ([`Error::OtherMoment`]): never one that is empty because it was migrated later.
 //! - A handle that was opened before a table was migrated, renamed, dropped, or given an index does
 //!   not write to it ([`Error::TableChanged`]).
 //!

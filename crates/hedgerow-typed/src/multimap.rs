@@ -10,7 +10,7 @@ use crate::bounds::{Bounds, prefix_end};
 use crate::codec::Codec;
 use crate::definition::TableDefinition;
 use crate::error::{CodecError, Result};
-use crate::key::{AsKey, AsPrefix, Delimited, Key};
+use crate::key::{AsKey, AsPrefix, Delimited, Key, encoded};
 use crate::rows::Rows;
 use crate::source::{ByteBounds, Sink, Source};
 use crate::table::Table;
@@ -95,10 +95,10 @@ impl<K: Delimited, V: Key> MultimapDefinition<K, V> {
 /// let before = db.snapshot();
 /// assert!(tags.remove(1, "red")? && !tags.remove(1, "red")?);
 /// tags.remove_all(1)?;
-/// assert_eq!((tags.len()?, tags.at(&before).len()?), (1, 3));
+/// assert_eq!((tags.len()?, tags.at(&before)?.len()?), (1, 3));
 /// db.transact(|tx| {
-///     tags.within(tx).delete(2, "red")?;
-///     tags.within(tx).put(3, "green")
+///     tags.within(tx)?.delete(2, "red")?;
+///     tags.within(tx)?.put(3, "green")
 /// })?;
 /// assert_eq!(tags.first()?, Some((3, "green".to_owned())));
 /// assert_eq!((tags.pop_first()?.unwrap().0, tags.last()?), (3, None));
@@ -130,13 +130,13 @@ pub struct ValuesOfKey<K, V>(Pairs<K, V>);
 
 impl<K: Delimited, V: Key> Multimap<K, V> {
     /// The multimap at the moment of a snapshot. See [`Table::at`].
-    pub fn at(&self, snapshot: &Snapshot) -> Multimap<K, V, Snapshot> {
-        Multimap(self.0.at(snapshot))
+    pub fn at(&self, snapshot: &Snapshot) -> Result<Multimap<K, V, Snapshot>> {
+        self.0.at(snapshot).map(Multimap)
     }
 
     /// The multimap within a transaction. See [`Table::within`].
-    pub fn within<'a>(&self, tx: &'a Transaction) -> Multimap<K, V, &'a Transaction> {
-        Multimap(self.0.within(tx))
+    pub fn within<'a>(&self, tx: &'a Transaction) -> Result<Multimap<K, V, &'a Transaction>> {
+        self.0.within(tx).map(Multimap)
     }
 }
 
@@ -160,7 +160,7 @@ impl<K: Delimited, V: Key, S: Source> Multimap<K, V, S> {
     pub fn values_in(&self, key: impl AsKey<K>, bounds: impl Bounds<V>) -> ValuesOfKey<K, V> {
         let core = Arc::clone(&self.0.core);
         let reader = self.0.source.reader(&self.0.core.data);
-        let bounds = bounds_of_pairs(&key, bounds.encode());
+        let bounds = bounds_of_pairs(&encoded(key), bounds.encode());
         ValuesOfKey(Pairs(Rows::new(reader.range(bounds), core)))
     }
 
@@ -247,19 +247,17 @@ impl<K: Delimited, V: Key, S: Sink> Multimap<K, V, S> {
 }
 
 /// Bounds of the values of a key as bounds of pairs.
-fn bounds_of_pairs<K>(key: &impl AsKey<K>, (start, end): ByteBounds) -> ByteBounds {
-    let mut prefix = Vec::new();
-    key.encode(&mut prefix);
-    let pair = |value: Vec<u8>| [prefix.as_slice(), &value].concat();
+fn bounds_of_pairs(key: &[u8], (start, end): ByteBounds) -> ByteBounds {
+    let pair = |value: Vec<u8>| [key, &value].concat();
     let start = match start {
         Included(value) => Included(pair(value)),
         Excluded(value) => Excluded(pair(value)),
-        Unbounded => Included(prefix.clone()),
+        Unbounded => Included(key.to_vec()),
     };
     let end = match end {
         Included(value) => Included(pair(value)),
         Excluded(value) => Excluded(pair(value)),
-        Unbounded => prefix_end(prefix.clone()).map_or(Unbounded, Excluded),
+        Unbounded => prefix_end(key.to_vec()).map_or(Unbounded, Excluded),
     };
     (start, end)
 }

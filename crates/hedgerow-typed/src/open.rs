@@ -36,18 +36,15 @@ impl<K: Key, V: ?Sized, C: Codec<V>> TableDefinition<K, V, C> {
     /// If the table has an earlier version, it is migrated, and indexes that it does not have yet
     /// are built; both in commits of some hundred rows, and from where they were if that was
     /// interrupted by an error or a crash. Until both are done no handle can write to the table:
-    /// those that were opened before fail with [`Error::TableChanged`](crate::Error::TableChanged).
+    /// those that were opened before fail with [`Error::TableChanged`].
     ///
     /// # Errors
     ///
-    /// [`Error::Schema`](crate::Error::Schema), [`Error::Version`](crate::Error::Version) and
-    /// [`Error::Index`](crate::Error::Index) if the table is not what the definition says;
-    /// [`Error::Migration`](crate::Error::Migration);
-    /// [`Error::NotUnique`](crate::Error::NotUnique) if rows have the same key in an index that is
-    /// built (open the table without the index to change them);
-    /// [`Error::NameTaken`](crate::Error::NameTaken) if a keyspace has the name, and entries. In a
-    /// store that was opened read-only, [`hedgerow::Error::ReadOnly`] if anything would have to be
-    /// written.
+    /// [`Error::Schema`], [`Error::Version`] and [`Error::Index`] if the table is not what the
+    /// definition says; [`Error::Migration`]; [`Error::NotUnique`] if rows have the same key in an
+    /// index that is built (open the table without the index to change them); [`Error::NameTaken`]
+    /// if a keyspace has the name, and entries. In a store that was opened read-only,
+    /// [`ReadOnly`](hedgerow::Error::ReadOnly) if anything would have to be written.
     pub fn open(&self, db: &Db) -> Result<Table<K, V, C>> {
         Ok(Table {
             core: Arc::new(open(self, db)?),

@@ -8,7 +8,7 @@ use hedgerow::Scan;
 use crate::codec::Codec;
 use crate::core::Core;
 use crate::error::Result;
-use crate::key::Key;
+use crate::key::{AsKey, Key, encoded};
 
 /// Rows of a table in the order of their keys, from both ends. After an error it is over.
 ///
@@ -51,6 +51,38 @@ impl<K: Key, V: ?Sized, C: Codec<V>> Rows<K, V, C> {
 
     fn key_back(&mut self) -> Option<Result<K>> {
         self.step(|scan, core| scan.next_back_key()?.map(|key| core.key(&key)).transpose())
+    }
+
+    /// Skips ahead: the next row from the front is the first one with a key of `key` or above. It
+    /// never moves back. See [`Scan::seek`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+    /// use hedgerow_typed::TableDefinition;
+    ///
+    /// let squares = TableDefinition::<i32, i32>::new("squares").open(&db)?;
+    /// squares.extend([(-2, &4), (-1, &1), (0, &0), (1, &1), (2, &4)])?;
+    /// let mut rows = squares.iter();
+    /// rows.seek(0);
+    /// assert_eq!(rows.next().transpose()?, Some((0, 0)));
+    /// rows.seek_back(1);
+    /// assert_eq!(rows.next_back().transpose()?, Some((1, 1)));
+    /// assert!(rows.next().is_none());
+    /// # Ok::<(), hedgerow_typed::Error>(())
+    /// ```
+    pub fn seek(&mut self, key: impl AsKey<K>) {
+        if let Some(scan) = &mut self.scan {
+            scan.seek(encoded(key));
+        }
+    }
+
+    /// The same from the back: the next row from there is the last one with a key of `key` or
+    /// below.
+    pub fn seek_back(&mut self, key: impl AsKey<K>) {
+        if let Some(scan) = &mut self.scan {
+            scan.seek_back(encoded(key));
+        }
     }
 
     /// The keys alone, without reading values that are stored apart from them.

@@ -1,6 +1,6 @@
 //! Where a table reads and writes: the store as it is, a snapshot, or a transaction.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 use hedgerow::{
     Db, Durability, Keyspace, KeyspaceSnapshot, RangeSize, Scan, Snapshot, Transaction,
@@ -162,6 +162,14 @@ impl Reader<'_> {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         Ok(each!(self, kv => kv.get_with(key, read))?)
+    }
+
+    pub(crate) fn get_range(
+        &self,
+        key: &[u8],
+        part: impl RangeBounds<usize>,
+    ) -> Result<Option<Value>> {
+        Ok(each!(self, kv => kv.get_range(key, part))?)
     }
 
     pub(crate) fn contains_key(&self, key: &[u8]) -> Result<bool> {

@@ -1,15 +1,16 @@
 //! A table: what it is, and reading it.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
-use hedgerow::{Db, Durability, Keyspace, RangeSize, Snapshot, Transaction};
+use hedgerow::{Db, Durability, Keyspace, RangeSize, Snapshot, Transaction, Value};
 
 use crate::bounds::Bounds;
 use crate::codec::{Codec, Postcard};
 use crate::core::Core;
 use crate::error::Result;
-use crate::key::{AsKey, AsPrefix, Key};
+use crate::key::{AsKey, AsPrefix, Key, encoded};
 use crate::rows::Rows;
 use crate::source::Source;
 
@@ -54,12 +55,12 @@ use crate::source::Source;
 ///
 /// let before = db.snapshot();
 /// assert_eq!(years.insert("ada", &1816)?, Some(1815));
-/// assert_eq!(years.at(&before).get("ada")?, Some(1815));
+/// assert_eq!(years.at(&before)?.get("ada")?, Some(1815));
 ///
 /// let pensions = TableDefinition::<(u32, String), ()>::new("pensions").open(&db)?;
 /// db.transact(|tx| {
-///     let year = years.within(tx).get("cyd")?.unwrap_or_default();
-///     pensions.within(tx).put((year + 67, "cyd"), &())?;
+///     let year = years.within(tx)?.get("cyd")?.unwrap_or_default();
+///     pensions.within(tx)?.put((year + 67, "cyd"), &())?;
 ///     Ok::<_, Error>(())
 /// })?;
 /// assert_eq!(pensions.prefix((2057,)).count(), 1);
@@ -91,20 +92,34 @@ impl<K, V: ?Sized, C, S> fmt::Debug for Table<K, V, C, S> {
 
 impl<K: Key, V: ?Sized, C: Codec<V>> Table<K, V, C> {
     /// The table at the moment of a snapshot. Two tables at the same snapshot agree.
-    pub fn at(&self, snapshot: &Snapshot) -> Table<K, V, C, Snapshot> {
-        Table {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherMoment`](crate::Error::OtherMoment) if the table was created, migrated or
+    /// given an index after the snapshot, [`Error::TableChanged`](crate::Error::TableChanged) if
+    /// that was between its opening and the snapshot; those of the store.
+    pub fn at(&self, snapshot: &Snapshot) -> Result<Table<K, V, C, Snapshot>> {
+        let record = snapshot.get(&self.core.catalog, &self.core.name)?;
+        self.core.check_moment(record.as_deref())?;
+        Ok(Table {
             core: Arc::clone(&self.core),
             source: snapshot.clone(),
-        }
+        })
     }
 
     /// The table within a transaction: it reads what the transaction sees, and its commit depends
     /// on that; what is written is committed with the transaction.
-    pub fn within<'a>(&self, tx: &'a Transaction) -> Table<K, V, C, &'a Transaction> {
-        Table {
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Table::at`].
+    pub fn within<'a>(&self, tx: &'a Transaction) -> Result<Table<K, V, C, &'a Transaction>> {
+        let record = tx.get(&self.core.catalog, &self.core.name)?;
+        self.core.check_moment(record.as_deref())?;
+        Ok(Table {
             core: Arc::clone(&self.core),
             source: tx,
-        }
+        })
     }
 
     /// A handle whose calls commit with `durability`, rather than with that of the store.
@@ -170,6 +185,28 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Source> Table<K, V, C, S> {
 
     fn get_bytes<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         self.source.reader(&self.core.data).get_with(key, read)
+    }
+
+    /// The bytes `part` of the value of `key`, as far as it has them. Of a long value no more is
+    /// read than these need; see [`KvRead::get_range`](hedgerow::KvRead::get_range).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+    /// use hedgerow_typed::{Raw, TableDefinition};
+    ///
+    /// let files = TableDefinition::<String, [u8], Raw>::with_codec("files").open(&db)?;
+    /// files.put("a", &[7; 100_000])?;
+    /// assert_eq!(files.get_part("a", 99_998..)?.unwrap(), [7, 7]);
+    /// # Ok::<(), hedgerow_typed::Error>(())
+    /// ```
+    pub fn get_part(
+        &self,
+        key: impl AsKey<K>,
+        part: impl RangeBounds<usize>,
+    ) -> Result<Option<Value>> {
+        let reader = self.source.reader(&self.core.data);
+        reader.get_range(&encoded(key), part)
     }
 
     /// The values of several keys, in the order given, all from one moment. Faster than as many
@@ -248,10 +285,4 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Source> IntoIterator for &Table<K, V, C,
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
-}
-
-pub(crate) fn encoded<K>(key: impl AsKey<K>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    key.encode(&mut bytes);
-    bytes
 }

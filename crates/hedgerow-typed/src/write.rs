@@ -8,9 +8,9 @@ use hedgerow::{Transaction, Value};
 use crate::bounds::Bounds;
 use crate::codec::Codec;
 use crate::error::Result;
-use crate::key::{AsKey, Key};
+use crate::key::{AsKey, Key, encoded};
 use crate::source::{ByteBounds, Sink};
-use crate::table::{Table, encoded};
+use crate::table::Table;
 use crate::upkeep::NewRow;
 
 /// Rows that [`Table::retain`] looks at between two commits.

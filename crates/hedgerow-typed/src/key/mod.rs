@@ -155,6 +155,11 @@ impl<K: ?Sized, T: AsPrefix<K> + ?Sized> AsPrefix<K> for &T {
 /// assert_eq!(key_bytes::<(String, i8), _>(("a", 1)), b"a\x00\x01\x81");
 /// ```
 pub fn key_bytes<K: Key, Q: AsKey<K>>(key: Q) -> Vec<u8> {
+    encoded(key)
+}
+
+/// The bytes of what stands for a key.
+pub(crate) fn encoded<K>(key: impl AsKey<K>) -> Vec<u8> {
     let mut out = Vec::new();
     key.encode(&mut out);
     out

@@ -163,7 +163,7 @@ fn a_refused_row_changes_nothing() {
         );
         // In a transaction, which goes on: numbers change hands when they are free.
         let tx = db.transaction().unwrap();
-        let inside = items.within(&tx);
+        let inside = items.within(&tx).unwrap();
         assert!(inside.put((2, "b"), &item(1, &[3])).is_err());
         inside.put((1, "a"), &item(None, &[1])).unwrap();
         inside.put((2, "b"), &item(1, &[3])).unwrap();

@@ -331,7 +331,7 @@ fn what_stands_for_a_key_has_its_bytes() {
     same(&b"a\0".to_vec(), &b"a\0"[..]);
     same(&Some("a".to_owned()), Some("a"));
     same(&Reverse("a".to_owned()), Reverse("a"));
-    same(&("a".to_owned(), 7_u64), &("a", &7));
+    same(&("a".to_owned(), 7_u64), ("a", &7));
     same(&RawKey(b"ab".to_vec()), "ab");
 }
 

@@ -239,7 +239,7 @@ impl Run {
     /// Several operations in one transaction, which goes on after one that was refused.
     fn transaction(&mut self) {
         let tx = self.db.transaction().unwrap();
-        let items = self.items.within(&tx);
+        let items = self.items.within(&tx).unwrap();
         let mut map = self.map.clone();
         for _ in 0..1 + self.random.below(5) {
             let id = self.id();
@@ -351,7 +351,7 @@ impl Run {
         assert!(report.is_clean(), "{report:?}");
         assert_eq!(report.rows, self.map.len() as u64);
         let snapshot = self.db.snapshot();
-        let items = self.items.at(&snapshot);
+        let items = self.items.at(&snapshot).unwrap();
         let rows: Map = items.iter().map(Result::unwrap).collect();
         assert_eq!(rows, self.map);
         check_indexes(&items, &self.shop, &self.map);

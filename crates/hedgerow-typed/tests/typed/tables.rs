@@ -222,7 +222,10 @@ fn handles_of_a_table_that_changed_do_not_write() {
     old.put((1, "a"), &item(1, &[])).unwrap();
     // A transaction from before the change.
     let tx = db.transaction().unwrap();
-    old.within(&tx).put((2, "b"), &item(2, &[])).unwrap();
+    old.within(&tx)
+        .unwrap()
+        .put((2, "b"), &item(2, &[]))
+        .unwrap();
     let mut batch = TableBatch::new();
     batch.put(&old, (3, "c"), &item(3, &[])).unwrap();
 
@@ -329,8 +332,8 @@ fn a_store_that_is_read_only_has_tables() {
     let tx = db
         .transaction_with(hedgerow::TransactionOptions::new().read_only(true))
         .unwrap();
-    assert_eq!(items.within(&tx).len().unwrap(), 1);
-    assert!(items.within(&tx).delete((1, "")).is_err());
+    assert_eq!(items.within(&tx).unwrap().len().unwrap(), 1);
+    assert!(items.within(&tx).unwrap().delete((1, "")).is_err());
 }
 
 #[test]
@@ -343,18 +346,83 @@ fn transactions_span_tables_and_engines() {
         .open(&db)
         .unwrap();
     let failed: Result<()> = db.transact(|tx| {
-        years.within(tx).put("ada", &1815)?;
-        names.within(tx).put(1815, "ada")?;
+        years.within(tx)?.put("ada", &1815)?;
+        names.within(tx)?.put(1815, "ada")?;
         Err(Error::migration("not this time"))
     });
     assert!(failed.is_err() && years.is_empty().unwrap() && names.is_empty().unwrap());
     let tx = db.transaction().unwrap();
     let savepoint = tx.savepoint();
-    years.within(&tx).put("ada", &1815).unwrap();
+    years.within(&tx).unwrap().put("ada", &1815).unwrap();
     tx.rollback_to(savepoint).unwrap();
-    names.within(&tx).put(1815, "ada").unwrap();
+    names.within(&tx).unwrap().put(1815, "ada").unwrap();
     tx.commit().unwrap();
     assert!(years.is_empty().unwrap() && names.len().unwrap() == 1);
+}
+
+#[test]
+fn a_moment_shows_the_table_that_was_opened_or_refuses() {
+    for engine in ENGINES {
+        let db = store();
+        let shop = Shop::new();
+        let before = db.snapshot();
+        let plain = shop.plain(engine).open(&db).unwrap();
+        plain.put((1, ""), &item(1, &[1])).unwrap();
+        let created = db.snapshot();
+        let tx = db.transaction().unwrap();
+        let items = shop.open(&db, engine);
+        let indexed = db.snapshot();
+
+        assert!(matches!(plain.at(&before), Err(Error::OtherMoment { .. })));
+        assert_eq!(plain.at(&created).unwrap().len().unwrap(), 1);
+        assert!(matches!(
+            plain.at(&indexed),
+            Err(Error::TableChanged { .. })
+        ));
+        // Its index was empty then.
+        assert!(matches!(items.at(&created), Err(Error::OtherMoment { .. })));
+        assert!(matches!(items.within(&tx), Err(Error::OtherMoment { .. })));
+        let items = items.at(&indexed).unwrap();
+        assert_eq!(
+            items.by(&shop.by_tag).unwrap().get_all((1, false)).count(),
+            1
+        );
+        let reader = hedgerow::TransactionOptions::new().read_only(true);
+        let reader = db.transaction_with(reader).unwrap();
+        assert!(plain.within(&reader).is_err());
+    }
+}
+
+#[test]
+fn a_write_that_fails_in_the_middle_is_taken_back() {
+    for engine in ENGINES {
+        let db = store();
+        let shop = Shop::new();
+        let items = shop.open(&db, engine);
+        items.put((1, "a"), &item(1, &[1])).unwrap();
+        db.drop_keyspace("items.by tag").unwrap();
+        // The row and the first index have been written when the second one refuses.
+        let tx = db.transaction().unwrap();
+        let inside = items.within(&tx).unwrap();
+        for (id, number) in [((1, "a"), 7), ((2, "b"), 8)] {
+            let error = inside.put(id, &item(number, &[2])).unwrap_err();
+            assert!(
+                matches!(error, Error::Store(hedgerow::Error::NoSuchKeyspace { .. })),
+                "{error}"
+            );
+        }
+        assert_eq!(inside.get((1, "a")).unwrap(), Some(item(1, &[1])));
+        tx.commit().unwrap();
+        assert_eq!(items.len().unwrap(), 1);
+        let by_number = items.by(&shop.by_number).unwrap();
+        assert_eq!(
+            by_number
+                .keys(..)
+                .map(|key| key.unwrap().0)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+    }
 }
 
 #[test]
