@@ -31,6 +31,11 @@ pub(crate) fn add(
     data: &Keyspace,
     index: &NewIndex<'_>,
 ) -> Result<()> {
+    let _names = catalog::lock_names();
+    let now = catalog::read(records, table)?;
+    if now.is_none_or(|mut record| record.index(index.name).is_some()) {
+        return Ok(());
+    }
     let base = format!("{table}.{}", index.name);
     let options = KeyspaceOptions::new(data.engine());
     let Some(keyspace) = catalog::unused(db, records, &base, &options, false)? else {

@@ -8,7 +8,7 @@
 //! - TC3: the generation of a record rises with every change after which handles that were opened
 //!   before must not write; every write of a table depends on it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hedgerow::{Db, EngineKind, Keyspace, KeyspaceOptions, Transaction};
 
@@ -21,9 +21,16 @@ pub(crate) const CATALOG: &str = "hedgerow.tables";
 /// The version of a record whose table is being dropped.
 pub(crate) const DROPPED: u32 = 0;
 
-/// Held while a keyspace is dropped or renamed, which is done by its name: between finding out the
-/// name and using it, no other thread gives it to another keyspace. One process has a store open.
+/// See [`lock_names`].
 static NAMES: Mutex<()> = Mutex::new(());
+
+/// Held while a keyspace is dropped or renamed, which is done by its name: between finding out the
+/// name and using it, no other thread gives it to another keyspace. And held from looking for an
+/// unused keyspace until a record names it, so that two threads do not both make one. One process
+/// has a store open.
+pub(crate) fn lock_names() -> MutexGuard<'static, ()> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The catalogue, if the store has tables.
 pub(crate) fn existing(db: &Db) -> Result<Option<Keyspace>> {
@@ -139,7 +146,7 @@ pub(crate) fn unused(
 
 /// Gives a keyspace a name, if no other one has it and it can be given.
 pub(crate) fn rename(db: &Db, id: u32, name: &str) -> Result<()> {
-    let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let _names = lock_names();
     let Some(keyspace) = by_id(db, id)? else {
         return Ok(());
     };
@@ -163,7 +170,7 @@ pub(crate) fn sweep(db: &Db, catalog: &Keyspace, table: &str) -> Result<()> {
         return Ok(());
     }
     for id in &record.dropped {
-        let _names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let _names = lock_names();
         if let Some(keyspace) = by_id(db, *id)? {
             db.drop_keyspace(&keyspace.name())?;
         }

@@ -93,8 +93,10 @@
 //! reads the old row, and looks up new keys of unique indexes. A call that reads is a read of the
 //! keyspace, and nothing more.
 //!
-//! The [design](https://github.com/hedgerow-db/hedgerow/blob/main/docs/typed.md) has the format,
-//! the alternatives, and what users of redb and heed find where.
+//! [Recipes](https://github.com/hedgerow-db/hedgerow/blob/main/docs/recipes.md) build a queue, a
+//! cache, full-text search and others of tables. The
+//! [design](https://github.com/hedgerow-db/hedgerow/blob/main/docs/typed.md) has the format, the
+//! alternatives, and what users of redb and heed find where.
 //!
 //! # Dependencies
 //!
@@ -144,3 +146,8 @@ pub use rows::Rows;
 pub use source::{Sink, Source};
 pub use table::Table;
 pub use verify::TableReport;
+
+/// The code in docs/recipes.md runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/recipes.md")]
+pub struct Recipes;

@@ -85,6 +85,7 @@ fn begin(
     wanted: &Wanted<'_>,
 ) -> Result<Option<Record>> {
     loop {
+        let _names = catalog::lock_names();
         let Some(record) = catalog::read(records, wanted.table)? else {
             return Ok(None);
         };

@@ -279,6 +279,10 @@ fn create<K: Key, V: ?Sized, C: Codec<V>>(
 ) -> Result<()> {
     let name = &*definition.name;
     let taken = || Error::NameTaken { name: name.into() };
+    let _names = catalog::lock_names();
+    if catalog::read(records, name)?.is_some() {
+        return Ok(());
+    }
     let options = definition.options.clone();
     let options = options.unwrap_or_else(|| KeyspaceOptions::new(EngineKind::BTree));
     let own = match db.existing_keyspace(name)? {

@@ -2,12 +2,80 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hedgerow_typed::{Index, TableDefinition};
+use hedgerow::{Isolation, Transaction, TransactionOptions};
+use hedgerow_typed::{Index, Result, Table, TableDefinition};
 use support::random::{Random, Source};
 
-use crate::rig::{ENGINES, Shop, item, store};
+use crate::rig::{ENGINES, Id, Item, Shop, item, store};
 
 const THREADS: u64 = 4;
+
+type Inside<'a> = Table<Id, Item, hedgerow_typed::Postcard, &'a Transaction>;
+
+/// Something that a transaction does to the table.
+fn operate(number: usize, items: &Inside<'_>) -> Result<()> {
+    let (a, b) = ((1, "a"), (2, "b"));
+    match number {
+        0 => items.put(a, &item(7, &[7])),
+        1 => items.put(a, &item(8, &[8])),
+        2 => items.put(b, &item(7, &[7])),
+        3 => items.insert((3, "new"), &item(1, &[])).map(drop),
+        4 => items.remove(a).map(drop),
+        5 => items.delete(b),
+        6 => items.pop_first().map(drop),
+        7 => items.pop_last().map(drop),
+        8 => items.remove_range((1,)..(2,)),
+        9 => items.clear(),
+        10 => items.retain(|_, row| row.number == Some(2)).map(drop),
+        11 => items.update(a, |row| *row = Some(item(9, &[1, 9]))),
+        12 => items
+            .compare_and_swap(a, Some(&item(1, &[1])), None)
+            .map(drop),
+        13 => items.insert_if_absent((1, "ab"), &item(7, &[7])).map(drop),
+        _ => items.extend([(a, &item(None, &[])), (b, &item(1, &[1]))]),
+    }
+}
+
+/// Every pair of operations at the same time, at both levels of isolation: either one of them fails
+/// to commit, or rows and indexes agree after both.
+#[test]
+fn whatever_meets_leaves_indexes_that_agree() {
+    const OPERATIONS: usize = 15;
+    let mut conflicts = 0;
+    for engine in ENGINES {
+        let db = store();
+        let shop = Shop::new();
+        let items = shop.open(&db, engine);
+        for isolation in [Isolation::Serializable, Isolation::Snapshot] {
+            for pair in 0..OPERATIONS * OPERATIONS {
+                items.clear().unwrap();
+                items.put((1, "a"), &item(1, &[1])).unwrap();
+                items.put((2, "b"), &item(2, &[2])).unwrap();
+                let begin = || {
+                    let options = TransactionOptions::new().isolation(isolation);
+                    db.transaction_with(options).unwrap()
+                };
+                let (first, second) = (begin(), begin());
+                let one = operate(pair / OPERATIONS, &items.within(&first).unwrap());
+                let other = operate(pair % OPERATIONS, &items.within(&second).unwrap());
+                for error in [one.err(), other.err()].into_iter().flatten() {
+                    assert!(error.is_not_unique(), "{error}");
+                }
+                first.commit().unwrap();
+                match second.commit() {
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert!(error.is_conflict(), "{error}");
+                        conflicts += 1;
+                    }
+                }
+                let report = items.verify().unwrap();
+                assert!(report.is_clean(), "{isolation:?}, {pair}: {report:?}");
+            }
+        }
+    }
+    assert!(conflicts > 100, "{conflicts}");
+}
 
 #[test]
 fn a_unique_index_holds_under_concurrent_writers() {

@@ -50,6 +50,33 @@ fn an_index_is_built_of_the_rows_that_are_there() {
 }
 
 #[test]
+fn entries_are_those_of_the_format() {
+    let db = store();
+    let shop = Shop::new();
+    let items = shop.open(&db, EngineKind::BTree);
+    items.put((1, "a"), &item(7, &[3, 0, 3])).unwrap();
+    let entries = |name: &str| {
+        let keyspace = db.existing_keyspace(name).unwrap().unwrap();
+        let entries = keyspace.iter().map(Result::unwrap);
+        entries
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect::<Vec<_>>()
+    };
+    let row = b"\x01a\0\x01".to_vec();
+    // By postcard: some, 7; three bytes.
+    assert_eq!(
+        entries("items"),
+        [(row.clone(), b"\x01\x07\x03\x03\0\x03".to_vec())]
+    );
+    assert_eq!(
+        entries("items.by number"),
+        [(b"\0\x07".to_vec(), row.clone())]
+    );
+    let tagged = |tag: u8| ([&[tag, 0][..], &row].concat(), Vec::new());
+    assert_eq!(entries("items.by tag"), [tagged(0), tagged(3)]);
+}
+
+#[test]
 fn an_index_that_is_not_defined_is_not_forgotten() {
     let db = store();
     let shop = Shop::new();
