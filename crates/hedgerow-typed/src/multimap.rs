@@ -14,6 +14,7 @@ use crate::key::{AsKey, AsPrefix, Delimited, Key, encoded};
 use crate::rows::Rows;
 use crate::source::{ByteBounds, Sink, Source};
 use crate::table::Table;
+use crate::verify::TableReport;
 
 /// The values of a multimap are in its keys.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +103,10 @@ impl<K: Delimited, V: Key> MultimapDefinition<K, V> {
 /// })?;
 /// assert_eq!(tags.first()?, Some((3, "green".to_owned())));
 /// assert_eq!((tags.pop_first()?.unwrap().0, tags.last()?), (3, None));
+/// tags.extend([(4, "a"), (4, "b"), (5, "c")])?;
+/// assert_eq!(tags.pop_last()?, Some((5, "c".to_owned())));
+/// tags.remove_range((4, "b")..)?;
+/// assert!(tags.verify()?.is_clean() && tags.len()? == 1 && tags.keyspaces().len() == 2);
 /// tags.clear()?;
 /// assert_eq!((tags.name(), tags.keyspace().engine()), ("tags", EngineKind::Lsm));
 /// # Ok::<(), Error>(())
@@ -199,6 +204,16 @@ impl<K: Delimited, V: Key, S: Source> Multimap<K, V, S> {
         self.0.len()
     }
 
+    /// All keyspaces that it uses. See [`Table::keyspaces`].
+    pub fn keyspaces(&self) -> &[Keyspace] {
+        self.0.keyspaces()
+    }
+
+    /// Reads everything and checks that it can be decoded. See [`Table::verify`].
+    pub fn verify(&self) -> Result<TableReport> {
+        self.0.verify()
+    }
+
     /// True if there is no pair.
     pub fn is_empty(&self) -> Result<bool> {
         self.0.is_empty()
@@ -238,6 +253,25 @@ impl<K: Delimited, V: Key, S: Sink> Multimap<K, V, S> {
     /// Removes the first pair and returns it.
     pub fn pop_first(&self) -> Result<Option<(K, V)>> {
         Ok(self.0.pop_first()?.map(|(pair, ())| pair))
+    }
+
+    /// Removes the last pair and returns it.
+    pub fn pop_last(&self) -> Result<Option<(K, V)>> {
+        Ok(self.0.pop_last()?.map(|(pair, ())| pair))
+    }
+
+    /// Adds several pairs in one commit.
+    pub fn extend<A: AsKey<K>, B: AsKey<V>>(
+        &self,
+        pairs: impl IntoIterator<Item = (A, B)>,
+    ) -> Result<()> {
+        self.0.extend(pairs.into_iter().map(|pair| (pair, &())))
+    }
+
+    /// Removes the pairs in `bounds`, which are as those of [`Multimap::range`], at the cost of
+    /// one.
+    pub fn remove_range(&self, bounds: impl Bounds<(K, V)>) -> Result<()> {
+        self.0.remove_range(bounds)
     }
 
     /// Removes all pairs, at the cost of one.

@@ -160,6 +160,25 @@ impl<K: Key, V: ?Sized, C: Codec<V>, S: Source> Table<K, V, C, S> {
         &self.core.data
     }
 
+    /// All keyspaces that it uses: for
+    /// [`TransactionOptions::keyspaces`](hedgerow::TransactionOptions::keyspaces), where a transaction is to
+    /// name those that it needs.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let db = hedgerow::Db::open(dir.path().join("my.db"))?;
+    /// use hedgerow::TransactionOptions;
+    /// use hedgerow_typed::{Error, TableDefinition};
+    ///
+    /// let years = TableDefinition::<String, u32>::new("years").open(&db)?;
+    /// let options = TransactionOptions::new().keyspaces(years.keyspaces());
+    /// db.transact_with(options, |tx| years.within(tx)?.put("ada", &1815))?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn keyspaces(&self) -> &[Keyspace] {
+        &self.core.keyspaces
+    }
+
     /// The value of `key`.
     ///
     /// # Errors

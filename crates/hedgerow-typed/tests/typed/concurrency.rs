@@ -121,6 +121,31 @@ fn a_unique_index_holds_under_concurrent_writers() {
     }
 }
 
+#[test]
+fn a_table_is_created_once() {
+    for engine in ENGINES {
+        for _ in 0..5 {
+            let db = store();
+            let shop = Shop::new();
+            std::thread::scope(|scope| {
+                for thread in 0..4_u8 {
+                    let (db, shop) = (&db, &shop);
+                    scope.spawn(move || {
+                        let items = shop.definition(engine).open(db).unwrap();
+                        items
+                            .put((thread, ""), &item(u16::from(thread), &[1]))
+                            .unwrap();
+                    });
+                }
+            });
+            let items = shop.open(&db, engine);
+            assert_eq!(items.len().unwrap(), 4);
+            assert!(items.verify().unwrap().is_clean());
+            assert_eq!(db.keyspaces().len(), 4);
+        }
+    }
+}
+
 /// All threads want the same names; each name is given once.
 #[test]
 fn of_those_that_want_a_name_one_gets_it() {
