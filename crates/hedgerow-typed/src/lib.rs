@@ -93,7 +93,7 @@
 //! reads the old row, and looks up new keys of unique indexes. A call that reads is a read of the
 //! keyspace, and nothing more.
 //!
-//! [Recipes](https://github.com/hedgerow-db/hedgerow/blob/main/docs/recipes.md) build a queue, a
+//! [Recipes](https://github.com/hedgerow-db/hedgerow/blob/main/docs/typed-recipes.md) build a queue, a
 //! cache, full-text search and others of tables. The
 //! [design](https://github.com/hedgerow-db/hedgerow/blob/main/docs/typed.md) has the format, the
 //! alternatives, and what users of redb and heed find where.
@@ -147,7 +147,7 @@ pub use source::{Sink, Source};
 pub use table::Table;
 pub use verify::TableReport;
 
-/// The code in docs/recipes.md runs.
+/// The code in docs/typed-recipes.md runs.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/recipes.md")]
+#[doc = include_str!("../../../docs/typed-recipes.md")]
 pub struct Recipes;
