@@ -74,6 +74,9 @@ pub enum Durability {
     /// The end of the process, in any way. The operating system holds the bytes; a
     /// background sync bounds what a power loss can take
     /// ([`Options::background_sync_ms`]).
+    ///
+    /// Commits become visible in their order over all keyspaces, so a commit that comes behind one
+    /// that is `Sync` returns when that one is durable.
     Buffered,
 }
 
