@@ -82,6 +82,14 @@ fn numbered(range: std::ops::Range<u64>, value: &str) -> Map {
     range.map(entry).collect()
 }
 
+/// Files of tables that the only keyspace has, whether they are a part of its tree or not.
+fn tables_on_disk(rig: &Rig) -> u64 {
+    let dir = rig.path().join("ks-00000001");
+    let names = rig.fs().read_dir(&dir).expect("a directory");
+    let tables = names.iter().filter(|name| name.starts_with("TABLE-"));
+    tables.count() as u64
+}
+
 /// After every step: right at once, after opening again, and after compaction.
 fn check_all(rig: &mut Rig, kv: Keyspace, engine: EngineKind, expected: &Map) {
     assert_holds(&kv, expected);
@@ -276,6 +284,10 @@ fn a_dropped_load_leaves_nothing() {
         }
         kv.compact().unwrap();
         assert!(kv.stats().disk_bytes <= before + before / 4);
+        if engine == EngineKind::Lsm {
+            rig.db().wait_idle().unwrap();
+            assert_eq!(tables_on_disk(rig), kv.stats().files);
+        }
         check_all(rig, kv, engine, &map);
     });
 }
