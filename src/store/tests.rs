@@ -63,7 +63,8 @@ fn recovered(rig: &PipelineRig) -> SeqNo {
 }
 
 /// A pipeline of two keyspaces. The receiver hears of each commit that is being applied: number of
-/// the keyspace, operations. What becomes of one of the first keyspace has to be sent.
+/// the keyspace, operations. What becomes of one of the first keyspace has to be sent. A test moves
+/// both ends into its scope, so that they go if it fails, and no commit waits for them.
 fn side_by_side() -> (PipelineRig, Receiver<(u32, usize)>, Sender<Result<()>>) {
     let (begin, applying) = channel();
     let (outcome, outcomes) = channel();
@@ -86,7 +87,7 @@ fn side_by_side() -> (PipelineRig, Receiver<(u32, usize)>, Sender<Result<()>>) {
 fn commits_of_different_keyspaces_are_applied_side_by_side_and_published_in_order() {
     let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
         assert_eq!(applying.recv(), Ok((1, 1)));
         let second = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
@@ -105,7 +106,7 @@ fn commits_of_different_keyspaces_are_applied_side_by_side_and_published_in_orde
 fn a_commit_that_waits_for_its_keyspace_holds_up_no_other() {
     let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
         assert_eq!(applying.recv(), Ok((1, 1)));
         let second = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
@@ -129,7 +130,7 @@ fn a_commit_that_waits_for_its_keyspace_holds_up_no_other() {
 fn a_batch_over_two_keyspaces_ends_whatever_waits_behind_it() {
     let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         let parts = rig.keyspaces.iter().map(|keyspace| {
             let mut batch = Batch::new();
             batch.put(b"key", b"value");
@@ -156,7 +157,7 @@ fn a_batch_over_two_keyspaces_ends_whatever_waits_behind_it() {
 fn a_commit_beside_one_that_fails_is_not_acknowledged() {
     let (rig, applying, outcome) = side_by_side();
     let rig = &rig;
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         let first = scope.spawn(move || put_into(rig, 0, Durability::Buffered));
         assert_eq!(applying.recv(), Ok((1, 1)));
         let second = scope.spawn(move || put_into(rig, 1, Durability::Buffered));
