@@ -333,26 +333,65 @@ fn packs_are_freed_with_what_they_hold() {
 /// written beyond the end of its area, over whatever lay there.
 #[test]
 fn a_pack_that_is_longer_than_expected_does_not_leave_its_area() {
-    with_seeds(12, |seed| {
+    const COUNT: u32 = 576;
+    with_seeds(8, |seed| {
         let mut random = Random(seed);
-        let (_, mut bench) = Bench::in_memory(1024);
-        let prefix = vec![b'p'; 90 + 20 * seed as usize];
-        let key = |number: u32| [&prefix, number.to_be_bytes().as_slice()].concat();
-        for first in (0..120).step_by(10) {
-            let ops = (first..first + 10).map(|i| OwnedOp::Put(key(i), vec![1; 60]));
+        let (_, mut bench) = Bench::in_memory(16 << 10);
+        let filler = vec![b'f'; 1300 + 25 * seed as usize];
+        // Keys of a family differ in their last bytes, and families in the first: the fences of a
+        // pack are as long as keys, and have no common prefix.
+        let key = |number: u32| {
+            let family = (number / 48).to_be_bytes();
+            [&family[..], &filler, &number.to_be_bytes()].concat()
+        };
+        for first in (0..COUNT).step_by(12) {
+            let ops = (first..first + 12).map(|i| OwnedOp::Put(key(i), vec![1; 20]));
             bench.apply(ops.collect());
         }
         bench.engine.flush().unwrap();
+        let mut had_packs = false;
         for round in 0..30 {
-            let ops = (0..random.below(10) + 2).map(|_| {
-                let number = random.below(120) as u32;
-                OwnedOp::Put(key(number), vec![round; random.below(60) as usize])
-            });
-            bench.apply(ops.collect());
+            let mut ops = Vec::new();
+            let mut number = random.below(12) as u32;
+            while number < COUNT {
+                let value = vec![round; random.below(20) as usize];
+                ops.push(OwnedOp::Put(key(number), value));
+                number += 6 + random.below(14) as u32;
+            }
+            bench.apply(ops);
             bench.engine.flush().unwrap();
             bench.verify();
+            had_packs |= packs(&bench) > 0;
         }
+        assert!(had_packs);
         bench.check_all();
+    });
+}
+
+/// What packs take is freed when the node that they belong to is loaded. Nodes that are merged
+/// afterwards bring the packs along, which must not be freed once more.
+#[test]
+fn packs_of_nodes_that_are_merged_are_freed_once() {
+    with_seeds(12, |seed| {
+        let mut random = Random(seed);
+        let (fs, mut bench) = filled(1024, 4000, 40);
+        for round in 0..3 {
+            change(&mut bench, round, 20, 4000, 40);
+        }
+        assert!(packs(&bench) > 0);
+        // Few leaves are left of each node, and those have packs.
+        let from = random.below(60) as u32;
+        for start in (from..4000).step_by(80) {
+            let end = start + 40 + random.below(35) as u32;
+            bench.apply(vec![OwnedOp::DeleteRange(key(start), Some(key(end)))]);
+        }
+        for round in 3..6 {
+            bench.engine.flush().unwrap();
+            bench.verify();
+            bench.check_all();
+            change(&mut bench, round, 20, 4000, 40);
+        }
+        bench.recover(Arc::new(fs.crash()));
     });
 }
 
