@@ -5,17 +5,19 @@
 //!     --records 2000000 --rounds 3 --out docs/peers.md
 //! ```
 //!
-//! Here are the adapters ([`stores`]) and the command line. Everything else is the suite of
-//! hedgerow-bench: this program starts itself again for every store and round, as a process that
-//! measures one store on a fresh directory, and writes medians with their spread, ratios, and
-//! everything needed to repeat the run. docs/benchmarks.md says what is held equal, and how.
+//! Here are the adapters ([`stores`]), the comparison of [`transactions`], and the command line.
+//! Everything else is the suite of hedgerow-bench: this program starts itself again for every store
+//! and round, as a process that measures one store on a fresh directory, and writes medians with
+//! their spread, ratios, and everything needed to repeat the run. docs/benchmarks.md says what is
+//! held equal, and how.
 
 mod stores;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use hedgerow::Compression;
 use hedgerow_bench::format::command_line;
 use hedgerow_bench::report::markdown::{self, Family};
@@ -28,6 +30,8 @@ use hedgerow_bench::suite::setting::Setting;
 use hedgerow_bench::{
     Error, KeyShape, Result, Subject, TargetOptions, ValueSize, touch_memory, with_causes,
 };
+
+use transactions::Transactions;
 
 /// The steps of docs/peers.md. A fill begins a new store; the workloads after it go on with it.
 const WORKLOADS: &str = "fillseq,fillbatch,fillrandom,readrandom,readrandom@2,readmissing,\
@@ -51,8 +55,10 @@ const FAMILIES: [Family<'_>; 2] = [
 ///
 /// docs/benchmarks.md describes the method; `hedgerow bench --help` lists the workloads.
 #[derive(Debug, Clone, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Records that a fill writes
     #[arg(long, value_name = "N", default_value_t = 2_000_000)]
     records: u64,
@@ -144,6 +150,12 @@ struct Args {
     child_killed_in: Option<usize>,
 }
 
+/// What else can be compared.
+#[derive(Debug, Clone, Subcommand)]
+enum Other {
+    Transactions(Transactions),
+}
+
 fn main() -> ExitCode {
     match Args::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,6 +168,9 @@ fn main() -> ExitCode {
 
 impl Args {
     fn run(&self) -> Result<()> {
+        if let Some(Other::Transactions(transactions)) = &self.other {
+            return transactions.run(&command());
+        }
         let plan = self.plan()?;
         if let (Some(store), Some(dir)) = (&self.child_store, &self.child_dir) {
             let mut out = std::io::stdout().lock();

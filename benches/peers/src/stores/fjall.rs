@@ -12,11 +12,15 @@
 use std::path::Path;
 
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OptimisticTxDatabase,
+    OptimisticTxKeyspace, OptimisticWriteTx, PersistMode, Readable as _,
+};
 use hedgerow::{Compression, Durability};
 use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 
 use super::wait_until_idle;
+use crate::transactions::{Attempt, Body, Transactional, Tx};
 
 /// A fjall database with one keyspace.
 pub struct Fjall {
@@ -33,16 +37,7 @@ impl Fjall {
             .worker_threads(options.background_threads)
             .open()
             .map_err(Error::store)?;
-        let create = || {
-            let create =
-                KeyspaceCreateOptions::default().max_memtable_size(options.write_buffer_bytes);
-            match options.compression {
-                // Its default: nothing in the two upper levels, lz4 below.
-                Compression::Lz4 => create,
-                _ => create
-                    .data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
-            }
-        };
+        let create = || create_options(options);
         let keyspace = db.keyspace("bench", create).map_err(Error::store)?;
         Ok(Box::new(Self {
             db,
@@ -52,10 +47,7 @@ impl Fjall {
     }
 
     fn persist_mode(&self) -> PersistMode {
-        match self.options.durability {
-            Durability::Sync => PersistMode::SyncData,
-            Durability::Buffered => PersistMode::Buffer,
-        }
+        persist_mode(self.options.durability)
     }
 
     /// A single write asks for no more than `PersistMode::Buffer`; a durable one goes as a batch,
@@ -68,6 +60,90 @@ impl Fjall {
         let mut batch = self.db.batch().durability(Some(self.persist_mode()));
         fill(&mut batch);
         batch.commit().map_err(Error::store)
+    }
+}
+
+fn create_options(options: &TargetOptions) -> KeyspaceCreateOptions {
+    let create = KeyspaceCreateOptions::default().max_memtable_size(options.write_buffer_bytes);
+    match options.compression {
+        // Its default: nothing in the two upper levels, lz4 below.
+        Compression::Lz4 => create,
+        _ => create.data_block_compression_policy(CompressionPolicy::all(CompressionType::None)),
+    }
+}
+
+fn persist_mode(durability: Durability) -> PersistMode {
+    match durability {
+        Durability::Sync => PersistMode::SyncData,
+        Durability::Buffered => PersistMode::Buffer,
+    }
+}
+
+fn wait_for_compactions(db: &Database) -> Result<()> {
+    wait_until_idle(|| Ok(db.outstanding_flushes() == 0 && db.active_compactions() == 0))
+}
+
+/// The same database with transactions that run beside one another.
+pub struct Optimistic {
+    db: OptimisticTxDatabase,
+    keyspace: OptimisticTxKeyspace,
+    persist_mode: PersistMode,
+}
+
+impl Optimistic {
+    /// Opens or creates the database in `path`.
+    pub fn open(path: &Path, options: &TargetOptions) -> Result<Box<dyn Transactional>> {
+        let db = OptimisticTxDatabase::builder(path)
+            .cache_size(options.cache_bytes)
+            .worker_threads(options.background_threads)
+            .open()
+            .map_err(Error::store)?;
+        let create = || create_options(options);
+        let keyspace = db.keyspace("bench", create).map_err(Error::store)?;
+        Ok(Box::new(Self {
+            db,
+            keyspace,
+            persist_mode: persist_mode(options.durability),
+        }))
+    }
+}
+
+impl Transactional for Optimistic {
+    fn attempt(&self, body: Body<'_>) -> Result<Attempt> {
+        let txn = self.db.write_tx().map_err(Error::store)?;
+        let mut tx = FjallTx {
+            txn: txn.durability(Some(self.persist_mode)),
+            keyspace: &self.keyspace,
+        };
+        body(&mut tx)?;
+        match tx.txn.commit().map_err(Error::store)? {
+            Ok(()) => Ok(Attempt::Committed),
+            Err(fjall::Conflict) => Ok(Attempt::Refused),
+        }
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        wait_for_compactions(self.db.inner())
+    }
+}
+
+struct FjallTx<'a> {
+    txn: OptimisticWriteTx,
+    keyspace: &'a OptimisticTxKeyspace,
+}
+
+impl Tx for FjallTx<'_> {
+    fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.txn.get(self.keyspace, key).map_err(Error::store)?;
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.txn.insert(self.keyspace, key, value);
+        Ok(())
     }
 }
 
@@ -147,8 +223,6 @@ impl Target for Fjall {
     }
 
     fn wait_idle(&self) -> Result<()> {
-        wait_until_idle(|| {
-            Ok(self.db.outstanding_flushes() == 0 && self.db.active_compactions() == 0)
-        })
+        wait_for_compactions(&self.db)
     }
 }

@@ -18,7 +18,9 @@ use std::path::Path;
 use hedgerow::Durability;
 use hedgerow_bench::{Direction, Error, Result, Target, TargetOptions};
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RwTxn, WithTls};
+
+use crate::transactions::{Attempt, Body, Transactional, Tx};
 
 /// An LMDB environment with its unnamed database.
 pub struct Lmdb {
@@ -31,11 +33,21 @@ pub struct Lmdb {
 impl Lmdb {
     /// Opens or creates the environment in `path`; pages are written with write(2).
     pub fn open_nosync(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
-        Self::open("lmdb", EnvFlags::empty(), path, options)
+        Ok(Box::new(Self::nosync(path, options)?))
     }
 
     /// Opens or creates the environment in `path`; pages are written through the memory map.
     pub fn open_writemap(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
+        Ok(Box::new(Self::writemap(path, options)?))
+    }
+
+    /// As [`Lmdb::open_nosync`], whatever it is to be used as.
+    pub fn nosync(path: &Path, options: &TargetOptions) -> Result<Self> {
+        Self::open("lmdb", EnvFlags::empty(), path, options)
+    }
+
+    /// As [`Lmdb::open_writemap`], whatever it is to be used as.
+    pub fn writemap(path: &Path, options: &TargetOptions) -> Result<Self> {
         Self::open("lmdb-writemap", EnvFlags::WRITE_MAP, path, options)
     }
 
@@ -44,7 +56,7 @@ impl Lmdb {
         write_map: EnvFlags,
         path: &Path,
         options: &TargetOptions,
-    ) -> Result<Box<dyn Target>> {
+    ) -> Result<Self> {
         let flags = match options.durability {
             Durability::Sync => write_map,
             Durability::Buffered => write_map | EnvFlags::NO_SYNC,
@@ -65,7 +77,7 @@ impl Lmdb {
             .map_err(Error::store)?
             .unwrap_commit();
         let flags: Vec<_> = flags.iter_names().map(|(name, _)| name).collect();
-        Ok(Box::new(Self {
+        Ok(Self {
             env,
             database,
             name,
@@ -76,7 +88,43 @@ impl Lmdb {
                 flags.join(", "),
                 options.map_bytes >> 30,
             ),
-        }))
+        })
+    }
+}
+
+impl Transactional for Lmdb {
+    fn attempt(&self, body: Body<'_>) -> Result<Attempt> {
+        let txn = self.env.write_txn().map_err(Error::store)?;
+        let database = self.database;
+        let mut tx = LmdbTx { txn, database };
+        body(&mut tx)?;
+        tx.txn.commit().map_err(Error::store)?;
+        Ok(Attempt::Committed)
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        // It does nothing in the background.
+        Ok(())
+    }
+}
+
+struct LmdbTx<'a> {
+    txn: RwTxn<'a>,
+    database: Database<'static, Bytes, Bytes>,
+}
+
+impl Tx for LmdbTx<'_> {
+    fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.database.get(&self.txn, key).map_err(Error::store)?;
+        if let Some(value) = value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let put = self.database.put(&mut self.txn, key, value);
+        put.map_err(Error::store)
     }
 }
 

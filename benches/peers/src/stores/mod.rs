@@ -6,17 +6,17 @@
 #[cfg(feature = "canopydb")]
 mod canopydb;
 #[cfg(feature = "fjall")]
-mod fjall;
+pub mod fjall;
 #[cfg(feature = "lmdb")]
-mod lmdb;
+pub mod lmdb;
 #[cfg(feature = "redb")]
-mod redb;
+pub mod redb;
 #[cfg(any(feature = "rocksdb", feature = "rocksdb-system"))]
-mod rocksdb;
+pub mod rocksdb;
 #[cfg(feature = "sled")]
 mod sled;
 #[cfg(feature = "surrealkv")]
-mod surrealkv;
+pub mod surrealkv;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +117,23 @@ pub fn all() -> Vec<Contestant> {
         #[cfg(feature = "canopydb")]
         store("canopydb", release!("canopydb"), canopydb::Canopy::open),
     ]
+}
+
+/// The release of the store of that name, for comparisons of something else.
+pub fn version_of(name: &str) -> &'static str {
+    subject(name).map_or("", |subject| subject.version)
+}
+
+/// What the store of that name promises less than others in its buffered commits.
+pub fn weaker_in(name: &str) -> &'static str {
+    subject(name)
+        .and_then(|subject| subject.weaker_in)
+        .unwrap_or("")
+}
+
+fn subject(name: &str) -> Option<Subject> {
+    let mut subjects = all().into_iter().map(|store| store.subject);
+    subjects.find(|subject| subject.name == name)
 }
 
 #[cfg(feature = "lmdb")]

@@ -12,6 +12,8 @@ use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 
+use crate::transactions::{Attempt, Body, Transactional, Tx};
+
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("bench");
 
 /// A redb database with one table.
@@ -23,6 +25,11 @@ pub struct Redb {
 impl Redb {
     /// Opens or creates the database in `path`.
     pub fn open(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
+        Ok(Box::new(Self::new(path, options)?))
+    }
+
+    /// The same, whatever it is to be used as.
+    pub fn new(path: &Path, options: &TargetOptions) -> Result<Self> {
         let db = Database::builder()
             .set_cache_size(options.cache_bytes as usize)
             .create(path.join("bench.redb"))
@@ -33,7 +40,7 @@ impl Redb {
         };
         // Reads of a table that does not exist are an error.
         store.commit(|_| Ok(()))?;
-        Ok(Box::new(store))
+        Ok(store)
     }
 
     fn durability(&self) -> Durability {
@@ -57,6 +64,35 @@ impl Redb {
         let txn = self.begin()?;
         change(&mut txn.open_table(TABLE).map_err(Error::store)?)?;
         txn.commit().map_err(Error::store)
+    }
+}
+
+impl Transactional for Redb {
+    fn attempt(&self, body: Body<'_>) -> Result<Attempt> {
+        self.commit(|table| body(&mut RedbTx(table)))?;
+        Ok(Attempt::Committed)
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        // It does nothing in the background.
+        Ok(())
+    }
+}
+
+struct RedbTx<'a, 'txn>(&'a mut redb::Table<'txn, &'static [u8], &'static [u8]>);
+
+impl Tx for RedbTx<'_, '_> {
+    fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.0.get(key).map_err(Error::store)?;
+        if let Some(value) = &value {
+            read(value.value());
+        }
+        Ok(value.is_some())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.0.insert(key, value).map_err(Error::store)?;
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ use surrealkv::{LSMIterator as _, Mode, Options, Transaction, Tree, TreeBuilder}
 use tokio::runtime::{Builder, Runtime};
 
 use super::wait_until_idle;
+use crate::transactions::{Attempt, Body, Transactional, Tx};
 
 /// A SurrealKV tree and the runtime that its tasks run on.
 pub struct SurrealKv {
@@ -43,6 +44,11 @@ pub struct SurrealKv {
 impl SurrealKv {
     /// Opens or creates the tree in `path`.
     pub fn open(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
+        Ok(Box::new(Self::new(path, options)?))
+    }
+
+    /// The same, whatever it is to be used as.
+    pub fn new(path: &Path, options: &TargetOptions) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.background_threads + 1)
             .enable_all()
@@ -61,11 +67,11 @@ impl SurrealKv {
             .build()
             .map_err(Error::store)?;
         drop(entered);
-        Ok(Box::new(Self {
+        Ok(Self {
             tree,
             runtime,
             options: *options,
-        }))
+        })
     }
 
     fn durability(&self) -> surrealkv::Durability {
@@ -189,6 +195,47 @@ impl Target for SurrealKv {
     }
 
     fn wait_idle(&self) -> Result<()> {
+        self.wait_for_compactions()
+    }
+}
+
+/// Reads are [`get_for_update`](Transaction::get_for_update), which the commit depends on; of
+/// other reads it does not.
+impl Transactional for SurrealKv {
+    fn attempt(&self, body: Body<'_>) -> Result<Attempt> {
+        let txn = self.tree.begin().map_err(Error::store)?;
+        let mut txn = txn.with_durability(self.durability());
+        body(&mut txn)?;
+        match self.runtime.block_on(txn.commit()) {
+            Ok(()) => Ok(Attempt::Committed),
+            Err(
+                surrealkv::Error::TransactionWriteConflict | surrealkv::Error::TransactionRetry,
+            ) => Ok(Attempt::Refused),
+            Err(error) => Err(Error::store(error)),
+        }
+    }
+
+    fn wait_idle(&self) -> Result<()> {
+        self.wait_for_compactions()
+    }
+}
+
+impl Tx for Transaction {
+    fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let value = self.get_for_update(key).map_err(Error::store)?;
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.set(key, value).map_err(Error::store)
+    }
+}
+
+impl SurrealKv {
+    fn wait_for_compactions(&self) -> Result<()> {
         // The tree does not tell, but its work in the background runs on threads of the runtime,
         // which does nothing else: no work is left when all of them wait for some.
         let metrics = self.runtime.metrics();

@@ -22,27 +22,10 @@ pub struct RocksDb {
 impl RocksDb {
     /// Opens or creates the database in `path`.
     pub fn open(path: &Path, options: &TargetOptions) -> Result<Box<dyn Target>> {
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&Cache::new_lru_cache(options.cache_bytes as usize));
-        table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
-
-        let mut db = Options::default();
-        db.create_if_missing(true);
-        db.set_block_based_table_factory(&table);
-        db.set_write_buffer_size(options.write_buffer_bytes as usize);
-        db.set_max_background_jobs(options.background_threads as i32);
-        db.set_level_compaction_dynamic_level_bytes(true);
-        db.set_compression_type(match options.compression {
-            Compression::Lz4 => DBCompressionType::Lz4,
-            _ => DBCompressionType::None,
-        });
-
-        let db = DB::open(&db, path).map_err(Error::store)?;
-        let mut write = WriteOptions::default();
-        write.set_sync(options.durability == Durability::Sync);
+        let db = DB::open(&database_options(options), path).map_err(Error::store)?;
         Ok(Box::new(Self {
             db,
-            write,
+            write: write_options(options),
             read: ReadOptions::default(),
             settings: settings(path, options),
         }))
@@ -52,6 +35,32 @@ impl RocksDb {
         let value = self.db.property_int_value(name).map_err(Error::store)?;
         Ok(value.unwrap_or(0))
     }
+}
+
+/// How it is opened.
+pub(super) fn database_options(options: &TargetOptions) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(options.cache_bytes as usize));
+    table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+
+    let mut db = Options::default();
+    db.create_if_missing(true);
+    db.set_block_based_table_factory(&table);
+    db.set_write_buffer_size(options.write_buffer_bytes as usize);
+    db.set_max_background_jobs(options.background_threads as i32);
+    db.set_level_compaction_dynamic_level_bytes(true);
+    db.set_compression_type(match options.compression {
+        Compression::Lz4 => DBCompressionType::Lz4,
+        _ => DBCompressionType::None,
+    });
+    db
+}
+
+/// How it commits.
+pub(super) fn write_options(options: &TargetOptions) -> WriteOptions {
+    let mut write = WriteOptions::default();
+    write.set_sync(options.durability == Durability::Sync);
+    write
 }
 
 impl Target for RocksDb {

@@ -14,6 +14,8 @@
 
 #[cfg(feature = "rocksdb")]
 pub mod bundled;
+#[cfg(feature = "rocksdb")]
+pub mod optimistic;
 #[cfg(feature = "rocksdb-system")]
 pub mod system;
 
