@@ -15,6 +15,7 @@ use super::Transactions;
 use super::stores::{Contender, Kind};
 use super::workload::Workload;
 
+const TITLE: &str = "Transactions beside those of other stores";
 /// Columns of prose.
 const WIDTH: usize = 100;
 
@@ -150,10 +151,10 @@ impl<'a> Report<'a> {
 
     fn circumstances(&self) -> String {
         let took = format!(
-            "Written by this command, which took {:.0} minutes.",
+            "Written by this command, which took {:.0} minutes; docs/benchmarks.md describes the method.",
             self.began.elapsed().as_secs_f64() / 60.0
         );
-        let mut out = format!("{took}\n\n```text\n{}\n```\n\n", self.command);
+        let mut out = format!("# {TITLE}\n\n{took}\n\n```text\n{}\n```\n\n", self.command);
         let (asked, machine) = (self.asked, Machine::this());
         let items = [
             format!(
@@ -206,7 +207,7 @@ impl<'a> Report<'a> {
             "the best with one writer",
         ];
         let mut out =
-            String::from("\n### Ratios of committed transactions per second\n\n| workload");
+            String::from("\n## Ratios of committed transactions per second\n\n| workload");
         let ours: Vec<_> = self.of_kind(Kind::Ours);
         for &at in &ours {
             for title in TITLES {
@@ -261,7 +262,7 @@ impl<'a> Report<'a> {
     }
 
     fn table(&self, &(title, name, show): &Table) -> String {
-        let mut out = format!("\n### {title}\n\n| workload");
+        let mut out = format!("\n## {title}\n\n| workload");
         for store in self.stores {
             let _ = write!(out, " | {}", store.name);
         }

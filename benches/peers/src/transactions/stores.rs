@@ -40,14 +40,14 @@ pub enum Kind {
 const OURS: &str = "serializable (its default): every key and every range that was read is \
     validated at the commit";
 #[cfg(feature = "rocksdb")]
-const ROCKSDB: &str = "keys read with `get_for_update` are validated at the commit: serializable \
-    for reads of keys. No snapshot is set, which is its fastest way: a transaction that is refused \
-    may have read two moments. Ranges are not validated";
+const ROCKSDB: &str = "serializable for reads of keys, which are `get_for_update` and validated at \
+    the commit; ranges are not. No snapshot is set, its fastest way: refused attempts may have \
+    read two moments";
 #[cfg(feature = "fjall")]
 const FJALL: &str = "serializable: keys and ranges that were read are validated at the commit";
 #[cfg(feature = "surrealkv")]
-const SURREALKV: &str = "snapshot isolation by default; keys read with `get_for_update` are \
-    validated at the commit: serializable for reads of keys. Ranges are not validated";
+const SURREALKV: &str = "snapshot isolation by default; serializable for reads of keys, which are \
+    `get_for_update` and validated at the commit; ranges are not";
 #[cfg(any(feature = "redb", feature = "lmdb"))]
 const ONE_WRITER: &str = "serial: a transaction that may write waits for the one before";
 
