@@ -136,8 +136,8 @@ impl Series {
 
     /// The newest point.
     fn last(&self, series: u32) -> Result<Option<u64>> {
-        let of_series = self.points.prefix(KeyBuilder::new().u32(series));
-        let Some((key, _)) = of_series.rev().next().transpose()? else {
+        let mut of_series = self.points.prefix(KeyBuilder::new().u32(series));
+        let Some((key, _)) = of_series.next_back().transpose()? else {
             return Ok(None);
         };
         let mut parts = KeyReader::new(&key);

@@ -119,19 +119,8 @@ pub fn all() -> Vec<Contestant> {
     ]
 }
 
-/// The release of the store of that name, for comparisons of something else.
-pub fn version_of(name: &str) -> &'static str {
-    subject(name).map_or("", |subject| subject.version)
-}
-
-/// What the store of that name promises less than others in its buffered commits.
-pub fn weaker_in(name: &str) -> &'static str {
-    subject(name)
-        .and_then(|subject| subject.weaker_in)
-        .unwrap_or("")
-}
-
-fn subject(name: &str) -> Option<Subject> {
+/// The store of that name.
+pub fn subject_of(name: &str) -> Option<Subject> {
     let mut subjects = all().into_iter().map(|store| store.subject);
     subjects.find(|subject| subject.name == name)
 }

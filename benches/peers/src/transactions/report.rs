@@ -192,7 +192,10 @@ impl<'a> Report<'a> {
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | {} |",
-                store.name, store.version, store.isolation, store.weaker_in
+                store.name,
+                store.version(),
+                store.isolation,
+                store.weaker_in()
             );
         }
         out
@@ -289,7 +292,7 @@ impl<'a> Report<'a> {
     pub fn to_json(&self) -> Value {
         let stores = self.stores.iter().zip(&self.samples);
         let stores = stores.map(|(store, samples)| {
-            json!({"store": store.name, "version": store.version, "samples": samples})
+            json!({"store": store.name, "version": store.version(), "samples": samples})
         });
         json!({
             "command": self.command,

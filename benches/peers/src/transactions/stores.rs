@@ -6,24 +6,33 @@ use hedgerow_bench::{Error, Result, TargetOptions};
 
 use super::Transactional;
 use super::hedgerow::Hedgerow;
-use crate::stores as adapters;
+use crate::stores::subject_of;
 
 /// A store with transactions.
 #[derive(Debug, Clone, Copy)]
 pub struct Contender {
-    /// In a word.
+    /// In a word, which is that of the comparison without transactions.
     pub name: &'static str,
-    /// Its release.
-    pub version: &'static str,
     /// What is done so that committed transactions are serializable for these workloads, and what
     /// it would take beyond them.
     pub isolation: &'static str,
-    /// Where its buffered commits promise less than those of the others.
-    pub weaker_in: &'static str,
     /// How it deals with conflicts.
     pub kind: Kind,
     /// Opens or creates it in a directory.
     pub open: fn(&Path, &TargetOptions) -> Result<Box<dyn Transactional>>,
+}
+
+impl Contender {
+    /// Its release.
+    pub fn version(&self) -> &'static str {
+        subject_of(self.name).map_or("", |subject| subject.version)
+    }
+
+    /// What its buffered commits promise less than those of the others.
+    pub fn weaker_in(&self) -> &'static str {
+        let weaker_in = subject_of(self.name).and_then(|subject| subject.weaker_in);
+        weaker_in.unwrap_or("")
+    }
 }
 
 /// How conflicts come out.
@@ -53,51 +62,40 @@ const ONE_WRITER: &str = "serial: a transaction that may write waits for the one
 
 /// All stores that this program was built with, in the order of the columns.
 pub fn all() -> Vec<Contender> {
-    let hedgerow = concat!("hedgerow ", env!("CARGO_PKG_VERSION"));
     vec![
         Contender {
             name: "hedgerow-lsm",
-            version: hedgerow,
             isolation: OURS,
-            weaker_in: "",
             kind: Kind::Ours,
             open: Hedgerow::open_lsm,
         },
         Contender {
             name: "hedgerow-btree",
-            version: hedgerow,
             isolation: OURS,
-            weaker_in: "",
             kind: Kind::Ours,
             open: Hedgerow::open_btree,
         },
         #[cfg(feature = "rocksdb")]
         Contender {
             name: "rocksdb",
-            version: adapters::version_of("rocksdb"),
             isolation: ROCKSDB,
-            weaker_in: "",
             kind: Kind::Optimistic,
-            open: adapters::rocksdb::optimistic::Optimistic::open,
+            open: crate::stores::rocksdb::optimistic::Optimistic::open,
         },
         #[cfg(feature = "fjall")]
         Contender {
             name: "fjall",
-            version: adapters::version_of("fjall"),
             isolation: FJALL,
-            weaker_in: "",
             kind: Kind::Optimistic,
-            open: adapters::fjall::Optimistic::open,
+            open: crate::stores::fjall::Optimistic::open,
         },
         #[cfg(feature = "surrealkv")]
         Contender {
             name: "surrealkv",
-            version: adapters::version_of("surrealkv"),
             isolation: SURREALKV,
-            weaker_in: "",
             kind: Kind::Optimistic,
             open: |path, options| {
-                Ok(Box::new(adapters::surrealkv::SurrealKv::new(
+                Ok(Box::new(crate::stores::surrealkv::SurrealKv::new(
                     path, options,
                 )?))
             },
@@ -105,29 +103,27 @@ pub fn all() -> Vec<Contender> {
         #[cfg(feature = "redb")]
         Contender {
             name: "redb",
-            version: adapters::version_of("redb"),
             isolation: ONE_WRITER,
-            weaker_in: adapters::weaker_in("redb"),
             kind: Kind::OneWriter,
-            open: |path, options| Ok(Box::new(adapters::redb::Redb::new(path, options)?)),
+            open: |path, options| Ok(Box::new(crate::stores::redb::Redb::new(path, options)?)),
         },
         #[cfg(feature = "lmdb")]
         Contender {
             name: "lmdb",
-            version: adapters::version_of("lmdb"),
             isolation: ONE_WRITER,
-            weaker_in: adapters::weaker_in("lmdb"),
             kind: Kind::OneWriter,
-            open: |path, options| Ok(Box::new(adapters::lmdb::Lmdb::nosync(path, options)?)),
+            open: |path, options| Ok(Box::new(crate::stores::lmdb::Lmdb::nosync(path, options)?)),
         },
         #[cfg(feature = "lmdb")]
         Contender {
             name: "lmdb-writemap",
-            version: adapters::version_of("lmdb-writemap"),
             isolation: ONE_WRITER,
-            weaker_in: adapters::weaker_in("lmdb-writemap"),
             kind: Kind::OneWriter,
-            open: |path, options| Ok(Box::new(adapters::lmdb::Lmdb::writemap(path, options)?)),
+            open: |path, options| {
+                Ok(Box::new(crate::stores::lmdb::Lmdb::writemap(
+                    path, options,
+                )?))
+            },
         },
     ]
 }
