@@ -34,13 +34,13 @@ impl ReadSet {
         inner.shrink();
     }
 
-    /// Everything that was read.
-    pub(super) fn all(&self) -> Vec<(KeyspaceId, KeySet)> {
+    /// Takes everything that was read: what is read from then on belongs to no commit.
+    pub(super) fn take(&self) -> Vec<(KeyspaceId, KeySet)> {
         let mut inner = self.inner.lock();
         for at in 0..inner.passed.len() {
             inner.keep(at);
         }
-        inner.parts.clone()
+        std::mem::take(&mut inner.parts)
     }
 }
 

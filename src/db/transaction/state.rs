@@ -151,7 +151,7 @@ impl State {
         let Some(watch) = self.watch.filter(|_| !parts.is_empty()) else {
             return Ok(since);
         };
-        let mut reads = self.reads.all();
+        let mut reads = self.reads.take();
         if self.isolation == Isolation::Snapshot && !mutated!("first-writer-does-not-win") {
             for (keyspace, own) in writes.parts() {
                 let part = reads.iter_mut().find(|(id, _)| *id == keyspace.id);

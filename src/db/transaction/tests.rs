@@ -192,7 +192,7 @@ fn check(engine: EngineKind) {
         if random.one_in(2) {
             drop(cursor);
         }
-        let tracked = reads.all();
+        let tracked = reads.take();
         let is_tracked = |key: &Vec<u8>| tracked.iter().any(|(_, keys)| keys.contains(key));
         let tracked: BTreeSet<_> = (0..KEYS).map(key).filter(is_tracked).collect();
         assert_eq!(tracked, passed, "seed {seed}");
