@@ -124,7 +124,11 @@ impl Tree {
         writer.applied = last.seq;
         self.dirty_bytes
             .store(writer.dirty_bytes, Ordering::Relaxed);
+        let has_deferred_tree = self.shared.take_deferred_tree();
         drop(writer);
+        if has_deferred_tree && !mutated!("replaced-tree-stays-with-its-thread") {
+            crossbeam_epoch::pin().flush();
+        }
         if are_published {
             self.forget_view_before_batch(true);
         }

@@ -68,10 +68,10 @@ impl BTreeEngine {
         if context.read_only {
             return Err(Error::ReadOnly);
         }
-        Self::with_no_file(context)
+        Ok(Self::with_no_file(context)?)
     }
 
-    fn with_no_file(context: EngineContext) -> Result<Arc<dyn Engine>> {
+    pub(super) fn with_no_file(context: EngineContext) -> Result<Arc<Self>> {
         let file = Arc::new(NewFile::new(&context));
         let found = read_meta(&context, &*file)?;
         Self::with_file(context, &*file, Some(Arc::clone(&file)), found)
@@ -90,7 +90,7 @@ impl BTreeEngine {
                 let what = "the file of the keyspace is missing";
                 return Err(Error::corruption(&path, 0, what));
             }
-            return Self::with_no_file(context);
+            return Ok(Self::with_no_file(context)?);
         }
         let file = context.fs.open(&path, mode)?;
         let found = read_meta(&context, &*file)?;
@@ -99,9 +99,9 @@ impl BTreeEngine {
         if is_empty && !context.read_only && context.may_lack_files() {
             // Nothing proves that its name is durable, which came before any checkpoint. It is made
             // again.
-            return Self::with_no_file(context);
+            return Ok(Self::with_no_file(context)?);
         }
-        Self::with_file(context, &*file, None, found)
+        Ok(Self::with_file(context, &*file, None, found)?)
     }
 
     /// Makes the tree that was read the one on the disk. After a sync that failed in an earlier
@@ -139,7 +139,7 @@ impl BTreeEngine {
         file: &dyn File,
         new_file: Option<Arc<NewFile>>,
         (meta, mut stale_meta_page): (Meta, Option<u64>),
-    ) -> Result<Arc<dyn Engine>> {
+    ) -> Result<Arc<Self>> {
         let needed = u128::from(meta.file_units) * u128::from(meta.unit);
         let len = file.len()?;
         if u128::from(len) < needed {

@@ -234,8 +234,9 @@ impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Slot<L, I> {
         }
     }
 
-    /// Replaces what the slot holds. Only the engine's one writer calls it.
-    pub(crate) fn store(&self, child: Child<L, I>, guard: &Guard) {
+    /// Replaces what the slot holds. Only the engine's one writer calls it. True if that was an
+    /// inner node, which keeps all that is below it until the pins of now have ended.
+    pub(crate) fn store(&self, child: Child<L, I>, guard: &Guard) -> bool {
         let old = self.0.swap(child.into_word(), Ordering::AcqRel);
         if old & TAGS != DISK {
             // SAFETY: the exchange took the old word out of the slot, so this closure is the only
@@ -243,6 +244,7 @@ impl<L: Send + Sync + 'static, I: Send + Sync + 'static> Slot<L, I> {
             // this block nodes are `Send + Sync` and borrow nothing.
             unsafe { guard.defer_unchecked(move || drop(Child::<L, I>::from_word(old))) };
         }
+        old & TAGS == INNER
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) struct SharedTree {
     /// Counted up after each store of a node into a slot of the current tree (BF1 in
     /// [`crate::btree::write::finger`]), with the writer's mutex held.
     pub(crate) structure: AtomicU64,
+    /// See [`SharedTree::take_deferred_tree`].
+    has_deferred_tree: AtomicBool,
     /// Generation of the last checkpoint; stored with the writer's mutex held.
     pub(crate) disk_generation: AtomicU64,
     /// Latest operation in pages that the tree refers to, those of the file's tree and those of a
@@ -189,6 +191,7 @@ impl SharedTree {
             host: parts.host,
             root: Slot::new(Child::Disk(meta.root)),
             structure: AtomicU64::new(0),
+            has_deferred_tree: AtomicBool::new(false),
             disk_generation: AtomicU64::new(meta.generation),
             disk_seq: AtomicU64::new(meta.persisted_seq.0),
             readers: Readers::default(),
@@ -223,8 +226,18 @@ impl SharedTree {
 
     /// Puts `child` into a slot of the current tree. The caller holds the writer's mutex.
     pub(crate) fn store(&self, slot: &Slot, child: Child, guard: &Guard) {
-        slot.store(child, guard);
+        if slot.store(child, guard) {
+            self.has_deferred_tree.store(true, Ordering::Relaxed);
+        }
         self.structure.fetch_add(1, Ordering::Release);
+    }
+
+    /// True if an inner node was replaced since the last call. Then the thread that did so must not
+    /// keep it in its own list of what is to be freed, where it stays until the thread has filled
+    /// that list ([`Guard::flush`]). With the writer's mutex held.
+    pub(crate) fn take_deferred_tree(&self) -> bool {
+        self.has_deferred_tree.load(Ordering::Relaxed)
+            && self.has_deferred_tree.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn page_size(&self) -> usize {

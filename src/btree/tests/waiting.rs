@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 
 use super::{Bench, OwnedOp};
 use crate::btree::BTreeEngine;
+use crate::btree::bulk_load::HasTree;
+use crate::btree::memory::node::Child;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, Work};
 use crate::error::Result;
@@ -293,6 +295,56 @@ fn a_checkpoint_that_walks_a_range_that_was_cut_off_lets_memory_be_freed() {
             );
             bench.check_all();
             bench.verify();
+        },
+    );
+}
+
+/// What a thread had replaced waited in a list of that thread until it wrote more, an old root among
+/// it, and with that every leaf of its time: ten idle threads kept trees of 80 MiB.
+#[test]
+fn a_thread_that_writes_no_more_keeps_no_tree_of_its_time() {
+    alone(
+        "btree::tests::waiting::a_thread_that_writes_no_more_keeps_no_tree_of_its_time",
+        || {
+            let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
+            let mut bench = Bench::new(Arc::clone(&fs), Path::new("/ks"), PAGE_SIZE, false);
+            let engine = BTreeEngine::with_no_file(bench.context_on(&fs, false)).unwrap();
+            bench.engine = Arc::clone(&engine) as _;
+            for i in 0..400 {
+                bench.put(&key(i), &[1; 100]);
+            }
+            let root = {
+                let guard = crossbeam_epoch::pin();
+                let Child::Inner(root) = engine.tree().shared.root.load(&guard).to_owned() else {
+                    panic!("one leaf")
+                };
+                Arc::downgrade(&root)
+            };
+            let bench = Mutex::new(bench);
+            // Nodes are replaced where a view looks on.
+            let put_beside_a_view = |number: u32| {
+                let mut bench = bench.lock();
+                let _view = bench.engine.view().unwrap();
+                bench.put(&key(number), &[2; 100]);
+            };
+            let (end, ended) = channel::<()>();
+            let (wrote, written) = channel();
+            std::thread::scope(|scope| {
+                let put = &put_beside_a_view;
+                scope.spawn(move || {
+                    put(7);
+                    wrote.send(()).unwrap();
+                    let _ = ended.recv();
+                });
+                written.recv().unwrap();
+                (0..100).for_each(put_beside_a_view);
+                for _ in 0..100 {
+                    crossbeam_epoch::pin().flush();
+                }
+                let is_kept = root.upgrade().is_some();
+                drop(end);
+                assert!(!is_kept);
+            });
         },
     );
 }
