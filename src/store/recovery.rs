@@ -6,7 +6,7 @@
 //! longer one. Either way a crash inside recovery leaves what a recovery can begin with.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Store;
@@ -48,11 +48,12 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     if let Some(recording) = &options.recording {
         trace::check_path(&fs.absolute(&recording.path)?, dir)?;
     }
-    let lock = take_lock(&*fs, dir, &options)?.map(Arc::from);
+    let (lock, made) = take_lock(&*fs, dir, &options)?;
+    let lock = lock.map(Arc::from);
     let lock_guard = lock.as_ref().map_or_else(LockGuard::default, LockGuard::by);
     let (catalog, is_new) = match Catalog::load(&*fs, dir)? {
         Some(catalog) => (catalog, false),
-        None => (create(&*fs, dir, &options, &lock_guard)?, true),
+        None => (create(&*fs, dir, &made, &options, &lock_guard)?, true),
     };
     let log_dir = dir.join(LOG_DIR);
     let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
@@ -134,7 +135,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         recovery.guard_by(lock_guard.clone());
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));
-        Some(Pipeline::new(
+        let pipeline = Pipeline::new(
             writer,
             log,
             last,
@@ -142,8 +143,8 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             Arc::clone(&snapshot_tracker),
             Arc::clone(&keyspaces),
             Arc::clone(&values),
-            options.large_batch_ops,
-        ))
+        );
+        Some(pipeline.staging_batches_of(options.large_batch_ops))
     };
     if !options.read_only {
         for keyspace in keyspaces.all().iter() {
@@ -184,8 +185,13 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     Store::start(shared, lock)
 }
 
-/// Locks the directory, making it first if that is wanted.
-fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dyn FsLock>>> {
+/// The lock of a directory, unless it needs none.
+type DirLock = Option<Box<dyn FsLock>>;
+
+/// Locks the directory, making it first if that is wanted. Returns what was made, too, with all
+/// above it: the directory itself first.
+fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<(DirLock, Vec<PathBuf>)> {
+    let mut made = Vec::new();
     if !fs.exists(&dir.join(CATALOG_FILE))? {
         let vacant = check_vacant(fs, dir);
         let is_damaged = vacant.as_ref().is_err_and(Error::is_corruption);
@@ -194,19 +200,25 @@ fn take_lock(fs: &dyn Fs, dir: &Path, options: &Options) -> Result<Option<Box<dy
             return Err(Error::io("open", dir, error));
         }
         vacant?;
+        for above in dir.ancestors() {
+            if fs.exists(above)? {
+                break;
+            }
+            made.push(above.to_path_buf());
+        }
         fs.create_dir_all(dir)?;
     }
     let path = dir.join(LOCK_FILE);
     if options.read_only {
         // A store on a read-only medium may have no lock file. A writer makes one, and must not
         // come while this one reads.
-        return if fs.exists(&path)? {
-            fs.lock(&path, LockMode::Shared).map(Some)
-        } else {
-            fs.lock_dir(dir)
+        let lock = match fs.exists(&path)? {
+            true => Some(fs.lock(&path, LockMode::Shared)?),
+            false => fs.lock_dir(dir)?,
         };
+        return Ok((lock, made));
     }
-    fs.lock(&path, LockMode::Exclusive).map(Some)
+    Ok((Some(fs.lock(&path, LockMode::Exclusive)?), made))
 }
 
 /// What is in a directory that a store may be made in, beside what a creation left that was cut
@@ -268,12 +280,26 @@ fn check_vacant(fs: &dyn Fs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes an empty store. The catalogue comes last: with it the directory is a store.
-fn create(fs: &dyn Fs, dir: &Path, options: &Options, guard: &LockGuard) -> Result<Catalog> {
+/// Makes an empty store. The catalogue comes last: with it the directory is a store. `made` are
+/// the directories that were made for it.
+fn create(
+    fs: &dyn Fs,
+    dir: &Path,
+    made: &[PathBuf],
+    options: &Options,
+    guard: &LockGuard,
+) -> Result<Catalog> {
     debug_assert!(!options.read_only, "take_lock refuses a missing store");
     fs.create_dir_all(&dir.join(LOG_DIR))?;
     fs.sync_dir(dir)?;
-    sync_above(fs, dir)?;
+    if let Err(error) = sync_above(fs, dir) {
+        // The sync may have lost the names, which a later one would not bring to the disk: so they
+        // are made anew by the next attempt.
+        if !mutated!("directory-of-a-failed-creation-stays") {
+            unmake(fs, dir, made);
+        }
+        return Err(error);
+    }
     // RandomState is seeded by the operating system; no other randomness is needed.
     let store_id = RandomState::new().build_hasher().finish();
     let catalog = Catalog::new(store_id);
@@ -281,6 +307,19 @@ fn create(fs: &dyn Fs, dir: &Path, options: &Options, guard: &LockGuard) -> Resu
     WalManifest::default().store(fs, dir, store_id, guard)?;
     catalog.store(fs, dir, guard)?;
     Ok(catalog)
+}
+
+/// Removes what was made of a store, as far as that is possible: `made` are its directory and what
+/// is above it.
+fn unmake(fs: &dyn Fs, dir: &Path, made: &[PathBuf]) {
+    if made.is_empty() {
+        return;
+    }
+    let _ = fs.remove_dir(&dir.join(LOG_DIR));
+    let _ = fs.remove_file(&dir.join(LOCK_FILE));
+    for dir in made {
+        let _ = fs.remove_dir(dir);
+    }
 }
 
 /// Makes the names on the way to `dir` durable: any of them may be new.

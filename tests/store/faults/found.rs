@@ -299,3 +299,45 @@ fn an_error_of_background_work_goes_when_somebody_else_does_the_work() {
     soon("the error is over", Box::new(|| db.wait_idle().is_ok()));
     assert_eq!(db.stats().background_error, None);
 }
+
+/// The first opening failed while it synced the directory above the store's. The next one found the
+/// directory there, synced again, which wrote nothing, and a power loss took all that was
+/// acknowledged.
+#[test]
+fn a_store_whose_first_opening_failed_survives_once_it_is_open() {
+    let kinds = [
+        (OpKind::SyncDir, Fault::Io),
+        (OpKind::Sync, Fault::SyncLost),
+        (OpKind::Rename, Fault::Io),
+        (OpKind::Create, Fault::Io),
+        (OpKind::CreateDir, Fault::Io),
+        (OpKind::Write, Fault::Io),
+    ];
+    let mut failed = 0;
+    for (kind, fault) in kinds {
+        for position in 0.. {
+            let (fs, mem, options) = disk();
+            fs.plan(FaultPlan::once(&[kind], position, fault));
+            let opened = options.clone().open("/above/store");
+            let fired = fs.fired() > 0;
+            fs.heal();
+            if !fired {
+                break;
+            }
+            failed += u32::from(opened.is_err());
+            drop(opened);
+            let db = options
+                .clone()
+                .open("/above/store")
+                .expect("the disk works");
+            let data = keyspace(&db, "data", EngineKind::BTree);
+            data.put("key", "value").unwrap();
+            let lost = options.fs(Arc::new(mem.crash()));
+            let lost = lost.create_if_missing(false).open("/above/store");
+            let db_after = lost.unwrap_or_else(|e| panic!("{kind:?} {position}: {e}"));
+            let data = keyspace(&db_after, "data", EngineKind::BTree);
+            assert!(data.contains_key("key").unwrap(), "{kind:?} {position}");
+        }
+    }
+    assert!(failed > 8, "{failed}");
+}
