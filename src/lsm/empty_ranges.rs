@@ -112,7 +112,7 @@ pub(crate) struct Recorder {
     /// The last operation that was applied.
     applied: SeqNo,
     watch: Option<Watch>,
-    /// What scans at this number or below it have seen is not believed (D5).
+    /// What scans at this number or below it have seen does not count (D5).
     distrusted: SeqNo,
     /// Memory of the listed ranges (D4).
     bytes: usize,
@@ -244,7 +244,7 @@ impl EmptyRanges {
             return;
         };
         let recorder = &mut *recorder;
-        if seq <= recorder.distrusted && !mutated!("scan-of-a-part-of-a-batch-believed") {
+        if seq <= recorder.distrusted && !mutated!("scan-of-a-part-of-a-batch-counts") {
             return;
         }
         let applied = recorder.applied;

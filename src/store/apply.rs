@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::apply_queue::Waiting;
-use super::commit::Staged;
 use super::commit_values::PlacedValues;
 use super::coordinator::Coordinator;
 use super::handover::Handed;
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
 use super::publication::Publisher;
+use super::staging::StagedBatch;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::Batch;
@@ -25,7 +25,7 @@ pub(super) enum Effect {
     /// With references to the values that are stored apart.
     Ops(Vec<(Arc<OpenKeyspace>, Batch)>, PlacedValues),
     /// Large batches, which are laid over their keyspaces.
-    Staged(Vec<Staged>),
+    Staged(Vec<(Arc<OpenKeyspace>, Arc<StagedBatch>)>),
     Keyspaces(KeyspaceChange),
     Load(Load),
 }

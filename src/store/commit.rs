@@ -46,7 +46,6 @@ use std::time::Duration;
 
 pub(crate) use condition::Condition;
 use condition::{note, note_change};
-pub(super) use large::Staged;
 
 use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced};
 use super::apply_queue::Waiting;
@@ -174,7 +173,6 @@ impl Pipeline {
         snapshot_tracker: Arc<SnapshotTracker>,
         keyspaces: Arc<Keyspaces>,
         values: Arc<ValueFiles>,
-        large_batch_ops: usize,
     ) -> Self {
         let sequencer = Sequencer {
             writer,
@@ -191,7 +189,17 @@ impl Pipeline {
             coordinator,
             values,
             groups: AtomicU64::new(0),
-            large_batch_ops,
+            large_batch_ops: usize::MAX,
+        }
+    }
+
+    /// Has batches of `ops` operations for one keyspace, or more, be visible before their engines
+    /// have them. Without this none are.
+    #[must_use]
+    pub(crate) fn staging_batches_of(self, ops: usize) -> Self {
+        Self {
+            large_batch_ops: ops,
+            ..self
         }
     }
 

@@ -163,8 +163,8 @@ impl PipelineRig {
             Arc::clone(&snapshot_tracker),
             Arc::default(),
             no_values(&shared),
-            LARGE_BATCH_OPS,
         );
+        let pipeline = pipeline.staging_batches_of(LARGE_BATCH_OPS);
         Self {
             fs,
             pipeline,

@@ -268,7 +268,7 @@ fn a_range_that_is_filled_again_is_removed() {
 
 /// A batch is published, and a scan walks over keys that it has put and that are not applied yet.
 #[test]
-fn what_scans_have_seen_beside_operations_that_were_published_before_is_not_believed() {
+fn scans_beside_operations_that_were_published_before_record_nothing() {
     let ranges = EmptyRanges::default();
     let put = |seq| {
         let (key, value) = (&b"m"[..], &b""[..]);

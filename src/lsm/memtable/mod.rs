@@ -7,8 +7,8 @@
 //! # Invariants
 //!
 //! - **LM1** One thread inserts at a time, batches with rising sequence numbers (E1 of the engine
-//!   contract). Readers run meanwhile and never wait. What they see of a batch before it is complete
-//!   does not count (E4); so within a large one, entries go in by rising keys.
+//!   contract). Readers run meanwhile and never wait. What they see of a batch before it is
+//!   complete does not count (E4); so within a large one, entries go in by rising keys.
 //! - **LM2** An entry is visible to index readers when `insert` returns, at the latest; a reader
 //!   that finds it reads all of it.
 //! - **LM3** Nothing is ever removed or changed. Memory is given back all at once, when the

@@ -20,9 +20,6 @@ use crate::store::keyspaces::OpenKeyspace;
 use crate::store::staging::StagedBatch;
 use crate::types::SeqNo;
 
-/// A batch that lies over a keyspace, or will.
-pub(in crate::store) type Staged = (Arc<OpenKeyspace>, Arc<StagedBatch>);
-
 impl Pipeline {
     /// Commits `parts`, `count` operations, of which many are for one keyspace.
     pub(super) fn commit_large(
@@ -32,7 +29,7 @@ impl Pipeline {
         durability: Durability,
         condition: Option<Conditional<'_>>,
     ) -> Result<Outcome> {
-        // Whoever holds several takes them in this order.
+        // A thread that holds several takes them in this order.
         parts.sort_by_key(|(keyspace, _)| keyspace.id);
         let indexes: Vec<_> = parts
             .iter()
@@ -95,7 +92,7 @@ fn staged(
     mut first: SeqNo,
     commit: SeqNo,
     values: PlacedValues,
-) -> Vec<Staged> {
+) -> Vec<(Arc<OpenKeyspace>, Arc<StagedBatch>)> {
     let values = Arc::new(values);
     let mut staged = Vec::with_capacity(parts.len());
     for ((keyspace, batch), index) in parts.into_iter().zip(indexes) {
