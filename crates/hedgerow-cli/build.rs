@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Dependencies that speed depends on.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 10] = [
     "arc-swap",
     "bytes",
     "crc32fast",
@@ -16,6 +16,7 @@ const NAMED: [&str; 9] = [
     "memmap2",
     "parking_lot",
     "quick_cache",
+    "zstd-safe",
 ];
 
 fn main() {

@@ -5,6 +5,7 @@ use crate::format::coding::Reader;
 use crate::lsm::entry;
 use crate::lsm::entry::{seek_word, split_word};
 use crate::lsm::table::{block, compression, filter, index, meta};
+use crate::options::Compression;
 use crate::types::SeqNo;
 
 /// Builds the body of a block.
@@ -110,10 +111,16 @@ impl FilterBuilder {
     }
 }
 
-/// Uncompresses what follows the frame of a compressed block; a frame's length of zeros comes
-/// before the body.
-pub fn decompress(payload: &[u8]) -> Result<std::sync::Arc<[u8]>, &'static str> {
-    compression::decompress(payload)
+/// Uncompresses what follows the frame, with that tag, of a compressed block; a frame's length of
+/// zeros comes before the body.
+pub fn decompress(tag: u8, payload: &[u8]) -> Result<std::sync::Arc<[u8]>, &'static str> {
+    compression::decompress(tag, payload)
+}
+
+/// Appends `body` to `out` as a block has it behind its frame, and returns the frame's tag. The
+/// compression is available.
+pub fn compress(kind: Compression, body: &[u8], out: &mut Vec<u8>) -> u8 {
+    compression::Packer::new(kind).pack(body, out)
 }
 
 /// Reads and checks an index, and searches it for `key`: the number of blocks, of separators up to

@@ -1,7 +1,7 @@
 //! Sorted loads: tables that are written where they belong.
 //!
 //! A [`TableLoad`] writes its entries to tables, without memtable, log or compaction. They are
-//! compressed and have filters as the lower levels want them, and memory holds no more than the
+//! compressed and have filters as the last level wants them, and memory holds no more than the
 //! table that is being written. When the load is finished they become a part of the tree at once.
 //!
 //! # Where they are placed
@@ -90,7 +90,7 @@ impl TableLoad {
             let path = engine.ctx.dir.join(table_name(id));
             self.begun.push(id);
             let next_id = || id;
-            let output = engine.output_context(engine.ctx.options.compression(), &next_id);
+            let output = engine.output_context(engine.table_form(LEVELS - 1), &next_id);
             let builder = TableBuilder::create(output.fs, &path, id, output.seed, output.options)?;
             self.open = Some(builder);
         }

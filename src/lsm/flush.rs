@@ -4,20 +4,23 @@
 //! is the engine's. Versions that no read can see are dropped on the way: of a hot key that was
 //! overwritten a million times, one goes to disk.
 
+use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::empty_ranges::after;
 use super::entry::{EntryCursor, RangeTombstone};
 use super::memtable::Memtable;
 use super::merge::MergeCursor;
 use super::retention::{Boundaries, Retention};
 use super::source::Source;
 use super::state::LsmEngine;
-use super::table::TableMeta;
+use super::table::{TableForm, TableMeta};
+use super::table_handle::TableHandle;
 use super::table_writer::{OutputContext, Outputs};
 use super::tombstones::{TombstoneIndex, condense};
-use super::version::VersionEdit;
+use super::version::{LEVELS, Version, VersionEdit};
 use crate::error::Result;
-use crate::options::Compression;
 use crate::util::mutants::mutated;
 
 impl LsmEngine {
@@ -32,8 +35,7 @@ impl LsmEngine {
         }
         let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
         let next_id = || self.take_file_id();
-        // Uncompressed: the table is rewritten soon, and the newest data is read most.
-        let output = self.output_context(Compression::None, &next_id);
+        let output = self.output_context(self.form_of_flush(&memtable)?, &next_id);
         let output = write_table(&memtable, &boundaries, output)?;
         let added = self.open_outputs(output.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
@@ -57,6 +59,45 @@ impl LsmEngine {
         self.ctx.host.progressed();
         Ok(true)
     }
+}
+
+impl LsmEngine {
+    /// How the table of `memtable` is written. Uncompressed: it is rewritten soon, and the newest
+    /// data is read most. But if it overlaps nothing, as where keys rise, it will move down as it
+    /// is, and is written for the level that it ends in.
+    fn form_of_flush(&self, memtable: &Memtable) -> Result<TableForm> {
+        let last = self.table_form(LEVELS - 1);
+        let version = Arc::clone(&self.current.load().version);
+        match overlaps_nothing(memtable, &version, last)? {
+            true if !mutated!("rising-keys-flushed-as-others") => Ok(last),
+            _ => Ok(self.table_form(0).uncompressed()),
+        }
+    }
+}
+
+/// True if no table has keys between the first and the last of `memtable`, and level 0 is about to
+/// move as it is: a table that is written as `last` says would only be rewritten with the others
+/// there.
+fn overlaps_nothing(memtable: &Memtable, version: &Version, last: TableForm) -> Result<bool> {
+    let mut cursor = memtable.cursor();
+    cursor.seek_first()?;
+    if !cursor.is_valid() || memtable.tombstones().len() > 0 {
+        return Ok(false);
+    }
+    let first_key = cursor.entry().key.to_vec();
+    cursor.seek_last()?;
+    let last_key = cursor.entry().key.to_vec();
+    let end = after(&last_key);
+    let overlaps = |table: &Arc<TableHandle>| table.meta().overlaps(&first_key, Some(&end));
+    let below = &version.levels()[1..];
+    let level0 = version.level(0).tables();
+    Ok(level0
+        .iter()
+        .all(|table| !overlaps(table) && table.table().properties().form == last)
+        && below.iter().all(|level| {
+            let found = level.overlapping(&first_key, Bound::Included(&last_key));
+            found.is_empty()
+        }))
 }
 
 /// Writes what reads can see of `memtable`, synced. `None` if that is nothing, which happens if all

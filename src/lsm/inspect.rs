@@ -99,6 +99,10 @@ fn of_table(handle: &TableHandle, detail: InspectDetail) -> Result<Inspection> {
         .number("bytes", meta.size_bytes)
         .number("blocks", table.blocks().into())
         .number_if_any("compressed_blocks", table.properties().compressed_blocks);
+    let part = match table.properties() {
+        properties if properties.compressed_blocks == 0 => part,
+        properties => part.text("compression", properties.form.compression),
+    };
     if detail < InspectDetail::Blocks {
         return Ok(part);
     }

@@ -48,21 +48,17 @@ use super::memtable::Memtable;
 use super::obsolete_files::{ObsoleteFiles, table_name};
 use super::pressure::Drain;
 use super::superversion::Superversion;
-use super::table::{Table, TableContext, TableMeta, TableOptions};
+use super::table::{Table, TableContext, TableForm, TableMeta, TableOptions};
 use super::table_handle::TableHandle;
 use super::table_writer::OutputContext;
-use super::version::{Version, VersionEdit};
+use super::version::{LEVELS, Version, VersionEdit};
 use crate::engine::{Engine, EngineContext, Pressure};
 use crate::error::{Error, Result};
-use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
 
 /// Tables in level 0 that make a compaction due.
 pub(super) const LEVEL0_TRIGGER: usize = 4;
-
-/// Bits of filter for each key: about one false positive in a hundred.
-const FILTER_BITS_PER_KEY: u32 = 10;
 
 /// The LSM tree of one keyspace.
 #[derive(Debug)]
@@ -180,9 +176,19 @@ impl LsmEngine {
         FileId(self.next_file.fetch_add(1, Ordering::SeqCst))
     }
 
+    /// How jobs and loads write tables for `level`.
+    pub(super) fn table_form(&self, level: usize) -> TableForm {
+        let is_last_level = level == LEVELS - 1 && !mutated!("last-level-written-as-the-others");
+        let (compression, filter_bits_per_key) = self.ctx.options.table_form(is_last_level);
+        TableForm {
+            compression,
+            filter_bits_per_key,
+        }
+    }
+
     pub(super) fn output_context<'a>(
         &'a self,
-        compression: Compression,
+        form: TableForm,
         next_id: &'a dyn Fn() -> FileId,
     ) -> OutputContext<'a> {
         OutputContext {
@@ -191,8 +197,7 @@ impl LsmEngine {
             seed: self.table_ctx.seed,
             options: TableOptions {
                 block_size_bytes: self.block_size_bytes,
-                compression,
-                filter_bits_per_key: FILTER_BITS_PER_KEY,
+                form,
             },
             next_id,
         }

@@ -18,6 +18,7 @@ use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random, no_values};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
+mod forms;
 mod open_files;
 mod reads;
 mod storage;

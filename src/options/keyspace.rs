@@ -4,7 +4,7 @@
 //! [`KeyspaceSettings`] is what an engine works with: a value for every option that concerns it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::setters::optional_setters;
 use super::{Compression, EngineKind, MemtableKind};
@@ -14,6 +14,10 @@ use crate::values::MIN_VALUE_THRESHOLD_BYTES;
 
 /// See [`KeyspaceOptions::value_threshold_bytes`].
 const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 1024;
+/// About one false positive in a hundred.
+const DEFAULT_FILTER_BITS_PER_KEY: u32 = 10;
+/// Far less than one false positive in ten thousand: more bits buy nothing that can be noticed.
+const MAX_FILTER_BITS_PER_KEY: u32 = 40;
 
 /// What a keyspace is made with, and what is to be changed in one that exists.
 ///
@@ -28,7 +32,9 @@ const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 1024;
 /// | --- | --- | --- |
 /// | `engine` | | fixed |
 /// | `write_buffer_bytes` | both | changeable |
-/// | `memtable`, `table_size_bytes`, `compression` | LSM | changeable |
+/// | `memtable`, `table_size_bytes` | LSM | changeable |
+/// | `compression`, `last_level_compression` | LSM | changeable |
+/// | `filter_bits_per_key`, `last_level_filter_bits_per_key` | LSM | changeable |
 /// | `block_size_bytes` | LSM | fixed |
 /// | `page_size_bytes` | B-tree | fixed |
 ///
@@ -64,6 +70,9 @@ const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 1024;
 ///     .block_size_bytes(8 << 10)
 ///     .table_size_bytes(32 << 20)
 ///     .compression(Compression::Lz4)
+///     .last_level_compression(Compression::Lz4)
+///     .filter_bits_per_key(12)
+///     .last_level_filter_bits_per_key(8)
 ///     .value_threshold_bytes(4 << 10);
 /// let btree = KeyspaceOptions::new(EngineKind::BTree)
 ///     .write_buffer_bytes(16 << 20)
@@ -87,8 +96,25 @@ pub struct KeyspaceOptions {
     pub block_size_bytes: Option<u32>,
     /// LSM: target size of a table, in bytes; 16 KiB to 4 GiB. Changeable. Default: 64 MiB.
     pub table_size_bytes: Option<u64>,
-    /// LSM: compression of blocks. Changeable. Default: [`Compression::Lz4`].
+    /// LSM: compression of blocks. Changeable, for tables that are written from then on; one that
+    /// would only have moved to another level is written again then. Level 0 is not compressed:
+    /// what is there is rewritten soon, and read most. What overlaps nothing, as keys do that rise,
+    /// stays as it is flushed, and is compressed then. Default: [`Compression::Lz4`].
     pub compression: Option<Compression>,
+    /// LSM: compression of blocks in the last level, which has about nine tenths of a tree of many
+    /// levels, and all of one with few. Changeable, as `compression`. Default: as `compression`.
+    ///
+    /// `Lz4` above and `Zstd` here is fast where data is rewritten and read most, and dense where
+    /// most of it lies.
+    pub last_level_compression: Option<Compression>,
+    /// LSM: bits in the filters of tables for each key, 0 to 40: 10 let about one lookup in a
+    /// hundred look into a table that does not have its key. 0 for no filters. Changeable, as
+    /// `compression`. Default: 10.
+    pub filter_bits_per_key: Option<u32>,
+    /// LSM: as `filter_bits_per_key`, of tables in the last level. With 0 nine tenths of the
+    /// filters are saved where lookups find their keys: such a lookup has to look into a table of
+    /// the last level anyway, unless it finds the key above. Default: as `filter_bits_per_key`.
+    pub last_level_filter_bits_per_key: Option<u32>,
     /// A value of so many bytes or more is stored once, in the log, and the tree has a reference to
     /// it; 0 for never, else 16 to 256 MiB. Changeable, for values that are written
     /// from then on. If a sync of the log fails, values of that length that were written since the
@@ -109,6 +135,9 @@ impl KeyspaceOptions {
             block_size_bytes: None,
             table_size_bytes: None,
             compression: None,
+            last_level_compression: None,
+            filter_bits_per_key: None,
+            last_level_filter_bits_per_key: None,
             value_threshold_bytes: None,
             page_size_bytes: None,
         }
@@ -125,6 +154,12 @@ impl KeyspaceOptions {
         table_size_bytes: u64,
         /// Sets the compression of an LSM keyspace.
         compression: Compression,
+        /// Sets the compression of the last level of an LSM keyspace.
+        last_level_compression: Compression,
+        /// Sets the size of the filters of an LSM keyspace.
+        filter_bits_per_key: u32,
+        /// Sets the size of the filters of the last level of an LSM keyspace.
+        last_level_filter_bits_per_key: u32,
         /// Sets from which length on values are stored apart from their keys.
         value_threshold_bytes: u32,
         /// Sets the page size of a B-tree keyspace.
@@ -139,6 +174,21 @@ impl KeyspaceOptions {
             ("block_size_bytes", self.block_size_bytes.is_some(), is_lsm),
             ("table_size_bytes", self.table_size_bytes.is_some(), is_lsm),
             ("compression", self.compression.is_some(), is_lsm),
+            (
+                "last_level_compression",
+                self.last_level_compression.is_some(),
+                is_lsm,
+            ),
+            (
+                "filter_bits_per_key",
+                self.filter_bits_per_key.is_some(),
+                is_lsm,
+            ),
+            (
+                "last_level_filter_bits_per_key",
+                self.last_level_filter_bits_per_key.is_some(),
+                is_lsm,
+            ),
             ("page_size_bytes", self.page_size_bytes.is_some(), !is_lsm),
         ];
         if let Some((name, ..)) = foreign.iter().find(|(_, is_set, fits)| *is_set && !fits) {
@@ -168,6 +218,7 @@ impl KeyspaceOptions {
                 "value_threshold_bytes must be 0, or 16 to 256 MiB",
             ));
         }
+        self.check_forms()?;
         let page_size = self.page_size_bytes;
         if !in_range(page_size.map(u64::from), 1024, 65_536)
             || page_size.is_some_and(|size| !size.is_power_of_two())
@@ -179,8 +230,33 @@ impl KeyspaceOptions {
         Ok(())
     }
 
+    /// Refuses compressions and filters that there are not.
+    fn check_forms(&self) -> Result<()> {
+        let compressions = [
+            ("compression", self.compression),
+            ("last_level_compression", self.last_level_compression),
+        ];
+        for (name, compression) in compressions {
+            compression.map_or(Ok(()), |compression| compression.check(name))?;
+        }
+        let filters = [
+            ("filter_bits_per_key", self.filter_bits_per_key),
+            (
+                "last_level_filter_bits_per_key",
+                self.last_level_filter_bits_per_key,
+            ),
+        ];
+        for (name, bits) in filters {
+            if bits.is_some_and(|bits| bits > MAX_FILTER_BITS_PER_KEY) {
+                return Err(Error::invalid(format!("{name} must be 0 to 40")));
+            }
+        }
+        Ok(())
+    }
+
     /// These options with the default for each that is not set and concerns the engine, apart
-    /// from `write_buffer_bytes`, whose default is an option of the store.
+    /// from `write_buffer_bytes`, whose default is an option of the store, and from those of the
+    /// last level, which follow the others.
     pub(crate) fn with_defaults(mut self) -> Self {
         match self.engine {
             EngineKind::Lsm => {
@@ -188,6 +264,8 @@ impl KeyspaceOptions {
                 self.block_size_bytes.get_or_insert(4096);
                 self.table_size_bytes.get_or_insert(64 << 20);
                 self.compression.get_or_insert_default();
+                self.filter_bits_per_key
+                    .get_or_insert(DEFAULT_FILTER_BITS_PER_KEY);
             }
             EngineKind::BTree => {
                 self.page_size_bytes.get_or_insert(16 << 10);
@@ -211,6 +289,11 @@ impl KeyspaceOptions {
             memtable: asked.memtable.or(self.memtable),
             table_size_bytes: asked.table_size_bytes.or(self.table_size_bytes),
             compression: asked.compression.or(self.compression),
+            last_level_compression: asked.last_level_compression.or(self.last_level_compression),
+            filter_bits_per_key: asked.filter_bits_per_key.or(self.filter_bits_per_key),
+            last_level_filter_bits_per_key: asked
+                .last_level_filter_bits_per_key
+                .or(self.last_level_filter_bits_per_key),
             value_threshold_bytes: asked.value_threshold_bytes.or(self.value_threshold_bytes),
             ..self.clone()
         })
@@ -242,7 +325,8 @@ pub(crate) struct KeyspaceSettings {
     pub(crate) page_size_bytes: u32,
     write_buffer_bytes: AtomicU64,
     table_size_bytes: AtomicU64,
-    compression: AtomicU8,
+    /// LSM: compression and bits of filter above the last level, and there.
+    forms: [TableFormSetting; 2],
     memtable: AtomicU8,
     value_threshold_bytes: AtomicU32,
 }
@@ -256,7 +340,7 @@ impl KeyspaceSettings {
             page_size_bytes: options.page_size_bytes.unwrap_or_default(),
             write_buffer_bytes: AtomicU64::default(),
             table_size_bytes: AtomicU64::default(),
-            compression: AtomicU8::default(),
+            forms: Default::default(),
             memtable: AtomicU8::default(),
             value_threshold_bytes: AtomicU32::default(),
         };
@@ -270,12 +354,18 @@ impl KeyspaceSettings {
             .write_buffer_bytes
             .unwrap_or(store_write_buffer_bytes);
         let table_size_bytes = options.table_size_bytes.unwrap_or_default();
-        let compression = options.compression.unwrap_or_default().code();
         let memtable = options.memtable.unwrap_or_default().code();
         let relaxed = Ordering::Relaxed;
         self.write_buffer_bytes.store(write_buffer_bytes, relaxed);
         self.table_size_bytes.store(table_size_bytes, relaxed);
-        self.compression.store(compression, relaxed);
+        let [upper, last] = &self.forms;
+        upper.store(options.compression, options.filter_bits_per_key);
+        last.store(
+            options.last_level_compression.or(options.compression),
+            options
+                .last_level_filter_bits_per_key
+                .or(options.filter_bits_per_key),
+        );
         self.memtable.store(memtable, relaxed);
         let value_threshold_bytes = options.value_threshold_bytes.unwrap_or_default();
         self.value_threshold_bytes
@@ -300,14 +390,43 @@ impl KeyspaceSettings {
         self.table_size_bytes.load(Ordering::Relaxed)
     }
 
-    /// LSM: compression of blocks.
-    pub(crate) fn compression(&self) -> Compression {
-        Compression::from_code(self.compression.load(Ordering::Relaxed)).unwrap_or_default()
+    /// LSM: compression of blocks and bits of filter for a key, in the last level or above it.
+    pub(crate) fn table_form(&self, is_last_level: bool) -> (Compression, u32) {
+        let [upper, last] = &self.forms;
+        match is_last_level {
+            true => last.load(),
+            false => upper.load(),
+        }
     }
 
     /// LSM: the index of memtables.
     pub(crate) fn memtable(&self) -> MemtableKind {
         MemtableKind::from_code(self.memtable.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+}
+
+/// How tables are written that lie in some levels.
+#[derive(Debug, Default)]
+struct TableFormSetting {
+    compression: AtomicU16,
+    filter_bits_per_key: AtomicU8,
+}
+
+impl TableFormSetting {
+    fn store(&self, compression: Option<Compression>, filter_bits_per_key: Option<u32>) {
+        let code = compression.unwrap_or_default().code();
+        self.compression
+            .store(u16::from_le_bytes(code), Ordering::Relaxed);
+        // At most 40.
+        let bits = filter_bits_per_key.unwrap_or(DEFAULT_FILTER_BITS_PER_KEY) as u8;
+        self.filter_bits_per_key.store(bits, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> (Compression, u32) {
+        let code = self.compression.load(Ordering::Relaxed).to_le_bytes();
+        let bits = self.filter_bits_per_key.load(Ordering::Relaxed);
+        let compression = Compression::from_code(code).unwrap_or_default();
+        (compression, bits.into())
     }
 }
 
@@ -348,6 +467,16 @@ mod tests {
         for value in [0, 512, 1023, 3000, 1 << 17, u32::MAX] {
             refused(btree().page_size_bytes(value).check(), &["page_size_bytes"]);
         }
+        for value in [41, u32::MAX] {
+            let options = lsm().filter_bits_per_key(value);
+            refused(options.check(), &["filter_bits_per_key"]);
+            let options = lsm().last_level_filter_bits_per_key(value);
+            refused(options.check(), &["last_level_filter_bits_per_key"]);
+        }
+        for level in [0, 20] {
+            let options = lsm().last_level_compression(Compression::Zstd { level });
+            refused(options.check(), &["last_level_compression", "zstd"]);
+        }
         for value in [1, 15, (256 << 20) + 1, u32::MAX] {
             let options = lsm().value_threshold_bytes(value);
             refused(options.check(), &["value_threshold_bytes"]);
@@ -356,6 +485,8 @@ mod tests {
             lsm().write_buffer_bytes(16 << 10).block_size_bytes(256),
             lsm().write_buffer_bytes(1 << 40).block_size_bytes(65_536),
             lsm().table_size_bytes(16 << 10),
+            lsm().filter_bits_per_key(0),
+            lsm().last_level_filter_bits_per_key(40),
             lsm().value_threshold_bytes(0),
             lsm().value_threshold_bytes(16),
             lsm().value_threshold_bytes(256 << 20),
@@ -387,6 +518,18 @@ mod tests {
             &["compression"],
         );
         refused(
+            btree().last_level_compression(Compression::None).check(),
+            &["last_level_compression"],
+        );
+        refused(
+            btree().filter_bits_per_key(10).check(),
+            &["filter_bits_per_key"],
+        );
+        refused(
+            btree().last_level_filter_bits_per_key(0).check(),
+            &["last_level_filter_bits_per_key"],
+        );
+        refused(
             lsm().page_size_bytes(4096).check(),
             &["page_size_bytes", "lsm"],
         );
@@ -408,6 +551,9 @@ mod tests {
             .memtable(MemtableKind::SkipList)
             .table_size_bytes(1 << 20)
             .compression(Compression::None)
+            .last_level_compression(Compression::Lz4)
+            .filter_bits_per_key(5)
+            .last_level_filter_bits_per_key(0)
             .value_threshold_bytes(100);
         let changed = stored.changed_by(&asked, "k").unwrap();
         assert_eq!(changed, asked.clone().block_size_bytes(512));
@@ -427,7 +573,9 @@ mod tests {
         let options = lsm().with_defaults();
         let settings = KeyspaceSettings::new(&options, 1 << 20);
         assert_eq!(settings.write_buffer_bytes(), 1 << 20);
-        assert_eq!(settings.compression(), Compression::Lz4);
+        for is_last_level in [false, true] {
+            assert_eq!(settings.table_form(is_last_level), (Compression::Lz4, 10));
+        }
         assert_eq!(settings.memtable(), MemtableKind::BTree);
         let asked = lsm()
             .write_buffer_bytes(1 << 16)
@@ -438,7 +586,15 @@ mod tests {
         settings.change(&changed, 1 << 20);
         assert_eq!(settings.write_buffer_bytes(), 1 << 16);
         assert_eq!(settings.table_size_bytes(), 64 << 20);
-        assert_eq!(settings.compression(), Compression::None);
+        // The last level follows, as long as it has nothing of its own.
+        for is_last_level in [false, true] {
+            assert_eq!(settings.table_form(is_last_level), (Compression::None, 10));
+        }
         assert_eq!(settings.memtable(), MemtableKind::SkipList);
+        let asked = lsm().last_level_compression(Compression::Lz4);
+        let asked = asked.last_level_filter_bits_per_key(0);
+        settings.change(&changed.changed_by(&asked, "k").unwrap(), 1 << 20);
+        assert_eq!(settings.table_form(false), (Compression::None, 10));
+        assert_eq!(settings.table_form(true), (Compression::Lz4, 0));
     }
 }

@@ -1,5 +1,6 @@
 //! How a store and its keyspaces are configured.
 
+mod compression;
 mod keyspace;
 mod setters;
 mod trace;
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::fs::{Fs, StdFs};
 use setters::setters;
 
+pub use compression::Compression;
+pub(crate) use compression::ZSTD_FEATURE;
 pub use keyspace::KeyspaceOptions;
 pub(crate) use keyspace::KeyspaceSettings;
 pub use trace::{KeyMode, Recording, Sampling, TraceOptions, ValueMode};
@@ -80,17 +83,6 @@ pub enum Durability {
     Buffered,
 }
 
-/// Compression of table blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Compression {
-    /// Blocks are stored as they are.
-    None,
-    /// LZ4 block format; a block that does not shrink is stored as it is.
-    #[default]
-    Lz4,
-}
-
 /// The ordered index of an LSM keyspace's memtables; see
 /// [`KeyspaceOptions::memtable`](KeyspaceOptions#structfield.memtable). Only memory is concerned:
 /// files do not depend on it.
@@ -122,7 +114,6 @@ macro_rules! codes {
 }
 
 codes!(EngineKind { Lsm = 0, BTree = 1 });
-codes!(Compression { None = 0, Lz4 = 1 });
 codes!(MemtableKind { BTree = 0, SkipList = 1 });
 
 /// How a store is opened. `Options::default()` suits a machine with a few GiB of

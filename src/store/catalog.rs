@@ -24,7 +24,7 @@ use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::format::small_file::{ENVELOPE_LEN_BYTES, SmallFile};
 use crate::fs;
 use crate::fs::{Fs, LockGuard, OpenMode};
-use crate::options::{Compression, EngineKind, KeyspaceOptions, MemtableKind};
+use crate::options::{Compression, EngineKind, KeyspaceOptions, MemtableKind, ZSTD_FEATURE};
 use crate::types::{KeyspaceId, MAX_KEYSPACE_NAME_LEN_BYTES, MAX_KEYSPACES, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -39,7 +39,7 @@ const FORMAT: SmallFile = SmallFile {
 };
 /// The envelope, store id, sequence number, next id and count.
 const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 4 + 4;
-/// Options of one keyspace. Those that this build knows have 50 bytes.
+/// Options of one keyspace. Those that this build knows have 67 bytes.
 const MAX_OPTIONS_LEN_BYTES: usize = 1024;
 /// Id, length and name, length and options.
 const MAX_ENTRY_LEN_BYTES: usize = 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES + 2 + MAX_OPTIONS_LEN_BYTES;
@@ -53,6 +53,9 @@ mod tag {
     pub(super) const COMPRESSION: u8 = 0x03;
     pub(super) const MEMTABLE: u8 = 0x04;
     pub(super) const VALUE_THRESHOLD: u8 = 0x05;
+    pub(super) const LAST_LEVEL_COMPRESSION: u8 = 0x06;
+    pub(super) const FILTER_BITS: u8 = 0x07;
+    pub(super) const LAST_LEVEL_FILTER_BITS: u8 = 0x08;
     pub(super) const ENGINE: u8 = REQUIRED | 0x01;
     pub(super) const BLOCK_SIZE: u8 = REQUIRED | 0x02;
     pub(super) const PAGE_SIZE: u8 = REQUIRED | 0x03;
@@ -99,7 +102,7 @@ impl CatalogEntry {
             (tag::TABLE_SIZE, options.table_size_bytes.map(bytes_of_u64)),
             (
                 tag::COMPRESSION,
-                options.compression.map(|kind| vec![kind.code()]),
+                options.compression.map(bytes_of_compression),
             ),
             (
                 tag::MEMTABLE,
@@ -108,6 +111,18 @@ impl CatalogEntry {
             (
                 tag::VALUE_THRESHOLD,
                 options.value_threshold_bytes.map(bytes_of_u32),
+            ),
+            (
+                tag::LAST_LEVEL_COMPRESSION,
+                options.last_level_compression.map(bytes_of_compression),
+            ),
+            (
+                tag::FILTER_BITS,
+                options.filter_bits_per_key.map(bytes_of_u32),
+            ),
+            (
+                tag::LAST_LEVEL_FILTER_BITS,
+                options.last_level_filter_bits_per_key.map(bytes_of_u32),
             ),
             (tag::ENGINE, Some(vec![options.engine.code()])),
             (tag::BLOCK_SIZE, options.block_size_bytes.map(bytes_of_u32)),
@@ -151,14 +166,20 @@ impl CatalogEntry {
                 tag::WRITE_BUFFER => options.write_buffer_bytes = Some(value.u64()?),
                 tag::TABLE_SIZE => options.table_size_bytes = Some(value.u64()?),
                 tag::COMPRESSION => {
-                    let kind = Compression::from_code(value.u8()?);
-                    options.compression = Some(kind.ok_or(Refused::Unknown("a compression"))?);
+                    options.compression = Some(decode_compression(&mut value)?);
                 }
                 tag::MEMTABLE => {
                     let kind = MemtableKind::from_code(value.u8()?);
                     options.memtable = Some(kind.ok_or(Refused::Unknown("a memtable"))?);
                 }
                 tag::VALUE_THRESHOLD => options.value_threshold_bytes = Some(value.u32()?),
+                tag::LAST_LEVEL_COMPRESSION => {
+                    options.last_level_compression = Some(decode_compression(&mut value)?);
+                }
+                tag::FILTER_BITS => options.filter_bits_per_key = Some(value.u32()?),
+                tag::LAST_LEVEL_FILTER_BITS => {
+                    options.last_level_filter_bits_per_key = Some(value.u32()?);
+                }
                 tag::ENGINE => {
                     let kind = EngineKind::from_code(value.u8()?);
                     engine = Some(kind.ok_or(Refused::Unknown("an engine"))?);
@@ -181,6 +202,28 @@ impl CatalogEntry {
         entry.options.check().map_err(|_| Malformed)?;
         check_name(name).map_err(|_| Malformed)?;
         Ok(entry)
+    }
+}
+
+/// A byte for the kind, and for zstd another one for the level.
+fn bytes_of_compression(kind: Compression) -> Vec<u8> {
+    let [code, level] = kind.code();
+    match kind {
+        Compression::Zstd { .. } => vec![code, level],
+        _ => vec![code],
+    }
+}
+
+fn decode_compression(value: &mut Reader<'_>) -> Result<Compression, Refused> {
+    let code = value.u8()?;
+    let level = match value.is_empty() {
+        true => 0,
+        false => value.u8()?,
+    };
+    match Compression::from_code([code, level]) {
+        Some(kind) if kind.is_available() => Ok(kind),
+        Some(_) => Err(Refused::Unknown(ZSTD_FEATURE)),
+        None => Err(Refused::Unknown("a compression")),
     }
 }
 

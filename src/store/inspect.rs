@@ -44,10 +44,7 @@ impl Shared {
                         number(options.block_size_bytes.map(u64::from)),
                     )
                     .number("table_size_bytes", number(options.table_size_bytes))
-                    .text(
-                        "compression",
-                        format_args!("{:?}", options.compression.unwrap_or_default()),
-                    ),
+                    .text("compression", options.compression.unwrap_or_default()),
                 EngineKind::BTree => part.number(
                     "page_size_bytes",
                     number(options.page_size_bytes.map(u64::from)),

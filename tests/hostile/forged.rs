@@ -385,8 +385,76 @@ fn decompression_bombs() {
         (60 << 20, 300 << 10),
     ] {
         let story = format!("{stored} bytes that claim to be {claimed}");
-        let image = with_tables(&[(1, table(vec![bomb(claimed, stored)], 0, 9, 10))]);
+        on_both_paths(&story, &with_packed(bomb(claimed, stored)));
+    }
+}
+
+/// A table of one compressed block.
+fn with_packed(block: Block) -> Image {
+    let table = Table {
+        form: [block.tag, u8::from(block.tag == 2), 0],
+        ..table(vec![block], 0, 9, 10)
+    };
+    with_tables(&[(1, table)])
+}
+
+/// A frame of zstd by hand: `blocks` blocks of 128 KiB, each a run of one byte, which take four
+/// bytes apiece; `content` is the length that it states, if it does.
+fn runs_of_zstd(blocks: usize, content: Option<u64>) -> Vec<u8> {
+    let mut out = 0xFD2F_B528_u32.to_le_bytes().to_vec();
+    match content {
+        // A single segment, with eight bytes for the length.
+        Some(len) => {
+            out.push(0b1110_0000);
+            out.extend_from_slice(&len.to_le_bytes());
+        }
+        // A window of 128 KiB.
+        None => out.extend_from_slice(&[0, 7 << 3]),
+    }
+    const RUN: u32 = 1;
+    for n in 0..blocks {
+        let header = (128 << 10) << 3 | RUN << 1 | u32::from(n + 1 == blocks);
+        out.extend_from_slice(&header.to_le_bytes()[..3]);
+        out.push(7);
+    }
+    out
+}
+
+/// Frames of zstd that are much shorter than what they hold, or claim to be.
+#[test]
+fn decompression_bombs_of_zstd() {
+    let _alone = alone();
+    const RUN: u64 = 128 << 10;
+    let bomb = |claimed: u32, content: Option<u64>, blocks: usize, padding: usize| {
+        let mut bytes = claimed.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&runs_of_zstd(blocks, content));
+        bytes.resize(bytes.len() + padding, 0);
+        Block {
+            separator: key(0),
+            tag: 2,
+            bytes,
+        }
+    };
+    for (claimed, content, blocks, padding) in [
+        // As long as it says, 32,768 times as long as it is.
+        (16 << 20, Some(128 * RUN), 128, 0),
+        (u32::MAX, Some(u64::from(u32::MAX)), 8, 0),
+        (u32::MAX, Some(u64::MAX), 8, 1 << 20),
+        // Bytes behind the frame make the length plausible, and are not another frame.
+        (16 << 20, Some(128 * RUN), 128, 1 << 20),
+        // The block says less, more, or the frame says nothing.
+        (100, Some(128 * RUN), 128, 0),
+        (131_072, Some(100), 1, 1 << 10),
+        (131_072, Some(1 << 60), 1, 1 << 10),
+        (131_072, None, 1, 1 << 10),
+        (131_072, Some(RUN), 2, 1 << 10),
+        // No frame at all.
+        (100, None, 0, 0),
+    ] {
+        let story = format!("{blocks} runs that claim to be {claimed}, or {content:?}");
+        let image = with_packed(bomb(claimed, content, blocks, padding));
         on_both_paths(&story, &image);
+        assert!(count(&image, "lsm").1, "{story}: nothing was noticed");
     }
 }
 

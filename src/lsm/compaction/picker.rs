@@ -31,6 +31,13 @@
 //! nothing can be joined any more, sizes fall to both sides of the largest table like powers of
 //! two, so that few small tables are left.
 //!
+//! # Moving
+//!
+//! A table moves to another level as it is if it overlaps nothing there, and is written as that
+//! level wants its tables: compression and filters may be others in the last level than above. A
+//! flush writes what overlaps nothing at all, as keys do that rise, in the form of the last level;
+//! it moves through all levels. Neighbours of that form keep it when they are joined.
+//!
 //! # Giving space back
 //!
 //! A tombstone is dropped by a job that writes it to where nothing lies below it, so a table with
@@ -88,6 +95,10 @@ pub(crate) struct FileInfo<'a> {
     pub(crate) older_versions: u64,
     /// Level 0: bytes below that the table's range tombstones hide, about.
     pub(crate) covered_bytes: u64,
+    /// It is written as levels above the last want their tables.
+    pub(crate) fits_upper: bool,
+    /// It is written as the last level wants its tables.
+    pub(crate) fits_last: bool,
     /// A running job has it.
     pub(crate) is_busy: bool,
     /// The last job that had it could not read it.
@@ -129,8 +140,6 @@ pub(crate) struct Limits {
     pub(crate) base_bytes: u64,
     /// How many times larger each level is than the one above.
     pub(crate) size_ratio: u64,
-    /// Tables may move out of level 0 unchanged. Not if they are to be compressed on the way.
-    pub(crate) moves_from_level0: bool,
     /// Where outputs are cut.
     pub(crate) table_bytes: u64,
     /// How many bytes of the level below an output may overlap.
@@ -195,6 +204,13 @@ impl FileInfo<'_> {
 
     fn overlaps(&self, other: &FileInfo<'_>) -> bool {
         !ends_before(self.largest, other.smallest) && !ends_before(other.largest, self.smallest)
+    }
+
+    /// It may move to `level` as it is. One that is written for the last level may lie in any: it
+    /// goes there in the end.
+    fn fits(&self, level: usize) -> bool {
+        let is_upper = level < LEVELS - 1;
+        self.fits_last || (is_upper && self.fits_upper) || mutated!("move-of-another-form")
     }
 
     /// Mostly deletes, or with range tombstones: moving down frees space.
@@ -315,7 +331,7 @@ impl<'a> Tree<'a> {
         let mut order: Vec<usize> = (0..LEVELS).filter(|level| scores[*level] >= 1.0).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let by_score = order.into_iter().find_map(|level| match level {
-            0 => self.pick_level0(&shape, limits),
+            0 => self.pick_level0(&shape),
             _ => self.pick_from(level, |_| true),
         });
         by_score
@@ -323,7 +339,7 @@ impl<'a> Tree<'a> {
             .or_else(|| self.pick_join(limits))
             .or_else(|| self.pick_hollow())
             .or_else(|| self.pick_released())
-            .or_else(|| self.pick_level0_for_space(&shape, limits))
+            .or_else(|| self.pick_level0_for_space(&shape))
     }
 
     /// A table whose tombstones hide what lies below, or can be dropped on the way.
@@ -386,7 +402,7 @@ impl<'a> Tree<'a> {
     }
 
     /// All of level 0, if that frees much for what it costs.
-    fn pick_level0_for_space(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
+    fn pick_level0_for_space(&self, shape: &Shape) -> Option<Pick> {
         let frees = |file: &FileInfo<'a>| {
             let held = match file.largest_seq <= self.oldest_read && file.is_held() {
                 true => {
@@ -402,7 +418,7 @@ impl<'a> Tree<'a> {
         if freed_bytes == 0 && deleted_bytes == 0 {
             return None;
         }
-        let pick = self.pick_level0(shape, limits)?;
+        let pick = self.pick_level0(shape)?;
         let (start, end) = (&pick.span.start[..], as_slices(&pick.span.end));
         let bytes_in = |level: usize| -> u64 {
             let tables = self.overlapping(level, start, end);
@@ -462,7 +478,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Level 0, but for what has to stay, and what it overlaps in the base level (LP2).
-    fn pick_level0(&self, shape: &Shape, limits: &Limits) -> Option<Pick> {
+    fn pick_level0(&self, shape: &Shape) -> Option<Pick> {
         let moving = self.level0(shape).moving;
         if moving.is_empty() || self.levels[0].iter().any(|file| file.is_busy) {
             return None;
@@ -470,7 +486,7 @@ impl<'a> Tree<'a> {
         let is_disjoint = is_disjoint(moving.clone());
         let pick = self.job(0, moving, shape.base_level)?;
         Some(Pick {
-            is_move: pick.is_move && limits.moves_from_level0 && is_disjoint,
+            is_move: pick.is_move && is_disjoint,
             ..pick
         })
     }
@@ -586,7 +602,8 @@ impl<'a> Tree<'a> {
             && output_level != level
             && !inputs.iter().any(|file| {
                 let has_tombstones = file.deletes > 0 || file.range_tombstones > 0;
-                has_tombstones && self.is_bottom_of(output_level, file)
+                !file.fits(output_level)
+                    || (has_tombstones && self.is_bottom_of(output_level, file))
             });
         let mut named: Vec<_> = inputs.iter().map(|file| (level, file.id)).collect();
         named.extend(below.iter().map(|file| (output_level, file.id)));

@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{Compactions, LEVEL0_TRIGGER, LsmEngine, Unreadable, memtable_bytes};
+use crate::lsm::table::TableForm;
 use crate::lsm::table_handle::TableHandle;
 use crate::lsm::version::{LEVELS, Version, VersionEdit};
-use crate::options::Compression;
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -37,8 +37,6 @@ impl LsmEngine {
             level0_trigger: LEVEL0_TRIGGER,
             base_bytes: (BASE_FLUSHES * flush_bytes).max(table_bytes),
             size_ratio: SIZE_RATIO,
-            // Level 0 is not compressed: the rewrite on the way down is when that happens.
-            moves_from_level0: self.ctx.options.compression() == Compression::None,
             table_bytes,
             max_overlap_bytes: table_bytes.saturating_mul(MAX_OVERLAP_FACTOR),
         }
@@ -178,6 +176,20 @@ impl LsmEngine {
         Ok(())
     }
 
+    /// How the tables are written that a job makes of `inputs` in `level`.
+    fn form_of_outputs(&self, inputs: &[(usize, Arc<TableHandle>)], level: usize) -> TableForm {
+        let last = self.table_form(LEVELS - 1);
+        let stays_as_it_is = |(from, table): &(usize, Arc<TableHandle>)| {
+            *from == level && table.table().properties().form == last
+        };
+        match inputs.iter().all(stays_as_it_is) {
+            // On its way to the last level.
+            true => last,
+            // What is joined in level 0 stays, unlike what is flushed, so it is compressed.
+            false => self.table_form(level),
+        }
+    }
+
     /// Compacts `inputs` into `output` and installs the result, which is returned.
     fn run_job(
         &self,
@@ -198,8 +210,8 @@ impl LsmEngine {
                 host: &*self.ctx.host,
             };
             let next_id = || self.take_file_id();
-            let compression = self.ctx.options.compression();
-            let outputs = job.run(self.output_context(compression, &next_id))?;
+            let form = self.form_of_outputs(inputs, output.level);
+            let outputs = job.run(self.output_context(form, &next_id))?;
             let bytes = outputs.iter().map(|output| output.size_bytes).sum();
             self.counters
                 .compaction_bytes
@@ -291,8 +303,9 @@ impl LsmEngine {
             let unreadable = compactions.unreadable.get(id);
             unreadable.is_some_and(|left_out| edits < left_out.until_edit)
         };
+        let (upper, last) = (self.table_form(1), self.table_form(LEVELS - 1));
         let info = |level: usize, table: &'a Arc<TableHandle>| {
-            let meta = table.meta();
+            let (meta, form) = (table.meta(), table.table().properties().form);
             let covered_bytes = match level {
                 0 => table.covered_bytes(|| covered_bytes(version, table)),
                 _ => 0,
@@ -308,6 +321,8 @@ impl LsmEngine {
                 largest_seq: meta.largest_seq,
                 older_versions: meta.older_versions,
                 covered_bytes,
+                fits_upper: form == upper,
+                fits_last: form == last,
                 is_busy: compactions.busy.contains(&meta.id),
                 is_unreadable: is_left_out(&meta.id),
             }

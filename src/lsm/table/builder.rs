@@ -4,10 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
-
-use super::TableMeta;
 use super::block::{BlockBuilder, MAX_PACKED_LEN_BYTES};
+use super::compression::Packer;
 use super::filter::{FilterBuilder, filter_hash};
 use super::footer::{
     FOOTER_LEN_BYTES, FRAME_LEN_BYTES, Footer, Frame, Properties, encode_tombstones, filter_at,
@@ -15,6 +13,7 @@ use super::footer::{
 };
 use super::index::IndexBuilder;
 use super::meta::Summary;
+use super::{TableForm, TableMeta};
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, OpenMode};
 use crate::lsm::entry::{Entry, RangeTombstone};
@@ -33,10 +32,8 @@ const KEEP_BUFFER_BYTES: usize = 1 << 20;
 pub(crate) struct TableOptions {
     /// Target size of a block before compression.
     pub(crate) block_size_bytes: u32,
-    /// Compression of blocks.
-    pub(crate) compression: Compression,
-    /// Size of the filter; 0 for none, 10 for about 1 % false positives.
-    pub(crate) filter_bits_per_key: u32,
+    /// Compression and filter.
+    pub(crate) form: TableForm,
 }
 
 /// Writes one table from entries in internal order.
@@ -69,7 +66,7 @@ pub(crate) struct TableBuilder {
     pending: Vec<u8>,
     /// A block's body before compression.
     body: Vec<u8>,
-    compress_table: CompressTable,
+    packer: Packer,
 }
 
 impl fmt::Debug for TableBuilder {
@@ -111,7 +108,7 @@ impl TableBuilder {
             written_bytes: 0,
             pending: Vec::with_capacity(WRITE_LEN_BYTES * 5 / 4),
             body: Vec::new(),
-            compress_table: CompressTable::default(),
+            packer: Packer::new(options.form.compression),
         })
     }
 
@@ -150,7 +147,7 @@ impl TableBuilder {
                 new_key
             }
         };
-        if new_key && self.options.filter_bits_per_key > 0 {
+        if new_key && self.options.form.filter_bits_per_key > 0 {
             self.filter.add(filter_hash(entry.key));
         }
         if self.block.is_empty() {
@@ -179,7 +176,7 @@ impl TableBuilder {
     pub(crate) fn size_estimate_bytes(&self) -> u64 {
         self.position()
             + self.block.len_estimate() as u64
-            + self.filter.len_bytes(self.options.filter_bits_per_key)
+            + self.filter.len_bytes(self.options.form.filter_bits_per_key)
             + (self.index.len_estimate() + self.tombstone_bytes + FOOTER_LEN_BYTES) as u64
     }
 
@@ -201,7 +198,7 @@ impl TableBuilder {
         let padding = (filter_at(blocks_end) - blocks_end) as usize;
         self.pending.resize(self.pending.len() + padding, 0);
 
-        let bits_per_key = self.options.filter_bits_per_key;
+        let bits_per_key = self.options.form.filter_bits_per_key;
         let (lines, probes) = std::mem::take(&mut self.filter).finish(bits_per_key);
         let frame = if lines.is_empty() {
             Frame {
@@ -243,6 +240,7 @@ impl TableBuilder {
             meta: summary.finish(self.id, 0),
             blocks: self.index.blocks() as u64,
             compressed_blocks: self.compressed_blocks,
+            form: self.options.form,
         };
         // The length of the file is stated in a field of fixed width, so that it can be filled
         // in once the length of the section is known.
@@ -294,54 +292,24 @@ impl TableBuilder {
 
         let frame_at = self.pending.len();
         self.pending.resize(frame_at + FRAME_LEN_BYTES, 0);
-        let tag = match self.options.compression {
-            Compression::None => {
-                self.block.encode(&mut self.pending);
-                tag::PLAIN
-            }
-            // Half: what the length was estimated at may differ a little.
-            Compression::Lz4 if self.block.len_estimate() > MAX_PACKED_LEN_BYTES / 2 => {
-                self.block.encode(&mut self.pending);
-                tag::PLAIN
-            }
-            Compression::Lz4 => {
-                self.body.clear();
-                self.block.encode(&mut self.body);
-                self.put_compressed_or_plain()
-            }
+        // Half: what the length was estimated at may differ a little.
+        let tag = if self.options.form.compression == Compression::None
+            || self.block.len_estimate() > MAX_PACKED_LEN_BYTES / 2
+        {
+            self.block.encode(&mut self.pending);
+            tag::PLAIN
+        } else {
+            self.body.clear();
+            self.block.encode(&mut self.body);
+            self.packer.pack(&self.body, &mut self.pending)
         };
-        self.compressed_blocks += u64::from(tag == tag::LZ4);
+        self.compressed_blocks += u64::from(tag != tag::PLAIN);
         let frame = Frame { tag, parameter: 0 };
         frame.seal(&mut self.pending[frame_at..], self.seed, position);
         self.block.clear();
         self.body.clear();
         self.body.shrink_to(KEEP_BUFFER_BYTES);
         self.write_if_long()
-    }
-
-    /// Appends `body` to `pending`, compressed if that saves an eighth: less would not
-    /// be worth the time of decompressing it. Returns the frame's tag.
-    fn put_compressed_or_plain(&mut self) -> u8 {
-        let at = self.pending.len();
-        let bound_bytes = 4 + get_maximum_output_size(self.body.len());
-        self.pending.resize(at + bound_bytes, 0);
-        let (length, output) = self.pending[at..].split_at_mut(4);
-        length.copy_from_slice(&(self.body.len() as u32).to_le_bytes());
-        let compressed = compress_into_with_table(&self.body, output, &mut self.compress_table)
-            .map(|len| 4 + len)
-            .ok()
-            .filter(|len| *len <= self.body.len() - self.body.len() / 8);
-        match compressed {
-            Some(len) => {
-                self.pending.truncate(at + len);
-                tag::LZ4
-            }
-            None => {
-                self.pending.truncate(at);
-                self.pending.extend_from_slice(&self.body);
-                tag::PLAIN
-            }
-        }
     }
 
     fn put_section(&mut self, frame: Frame, bytes: &[u8]) -> Result<()> {

@@ -10,10 +10,11 @@
 
 use super::block::Damage;
 use super::meta::{Summary, read_seq};
-use super::{TableMeta, filter};
+use super::{TableForm, TableMeta, filter};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{Malformed, Reader, get_u32, get_u64, put_bytes, put_varint};
 use crate::lsm::entry::RangeTombstone;
+use crate::options::Compression;
 use crate::types::{FileId, MAX_KEY_LEN_BYTES};
 use crate::util::mutants::mutated;
 
@@ -22,10 +23,10 @@ pub(crate) const FRAME_LEN_BYTES: usize = 8;
 /// Bytes of the footer.
 pub(crate) const FOOTER_LEN_BYTES: usize = 64;
 /// Version of the format.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 6;
 /// Version of a table whose entries have no numbers (LT8). The rest is as in the other one. A build
 /// that does not know such tables refuses it by name.
-const VERSION_UNNUMBERED: u32 = 5;
+const VERSION_UNNUMBERED: u32 = 7;
 /// The last bytes of a table.
 const MAGIC: [u8; 8] = *b"HEDGETBL";
 
@@ -36,6 +37,8 @@ pub(crate) mod tag {
     pub(crate) const PLAIN: u8 = 0;
     /// A block compressed with LZ4, after its uncompressed length as a `u32`.
     pub(crate) const LZ4: u8 = 1;
+    /// A block compressed with zstd, after its uncompressed length as a `u32`.
+    pub(crate) const ZSTD: u8 = 2;
     /// There is no filter.
     pub(crate) const NO_FILTER: u8 = 0;
     /// A Bloom filter of 64-byte lines; the frame's parameter is the number of probes.
@@ -192,6 +195,8 @@ pub(crate) struct Properties {
     pub(crate) blocks: u64,
     /// How many of the blocks are compressed.
     pub(crate) compressed_blocks: u64,
+    /// How the table was written.
+    pub(crate) form: TableForm,
 }
 
 impl Properties {
@@ -201,6 +206,10 @@ impl Properties {
             meta: Summary::default().finish(id, 0),
             blocks: 0,
             compressed_blocks: 0,
+            form: TableForm {
+                compression: Compression::None,
+                filter_bits_per_key: 0,
+            },
         }
     }
 
@@ -208,6 +217,7 @@ impl Properties {
         self.meta.encode(out);
         put_varint(out, self.blocks);
         put_varint(out, self.compressed_blocks);
+        self.form.encode(out);
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
@@ -217,6 +227,7 @@ impl Properties {
                 meta: TableMeta::decode(&mut reader)?,
                 blocks: reader.varint()?,
                 compressed_blocks: reader.varint()?,
+                form: TableForm::decode(&mut reader)?,
             };
             if reader.is_empty() {
                 Ok(properties)

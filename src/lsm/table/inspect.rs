@@ -32,7 +32,7 @@ impl Table {
         if block.count() > 0 {
             first_key.extend_from_slice(block.record(0)?.suffix);
         }
-        let is_compressed = frame.tag == tag::LZ4;
+        let is_compressed = frame.tag != tag::PLAIN;
         Ok(Contents {
             unpacked_bytes: if is_compressed {
                 unpacked.len() as u64

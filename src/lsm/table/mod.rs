@@ -52,6 +52,7 @@ pub(crate) mod compression;
 mod cursor;
 pub(crate) mod filter;
 pub(crate) mod footer;
+mod form;
 pub(crate) mod index;
 mod inspect;
 pub(crate) mod meta;
@@ -61,9 +62,11 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod zstd;
 
 pub(crate) use builder::{TableBuilder, TableOptions};
 pub(crate) use cursor::{Approach, Purpose, TableCursor};
 pub(crate) use filter::filter_hash;
+pub(crate) use form::TableForm;
 pub(crate) use meta::TableMeta;
 pub(crate) use reader::{BlockBytes, Table, TableContext};

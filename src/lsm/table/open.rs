@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::fs;
 use crate::fs::{Advice, OpenMode};
 use crate::lsm::tombstones::TombstoneIndex;
+use crate::options::{Compression, ZSTD_FEATURE};
 
 impl Table {
     /// Opens the file `path` and checks that it is the table that `meta` describes.
@@ -154,9 +155,21 @@ impl Table {
             _ => return Err(self.corruption(filter_at, "the filter is malformed")),
         }
 
+        let form = self.properties.form;
+        let is_compressed = self.properties.compressed_blocks > 0;
+        if is_compressed && !form.compression.is_available() {
+            return Err(Error::UnsupportedFeature {
+                file: self.path().to_path_buf(),
+                what: ZSTD_FEATURE.to_owned(),
+            });
+        }
+        let has_filter = !self.filter.is_empty();
+        let wants_filter = form.filter_bits_per_key > 0 && self.properties.meta.entries > 0;
         let blocks = self.index_layout.blocks;
         if self.properties.blocks != u64::from(blocks)
             || self.properties.compressed_blocks > u64::from(blocks)
+            || (is_compressed && form.compression == Compression::None)
+            || has_filter != wants_filter
             || self.properties.meta.id != footer.id
             || self.properties.meta.is_unnumbered() != footer.is_unnumbered
             || self.properties.meta.size_bytes != footer_at + FOOTER_LEN_BYTES as u64

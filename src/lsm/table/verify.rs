@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::TableForm;
 use super::block::{Block, Damage, UNKNOWN_KIND};
 use super::compression::unpack;
 use super::filter::filter_hash;
-use super::footer::{FOOTER_LEN_BYTES, Footer, Frame, filter_at};
+use super::footer::{FOOTER_LEN_BYTES, FRAME_LEN_BYTES, Footer, Frame, filter_at, tag};
 use super::meta::Summary;
 use super::reader::Table;
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
 use crate::lsm::entry::{Entry, split_word};
+use crate::options::Compression;
 
 impl Table {
     /// Reads everything from the file or map, past the cache, and checks it; see the invariants in
@@ -43,6 +45,17 @@ impl Table {
         }
         walk.check_totals();
         Ok(walk.report)
+    }
+}
+
+/// True if a block of such a table may have this tag in its frame.
+fn may_have(form: TableForm, tag: u8) -> bool {
+    match tag {
+        tag::PLAIN => true,
+        // Also in a table with zstd: see [`Packer`](super::compression::Packer).
+        tag::LZ4 => form.compression != Compression::None,
+        tag::ZSTD => matches!(form.compression, Compression::Zstd { .. }),
+        _ => false,
     }
 }
 
@@ -102,9 +115,12 @@ impl<'a> Walk<'a> {
     fn check_block(&mut self, no: u32, stored: &[u8]) -> Result<(), Damage> {
         let at = self.table.block_range(no).start;
         let frame = Frame::verify(stored, self.table.seed(), at)?;
-        self.compressed_blocks += u64::from(frame.tag == super::footer::tag::LZ4);
+        self.compressed_blocks += u64::from(frame.tag != tag::PLAIN);
+        if !may_have(self.table.properties().form, frame.tag) {
+            return Err("the block is compressed in another way than its table");
+        }
         let unpacked = unpack(frame, stored)?;
-        let block = Block::parse(&unpacked[super::footer::FRAME_LEN_BYTES..])?;
+        let block = Block::parse(&unpacked[FRAME_LEN_BYTES..])?;
         block.check()?;
         let mut key = block.prefix().to_vec();
         let mut previous: &[u8] = &[];

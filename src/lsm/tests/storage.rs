@@ -14,7 +14,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World) -> Self {
         Self::of(world, LsmEngine::create(world.context()).unwrap())
     }
 
@@ -78,7 +78,7 @@ pub(super) fn on_disk() -> (tempfile::TempDir, World) {
     (scratch, world)
 }
 
-fn in_memory() -> World {
+pub(super) fn in_memory() -> World {
     World::new(Arc::new(SimFs::new()), Path::new("/store/tree"))
 }
 

@@ -94,7 +94,8 @@ fn stores(plan: &Plan, dir: &Path) -> String {
     };
     let compression = match target.compression {
         Compression::Lz4 => "LZ4 where a store compresses",
-        _ => "no compression",
+        Compression::None => "no compression",
+        _ => "zstd where a store has it",
     };
     format!(
         "{durability} commits, cache {} MiB, write buffer {} MiB, {compression}, in {}",

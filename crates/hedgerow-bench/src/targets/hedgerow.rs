@@ -93,9 +93,9 @@ impl Target for HedgerowTarget {
             Variant::Lsm | Variant::BTree => "",
         };
         let compression = match (self.variant.engine(), self.options.compression) {
-            (EngineKind::Lsm, Compression::Lz4) => "lz4",
-            (EngineKind::Lsm, _) => "no compression",
-            (EngineKind::BTree, _) => "no compression (the engine has none)",
+            (EngineKind::Lsm, Compression::None) => "no compression".into(),
+            (EngineKind::Lsm, kind) => kind.to_string(),
+            (EngineKind::BTree, _) => "no compression (the engine has none)".into(),
         };
         format!(
             "{:?}, cache {} MiB, write buffer {} MiB, {} background threads, {compression}{memtable}",

@@ -15,6 +15,8 @@ struct SimFile {
     older_versions: u64,
     covered_bytes: u64,
     is_unreadable: bool,
+    fits_upper: bool,
+    fits_last: bool,
 }
 
 impl SimFile {
@@ -29,6 +31,17 @@ impl SimFile {
             older_versions: 0,
             covered_bytes: 0,
             is_unreadable: false,
+            fits_upper: true,
+            fits_last: true,
+        }
+    }
+
+    /// As it is flushed: neither compressed nor anything else that levels want.
+    fn flushed(id: u64, size_bytes: u64, low: u64, high: u64) -> Self {
+        Self {
+            fits_upper: false,
+            fits_last: false,
+            ..Self::new(id, size_bytes, low, high)
         }
     }
 
@@ -44,6 +57,8 @@ impl SimFile {
             largest_seq: SeqNo(self.largest_seq),
             older_versions: self.older_versions,
             covered_bytes: self.covered_bytes,
+            fits_upper: self.fits_upper,
+            fits_last: self.fits_last,
             is_busy: false,
             is_unreadable: self.is_unreadable,
         }
@@ -54,7 +69,6 @@ const LIMITS: Limits = Limits {
     level0_trigger: 4,
     base_bytes: 1000,
     size_ratio: 10,
-    moves_from_level0: false,
     table_bytes: 100,
     max_overlap_bytes: 1000,
 };
@@ -86,7 +100,7 @@ fn an_empty_tree_and_a_small_one_need_nothing() {
 fn level_0_goes_to_the_base_level_with_what_it_overlaps() {
     let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
     levels[0] = (0..4)
-        .map(|id| SimFile::new(id, 100, 10 * id, 10 * id + 5))
+        .map(|id| SimFile::flushed(id, 100, 10 * id, 10 * id + 5))
         .collect();
     levels[6] = vec![
         SimFile::new(7, 300, 0, 9),
@@ -105,11 +119,36 @@ fn level_0_goes_to_the_base_level_with_what_it_overlaps() {
     let pick = tree(&levels, &[]).pick(&LIMITS).unwrap();
     assert_eq!((input_ids(&pick), pick.output_level), (vec![0, 1, 2, 3], 4));
     assert!(!pick.is_move, "tables of level 0 are rewritten");
-    let moving = Limits {
-        moves_from_level0: true,
-        ..LIMITS
-    };
-    assert!(tree(&levels, &[]).pick(&moving).unwrap().is_move);
+    // Unless they are written as the base level wants them, or the last, where they end.
+    let is_move =
+        |levels: &[Vec<SimFile>; LEVELS]| tree(levels, &[]).pick(&LIMITS).unwrap().is_move;
+    for (fits_upper, fits_last) in [(true, false), (false, true)] {
+        for file in &mut levels[0] {
+            (file.fits_upper, file.fits_last) = (fits_upper, fits_last);
+        }
+        assert!(is_move(&levels), "{fits_upper} {fits_last}");
+        let other = std::mem::replace(&mut levels[0][2].fits_last, false);
+        levels[0][2].fits_upper = false;
+        assert!(!is_move(&levels), "one of them does not fit");
+        levels[0][2].fits_last = other;
+    }
+}
+
+/// What is written for the levels above the last is written again on its way there.
+#[test]
+fn a_table_moves_to_the_last_level_only_if_it_is_written_for_it() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    levels[5] = vec![SimFile::new(1, 6000, 0, 10)];
+    levels[6] = vec![SimFile::new(4, 9000, 20, 50)];
+    let pick = |levels: &[Vec<SimFile>; LEVELS]| tree(levels, &[]).pick(&LIMITS).unwrap();
+    assert!(pick(&levels).is_move);
+    levels[5][0].fits_last = false;
+    let rewritten = pick(&levels);
+    assert_eq!(
+        (input_ids(&rewritten), rewritten.output_level),
+        (vec![1], 6)
+    );
+    assert!(!rewritten.is_move);
 }
 
 /// A damaged table kept all of level 0 where it was, for good.
@@ -353,7 +392,7 @@ fn a_simulated_fill_keeps_its_shape_and_writes_little() {
         let low = random.below(1 << 20);
         levels[0].insert(
             0,
-            SimFile::new(next_id, FLUSH_BYTES, low, (1 << 32) - 1 - low),
+            SimFile::flushed(next_id, FLUSH_BYTES, low, (1 << 32) - 1 - low),
         );
         while let Some(pick) = tree(&levels, &[]).pick(&limits) {
             let mut inputs = Vec::new();

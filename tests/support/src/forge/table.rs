@@ -25,12 +25,25 @@ pub fn block_body(entries: &[(Vec<u8>, u64, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
+/// A frame of zstd with `content` in it as it is, up to 64 KiB: what a build without zstd can
+/// make, and the same whatever version of it there is.
+pub fn zstd_frame(content: &[u8]) -> Vec<u8> {
+    let mut out = 0xFD2F_B528_u32.to_le_bytes().to_vec();
+    // A single segment, with four bytes for its length; one last block, raw.
+    out.push(0b1010_0000);
+    out.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    let header = (content.len() as u32) << 3 | 1;
+    out.extend_from_slice(&header.to_le_bytes()[..3]);
+    out.extend_from_slice(content);
+    out
+}
+
 /// A block in its frame.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Its key in the index.
     pub separator: Vec<u8>,
-    /// What the frame says of compression: 0 for none, 1 for LZ4.
+    /// What the frame says of compression: 0 for none, 1 for LZ4, 2 for zstd.
     pub tag: u8,
     /// What is in the frame.
     pub bytes: Vec<u8>,
@@ -61,6 +74,8 @@ pub struct Table {
     pub value_bytes: u64,
     /// Files that its values lie in, and how many bytes of each.
     pub value_files: Vec<(u64, u64)>,
+    /// What the properties say of compression and filter: kind, level, bits for each key.
+    pub form: [u8; 3],
     /// The range tombstones themselves, each made by [`add_tombstone`].
     pub tombstones: Vec<u8>,
 }
@@ -127,10 +142,11 @@ impl Table {
         varint(&mut out, self.range_tombstones);
         out.extend_from_slice(&self.tombstones);
         let properties_at = out.len() as u64;
-        let compressed = self.blocks.iter().filter(|block| block.tag == 1).count() as u64;
+        let compressed = self.blocks.iter().filter(|block| block.tag != 0).count() as u64;
         let mut counts = Vec::new();
         varint(&mut counts, self.blocks.len() as u64);
         varint(&mut counts, compressed);
+        counts.extend_from_slice(&self.form);
         let meta_len = self.meta(number, 0).len();
         let len = properties_at + (FRAME_LEN + meta_len + counts.len() + FOOTER_LEN) as u64;
         let meta = self.meta(number, len);
@@ -147,7 +163,7 @@ impl Table {
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&4u32.to_le_bytes());
+        out.extend_from_slice(&6u32.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(b"HEDGETBL");
         (out, meta)

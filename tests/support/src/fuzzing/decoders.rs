@@ -1,5 +1,6 @@
 //! Targets for what is decoded from a few bytes: records, batches, and the parts of a table.
 
+use hedgerow::Compression;
 use hedgerow::internals::lsm::Entry;
 use hedgerow::internals::table::{self, Block, BlockBuilder, FilterBuilder};
 use hedgerow::internals::{
@@ -317,26 +318,50 @@ pub fn filter(input: &[u8]) {
     }
 }
 
+/// What frames of blocks say of their encoding.
+const PLAIN: u8 = 0;
+const LZ4: u8 = 1;
+const ZSTD: u8 = 2;
+
 /// Compressed blocks.
 pub fn decompress(input: &[u8]) {
     let Some((flags, bytes)) = Flags::split(input) else {
         return;
     };
+    let Some((how, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let zstd = Compression::Zstd {
+        level: 1 + how / 2 % 19,
+    };
     if flags.other() {
-        let packed = lz4_flex::block::compress(bytes);
-        let payload = [&(bytes.len() as u32).to_le_bytes()[..], &packed].concat();
+        let is_zstd = how % 2 == 1 && zstd.is_available();
+        let kind = if is_zstd { zstd } else { Compression::Lz4 };
+        let mut payload = Vec::new();
+        let tag = table::compress(kind, bytes, &mut payload);
+        if tag == PLAIN {
+            assert_eq!(payload, bytes);
+            return;
+        }
         // Eight bytes of a frame stand in front.
-        let plain = table::decompress(&payload).expect("what was compressed");
+        let plain = table::decompress(tag, &payload).expect("what was compressed");
         assert_eq!(plain[8..], *bytes);
         return;
     }
-    if let Ok(plain) = table::decompress(bytes) {
+    let tag = if how % 2 == 1 { ZSTD } else { LZ4 };
+    if let Ok(plain) = table::decompress(tag, bytes) {
+        assert!(
+            tag == LZ4 || zstd.is_available(),
+            "read without the feature"
+        );
         assert!(
             plain.len() <= 8 + 255 * bytes.len(),
             "more than the bytes can say"
         );
-        let reference = lz4_flex::block::decompress(&bytes[4..], plain.len() - 8);
-        assert_eq!(reference.as_deref().ok(), Some(&plain[8..]));
+        if tag == LZ4 {
+            let reference = lz4_flex::block::decompress(&bytes[4..], plain.len() - 8);
+            assert_eq!(reference.as_deref().ok(), Some(&plain[8..]));
+        }
         hostile_block(&plain[8..]);
     }
 }

@@ -14,6 +14,7 @@ use hedgerow::{Durability, EngineKind};
 
 use super::stores::{self, PAGE, STORE};
 use super::{Flags, files, pages};
+use crate::forge::table::zstd_frame;
 use crate::image::Image;
 use crate::random::{Random, Source};
 use crate::repair::u64_at;
@@ -224,7 +225,18 @@ fn decompress() -> Seeds {
     let body = block_body().repeat(4);
     let packed = lz4_flex::block::compress(&body);
     let payload = [&(body.len() as u32).to_le_bytes()[..], &packed].concat();
-    vec![named("packed", 0, &payload), named("plain", 2, &body)]
+    let input = |how: u8, bytes: &[u8]| [&[how], bytes].concat();
+    let body_len = (body.len() as u32).to_le_bytes();
+    vec![
+        named("packed", 0, &input(0, &payload)),
+        named("plain", 2, &input(0, &body)),
+        named(
+            "zstd",
+            0,
+            &input(1, &[&body_len[..], &zstd_frame(&body)].concat()),
+        ),
+        named("plain-zstd", 2, &input(5, &body)),
+    ]
 }
 
 /// The pages of the small store's B-tree.

@@ -11,6 +11,23 @@ use hedgerow::{
 use super::op::{Edit, KEYS, KeyNumber, Map, Move, Op, Target, key};
 use crate::random::Source;
 
+/// The compressions that there are in each build.
+const COMPRESSIONS: [Compression; 2] = [Compression::Lz4, Compression::None];
+
+/// Draws how the tables of the last level are written, where that is not as the others are.
+fn draw_last_level(source: &mut impl Source, lsm: KeyspaceOptions) -> KeyspaceOptions {
+    let zstd = *source.pick(&[1, 3, 7]);
+    let zstd = Compression::Zstd { level: zstd };
+    let lsm = match source.one_in(2) {
+        true if zstd.is_available() => lsm.last_level_compression(zstd),
+        true => lsm.last_level_compression(*source.pick(&COMPRESSIONS)),
+        false => lsm,
+    };
+    let mut bits = || *source.pick(&[10, 10, 0, 3]);
+    lsm.filter_bits_per_key(bits())
+        .last_level_filter_bits_per_key(bits())
+}
+
 /// Where and how a run happens. Everything in it follows from the source it is drawn from.
 #[derive(Debug, Clone)]
 pub struct Setting {
@@ -53,7 +70,7 @@ impl Setting {
                 EngineKind::Lsm => options
                     .block_size_bytes(*source.pick(&[256, 512, 4096]))
                     .table_size_bytes(*source.pick(&[16 << 10, 64 << 10]))
-                    .compression(*source.pick(&[Compression::Lz4, Compression::None]))
+                    .compression(*source.pick(&COMPRESSIONS))
                     .memtable(*source.pick(&[MemtableKind::BTree, MemtableKind::SkipList])),
                 EngineKind::BTree => {
                     options.page_size_bytes(*source.pick(&[1024, 1024, 2048, 4096]))
@@ -61,6 +78,7 @@ impl Setting {
             }
         });
         let [lsm, btree] = keyspaces;
+        let lsm = draw_last_level(source, lsm);
         let mut threshold = || *source.pick(&[0, 16, 40, 200]);
         let keyspaces = [
             lsm.value_threshold_bytes(threshold()),
