@@ -6,9 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use hedgerow::{
-    Batch, Compression, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, Options,
-};
+use hedgerow::{Batch, Compression, Durability, EngineKind, Keyspace, KeyspaceOptions, Options};
 use hedgerow_bench::cities::cities;
 
 /// Lookups that are timed.

@@ -299,8 +299,8 @@ fn a_checkpoint_that_walks_a_range_that_was_cut_off_lets_memory_be_freed() {
     );
 }
 
-/// What a thread had replaced waited in a list of that thread until it wrote more, an old root among
-/// it, and with that every leaf of its time: ten idle threads kept trees of 80 MiB.
+/// What a thread had replaced waited in a list of that thread until it wrote more, an old root
+/// among it, and with that every leaf of its time: ten idle threads kept trees of 80 MiB.
 #[test]
 fn a_thread_that_writes_no_more_keeps_no_tree_of_its_time() {
     alone(
