@@ -185,9 +185,9 @@ fn commits_to_other_keyspaces_do_not_wait_for_a_large_batch() {
             large.put([number as u8], b"value");
         }
         let visible = SeqNo(LARGE_BATCH_OPS as u64);
-        std::thread::scope(|scope| {
+        std::thread::scope(move |scope| {
             let parts = vec![(Arc::clone(&rig.keyspaces[0]), large)];
-            let first = scope.spawn(|| rig.pipeline.commit(Change::Many(parts), durability));
+            let first = scope.spawn(move || rig.pipeline.commit(Change::Many(parts), durability));
             assert_eq!(applying.recv(), Ok((1, LARGE_BATCH_OPS)));
             assert_eq!(rig.snapshot_tracker.published(), visible);
             let found = rig.keyspaces[0].get_value(&[1]).unwrap();

@@ -161,7 +161,10 @@ fn options_of_a_keyspace_are_fixed_or_change_at_once(mut rig: Rig) {
             btree().page_size_bytes(1024),
             ["page_size_bytes", "2048", "1024"],
         );
-        let expected = changed.clone().block_size_bytes(512).filter_bits_per_key(10);
+        let expected = changed
+            .clone()
+            .block_size_bytes(512)
+            .filter_bits_per_key(10);
         for handle in [
             &before,
             &keyspace,
