@@ -99,7 +99,6 @@ impl Bench {
         self.engine.apply(&sequenced).unwrap();
         self.seq += ops.len() as u64;
         self.snapshot_tracker.publish(SeqNo(self.seq));
-        self.engine.published();
         for op in &ops {
             op.apply(&mut self.map);
         }

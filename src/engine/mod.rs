@@ -174,8 +174,8 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Must not wait for I/O, nor for a large batch that is being applied.
     fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>>;
 
-    /// The commit of the operations applied last is published. What an engine keeps so that reads
-    /// see the time before can go.
+    /// The load that was applied last is published. What an engine keeps so that reads see the time
+    /// before can go.
     fn published(&self) {}
 
     /// Makes everything applied so far durable in the engine's own files. Runs on the

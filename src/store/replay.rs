@@ -302,7 +302,6 @@ impl Replay<'_> {
             load.keyspace.engine.published();
         }
         for share in &window.shares {
-            share.keyspace.engine.published();
             if pace.may_flush && persist(&*share.keyspace.engine).is_err() {
                 // A full disk, say. The log has everything, and background work will try again:
                 // no reason not to open the store.
