@@ -27,6 +27,15 @@ impl<V> Laid<V> {
             Self::Deleted => Laid::Deleted,
         }
     }
+
+    /// What shows: the value that was put, or what `below` gives if nothing lies over the key.
+    pub(crate) fn or_below(self, below: impl FnOnce() -> Result<Option<V>>) -> Result<Option<V>> {
+        match self {
+            Self::Nothing => below(),
+            Self::Put(value) => Ok(Some(value)),
+            Self::Deleted => Ok(None),
+        }
+    }
 }
 
 /// Writes that lie over a view: the outcome, not the operations one by one.
@@ -55,46 +64,29 @@ impl<O: Overlay> OverlaidView<O> {
     pub(crate) fn new(base: Arc<dyn ReadView>, own: Arc<O>) -> Self {
         Self { base, own }
     }
-
-    /// What `of_put` makes of a value that lies over `key`, or what `below` gives.
-    fn read<T>(
-        &self,
-        key: &[u8],
-        of_put: impl FnOnce(&[u8]) -> T,
-        below: impl FnOnce() -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        match self.own.over(key) {
-            Laid::Nothing => below(),
-            Laid::Put(value) => Ok(Some(of_put(value))),
-            Laid::Deleted => Ok(None),
-        }
-    }
 }
 
 impl<O: Overlay> ReadView for OverlaidView<O> {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        match self.own.over(key) {
-            Laid::Nothing => self.base.get(key, read),
-            Laid::Put(value) => {
-                read(value);
-                Ok(true)
-            }
-            Laid::Deleted => Ok(false),
-        }
+        let laid = self.own.over(key).map(&mut *read);
+        let below = || Ok(self.base.get(key, read)?.then_some(()));
+        Ok(laid.or_below(below)?.is_some())
     }
 
     fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.read(key, Value::copy_from, || self.base.get_value(key))
+        let laid = self.own.over(key).map(Value::copy_from);
+        laid.or_below(|| self.base.get_value(key))
     }
 
     fn contains(&self, key: &[u8]) -> Result<bool> {
         let below = || Ok(self.base.contains(key)?.then_some(()));
-        Ok(self.read(key, |_| (), below)?.is_some())
+        Ok(self.own.over(key).map(|_| ()).or_below(below)?.is_some())
     }
 
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
-        let of_put = |value: &[u8]| Value::copy_part(value, &part);
-        self.read(key, of_put, || self.base.get_part(key, part.clone()))
+        let laid = self.own.over(key);
+        let laid = laid.map(|value| Value::copy_part(value, &part));
+        laid.or_below(|| self.base.get_part(key, part))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

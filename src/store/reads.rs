@@ -14,46 +14,29 @@ impl OpenKeyspace {
     /// As [`Engine::get`](crate::engine::Engine::get).
     #[inline]
     pub(crate) fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        if let Some(staged) = self.staging.visible() {
-            match staged.over(key) {
-                Laid::Nothing => {}
-                Laid::Put(value) => {
-                    read(value);
-                    return Ok(true);
-                }
-                Laid::Deleted => return Ok(false),
-            }
-        }
-        self.engine.get(key, read)
+        let laid = self.staged_value(key, &mut *read);
+        let below = || Ok(self.engine.get(key, read)?.then_some(()));
+        Ok(laid.or_below(below)?.is_some())
     }
 
     /// As [`Engine::get_value`](crate::engine::Engine::get_value).
     #[inline]
     pub(crate) fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
-        match self.staged_value(key, Value::copy_from) {
-            Laid::Nothing => self.engine.get_value(key),
-            Laid::Put(value) => Ok(Some(value)),
-            Laid::Deleted => Ok(None),
-        }
+        let laid = self.staged_value(key, Value::copy_from);
+        laid.or_below(|| self.engine.get_value(key))
     }
 
     /// As [`Engine::get_part`](crate::engine::Engine::get_part).
     pub(crate) fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
-        match self.staged_value(key, |value| Value::copy_part(value, &part)) {
-            Laid::Nothing => self.engine.get_part(key, part),
-            Laid::Put(value) => Ok(Some(value)),
-            Laid::Deleted => Ok(None),
-        }
+        let laid = self.staged_value(key, |value| Value::copy_part(value, &part));
+        laid.or_below(|| self.engine.get_part(key, part))
     }
 
     /// As [`Engine::contains`](crate::engine::Engine::contains).
     #[inline]
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
-        match self.staged_value(key, |_| ()) {
-            Laid::Nothing => self.engine.contains(key),
-            Laid::Put(()) => Ok(true),
-            Laid::Deleted => Ok(false),
-        }
+        let below = || Ok(self.engine.contains(key)?.then_some(()));
+        Ok(self.staged_value(key, |_| ()).or_below(below)?.is_some())
     }
 
     /// What `make` makes of the value that a batch has laid over `key`.
@@ -68,11 +51,9 @@ impl OpenKeyspace {
     /// As [`Engine::value_ref`](crate::engine::Engine::value_ref).
     pub(crate) fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let staged = self.staging.visible();
-        match staged.map_or(Laid::Nothing, |staged| staged.value_ref(key)) {
-            Laid::Nothing => self.engine.value_ref(key),
-            Laid::Put(reference) => Ok(reference),
-            Laid::Deleted => Ok(None),
-        }
+        let laid = staged.map_or(Laid::Nothing, |staged| staged.value_ref(key));
+        let below = || self.engine.value_ref(key).map(Some);
+        Ok(laid.or_below(below)?.flatten())
     }
 
     /// As [`Engine::multi_get`](crate::engine::Engine::multi_get).
