@@ -13,6 +13,7 @@ use crossbeam_epoch::Guard;
 use super::memory::node::{Body, ChildRef, MemInner, MemLeaf, needs_base};
 use super::node::inner::Inner;
 use super::node::packs::PackedLeaf;
+use super::read::ahead::Referrer;
 use super::read::many::{KEYS_TOGETHER, Way};
 use super::read::rising::RisingKeys;
 use super::read::shared::{FoundLeaf, SharedTree};
@@ -30,6 +31,9 @@ use crate::values::ValueRef;
 /// Operations of a batch that are applied under one pin. A longer one would hold up the reclaiming
 /// of memory.
 const OPS_UNDER_A_PIN: usize = 128;
+
+/// Of a batch of so many operations, pages are asked for while so many others are prepared.
+const KEYS_AHEAD: usize = 2048;
 
 impl Tree {
     /// As [`crate::engine::Engine::prepare`].
@@ -181,6 +185,7 @@ impl Tree {
                 rest = later;
                 let guard = crossbeam_epoch::pin();
                 let mut editor = Editor::new(&self.shared, writer, &guard, seq);
+                touch(run, some);
                 editor.apply_in_order(some.iter().map(|i| &run[*i as usize]))?;
             }
         }
@@ -191,6 +196,21 @@ impl Tree {
 /// Operations on keys that follow one another, and range deletes one by one.
 fn runs<'a, 'o>(ops: &'a [SequencedOp<'o>]) -> impl Iterator<Item = &'a [SequencedOp<'o>]> {
     ops.chunk_by(|a, b| a.op.key().is_some() && b.op.key().is_some())
+}
+
+/// Brings the keys and values of the operations at `places` into the processor's cache. Sorted by
+/// their keys they lie anywhere, and here the waits for them overlap.
+fn touch(ops: &[SequencedOp<'_>], places: &[u32]) {
+    let ends = |bytes: &[u8]| match bytes {
+        [first, .., last] => first ^ last,
+        _ => 0,
+    };
+    let touched = places.iter().map(|place| match ops[*place as usize].op {
+        Op::Put { key, value } => ends(key) ^ ends(value),
+        Op::Delete { key } => ends(key),
+        Op::DeleteRange { .. } => 0,
+    });
+    std::hint::black_box(touched.fold(0, |sum, byte| sum ^ byte));
 }
 
 impl SharedTree {
@@ -258,11 +278,34 @@ impl SharedTree {
                 self.prepare_range(&one.op)?;
                 continue;
             }
-            for places in in_key_order(run).chunks(KEYS_TOGETHER) {
+            let order = in_key_order(run);
+            let mut asked = 0;
+            for (n, places) in order.chunks(KEYS_TOGETHER).enumerate() {
+                touch(run, places);
+                let at = n * KEYS_TOGETHER;
+                asked = asked.max(at);
+                while order.len() >= KEYS_AHEAD
+                    && asked < order.len().min(at + KEYS_AHEAD)
+                    && self.pager.may_lack_nodes()
+                {
+                    asked += self.ask_ahead(run, &order[asked..])?;
+                }
                 self.prepare_in_order(places.iter().map(|i| &run[*i as usize].op))?;
             }
         }
         Ok(())
+    }
+
+    /// Asks for the pages that the first of the operations at `places`, which are sorted by their
+    /// keys, will need; returns of how many.
+    fn ask_ahead(&self, ops: &[SequencedOp<'_>], places: &[u32]) -> Result<usize> {
+        let guard = crossbeam_epoch::pin();
+        let op = |n: usize| &ops[places[n] as usize].op;
+        let keys = (0..places.len()).map(|n| op(n).key().unwrap_or_default());
+        let is_needed = |n: usize, leaf: &PackedLeaf, referrer: Referrer<'_>| {
+            !self.can_take(op(n), leaf, Some(referrer), &guard)
+        };
+        self.ask_for_branch(keys, is_needed, &guard)
     }
 
     /// The same for a few operations that are sorted by their keys.

@@ -4,10 +4,11 @@
 //! # Windows
 //!
 //! Records are taken many at a time, in *windows*: an engine gets all of its operations of a window
-//! in one call, and may go through them in the order that suits it. While one window is applied,
-//! another thread decodes the next one and [prepares](Engine::prepare) it, so that pages of a cold
-//! disk are on their way before they are needed. A log of a single window, the usual case, needs no
-//! thread. A bulk load is a window of its own.
+//! in one call, and may go through them in the order that suits it. Another thread decodes them and
+//! [prepares](Engine::prepare) them, so that pages of a cold disk are on their way before they are
+//! needed. It is ahead by a window at most. Where it waits for the disk it is not ahead at all: a
+//! window is applied while it is prepared, in the same order, as fast as its pages come. A log of a
+//! single small window, the usual case, needs no thread. A bulk load is a window of its own.
 //!
 //! # Memory
 //!
@@ -21,7 +22,7 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::catalog_change::CatalogChange;
@@ -37,16 +38,21 @@ use crate::util::mutants::mutated;
 use crate::values::ValueFiles;
 use crate::wal::{self, LogRecord};
 
-/// Operations of a window. Many, since neighbours of one window share the way through a tree;
-/// their payloads are in memory anyway.
-const WINDOW_OPS: u64 = 8 << 10;
+/// Operations of a window. Many, since those of one window that fall into the same leaf share the
+/// way there, and what is read of it; their payloads are in memory anyway.
+const WINDOW_OPS: u64 = 128 << 10;
 
-/// Bytes of a window's payloads, at most; less with smaller write buffers, which may be exceeded
-/// by that.
-const WINDOW_BYTES: u64 = 1 << 20;
+/// Bytes of a window's payloads, at most.
+const WINDOW_BYTES: u64 = 16 << 20;
+
+/// The part of the smallest write buffer that a window may take: it may be exceeded by that.
+const WINDOWS_IN_BUFFER: u64 = 8;
 
 /// Smaller windows are not worth a thread.
 const AHEAD_FROM_BYTES: u64 = 128 << 10;
+
+/// So many windows may wait for being applied, beside the one that is being prepared.
+const WINDOWS_AHEAD: usize = 1;
 
 /// What replay works on.
 pub(super) struct Replay<'a> {
@@ -117,7 +123,7 @@ impl Replay<'_> {
         let buffers = all.iter().map(|k| k.options.write_buffer_bytes());
         let smallest_buffer = buffers.min().unwrap_or(u64::MAX);
         let mut pace = Pace {
-            window_bytes: (smallest_buffer / 4).min(WINDOW_BYTES),
+            window_bytes: (smallest_buffer / WINDOWS_IN_BUFFER).min(WINDOW_BYTES),
             may_flush: false,
         };
         if recovery.bytes_from(from) > smallest_buffer && !self.read_only {
@@ -135,28 +141,42 @@ impl Replay<'_> {
     /// Takes the records of a segment, window by window.
     fn visit(&self, records: &[LogRecord<'_>], pace: &mut Pace) -> Result<()> {
         let mut windows = windows_of(records, pace.window_bytes);
-        let Some(first) = windows.next() else {
-            return Ok(());
-        };
-        let mut window = self.prepare(first)?;
-        for next in windows {
-            if pace.window_bytes < AHEAD_FROM_BYTES {
-                self.apply(&window, pace)?;
-                window = self.prepare(next)?;
-                continue;
-            }
-            window = thread::scope(|scope| {
-                let ahead = scope.spawn(|| self.prepare(next));
-                let applied = self.apply(&window, pace);
-                let next = ahead.join().unwrap_or_else(|panic| resume_unwind(panic));
-                applied.and(next)
-            })?;
+        let bytes = bytes_of(records);
+        if bytes.min(pace.window_bytes) < AHEAD_FROM_BYTES {
+            return windows.try_for_each(|window| {
+                let window = self.decode(window)?;
+                Self::prepare(&window)?;
+                self.apply(&window, pace)
+            });
         }
-        self.apply(&window, pace)
+        let (decoded, to_apply) = mpsc::sync_channel(WINDOWS_AHEAD);
+        thread::scope(|scope| {
+            let ahead = scope.spawn(move || {
+                for window in windows {
+                    let window = Arc::new(self.decode(window)?);
+                    if decoded.send(Arc::clone(&window)).is_err() {
+                        // The one before could not be applied.
+                        break;
+                    }
+                    Self::prepare(&window)?;
+                }
+                Ok(())
+            });
+            let applied = to_apply.iter().try_for_each(|it| self.apply(&it, pace));
+            drop(to_apply);
+            let prepared = ahead.join().unwrap_or_else(|panic| resume_unwind(panic));
+            applied.and(prepared)
+        })
     }
 
-    /// Decodes records, and has the engines load what applying them will touch.
-    fn prepare<'a>(&self, records: &[LogRecord<'a>]) -> Result<Window<'a>> {
+    /// Has the engines load what applying a window will touch.
+    fn prepare(window: &Window<'_>) -> Result<()> {
+        let shares = &mut window.shares.iter();
+        shares.try_for_each(|share| share.keyspace.engine.prepare(&share.ops))
+    }
+
+    /// Decodes records.
+    fn decode<'a>(&self, records: &[LogRecord<'a>]) -> Result<Window<'a>> {
         let mut window = Window {
             last: SeqNo::ZERO,
             shares: Vec::new(),
@@ -165,19 +185,18 @@ impl Replay<'_> {
         };
         let mut share_of = HashMap::new();
         for record in records {
-            self.decode(record, &mut window, &mut share_of)?;
+            self.decode_record(record, &mut window, &mut share_of)?;
         }
         for share in &mut window.shares {
             let persisted = share.keyspace.engine.persisted_seq();
             let persisted = mutated!("replay-skips-one-operation", persisted.next(), persisted);
             share.ops.retain(|op| op.seq > persisted);
-            share.keyspace.engine.prepare(&share.ops)?;
         }
         Ok(window)
     }
 
     /// Adds the operations of `record` to `window`.
-    fn decode<'a>(
+    fn decode_record<'a>(
         &self,
         record: &LogRecord<'a>,
         window: &mut Window<'a>,
@@ -319,6 +338,12 @@ fn persist(engine: &dyn Engine) -> Result<()> {
         && engine.run_once(Work::Flush)?
     {}
     Ok(())
+}
+
+/// Bytes of the payloads.
+fn bytes_of(records: &[LogRecord<'_>]) -> u64 {
+    let lens = records.iter().map(|record| record.payload.len());
+    lens.sum::<usize>() as u64
 }
 
 /// `records` in pieces of some size.

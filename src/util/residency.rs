@@ -34,6 +34,17 @@ impl Residency {
         }
     }
 
+    /// True if the next page to be read may not be in memory, as far as is known without a look.
+    #[inline]
+    pub(crate) fn has_doubts(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed) > 0
+    }
+
+    /// A page that will be read was found not to be in memory.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(DOUBTED_PAGES, Ordering::Relaxed);
+    }
+
     /// True if the page that is about to be read may not be in memory. `look` finds out, at the
     /// price of a system call, if the system can tell.
     #[inline]
@@ -41,7 +52,7 @@ impl Residency {
         let pages = self.pages.add_to_shard(1);
         let looks = pages.is_multiple_of(self.between_looks);
         if looks && look() != Some(true) {
-            self.doubted.store(DOUBTED_PAGES, Ordering::Relaxed);
+            self.doubt();
             return true;
         }
         let doubted = self.doubted.load(Ordering::Relaxed);
@@ -71,5 +82,10 @@ mod tests {
         assert_eq!(doubted(Some(false), 10_000) + late, 10_000);
         assert!(doubted(Some(true), 10_000) <= DOUBTED_PAGES);
         assert_eq!(doubted(None, 10_000) + late, 10_000);
+        assert!(residency.has_doubts());
+        assert!(doubted(Some(true), 10_000) <= DOUBTED_PAGES);
+        assert!(!residency.has_doubts());
+        residency.doubt();
+        assert!(residency.has_doubts());
     }
 }

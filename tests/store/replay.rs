@@ -1,5 +1,6 @@
 //! What an open does with a long log.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -122,4 +123,89 @@ fn a_long_log_is_replayed_though_the_disk_is_full() {
         db.flush().unwrap();
         check(&db);
     }
+}
+
+/// A log over a tree that is much larger than a window of replay's: pages are asked for, and looked
+/// at by one thread, while another one changes what they hold.
+#[test]
+fn a_log_is_replayed_while_its_pages_are_read() {
+    const ENTRIES: u32 = 60_000;
+    let dir = tempfile::tempdir().unwrap();
+    for engine in EngineKind::ALL {
+        let path = dir.path().join(engine.name());
+        let options = || {
+            Options::new()
+                .durability(Durability::Buffered)
+                .background_threads(0)
+        };
+        let mut model = BTreeMap::new();
+        let db = options().open(&path).unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        for n in 0..ENTRIES {
+            let (key, value) = (n.to_be_bytes(), vec![n as u8; 100]);
+            keyspace.put(key, &value).unwrap();
+            model.insert(key.to_vec(), value);
+        }
+        keyspace.compact().unwrap();
+        for n in 0..ENTRIES {
+            // New keys among them, and new values that are longer, so that leaves are split.
+            let mut k = key(n).to_vec();
+            k[0] = 0;
+            k.truncate(4 - usize::from(n % 16 == 0));
+            if n % 5 == 0 {
+                keyspace.delete(&k).unwrap();
+                model.remove(&k);
+            } else {
+                let value = vec![n as u8; 80 + n as usize % 60];
+                keyspace.put(&k, &value).unwrap();
+                model.insert(k, value);
+            }
+            if n == ENTRIES / 2 {
+                let (start, end) = (10_000_u32.to_be_bytes(), 20_000_u32.to_be_bytes());
+                keyspace.delete_range(start..end).unwrap();
+                model.retain(|key, _| !(start[..]..end[..]).contains(&&**key));
+            }
+        }
+        drop(keyspace);
+        db.close().unwrap();
+        for read_only in [true, false] {
+            let db = options().read_only(read_only).open(&path).unwrap();
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            let found = keyspace.iter().map(|entry| entry.unwrap());
+            let found = found.map(|(key, value)| (key.to_vec(), value.to_vec()));
+            assert!(found.eq(model.clone()), "{engine:?}");
+            assert!(db.verify().unwrap().is_clean(), "{engine:?}");
+        }
+    }
+}
+
+/// The threads that prepare and apply meet a damaged page at the same time: opening says which.
+#[test]
+fn a_log_over_a_damaged_page_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || {
+        Options::new()
+            .durability(Durability::Buffered)
+            .background_threads(0)
+    };
+    let db = options().open(dir.path()).unwrap();
+    let keyspace = db.keyspace("a", EngineKind::BTree).unwrap();
+    let put_all = || {
+        for n in 0..20_000 {
+            keyspace.put(key(n), [n as u8; 100]).unwrap();
+        }
+    };
+    put_all();
+    keyspace.compact().unwrap();
+    put_all();
+    drop(keyspace);
+    db.close().unwrap();
+    let path = dir.path().join("ks-00000001/tree.hdb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = options().open(dir.path()).unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert!(error.to_string().contains("tree.hdb"), "{error}");
 }

@@ -77,6 +77,9 @@ const CHECKED_BITS: u64 = 4;
 /// A thread asks the system once for so many nodes whether they are in memory.
 const NODES_BETWEEN_LOOKS: u64 = 16;
 
+/// Nodes that begin more apart than that are no neighbours: they are asked for one by one.
+const APART_UNITS: u64 = 32;
+
 /// Units for which one word of the bitmap stands.
 const UNITS_PER_WORD: u64 = u64::BITS as u64 / CHECKED_BITS;
 
@@ -518,11 +521,43 @@ impl Pager {
         }
     }
 
+    /// True if nodes that will be read may not be in memory, and [`Pager::ask_for_all`] may help.
+    pub(crate) fn may_lack_nodes(&self) -> bool {
+        let guard = crossbeam_epoch::pin();
+        self.residency.has_doubts() && self.map.load(&guard).get().is_scattered
+    }
+
+    /// Asks for nodes that will be read later, with a request for all that are neighbours, or
+    /// nearly, and does not wait for them. `links` are sorted by their places. Nothing is asked for
+    /// if they seem to be in memory.
+    pub(crate) fn ask_for_all(&self, links: &[Link], guard: &Guard) {
+        let map = self.map.load(guard).get();
+        let Some(mapping) = map.mapping.as_ref().filter(|_| map.is_scattered) else {
+            return;
+        };
+        let is_new = |page: &u64| *page < map.units && !map.is_checked(*page, CheckedAs::Node);
+        let pages = links.iter().map(|link| link.page().0).filter(is_new);
+        let pages: Vec<u64> = pages.collect();
+        let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
+            return;
+        };
+        let samples = [*first, pages[pages.len() / 2], *last];
+        let is_here = |page| self.file.is_in_memory(self.offset(PageId(page))) == Some(true);
+        if samples.into_iter().all(is_here) {
+            return;
+        }
+        self.residency.doubt();
+        for piece in pages.chunk_by(|a, b| b - a < APART_UNITS) {
+            // The length of the last one is not known yet.
+            let end = piece[piece.len() - 1] + self.units_for(self.page_size);
+            let (at, len) = (piece[0] as usize, (end.min(map.units) - piece[0]) as usize);
+            mapping.advise(Advice::WillNeed, at * self.unit, len * self.unit);
+        }
+    }
+
     /// Asks for nodes that are about to be read, where they lie in one piece, with one request.
     /// `links` rise in time; the last ones are neighbours, or nearly.
     pub(crate) fn read_ahead(&self, links: &[Link], guard: &Guard) {
-        /// More apart than that are no neighbours.
-        const APART_UNITS: u64 = 32;
         let map = self.map.load(guard).get();
         let Some(mapping) = map.mapping.as_ref().filter(|_| map.is_scattered) else {
             return;

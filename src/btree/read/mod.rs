@@ -1,5 +1,6 @@
 //! Reading: point reads, views of one moment, and the cursor over a view.
 
+pub(crate) mod ahead;
 pub(crate) mod cursor;
 mod estimate;
 pub(crate) mod held_files;
