@@ -7,6 +7,7 @@
 //! | opening a store | [`Db`], [`Options`], [`Durability`] |
 //! | its ordered maps | [`Keyspace`], [`KeyspaceOptions`], [`EngineKind`], [`KeyspaceInfo`] |
 //! | reading | [`KvRead`] has every method, with an example; [`Value`], [`KeyBounds`] |
+//! | long values, by and by | [`ValueReader`] |
 //! | scans | [`Scan`], which lends, seeks and counts; [`Keys`], [`Values`] |
 //! | writing | [`Kv`] has every method, with an example; [`Update`], [`Mismatch`] |
 //! | batches | [`Batch`] for one map, also in generic code; [`WriteBatch`] for several keyspaces |
@@ -66,7 +67,8 @@ pub use engine::{
 };
 pub use error::{Error, LockHolder, Result};
 pub use kv::{
-    Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, Values,
+    Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, ValueReader,
+    Values,
 };
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
 pub use store::{DbStats, KeyspaceStats, ScrubStats};

@@ -29,6 +29,7 @@ use crate::format::coding::Malformed;
 use crate::fs::{File, Fs, OpenMode};
 use crate::types::{PageId, SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
+use crate::values::OpenValue;
 
 /// True for the names that a B-tree gives its files.
 pub(crate) fn is_own_file(name: &str) -> bool {
@@ -437,6 +438,10 @@ impl Engine for BTreeEngine {
 
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
         self.shared.take_part(part, |copy| self.find(key, copy))
+    }
+
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        self.shared.take_open(|copy| self.find(key, copy))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

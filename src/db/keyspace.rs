@@ -9,8 +9,8 @@ use super::pinned_views::PinnedViews;
 use crate::engine::{EngineHost, EngineStats, InspectDetail, Inspection, Piece, VerifyReport};
 use crate::error::Result;
 use crate::kv::{
-    Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, Watching, check_op, inherent_reads,
-    inherent_writes, part_of_value, read_once,
+    Atomic, Batch, Committed, Kv, KvRead, Readable, Scan, ValueReader, Watching, check_op,
+    inherent_reads, inherent_writes, part_of_value, read_once,
 };
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
@@ -252,6 +252,19 @@ impl KvRead for Keyspace {
             hook.get(key, found.as_ref().map(|part| part.len()));
         }
         Ok(found)
+    }
+
+    fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>> {
+        let stay = self.stay()?;
+        let key = key.as_ref();
+        let found = self.open.open_value(key)?;
+        let reader = found
+            .map(|value| ValueReader::new(value, Some(Arc::new(stay))))
+            .transpose()?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, reader.as_ref().map(|reader| reader.len() as usize));
+        }
+        Ok(reader)
     }
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {

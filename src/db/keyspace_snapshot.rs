@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::pinned_views::PinnedViews;
 use crate::engine::{Cursor, Entry, Piece, ReadView};
 use crate::error::{Error, Result};
-use crate::kv::{KvRead, Readable, Scan, inherent_reads, part_of_value, read_once};
+use crate::kv::{KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value, read_once};
 use crate::store::{OpenKeyspace, Store};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, KeyspaceId, Value};
+use crate::values::OpenValue;
 
 /// A [`Snapshot`](crate::Snapshot) of one keyspace: [`KvRead`] as of its moment.
 ///
@@ -104,6 +105,10 @@ impl ReadView for KeyspaceSnapshot {
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
         self.view()?
             .map_or(Ok(None), |view| view.get_part(key, part))
+    }
+
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        self.view()?.map_or(Ok(None), |view| view.open_value(key))
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
@@ -266,6 +271,18 @@ impl KvRead for KeyspaceSnapshot {
             hook.get(key, found.as_ref().map(|part| part.len()));
         }
         Ok(found)
+    }
+
+    fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>> {
+        let key = key.as_ref();
+        let found = ReadView::open_value(self, key)?;
+        let reader = found
+            .map(|value| ValueReader::new(value, self.views.stay()))
+            .transpose()?;
+        if let Some(hook) = self.hook() {
+            hook.get(key, reader.as_ref().map(|reader| reader.len() as usize));
+        }
+        Ok(reader)
     }
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {

@@ -23,7 +23,7 @@ struct Inner {
     views: Vec<PinnedView>,
     registration: Registration,
     /// The directory stays locked.
-    _stay: Stay,
+    stay: Arc<Stay>,
 }
 
 type PinnedView = (KeyspaceId, Arc<dyn ReadView>);
@@ -78,7 +78,7 @@ impl PinnedViews {
             Arc::new(Inner {
                 views,
                 registration,
-                _stay: stay,
+                stay: Arc::new(stay),
             })
         });
         Self {
@@ -119,6 +119,12 @@ impl PinnedViews {
     /// The store.
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// What keeps the directory locked, if there are views.
+    pub(crate) fn stay(&self) -> Option<Arc<Stay>> {
+        let inner = self.inner.as_ref().ok()?;
+        Some(Arc::clone(&inner.stay))
     }
 
     /// The view of a keyspace of this store; `None` if it did not exist at that moment. An error

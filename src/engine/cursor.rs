@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::types::{KeyRange, Value, is_from};
+use crate::values::OpenValue;
 
 /// What `copy` makes of the value that `get` lends, if it finds one.
 pub(super) fn copied(
@@ -38,6 +39,11 @@ pub(crate) trait ReadView: fmt::Debug + Send + Sync {
             |read| self.get(key, read),
             |bytes| Value::copy_part(bytes, &part),
         )
+    }
+
+    /// As [`Engine::open_value`](super::Engine::open_value).
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        Ok(self.get_value(key)?.map(OpenValue::Whole))
     }
 
     /// The values of `keys`, in their order.

@@ -47,6 +47,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
+use crate::values::OpenValue;
 
 pub(crate) use bulk_load::{CommitLoad, EngineLoad, LoadRecord};
 pub use cursor::Piece;
@@ -160,6 +161,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
             |read| self.get(key, read),
             |bytes| Value::copy_part(bytes, &part),
         )
+    }
+
+    /// The value of `key`, to be read by and by.
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        Ok(self.get_value(key)?.map(OpenValue::Whole))
     }
 
     /// The values of `keys`, in their order. All from one moment.

@@ -9,6 +9,7 @@ use super::cursor::{Cursor, Entry, Piece, ReadView};
 use crate::error::Result;
 use crate::types::{KeyRange, Value};
 use crate::util::mutants::mutated;
+use crate::values::OpenValue;
 
 /// What lies over a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,12 @@ impl<O: Overlay> ReadView for OverlaidView<O> {
         let laid = self.own.over(key);
         let laid = laid.map(|value| Value::copy_part(value, &part));
         laid.or_below(|| self.base.get_part(key, part))
+    }
+
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        let laid = self.own.over(key);
+        let laid = laid.map(|value| OpenValue::Whole(Value::copy_from(value)));
+        laid.or_below(|| self.base.open_value(key))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

@@ -33,6 +33,12 @@ macro_rules! inherent_reads {
                 KvRead::get_range(self, key, part)
             }
 
+            /// The value of `key`, to be read by and by. See
+            /// [`KvRead::reader`](crate::KvRead::reader).
+            pub fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<$crate::kv::ValueReader>> {
+                KvRead::reader(self, key)
+            }
+
             /// True if `key` has a value. See
             /// [`KvRead::contains_key`](crate::KvRead::contains_key).
             #[inline]

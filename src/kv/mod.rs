@@ -8,6 +8,7 @@ mod model;
 mod range_size;
 mod read;
 mod scan;
+mod value_reader;
 mod write;
 
 pub(crate) use atomic::{Atomic, Committed, Watching};
@@ -23,4 +24,5 @@ pub use read::KvRead;
 pub(crate) use read::{Readable, part_of_value, read_once};
 pub use scan::Scan;
 pub(crate) use scan::ScanObserver;
+pub use value_reader::ValueReader;
 pub use write::{Kv, Mismatch, Update};

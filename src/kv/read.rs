@@ -5,6 +5,7 @@ use std::ops::{Bound, Range, RangeBounds};
 use super::iter::{Keys, Values};
 use super::range_size::{self, RangeSize};
 use super::scan::Scan;
+use super::value_reader::ValueReader;
 use crate::engine::Piece;
 use crate::error::{Error, Result};
 use crate::types::{KeyBounds, KeyRange, Value};
@@ -69,6 +70,7 @@ pub trait Readable {
 /// assert_eq!(kv.get_with("ada", |value| value.len())?, Some(4));
 /// assert_eq!(kv.get_range("ada", 2..)?.unwrap(), "15");
 /// assert_eq!(kv.get_range("ada", 3..9)?.unwrap(), "5");
+/// assert_eq!(kv.reader("ada")?.unwrap().len(), 4);
 /// assert!(kv.contains_key("bob")?);
 /// assert_eq!(kv.multi_get(&["bob", "eve"])?, [Some("1970".into()), None]);
 ///
@@ -114,6 +116,12 @@ pub trait KvRead: Readable {
     ) -> Result<Option<Value>> {
         let part = part_of_value(&part);
         self.get_with(key, |value| Value::copy_part(value, &part))
+    }
+
+    /// The value of `key`, to be read by and by: one version of it, whatever happens to the key
+    /// meanwhile. [`ValueReader`] says what it promises.
+    fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>> {
+        Ok(self.get(key)?.map(ValueReader::of))
     }
 
     /// True if `key` has a value.

@@ -20,6 +20,7 @@ use crate::engine::{
 use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
+use crate::values::OpenValue;
 
 /// Tables in level 0 from which on writers are slowed, and as many as there should become; see
 /// [`super::pressure`].
@@ -133,6 +134,11 @@ impl Engine for LsmEngine {
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
         let (superversion, seq) = self.latest();
         superversion.get_part(key, part, seq)
+    }
+
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        let (superversion, seq) = self.latest();
+        superversion.open_value(key, seq)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

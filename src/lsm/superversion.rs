@@ -33,7 +33,7 @@ use super::version::{LEVELS, Version};
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo, Value};
-use crate::values::ValueFiles;
+use crate::values::{OpenValue, ValueFiles};
 
 /// Memtables and version of one moment. Immutable, but for the active memtable's growth.
 #[derive(Debug, Clone)]
@@ -83,6 +83,22 @@ impl Superversion {
                     .get_part(entry.value, part.clone())
                     .map(|found| Some(Value::copy_from(&found))),
                 _ => Ok(Some(Value::copy_part(entry.value, &part))),
+            };
+        })?;
+        value
+    }
+
+    /// The value of `key` as of `seq`, to be read by and by.
+    pub(crate) fn open_value(&self, key: &[u8], seq: SeqNo) -> Result<Option<OpenValue>> {
+        let mut value = Ok(None);
+        self.find(key, seq, &mut |entry| {
+            value = match entry.kind {
+                // VF1: what the entry is in holds the file.
+                EntryKind::PutRef => self
+                    .values
+                    .hold_value(entry.value)
+                    .map(|held| Some(OpenValue::Apart(held))),
+                _ => Ok(Some(OpenValue::Whole(Value::copy_from(entry.value)))),
             };
         })?;
         value
@@ -228,6 +244,10 @@ impl ReadView for ScanView {
         self.superversion.get_part(key, part, self.seq)
     }
 
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        self.superversion.open_value(key, self.seq)
+    }
+
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         self.superversion.multi_get(keys, self.seq)
     }
@@ -275,6 +295,10 @@ impl ReadView for SnapshotView {
 
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
         self.current.load().get_part(key, part, self.seq)
+    }
+
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        self.current.load().open_value(key, self.seq)
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

@@ -9,6 +9,7 @@ use super::staging::StagedBatch;
 use crate::engine::{Laid, OverlaidView, Overlay, ReadView, over_many};
 use crate::error::Result;
 use crate::types::{SeqNo, Value};
+use crate::values::OpenValue;
 
 impl OpenKeyspace {
     /// As [`Engine::get`](crate::engine::Engine::get).
@@ -30,6 +31,12 @@ impl OpenKeyspace {
     pub(crate) fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
         let laid = self.staged_value(key, |value| Value::copy_part(value, &part));
         laid.or_below(|| self.engine.get_part(key, part))
+    }
+
+    /// As [`Engine::open_value`](crate::engine::Engine::open_value).
+    pub(crate) fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        let laid = self.staged_value(key, |value| OpenValue::Whole(Value::copy_from(value)));
+        laid.or_below(|| self.engine.open_value(key))
     }
 
     /// As [`Engine::contains`](crate::engine::Engine::contains).

@@ -34,11 +34,13 @@
 //! Thread safety: everything here may be used from any thread.
 
 mod file;
+mod open_value;
 mod read_ahead;
 mod reference;
 mod registry;
 
 pub(crate) use file::{FileHold, PartOfValue};
+pub(crate) use open_value::OpenValue;
 pub(crate) use read_ahead::{ReadAhead, Scout, Way};
 pub(crate) use reference::{Digest, EncodedRef, ValueRef};
 pub(crate) use registry::{StoredValues, ValueFileFacts, ValueFiles};

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::RwLock;
 
 use super::file::{Access, FileHold, PartOfValue, ValueFile};
+use super::open_value::HeldValue;
 use super::reference::{Digest, ValueRef};
 use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
@@ -205,6 +206,13 @@ impl ValueFiles {
     pub(crate) fn get_part(&self, reference: &[u8], part: Range<usize>) -> Result<PartOfValue> {
         let reference = self.decode(reference)?;
         self.file(reference.file)?.value(&reference, part, || ())
+    }
+
+    /// The value that `reference` leads to, to be read by and by. Something else holds its file, or
+    /// the log.
+    pub(crate) fn hold_value(&self, reference: &[u8]) -> Result<HeldValue> {
+        let file = self.decode(reference)?.file;
+        Ok(HeldValue::new(reference, self.hold(file)?))
     }
 
     /// As [`ValueFiles::get`], for a scan. `in_doubt` is called before the value is read if it may

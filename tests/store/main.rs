@@ -27,5 +27,6 @@ mod regressions;
 mod replay;
 mod same_operations;
 mod transactions;
+mod value_streams;
 mod values;
 mod values_mixed;

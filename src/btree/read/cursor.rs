@@ -25,7 +25,7 @@ use crate::btree::node::leaf::{Leaf, LeafValue, Stored};
 use crate::engine::{Cursor, Entry, Piece, ReadView, entry_pieces};
 use crate::error::{Error, Result};
 use crate::types::{KeyRange, PageId, Value, is_from};
-use crate::values::{PartOfValue, ReadAhead, Scout, Way};
+use crate::values::{OpenValue, PartOfValue, ReadAhead, Scout, Way};
 
 impl Drop for TreeCursor {
     fn drop(&mut self) {
@@ -49,6 +49,10 @@ impl ReadView for View {
 
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
         self.tree().take_part(part, |copy| self.lookup(key, copy))
+    }
+
+    fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        self.tree().take_open(|copy| self.lookup(key, copy))
     }
 
     fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {

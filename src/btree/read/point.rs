@@ -25,6 +25,7 @@ use crate::btree::node::packs::PackedLeaf;
 use crate::error::Result;
 use crate::types::{PageId, SeqNo, Value};
 use crate::util::mutants::mutated;
+use crate::values::OpenValue;
 
 /// A value in an extent of pages of its own.
 #[derive(Clone, Copy)]
@@ -357,6 +358,22 @@ impl SharedTree {
             }
         }
         Ok(value)
+    }
+
+    /// The value that `find` finds or copies, to be read by and by.
+    pub(crate) fn take_open<'t>(
+        &self,
+        find: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<Found<'t>>,
+    ) -> Result<Option<OpenValue>> {
+        let mut value = None;
+        match find(&mut |bytes: &[u8]| value = Some(Value::copy_from(bytes)))? {
+            // VF1: what keeps the file holds it until this does.
+            Found::Apart(reference, _kept) => {
+                let held = self.held_files.values().hold_value(&reference)?;
+                Ok(Some(OpenValue::Apart(held)))
+            }
+            found => Ok(self.finish(found, value)?.map(OpenValue::Whole)),
+        }
     }
 
     /// The value that was found: `copied`, if it was copied. Neither lock nor pin is held.

@@ -9,7 +9,7 @@ use crate::db::keyspace::Keyspace;
 use crate::db::keyspace_snapshot::KeyspaceSnapshot;
 use crate::engine::Piece;
 use crate::error::Result;
-use crate::kv::{KvRead, Readable, Scan, inherent_reads, part_of_value};
+use crate::kv::{KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value};
 use crate::types::{KeyBounds, KeyRange, Value};
 use crate::util::mutants::mutated;
 
@@ -171,6 +171,16 @@ impl KvRead for TransactionKeyspace<'_> {
             return Ok(own.map(|value| Value::copy_part(&value, &part)));
         }
         let found = self.snapshot.get_range(key, part)?;
+        self.note(key, found.is_some());
+        Ok(found)
+    }
+
+    fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>> {
+        let key = key.as_ref();
+        if let Some(own) = self.own(key) {
+            return Ok(own.map(ValueReader::of));
+        }
+        let found = self.snapshot.reader(key)?;
         self.note(key, found.is_some());
         Ok(found)
     }
