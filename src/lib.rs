@@ -7,7 +7,7 @@
 //! | opening a store | [`Db`], [`Options`], [`Durability`] |
 //! | its ordered maps | [`Keyspace`], [`KeyspaceOptions`], [`EngineKind`], [`KeyspaceInfo`] |
 //! | reading | [`KvRead`] has every method, with an example; [`Value`], [`KeyBounds`] |
-//! | long values, by and by | [`ValueReader`] |
+//! | long values, by and by | [`ValueReader`], [`ValueWriter`] |
 //! | scans | [`Scan`], which lends, seeks and counts; [`Keys`], [`Values`] |
 //! | writing | [`Kv`] has every method, with an example; [`Update`], [`Mismatch`] |
 //! | batches | [`Batch`] for one map, also in generic code; [`WriteBatch`] for several keyspaces |
@@ -60,7 +60,8 @@ mod wal;
 
 pub use db::{
     BulkLoad, Db, Durable, Isolation, Keyspace, KeyspaceInfo, KeyspaceSnapshot, Savepoint,
-    Snapshot, Transacted, Transaction, TransactionKeyspace, TransactionOptions, WriteBatch,
+    Snapshot, Transacted, Transaction, TransactionKeyspace, TransactionOptions, ValueWriter,
+    WriteBatch,
 };
 pub use engine::{
     EngineStats, Figure, InspectDetail, Inspection, LevelStats, Problem, VerifyReport,

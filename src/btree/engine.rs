@@ -13,6 +13,7 @@ use super::file::meta::{META_BYTES, META_UNITS, Meta};
 use super::file::new_file::{FILE_NAME, FIRST_GENERATION, NewFile, TEMPORARY_NAME};
 use super::file::pager::Pager;
 use super::file::value_table::{self, ValueTable};
+use super::memory::node::is_large;
 use super::node;
 use super::read::held_files::HeldFiles;
 use super::read::pack_cost::Due;
@@ -547,6 +548,10 @@ impl Engine for BTreeEngine {
 
     fn value_usage(&self) -> Arc<ValueUsage> {
         Arc::clone(&self.tree.value_usage.lock())
+    }
+
+    fn keeps_reference(&self, key: &[u8], len_bytes: usize) -> bool {
+        !is_large(key, len_bytes, self.shared.page_size())
     }
 
     fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {

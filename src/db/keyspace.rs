@@ -1,11 +1,13 @@
 //! A keyspace: [`Kv`] over one engine of a store.
 
+use std::io::Read;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use super::bulk_load::BulkLoad;
 use super::keyspace_snapshot::KeyspaceSnapshot;
 use super::pinned_views::PinnedViews;
+use super::value_writer::ValueWriter;
 use crate::engine::{EngineHost, EngineStats, InspectDetail, Inspection, Piece, VerifyReport};
 use crate::error::Result;
 use crate::kv::{
@@ -92,6 +94,15 @@ impl Keyspace {
         let stay = self.stay()?;
         let load = Arc::clone(&self.open.engine).begin_load()?;
         Ok(BulkLoad::new(&self.store, &self.open, load, stay))
+    }
+
+    /// Begins a value that is written by and by, and put under `key` when it is finished.
+    /// [`ValueWriter`] says what it promises; [`put_from`](Kv::put_from) does the same with all
+    /// that can be read from somewhere.
+    pub fn writer(&self, key: impl AsRef<[u8]>) -> Result<ValueWriter> {
+        let _pass = self.enter_to_write()?;
+        let stay = self.stay()?;
+        ValueWriter::begin(&self.store, &self.open, stay, key.as_ref(), self.durability)
     }
 
     /// Reads everything in the keyspace and checks every structural invariant. An `Err` is trouble
@@ -304,6 +315,12 @@ impl Kv for Keyspace {
             key: key.as_ref(),
             value: value.as_ref(),
         })
+    }
+
+    fn put_from(&self, key: impl AsRef<[u8]>, source: impl Read) -> Result<SeqNo> {
+        let mut writer = self.writer(key)?;
+        writer.take_all(source)?;
+        writer.finish()
     }
 
     fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo> {

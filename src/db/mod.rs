@@ -9,6 +9,7 @@ mod snapshot;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 mod transaction;
+mod value_writer;
 mod write_batch;
 
 use std::path::Path;
@@ -31,6 +32,7 @@ pub use snapshot::Snapshot;
 pub use transaction::{
     Isolation, Savepoint, Transacted, Transaction, TransactionKeyspace, TransactionOptions,
 };
+pub use value_writer::ValueWriter;
 pub use write_batch::WriteBatch;
 
 /// A store: a directory with a log and any number of keyspaces, each on the engine of its choice.

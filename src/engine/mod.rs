@@ -207,6 +207,13 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
         Arc::default()
     }
 
+    /// True if a reference of `len_bytes` is kept in the place of the value of `key`, as the caller
+    /// of [`Engine::apply`] asks. If not, the value is kept, which that must have then.
+    fn keeps_reference(&self, key: &[u8], len_bytes: usize) -> bool {
+        let _ = (key, len_bytes);
+        true
+    }
+
     /// The reference that `key` has, if its value is stored apart.
     fn value_ref(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let _ = key;

@@ -19,6 +19,16 @@ impl Checksum {
         Self(hasher)
     }
 
+    /// Starts a checksum of bytes that are to follow others, see [`Checksum::join`].
+    pub(crate) fn of_rest() -> Self {
+        Self(crc32fast::Hasher::new())
+    }
+
+    /// Adds the bytes of `rest`, which was started with [`Checksum::of_rest`].
+    pub(crate) fn join(&mut self, rest: &Self) {
+        self.0.combine(&rest.0);
+    }
+
     /// Adds bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
@@ -74,6 +84,17 @@ mod tests {
         let mut sum = Checksum::seeded(7);
         sum.update(b"hedge");
         sum.update(b"row");
+        assert_eq!(sum.finish(), checksum(7, b"hedgerow"));
+    }
+
+    #[test]
+    fn parts_that_were_summed_apart_can_be_joined() {
+        let mut sum = Checksum::seeded(7);
+        for part in [&b"hedge"[..], b"", b"row"] {
+            let mut rest = Checksum::of_rest();
+            rest.update(part);
+            sum.join(&rest);
+        }
         assert_eq!(sum.finish(), checksum(7, b"hedgerow"));
     }
 }

@@ -138,6 +138,15 @@ macro_rules! inherent_writes {
                 Kv::put(self, key, value)
             }
 
+            /// Sets `key` to all that `source` gives. See [`Kv::put_from`](crate::Kv::put_from).
+            pub fn put_from(
+                &self,
+                key: impl AsRef<[u8]>,
+                source: impl std::io::Read,
+            ) -> Result<SeqNo> {
+                Kv::put_from(self, key, source)
+            }
+
             /// Removes `key`, which may be absent. See [`Kv::delete`](crate::Kv::delete).
             #[inline]
             pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo> {

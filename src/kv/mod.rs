@@ -25,4 +25,5 @@ pub(crate) use read::{Readable, part_of_value, read_once};
 pub use scan::Scan;
 pub(crate) use scan::ScanObserver;
 pub use value_reader::ValueReader;
+pub(crate) use value_reader::{as_io_error, source_error};
 pub use write::{Kv, Mismatch, Update};

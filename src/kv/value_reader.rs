@@ -1,6 +1,8 @@
 //! Reading one value by and by.
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -50,7 +52,6 @@ use crate::values::{OpenValue, PartOfValue};
 /// assert_eq!(end, [7; 3]);
 /// # Ok::<(), hedgerow::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct ValueReader {
     /// The chunk that was read last, and where in the value it begins.
     chunk: Option<(usize, PartOfValue)>,
@@ -59,6 +60,15 @@ pub struct ValueReader {
     at: u64,
     // Dropped last: the files are the store's, whose directory stays locked as long as this stays.
     _stay: Option<Arc<Stay>>,
+}
+
+impl fmt::Debug for ValueReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValueReader")
+            .field("len", &self.len)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ValueReader {
@@ -124,6 +134,15 @@ pub(crate) fn as_io_error(error: Error) -> io::Error {
         _ => error.io_kind().unwrap_or(io::ErrorKind::Other),
     };
     io::Error::new(kind, error)
+}
+
+/// The error of a source that a value was read from. One of the store's, as that of a reader is,
+/// stays what it is.
+pub(crate) fn source_error(error: io::Error) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(inner) => Error::clone(inner),
+        None => Error::io("read the source of", Path::new("a value"), error),
+    }
 }
 
 impl BufRead for ValueReader {

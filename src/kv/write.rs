@@ -1,12 +1,15 @@
 //! [`Kv`]: reading from and writing to an ordered map of byte strings.
 
+use std::io::Read;
+
 use super::atomic::{Atomic, Committed, Watching};
 use super::batch::{Batch, check_op};
 use super::read::KvRead;
+use super::value_reader::source_error;
 use crate::engine::EngineStats;
 use crate::error::Result;
 use crate::options::Durability;
-use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
+use crate::types::{KeyBounds, KeyRange, MAX_VALUE_LEN_BYTES, Op, SeqNo, Value};
 
 /// Entries that [`Kv::retain`] looks at between two commits.
 const RETAIN_ENTRIES: usize = 1000;
@@ -79,6 +82,7 @@ pub struct Mismatch {
 /// let first = kv.put("ada", "1815")?;
 /// let second = kv.put("bob", "1970")?;
 /// assert!(second > first);
+/// kv.put_from("ada", &b"1815"[..])?;
 /// kv.delete("bob")?;
 /// assert_eq!(kv.remove("ada")?, Some("1815".into()));
 ///
@@ -114,6 +118,24 @@ pub trait Kv: KvRead + Atomic {
     #[doc(alias = "insert")]
     #[doc(alias = "set")]
     fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SeqNo>;
+
+    /// Sets `key` to all that `source` gives. A [`Keyspace`](crate::Keyspace) does not have it in
+    /// memory as a whole: see [`ValueWriter`](crate::ValueWriter), with which it does this. Nothing
+    /// waits for the source, and nothing is written if that fails, or gives more than
+    /// [`MAX_VALUE_LEN_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// An error of the source is the `source` of an [`Error::Io`](crate::Error::Io), unless there
+    /// is an error of the store in it, as in those of a [`ValueReader`](crate::ValueReader).
+    fn put_from(&self, key: impl AsRef<[u8]>, source: impl Read) -> Result<SeqNo> {
+        let key = key.as_ref();
+        check_op(&Op::Put { key, value: &[] })?;
+        let mut value = Vec::new();
+        let mut source = source.take(MAX_VALUE_LEN_BYTES as u64 + 1);
+        source.read_to_end(&mut value).map_err(source_error)?;
+        self.put(key, value)
+    }
 
     /// Removes `key`, which may be absent. Does not read: [`Kv::remove`] returns what was there.
     fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo>;

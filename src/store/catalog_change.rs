@@ -7,6 +7,7 @@
 
 use super::catalog::{Catalog, CatalogEntry, Refused, check_name};
 use super::load_record::LoggedLoad;
+use super::streamed_put::LoggedStreamedPut;
 use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::types::{KeyspaceId, SeqNo};
 
@@ -31,9 +32,12 @@ pub(crate) enum CatalogChange {
 }
 
 impl CatalogChange {
-    /// True for the payload of a change, and false for that of a batch or of a bulk load.
+    /// True for the payload of a change, and false for that of a batch, of a bulk load, or of a put
+    /// of a streamed value.
     pub(super) fn is_change(payload: &[u8]) -> bool {
-        payload.first().is_some_and(|tag| *tag >= TAG_FIRST) && !LoggedLoad::is_load(payload)
+        payload.first().is_some_and(|tag| *tag >= TAG_FIRST)
+            && !LoggedLoad::is_load(payload)
+            && !LoggedStreamedPut::is_one(payload)
     }
 
     /// The payload of the record.

@@ -54,6 +54,7 @@ use super::conflicts::{Conflict, ConflictTracker};
 use super::coordinator::Coordinator;
 use super::handover::{Handed, Handover};
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
+use super::streamed_put::LoggedStreamedPut;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, OpHeading, op_payload};
@@ -62,7 +63,7 @@ use crate::types::{MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 use crate::util::sync::atomic::{AtomicU64, Ordering};
 use crate::util::sync::{Mutex, MutexGuard};
-use crate::values::{EncodedRef, ValueFiles};
+use crate::values::{Digest, EncodedRef, ValueFiles};
 use crate::wal::{Log, PayloadPlace, Writer};
 
 /// What one commit changes.
@@ -72,6 +73,13 @@ pub(crate) enum Change<'a> {
     One {
         keyspace: &'a Arc<OpenKeyspace>,
         op: Op<'a>,
+    },
+    /// A put of a value of `len_bytes` that is durable in a file of its own.
+    Streamed {
+        keyspace: &'a Arc<OpenKeyspace>,
+        key: &'a [u8],
+        len_bytes: usize,
+        reference: &'a EncodedRef,
     },
     /// A batch for each of several keyspaces. No keyspace appears twice, so each engine
     /// is handed its share in one call.
@@ -245,7 +253,16 @@ impl Pipeline {
     /// Returns the number of the last operation.
     pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         match change {
-            Change::One { keyspace, op } => self.commit_one(keyspace, op, durability),
+            Change::One { keyspace, op } => self.commit_one(keyspace, op, None, durability),
+            Change::Streamed {
+                keyspace,
+                key,
+                reference,
+                ..
+            } => {
+                let op = Op::Put { key, value: &[] };
+                self.commit_one(keyspace, op, Some(reference), durability)
+            }
             Change::Many(parts) => match self.commit_many(parts, durability, None)? {
                 Outcome::Committed(last) => Ok(last),
                 Outcome::Conflict(_) => unreachable!("there was no condition"),
@@ -307,25 +324,28 @@ impl Pipeline {
         self.log.lock().writer.shorten()
     }
 
+    /// Commits one operation. If it puts a value that was `streamed` into a file, the operation has
+    /// none.
     fn commit_one(
         &self,
         keyspace: &Arc<OpenKeyspace>,
         op: Op<'_>,
+        streamed: Option<&EncodedRef>,
         durability: Durability,
     ) -> Result<SeqNo> {
         keyspace.check_alive()?;
         let mut ops = [SequencedOp::new(SeqNo::ZERO, op)];
+        ops[0].value_ref = streamed.map(EncodedRef::as_bytes);
         keyspace.engine.prepare(&ops)?;
-        let digest = match op {
-            Op::Put { value, .. } if keyspace.options.stores_apart(value.len()) => {
-                Some((self.values.digest(value), value.len() as u64))
-            }
-            _ => None,
-        };
-        let value_bytes = digest.as_ref().map_or(0, |(_, len_bytes)| *len_bytes);
+        let digest = self.digest_of(keyspace, &op);
+        let value_bytes = digest.as_ref().map_or(0, Digest::len_bytes) as u64;
         let heading = OpHeading::new(keyspace.id, &op);
         let (a, b) = op_payload(&op);
-        let parts = [heading.as_bytes(), a, b];
+        let of_streamed = streamed.map(|reference| streamed_payload(keyspace, &op, reference));
+        let parts = match &of_streamed {
+            Some(payload) => [payload.as_slice(), &[], &[]],
+            None => [heading.as_bytes(), a, b],
+        };
 
         let prepare = || keyspace.engine.prepare(&ops);
         let mut log = self.lock_log(std::iter::once(keyspace), prepare)?;
@@ -333,7 +353,8 @@ impl Pipeline {
         let (seq, place) = log.append(1, &parts, value_bytes)?;
         // The value is the end of the payload.
         let value_at = place.offset + (heading.as_bytes().len() + a.len()) as u64;
-        let value_ref = digest.map(|(digest, _)| digest.place(place.segment, value_at));
+        let in_log = || digest.map(|digest| digest.place(place.segment, value_at));
+        let value_ref = streamed.copied().or_else(in_log);
         if log.conflicts.is_active() {
             log.conflicts.note(keyspace.id, &op, seq);
         }
@@ -342,7 +363,7 @@ impl Pipeline {
             batch.push(&op);
             let mut values = PlacedValues::default();
             if let Some(value_ref) = &value_ref {
-                values.push(seq, value_ref);
+                values.push(seq, value_ref.as_bytes());
             }
             (batch, values)
         };
@@ -370,6 +391,17 @@ impl Pipeline {
         self.applier.publisher.wait_for(seq)?;
         self.after_commit();
         Ok(seq)
+    }
+
+    /// The checksums of the value that `op` puts, if it is stored apart, in the log.
+    #[inline]
+    fn digest_of(&self, keyspace: &OpenKeyspace, op: &Op<'_>) -> Option<Digest> {
+        match op {
+            Op::Put { value, .. } if keyspace.options.stores_apart(value.len()) => {
+                Some(self.values.digest(value))
+            }
+            _ => None,
+        }
     }
 
     fn commit_many(
@@ -687,6 +719,17 @@ impl Sequencer {
         self.next = last.next();
         Ok((first, place))
     }
+}
+
+/// The payload of the record of a put whose value was streamed.
+#[cold]
+fn streamed_payload(keyspace: &OpenKeyspace, op: &Op<'_>, reference: &EncodedRef) -> Vec<u8> {
+    let put = LoggedStreamedPut {
+        keyspace: keyspace.id,
+        key: op.key().unwrap_or_default(),
+        reference: reference.as_bytes(),
+    };
+    put.encode()
 }
 
 /// How many operations there are in `parts`, if all of them keep to the limits and their keyspaces

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::kv::Batch;
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
-use crate::values::{Digest, EncodedRef, ValueFiles};
+use crate::values::{Digest, ValueFiles};
 use crate::wal::PayloadPlace;
 
 /// Values of a commit that is not logged yet.
@@ -85,14 +85,14 @@ impl PlacedValues {
         for value in &values.values {
             let offset = place.offset + value.at + u64::from(mutated!("value-placed-one-byte-off"));
             let encoded = value.digest.place(place.segment, offset);
-            self.push(first.plus(value.op), &encoded);
+            self.push(first.plus(value.op), encoded.as_bytes());
         }
     }
 
     /// Adds one, of a later operation.
-    pub(super) fn push(&mut self, seq: SeqNo, reference: &EncodedRef) {
+    pub(super) fn push(&mut self, seq: SeqNo, reference: &[u8]) {
         let from = self.bytes.len();
-        self.bytes.extend_from_slice(reference.as_bytes());
+        self.bytes.extend_from_slice(reference);
         self.refs.push((seq, from..self.bytes.len()));
     }
 

@@ -41,9 +41,11 @@ mod shared;
 mod side_by_side;
 mod staging;
 mod stats;
+mod streamed_put;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 mod value_collection;
+mod value_stream;
 mod verify;
 pub(crate) mod wal_manifest;
 

@@ -30,6 +30,7 @@ use super::commit_values::{CommitValues, PlacedValues};
 use super::coordinator::Coordinator;
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::load_record::LoggedLoad;
+use super::streamed_put::LoggedStreamedPut;
 use crate::engine::{Engine, Pressure, SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::kv::decode_payload;
@@ -211,6 +212,9 @@ impl Replay<'_> {
             window.load = self.load(record)?;
             return Ok(());
         }
+        if LoggedStreamedPut::is_one(record.payload) {
+            return self.streamed(record, window, share_of);
+        }
         let mut seq = record.first;
         let mut values = CommitValues::default();
         let decoded = decode_payload(record.payload, |id, op, end| {
@@ -247,6 +251,49 @@ impl Replay<'_> {
                 &format!("it should end with operation {last}, not {end}"),
             );
         }
+        Ok(())
+    }
+
+    /// Adds a put whose value was streamed to `window`.
+    fn streamed<'a>(
+        &self,
+        record: &LogRecord<'a>,
+        window: &mut Window<'a>,
+        share_of: &mut HashMap<KeyspaceId, Option<usize>>,
+    ) -> Result<()> {
+        let Ok(put) = LoggedStreamedPut::decode(record.payload) else {
+            return self.malformed(record, "a malformed put of a streamed value");
+        };
+        if record.first != record.last {
+            return self.malformed(record, "a put of a streamed value has one number");
+        }
+        let share = match share_of.get(&put.keyspace) {
+            Some(share) => *share,
+            None => {
+                let share = self.share(put.keyspace, record, window)?;
+                share_of.insert(put.keyspace, share);
+                share
+            }
+        };
+        let Some(share) = share else {
+            return Ok(());
+        };
+        let share = &mut window.shares[share];
+        let engine = &share.keyspace.engine;
+        if !engine.keeps_reference(put.key, put.reference.len()) {
+            return self.malformed(record, "the reference to a streamed value is too long");
+        }
+        let op = Op::Put {
+            key: put.key,
+            value: &[],
+        };
+        share.ops.push(SequencedOp {
+            value_ref: Some(put.reference),
+            ..SequencedOp::new(record.first, op)
+        });
+        window.values.push(record.first, put.reference);
+        self.values
+            .note_streamed(put.reference, put.keyspace, record.first);
         Ok(())
     }
 

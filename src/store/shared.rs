@@ -190,6 +190,10 @@ impl Shared {
             Change::One { keyspace, op } => {
                 self.make_room(keyspace, taken_bytes(keyspace, op) as u64)?;
             }
+            Change::Streamed { keyspace, key, .. } => {
+                let bytes = key.len() as u64 + u64::from(MIN_VALUE_THRESHOLD_BYTES);
+                self.make_room(keyspace, bytes)?;
+            }
             Change::Many(parts) => {
                 for (keyspace, batch) in parts {
                     self.make_room(keyspace, taken_bytes_of(keyspace, batch) as u64)?;
@@ -270,6 +274,12 @@ fn taken_bytes_of(keyspace: &OpenKeyspace, batch: &Batch) -> usize {
 fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durability) {
     match change {
         Change::One { keyspace, op } => recorder.write_one(keyspace.id, op, durability),
+        Change::Streamed {
+            keyspace,
+            key,
+            len_bytes,
+            ..
+        } => recorder.write_streamed(keyspace.id, key, *len_bytes, durability),
         Change::Many(parts) if parts.iter().all(|(_, batch)| batch.check().is_ok()) => {
             record_parts(recorder, parts, durability);
         }

@@ -39,7 +39,7 @@ pub struct DbStats {
     pub log_live_bytes: u64,
     /// Bytes of the log's files, prepared segments included.
     pub log_disk_bytes: u64,
-    /// Files of values that have left the log; see
+    /// Files of values that have left the log, or that one value was streamed into; see
     /// [`KeyspaceOptions::value_threshold_bytes`](crate::KeyspaceOptions#structfield.value_threshold_bytes).
     pub value_files: u64,
     /// Their bytes.

@@ -26,6 +26,7 @@ use super::commit::{Condition, Outcome};
 use super::keyspaces::OpenKeyspace;
 use super::load_record::LoggedLoad;
 use super::shared::Shared;
+use super::streamed_put::LoggedStreamedPut;
 use crate::engine::{EngineHost, Pressure};
 use crate::error::{Error, Result};
 use crate::fs::OpenMode;
@@ -72,6 +73,23 @@ impl ValueFigures {
     pub(super) fn referred_in(&self, file: &ValueFileFacts) -> u64 {
         self.referred.get(&file.number).copied().unwrap_or_default()
     }
+
+    /// Bytes of a file that count in the bound on space. One for a streamed value that no table
+    /// refers to has the value of an operation in memory, as a segment of the log has, or goes as
+    /// soon as no reader has it.
+    fn counted_bytes(&self, file: &ValueFileFacts) -> u64 {
+        match file.is_streamed && self.referred_in(file) == 0 {
+            true => 0,
+            false => file.len_bytes,
+        }
+    }
+}
+
+/// True for the payload of a batch: no other record has values in it.
+fn is_batch(payload: &[u8]) -> bool {
+    !CatalogChange::is_change(payload)
+        && !LoggedLoad::is_load(payload)
+        && !LoggedStreamedPut::is_one(payload)
 }
 
 /// A value that may have to be written again.
@@ -106,7 +124,7 @@ impl Shared {
         let figures = self.value_figures();
         // One that is damaged stays, whatever is done.
         let intact = || figures.value_files().filter(|file| !file.is_damaged);
-        let total: u64 = intact().map(|file| file.len_bytes).sum();
+        let total: u64 = intact().map(|file| figures.counted_bytes(file)).sum();
         let slack = SLACK_SEGMENTS * self.options.log_segment_bytes;
         let excess = self.options.value_space_amplification - 1.0;
         // Of what is allowed besides the live bytes, so much is used after a round.
@@ -141,7 +159,8 @@ impl Shared {
         }
         if total - collected_bytes > allowed(0.8) {
             let least_alive = intact()
-                .filter(|file| !file.is_collected)
+                // A streamed value goes with its file.
+                .filter(|file| !file.is_collected && !file.is_streamed)
                 .map(|file| (figures.referred_in(file), file))
                 // Moving what is alive as a whole frees nothing.
                 .filter(|(alive, file)| *alive < file.len_bytes - file.len_bytes / 8)
@@ -192,9 +211,9 @@ impl Shared {
         }
         while self.values.remove_unheld()? {}
         // Snapshots may keep what is dead. Not again before there is more of it.
-        let left = self.values.facts().into_iter();
-        let left = left.filter(|file| file.has_left_log);
-        let total: u64 = left.map(|file| file.len_bytes).sum();
+        let figures = self.value_figures();
+        let left = figures.value_files();
+        let total: u64 = left.map(|file| figures.counted_bytes(file)).sum();
         let next = total + total / 8 + self.options.log_segment_bytes;
         self.merge_values_from.store(next, Ordering::Relaxed);
         Ok(true)
@@ -212,7 +231,7 @@ impl Shared {
         let end = self.values.end(&hold).or_else(|| self.end_of(number));
         let mut records = RecordReader::new(&*file, self.store_id, number, end)?;
         while let Some(record) = records.next()? {
-            if CatalogChange::is_change(record.payload) || LoggedLoad::is_load(record.payload) {
+            if !is_batch(record.payload) {
                 continue;
             }
             let mut found: BTreeMap<KeyspaceId, Vec<Candidate<'_>>> = BTreeMap::new();

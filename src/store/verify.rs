@@ -1,11 +1,13 @@
 //! Verification of the store's own files.
 
+use std::sync::Arc;
+
 use super::catalog::{CATALOG_FILE, Catalog};
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WalManifest};
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
-use crate::fs::OpenMode;
+use crate::fs::{File, OpenMode};
 use crate::wal;
 
 impl Shared {
@@ -59,11 +61,13 @@ impl Shared {
             let path = self.values.path(&hold);
             report.files += 1;
             let opened = self.options.fs.open(&path, OpenMode::Read);
-            match opened.and_then(|opened| wal::begin_of(&*opened, self.store_id, file.number)) {
+            let check =
+                |opened: Arc<dyn File>| wal::check_value_file(&*opened, self.store_id, file.number);
+            match opened.and_then(check) {
                 Err(error) if error.is_corruption() || error.is_not_found() => {
                     report.problem(Problem::in_file(&path, format!("{error:#}")));
                 }
-                begin => drop(begin?),
+                kind => drop(kind?),
             }
         }
         Ok(())

@@ -201,6 +201,20 @@ impl Coder {
         }
     }
 
+    /// A put of a value that is not there to be recorded.
+    pub(super) fn put_without_content(
+        &self,
+        out: &mut Vec<u8>,
+        keyspace: u32,
+        key: &[u8],
+        len_bytes: usize,
+    ) {
+        out.push(PUT);
+        put_varint(out, u64::from(keyspace));
+        self.key(out, key);
+        put_varint(out, len_bytes as u64);
+    }
+
     pub(super) fn change(&self, out: &mut Vec<u8>, keyspace: u32, op: &types::Op<'_>) {
         match op {
             types::Op::Put { key, value } => {

@@ -114,6 +114,21 @@ impl Recorder {
         }
     }
 
+    /// A commit of a put begins, whose value of `len_bytes` is in a file.
+    pub(crate) fn write_streamed(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        len_bytes: usize,
+        durability: Durability,
+    ) {
+        if self.shared.samples_op(&Op::Put { key, value: &[] }) {
+            self.event(format::WRITE | durable(durability), |out, coder| {
+                coder.put_without_content(out, keyspace.0, key, len_bytes);
+            });
+        }
+    }
+
     /// A commit of a batch begins.
     pub(crate) fn write_batch<'a>(
         &self,

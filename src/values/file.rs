@@ -11,7 +11,7 @@ use super::reference::ValueRef;
 use crate::error::{Error, Result};
 use crate::fs;
 use crate::fs::{Advice, File, Fs, LazyFile, Mapping, OpenFiles, OpenMode};
-use crate::types::SeqNo;
+use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 use crate::util::residency::Residency;
 
@@ -72,6 +72,10 @@ pub(crate) struct ValueFile {
     pub(super) is_collected: AtomicBool,
     /// Damage ended that: it is not tried again.
     pub(super) is_damaged: AtomicBool,
+    /// It holds one value, which was streamed into it, and never was a segment of the log.
+    pub(super) is_streamed: AtomicBool,
+    /// The commit of that value, once it is known.
+    pub(super) committed: OnceLock<(KeyspaceId, SeqNo)>,
 }
 
 impl ValueFile {
@@ -93,6 +97,8 @@ impl ValueFile {
             end: OnceLock::new(),
             is_collected: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
+            is_streamed: AtomicBool::new(false),
+            committed: OnceLock::new(),
         }
     }
 
@@ -221,12 +227,19 @@ impl ValueFile {
         })
     }
 
-    /// Reads a value from `opened`, and checks it.
+    /// Reads a value from `opened`, a chunk at a time, and checks it.
     pub(super) fn check_stored(&self, opened: &dyn File, reference: &ValueRef<'_>) -> Result<()> {
         self.check_extent(reference)?;
-        let mut bytes = vec![0; reference.len_bytes];
-        opened.read_exact_at(&mut bytes, reference.offset)?;
-        self.check(reference, 0, &bytes)
+        let chunk_len = reference.chunk_len();
+        let mut buffer = vec![0; chunk_len.min(reference.len_bytes)];
+        let mut from = 0;
+        while from < reference.len_bytes {
+            let bytes = &mut buffer[..chunk_len.min(reference.len_bytes - from)];
+            opened.read_exact_at(bytes, reference.offset + from as u64)?;
+            self.check(reference, from / chunk_len, bytes)?;
+            from += bytes.len();
+        }
+        Ok(())
     }
 
     /// Refuses a reference to what the file has not.

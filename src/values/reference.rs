@@ -9,9 +9,10 @@
 //! A value has a checksum for each of its *chunks* ([`chunk_len`]), so that a part of a long value
 //! is read and checked without the rest, and a reference stays shorter than a kilobyte.
 
-use crate::format::checksum::checksum;
+use crate::format::checksum::{Checksum, checksum};
 use crate::format::coding::{MAX_VARINT_LEN_BYTES, Malformed, Reader, encode_varint, get_u32};
 use crate::types::MAX_VALUE_LEN_BYTES;
+use crate::util::mutants::mutated;
 
 /// Shortest chunk: values up to this length have one checksum.
 const MIN_CHUNK_LEN_BYTES: usize = 64 << 10;
@@ -55,6 +56,11 @@ impl Digest {
         digest
     }
 
+    /// Length of the value.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
     /// The reference to the value, if it lies at `offset` of value file `file`.
     pub(crate) fn place(&self, file: u64, offset: u64) -> EncodedRef {
         let mut encoded = EncodedRef {
@@ -70,6 +76,79 @@ impl Digest {
             encoded.push(&checksum.to_le_bytes());
         }
         encoded
+    }
+}
+
+/// The checksums of a value that comes in pieces, and whose length is not known before its end.
+///
+/// What is a chunk depends on the length. So there is a checksum without a seed for each of at most
+/// 64 chunks that would do for what has come so far; when there are more, neighbours are joined.
+#[derive(Debug)]
+pub(crate) struct GrowingDigest {
+    seed: u64,
+    len_bytes: usize,
+    chunk_len: usize,
+    /// Of chunks that are full, but for the last one.
+    chunks: Vec<Checksum>,
+}
+
+impl GrowingDigest {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            len_bytes: 0,
+            chunk_len: MIN_CHUNK_LEN_BYTES,
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Adds bytes. All of them together are at most [`MAX_VALUE_LEN_BYTES`].
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let in_last = self.len_bytes % self.chunk_len;
+            if in_last == 0 {
+                if self.chunks.len() == MAX_CHUNKS && !mutated!("growing-digest-keeps-its-chunks") {
+                    self.join_neighbours();
+                    continue;
+                }
+                self.chunks.push(Checksum::of_rest());
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.chunk_len - in_last));
+            let last = self.chunks.last_mut().expect("one was begun");
+            last.update(now);
+            self.len_bytes += now.len();
+            bytes = later;
+        }
+    }
+
+    /// Has chunks of twice the length. There is an even number of them, all full.
+    fn join_neighbours(&mut self) {
+        self.chunk_len *= 2;
+        let pairs = self.chunks.chunks(2);
+        let joined = pairs.map(|pair| {
+            let mut sum = pair[0].clone();
+            pair[1..].iter().for_each(|rest| sum.join(rest));
+            sum
+        });
+        self.chunks = joined.collect();
+    }
+
+    /// The checksums of the value, which has ended.
+    pub(crate) fn finish(self) -> Digest {
+        let mut digest = Digest {
+            len_bytes: self.len_bytes,
+            count: 0,
+            checksums: [0; MAX_CHUNKS],
+        };
+        for chunk in &self.chunks {
+            let mut sum = Checksum::seeded(self.seed);
+            sum.join(chunk);
+            if let Some(place) = digest.checksums.get_mut(digest.count) {
+                *place = sum.finish();
+                digest.count += 1;
+            }
+        }
+        digest
     }
 }
 
@@ -191,6 +270,37 @@ mod tests {
             64
         );
         const { assert!(MAX_REF_LEN_BYTES < 1024) };
+    }
+
+    #[test]
+    fn a_value_in_pieces_has_the_checksums_of_the_whole() {
+        let chunk = MIN_CHUNK_LEN_BYTES;
+        let mut piece_len = 1;
+        for len in [
+            0,
+            1,
+            chunk,
+            chunk + 1,
+            64 * chunk - 1,
+            64 * chunk,
+            64 * chunk + 1,
+            65 * chunk,
+            128 * chunk + 1,
+            300 * chunk + 5,
+        ] {
+            let value: Vec<u8> = (0..len).map(|at| (at % 253) as u8).collect();
+            let mut growing = GrowingDigest::new(9);
+            let mut rest = &value[..];
+            while !rest.is_empty() {
+                piece_len = (piece_len * 5 + 77) % (5 * chunk) + 1;
+                let (piece, later) = rest.split_at(piece_len.min(rest.len()));
+                growing.update(piece);
+                rest = later;
+            }
+            let (pieces, whole) = (growing.finish(), Digest::new(9, &value));
+            let (pieces, whole) = (pieces.place(3, 64), whole.place(3, 64));
+            assert_eq!(pieces.as_bytes(), whole.as_bytes(), "{len}");
+        }
     }
 
     #[test]

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::file::{Access, FileHold, PartOfValue, ValueFile};
 use super::open_value::HeldValue;
-use super::reference::{Digest, ValueRef};
+use super::reference::{Digest, GrowingDigest, ValueRef};
 use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
 use crate::format::coding::Malformed;
 use crate::fs::{File, Fs, OpenFiles};
-use crate::types::SeqNo;
+use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 use crate::util::residency::Residency;
 
@@ -34,6 +34,19 @@ pub(crate) struct ValueFiles {
     dir: PathBuf,
     /// By number. Locked for moments.
     files: RwLock<BTreeMap<u64, Arc<ValueFile>>>,
+    /// Files whose commit failed in a way that leaves open whether it is in the log.
+    in_doubt: Mutex<Vec<FileHold>>,
+}
+
+/// What a file with the name of a value file is, by its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// It was a segment of the log.
+    Segment,
+    /// It was made for one value.
+    Streamed,
+    /// It may be anybody's.
+    Foreign,
 }
 
 /// What is known of a value file.
@@ -47,6 +60,8 @@ pub(crate) struct ValueFileFacts {
     pub(crate) is_collected: bool,
     /// Damage ended that, or will: it is not tried.
     pub(crate) is_damaged: bool,
+    /// It was made for one value.
+    pub(crate) is_streamed: bool,
 }
 
 /// Reads values again, to check them.
@@ -96,12 +111,18 @@ impl ValueFiles {
             }),
             dir: dir.to_path_buf(),
             files: RwLock::default(),
+            in_doubt: Mutex::default(),
         }
     }
 
     /// The checksums of a value.
     pub(crate) fn digest(&self, value: &[u8]) -> Digest {
         Digest::new(self.access.seed, value)
+    }
+
+    /// The same of a value that comes in pieces.
+    pub(crate) fn growing_digest(&self) -> GrowingDigest {
+        GrowingDigest::new(self.access.seed)
     }
 
     // ---- for the log ----
@@ -114,15 +135,28 @@ impl ValueFiles {
         files.entry(number).or_insert_with(|| Arc::new(file()));
     }
 
-    /// As [`ValueFiles::add_segment`], of a file that has left the log. One that `is_ours` not by
-    /// its header is not removed.
-    pub(crate) fn add_value_file(&self, number: u64, path: &Path, len_bytes: u64, is_ours: bool) {
+    /// As [`ValueFiles::add_segment`], of a file that is not in the log. A foreign one is not
+    /// removed.
+    pub(crate) fn add_value_file(&self, number: u64, path: &Path, len_bytes: u64, kind: FileKind) {
+        let file = self.new_value_file(number, path, len_bytes, kind);
+        self.files.write().insert(number, file);
+    }
+
+    fn new_value_file(
+        &self,
+        number: u64,
+        path: &Path,
+        len_bytes: u64,
+        kind: FileKind,
+    ) -> Arc<ValueFile> {
         let access = Arc::clone(&self.access);
         let file = ValueFile::new(access, number, path.to_path_buf(), len_bytes);
-        let is_foreign = !is_ours && !mutated!("foreign-value-file-removed");
+        let is_foreign = kind == FileKind::Foreign && !mutated!("foreign-value-file-removed");
         file.is_foreign.store(is_foreign, Ordering::Relaxed);
+        let is_streamed = kind == FileKind::Streamed;
+        file.is_streamed.store(is_streamed, Ordering::Relaxed);
         file.has_left_log.store(true, Ordering::Relaxed);
-        self.files.write().insert(number, Arc::new(file));
+        Arc::new(file)
     }
 
     /// True if something refers to values in segment `number`. If not, then never again (VF2).
@@ -183,6 +217,42 @@ impl ValueFiles {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(true),
         }
+    }
+
+    // ---- for values that are streamed ----
+
+    /// A value was streamed into file `number`, which is durable. It stays while it is held.
+    pub(crate) fn add_streamed(&self, number: u64, path: &Path, len_bytes: u64) -> FileHold {
+        let file = self.new_value_file(number, path, len_bytes, FileKind::Streamed);
+        let hold = FileHold::new(&file);
+        self.files.write().insert(number, file);
+        hold
+    }
+
+    /// The value that was streamed into the file of `reference` was put by operation `seq`.
+    pub(crate) fn note_streamed(&self, reference: &[u8], keyspace: KeyspaceId, seq: SeqNo) {
+        if let Ok(reference) = self.decode(reference)
+            && let Ok(file) = self.file(reference.file)
+        {
+            let _ = file.committed.set((keyspace, seq));
+        }
+    }
+
+    /// Whether the log refers to the file of `hold` is not known: it stays until the store is
+    /// opened again, which will know.
+    pub(crate) fn keep_in_doubt(&self, hold: FileHold) {
+        self.in_doubt.lock().push(hold);
+    }
+
+    /// Bytes of the values that were streamed into `keyspace` by operations from `seq` on, and are
+    /// still there.
+    pub(crate) fn streamed_bytes_since(&self, keyspace: KeyspaceId, seq: SeqNo) -> u64 {
+        let files = self.files.read();
+        let of_these = files.values().filter(|file| {
+            let committed = file.committed.get();
+            committed.is_some_and(|(of, at)| *of == keyspace && *at >= seq)
+        });
+        of_these.map(|file| file.len_bytes).sum()
     }
 
     // ---- for engines ----
@@ -275,8 +345,8 @@ impl ValueFiles {
     pub(crate) fn has_value_files(&self) -> bool {
         let files = self.files.read();
         let has_left = |file: &Arc<ValueFile>| file.has_left_log.load(Ordering::Acquire);
-        // They are older than the segments.
-        files.values().next().is_some_and(has_left)
+        // Those that were segments are older than the segments; there are few of these.
+        files.values().any(has_left)
     }
 
     /// All files, rising by number.
@@ -289,6 +359,7 @@ impl ValueFiles {
             is_collected: file.is_collected.load(Ordering::Relaxed),
             is_damaged: file.is_damaged.load(Ordering::Relaxed)
                 || file.is_foreign.load(Ordering::Relaxed),
+            is_streamed: file.is_streamed.load(Ordering::Relaxed),
         });
         facts.collect()
     }
@@ -303,11 +374,13 @@ impl ValueFiles {
         hold.file().end.get().copied()
     }
 
-    /// The file after number `number` that has left the log, and where it is.
+    /// The file after number `number` that was in the log and has left it, and where it is.
     pub(crate) fn following(&self, number: u64) -> Option<(u64, PathBuf)> {
         let files = self.files.read();
         let mut later = files.range(number + 1..).map(|(_, file)| file);
-        let file = later.find(|file| file.has_left_log.load(Ordering::Acquire))?;
+        let file = later.find(|file| {
+            file.has_left_log.load(Ordering::Acquire) && !file.is_streamed.load(Ordering::Relaxed)
+        })?;
         Some((file.number, file.path()))
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::clock::{Clock, LogAges};
 use super::segment::{ACTIVATION_AT, Activation, HEADER_LEN_BYTES};
 use super::segment_chain::{LiveSegment, SegmentChain};
-use super::segment_factory::{ReadySegment, SegmentFactory};
+use super::segment_factory::{ReadySegment, SegmentFactory, StreamedParts};
 use super::{WalConfig, failed_before};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, LockGuard};
@@ -286,6 +286,21 @@ impl Log {
         self.chain.push(active, first, false);
         self.switches.fetch_add(1, Ordering::Relaxed);
         self.factory.close(old);
+    }
+
+    // ---- for values that are streamed ----
+
+    pub(super) fn begin_streamed(&self) -> Result<StreamedParts> {
+        self.check_not_failed()?;
+        self.factory.begin_streamed()
+    }
+
+    pub(super) fn publish_streamed(&self, parts: &StreamedParts) -> Result<PathBuf> {
+        self.factory.publish_streamed(parts)
+    }
+
+    pub(super) fn discard_streamed(&self, parts: &StreamedParts) {
+        self.factory.discard_streamed(parts);
     }
 
     // ---- syncing ----

@@ -66,6 +66,7 @@ pub(crate) mod segment;
 mod segment_chain;
 mod segment_factory;
 mod sink;
+mod streamed;
 mod window;
 mod writer;
 
@@ -77,6 +78,7 @@ pub(crate) use inspect::{SegmentFacts, SegmentState, segments_in};
 pub(crate) use log::Log;
 pub(crate) use record_reader::{RecordReader, begin_of};
 pub(crate) use recovery::{LogRecord, Recovery};
+pub(crate) use streamed::{STREAMED_HEADER_LEN_BYTES, StreamedFile, check_value_file};
 pub(crate) use writer::{PayloadPlace, Writer};
 
 /// How a log is written.

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use super::record_reader::begin_of;
 use super::segment::{
     Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, RECORD_HEADER_LEN_BYTES,
     bears_witness, decode_header, parse_name, record_at, segment_path, segment_seed,
 };
+use super::streamed::check_value_file;
 use super::writer::PayloadPlace;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, LockGuard, OpenMode, read_all};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
-use crate::values::ValueFiles;
+use crate::values::{FileKind, ValueFiles};
 
 mod reopen;
 
@@ -92,8 +92,7 @@ struct FoundValues {
     number: u64,
     path: PathBuf,
     len_bytes: u64,
-    /// Its header says that it was the segment of that number.
-    is_ours: bool,
+    kind: FileKind,
 }
 
 impl Found {
@@ -157,7 +156,7 @@ impl Recovery {
             values.add_segment(segment.number, &segment.path, segment.len_bytes);
         }
         for file in &self.value_files {
-            values.add_value_file(file.number, &file.path, file.len_bytes, file.is_ours);
+            values.add_value_file(file.number, &file.path, file.len_bytes, file.kind);
         }
         self.values = Some(Arc::clone(values));
     }
@@ -215,15 +214,15 @@ impl Recovery {
     /// Damage of the header concerns no value. But a file without one may be anybody's.
     fn read_value_header(&self, path: PathBuf, number: u64) -> Result<FoundValues> {
         let file = self.fs.open(&path, OpenMode::Read)?;
-        let is_ours = match begin_of(&*file, self.store_id, number) {
-            Err(error) if !error.is_corruption() => return Err(error),
-            begin => begin.is_ok(),
+        let kind = match check_value_file(&*file, self.store_id, number) {
+            Err(error) if error.is_corruption() => FileKind::Foreign,
+            kind => kind?,
         };
         Ok(FoundValues {
             number,
             len_bytes: file.len()?,
             path,
-            is_ours,
+            kind,
         })
     }
 

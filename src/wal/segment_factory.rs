@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::segment::{
     Activation, HEADER_LEN_BYTES, Header, NUMBER_END, encode_header, segment_path, temporary_path,
+    values_path,
 };
 use super::sink::{Sink, open_sink};
 use super::{WalConfig, discard_file};
@@ -93,6 +94,14 @@ pub(super) struct ReadySegment {
     pub(super) is_sparse: bool,
     pub(super) file: Arc<dyn File>,
     pub(super) sink: Box<dyn Sink>,
+}
+
+/// A file that a value is streamed into.
+#[derive(Debug)]
+pub(super) struct StreamedParts {
+    pub(super) number: u64,
+    pub(super) file: Arc<dyn File>,
+    pub(super) temporary: PathBuf,
 }
 
 /// Segments made since the log was opened.
@@ -373,12 +382,7 @@ impl SegmentFactory {
         activation: Option<&Activation>,
     ) -> Result<ReadySegment> {
         self.guard_check()?;
-        let number = turn.next_number;
-        if number >= NUMBER_END {
-            let path = segment_path(&self.dir, number);
-            return Err(Error::corruption(&path, 0, "the log has no number left"));
-        }
-        turn.next_number += 1;
+        let number = self.take_number(turn)?;
         let full_len = self.config.segment_len();
         let source = if len_bytes == full_len {
             self.stock.lock().pool.pop()
@@ -430,6 +434,46 @@ impl SegmentFactory {
             file,
             sink,
         })
+    }
+
+    fn take_number(&self, turn: &mut MakerState) -> Result<u64> {
+        let number = turn.next_number;
+        if number >= NUMBER_END {
+            let path = segment_path(&self.dir, number);
+            return Err(Error::corruption(&path, 0, "the log has no number left"));
+        }
+        turn.next_number += 1;
+        Ok(number)
+    }
+
+    /// Makes a file under a temporary name that a value is to be streamed into.
+    pub(super) fn begin_streamed(&self) -> Result<StreamedParts> {
+        self.guard_check()?;
+        let number = self.take_number(&mut self.turn.lock())?;
+        let temporary = self.new_temporary(number);
+        let opened = self.fs.open(&temporary, OpenMode::CreateNew);
+        let file = opened.inspect_err(|error| self.discard_unless_foreign(&temporary, error))?;
+        Ok(StreamedParts {
+            number,
+            file,
+            temporary,
+        })
+    }
+
+    /// Gives a file that a value was streamed into its name, durably. What it holds is durable.
+    pub(super) fn publish_streamed(&self, parts: &StreamedParts) -> Result<PathBuf> {
+        self.guard_check()?;
+        let path = values_path(&self.dir, parts.number);
+        self.publish(&parts.temporary, &path)?;
+        Ok(path)
+    }
+
+    /// Removes a file that a value was to be streamed into. One that cannot be removed is removed
+    /// by the next recovery.
+    pub(super) fn discard_streamed(&self, parts: &StreamedParts) {
+        if self.guard_check().is_ok() && !mutated!("unfinished-stream-stays") {
+            let _ = discard_file(&*self.fs, &parts.temporary);
+        }
     }
 
     /// A name for a file in the making.

@@ -26,6 +26,7 @@ mod real_data;
 mod regressions;
 mod replay;
 mod same_operations;
+mod streamed_writes;
 mod transactions;
 mod value_streams;
 mod values;
