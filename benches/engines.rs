@@ -209,10 +209,45 @@ fn reads(criterion: &mut Criterion, engine: EngineKind) {
     group.finish();
 }
 
+/// One get and one put of one keyspace, in stores with more and more others, each with an entry.
+fn transactions(criterion: &mut Criterion, engine: EngineKind) {
+    let mut group = criterion.benchmark_group(engine.name());
+    group.throughput(Throughput::Elements(1));
+    for count in [1, 10, 100, 1000] {
+        let store = Store::new(engine);
+        for n in 1..count {
+            let other = store.db.keyspace(&n.to_string(), engine);
+            other.expect("a new keyspace").put("k", "v").expect("a put");
+        }
+        let (db, keyspace) = (&store.db, &store.keyspace);
+        keyspace.put("k", "v").expect("a put");
+        group.bench_function(format!("snapshot_of_{count}"), |bencher| {
+            bencher.iter(|| db.snapshot().get(keyspace, "k").expect("a read"));
+        });
+        group.bench_function(format!("read_of_{count}"), |bencher| {
+            bencher.iter(|| {
+                let tx = db.transaction().expect("it begins");
+                assert!(tx.contains_key(keyspace, "k").expect("a read"));
+                tx.commit().expect("nothing was written")
+            });
+        });
+        group.bench_function(format!("transaction_of_{count}"), |bencher| {
+            bencher.iter(|| {
+                let tx = db.transaction().expect("it begins");
+                assert!(tx.contains_key(keyspace, "k").expect("a read"));
+                tx.put(keyspace, "k", "v").expect("a put");
+                tx.commit().expect("there is no other")
+            });
+        });
+    }
+    group.finish();
+}
+
 fn engines(criterion: &mut Criterion) {
     for engine in EngineKind::ALL {
         writes(criterion, engine);
         reads(criterion, engine);
+        transactions(criterion, engine);
     }
 }
 

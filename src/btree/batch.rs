@@ -114,6 +114,7 @@ impl Tree {
         if are_published && !mutated!("large-batch-hides-the-tree-before-it") {
             self.keep_view_before(&mut writer, None);
         }
+        self.hand_over_view(&mut writer, first.seq);
         self.begin_change(&mut writer);
         let applied = self.hold_files(&mut writer, ops).and_then(|()| match ops {
             [one] => self.apply_one(&mut writer, one),

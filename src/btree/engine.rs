@@ -177,6 +177,7 @@ impl BTreeEngine {
             host: context.host,
             settings: context.options,
             read_only: context.read_only,
+            keyspace: context.keyspace,
             checkpointer,
         });
         Ok(Arc::new(Self {

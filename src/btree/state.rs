@@ -17,9 +17,9 @@ use super::read::view::View;
 use super::read::view_cache::ViewCache;
 use super::write::finger::Fingers;
 use super::write::state::WriterState;
-use crate::engine::{EngineHost, SnapshotTracker, ValueUsage};
+use crate::engine::{EngineHost, ReadView, SnapshotTracker, ValueUsage};
 use crate::options::KeyspaceSettings;
-use crate::types::SeqNo;
+use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 use crate::util::sharded::shard_of_thread;
 
@@ -27,7 +27,7 @@ use crate::util::sharded::shard_of_thread;
 ///
 /// # Thread safety
 ///
-/// - Constant: `shared` (which looks after itself), `host`, `settings`, `read_only`.
+/// - Constant: `shared` (which looks after itself), `host`, `settings`, `read_only`, `keyspace`.
 /// - `writer`: held by `apply`, and for moments to freeze the tree or to publish a checkpoint.
 ///   Never held over I/O, but for pages that `prepare` read before and that memory has lost since.
 /// - `checkpointer`: held for a whole checkpoint, over I/O; never waited for by reads or `apply`.
@@ -45,6 +45,7 @@ pub(super) struct Tree {
     /// Size that memory for changes should not exceed.
     pub(super) settings: Arc<KeyspaceSettings>,
     pub(super) read_only: bool,
+    keyspace: KeyspaceId,
 
     pub(super) writer: Mutex<WriterState>,
     pub(super) fingers: Fingers,
@@ -119,6 +120,7 @@ pub(super) struct TreeParts {
     pub(super) host: Arc<dyn EngineHost>,
     pub(super) settings: Arc<KeyspaceSettings>,
     pub(super) read_only: bool,
+    pub(super) keyspace: KeyspaceId,
     pub(super) checkpointer: Checkpointer,
 }
 
@@ -150,6 +152,7 @@ impl Tree {
             host: parts.host,
             settings: parts.settings,
             read_only: parts.read_only,
+            keyspace: parts.keyspace,
             writer: Mutex::new(WriterState::new(meta.persisted_seq)),
             value_usage: Mutex::new(Arc::new(parts.checkpointer.value_usage())),
             fingers: Fingers::default(),
@@ -290,6 +293,20 @@ impl Tree {
         let view = shard.insert(Arc::new(view));
         writer.cached_views |= 1 << number;
         Arc::clone(view)
+    }
+
+    /// The tree is about to go on with operation `next`: snapshots that may yet ask for it as it is
+    /// are given a view.
+    #[inline]
+    pub(super) fn hand_over_view(&self, writer: &mut WriterState, next: SeqNo) {
+        let applied = writer.applied;
+        let snapshots = &self.shared.snapshot_tracker;
+        if snapshots.may_ask_for(applied, next) {
+            writer.freeze();
+            let view = View::of_frozen(&self.shared, applied, writer.checkpointing);
+            let view: Arc<dyn ReadView> = Arc::new(view);
+            snapshots.hand_over(self.keyspace, applied, next, &view);
+        }
     }
 
     /// The tree is about to be changed: drops the cached views, and undoes the freeze if no reader

@@ -28,7 +28,7 @@ impl KeyspaceSnapshot {
     /// The view of one keyspace among `views`.
     pub(crate) fn new(views: PinnedViews, store: &Arc<Store>, keyspace: &OpenKeyspace) -> Self {
         let view = if Arc::ptr_eq(views.store(), store) {
-            views.view(keyspace).map(Option::<&_>::cloned)
+            views.view(keyspace)
         } else {
             Err(Error::invalid(format!(
                 "keyspace {:?} belongs to another store than the snapshot",

@@ -1,13 +1,25 @@
 //! Views of keyspaces that are pinned at one moment: what snapshots share.
+//!
+//! A view is taken when the snapshot begins, or *late*, when its keyspace is used for the first
+//! time: see [`HandedViews`]. Late ones spare a snapshot the keyspaces that it never uses.
+//! Transactions that may write take theirs late: they have the log locked for a moment anyway,
+//! which orders their registration before all that comes after it. For other snapshots that lock is
+//! worth while in a store of many keyspaces only.
 
 use std::sync::Arc;
 
-use crate::engine::{EngineHost, ReadView};
+use parking_lot::Mutex;
+
+use crate::engine::{EngineHost, HandedViews, ReadView};
 use crate::error::{Error, Result};
 use crate::store::{OpenKeyspace, Store};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::gate::Stay;
 use crate::util::mutants::mutated;
+
+/// Up to so many keyspaces a snapshot of all takes its views at once: that costs as much as locking
+/// the log, and other threads wait for none of it.
+const AT_ONCE_UPTO: usize = 8;
 
 /// Views of some keyspaces at one sequence number, which stays registered while they live; or why
 /// there are none.
@@ -19,11 +31,23 @@ pub(crate) struct PinnedViews {
 
 #[derive(Debug)]
 struct Inner {
-    /// Ordered by keyspace. Fields drop in order: the views before what they need.
-    views: Vec<PinnedView>,
+    /// Fields drop in order: the views before what they need.
+    views: Views,
     registration: Registration,
     /// The directory stays locked.
     stay: Arc<Stay>,
+}
+
+#[derive(Debug)]
+enum Views {
+    /// Ordered by keyspace.
+    AtOnce(Vec<PinnedView>),
+    Late {
+        /// Those that there were, ordered by number.
+        keyspaces: Arc<Vec<Arc<OpenKeyspace>>>,
+        /// Those that were used so far.
+        taken: Mutex<Vec<PinnedView>>,
+    },
 }
 
 type PinnedView = (KeyspaceId, Arc<dyn ReadView>);
@@ -31,13 +55,18 @@ type PinnedView = (KeyspaceId, Arc<dyn ReadView>);
 #[derive(Debug)]
 struct Registration {
     seq: SeqNo,
+    /// Of one that takes its views late.
+    handed: Option<Arc<HandedViews>>,
     store: Arc<Store>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let shared = &self.store.shared;
-        let is_awaited = shared.snapshot_tracker.unregister(self.seq);
+        let is_awaited = match self.handed {
+            Some(_) => shared.snapshot_tracker.unregister_late(self.seq),
+            None => shared.snapshot_tracker.unregister(self.seq),
+        };
         if is_awaited && !mutated!("gone-snapshot-wakes-no-thread") {
             shared.coordinator.wake();
         }
@@ -47,8 +76,21 @@ impl Drop for Registration {
 impl PinnedViews {
     /// Views of every keyspace.
     pub(crate) fn of_all(store: &Arc<Store>) -> Self {
-        let stay = store.shared.stay();
-        Self::take(store, stay, || store.shared.keyspaces.all())
+        let shared = &store.shared;
+        let stay = shared.stay();
+        if stay.is_ok()
+            && shared.keyspaces.all().len() > AT_ONCE_UPTO
+            && let Ok(pipeline) = shared.takes_writes()
+            && let Some((seq, handed)) = pipeline.late_snapshot()
+        {
+            return Self::late(store, stay, seq, handed);
+        }
+        Self::take(store, stay, || shared.keyspaces.all())
+    }
+
+    /// Views of every keyspace at `seq`, which was registered as late.
+    pub(crate) fn of_registered(store: &Arc<Store>, seq: SeqNo, handed: Arc<HandedViews>) -> Self {
+        Self::late(store, store.shared.stay(), seq, handed)
     }
 
     /// Views of these, which are ordered by number.
@@ -67,6 +109,28 @@ impl PinnedViews {
         Self::take(store, stay, || Arc::clone(&one))
     }
 
+    fn late(store: &Arc<Store>, stay: Result<Stay>, seq: SeqNo, handed: Arc<HandedViews>) -> Self {
+        let registration = Registration {
+            seq,
+            handed: Some(handed),
+            store: Arc::clone(store),
+        };
+        let inner = stay.map(|stay| {
+            Arc::new(Inner {
+                views: Views::Late {
+                    keyspaces: store.shared.keyspaces.all(),
+                    taken: Mutex::default(),
+                },
+                registration,
+                _stay: stay,
+            })
+        });
+        Self {
+            inner,
+            store: Arc::clone(store),
+        }
+    }
+
     /// `keyspaces` says of which.
     fn take(
         store: &Arc<Store>,
@@ -76,7 +140,7 @@ impl PinnedViews {
         let inner = stay.map(|stay| {
             let (views, registration) = Self::take_views(store, keyspaces);
             Arc::new(Inner {
-                views,
+                views: Views::AtOnce(views),
                 registration,
                 stay: Arc::new(stay),
             })
@@ -96,6 +160,7 @@ impl PinnedViews {
             let seq = shared.snapshot_tracker.register();
             let registration = Registration {
                 seq,
+                handed: None,
                 store: Arc::clone(store),
             };
             let view = |open: &Arc<OpenKeyspace>| Some((open.id, open.snapshot_view(seq)?));
@@ -129,15 +194,48 @@ impl PinnedViews {
 
     /// The view of a keyspace of this store; `None` if it did not exist at that moment. An error
     /// if the store was closed by then, or the keyspace dropped.
-    pub(crate) fn view(&self, keyspace: &OpenKeyspace) -> Result<Option<&Arc<dyn ReadView>>> {
-        let views = match &self.inner {
-            Ok(inner) => &inner.views,
+    pub(crate) fn view(&self, keyspace: &OpenKeyspace) -> Result<Option<Arc<dyn ReadView>>> {
+        let inner = match &self.inner {
+            Ok(inner) => inner,
             Err(error) => return Err(Error::clone(error)),
         };
-        match views.binary_search_by_key(&keyspace.id, |(id, _)| *id) {
-            Ok(at) => Ok(Some(&views[at].1)),
-            Err(_) => keyspace.check_alive().map(|()| None),
+        match inner.view(keyspace.id) {
+            Some(view) => Ok(Some(view)),
+            None => keyspace.check_alive().map(|()| None),
         }
+    }
+}
+
+impl Inner {
+    /// The view of a keyspace, if it existed at that moment.
+    fn view(&self, id: KeyspaceId) -> Option<Arc<dyn ReadView>> {
+        let (keyspaces, taken) = match &self.views {
+            Views::AtOnce(views) => {
+                let at = views.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+                return Some(Arc::clone(&views[at].1));
+            }
+            Views::Late { keyspaces, taken } => (keyspaces, taken),
+        };
+        let mut taken = taken.lock();
+        if let Some((_, view)) = taken.iter().find(|(taken, _)| *taken == id) {
+            return Some(Arc::clone(view));
+        }
+        let at = keyspaces.binary_search_by_key(&id, |open| open.id).ok()?;
+        let view = self.registration.take_view(&keyspaces[at]);
+        taken.push((id, Arc::clone(&view)));
+        Some(view)
+    }
+}
+
+impl Registration {
+    /// A view, now, of how a keyspace was at that moment.
+    fn take_view(&self, open: &OpenKeyspace) -> Arc<dyn ReadView> {
+        let handed = || self.handed.as_ref()?.of(open.id);
+        // An engine that goes beyond the moment while it is asked has handed a view over by then.
+        handed()
+            .or_else(|| open.snapshot_view(self.seq))
+            .or_else(handed)
+            .expect("an engine that has gone on has handed a view over")
     }
 }
 

@@ -33,6 +33,7 @@
 
 mod bulk_load;
 mod cursor;
+mod handed_views;
 mod host;
 mod inspect;
 mod key_order;
@@ -52,6 +53,7 @@ use crate::values::OpenValue;
 pub(crate) use bulk_load::{CommitLoad, EngineLoad, LoadRecord};
 pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
+pub(crate) use handed_views::HandedViews;
 pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};
 pub(crate) use key_order::in_key_order;
@@ -174,9 +176,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// An immutable view of everything published, for a scan.
     fn view(&self) -> Result<Arc<dyn ReadView>>;
 
-    /// An immutable view at `seq`, which was the published sequence number when it was registered
-    /// with [`SnapshotTracker`]; the registration ends after the view is dropped. `None` if the
-    /// engine has gone beyond `seq` since, which it cannot have as long as no commit was published.
+    /// An immutable view at `seq`, which is published and registered with [`SnapshotTracker`]; the
+    /// registration ends after the view is dropped. `None` if the engine has gone beyond `seq`
+    /// since, which it cannot have as long as no commit was published. Where it was registered as
+    /// one that [takes views late](SnapshotTracker::register_late), an engine that gives `None` has
+    /// [handed a view over](SnapshotTracker::hand_over) before.
     /// Must not wait for I/O, nor for a large batch that is being applied.
     fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>>;
 

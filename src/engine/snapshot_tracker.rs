@@ -8,12 +8,18 @@
 //! A snapshot's number is taken and registered in one critical section, and
 //! [`SnapshotTracker::live`] answers from the same one. Hence: any snapshot that is missing from an
 //! answer will have a number at or above the `published` in that answer.
+//!
+//! A snapshot may be registered before its number is published, as one that takes views late: see
+//! [`SnapshotTracker::register_late`].
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use super::cursor::ReadView;
+use super::handed_views::HandedViews;
 use crate::error::Error;
-use crate::types::SeqNo;
+use crate::types::{KeyspaceId, SeqNo};
+use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
 use crate::util::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,6 +29,9 @@ pub(crate) struct SnapshotTracker {
     published: CacheLine<AtomicU64>,
     /// What was applied above `published` will never be published.
     abandoned: OnceLock<Error>,
+    /// One more than the number of the newest snapshot that takes views late; 0 if there is none.
+    /// Stored with `snapshots` locked.
+    newest_late: CacheLine<AtomicU64>,
     snapshots: Mutex<Snapshots>,
 }
 
@@ -30,6 +39,8 @@ pub(crate) struct SnapshotTracker {
 struct Snapshots {
     /// Live snapshots: sequence number and how many read at it.
     counts: BTreeMap<SeqNo, usize>,
+    /// Those among them that take views late: how many, and what they were handed.
+    late: BTreeMap<SeqNo, (usize, Arc<HandedViews>)>,
     /// The lowest number that background work waits for all reads to reach.
     awaited: Option<SeqNo>,
 }
@@ -37,6 +48,12 @@ struct Snapshots {
 impl Snapshots {
     fn oldest(&self) -> Option<SeqNo> {
         self.counts.keys().next().copied()
+    }
+
+    /// The lowest number that reads use, now or later: one may be registered above `published`.
+    fn oldest_read(&self, published: SeqNo) -> SeqNo {
+        self.oldest()
+            .map_or(published, |oldest| oldest.min(published))
     }
 }
 
@@ -48,7 +65,7 @@ struct CacheLine<T>(T);
 /// The sequence numbers that reads may use, now and later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LiveSnapshots {
-    /// Numbers of live snapshots, rising, without repetition.
+    /// Numbers of live snapshots up to `published`, rising, without repetition.
     pub(crate) snapshots: Vec<SeqNo>,
     /// Published at the moment of asking; later snapshots have this number or a higher one.
     pub(crate) published: SeqNo,
@@ -89,6 +106,71 @@ impl SnapshotTracker {
         seq
     }
 
+    /// Registers a snapshot at `seq` that asks for views when it needs them. `seq` is published, or
+    /// will be before anything is read, and nothing above it is being applied yet: the caller holds
+    /// what keeps it from that. Ended by [`SnapshotTracker::unregister_late`].
+    pub(crate) fn register_late(&self, seq: SeqNo) -> Arc<HandedViews> {
+        let mut snapshots = self.snapshots.lock();
+        *snapshots.counts.entry(seq).or_insert(0) += 1;
+        let (count, handed) = snapshots.late.entry(seq).or_default();
+        *count += 1;
+        let handed = Arc::clone(handed);
+        self.note_newest_late(&snapshots);
+        handed
+    }
+
+    /// Ends such a registration. The caller has what it was handed, and drops it after this. The
+    /// result is that of [`SnapshotTracker::unregister`].
+    #[must_use]
+    pub(crate) fn unregister_late(&self, seq: SeqNo) -> bool {
+        let mut snapshots = self.snapshots.lock();
+        match snapshots.late.get_mut(&seq) {
+            Some((1, _)) => {
+                snapshots.late.remove(&seq);
+            }
+            Some((count, _)) => *count -= 1,
+            None => debug_assert!(false, "snapshot {seq} was not registered"),
+        }
+        self.note_newest_late(&snapshots);
+        drop(snapshots);
+        self.unregister(seq)
+    }
+
+    fn note_newest_late(&self, snapshots: &Snapshots) {
+        let newest = snapshots.late.last_key_value();
+        let newest = newest.map_or(0, |(seq, _)| seq.0 + 1);
+        self.newest_late.0.store(newest, Ordering::Release);
+    }
+
+    /// True if a snapshot may yet ask for the state of an engine that has applied operations up to
+    /// `applied`, and is about to apply `next`. One that is missed is above `next`, or is gone.
+    #[inline]
+    pub(crate) fn may_ask_for(&self, applied: SeqNo, next: SeqNo) -> bool {
+        // A snapshot is registered before what it must not see is begun.
+        if self.newest_late.0.load(Ordering::Acquire) <= applied.0 || mutated!("view-not-handed") {
+            return false;
+        }
+        let snapshots = self.snapshots.lock();
+        snapshots.late.range(applied..next).next().is_some()
+    }
+
+    /// Gives `view`, of a keyspace whose engine has applied operations up to `applied` and is about
+    /// to apply `next`, to the snapshots that may ask for it.
+    #[cold]
+    pub(crate) fn hand_over(
+        &self,
+        keyspace: KeyspaceId,
+        applied: SeqNo,
+        next: SeqNo,
+        view: &Arc<dyn ReadView>,
+    ) {
+        let snapshots = self.snapshots.lock();
+        let next = mutated!("view-handed-to-later-snapshots", SeqNo::MAX, next);
+        for (_, handed) in snapshots.late.range(applied..next).map(|(_, late)| late) {
+            handed.add(keyspace, view);
+        }
+    }
+
     /// Ends a registration. True if background work [waited](Self::await_release) for that, and is
     /// to be woken.
     #[must_use]
@@ -101,7 +183,7 @@ impl SnapshotTracker {
             Some(count) => *count -= 1,
             None => debug_assert!(false, "snapshot {seq} was not registered"),
         }
-        let oldest_read = snapshots.oldest().unwrap_or_else(|| self.published());
+        let oldest_read = snapshots.oldest_read(self.published());
         snapshots
             .awaited
             .take_if(|awaited| *awaited <= oldest_read)
@@ -113,7 +195,7 @@ impl SnapshotTracker {
     /// for all: a thread that is woken and still has something to wait for asks again.
     pub(crate) fn await_release(&self, seq: SeqNo) -> bool {
         let mut snapshots = self.snapshots.lock();
-        let oldest_read = snapshots.oldest().unwrap_or_else(|| self.published());
+        let oldest_read = snapshots.oldest_read(self.published());
         if oldest_read >= seq {
             return true;
         }
@@ -125,16 +207,18 @@ impl SnapshotTracker {
     /// Everything that reads may still use.
     pub(crate) fn live(&self) -> LiveSnapshots {
         let snapshots = self.snapshots.lock();
+        let published = self.published();
+        let numbers = snapshots.counts.range(..=published);
         LiveSnapshots {
-            snapshots: snapshots.counts.keys().copied().collect(),
-            published: self.published(),
+            snapshots: numbers.map(|(seq, _)| *seq).collect(),
+            published,
         }
     }
 
     /// The lowest number that reads use or may use, now or later.
     pub(crate) fn oldest_read(&self) -> SeqNo {
         let snapshots = self.snapshots.lock();
-        snapshots.oldest().unwrap_or_else(|| self.published())
+        snapshots.oldest_read(self.published())
     }
 
     /// The oldest live snapshot, if any, and how many live.
@@ -147,6 +231,9 @@ impl SnapshotTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::cursor::{Cursor, Piece};
+    use crate::error::Result;
+    use crate::types::KeyRange;
 
     #[test]
     fn snapshots_are_counted() {
@@ -161,6 +248,55 @@ mod tests {
         assert_eq!(snapshot_tracker.live().snapshots, [SeqNo(5), SeqNo(9)]);
         assert!(!snapshot_tracker.unregister(b));
         assert_eq!(snapshot_tracker.oldest(), (Some(SeqNo(9)), 1));
+    }
+
+    /// A snapshot may be registered a moment before its number is published.
+    #[test]
+    fn a_number_that_is_not_published_yet_holds_what_is_published() {
+        let tracker = SnapshotTracker::default();
+        tracker.publish(SeqNo(5));
+        let handed = tracker.register_late(SeqNo(8));
+        assert_eq!(tracker.oldest_read(), SeqNo(5));
+        assert!(!tracker.await_release(SeqNo(6)));
+        let live = tracker.live();
+        assert_eq!((live.snapshots, live.published), (vec![], SeqNo(5)));
+        tracker.publish(SeqNo(20));
+        assert_eq!(tracker.live().snapshots, [SeqNo(8)]);
+        assert_eq!(tracker.oldest_read(), SeqNo(8));
+        assert!(!tracker.await_release(SeqNo(9)));
+        assert!(tracker.unregister_late(SeqNo(8)));
+        assert!(handed.of(KeyspaceId(1)).is_none());
+    }
+
+    /// Which snapshots a tree at `applied` that goes on with `next` has to think of.
+    #[test]
+    fn only_late_snapshots_between_two_operations_of_a_tree_may_ask() {
+        let tracker = SnapshotTracker::default();
+        let may_ask = |applied, next| tracker.may_ask_for(SeqNo(applied), SeqNo(next));
+        tracker.publish(SeqNo(5));
+        let eager = tracker.register();
+        assert!(!may_ask(5, 6));
+        let first = tracker.register_late(SeqNo(0));
+        assert!(may_ask(0, 1) && !may_ask(1, 2));
+        let second = tracker.register_late(SeqNo(7));
+        let third = tracker.register_late(SeqNo(7));
+        assert!(Arc::ptr_eq(&second, &third));
+        for (applied, next, expected) in [
+            (7, 8, true),
+            (5, 9, true),
+            (5, 7, false),
+            (8, 9, false),
+            (1, 5, false),
+        ] {
+            assert_eq!(may_ask(applied, next), expected, "{applied} {next}");
+        }
+        assert!(!tracker.unregister_late(SeqNo(7)));
+        assert!(may_ask(7, 8));
+        assert!(!tracker.unregister_late(SeqNo(7)));
+        assert!(!may_ask(7, 8) && may_ask(0, 1));
+        assert!(!tracker.unregister_late(SeqNo(0)) && !tracker.unregister(eager));
+        assert!(!may_ask(0, 1) && first.of(KeyspaceId(1)).is_none());
+        assert_eq!(tracker.oldest(), (None, 0));
     }
 
     /// What a snapshot held came back when a thread woke up for another reason, seconds later.
@@ -184,5 +320,43 @@ mod tests {
         assert!(snapshot_tracker.await_release(SeqNo(12)));
         let seq = snapshot_tracker.register();
         assert!(!snapshot_tracker.unregister(seq), "nothing waits");
+    }
+
+    #[derive(Debug)]
+    struct Empty;
+
+    impl ReadView for Empty {
+        fn get(&self, _: &[u8], _: &mut dyn FnMut(&[u8])) -> Result<bool> {
+            Ok(false)
+        }
+
+        fn pieces(self: Arc<Self>, _: &KeyRange, _: usize) -> Result<Vec<Piece>> {
+            Ok(Vec::new())
+        }
+
+        fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
+            unreachable!("the test reads no entries")
+        }
+    }
+
+    #[test]
+    fn a_view_is_handed_to_those_that_see_the_last_operation_and_not_the_next() {
+        let tracker = SnapshotTracker::default();
+        let snapshots = [4, 5, 7, 8, 9].map(|seq| tracker.register_late(SeqNo(seq)));
+        let view: Arc<dyn ReadView> = Arc::new(Empty);
+        tracker.hand_over(KeyspaceId(1), SeqNo(5), SeqNo(8), &view);
+        let has = |keyspace| {
+            snapshots
+                .each_ref()
+                .map(|handed| handed.of(KeyspaceId(keyspace)).is_some())
+        };
+        assert_eq!(has(1), [false, true, true, false, false]);
+        assert_eq!(has(2), [false; 5]);
+        drop(snapshots);
+        for seq in [4, 5, 7, 8, 9] {
+            assert!(Arc::strong_count(&view) == 3 || seq > 5);
+            let _ = tracker.unregister_late(SeqNo(seq));
+        }
+        assert_eq!(Arc::strong_count(&view), 1);
     }
 }

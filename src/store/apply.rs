@@ -10,7 +10,7 @@ use super::handover::Handed;
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
 use super::publication::Publisher;
 use super::staging::StagedBatch;
-use crate::engine::SnapshotTracker;
+use crate::engine::{EngineHost, HandedViews, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::types::{KeyRange, Op, SeqNo, SequencedOp};
@@ -174,6 +174,19 @@ impl Applier {
         }
         let applied = keyspace.engine.apply(&sequenced(batch, *first, values));
         self.note_applied(*first, *last, batch.len() as u64, applied)
+    }
+
+    /// Registers a snapshot that takes its views late, at the number up to which commits are taken.
+    /// The caller has the log locked.
+    pub(super) fn register_late(&self, seq: SeqNo) -> Arc<HandedViews> {
+        self.snapshot_tracker.register_late(seq)
+    }
+
+    /// Ends that, where nothing was read.
+    pub(super) fn unregister_late(&self, seq: SeqNo) {
+        if self.snapshot_tracker.unregister_late(seq) {
+            self.coordinator.wake();
+        }
     }
 
     /// What `apply` gives. A panic in it, be it in an engine or in a file system, is an error of

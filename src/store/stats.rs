@@ -140,8 +140,10 @@ impl Shared {
         (stats.slowed_ms, stats.stopped_ms) = self.waits.waited_ms();
         let (oldest, count) = self.snapshot_tracker.oldest();
         stats.snapshots = count as u64;
+        let published = self.snapshot_tracker.published();
+        // One may be registered a moment before its number is published.
         stats.oldest_snapshot_age_ops =
-            oldest.map_or(0, |oldest| self.snapshot_tracker.published().0 - oldest.0);
+            oldest.map_or(0, |oldest| published.0.saturating_sub(oldest.0));
         stats.scrub = self.scrub.stats();
         stats.background_error = self.background_error();
         stats.keyspaces = self

@@ -18,6 +18,7 @@ mod interleaved;
 mod keyspaces;
 mod kills;
 mod large_batches;
+mod late_views;
 mod log_space;
 mod maps;
 mod ownership;

@@ -275,6 +275,7 @@ impl Tree {
         }
         writer.first_since_checkpoint.get_or_insert(first);
         self.keep_view_before(&mut writer, Some(first));
+        self.hand_over_view(&mut writer, first);
         self.begin_change(&mut writer);
         let level = self
             .counters

@@ -46,7 +46,7 @@ pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
     pub(crate) held_files: HeldFiles,
     settings: Arc<KeyspaceSettings>,
-    snapshot_tracker: Arc<SnapshotTracker>,
+    pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     host: Arc<dyn EngineHost>,
     pub(crate) root: Slot,
     /// Counted up after each store of a node into a slot of the current tree (BF1 in

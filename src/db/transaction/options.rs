@@ -87,8 +87,8 @@ impl TransactionOptions {
         self
     }
 
-    /// The only keyspaces that it uses; others are refused. All by default, of which it takes a
-    /// view each: in a store with very many, naming those that are needed makes it begin faster.
+    /// The only keyspaces that it uses; others are refused, and keep no older state for it while it
+    /// lives. All by default: those that it does not use cost it nothing.
     #[must_use]
     pub fn keyspaces<'a>(mut self, keyspaces: impl IntoIterator<Item = &'a Keyspace>) -> Self {
         self.keyspaces = Some(keyspaces.into_iter().cloned().collect());

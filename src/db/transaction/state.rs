@@ -47,6 +47,18 @@ impl Watch {
             since: pipeline.begin_watch(),
         })
     }
+
+    /// With views of all keyspaces at the same moment, each taken when it is needed.
+    fn begin_with_views(store: &Arc<Store>) -> Result<(Self, PinnedViews)> {
+        let (pipeline, _pass) = store.shared.enter_to_write()?;
+        let (since, handed) = pipeline.begin_watched_snapshot()?;
+        let views = PinnedViews::of_registered(store, since, handed);
+        let watch = Self {
+            store: Arc::clone(store),
+            since,
+        };
+        Ok((watch, views))
+    }
 }
 
 impl Drop for Watch {
@@ -69,18 +81,20 @@ impl State {
         }
         named.sort_by_key(|open| open.id);
         named.dedup_by_key(|open| open.id);
-        // Before the views are taken: what comes after the moment of the views is remembered.
-        let watch = match options.read_only {
+        let is_all = options.keyspaces.is_none();
+        // A watch begins before the views are taken: what comes after their moment is remembered.
+        let (watch, views) = match options.read_only {
             true => {
                 drop(store.shared.enter()?);
-                None
+                (None, is_all.then(|| PinnedViews::of_all(store)))
             }
-            false => Some(Watch::begin(store)?),
+            false if is_all => {
+                let (watch, views) = Watch::begin_with_views(store)?;
+                (Some(watch), Some(views))
+            }
+            false => (Some(Watch::begin(store)?), None),
         };
-        let views = match &options.keyspaces {
-            Some(_) => PinnedViews::of_some(store, &named),
-            None => PinnedViews::of_all(store),
-        };
+        let views = views.unwrap_or_else(|| PinnedViews::of_some(store, &named));
         let keyspaces = options.keyspaces.as_ref();
         Ok(Self {
             store: Arc::clone(store),

@@ -1,8 +1,12 @@
 //! Watches: the pipeline remembers what is written, for commits that hold only if nothing they rely
 //! on has changed.
 
+use std::sync::Arc;
+
 use super::condition::{Condition, note, note_change};
-use super::{Pipeline, Sequencer};
+use super::{LONG_APPLY, Pipeline, Sequencer};
+use crate::engine::HandedViews;
+use crate::error::Result;
 use crate::store::apply::Effect;
 use crate::store::conflicts::Conflict;
 use crate::types::SeqNo;
@@ -46,34 +50,42 @@ impl Pipeline {
     /// Begins a watch that [`Pipeline::end_watch`] ends. Returns its number: reads that begin now
     /// see everything up to it, and what comes later is remembered.
     pub(crate) fn begin_watch(&self) -> SeqNo {
-        let mut log = self.log.lock();
-        // From here on, what is logged is being applied or in the queue, or never will be.
-        let since = log.taken.upto;
-        let Sequencer {
-            queue, conflicts, ..
-        } = &mut *log;
-        if conflicts.begin(since) {
-            for queued in queue {
-                match &queued.effect {
-                    Effect::Ops(parts, _) => {
-                        let parts = parts.iter().map(|(open, batch)| (open.id, batch));
-                        note(conflicts, parts, queued.first);
-                    }
-                    Effect::Staged(parts) => {
-                        let parts = parts.iter().map(|(open, staged)| (open.id, &staged.batch));
-                        note(conflicts, parts, queued.first);
-                    }
-                    Effect::Keyspaces(change) => note_change(conflicts, change, queued.first),
-                    Effect::Load(load) => {
-                        conflicts.note(load.keyspace.id, &load.as_op(), queued.last);
-                    }
-                }
-            }
-        }
-        drop(log);
+        let since = self.log.lock().begin_watch();
         // If it never becomes visible, the store takes no more writes.
         let _ = self.applier.publisher.wait_for(since);
         since
+    }
+
+    /// Begins a watch, and registers a snapshot of the same moment that takes its views late.
+    /// After an error there is neither.
+    pub(crate) fn begin_watched_snapshot(&self) -> Result<(SeqNo, Arc<HandedViews>)> {
+        let mut log = self.log.lock();
+        let since = log.begin_watch();
+        let handed = self.applier.register_late(since);
+        drop(log);
+        if let Err(error) = self.applier.publisher.wait_for(since) {
+            // What is above the published number may be applied in part.
+            self.applier.unregister_late(since);
+            self.end_watch(since);
+            return Err(error);
+        }
+        Ok((since, handed))
+    }
+
+    /// Registers a snapshot that takes its views late, and waits for commits that are being
+    /// applied. `None` if the log is locked for long, or a commit takes long to be applied.
+    pub(crate) fn late_snapshot(&self) -> Option<(SeqNo, Arc<HandedViews>)> {
+        let log = self.log.try_lock_for(LONG_APPLY)?;
+        let seq = log.taken.upto;
+        // What is above is taken later, under the lock, and so applied later.
+        let handed = self.applier.register_late(seq);
+        drop(log);
+        self.applier.publisher.wait_briefly(seq, LONG_APPLY);
+        if self.applier.publisher.published() < seq {
+            self.applier.unregister_late(seq);
+            return None;
+        }
+        Some((seq, handed))
     }
 
     /// Ends a watch.
@@ -103,5 +115,35 @@ impl Pipeline {
             Some(conflict) => Err(conflict),
             None => Ok(upto.max(since)),
         }
+    }
+}
+
+impl Sequencer {
+    /// Begins a watch of what is not taken yet, and returns up to where that is.
+    fn begin_watch(&mut self) -> SeqNo {
+        // From here on, what is logged is being applied or in the queue, or never will be.
+        let since = self.taken.upto;
+        let Self {
+            queue, conflicts, ..
+        } = self;
+        if conflicts.begin(since) {
+            for queued in queue {
+                match &queued.effect {
+                    Effect::Ops(parts, _) => {
+                        let parts = parts.iter().map(|(open, batch)| (open.id, batch));
+                        note(conflicts, parts, queued.first);
+                    }
+                    Effect::Staged(parts) => {
+                        let parts = parts.iter().map(|(open, staged)| (open.id, &staged.batch));
+                        note(conflicts, parts, queued.first);
+                    }
+                    Effect::Keyspaces(change) => note_change(conflicts, change, queued.first),
+                    Effect::Load(load) => {
+                        conflicts.note(load.keyspace.id, &load.as_op(), queued.last);
+                    }
+                }
+            }
+        }
+        since
     }
 }
