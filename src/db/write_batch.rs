@@ -47,6 +47,32 @@ impl WriteBatch {
         self.part(keyspace).put(key, value);
     }
 
+    /// Sets the key that consists of `prefix`, the number of the commit and `suffix` to `value` in
+    /// `keyspace`: see [`Batch::put_versionstamped_key`]. It is one number for all keyspaces.
+    pub fn put_versionstamped_key(
+        &mut self,
+        keyspace: &Keyspace,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) {
+        let part = self.part(keyspace);
+        part.put_versionstamped_key(prefix, suffix, value);
+    }
+
+    /// Sets `key` in `keyspace` to the value that consists of `prefix`, the number of the commit
+    /// and `suffix`: see [`Batch::put_versionstamped_key`].
+    pub fn put_versionstamped_value(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) {
+        let part = self.part(keyspace);
+        part.put_versionstamped_value(key, prefix, suffix);
+    }
+
     /// Removes `key`, which may be absent, from `keyspace`.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
         self.part(keyspace).delete(key);

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::coding::{MAX_VARINT_LEN_BYTES, Malformed, Reader, encode_varint, put_varint};
 use crate::types::{
     KeyBounds, KeyRange, KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES,
-    Op,
+    Op, SeqNo,
 };
 
 /// Tag of a group heading.
@@ -66,6 +66,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     ops: u64,
     violation: Option<Error>,
+    stamps: Stamps,
 }
 
 impl Batch {
@@ -88,6 +89,57 @@ impl Batch {
             key: key.as_ref(),
             value: value.as_ref(),
         });
+    }
+
+    /// Sets the key that consists of `prefix`, the number of the commit and `suffix` to `value`.
+    ///
+    /// The number is the one that the commit returns, in eight bytes, big-endian: so keys with the
+    /// same prefix are in the order of their commits, and a reader that has seen one of them will
+    /// never find a new one before it. It is put in when the commit gets its place in the order, so
+    /// that appending to a log of events needs no counter that every writer would have to read.
+    /// All that a commit writes has the same number; `suffix` tells its keys apart.
+    ///
+    /// ```
+    /// use hedgerow::{Batch, Kv, Model};
+    /// let kv = Model::new();
+    /// let mut batch = Batch::new();
+    /// batch.put_versionstamped_key("event/", "", "it rains");
+    /// batch.put_versionstamped_value("last event", "", "");
+    /// let seq = kv.write(batch)?;
+    /// let key = [b"event/", &seq.0.to_be_bytes()[..]].concat();
+    /// assert_eq!(kv.get(key)?.unwrap(), "it rains");
+    /// assert_eq!(kv.get("last event")?.unwrap(), seq.0.to_be_bytes());
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    pub fn put_versionstamped_key(
+        &mut self,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) {
+        let (prefix, value) = (prefix.as_ref(), value.as_ref());
+        let key = with_gap(prefix, suffix.as_ref());
+        if self.push_put(&key, value) {
+            let key_at = self.bytes.len() - value.len() - key.len();
+            self.stamps.places.push(key_at + prefix.len());
+            self.stamps.in_keys = true;
+        }
+    }
+
+    /// Sets `key` to the value that consists of `prefix`, the number of the commit and `suffix`:
+    /// see [`Batch::put_versionstamped_key`].
+    pub fn put_versionstamped_value(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) {
+        let prefix = prefix.as_ref();
+        let value = with_gap(prefix, suffix.as_ref());
+        if self.push_put(key.as_ref(), &value) {
+            let value_at = self.bytes.len() - value.len();
+            self.stamps.places.push(value_at + prefix.len());
+        }
     }
 
     /// Removes `key`, which may be absent.
@@ -126,6 +178,50 @@ impl Batch {
         self.bytes.clear();
         self.ops = 0;
         self.violation = None;
+        self.stamps = Stamps::default();
+    }
+
+    /// Puts the number of the commit where it belongs. Again with another number, if that becomes
+    /// known later.
+    pub(crate) fn stamp(&mut self, commit: SeqNo) {
+        for at in &self.stamps.places {
+            self.bytes[*at..*at + STAMP_LEN_BYTES].copy_from_slice(&commit.0.to_be_bytes());
+        }
+    }
+
+    /// Where the number of the commit belongs in the encoding, rising.
+    pub(crate) fn stamps(&self) -> &[usize] {
+        &self.stamps.places
+    }
+
+    /// True if a key is not known before the number of the commit is.
+    pub(crate) fn has_stamped_keys(&self) -> bool {
+        self.stamps.in_keys
+    }
+
+    /// Adds the operations of another batch, which keeps to the limits, as this one does with them.
+    pub(crate) fn append(&mut self, other: &Self) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.ops += other.ops;
+        let places = other.stamps.places.iter().map(|at| base + at);
+        self.stamps.places.extend(places);
+        self.stamps.in_keys |= other.stamps.in_keys;
+    }
+
+    /// Takes what was added after the batch had `len_bytes` and `len` operations.
+    pub(crate) fn truncate(&mut self, len_bytes: usize, len: usize) {
+        self.bytes.truncate(len_bytes);
+        self.ops = len as u64;
+        self.stamps.places.retain(|at| *at < len_bytes);
+        self.stamps.in_keys &= !self.stamps.places.is_empty();
+    }
+
+    /// Adds a put; true if it keeps to the limits.
+    fn push_put(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let before = self.ops;
+        self.push(&Op::Put { key, value });
+        self.ops > before
     }
 
     pub(crate) fn push(&mut self, op: &Op<'_>) {
@@ -172,6 +268,23 @@ impl Batch {
             (!reader.is_empty()).then(|| (decode_next(&mut reader), reader.position()))
         })
     }
+}
+
+/// What the number of a commit takes in a key or a value.
+pub(crate) const STAMP_LEN_BYTES: usize = size_of::<u64>();
+
+/// Where the number of the commit belongs in the encoding of a batch.
+#[derive(Debug, Clone, Default)]
+struct Stamps {
+    /// Rising.
+    places: Vec<usize>,
+    /// Some of them are in keys.
+    in_keys: bool,
+}
+
+/// `prefix` and `suffix`, with room for the number of a commit between them.
+fn with_gap(prefix: &[u8], suffix: &[u8]) -> Vec<u8> {
+    [prefix, &[0; STAMP_LEN_BYTES], suffix].concat()
 }
 
 /// The next operation of a batch.
@@ -406,6 +519,51 @@ pub(crate) fn decode_payload<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_a_commit_is_put_where_it_belongs() {
+        let mut batch = Batch::new();
+        batch.put("k", "v");
+        batch.put_versionstamped_key("a", "z", "value");
+        let (len_bytes, len) = (batch.len_bytes(), batch.len());
+        assert!(batch.has_stamped_keys());
+        batch.put_versionstamped_value("b", "<", ">");
+        batch.put_versionstamped_key(vec![0; MAX_KEY_LEN_BYTES], "", "");
+        assert!(batch.check().is_err());
+        batch.violation = None;
+        assert_eq!((batch.len(), batch.stamps().len()), (3, 2));
+        let puts = |batch: &mut Batch, number: u64| {
+            batch.stamp(SeqNo(number));
+            let put = |op: Op<'_>| match op {
+                Op::Put { key, value } => (key.to_vec(), value.to_vec()),
+                other => panic!("{other:?} was not put"),
+            };
+            batch.iter().map(put).collect::<Vec<_>>()
+        };
+        let between = |a: &[u8], number: u64, b: &[u8]| [a, &number.to_be_bytes(), b].concat();
+        let expected = |number| {
+            [
+                (b"k".to_vec(), b"v".to_vec()),
+                (between(b"a", number, b"z"), b"value".to_vec()),
+                (b"b".to_vec(), between(b"<", number, b">")),
+            ]
+        };
+        assert_eq!(puts(&mut batch, 7), expected(7));
+        assert_eq!(puts(&mut batch, u64::MAX - 1), expected(u64::MAX - 1));
+
+        let mut both = Batch::new();
+        both.put_versionstamped_value("first", "", "");
+        both.append(&batch);
+        let found = puts(&mut both, 300);
+        assert_eq!(found[0], (b"first".to_vec(), between(b"", 300, b"")));
+        assert_eq!(found[1..], expected(300));
+        batch.truncate(len_bytes, len);
+        assert_eq!(puts(&mut batch, 8), expected(8)[..2]);
+        batch.truncate(0, 0);
+        assert!(batch.is_empty() && !batch.has_stamped_keys());
+        both.clear();
+        assert!(both.stamps().is_empty() && !both.has_stamped_keys());
+    }
 
     #[test]
     fn payloads_round_trip() {

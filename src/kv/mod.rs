@@ -13,7 +13,7 @@ mod write;
 
 pub(crate) use atomic::{Atomic, Committed, Watching};
 pub use batch::Batch;
-pub(crate) use batch::{OpHeading, check_op, decode_payload, op_payload};
+pub(crate) use batch::{OpHeading, STAMP_LEN_BYTES, check_op, decode_payload, op_payload};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use batch::{encode_keyspace, encode_op};
 pub(crate) use inherent::{inherent_reads, inherent_writes};

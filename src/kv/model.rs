@@ -63,6 +63,11 @@ impl Model {
 }
 
 impl State {
+    fn commit(&mut self, mut batch: Batch) -> SeqNo {
+        batch.stamp(self.seq.plus(batch.len() as u64));
+        self.apply(batch.iter())
+    }
+
     fn apply<'a>(&mut self, ops: impl Iterator<Item = Op<'a>>) -> SeqNo {
         let map = Arc::make_mut(&mut self.map);
         for op in ops {
@@ -140,7 +145,7 @@ impl Atomic for Model {
                 return Ok(Committed::Conflict);
             }
         }
-        Ok(Committed::At(state.apply(batch.iter())))
+        Ok(Committed::At(state.commit(batch)))
     }
 }
 
@@ -237,7 +242,7 @@ impl Kv for Model {
 
     fn write_with(&self, batch: Batch, _durability: Durability) -> Result<SeqNo> {
         batch.check()?;
-        Ok(self.apply(batch.iter()))
+        Ok(self.state.write().commit(batch))
     }
 
     fn snapshot(&self) -> ModelSnapshot {

@@ -418,10 +418,10 @@ impl Pipeline {
             }
             return Ok(Outcome::Committed(self.applier.publisher.published()));
         }
-        if parts
-            .iter()
-            .any(|(_, batch)| batch.len() >= self.large_batch_ops)
-        {
+        let is_large = |(_, batch): &(_, Batch)| batch.len() >= self.large_batch_ops;
+        let has_stamped_keys = |(_, batch): &(_, Batch)| batch.has_stamped_keys();
+        // A staged batch is in the order of its keys before it is logged.
+        if parts.iter().any(is_large) && !parts.iter().any(has_stamped_keys) {
             return self.commit_large(parts, count, durability, condition);
         }
         let unplaced = PlacedValues::default();
@@ -432,7 +432,7 @@ impl Pipeline {
             })
         };
         prepare()?;
-        let encoded = self.encode(&parts);
+        let mut encoded = self.encode(&parts);
         let validated = match self.validate_before(condition) {
             Ok(upto) => upto,
             Err(conflict) => return Ok(Outcome::Conflict(conflict)),
@@ -440,7 +440,14 @@ impl Pipeline {
 
         let keyspaces = parts.iter().map(|(keyspace, _)| keyspace);
         let mut log = self.lock_log(keyspaces, prepare)?;
-        let logged = self.log_parts(&mut log, &parts, &encoded, count, validated, condition)?;
+        let logged = self.log_parts(
+            &mut log,
+            &mut parts,
+            &mut encoded,
+            count,
+            validated,
+            condition,
+        )?;
         let (first, last, values) = match logged {
             Ok(logged) => logged,
             Err(conflict) => return Ok(Outcome::Conflict(conflict)),
@@ -475,13 +482,23 @@ impl Pipeline {
         EncodedParts { headings, values }
     }
 
+    /// Puts the number that a commit of `parts` will have, as far as that is known now, where it
+    /// belongs: engines prepare for keys that are near to those that they will get.
+    pub(super) fn expect_number(&self, parts: &mut Parts) {
+        if has_stamps(parts) {
+            let count: usize = parts.iter().map(|(_, batch)| batch.len()).sum();
+            let expected = self.applier.publisher.published().plus(count as u64);
+            stamp(parts, expected);
+        }
+    }
+
     /// Logs `parts`, which have `count` operations, if the condition holds that held up to
-    /// `validated`.
+    /// `validated`. From here on the number of the commit is where it belongs.
     fn log_parts(
         &self,
         log: &mut Sequencer,
-        parts: &Parts,
-        encoded: &EncodedParts,
+        parts: &mut Parts,
+        encoded: &mut EncodedParts,
         count: u64,
         validated: SeqNo,
         condition: Option<Conditional<'_>>,
@@ -493,8 +510,13 @@ impl Pipeline {
         {
             return Ok(Err(conflict));
         }
+        if has_stamps(parts) && !mutated!("number-of-a-commit-guessed") {
+            stamp(parts, log.next.prev().plus(count));
+            let batch = |at: usize| &parts[at].1;
+            encoded.values.renew_stamped(&self.values, batch);
+        }
         let mut payload = Vec::with_capacity(2 * parts.len());
-        for (heading, (_, batch)) in encoded.headings.iter().zip(parts) {
+        for (heading, (_, batch)) in encoded.headings.iter().zip(&*parts) {
             payload.push(heading.as_bytes());
             payload.push(batch.encoded());
         }
@@ -515,12 +537,12 @@ impl Pipeline {
     fn values_of(&self, parts: &Parts, headings: &[OpHeading]) -> CommitValues {
         let mut values = CommitValues::default();
         let (mut first_op, mut at) = (0, 0);
-        for ((keyspace, batch), heading) in parts.iter().zip(headings) {
+        for (part, ((keyspace, batch), heading)) in parts.iter().zip(headings).enumerate() {
             at += heading.as_bytes().len() as u64;
             let is_apart = |len: usize| keyspace.options.stores_apart(len);
             // Most batches are too short to hold such a value, which need not be looked for then.
             if is_apart(batch.len_bytes()) {
-                values.add_batch(&self.values, batch, first_op, at, is_apart);
+                values.add_batch(&self.values, (part, batch), first_op, at, is_apart);
             }
             first_op += batch.len() as u64;
             at += batch.len_bytes() as u64;
@@ -730,6 +752,17 @@ fn streamed_payload(keyspace: &OpenKeyspace, op: &Op<'_>, reference: &EncodedRef
         reference: reference.as_bytes(),
     };
     put.encode()
+}
+
+fn has_stamps(parts: &Parts) -> bool {
+    parts.iter().any(|(_, batch)| !batch.stamps().is_empty())
+}
+
+/// Puts the number of the commit into `parts`, wherever it belongs.
+fn stamp(parts: &mut Parts, commit: SeqNo) {
+    for (_, batch) in parts {
+        batch.stamp(commit);
+    }
 }
 
 /// How many operations there are in `parts`, if all of them keep to the limits and their keyspaces

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::kv::Batch;
+use crate::kv::{Batch, STAMP_LEN_BYTES};
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 use crate::values::{Digest, ValueFiles};
@@ -16,6 +16,7 @@ use crate::wal::PayloadPlace;
 pub(super) struct CommitValues {
     values: Vec<Unplaced>,
     bytes: u64,
+    stamped: Vec<Stamped>,
 }
 
 #[derive(Debug)]
@@ -25,6 +26,18 @@ struct Unplaced {
     /// Where it begins in the payload.
     at: u64,
     digest: Digest,
+}
+
+/// A value that has the number of the commit in it, which was not known when it was noted.
+#[derive(Debug)]
+struct Stamped {
+    /// Which of the values.
+    value: usize,
+    /// Which batch of the commit it is in, and where in its encoding.
+    part: usize,
+    range: Range<usize>,
+    /// Where the number is in the value.
+    at: usize,
 }
 
 impl CommitValues {
@@ -38,22 +51,52 @@ impl CommitValues {
         });
     }
 
-    /// Notes those of `batch` which `is_apart` says of, by their length. The batch's first
-    /// operation is number `first_op` of the commit, and begins at `at` in its payload.
+    /// Notes those of `batch`, number `part` of the commit, which `is_apart` says of, by their
+    /// length. The batch's first operation is number `first_op` of the commit, and begins at `at`
+    /// in its payload.
     pub(super) fn add_batch(
         &mut self,
         files: &ValueFiles,
-        batch: &Batch,
+        (part, batch): (usize, &Batch),
         first_op: u64,
         at: u64,
         is_apart: impl Fn(usize) -> bool,
     ) {
+        let mut stamps = batch.stamps().iter().peekable();
         for (number, (op, end)) in (first_op..).zip(batch.iter_with_ends()) {
+            let stamp = stamps.next_if(|at| **at < end);
             if let Op::Put { value, .. } = op
                 && is_apart(value.len())
             {
-                self.add(files, number, at + (end - value.len()) as u64, value);
+                let range = end - value.len()..end;
+                if let Some(stamp) = stamp
+                    && range.contains(stamp)
+                {
+                    self.stamped.push(Stamped {
+                        value: self.values.len(),
+                        part,
+                        at: stamp - range.start,
+                        range: range.clone(),
+                    });
+                }
+                self.add(files, number, at + range.start as u64, value);
             }
+        }
+    }
+
+    /// The number of the commit has been put into its batches, `parts`.
+    pub(super) fn renew_stamped<'a>(
+        &mut self,
+        files: &ValueFiles,
+        parts: impl Fn(usize) -> &'a Batch,
+    ) {
+        if mutated!("stamped-value-keeps-its-checksum") {
+            return;
+        }
+        for stamped in &self.stamped {
+            let value = &parts(stamped.part).encoded()[stamped.range.clone()];
+            let digest = &mut self.values[stamped.value].digest;
+            files.renew(digest, value, stamped.at..stamped.at + STAMP_LEN_BYTES);
         }
     }
 

@@ -184,7 +184,7 @@ impl Shared {
     }
 
     /// Commits `change` once background work has room for it.
-    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
+    pub(crate) fn commit(&self, mut change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         let pipeline = self.takes_writes()?;
         match &change {
             Change::One { keyspace, op } => {
@@ -202,6 +202,9 @@ impl Shared {
         }
         // Not before: closing does not wait for background work to make room.
         let _pass = self.enter()?;
+        if let Change::Many(parts) = &mut change {
+            pipeline.expect_number(parts);
+        }
         if let Some(recorder) = &self.recorder {
             record_commit(recorder, &change, durability);
         }
@@ -213,11 +216,12 @@ impl Shared {
     /// Commits `parts` if `condition` holds.
     pub(crate) fn commit_if(
         &self,
-        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        mut parts: Vec<(Arc<OpenKeyspace>, Batch)>,
         durability: Durability,
         condition: &Condition<'_>,
     ) -> Result<Outcome> {
         let pipeline = self.takes_writes()?;
+        pipeline.expect_number(&mut parts);
         for (keyspace, batch) in &parts {
             self.make_room(keyspace, taken_bytes_of(keyspace, batch) as u64)?;
         }

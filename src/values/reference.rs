@@ -9,6 +9,8 @@
 //! A value has a checksum for each of its *chunks* ([`chunk_len`]), so that a part of a long value
 //! is read and checked without the rest, and a reference stays shorter than a kilobyte.
 
+use std::ops::Range;
+
 use crate::format::checksum::{Checksum, checksum};
 use crate::format::coding::{MAX_VARINT_LEN_BYTES, Malformed, Reader, encode_varint, get_u32};
 use crate::types::MAX_VALUE_LEN_BYTES;
@@ -59,6 +61,16 @@ impl Digest {
     /// Length of the value.
     pub(crate) fn len_bytes(&self) -> usize {
         self.len_bytes
+    }
+
+    /// `changed` of `value`, of which this is the digest, is other bytes now.
+    pub(crate) fn renew(&mut self, seed: u64, value: &[u8], changed: Range<usize>) {
+        let len = chunk_len(value.len());
+        for (at, chunk) in value.chunks(len).enumerate() {
+            if at * len < changed.end && changed.start < at * len + chunk.len() {
+                self.checksums[at] = checksum(seed, chunk);
+            }
+        }
     }
 
     /// The reference to the value, if it lies at `offset` of value file `file`.

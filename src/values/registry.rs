@@ -125,6 +125,11 @@ impl ValueFiles {
         GrowingDigest::new(self.access.seed)
     }
 
+    /// `changed` of `value`, which has this digest, is other bytes now.
+    pub(crate) fn renew(&self, digest: &mut Digest, value: &[u8], changed: Range<usize>) {
+        digest.renew(self.access.seed, value, changed);
+    }
+
     // ---- for the log ----
 
     /// Segment `number` of the log, which is at `path`, may take values. It may be known already.

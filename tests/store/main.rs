@@ -32,3 +32,4 @@ mod transactions;
 mod value_streams;
 mod values;
 mod values_mixed;
+mod versionstamps;

@@ -9,7 +9,9 @@ use crate::db::keyspace::Keyspace;
 use crate::db::keyspace_snapshot::KeyspaceSnapshot;
 use crate::engine::Piece;
 use crate::error::Result;
-use crate::kv::{KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value};
+use crate::kv::{
+    Batch, KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value,
+};
 use crate::types::{KeyBounds, KeyRange, Value};
 use crate::util::mutants::mutated;
 
@@ -69,6 +71,34 @@ impl<'a> TransactionKeyspace<'a> {
     /// Sets `key` to `value`. See [`Transaction::put`](crate::Transaction::put).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.write(key.as_ref(), Some(value.as_ref()))
+    }
+
+    /// Sets a key with the number of the commit in it. See
+    /// [`Transaction::put_versionstamped_key`](crate::Transaction::put_versionstamped_key).
+    pub fn put_versionstamped_key(
+        &self,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.put_stamped(|batch| batch.put_versionstamped_key(prefix, suffix, value))
+    }
+
+    /// Sets `key` to a value with the number of the commit in it. See
+    /// [`Transaction::put_versionstamped_key`](crate::Transaction::put_versionstamped_key).
+    pub fn put_versionstamped_value(
+        &self,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.put_stamped(|batch| batch.put_versionstamped_value(key, prefix, suffix))
+    }
+
+    fn put_stamped(&self, put: impl FnOnce(&mut Batch)) -> Result<()> {
+        self.state.check_writes(self.keyspace)?;
+        let mut writes = self.state.writes.lock();
+        writes.put_stamped(self.keyspace.open(), put)
     }
 
     /// Removes `key`, which may be absent. See [`Transaction::delete`](crate::Transaction::delete).

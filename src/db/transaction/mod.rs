@@ -231,6 +231,44 @@ impl Transaction {
         self.keyspace(keyspace).put(key, value)
     }
 
+    /// Sets the key that consists of `prefix`, the number of the commit and `suffix` to `value` in
+    /// `keyspace`: see [`Batch::put_versionstamped_key`](crate::Batch::put_versionstamped_key). The
+    /// number is the one that [`Transaction::commit`] returns.
+    ///
+    /// What is put so happens at the commit, after everything else that the transaction writes.
+    /// Reads of the transaction do not see it, since the number is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Transaction::put`].
+    pub fn put_versionstamped_key(
+        &self,
+        keyspace: &Keyspace,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.keyspace(keyspace)
+            .put_versionstamped_key(prefix, suffix, value)
+    }
+
+    /// Sets `key` in `keyspace` to the value that consists of `prefix`, the number of the commit
+    /// and `suffix`. As [`Transaction::put_versionstamped_key`] in everything else.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Transaction::put`].
+    pub fn put_versionstamped_value(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.keyspace(keyspace)
+            .put_versionstamped_value(key, prefix, suffix)
+    }
+
     /// Removes `key`, which may be absent, from `keyspace`.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::db::pinned_views::PinnedViews;
 use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::store::{Condition, Conflict, OpenKeyspace, Outcome, Store};
-use crate::types::{KeySet, KeyspaceId, SeqNo};
+use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 
 /// A transaction that has not ended.
@@ -167,16 +167,7 @@ impl State {
         };
         let mut reads = self.reads.take();
         if self.isolation == Isolation::Snapshot && !mutated!("first-writer-does-not-win") {
-            for (keyspace, own) in writes.parts() {
-                let part = reads.iter_mut().find(|(id, _)| *id == keyspace.id);
-                if let Some((_, keys)) = part {
-                    own.add_to(keys);
-                } else {
-                    let mut keys = KeySet::default();
-                    own.add_to(&mut keys);
-                    reads.push((keyspace.id, keys));
-                }
-            }
+            writes.add_to(&mut reads);
         }
         let keyspaces: Vec<_> = parts.iter().map(|(open, _)| Arc::clone(open)).collect();
         drop(writes);

@@ -8,7 +8,7 @@ use crate::engine::Laid;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, check_op};
 use crate::store::OpenKeyspace;
-use crate::types::{KeyRange, KeyspaceId, MAX_BATCH_LEN_BYTES, Op, Value};
+use crate::types::{KeyRange, KeySet, KeyspaceId, MAX_BATCH_LEN_BYTES, Op, Value};
 use crate::util::mutants::mutated;
 
 /// What the commit takes beside its operations, for each keyspace and at most.
@@ -31,7 +31,7 @@ pub(super) struct WriteSet {
     /// What all parts take in a batch, at most.
     bytes: usize,
     /// Since the first savepoint, oldest first.
-    undo: Vec<(KeyspaceId, Undo)>,
+    undo: Vec<(KeyspaceId, PartUndo)>,
     /// Serial numbers of savepoints, rising, each with how much there was to undo.
     savepoints: Vec<(u64, usize)>,
     next_serial: u64,
@@ -42,6 +42,45 @@ struct Part {
     keyspace: Arc<OpenKeyspace>,
     /// Shared with scans, which see what was written before they began.
     own: Arc<OwnWrites>,
+    /// What gets the number of the commit. It comes after everything else that is written.
+    stamped: Batch,
+}
+
+/// How to take a write to a keyspace back.
+#[derive(Debug)]
+enum PartUndo {
+    Own(Undo),
+    /// To so many bytes and operations of what gets the number of the commit.
+    Stamped(usize, usize),
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.stamped.is_empty()
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.own.len_bytes() + self.stamped.len_bytes()
+    }
+
+    fn to_batch(&self) -> Batch {
+        let mut batch = self.own.to_batch();
+        batch.append(&self.stamped);
+        batch
+    }
+
+    /// Adds every key and range that was written to `set`, but for keys that no other commit can
+    /// write: those that get the number of this one.
+    fn add_to(&self, set: &mut KeySet) {
+        self.own.add_to(set);
+        for ((op, end), stamp) in self.stamped.iter_with_ends().zip(self.stamped.stamps()) {
+            if let Op::Put { key, value } = op
+                && *stamp >= end - value.len()
+            {
+                set.insert_key(key);
+            }
+        }
+    }
 }
 
 impl WriteSet {
@@ -105,6 +144,25 @@ impl WriteSet {
         Ok(())
     }
 
+    /// Adds a put of a key or a value that gets the number of the commit. After an error nothing
+    /// has changed.
+    pub(super) fn put_stamped(
+        &mut self,
+        keyspace: &Arc<OpenKeyspace>,
+        put: impl FnOnce(&mut Batch),
+    ) -> Result<()> {
+        let mut one = Batch::new();
+        put(&mut one);
+        one.check()?;
+        self.check_growth(PART_COST_BYTES + one.len_bytes())?;
+        self.bytes += one.len_bytes();
+        let stamped = &mut self.part(keyspace).stamped;
+        let undo = PartUndo::Stamped(stamped.len_bytes(), stamped.len());
+        stamped.append(&one);
+        self.remember(keyspace.id, undo);
+        Ok(())
+    }
+
     fn check_growth(&self, growth: usize) -> Result<()> {
         if self.bytes + growth > MAX_BATCH_LEN_BYTES {
             return Err(Error::invalid(format!(
@@ -119,19 +177,29 @@ impl WriteSet {
         keyspace: &Arc<OpenKeyspace>,
         change: impl FnOnce(&mut OwnWrites) -> Undo,
     ) {
-        let part = self.parts.entry(keyspace.id).or_insert_with(|| {
+        let part = self.part(keyspace);
+        let before = part.own.len_bytes();
+        // Copies what a scan that lives sees.
+        let undo = change(Arc::make_mut(&mut part.own));
+        let after = part.own.len_bytes();
+        self.bytes = self.bytes - before + after;
+        self.remember(keyspace.id, PartUndo::Own(undo));
+    }
+
+    fn part(&mut self, keyspace: &Arc<OpenKeyspace>) -> &mut Part {
+        self.parts.entry(keyspace.id).or_insert_with(|| {
             self.bytes += PART_COST_BYTES;
             Part {
                 keyspace: Arc::clone(keyspace),
                 own: Arc::default(),
+                stamped: Batch::new(),
             }
-        });
-        let before = part.own.len_bytes();
-        // Copies what a scan that lives sees.
-        let undo = change(Arc::make_mut(&mut part.own));
-        self.bytes = self.bytes - before + part.own.len_bytes();
+        })
+    }
+
+    fn remember(&mut self, keyspace: KeyspaceId, undo: PartUndo) {
         if !self.savepoints.is_empty() && !mutated!("write-after-a-savepoint-stays") {
-            self.undo.push((keyspace.id, undo));
+            self.undo.push((keyspace, undo));
         }
     }
 
@@ -166,23 +234,37 @@ impl WriteSet {
         self.savepoints.truncate(at + 1);
         for (keyspace, undo) in self.undo.drain(self.savepoints[at].1..).rev() {
             let part = self.parts.get_mut(&keyspace).expect("it was written to");
-            let before = part.own.len_bytes();
-            Arc::make_mut(&mut part.own).undo(undo);
-            self.bytes = self.bytes - before + part.own.len_bytes();
+            let before = part.len_bytes();
+            match undo {
+                PartUndo::Own(undo) => Arc::make_mut(&mut part.own).undo(undo),
+                PartUndo::Stamped(len_bytes, len) => part.stamped.truncate(len_bytes, len),
+            }
+            self.bytes = self.bytes - before + part.len_bytes();
         }
         Ok(())
     }
 
-    /// The keyspaces that were written to, with what was written.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (&Arc<OpenKeyspace>, &OwnWrites)> {
-        let written = self.parts.values().filter(|part| !part.own.is_empty());
-        written.map(|part| (&part.keyspace, &*part.own))
+    fn written(&self) -> impl Iterator<Item = &Part> {
+        self.parts.values().filter(|part| !part.is_empty())
     }
 
-    /// The same as batches.
+    /// Adds every key and range that was written to `reads`, as if it had been read.
+    pub(super) fn add_to(&self, reads: &mut Vec<(KeyspaceId, KeySet)>) {
+        for part in self.written() {
+            let id = part.keyspace.id;
+            let at = reads.iter().position(|(read, _)| *read == id);
+            let at = at.unwrap_or_else(|| {
+                reads.push((id, KeySet::default()));
+                reads.len() - 1
+            });
+            part.add_to(&mut reads[at].1);
+        }
+    }
+
+    /// What was written, as batches.
     pub(super) fn to_batches(&self) -> Vec<(Arc<OpenKeyspace>, Batch)> {
-        self.parts()
-            .map(|(keyspace, own)| (Arc::clone(keyspace), own.to_batch()))
+        self.written()
+            .map(|part| (Arc::clone(&part.keyspace), part.to_batch()))
             .collect()
     }
 }
@@ -222,7 +304,15 @@ mod tests {
             for _ in 0..40 {
                 let open = keyspaces[random.index(2)].open();
                 let key = [b'a' + random.below(20) as u8];
-                match random.below(8) {
+                match random.below(9) {
+                    8 => {
+                        let suffix = vec![7; random.index(20)];
+                        let put = |batch: &mut Batch| match suffix.len() % 2 {
+                            0 => batch.put_versionstamped_key(key, &suffix, "value"),
+                            _ => batch.put_versionstamped_value(key, &suffix, "value"),
+                        };
+                        writes.put_stamped(open, put).unwrap();
+                    }
                     0..3 => {
                         let value = vec![7; random.index(50)];
                         writes.write(open, &key, Some(&value)).unwrap();
@@ -259,6 +349,8 @@ mod tests {
         writes.bytes = MAX_BATCH_LEN_BYTES - 200;
         assert!(writes.write(open, b"l", Some(&[7; 200])).is_err());
         assert!(writes.remove(open, KeyRange::one(&[7; 200])).is_err());
+        let long = |batch: &mut Batch| batch.put_versionstamped_value("l", [7; 192], "");
+        assert!(writes.put_stamped(open, long).is_err());
         assert_eq!(writes.bytes, MAX_BATCH_LEN_BYTES - 200);
         writes.write(open, b"k", Some(&[7; 150])).unwrap();
         // In the place of a long one there is room for another.

@@ -35,7 +35,7 @@ impl Pipeline {
             .iter()
             .map(|(_, batch)| BatchIndex::new(batch))
             .collect();
-        let encoded = self.encode(&parts);
+        let mut encoded = self.encode(&parts);
         let validated = match self.validate_before(condition) {
             Ok(upto) => upto,
             Err(conflict) => return Ok(Outcome::Conflict(conflict)),
@@ -58,7 +58,14 @@ impl Pipeline {
         }
 
         let mut log = self.log.lock();
-        let logged = self.log_parts(&mut log, &parts, &encoded, count, validated, condition)?;
+        let logged = self.log_parts(
+            &mut log,
+            &mut parts,
+            &mut encoded,
+            count,
+            validated,
+            condition,
+        )?;
         let (first, last, values) = match logged {
             Ok(logged) => logged,
             Err(conflict) => return Ok(Outcome::Conflict(conflict)),
