@@ -68,8 +68,8 @@ pub use engine::{
 };
 pub use error::{Error, LockHolder, Result};
 pub use kv::{
-    Batch, Keys, Kv, KvRead, Mismatch, Model, ModelSnapshot, RangeSize, Scan, Update, ValueReader,
-    Values,
+    Batch, Keys, Kv, KvRead, KvTransaction, Mismatch, Model, ModelSavepoint, ModelSnapshot,
+    ModelTransaction, RangeSize, Scan, Update, ValueReader, Values,
 };
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
 pub use store::{DbStats, KeyspaceStats, ScrubStats};

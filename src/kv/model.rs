@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::options::Durability;
 use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
 
-type Map = BTreeMap<Vec<u8>, Value>;
+pub(super) type Map = BTreeMap<Vec<u8>, Value>;
 
 /// An in-memory [`Kv`]. Clones share their contents.
 ///
@@ -34,21 +34,27 @@ type Map = BTreeMap<Vec<u8>, Value>;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Model {
-    state: Arc<RwLock<State>>,
+    pub(super) state: Arc<RwLock<State>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    map: Arc<Map>,
+pub(super) struct State {
+    pub(super) map: Arc<Map>,
     /// Operations so far.
-    seq: SeqNo,
+    pub(super) seq: SeqNo,
+    /// What was written while there was a transaction, in order.
+    written: Vec<(SeqNo, KeyRange)>,
+    /// Transactions that have not ended.
+    transactions: usize,
+    /// All that there have been.
+    transactions_begun: u64,
 }
 
 /// A snapshot of a [`Model`].
 #[derive(Debug, Clone)]
 pub struct ModelSnapshot {
-    map: Arc<Map>,
-    seq: SeqNo,
+    pub(super) map: Arc<Map>,
+    pub(super) seq: SeqNo,
 }
 
 impl Model {
@@ -63,7 +69,27 @@ impl Model {
 }
 
 impl State {
-    fn commit(&mut self, mut batch: Batch) -> SeqNo {
+    /// Another transaction; returns its number.
+    pub(super) fn begin_transaction(&mut self) -> u64 {
+        self.transactions += 1;
+        self.transactions_begun += 1;
+        self.transactions_begun
+    }
+
+    pub(super) fn end_transaction(&mut self) {
+        self.transactions -= 1;
+        if self.transactions == 0 {
+            self.written.clear();
+        }
+    }
+
+    /// What was written above `since`, during a transaction that began then.
+    pub(super) fn written_since(&self, since: SeqNo) -> impl DoubleEndedIterator<Item = &KeyRange> {
+        let newer = self.written.partition_point(|(seq, _)| *seq <= since);
+        self.written[newer..].iter().map(|(_, range)| range)
+    }
+
+    pub(super) fn commit(&mut self, mut batch: Batch) -> SeqNo {
         batch.stamp(self.seq.plus(batch.len() as u64));
         self.apply(batch.iter())
     }
@@ -72,29 +98,48 @@ impl State {
         let map = Arc::make_mut(&mut self.map);
         for op in ops {
             self.seq = self.seq.next();
-            match op {
-                Op::Put { key, value } => {
-                    map.insert(key.to_vec(), Value::copy_from(value));
-                }
-                Op::Delete { key } => {
-                    map.remove(key);
-                }
-                Op::DeleteRange { start, end } => {
-                    if end.is_some_and(|end| end <= start) {
-                        continue;
-                    }
-                    let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-                    let covered: Vec<_> = map
-                        .range::<[u8], _>((Bound::Included(start), end))
-                        .map(|(key, _)| key.clone())
-                        .collect();
-                    for key in covered {
-                        map.remove(&key);
-                    }
-                }
+            if self.transactions > 0 {
+                self.written.push((self.seq, range_of(&op)));
             }
+            apply_op(map, &op);
         }
         self.seq
+    }
+}
+
+/// The keys that an operation writes.
+pub(super) fn range_of(op: &Op<'_>) -> KeyRange {
+    match *op {
+        Op::Put { key, .. } | Op::Delete { key } => KeyRange::one(key),
+        Op::DeleteRange { start, end } => KeyRange {
+            start: start.to_vec(),
+            end: end.map(<[u8]>::to_vec),
+        },
+    }
+}
+
+/// What an operation does to a map.
+pub(super) fn apply_op(map: &mut Map, op: &Op<'_>) {
+    match *op {
+        Op::Put { key, value } => {
+            map.insert(key.to_vec(), Value::copy_from(value));
+        }
+        Op::Delete { key } => {
+            map.remove(key);
+        }
+        Op::DeleteRange { start, end } => {
+            if end.is_some_and(|end| end <= start) {
+                return;
+            }
+            let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+            let covered: Vec<_> = map
+                .range::<[u8], _>((Bound::Included(start), end))
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in covered {
+                map.remove(&key);
+            }
+        }
     }
 }
 
@@ -267,7 +312,7 @@ impl Kv for Model {
 
 /// A [`ReadView`] of a map, so that the model's scans are the same type as the engines'.
 #[derive(Debug)]
-struct MapView(Arc<Map>);
+pub(super) struct MapView(pub(super) Arc<Map>);
 
 impl ReadView for MapView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
@@ -283,20 +328,24 @@ impl ReadView for MapView {
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
-        Box::new(MapCursor {
-            map: Arc::clone(&self.0),
-            at: None,
-        })
+        Box::new(MapCursor::new(&self.0))
     }
 }
 
 /// Finds its place anew for each step: simple, and an oracle may be slow.
-struct MapCursor {
+pub(super) struct MapCursor {
     map: Arc<Map>,
     at: Option<(Vec<u8>, Value)>,
 }
 
 impl MapCursor {
+    pub(super) fn new(map: &Arc<Map>) -> Self {
+        Self {
+            map: Arc::clone(map),
+            at: None,
+        }
+    }
+
     fn stand_on(&mut self, entry: Option<(Vec<u8>, Value)>) -> Result<()> {
         self.at = entry;
         Ok(())

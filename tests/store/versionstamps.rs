@@ -355,6 +355,42 @@ fn append(
     }
 }
 
+type Event = (Vec<u8>, Vec<u8>);
+
+fn append_many(db: &hedgerow::Db, log: &Keyspace, thread: u64, events: u64) -> Vec<Event> {
+    let mut random = Random::new(thread);
+    let mut appended = Vec::new();
+    for n in 0..events {
+        let value = [thread.to_be_bytes(), n.to_be_bytes()].concat();
+        let durability = match random.one_in(8) {
+            true => Durability::Sync,
+            false => Durability::Buffered,
+        };
+        let seq = append(&mut random, db, log, durability, &value);
+        let key = stamped(b"log/", seq, b"");
+        assert_eq!(log.get(&key).unwrap().unwrap(), value);
+        appended.push((key, value));
+    }
+    appended
+}
+
+/// Reads what comes behind what it has seen, until `is_over` and once more.
+fn follow(log: &Keyspace, is_over: &AtomicBool) -> Vec<Event> {
+    let mut seen: Vec<Event> = Vec::new();
+    loop {
+        let is_last = is_over.load(Ordering::SeqCst);
+        let from = seen.last().map_or(&b"log/"[..], |(key, _)| key);
+        let from = [from, b"\0"].concat();
+        for entry in log.range(from..b"log0".to_vec()) {
+            let (key, value) = entry.unwrap();
+            seen.push((key.to_vec(), value.to_vec()));
+        }
+        if is_last {
+            return seen;
+        }
+    }
+}
+
 /// Eight threads append to one log, and two follow it: they see each event once, in the order of
 /// the commits, and none that comes before what they have seen.
 #[test]
@@ -371,43 +407,13 @@ fn a_log_is_in_the_order_of_its_commits() {
             let writers: Vec<_> = (0..THREADS)
                 .map(|thread| {
                     let (log, db) = (&log, &db);
-                    scope.spawn(move || {
-                        let mut random = Random::new(thread);
-                        let mut appended = Vec::new();
-                        for n in 0..events {
-                            let value = [thread.to_be_bytes(), n.to_be_bytes()].concat();
-                            let durability = match random.one_in(8) {
-                                true => Durability::Sync,
-                                false => Durability::Buffered,
-                            };
-                            let seq = append(&mut random, db, log, durability, &value);
-                            let key = stamped(b"log/", seq, b"");
-                            assert_eq!(log.get(&key).unwrap().unwrap(), value);
-                            appended.push((key, value));
-                        }
-                        appended
-                    })
+                    scope.spawn(move || append_many(db, log, thread, events))
                 })
                 .collect();
             let followers: Vec<_> = (0..2)
                 .map(|_| {
                     let (log, is_over) = (&log, &is_over);
-                    scope.spawn(move || {
-                        let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-                        loop {
-                            let is_last = is_over.load(Ordering::SeqCst);
-                            let mut from =
-                                seen.last().map_or(b"log/".to_vec(), |(key, _)| key.clone());
-                            from.push(0);
-                            for entry in log.range(from..b"log0".to_vec()) {
-                                let (key, value) = entry.unwrap();
-                                seen.push((key.to_vec(), value.to_vec()));
-                            }
-                            if is_last {
-                                return seen;
-                            }
-                        }
-                    })
+                    scope.spawn(move || follow(log, is_over))
                 })
                 .collect();
             let appended: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();

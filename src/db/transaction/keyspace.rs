@@ -10,7 +10,7 @@ use crate::db::keyspace_snapshot::KeyspaceSnapshot;
 use crate::engine::Piece;
 use crate::error::Result;
 use crate::kv::{
-    Batch, KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value,
+    Batch, KvRead, KvTransaction, Readable, Scan, ValueReader, inherent_reads, part_of_value,
 };
 use crate::types::{KeyBounds, KeyRange, Value};
 use crate::util::mutants::mutated;
@@ -162,6 +162,42 @@ inherent_reads!(TransactionKeyspace<'_>);
 impl Readable for TransactionKeyspace<'_> {
     fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
         self.snapshot.pieces(range, at_least)
+    }
+}
+
+impl KvTransaction for TransactionKeyspace<'_> {
+    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        Self::put(self, key, value)
+    }
+
+    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        Self::delete(self, key)
+    }
+
+    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
+        Self::delete_range(self, bounds)
+    }
+
+    fn get_for_update(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        Self::get_for_update(self, key)
+    }
+
+    fn put_versionstamped_key(
+        &self,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        Self::put_versionstamped_key(self, prefix, suffix, value)
+    }
+
+    fn put_versionstamped_value(
+        &self,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        Self::put_versionstamped_value(self, key, prefix, suffix)
     }
 }
 

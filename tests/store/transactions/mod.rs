@@ -9,6 +9,7 @@
 mod anomalies;
 mod crashes;
 mod interface;
+mod lockstep;
 mod program;
 mod serial;
 
