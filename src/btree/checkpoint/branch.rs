@@ -21,7 +21,7 @@ use super::write::{NewPlace, Output};
 use crate::btree::file::freespace::Run;
 use crate::btree::file::meta::META_UNITS;
 use crate::btree::memory::delta::Delta;
-use crate::btree::memory::node::{Body, Child, MemInner};
+use crate::btree::memory::node::{Body, Changes, Child, MemInner};
 use crate::btree::node::inner::Inner;
 use crate::btree::node::pack::{self, Change};
 use crate::btree::node::packs::{Area, ChildPacks, Group, PackRef, PackedLeaf, Packs, RECENT_MAX};
@@ -42,6 +42,15 @@ const RECENT_UNITS: u64 = 3;
 const AREA_UNITS_MAX: u64 = 24;
 /// Units of an old pack, about. It is read as a whole for each change in it.
 const OLD_UNITS: u64 = 4;
+
+/// True if the deletes in memory and in packs leave a quarter of the leaf at most, about. In packs
+/// they would keep the space of all that they delete.
+fn is_sparse(leaf: &PackedLeaf, changes: &Changes) -> bool {
+    let in_packs = usize::from(leaf.held.entries.min(0).unsigned_abs());
+    let gone = in_packs + changes.delta.deletes();
+    let is_sparse = gone > 0 && gone >= 3 * changes.entries_left();
+    is_sparse && !mutated!("sparse-leaf-left-to-packs")
+}
 
 /// A leaf while its parent is written.
 enum Fate {
@@ -243,12 +252,19 @@ impl Output<'_> {
         };
         let below = changes.base_in_file(&crossbeam_epoch::pin());
         let bytes = packed_bytes(&changes.delta);
-        drop(state);
-        match below {
-            Some(below) if usize::from(below.held.bytes) + bytes <= self.packed_bytes_max() => {
-                Fate::Changed(below, child)
+        let fate = match below {
+            Some(below)
+                if usize::from(below.held.bytes) + bytes <= self.packed_bytes_max()
+                    && !is_sparse(&below, changes) =>
+            {
+                Some(below)
             }
-            _ => Fate::Whole(child),
+            _ => None,
+        };
+        drop(state);
+        match fate {
+            Some(below) => Fate::Changed(below, child),
+            None => Fate::Whole(child),
         }
     }
 

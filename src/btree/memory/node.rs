@@ -19,6 +19,7 @@ use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::{self, Leaf, LeafFacts, LeafValue, Stored, has_overflow};
 use crate::btree::node::packs::{PackedLeaf, Packs};
 use crate::types::{PageId, SeqNo};
+use crate::util::mutants::mutated;
 
 /// A leaf in memory and its lock.
 pub(crate) type MemLeaf = RwLock<LeafState>;
@@ -212,8 +213,8 @@ pub(crate) struct Changes {
     /// Bytes that the page still has for the changes: the merged leaf always fits (see
     /// [`Changes::try_set`]).
     pub(crate) free_bytes: usize,
-    /// Entries in the page, or about as many in the frozen leaf; fewer where packs have an estimate
-    /// of what they add.
+    /// Entries in the page, or about as many in the frozen leaf, or fewer; fewer also where packs
+    /// have an estimate of what they add.
     pub(crate) base_len: usize,
 }
 
@@ -256,13 +257,12 @@ impl Changes {
             }
             Body::Changes(changes) => {
                 changes.base_in_file(guard)?;
-                let Self {
-                    delta,
-                    free_bytes,
-                    base_len,
-                    ..
-                } = changes;
-                (delta.prefix_len(), *free_bytes, *base_len)
+                let delta = &changes.delta;
+                (
+                    delta.prefix_len(),
+                    changes.free_bytes,
+                    changes.entries_left(),
+                )
             }
             Body::Packed(_) => return None,
         };
@@ -311,6 +311,16 @@ impl Changes {
     /// True if so many of the changes are deletes that the leaf may have become underfull.
     pub(crate) fn has_many_deletes(&self) -> bool {
         self.delta.deletes() * 2 >= self.base_len
+    }
+
+    /// Entries of the base that the changes leave, without those that they add.
+    pub(crate) fn entries_left(&self) -> usize {
+        let gone = mutated!(
+            "deletes-below-a-checkpoint-not-counted",
+            0,
+            self.delta.deletes()
+        );
+        self.base_len.saturating_sub(gone)
     }
 
     /// Records a change if the merged leaf is sure to fit its page; `limit_bytes` bounds the

@@ -53,6 +53,46 @@ fn entries_deleted_in_rising_order_free_their_leaves() {
     bench.verify();
 }
 
+/// Deletes that came beside checkpoints, or a few to each leaf between two of them, went into packs
+/// again and again: leaves of which next to nothing was left kept their space.
+#[test]
+fn leaves_that_deletes_empty_over_many_checkpoints_give_their_space_back() {
+    const ENTRIES: u32 = 20_000;
+    const ROUNDS: u32 = 25;
+    let used = |bench: &Bench| {
+        let stats = bench.engine.stats();
+        stats.disk_bytes - stats.free_bytes
+    };
+    for is_beside in [false, true] {
+        let (_, mut bench) = Bench::in_memory(16 << 10);
+        let puts = (0..ENTRIES).map(|i| OwnedOp::Put(key(i), vec![i as u8; 100]));
+        bench.apply(puts.collect());
+        bench.engine.flush().unwrap();
+        let before = used(&bench);
+        // Something for the first checkpoint.
+        bench.apply(vec![OwnedOp::Put(key(0), vec![1; 100])]);
+        for round in 1..ROUNDS - 1 {
+            let gone = (0..ENTRIES).filter(|i| i % ROUNDS == round);
+            let gone: Vec<_> = gone.map(|i| OwnedOp::Delete(key(i))).collect();
+            if is_beside {
+                let flushed = bench.flush_meanwhile(|bench| {
+                    bench.apply(gone);
+                    Ok(())
+                });
+                flushed.unwrap();
+            } else {
+                bench.apply(gone);
+                bench.engine.flush().unwrap();
+            }
+        }
+        bench.engine.flush().unwrap();
+        let after = used(&bench);
+        assert!(after * 2 < before, "{is_beside}: {after} of {before} bytes");
+        bench.check_all();
+        bench.verify();
+    }
+}
+
 /// Bytes of the file for each that the entries need in leaves.
 fn waste(bench: &Bench) -> f64 {
     // Head, slot, and the lengths of key and value.
