@@ -41,7 +41,7 @@ const PIECE_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 ///
-/// [`MAX_VALUE_LEN_BYTES`](crate::MAX_VALUE_LEN_BYTES) is the longest value. After an error the
+/// [`MAX_VALUE_LEN_BYTES`] is the longest value. After an error the
 /// writer takes no more: further calls, and `finish`, give the same error, and nothing is put. The
 /// errors of [`Write`] have an [`Error`] inside ([`io::Error::get_ref`]).
 ///
@@ -107,7 +107,8 @@ impl ValueWriter {
             key: key.to_vec(),
             buffer: Vec::new(),
             len: 0,
-            may_stream: open.engine.keeps_reference(key, MAX_REF_LEN_BYTES),
+            may_stream: !open.resolver.keeps_values()
+                && open.engine.keeps_reference(key, MAX_REF_LEN_BYTES),
             failure: None,
         })
     }

@@ -31,7 +31,7 @@ use crate::values::{OpenValue, PartOfValue};
 /// # Errors
 ///
 /// Damage is [`io::ErrorKind::InvalidData`]; the position stays where it was, and bytes of other
-/// chunks can be read. Each error has an [`Error`](crate::Error) inside
+/// chunks can be read. Each error has an [`Error`] inside
 /// ([`io::Error::get_ref`]), with the file and the place.
 ///
 /// ```

@@ -77,9 +77,7 @@ impl Shared {
                 Err(error)
             }
             Err(error) => {
-                if !mutated!("file-of-a-commit-in-doubt-removed") {
-                    self.values.keep_in_doubt(hold);
-                }
+                self.values.keep_in_doubt(hold);
                 Err(error)
             }
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use hedgerow::fs::{CrashPolicy, Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs};
 use hedgerow::internals::wal;
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
+use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, MAX_KEY_LEN_BYTES, Options};
 use support::random::{Random, Source};
 use support::repair::store_id;
 use support::sizes::{Sizes, keyspace_options, single_threaded};
@@ -579,6 +579,10 @@ fn every_operation_of_a_stream_fails_once(engine: EngineKind) {
                 }
                 // Whether the store goes on or not.
                 let later = keyspace.put_from("later", &new[..]).is_ok();
+                // Nor may anything that is done now remove a file that the log may refer to.
+                let too_long = vec![b'k'; MAX_KEY_LEN_BYTES + 1];
+                assert!(keyspace.put_from(too_long, &new[..]).is_err());
+                let _ = (keyspace.flush(), keyspace.compact(), db.wait_idle());
                 drop((keyspace, db));
                 disk.evict().unwrap();
                 for image in [sim.killed(), sim.crash()] {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use hedgerow::{
     Batch, Durability, EngineKind, Error, Isolation, Keyspace, Kv, MAX_KEY_LEN_BYTES,
-    MAX_VALUE_LEN_BYTES, Model, SeqNo, TransactionOptions, WriteBatch,
+    MAX_VALUE_LEN_BYTES, MemtableKind, Model, SeqNo, TransactionOptions, WriteBatch,
 };
 use support::random::{Random, Source};
 use support::rig::{Place, Rig, Sizes, effort};
@@ -188,7 +189,7 @@ fn large_batches() {
 fn values_that_are_stored_apart() {
     const CHUNK: usize = 64 << 10;
     for engine in ENGINES {
-        let mut rig = Rig::new(Place::Memory, Sizes::Tiny);
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with_memtable(MemtableKind::SkipList);
         let keyspace = rig.keyspace("a", engine);
         let lens = [
             0,
@@ -219,6 +220,43 @@ fn values_that_are_stored_apart() {
         rig.abandon();
         assert!(contents(&rig.keyspace("a", engine)) == expected);
         assert!(rig.db().verify().unwrap().is_clean());
+    }
+}
+
+/// The number that a commit expects is another one if others are faster; its checksums follow.
+#[test]
+fn values_that_are_stored_apart_beside_other_writers() {
+    let commits = 500 * effort();
+    for engine in ENGINES {
+        let mut rig = Rig::new(Place::Memory, Sizes::Default);
+        let keyspace = rig.keyspace("a", engine);
+        let mut expected = BTreeMap::new();
+        thread::scope(|scope| {
+            let write = |thread: u64| {
+                let keyspace = &keyspace;
+                move || {
+                    let commit = |n: u64| {
+                        let key = (thread, n);
+                        let (before, after) = ([b'<'; 700], [b'>'; 700]);
+                        let mut batch = Batch::new();
+                        batch.put_versionstamped_value(format!("{key:?}"), before, after);
+                        let seq = keyspace.write(batch).unwrap();
+                        (
+                            format!("{key:?}").into_bytes(),
+                            stamped(&before, seq, &after),
+                        )
+                    };
+                    (0..commits).map(commit).collect::<Vec<_>>()
+                }
+            };
+            let writers = [0, 1, 2, 3].map(|thread| scope.spawn(write(thread)));
+            for writer in writers {
+                expected.extend(writer.join().unwrap());
+            }
+        });
+        keyspace.flush().unwrap();
+        assert!(contents(&keyspace) == expected);
+        assert!(keyspace.verify().unwrap().is_clean());
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use hedgerow::{EngineKind, Error, MAX_VALUE_LEN_BYTES, Options};
-use support::alloc::{Counting, Watched, measure};
+use hedgerow_test_support::alloc::{Counting, Watched, measure};
 
 #[global_allocator]
 static ALLOCATOR: Watched<Counting> = Watched(Counting);
