@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::setters::optional_setters;
 use super::{Compression, EngineKind, MemtableKind};
@@ -16,6 +17,8 @@ use crate::values::MIN_VALUE_THRESHOLD_BYTES;
 const DEFAULT_VALUE_THRESHOLD_BYTES: u32 = 1024;
 /// About one false positive in a hundred.
 const DEFAULT_FILTER_BITS_PER_KEY: u32 = 10;
+/// Names of operators and filters.
+const MAX_RULE_NAME_LEN_BYTES: usize = 255;
 /// Far less than one false positive in ten thousand: more bits buy nothing that can be noticed.
 const MAX_FILTER_BITS_PER_KEY: u32 = 40;
 
@@ -37,6 +40,8 @@ const MAX_FILTER_BITS_PER_KEY: u32 = 40;
 /// | `filter_bits_per_key`, `last_level_filter_bits_per_key` | LSM | changeable |
 /// | `block_size_bytes` | LSM | fixed |
 /// | `page_size_bytes` | B-tree | fixed |
+/// | `merge_operator`, `expiry` | both | fixed |
+/// | `default_ttl`, `compaction_filter` | both | changeable |
 ///
 /// To set an option of the other engine is an error. The values in use are in
 /// [`Keyspace::options`](crate::Keyspace::options) and in [`KeyspaceStats`](crate::KeyspaceStats).
@@ -123,6 +128,25 @@ pub struct KeyspaceOptions {
     pub value_threshold_bytes: Option<u32>,
     /// B-tree: size of a page, in bytes; a power of two, 1024 to 65,536. Fixed. Default: 16,384.
     pub page_size_bytes: Option<u32>,
+    /// The name of the operator of [`Kv::merge`](crate::Kv::merge): `"add-i64"`, `"append"`,
+    /// `"max-bytes"`, `"set-union"`, or one that is
+    /// [registered](crate::Options::merge_operator) with every opening of the store: without it the
+    /// store is refused by name. Values of the keyspace are not stored apart from their keys.
+    /// Fixed. Default: none, and merges are refused.
+    pub merge_operator: Option<String>,
+    /// Values may expire: each takes eight bytes more, for the time at which it does, so the
+    /// longest is eight bytes shorter. They are not stored apart from their keys. Fixed. Default:
+    /// false, and puts that say when they expire are refused.
+    pub expiry: Option<bool>,
+    /// How long after its commit a value expires that is put without a time of its own; a
+    /// millisecond or more, zero for never. Only with `expiry`. Changeable, for values that are
+    /// written from then on. Default: zero.
+    pub default_ttl: Option<Duration>,
+    /// The name of a [`CompactionFilter`](crate::CompactionFilter) that is
+    /// [registered](crate::Options::compaction_filter) with every opening of the store: without it
+    /// the store is refused by name. Empty for none. Changeable, but fixed where there is a
+    /// `merge_operator`. Default: none.
+    pub compaction_filter: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -140,6 +164,10 @@ impl KeyspaceOptions {
             last_level_filter_bits_per_key: None,
             value_threshold_bytes: None,
             page_size_bytes: None,
+            merge_operator: None,
+            expiry: None,
+            default_ttl: None,
+            compaction_filter: None,
         }
     }
 
@@ -164,6 +192,51 @@ impl KeyspaceOptions {
         value_threshold_bytes: u32,
         /// Sets the page size of a B-tree keyspace.
         page_size_bytes: u32,
+        /// Sets whether values may expire.
+        expiry: bool,
+        /// Sets when values expire that are put without a time of their own.
+        default_ttl: Duration,
+    }
+
+    /// Sets the operator of merges.
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
+        self.merge_operator = Some(name.into());
+        self
+    }
+
+    /// Sets the filter that looks at entries in background work; an empty name for none.
+    #[must_use]
+    pub fn compaction_filter(mut self, name: impl Into<String>) -> Self {
+        self.compaction_filter = Some(name.into());
+        self
+    }
+
+    /// The time to live of puts without one of their own, in milliseconds; 0 for none.
+    pub(crate) fn default_ttl_ms(&self) -> u64 {
+        let ttl = self.default_ttl.unwrap_or_default().as_millis();
+        u64::try_from(ttl).unwrap_or(u64::MAX)
+    }
+
+    /// Values are kept beside their keys, for what is done to them there.
+    fn keeps_values(&self) -> bool {
+        self.merge_operator.is_some() || self.expiry == Some(true)
+    }
+
+    /// Refuses options that contradict one another. These are all that the keyspace has.
+    pub(crate) fn check_together(&self) -> Result<()> {
+        if self.default_ttl_ms() > 0 && self.expiry != Some(true) {
+            return Err(Error::invalid(
+                "default_ttl is set for a keyspace that was made without expiry",
+            ));
+        }
+        if self.keeps_values() && self.value_threshold_bytes.unwrap_or_default() > 0 {
+            return Err(Error::invalid(
+                "value_threshold_bytes is set for a keyspace with a merge operator or expiry, \
+                 whose values are not stored apart from their keys",
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses impossible values, and options of the other engine.
@@ -219,12 +292,38 @@ impl KeyspaceOptions {
             ));
         }
         self.check_forms()?;
+        self.check_names()?;
         let page_size = self.page_size_bytes;
         if !in_range(page_size.map(u64::from), 1024, 65_536)
             || page_size.is_some_and(|size| !size.is_power_of_two())
         {
             return Err(Error::invalid(
                 "page_size_bytes must be a power of two from 1024 to 65,536",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses names that no operator and no filter can have, and a time to live that is none.
+    fn check_names(&self) -> Result<()> {
+        let longest = MAX_RULE_NAME_LEN_BYTES;
+        if let Some(name) = &self.merge_operator
+            && (name.is_empty() || name.len() > longest)
+        {
+            return Err(Error::invalid(
+                "the name of merge_operator must have 1 to 255 bytes",
+            ));
+        }
+        if let Some(name) = &self.compaction_filter
+            && name.len() > longest
+        {
+            return Err(Error::invalid(
+                "the name of compaction_filter must have up to 255 bytes",
+            ));
+        }
+        if self.default_ttl.is_some_and(|ttl| !ttl.is_zero()) && self.default_ttl_ms() == 0 {
+            return Err(Error::invalid(
+                "default_ttl must be zero, or a millisecond or more",
             ));
         }
         Ok(())
@@ -271,8 +370,19 @@ impl KeyspaceOptions {
                 self.page_size_bytes.get_or_insert(16 << 10);
             }
         }
-        self.value_threshold_bytes
-            .get_or_insert(DEFAULT_VALUE_THRESHOLD_BYTES);
+        let threshold_bytes = match self.keeps_values() {
+            true => 0,
+            false => DEFAULT_VALUE_THRESHOLD_BYTES,
+        };
+        self.value_threshold_bytes.get_or_insert(threshold_bytes);
+        self.into_stored()
+    }
+
+    /// These options as they come back from the catalogue.
+    fn into_stored(mut self) -> Self {
+        let ttl_ms = self.default_ttl_ms();
+        self.default_ttl = self.default_ttl.map(|_| Duration::from_millis(ttl_ms));
+        self.expiry = self.expiry.filter(|is_on| *is_on);
         self
     }
 
@@ -284,7 +394,18 @@ impl KeyspaceOptions {
         fixed(name, "block_size_bytes", is, asked_for)?;
         let (is, asked_for) = (self.page_size_bytes, asked.page_size_bytes);
         fixed(name, "page_size_bytes", is, asked_for)?;
-        Ok(Self {
+        let operator = |options: &Self| options.merge_operator.clone();
+        let is = operator(self).unwrap_or_else(|| "none".to_owned());
+        fixed(name, "merge_operator", Some(is), operator(asked))?;
+        let is = Some(self.expiry.unwrap_or_default());
+        fixed(name, "expiry", is, asked.expiry)?;
+        if self.merge_operator.is_some() {
+            // Merges that wait to be folded must not be judged (X4 of `resolve`).
+            let filter = self.compaction_filter.clone().unwrap_or_default();
+            let asked_for = asked.compaction_filter.clone();
+            fixed(name, "compaction_filter", Some(filter), asked_for)?;
+        }
+        let changed = Self {
             write_buffer_bytes: asked.write_buffer_bytes.or(self.write_buffer_bytes),
             memtable: asked.memtable.or(self.memtable),
             table_size_bytes: asked.table_size_bytes.or(self.table_size_bytes),
@@ -295,8 +416,13 @@ impl KeyspaceOptions {
                 .last_level_filter_bits_per_key
                 .or(self.last_level_filter_bits_per_key),
             value_threshold_bytes: asked.value_threshold_bytes.or(self.value_threshold_bytes),
+            default_ttl: asked.default_ttl.or(self.default_ttl),
+            compaction_filter: (asked.compaction_filter.clone())
+                .or_else(|| self.compaction_filter.clone()),
             ..self.clone()
-        })
+        };
+        changed.check_together()?;
+        Ok(changed.into_stored())
     }
 }
 

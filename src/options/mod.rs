@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, StdFs};
+use crate::resolve::{Clock, CompactionFilter, MergeOperator, READY, SystemClock};
 use setters::setters;
 
 pub use compression::Compression;
@@ -205,8 +206,27 @@ pub struct Options {
     pub recording: Option<Recording>,
     /// The file system. Default: [`StdFs`].
     pub fs: Arc<dyn Fs>,
+    /// How often background work sweeps a B-tree keyspace whose values may expire, or that has a
+    /// filter: it walks through all entries, at a few thousand a time, and deletes what is to go.
+    /// While nothing is written to the keyspace it waits until an eighth of the values that it saw
+    /// has expired, else for ten such periods at most. 10 ms to a year. An LSM tree drops expired
+    /// values when it compacts, and rewrites tables of which half has expired. Default: a minute.
+    pub sweep_period: Duration,
+    /// Set by [`Options::clock`].
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Set by [`Options::merge_operator`].
+    pub(crate) merge_operators: Vec<Arc<dyn MergeOperator>>,
+    /// Set by [`Options::compaction_filter`].
+    pub(crate) compaction_filters: Vec<Arc<dyn CompactionFilter>>,
     /// A batch of so many operations for one keyspace becomes visible before its engine has it.
     pub(crate) large_batch_ops: usize,
+}
+
+#[cold]
+fn not_registered(keyspace: &str, what: &str, name: &str) -> Error {
+    Error::invalid(format!(
+        "keyspace {keyspace:?} has the {what} {name:?}, which is not registered with the options"
+    ))
 }
 
 /// To apply so many operations takes tens of milliseconds.
@@ -231,6 +251,10 @@ impl Default for Options {
             scrub_period: None,
             recording: None,
             fs: Arc::new(StdFs::new()),
+            sweep_period: Duration::from_secs(60),
+            clock: Arc::new(SystemClock),
+            merge_operators: READY.iter().map(|make| make()).collect(),
+            compaction_filters: Vec::new(),
             large_batch_ops: LARGE_BATCH_OPS,
         }
     }
@@ -273,6 +297,70 @@ impl Options {
         scrub_period: Option<Duration>,
         /// Sets [`Options::fs`](#structfield.fs).
         fs: Arc<dyn Fs>,
+        /// Sets [`Options::sweep_period`](#structfield.sweep_period).
+        sweep_period: Duration,
+    }
+
+    /// Sets the clock by which values expire. Default: [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Registers an operator that keyspaces may be made with
+    /// ([`KeyspaceOptions::merge_operator`](KeyspaceOptions#structfield.merge_operator)), in the
+    /// place of one of the same name.
+    #[must_use]
+    pub fn merge_operator(mut self, operator: impl MergeOperator + 'static) -> Self {
+        let operators = &mut self.merge_operators;
+        operators.retain(|other| other.name() != operator.name());
+        operators.push(Arc::new(operator));
+        self
+    }
+
+    /// Registers a filter that keyspaces may have
+    /// ([`KeyspaceOptions::compaction_filter`](KeyspaceOptions#structfield.compaction_filter)), in
+    /// the place of one of the same name.
+    #[must_use]
+    pub fn compaction_filter(mut self, filter: impl CompactionFilter + 'static) -> Self {
+        let filters = &mut self.compaction_filters;
+        filters.retain(|other| other.name() != filter.name());
+        filters.push(Arc::new(filter));
+        self
+    }
+
+    /// The operator that `keyspace` names, if it names one; an error if it is not registered.
+    pub(crate) fn operator_of(
+        &self,
+        keyspace: &str,
+        name: Option<&str>,
+    ) -> Result<Option<Arc<dyn MergeOperator>>> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let mut all = self.merge_operators.iter();
+        match all.find(|operator| operator.name() == name) {
+            Some(operator) => Ok(Some(Arc::clone(operator))),
+            None => Err(not_registered(keyspace, "merge operator", name)),
+        }
+    }
+
+    /// The same of the filter.
+    pub(crate) fn filter_of(
+        &self,
+        keyspace: &str,
+        name: Option<&str>,
+    ) -> Result<Option<Arc<dyn CompactionFilter>>> {
+        let name = name.unwrap_or_default();
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let mut all = self.compaction_filters.iter();
+        match all.find(|filter| filter.name() == name) {
+            Some(filter) => Ok(Some(Arc::clone(filter))),
+            None => Err(not_registered(keyspace, "compaction filter", name)),
+        }
     }
 
     /// Records every operation on the store, from opening to closing, to the file `path`, which
@@ -314,6 +402,11 @@ impl Options {
             .is_some_and(|period| period < Duration::from_secs(1))
         {
             return Err(Error::invalid("scrub_period must be at least a second"));
+        }
+        if !(Duration::from_millis(10)..=Duration::from_secs(366 * 24 * 3600))
+            .contains(&self.sweep_period)
+        {
+            return Err(Error::invalid("sweep_period must be 10 ms to a year"));
         }
         if self.background_threads > 64 {
             return Err(Error::invalid("background_threads must be at most 64"));

@@ -9,6 +9,8 @@ pub(crate) enum Op<'a> {
     Put { key: &'a [u8], value: &'a [u8] },
     /// Removes `key`.
     Delete { key: &'a [u8] },
+    /// Has the keyspace's operator make a value of `operand` and what `key` has.
+    Merge { key: &'a [u8], operand: &'a [u8] },
     /// Removes every key in `[start, end)`, or from `start` on. May be empty.
     DeleteRange {
         start: &'a [u8],
@@ -17,11 +19,11 @@ pub(crate) enum Op<'a> {
 }
 
 impl<'a> Op<'a> {
-    /// The key that is put or deleted; `None` for a range.
+    /// The key that is put, deleted or merged; `None` for a range.
     #[inline]
     pub(crate) fn key(&self) -> Option<&'a [u8]> {
         match *self {
-            Op::Put { key, .. } | Op::Delete { key } => Some(key),
+            Op::Put { key, .. } | Op::Delete { key } | Op::Merge { key, .. } => Some(key),
             Op::DeleteRange { .. } => None,
         }
     }
