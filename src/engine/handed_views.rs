@@ -2,8 +2,8 @@
 //!
 //! A snapshot of all keyspaces need not take a view of each. An LSM tree has every version that the
 //! snapshot can see as long as that is registered, so a view of it can be taken at any time. A
-//! B-tree has the current state only: it *hands over* a view of it to the snapshots that may yet ask
-//! for one, just before it goes beyond their numbers
+//! B-tree has the current state only: it *hands over* a view of it to the snapshots that may yet
+//! ask for one, just before it goes beyond their numbers
 //! ([`SnapshotTracker::hand_over`](super::SnapshotTracker::hand_over)). So a keyspace costs a
 //! snapshot nothing until it is used, or is a B-tree and changes.
 

@@ -9,6 +9,7 @@ use crate::cache::BlockCache;
 use crate::error::Result;
 use crate::fs::{Fs, OpenFiles};
 use crate::options::KeyspaceSettings;
+use crate::resolve::Resolver;
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 use crate::values::ValueFiles;
@@ -40,6 +41,8 @@ pub(crate) struct EngineContext {
     pub(crate) cache: Arc<BlockCache>,
     /// How the keyspace was configured.
     pub(crate) options: Arc<KeyspaceSettings>,
+    /// What values may do besides being there.
+    pub(crate) resolver: Arc<Resolver>,
     /// Use memory maps for reading where the file system has them.
     pub(crate) use_mmap: bool,
     /// No file may be created, changed or removed; `apply` still works, in memory.

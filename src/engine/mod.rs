@@ -40,6 +40,7 @@ mod key_order;
 mod overlay;
 mod snapshot_tracker;
 mod stats;
+mod unexpired;
 mod verify_report;
 
 use std::fmt;
@@ -57,10 +58,11 @@ pub(crate) use handed_views::HandedViews;
 pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};
 pub(crate) use key_order::in_key_order;
-pub(crate) use overlay::{Laid, OverlaidView, Overlay, over_many};
-pub(crate) use snapshot_tracker::{LiveSnapshots, SnapshotTracker};
+pub(crate) use overlay::{Laid, OverlaidView, Overlay, OwnEntry, over_many};
+pub(crate) use snapshot_tracker::{LiveSnapshots, Registered, SnapshotTracker};
 pub(crate) use stats::ValueUsage;
 pub use stats::{EngineStats, LevelStats};
+pub(crate) use unexpired::{UnexpiredView, unexpired};
 pub use verify_report::{Problem, VerifyReport};
 
 /// Kinds of background work, in order of urgency.

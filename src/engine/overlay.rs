@@ -18,6 +18,8 @@ pub(crate) enum Laid<V> {
     Nothing,
     Put(V),
     Deleted,
+    /// What [`Overlay::merge`] makes of what is below.
+    Merged,
 }
 
 impl<V> Laid<V> {
@@ -26,32 +28,44 @@ impl<V> Laid<V> {
             Self::Nothing => Laid::Nothing,
             Self::Put(value) => Laid::Put(change(value)),
             Self::Deleted => Laid::Deleted,
+            Self::Merged => Laid::Merged,
         }
     }
 
-    /// What shows: the value that was put, or what `below` gives if nothing lies over the key.
+    /// What shows of an overlay without merges: the value that was put, or what `below` gives if
+    /// nothing lies over the key.
     pub(crate) fn or_below(self, below: impl FnOnce() -> Result<Option<V>>) -> Result<Option<V>> {
         match self {
-            Self::Nothing => below(),
+            Self::Nothing | Self::Merged => below(),
             Self::Put(value) => Ok(Some(value)),
             Self::Deleted => Ok(None),
         }
     }
 }
 
+/// A key of an overlay that has a value, and that unless it depends on what is below.
+pub(crate) type OwnEntry = (Vec<u8>, Option<Value>);
+
 /// Writes that lie over a view: the outcome, not the operations one by one.
 pub(crate) trait Overlay: fmt::Debug + Send + Sync + 'static {
     /// What lies over `key`.
     fn over(&self, key: &[u8]) -> Laid<&[u8]>;
 
+    /// What operands that lie over `key` make of what is below. Only of one that has them.
+    fn merge(&self, key: &[u8], below: Option<&[u8]>) -> Vec<u8> {
+        let _ = key;
+        below.unwrap_or_default().to_vec()
+    }
+
     /// The deleted range that hides `key`, if there is one.
     fn removed_range(&self, key: &[u8]) -> Option<KeyRange>;
 
-    /// The first key from `start` on that is put.
-    fn first_put(&self, start: Bound<&[u8]>) -> Option<(Vec<u8>, Value)>;
+    /// The first key from `start` on that is put; `None` for its value if that is
+    /// [merged](Laid::Merged).
+    fn first_put(&self, start: Bound<&[u8]>) -> Option<OwnEntry>;
 
-    /// The last key up to `end` that is put.
-    fn last_put(&self, end: Bound<&[u8]>) -> Option<(Vec<u8>, Value)>;
+    /// The last key up to `end` that is put, likewise.
+    fn last_put(&self, end: Bound<&[u8]>) -> Option<OwnEntry>;
 }
 
 /// A view with writes over it.
@@ -65,32 +79,62 @@ impl<O: Overlay> OverlaidView<O> {
     pub(crate) fn new(base: Arc<dyn ReadView>, own: Arc<O>) -> Self {
         Self { base, own }
     }
+
+    /// The value of `key` if what lies over it is a merge.
+    fn merged(&self, key: &[u8]) -> Result<Option<Value>> {
+        match self.own.over(key) {
+            Laid::Merged => merge_below(&*self.base, &*self.own, key).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What the operands over `key` make of what `base` has.
+fn merge_below<O: Overlay>(base: &dyn ReadView, own: &O, key: &[u8]) -> Result<Value> {
+    let below = base.get_value(key)?;
+    Ok(own.merge(key, below.as_deref()).into())
 }
 
 impl<O: Overlay> ReadView for OverlaidView<O> {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        if let Some(merged) = self.merged(key)? {
+            read(&merged);
+            return Ok(true);
+        }
         let laid = self.own.over(key).map(&mut *read);
         let below = || Ok(self.base.get(key, read)?.then_some(()));
         Ok(laid.or_below(below)?.is_some())
     }
 
     fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        if let Some(merged) = self.merged(key)? {
+            return Ok(Some(merged));
+        }
         let laid = self.own.over(key).map(Value::copy_from);
         laid.or_below(|| self.base.get_value(key))
     }
 
     fn contains(&self, key: &[u8]) -> Result<bool> {
+        if matches!(self.own.over(key), Laid::Merged) {
+            return Ok(true);
+        }
         let below = || Ok(self.base.contains(key)?.then_some(()));
         Ok(self.own.over(key).map(|_| ()).or_below(below)?.is_some())
     }
 
     fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        if let Some(merged) = self.merged(key)? {
+            return Ok(Some(Value::copy_part(&merged, &part)));
+        }
         let laid = self.own.over(key);
         let laid = laid.map(|value| Value::copy_part(value, &part));
         laid.or_below(|| self.base.get_part(key, part))
     }
 
     fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        if let Some(merged) = self.merged(key)? {
+            return Ok(Some(OpenValue::Whole(merged)));
+        }
         let laid = self.own.over(key);
         let laid = laid.map(|value| OpenValue::Whole(Value::copy_from(value)));
         laid.or_below(|| self.base.open_value(key))
@@ -106,7 +150,8 @@ impl<O: Overlay> ReadView for OverlaidView<O> {
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
         let base = Arc::clone(&self.base).cursor();
-        Box::new(OverlaidCursor::new(base, Arc::clone(&self.own)))
+        let own = Arc::clone(&self.own);
+        Box::new(OverlaidCursor::new(Arc::clone(&self.base), base, own))
     }
 }
 
@@ -117,7 +162,8 @@ pub(crate) fn over_many(
     below: impl FnOnce(&[&[u8]]) -> Result<Vec<Option<Value>>>,
 ) -> Result<Vec<Option<Value>>> {
     let laid: Vec<_> = keys.iter().map(|key| own.over(key)).collect();
-    let is_below = |(_, laid): &(&&[u8], &Laid<&[u8]>)| matches!(laid, Laid::Nothing);
+    let is_below =
+        |(_, laid): &(&&[u8], &Laid<&[u8]>)| matches!(laid, Laid::Nothing | Laid::Merged);
     let rest: Vec<&[u8]> = keys
         .iter()
         .zip(&laid)
@@ -125,12 +171,13 @@ pub(crate) fn over_many(
         .map(|(key, _)| *key)
         .collect();
     let mut rest = below(&rest)?.into_iter();
-    let value = |laid| match laid {
+    let value = |(key, laid): (&&[u8], _)| match laid {
         Laid::Nothing => rest.next().flatten(),
         Laid::Put(value) => Some(Value::copy_from(value)),
         Laid::Deleted => None,
+        Laid::Merged => Some(own.merge(key, rest.next().flatten().as_deref()).into()),
     };
-    Ok(laid.into_iter().map(value).collect())
+    Ok(keys.iter().zip(laid).map(value).collect())
 }
 
 /// Entries of a view, with those that lie over it in their places.
@@ -138,11 +185,12 @@ pub(crate) fn over_many(
 /// Both stand, in the direction of the last move, at or behind the entry that the cursor is on. To
 /// turn round is to be positioned anew.
 struct OverlaidCursor<O> {
+    view: Arc<dyn ReadView>,
     base: Box<dyn Cursor>,
     own: Arc<O>,
     at: At,
     /// The own entry that is next, or that the cursor is on.
-    own_entry: Option<(Vec<u8>, Value)>,
+    own_entry: Option<OwnEntry>,
     /// Nothing of the view is left in the direction of the last move.
     base_is_over: bool,
     is_forward: bool,
@@ -156,8 +204,9 @@ enum At {
 }
 
 impl<O: Overlay> OverlaidCursor<O> {
-    fn new(base: Box<dyn Cursor>, own: Arc<O>) -> Self {
+    fn new(view: Arc<dyn ReadView>, base: Box<dyn Cursor>, own: Arc<O>) -> Self {
         Self {
+            view,
             base,
             own,
             at: At::Nowhere,
@@ -177,7 +226,7 @@ impl<O: Overlay> OverlaidCursor<O> {
             let key = self.base.key();
             match self.own.over(key) {
                 Laid::Nothing => return Ok(()),
-                Laid::Put(_) => self.base.next()?,
+                Laid::Put(_) | Laid::Merged => self.base.next()?,
                 Laid::Deleted => match self.own.removed_range(key) {
                     None => self.base.next()?,
                     Some(KeyRange { end: None, .. }) => self.base_is_over = true,
@@ -194,7 +243,7 @@ impl<O: Overlay> OverlaidCursor<O> {
             let key = self.base.key();
             match self.own.over(key) {
                 Laid::Nothing => return Ok(()),
-                Laid::Put(_) => self.base.prev()?,
+                Laid::Put(_) | Laid::Merged => self.base.prev()?,
                 Laid::Deleted => match self.own.removed_range(key) {
                     None => self.base.prev()?,
                     Some(KeyRange { start, .. }) => self.base.seek_before(&start)?,
@@ -319,9 +368,21 @@ impl<O: Overlay> Cursor for OverlaidCursor<O> {
     }
 
     fn entry(&mut self) -> Result<Entry<'_>> {
-        match (self.at, &self.own_entry) {
-            (At::Own, Some((key, value))) => Ok((key, value)),
-            _ => self.base.entry(),
+        let Self {
+            view,
+            base,
+            own,
+            at,
+            own_entry,
+            ..
+        } = self;
+        match (*at, own_entry) {
+            (At::Own, Some((key, Some(value)))) => Ok((key, value)),
+            (At::Own, Some((key, value @ None))) => {
+                let merged = merge_below(&**view, &**own, key)?;
+                Ok((key, value.insert(merged)))
+            }
+            _ => base.entry(),
         }
     }
 }

@@ -12,12 +12,18 @@
 //! A snapshot may be registered before its number is published, as one that takes views late: see
 //! [`SnapshotTracker::register_late`].
 
+//!
+//! A snapshot also has the time at which it was taken: what had not expired then does not while it
+//! lives. A snapshot that is missing from an answer has a later time than that of the answer.
+
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
 use super::cursor::ReadView;
 use super::handed_views::HandedViews;
 use crate::error::Error;
+use crate::resolve::StoreClock;
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
@@ -33,6 +39,7 @@ pub(crate) struct SnapshotTracker {
     /// Stored with `snapshots` locked.
     newest_late: CacheLine<AtomicU64>,
     snapshots: Mutex<Snapshots>,
+    clock: Arc<StoreClock>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +48,8 @@ struct Snapshots {
     counts: BTreeMap<SeqNo, usize>,
     /// Those among them that take views late: how many, and what they were handed.
     late: BTreeMap<SeqNo, (usize, Arc<HandedViews>)>,
+    /// When live snapshots were taken, in milliseconds since 1970, and how many.
+    times: BTreeMap<u64, usize>,
     /// The lowest number that background work waits for all reads to reach.
     awaited: Option<SeqNo>,
 }
@@ -54,6 +63,22 @@ impl Snapshots {
     fn oldest_read(&self, published: SeqNo) -> SeqNo {
         self.oldest()
             .map_or(published, |oldest| oldest.min(published))
+    }
+
+    fn oldest_time_ms(&self, clock: &StoreClock) -> u64 {
+        let oldest = self.times.keys().next().copied();
+        oldest.unwrap_or_else(|| clock.now_ms())
+    }
+}
+
+/// Counts one less.
+fn remove_one<K: Ord + Debug>(counts: &mut BTreeMap<K, usize>, key: K) {
+    match counts.get_mut(&key) {
+        Some(1) => {
+            counts.remove(&key);
+        }
+        Some(count) => *count -= 1,
+        None => debug_assert!(false, "{key:?} was not registered"),
     }
 }
 
@@ -69,9 +94,33 @@ pub(crate) struct LiveSnapshots {
     pub(crate) snapshots: Vec<SeqNo>,
     /// Published at the moment of asking; later snapshots have this number or a higher one.
     pub(crate) published: SeqNo,
+    /// The time by which live snapshots, and those that are taken later, judge what has expired:
+    /// the lowest one, in milliseconds since 1970.
+    pub(crate) time_ms: u64,
+}
+
+/// A registered snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) seq: SeqNo,
+    /// When, in milliseconds since 1970.
+    pub(crate) time_ms: u64,
 }
 
 impl SnapshotTracker {
+    /// A tracker of snapshots whose time is that of `clock`.
+    pub(crate) fn with_clock(clock: Arc<StoreClock>) -> Self {
+        Self {
+            clock,
+            ..Self::default()
+        }
+    }
+
+    /// The clock of the store.
+    pub(crate) fn clock(&self) -> &Arc<StoreClock> {
+        &self.clock
+    }
+
     /// Everything up to `seq` has been applied. Called in commit order only.
     pub(crate) fn publish(&self, seq: SeqNo) {
         self.published.0.store(seq.0, Ordering::Release);
@@ -99,41 +148,44 @@ impl SnapshotTracker {
 
     /// Registers a snapshot at the published sequence number and returns it. The caller
     /// must keep commits from publishing meanwhile if views are taken with it.
-    pub(crate) fn register(&self) -> SeqNo {
+    pub(crate) fn register(&self) -> Registered {
         let mut snapshots = self.snapshots.lock();
-        let seq = self.published();
+        let (seq, time_ms) = (self.published(), self.clock.now_ms());
         *snapshots.counts.entry(seq).or_insert(0) += 1;
-        seq
+        *snapshots.times.entry(time_ms).or_insert(0) += 1;
+        Registered { seq, time_ms }
     }
 
     /// Registers a snapshot at `seq` that asks for views when it needs them. `seq` is published, or
     /// will be before anything is read, and nothing above it is being applied yet: the caller holds
     /// what keeps it from that. Ended by [`SnapshotTracker::unregister_late`].
-    pub(crate) fn register_late(&self, seq: SeqNo) -> Arc<HandedViews> {
+    pub(crate) fn register_late(&self, seq: SeqNo) -> (Registered, Arc<HandedViews>) {
         let mut snapshots = self.snapshots.lock();
+        let time_ms = self.clock.now_ms();
         *snapshots.counts.entry(seq).or_insert(0) += 1;
+        *snapshots.times.entry(time_ms).or_insert(0) += 1;
         let (count, handed) = snapshots.late.entry(seq).or_default();
         *count += 1;
         let handed = Arc::clone(handed);
         self.note_newest_late(&snapshots);
-        handed
+        (Registered { seq, time_ms }, handed)
     }
 
     /// Ends such a registration. The caller has what it was handed, and drops it after this. The
     /// result is that of [`SnapshotTracker::unregister`].
     #[must_use]
-    pub(crate) fn unregister_late(&self, seq: SeqNo) -> bool {
+    pub(crate) fn unregister_late(&self, registered: Registered) -> bool {
         let mut snapshots = self.snapshots.lock();
-        match snapshots.late.get_mut(&seq) {
+        match snapshots.late.get_mut(&registered.seq) {
             Some((1, _)) => {
-                snapshots.late.remove(&seq);
+                snapshots.late.remove(&registered.seq);
             }
             Some((count, _)) => *count -= 1,
-            None => debug_assert!(false, "snapshot {seq} was not registered"),
+            None => debug_assert!(false, "{registered:?} was not registered"),
         }
         self.note_newest_late(&snapshots);
         drop(snapshots);
-        self.unregister(seq)
+        self.unregister(registered)
     }
 
     fn note_newest_late(&self, snapshots: &Snapshots) {
@@ -174,15 +226,10 @@ impl SnapshotTracker {
     /// Ends a registration. True if background work [waited](Self::await_release) for that, and is
     /// to be woken.
     #[must_use]
-    pub(crate) fn unregister(&self, seq: SeqNo) -> bool {
+    pub(crate) fn unregister(&self, registered: Registered) -> bool {
         let mut snapshots = self.snapshots.lock();
-        match snapshots.counts.get_mut(&seq) {
-            Some(1) => {
-                snapshots.counts.remove(&seq);
-            }
-            Some(count) => *count -= 1,
-            None => debug_assert!(false, "snapshot {seq} was not registered"),
-        }
+        remove_one(&mut snapshots.counts, registered.seq);
+        remove_one(&mut snapshots.times, registered.time_ms);
         let oldest_read = snapshots.oldest_read(self.published());
         snapshots
             .awaited
@@ -212,7 +259,13 @@ impl SnapshotTracker {
         LiveSnapshots {
             snapshots: numbers.map(|(seq, _)| *seq).collect(),
             published,
+            time_ms: snapshots.oldest_time_ms(&self.clock),
         }
+    }
+
+    /// [`LiveSnapshots::time_ms`] alone.
+    pub(crate) fn oldest_time_ms(&self) -> u64 {
+        self.snapshots.lock().oldest_time_ms(&self.clock)
     }
 
     /// The lowest number that reads use or may use, now or later.
@@ -230,9 +283,12 @@ impl SnapshotTracker {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::engine::cursor::{Cursor, Piece};
     use crate::error::Result;
+    use crate::resolve::ManualClock;
     use crate::types::KeyRange;
 
     #[test]
@@ -243,7 +299,7 @@ mod tests {
         let b = snapshot_tracker.register();
         snapshot_tracker.publish(SeqNo(9));
         let c = snapshot_tracker.register();
-        assert_eq!((a, b, c), (SeqNo(5), SeqNo(5), SeqNo(9)));
+        assert_eq!((a.seq, b.seq, c.seq), (SeqNo(5), SeqNo(5), SeqNo(9)));
         assert!(!snapshot_tracker.unregister(a));
         assert_eq!(snapshot_tracker.live().snapshots, [SeqNo(5), SeqNo(9)]);
         assert!(!snapshot_tracker.unregister(b));
@@ -255,7 +311,7 @@ mod tests {
     fn a_number_that_is_not_published_yet_holds_what_is_published() {
         let tracker = SnapshotTracker::default();
         tracker.publish(SeqNo(5));
-        let handed = tracker.register_late(SeqNo(8));
+        let (registered, handed) = tracker.register_late(SeqNo(8));
         assert_eq!(tracker.oldest_read(), SeqNo(5));
         assert!(!tracker.await_release(SeqNo(6)));
         let live = tracker.live();
@@ -264,7 +320,7 @@ mod tests {
         assert_eq!(tracker.live().snapshots, [SeqNo(8)]);
         assert_eq!(tracker.oldest_read(), SeqNo(8));
         assert!(!tracker.await_release(SeqNo(9)));
-        assert!(tracker.unregister_late(SeqNo(8)));
+        assert!(tracker.unregister_late(registered));
         assert!(handed.of(KeyspaceId(1)).is_none());
     }
 
@@ -276,10 +332,10 @@ mod tests {
         tracker.publish(SeqNo(5));
         let eager = tracker.register();
         assert!(!may_ask(5, 6));
-        let first = tracker.register_late(SeqNo(0));
+        let (at_0, first) = tracker.register_late(SeqNo(0));
         assert!(may_ask(0, 1) && !may_ask(1, 2));
-        let second = tracker.register_late(SeqNo(7));
-        let third = tracker.register_late(SeqNo(7));
+        let (at_7, second) = tracker.register_late(SeqNo(7));
+        let (again_at_7, third) = tracker.register_late(SeqNo(7));
         assert!(Arc::ptr_eq(&second, &third));
         for (applied, next, expected) in [
             (7, 8, true),
@@ -290,11 +346,11 @@ mod tests {
         ] {
             assert_eq!(may_ask(applied, next), expected, "{applied} {next}");
         }
-        assert!(!tracker.unregister_late(SeqNo(7)));
+        assert!(!tracker.unregister_late(at_7));
         assert!(may_ask(7, 8));
-        assert!(!tracker.unregister_late(SeqNo(7)));
+        assert!(!tracker.unregister_late(again_at_7));
         assert!(!may_ask(7, 8) && may_ask(0, 1));
-        assert!(!tracker.unregister_late(SeqNo(0)) && !tracker.unregister(eager));
+        assert!(!tracker.unregister_late(at_0) && !tracker.unregister(eager));
         assert!(!may_ask(0, 1) && first.of(KeyspaceId(1)).is_none());
         assert_eq!(tracker.oldest(), (None, 0));
     }
@@ -313,10 +369,13 @@ mod tests {
         // Two wait; the one that is woken first asks again, as the other does.
         assert!(!snapshot_tracker.await_release(SeqNo(12)));
         assert!(!snapshot_tracker.await_release(SeqNo(8)));
-        assert!(!snapshot_tracker.unregister(SeqNo(5)));
-        assert!(snapshot_tracker.unregister(SeqNo(7)));
+        let [five, seven, nine] = snapshots[..] else {
+            unreachable!("there are three")
+        };
+        assert!(!snapshot_tracker.unregister(five));
+        assert!(snapshot_tracker.unregister(seven));
         assert!(!snapshot_tracker.await_release(SeqNo(12)));
-        assert!(snapshot_tracker.unregister(SeqNo(9)));
+        assert!(snapshot_tracker.unregister(nine));
         assert!(snapshot_tracker.await_release(SeqNo(12)));
         let seq = snapshot_tracker.register();
         assert!(!snapshot_tracker.unregister(seq), "nothing waits");
@@ -342,21 +401,44 @@ mod tests {
     #[test]
     fn a_view_is_handed_to_those_that_see_the_last_operation_and_not_the_next() {
         let tracker = SnapshotTracker::default();
-        let snapshots = [4, 5, 7, 8, 9].map(|seq| tracker.register_late(SeqNo(seq)));
+        let registered = [4, 5, 7, 8, 9].map(|seq| tracker.register_late(SeqNo(seq)));
+        let (registered, snapshots): (Vec<_>, Vec<_>) = registered.into_iter().unzip();
         let view: Arc<dyn ReadView> = Arc::new(Empty);
         tracker.hand_over(KeyspaceId(1), SeqNo(5), SeqNo(8), &view);
         let has = |keyspace| {
-            snapshots
-                .each_ref()
+            let handed = snapshots.iter();
+            handed
                 .map(|handed| handed.of(KeyspaceId(keyspace)).is_some())
+                .collect::<Vec<_>>()
         };
         assert_eq!(has(1), [false, true, true, false, false]);
         assert_eq!(has(2), [false; 5]);
         drop(snapshots);
-        for seq in [4, 5, 7, 8, 9] {
-            assert!(Arc::strong_count(&view) == 3 || seq > 5);
-            let _ = tracker.unregister_late(SeqNo(seq));
+        for at in registered {
+            assert!(Arc::strong_count(&view) == 3 || at.seq.0 > 5);
+            let _ = tracker.unregister_late(at);
         }
         assert_eq!(Arc::strong_count(&view), 1);
+    }
+
+    /// A later snapshot at the number of an older one has its own time.
+    #[test]
+    fn the_time_of_the_oldest_snapshot_is_what_counts() {
+        let clock = ManualClock::new();
+        let store_clock = StoreClock::new(Arc::new(clock.clone()));
+        let snapshot_tracker = SnapshotTracker::with_clock(Arc::new(store_clock));
+        let tick = || clock.advance(Duration::from_millis(10));
+        tick();
+        assert_eq!(snapshot_tracker.live().time_ms, 10);
+        let a = snapshot_tracker.register();
+        tick();
+        let b = snapshot_tracker.register();
+        tick();
+        assert_eq!((a.seq, a.time_ms, b.time_ms), (b.seq, 10, 20));
+        assert_eq!(snapshot_tracker.live().time_ms, 10);
+        let _ = snapshot_tracker.unregister(a);
+        assert_eq!(snapshot_tracker.live().time_ms, 20);
+        let _ = snapshot_tracker.unregister(b);
+        assert_eq!(snapshot_tracker.oldest_time_ms(), 30);
     }
 }

@@ -28,6 +28,10 @@ pub struct EngineStats {
     pub compactions: u64,
     /// Blocks or pages read by lookups and scans since open, from map, cache or file.
     pub blocks_read: u64,
+    /// Entries that background work has dropped since open because they had expired.
+    pub expired_entries: u64,
+    /// Entries that the compaction filter has dropped or replaced since open.
+    pub filtered_entries: u64,
     /// LSM: tables per level, from level 0. B-tree: pages per level, from the root;
     /// empty while unknown.
     pub levels: Vec<LevelStats>,

@@ -22,6 +22,13 @@ pub enum Op<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// Merges an operand into the value of a key.
+    Merge {
+        /// The key.
+        key: &'a [u8],
+        /// The operand.
+        operand: &'a [u8],
+    },
     /// Removes `[start, end)`, or everything from `start` on.
     DeleteRange {
         /// The first key that goes.
@@ -36,6 +43,7 @@ impl<'a> From<types::Op<'a>> for Op<'a> {
         match op {
             types::Op::Put { key, value } => Self::Put { key, value },
             types::Op::Delete { key } => Self::Delete { key },
+            types::Op::Merge { key, operand } => Self::Merge { key, operand },
             types::Op::DeleteRange { start, end } => Self::DeleteRange { start, end },
         }
     }
@@ -46,6 +54,7 @@ impl<'a> From<Op<'a>> for types::Op<'a> {
         match op {
             Op::Put { key, value } => Self::Put { key, value },
             Op::Delete { key } => Self::Delete { key },
+            Op::Merge { key, operand } => Self::Merge { key, operand },
             Op::DeleteRange { start, end } => Self::DeleteRange { start, end },
         }
     }

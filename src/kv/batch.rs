@@ -10,13 +10,18 @@
 //!          | 0x02 key_len:varint key                            delete
 //!          | 0x03 start_len:varint end_len:varint start end     delete [start, end)
 //!          | 0x04 start_len:varint start                        delete [start, ..)
+//!          | 0x05 key_len:varint operand_len:varint key operand merge
 //! ```
 //!
 //! A [`Batch`] holds the operations of one group, without its heading, which is put in front
-//! when the batch is committed.
+//! when the batch is committed. Beside them it has when puts expire. Where values expire, they are
+//! logged with a stamp ([`crate::resolve`]): the batch is written anew before it is committed.
+
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::format::coding::{MAX_VARINT_LEN_BYTES, Malformed, Reader, encode_varint, put_varint};
+use crate::resolve::to_unix_ms;
 use crate::types::{
     KeyBounds, KeyRange, KeyspaceId, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES,
     Op, SeqNo,
@@ -32,7 +37,11 @@ const TAG_DELETE: u8 = 2;
 const TAG_DELETE_RANGE: u8 = 3;
 /// Tag of a range delete without an end.
 const TAG_DELETE_FROM: u8 = 4;
+/// Tag of a merge.
+const TAG_MERGE: u8 = 5;
 
+/// An operand is stored with what it goes over, and with its stamp.
+const MAX_OPERAND_LEN_BYTES: usize = MAX_VALUE_LEN_BYTES - 64;
 /// A bound can be one byte longer than a key: see [`KeyRange`].
 const MAX_BOUND_LEN_BYTES: usize = MAX_KEY_LEN_BYTES + 1;
 
@@ -67,6 +76,28 @@ pub struct Batch {
     ops: u64,
     violation: Option<Error>,
     stamps: Stamps,
+    has_merges: bool,
+    /// Puts that say when they expire: which operation, rising, and when.
+    expiries: Vec<(u64, Expiry)>,
+}
+
+/// When a put expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// So many milliseconds after it is committed.
+    After(u64),
+    /// Milliseconds since 1970.
+    At(u64),
+}
+
+impl Expiry {
+    pub(crate) fn after(ttl: Duration) -> Self {
+        Self::After(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn at(time: SystemTime) -> Self {
+        Self::At(to_unix_ms(time))
+    }
 }
 
 impl Batch {
@@ -147,6 +178,31 @@ impl Batch {
         self.push(&Op::Delete { key: key.as_ref() });
     }
 
+    /// Sets `key` to `value`, which expires `ttl` after the commit. See
+    /// [`Kv::put_with_ttl`](crate::Kv::put_with_ttl).
+    pub fn put_with_ttl(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, ttl: Duration) {
+        self.put_expiring(key.as_ref(), value.as_ref(), Expiry::after(ttl));
+    }
+
+    /// Sets `key` to `value`, which expires at `time`. See
+    /// [`Kv::put_until`](crate::Kv::put_until).
+    pub fn put_until(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, time: SystemTime) {
+        self.put_expiring(key.as_ref(), value.as_ref(), Expiry::at(time));
+    }
+
+    /// Merges `operand` into the value of `key`. See [`Kv::merge`](crate::Kv::merge).
+    pub fn merge(&mut self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
+        self.push(&Op::Merge {
+            key: key.as_ref(),
+            operand: operand.as_ref(),
+        });
+    }
+
+    pub(crate) fn put_expiring(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
+        self.expiries.push((self.ops, expiry));
+        self.push(&Op::Put { key, value });
+    }
+
     /// Removes every key in `bounds`. Empty or inverted bounds remove nothing.
     pub fn delete_range(&mut self, bounds: impl KeyBounds) {
         let range = KeyRange::new(&bounds);
@@ -179,6 +235,8 @@ impl Batch {
         self.ops = 0;
         self.violation = None;
         self.stamps = Stamps::default();
+        self.has_merges = false;
+        self.expiries.clear();
     }
 
     /// Puts the number of the commit where it belongs. Again with another number, if that becomes
@@ -207,6 +265,35 @@ impl Batch {
         let places = other.stamps.places.iter().map(|at| base + at);
         self.stamps.places.extend(places);
         self.stamps.in_keys |= other.stamps.in_keys;
+        let base = self.ops - other.ops;
+        let expiries = other.expiries.iter();
+        self.expiries
+            .extend(expiries.map(|(number, expiry)| (base + number, *expiry)));
+        self.has_merges |= other.has_merges;
+    }
+
+    /// Adds `op`, which stands for the put `of` that is encoded up to `end` of `other`, with the
+    /// number of the commit where that has it.
+    pub(crate) fn push_for(&mut self, op: &Op<'_>, other: &Self, (of, end): (&Op<'_>, usize)) {
+        let before = self.ops;
+        self.push(op);
+        if self.ops == before || other.stamps.places.is_empty() {
+            return;
+        }
+        let (key, value) = op_payload(op);
+        let (_, old_value) = op_payload(of);
+        let (value_at, old_value_at) = (self.bytes.len() - value.len(), end - old_value.len());
+        let (key_at, old_key_at) = (value_at - key.len(), old_value_at - key.len());
+        let places = &other.stamps.places;
+        let first = places.partition_point(|at| *at < old_key_at);
+        for at in places[first..].iter().take_while(|at| **at < end) {
+            let is_in_key = *at < old_value_at;
+            self.stamps.in_keys |= is_in_key;
+            self.stamps.places.push(match is_in_key {
+                true => key_at + (at - old_key_at),
+                false => value_at + (at - old_value_at),
+            });
+        }
     }
 
     /// Takes what was added after the batch had `len_bytes` and `len` operations.
@@ -215,6 +302,7 @@ impl Batch {
         self.ops = len as u64;
         self.stamps.places.retain(|at| *at < len_bytes);
         self.stamps.in_keys &= !self.stamps.places.is_empty();
+        self.expiries.retain(|(number, _)| *number < len as u64);
     }
 
     /// Adds a put; true if it keeps to the limits.
@@ -234,6 +322,7 @@ impl Batch {
         }
         encode_op(&mut self.bytes, op);
         self.ops += 1;
+        self.has_merges |= matches!(op, Op::Merge { .. });
     }
 
     /// The first limit that an operation exceeded, if any.
@@ -242,6 +331,16 @@ impl Batch {
             Some(violation) => Err(violation.clone()),
             None => Ok(()),
         }
+    }
+
+    /// True if there is a merge among the operations.
+    pub(crate) fn has_merges(&self) -> bool {
+        self.has_merges
+    }
+
+    /// The puts that say when they expire: which operation, rising, and when.
+    pub(crate) fn expiries(&self) -> &[(u64, Expiry)] {
+        &self.expiries
     }
 
     /// The encoded operations, without a group heading.
@@ -325,6 +424,16 @@ pub(crate) fn check_op(op: &Op<'_>) -> Result<()> {
             Ok(())
         }
         Op::Delete { key } => check_key(key),
+        Op::Merge { key, operand } => {
+            check_key(key)?;
+            if operand.len() > MAX_OPERAND_LEN_BYTES {
+                return Err(Error::invalid(format!(
+                    "an operand of {} bytes is longer than {MAX_OPERAND_LEN_BYTES}",
+                    operand.len()
+                )));
+            }
+            Ok(())
+        }
         Op::DeleteRange { start, end } => {
             check_bound(start)?;
             end.map_or(Ok(()), check_bound)
@@ -337,6 +446,7 @@ pub(crate) fn check_batch_len(len: usize, op: &Op<'_>) -> Result<()> {
     let op_len = match op {
         Op::Put { key, value } => key.len() + value.len(),
         Op::Delete { key } => key.len(),
+        Op::Merge { key, operand } => key.len() + operand.len(),
         Op::DeleteRange { start, end } => start.len() + end.map_or(0, <[u8]>::len),
     };
     // 32 bytes cover a group heading, the tag and two lengths.
@@ -369,6 +479,13 @@ pub(crate) fn encode_op(out: &mut Vec<u8>, op: &Op<'_>) {
             out.push(TAG_DELETE);
             put_varint(out, key.len() as u64);
             out.extend_from_slice(key);
+        }
+        Op::Merge { key, operand } => {
+            out.push(TAG_MERGE);
+            put_varint(out, key.len() as u64);
+            put_varint(out, operand.len() as u64);
+            out.extend_from_slice(key);
+            out.extend_from_slice(operand);
         }
         Op::DeleteRange {
             start,
@@ -413,12 +530,17 @@ impl OpHeading {
         heading.byte(match op {
             Op::Put { .. } => TAG_PUT,
             Op::Delete { .. } => TAG_DELETE,
+            Op::Merge { .. } => TAG_MERGE,
             Op::DeleteRange { end: Some(_), .. } => TAG_DELETE_RANGE,
             Op::DeleteRange { end: None, .. } => TAG_DELETE_FROM,
         });
         let (a, b) = op_payload(op);
         heading.varint(a.len() as u64);
-        if matches!(op, Op::Put { .. } | Op::DeleteRange { end: Some(_), .. }) {
+        let has_two = matches!(
+            op,
+            Op::Put { .. } | Op::Merge { .. } | Op::DeleteRange { end: Some(_), .. }
+        );
+        if has_two {
             heading.varint(b.len() as u64);
         }
         heading
@@ -446,6 +568,7 @@ pub(crate) fn op_payload<'a>(op: &Op<'a>) -> (&'a [u8], &'a [u8]) {
     match *op {
         Op::Put { key, value } => (key, value),
         Op::Delete { key } => (key, &[]),
+        Op::Merge { key, operand } => (key, operand),
         Op::DeleteRange { start, end } => (start, end.unwrap_or(&[])),
     }
 }
@@ -459,6 +582,14 @@ fn decode_op<'a>(reader: &mut Reader<'a>, tag: u8) -> Result<Op<'a>, Malformed> 
             Ok(Op::Put {
                 key: reader.take(key_len)?,
                 value: reader.take(value_len)?,
+            })
+        }
+        TAG_MERGE => {
+            let key_len = reader.len(MAX_KEY_LEN_BYTES)?;
+            let operand_len = reader.len(MAX_VALUE_LEN_BYTES)?;
+            Ok(Op::Merge {
+                key: reader.take(key_len)?,
+                operand: reader.take(operand_len)?,
             })
         }
         TAG_DELETE => {
@@ -574,7 +705,8 @@ mod tests {
         batch.delete_range("a".."b");
         batch.delete_range("z"..);
         batch.delete_range("b".."a");
-        assert_eq!(batch.len(), 5);
+        batch.merge(b"sum", b"one more");
+        assert_eq!(batch.len(), 6);
 
         let mut payload = Vec::new();
         encode_keyspace(&mut payload, KeyspaceId(300));
@@ -595,7 +727,7 @@ mod tests {
                 ops += 1;
                 Ok(())
             });
-            assert!(ops < 5);
+            assert!(ops < 6);
         }
     }
 
@@ -624,6 +756,10 @@ mod tests {
                 value: b"",
             },
             Op::Delete { key: b"key" },
+            Op::Merge {
+                key: b"key",
+                operand: &[7; 200],
+            },
             Op::DeleteRange {
                 start: b"a",
                 end: Some(b"b"),

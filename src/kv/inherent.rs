@@ -153,6 +153,43 @@ macro_rules! inherent_writes {
                 Kv::delete(self, key)
             }
 
+            /// Sets `key` to `value`, which expires `ttl` after the commit. See
+            /// [`Kv::put_with_ttl`](crate::Kv::put_with_ttl).
+            pub fn put_with_ttl(
+                &self,
+                key: impl AsRef<[u8]>,
+                value: impl AsRef<[u8]>,
+                ttl: std::time::Duration,
+            ) -> Result<SeqNo> {
+                Kv::put_with_ttl(self, key, value, ttl)
+            }
+
+            /// Sets `key` to `value`, which expires at `time`. See
+            /// [`Kv::put_until`](crate::Kv::put_until).
+            pub fn put_until(
+                &self,
+                key: impl AsRef<[u8]>,
+                value: impl AsRef<[u8]>,
+                time: std::time::SystemTime,
+            ) -> Result<SeqNo> {
+                Kv::put_until(self, key, value, time)
+            }
+
+            /// When the value of `key` expires; `None` if it never does, or there is none. See
+            /// [`Kv::expires_at`](crate::Kv::expires_at).
+            pub fn expires_at(
+                &self,
+                key: impl AsRef<[u8]>,
+            ) -> Result<Option<std::time::SystemTime>> {
+                Kv::expires_at(self, key)
+            }
+
+            /// Merges `operand` into the value of `key`, without reading it. See
+            /// [`Kv::merge`](crate::Kv::merge).
+            pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<SeqNo> {
+                Kv::merge(self, key, operand)
+            }
+
             /// Removes every key in `bounds`. See [`Kv::delete_range`](crate::Kv::delete_range).
             pub fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo> {
                 Kv::delete_range(self, bounds)

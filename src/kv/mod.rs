@@ -9,13 +9,14 @@ mod model_transaction;
 mod range_size;
 mod read;
 mod scan;
+mod stored_form;
 mod transaction;
 mod value_reader;
 mod write;
 
 pub(crate) use atomic::{Atomic, Committed, Watching};
 pub use batch::Batch;
-pub(crate) use batch::{OpHeading, STAMP_LEN_BYTES, check_op, decode_payload, op_payload};
+pub(crate) use batch::{Expiry, OpHeading, STAMP_LEN_BYTES, check_op, decode_payload, op_payload};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use batch::{encode_keyspace, encode_op};
 pub(crate) use inherent::{inherent_reads, inherent_writes};
@@ -27,6 +28,7 @@ pub use read::KvRead;
 pub(crate) use read::{Readable, part_of_value, read_once};
 pub use scan::Scan;
 pub(crate) use scan::ScanObserver;
+pub(crate) use stored_form::StoredForm;
 pub use transaction::KvTransaction;
 pub use value_reader::ValueReader;
 pub(crate) use value_reader::{as_io_error, source_error};

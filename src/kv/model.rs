@@ -7,21 +7,27 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::RwLock;
 
 use super::atomic::{Atomic, Committed, Watching};
-use super::batch::{Batch, check_op};
+use super::batch::Batch;
 use super::inherent::{inherent_reads, inherent_writes};
 use super::read::{KvRead, Readable};
 use super::scan::Scan;
+use super::stored_form::StoredForm;
 use super::write::Kv;
-use crate::engine::{Cursor, EngineStats, Piece, ReadView, entry_pieces};
+use crate::engine::{Cursor, EngineStats, Piece, ReadView, UnexpiredView, entry_pieces};
 use crate::error::Result;
-use crate::options::Durability;
+use crate::options::{Durability, KeyspaceOptions, Options};
+use crate::resolve::{Resolver, StoreClock, from_unix_ms};
 use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
 
 pub(super) type Map = BTreeMap<Vec<u8>, Value>;
+
+/// What a model is called in errors.
+const NAME: &str = "model";
 
 /// An in-memory [`Kv`]. Clones share their contents.
 ///
@@ -35,6 +41,7 @@ pub(super) type Map = BTreeMap<Vec<u8>, Value>;
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     pub(super) state: Arc<RwLock<State>>,
+    pub(super) resolver: Arc<Resolver>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +62,9 @@ pub(super) struct State {
 pub struct ModelSnapshot {
     pub(super) map: Arc<Map>,
     pub(super) seq: SeqNo,
+    pub(super) resolver: Arc<Resolver>,
+    /// By what time values have expired, in milliseconds since 1970.
+    pub(super) now_ms: u64,
 }
 
 impl Model {
@@ -63,8 +73,61 @@ impl Model {
         Self::default()
     }
 
-    fn apply<'a>(&self, ops: impl Iterator<Item = Op<'a>>) -> SeqNo {
-        self.state.write().apply(ops)
+    /// An empty map with what `keyspace` says of merges and expiry: with the operators and the
+    /// clock of `store`. The rest of both concerns engines, of which a model has none; it never
+    /// asks a filter.
+    ///
+    /// ```
+    /// use hedgerow::{AddI64, EngineKind, KeyspaceOptions, Model, Options};
+    ///
+    /// let counters = KeyspaceOptions::new(EngineKind::Lsm).merge_operator("add-i64");
+    /// let kv = Model::with_options(&Options::new(), &counters)?;
+    /// kv.merge("ada", 2i64.to_le_bytes())?;
+    /// kv.merge("ada", 3i64.to_le_bytes())?;
+    /// assert_eq!(AddI64::decode(&kv.get("ada")?.unwrap()), 5);
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) as of
+    /// [`Db::keyspace_with`](crate::Db::keyspace_with).
+    pub fn with_options(store: &Options, keyspace: &KeyspaceOptions) -> Result<Self> {
+        keyspace.check()?;
+        let options = keyspace.clone().with_defaults();
+        options.check_together()?;
+        let resolver = Resolver::new(
+            store.operator_of(NAME, options.merge_operator.as_deref())?,
+            None,
+            options.expiry == Some(true),
+            options.default_ttl_ms(),
+            Arc::new(StoreClock::new(Arc::clone(&store.clock))),
+        );
+        Ok(Self {
+            resolver: Arc::new(resolver),
+            ..Self::default()
+        })
+    }
+
+    /// Applies a batch, or says why the model cannot.
+    fn commit(&self, batch: Batch) -> Result<SeqNo> {
+        let stored = self.stored(&batch)?.unwrap_or(batch);
+        Ok(self.state.write().commit(stored, &self.resolver))
+    }
+
+    /// What is applied in the place of `batch`, if that is something else.
+    pub(super) fn stored(&self, batch: &Batch) -> Result<Option<Batch>> {
+        let form = StoredForm {
+            resolver: &self.resolver,
+            name: &|| NAME.to_owned(),
+        };
+        form.of_batch(batch, || self.resolver.now_ms())
+    }
+
+    fn commit_one(&self, op: &Op<'_>) -> Result<SeqNo> {
+        let mut batch = Batch::new();
+        batch.push(op);
+        self.commit(batch)
     }
 }
 
@@ -89,19 +152,16 @@ impl State {
         self.written[newer..].iter().map(|(_, range)| range)
     }
 
-    pub(super) fn commit(&mut self, mut batch: Batch) -> SeqNo {
+    /// Applies a batch in the form in which it is stored.
+    pub(super) fn commit(&mut self, mut batch: Batch, resolver: &Resolver) -> SeqNo {
         batch.stamp(self.seq.plus(batch.len() as u64));
-        self.apply(batch.iter())
-    }
-
-    fn apply<'a>(&mut self, ops: impl Iterator<Item = Op<'a>>) -> SeqNo {
         let map = Arc::make_mut(&mut self.map);
-        for op in ops {
+        for op in batch.iter() {
             self.seq = self.seq.next();
             if self.transactions > 0 {
                 self.written.push((self.seq, range_of(&op)));
             }
-            apply_op(map, &op);
+            apply_op(map, &op, resolver);
         }
         self.seq
     }
@@ -110,7 +170,7 @@ impl State {
 /// The keys that an operation writes.
 pub(super) fn range_of(op: &Op<'_>) -> KeyRange {
     match *op {
-        Op::Put { key, .. } | Op::Delete { key } => KeyRange::one(key),
+        Op::Put { key, .. } | Op::Delete { key } | Op::Merge { key, .. } => KeyRange::one(key),
         Op::DeleteRange { start, end } => KeyRange {
             start: start.to_vec(),
             end: end.map(<[u8]>::to_vec),
@@ -119,13 +179,18 @@ pub(super) fn range_of(op: &Op<'_>) -> KeyRange {
 }
 
 /// What an operation does to a map.
-pub(super) fn apply_op(map: &mut Map, op: &Op<'_>) {
+pub(super) fn apply_op(map: &mut Map, op: &Op<'_>, resolver: &Resolver) {
     match *op {
         Op::Put { key, value } => {
             map.insert(key.to_vec(), Value::copy_from(value));
         }
         Op::Delete { key } => {
             map.remove(key);
+        }
+        Op::Merge { key, operand } => {
+            let base = map.get(key).map(|value| &**value);
+            let folded = resolver.fold(key, base, &[operand]);
+            map.insert(key.to_vec(), folded.into());
         }
         Op::DeleteRange { start, end } => {
             if end.is_some_and(|end| end <= start) {
@@ -149,7 +214,7 @@ inherent_reads!(ModelSnapshot);
 
 impl Readable for ModelSnapshot {
     fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
-        Arc::new(MapView(Arc::clone(&self.map))).pieces(range, at_least)
+        self.view().pieces(range, at_least)
     }
 }
 
@@ -179,7 +244,7 @@ impl Atomic for Model {
         range: &KeyRange,
         batch: Batch,
     ) -> Result<Committed> {
-        batch.check()?;
+        let stored = self.stored(&batch)?;
         let mut state = self.state.write();
         if !range.is_empty() {
             let start = Bound::Included(range.start.as_slice());
@@ -190,13 +255,14 @@ impl Atomic for Model {
                 return Ok(Committed::Conflict);
             }
         }
-        Ok(Committed::At(state.commit(batch)))
+        let batch = stored.unwrap_or(batch);
+        Ok(Committed::At(state.commit(batch, &self.resolver)))
     }
 }
 
 impl KvRead for ModelSnapshot {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        Ok(self.map.get(key.as_ref()).cloned())
+        Ok(self.visible(key.as_ref()).map(Value::copy_from))
     }
 
     fn get_with<R>(
@@ -204,7 +270,7 @@ impl KvRead for ModelSnapshot {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        Ok(self.map.get(key.as_ref()).map(|value| read(value)))
+        Ok(self.visible(key.as_ref()).map(read))
     }
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
@@ -221,8 +287,24 @@ impl KvRead for ModelSnapshot {
 }
 
 impl ModelSnapshot {
+    pub(super) fn visible(&self, key: &[u8]) -> Option<&[u8]> {
+        self.resolver.visible(self.map.get(key)?, self.now_ms)
+    }
+
     fn scan(&self, range: KeyRange) -> Scan {
-        Scan::new(Ok(Arc::new(MapView(Arc::clone(&self.map)))), range)
+        Scan::new(Ok(self.view()), range)
+    }
+
+    pub(super) fn view(&self) -> Arc<dyn ReadView> {
+        let view = Arc::new(MapView(Arc::clone(&self.map)));
+        match self.resolver.expires() {
+            true => Arc::new(UnexpiredView::new(
+                view,
+                Arc::clone(&self.resolver),
+                self.now_ms,
+            )),
+            false => view,
+        }
     }
 }
 
@@ -260,25 +342,33 @@ impl Kv for Model {
             key: key.as_ref(),
             value: value.as_ref(),
         };
-        check_op(&op)?;
-        Ok(self.apply(std::iter::once(op)))
+        self.commit_one(&op)
+    }
+
+    fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<SeqNo> {
+        self.commit_one(&Op::Merge {
+            key: key.as_ref(),
+            operand: operand.as_ref(),
+        })
+    }
+
+    fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<SystemTime>> {
+        let snapshot = self.snapshot();
+        let key = key.as_ref();
+        let is_there = snapshot.visible(key).is_some();
+        let stored = snapshot.map.get(key).filter(|_| is_there);
+        let at = stored.map(|stored| self.resolver.expires_at_ms(stored));
+        Ok(at.and_then(from_unix_ms))
     }
 
     fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo> {
-        let op = Op::Delete { key: key.as_ref() };
-        check_op(&op)?;
-        Ok(self.apply(std::iter::once(op)))
+        self.commit_one(&Op::Delete { key: key.as_ref() })
     }
 
     fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo> {
-        let range = KeyRange::new(&bounds);
-        let op = Op::DeleteRange {
-            start: &range.start,
-            end: range.end.as_deref(),
-        };
-        check_op(&op)?;
-        let ops = (!range.is_empty()).then_some(op);
-        Ok(self.apply(ops.into_iter()))
+        let mut batch = Batch::new();
+        batch.delete_range(bounds);
+        self.commit(batch)
     }
 
     fn write(&self, batch: Batch) -> Result<SeqNo> {
@@ -286,8 +376,7 @@ impl Kv for Model {
     }
 
     fn write_with(&self, batch: Batch, _durability: Durability) -> Result<SeqNo> {
-        batch.check()?;
-        Ok(self.state.write().commit(batch))
+        self.commit(batch)
     }
 
     fn snapshot(&self) -> ModelSnapshot {
@@ -295,6 +384,8 @@ impl Kv for Model {
         ModelSnapshot {
             map: Arc::clone(&state.map),
             seq: state.seq,
+            now_ms: self.resolver.now_ms(),
+            resolver: Arc::clone(&self.resolver),
         }
     }
 

@@ -7,18 +7,19 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::batch::Batch;
 use super::inherent::inherent_reads;
-use super::model::{Map, MapCursor, MapView, Model, ModelSnapshot, apply_op, range_of};
+use super::model::{Map, Model, ModelSnapshot, apply_op, range_of};
 use super::read::{KvRead, Readable};
 use super::scan::Scan;
 use super::transaction::KvTransaction;
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::{Error, Result};
-use crate::types::{KeyBounds, KeyRange, MAX_BATCH_LEN_BYTES, SeqNo, Value};
+use crate::types::{KeyBounds, KeyRange, MAX_BATCH_LEN_BYTES, Op, SeqNo, Value};
 
 /// How often [`Model::transact`] runs a transaction at most.
 const ATTEMPTS: u32 = 100;
@@ -73,6 +74,8 @@ type Reads = Arc<Mutex<Vec<KeyRange>>>;
 pub struct ModelTransaction {
     live: Live,
     began: SeqNo,
+    /// In milliseconds since 1970.
+    began_ms: u64,
     own: Mutex<Own>,
     reads: Reads,
 }
@@ -141,6 +144,7 @@ impl Model {
         ModelTransaction {
             live: Live(self.clone()),
             began: state.seq,
+            began_ms: self.resolver.now_ms(),
             own: Mutex::new(Own {
                 now,
                 number,
@@ -193,10 +197,7 @@ impl ModelTransaction {
     /// What it sees now, for reads on which the commit does not depend. What it writes later does
     /// not appear.
     pub fn untracked(&self) -> ModelSnapshot {
-        ModelSnapshot {
-            map: self.map(),
-            seq: self.began,
-        }
+        self.seen(self.map())
     }
 
     /// The value of `key`, on which the commit does not depend.
@@ -251,6 +252,7 @@ impl ModelTransaction {
         if batch.is_empty() {
             return Ok(self.began);
         }
+        let stored = self.live.0.stored(&batch)?.unwrap_or(batch);
         let mut state = self.live.0.state.write();
         let reads = self.reads.lock();
         let since = state.written_since(self.began);
@@ -264,7 +266,8 @@ impl ModelTransaction {
                 key: cfg!(debug_assertions).then(|| written.start.clone()),
             });
         }
-        let seq = state.commit(batch);
+        let resolver = &self.live.0.resolver;
+        let seq = state.commit(stored, resolver);
         drop(state);
         Ok(seq)
     }
@@ -275,6 +278,22 @@ impl ModelTransaction {
     /// Sets `key` to `value`.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.write(|batch| batch.put(key, value))
+    }
+
+    /// Sets `key` to `value`, which expires `ttl` after the commit; until then the transaction sees
+    /// it.
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.write(|batch| batch.put_with_ttl(key, value, ttl))
+    }
+
+    /// Merges `operand` into the value of `key`, without reading it.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.write(|batch| batch.merge(key, operand))
     }
 
     /// Removes `key`, which may be absent.
@@ -291,7 +310,7 @@ impl ModelTransaction {
     pub fn get_for_update(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
         self.reads.lock().push(KeyRange::one(key));
-        Ok(self.map().get(key).cloned())
+        Ok(self.seen(self.map()).visible(key).map(Value::copy_from))
     }
 
     /// Sets a key with the number of the commit in it: see
@@ -333,12 +352,27 @@ impl ModelTransaction {
         let mut own = self.own.lock();
         let now = &mut own.now;
         now.check_growth(&one)?;
-        for op in one.iter() {
-            now.ranges.push(range_of(&op));
-            apply_op(Arc::make_mut(&mut now.map), &op);
+        let model = &self.live.0;
+        let stored = model.stored(&one)?;
+        for op in stored.as_ref().unwrap_or(&one).iter() {
+            // What is merged into depends on what the model has: a read of it counts.
+            if !matches!(op, Op::Merge { .. }) {
+                now.ranges.push(range_of(&op));
+            }
+            apply_op(Arc::make_mut(&mut now.map), &op, &model.resolver);
         }
         now.batch.append(&one);
         Ok(())
+    }
+
+    /// What is seen of a map at the time of the transaction.
+    fn seen(&self, map: Arc<Map>) -> ModelSnapshot {
+        ModelSnapshot {
+            map,
+            seq: self.began,
+            resolver: Arc::clone(&self.live.0.resolver),
+            now_ms: self.began_ms,
+        }
     }
 
     fn map(&self) -> Arc<Map> {
@@ -347,18 +381,18 @@ impl ModelTransaction {
 
     /// The map as it is now. The commit depends on what the model has of `key`, unless the
     /// transaction has written that.
-    fn map_to_read(&self, key: &[u8]) -> Arc<Map> {
+    fn seen_of(&self, key: &[u8]) -> ModelSnapshot {
         let own = self.own.lock();
         let one = KeyRange::one(key);
         if !own.now.ranges.iter().any(|written| overlap(written, &one)) {
             self.reads.lock().push(one);
         }
-        Arc::clone(&own.now.map)
+        self.seen(Arc::clone(&own.now.map))
     }
 
     fn scan(&self, range: KeyRange) -> Scan {
         let view = TrackedView {
-            map: self.map(),
+            seen: self.seen(self.map()).view(),
             reads: Arc::clone(&self.reads),
         };
         Scan::new(Ok(Arc::new(view)), range)
@@ -377,14 +411,14 @@ inherent_reads!(ModelTransaction);
 
 impl Readable for ModelTransaction {
     fn pieces(&self, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
-        Arc::new(MapView(self.map())).pieces(range, at_least)
+        self.seen(self.map()).view().pieces(range, at_least)
     }
 }
 
 impl KvRead for ModelTransaction {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
-        Ok(self.map_to_read(key).get(key).cloned())
+        Ok(self.seen_of(key).visible(key).map(Value::copy_from))
     }
 
     fn get_with<R>(
@@ -393,7 +427,7 @@ impl KvRead for ModelTransaction {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let key = key.as_ref();
-        Ok(self.map_to_read(key).get(key).map(|value| read(value)))
+        Ok(self.seen_of(key).visible(key).map(read))
     }
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
@@ -448,23 +482,23 @@ impl KvTransaction for ModelTransaction {
 /// A view of which every step is noted.
 #[derive(Debug)]
 struct TrackedView {
-    map: Arc<Map>,
+    seen: Arc<dyn ReadView>,
     reads: Reads,
 }
 
 impl ReadView for TrackedView {
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         self.reads.lock().push(KeyRange::one(key));
-        MapView(Arc::clone(&self.map)).get(key, read)
+        self.seen.get(key, read)
     }
 
     fn pieces(self: Arc<Self>, range: &KeyRange, at_least: usize) -> Result<Vec<Piece>> {
-        Arc::new(MapView(Arc::clone(&self.map))).pieces(range, at_least)
+        Arc::clone(&self.seen).pieces(range, at_least)
     }
 
     fn cursor(self: Arc<Self>) -> Box<dyn Cursor> {
         Box::new(TrackedCursor {
-            cursor: MapCursor::new(&self.map),
+            cursor: Arc::clone(&self.seen).cursor(),
             within: KeyRange::new(&..),
             reads: Arc::clone(&self.reads),
         })
@@ -474,7 +508,7 @@ impl ReadView for TrackedView {
 /// Notes for each step what lies between where it began and the entry that it found; if it found
 /// none in the range that is asked for, everything up to the end of that.
 struct TrackedCursor {
-    cursor: MapCursor,
+    cursor: Box<dyn Cursor>,
     within: KeyRange,
     reads: Reads,
 }

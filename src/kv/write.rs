@@ -1,6 +1,7 @@
 //! [`Kv`]: reading from and writing to an ordered map of byte strings.
 
 use std::io::Read;
+use std::time::{Duration, SystemTime};
 
 use super::atomic::{Atomic, Committed, Watching};
 use super::batch::{Batch, check_op};
@@ -49,7 +50,7 @@ pub struct Mismatch {
 ///
 /// Limits are checked before anything is written: keys up to
 /// [`MAX_KEY_LEN_BYTES`](crate::MAX_KEY_LEN_BYTES), values up to
-/// [`MAX_VALUE_LEN_BYTES`](crate::MAX_VALUE_LEN_BYTES), batches up to
+/// [`MAX_VALUE_LEN_BYTES`], batches up to
 /// [`MAX_BATCH_LEN_BYTES`](crate::MAX_BATCH_LEN_BYTES); beyond them the error is
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 ///
@@ -139,6 +140,84 @@ pub trait Kv: KvRead + Atomic {
 
     /// Removes `key`, which may be absent. Does not read: [`Kv::remove`] returns what was there.
     fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo>;
+
+    /// Sets `key` to `value`, which expires `ttl` after the commit: reads that begin then do not
+    /// see it any more, as if it had been deleted. Whole milliseconds count.
+    ///
+    /// A snapshot, a transaction and a scan look at the clock once, when they begin: what has not
+    /// expired then does not while they live. An entry expires whole, with its key; a later write
+    /// to the key decides anew. What has expired leaves the disk in background work
+    /// ([`Options::sweep_period`](crate::Options#structfield.sweep_period)).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the keyspace was made without
+    /// [`expiry`](crate::KeyspaceOptions#structfield.expiry), or `ttl` is less than a millisecond.
+    fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<SeqNo> {
+        let mut batch = Batch::new();
+        batch.put_with_ttl(key, value, ttl);
+        self.write(batch)
+    }
+
+    /// The same with the time at which the value expires.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the keyspace was made without
+    /// [`expiry`](crate::KeyspaceOptions#structfield.expiry), or the time has passed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// use hedgerow::{EngineKind, Kv, KvRead, KeyspaceOptions, Options};
+    ///
+    /// // B-tree keyspaces are looked through for what has expired once in an hour, at most.
+    /// let options = Options::new().sweep_period(Duration::from_secs(3600));
+    /// let db = options.open(dir.path().join("my.db"))?;
+    /// let week = Duration::from_secs(7 * 24 * 3600);
+    /// let options = KeyspaceOptions::new(EngineKind::BTree).expiry(true).default_ttl(week);
+    /// let sessions = db.keyspace_with("sessions", options)?;
+    /// sessions.put("alder", "for a week")?;
+    /// let midnight = SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+    /// sessions.put_until("birch", "until the year 2100", midnight)?;
+    /// assert_eq!(sessions.expires_at("birch")?, Some(midnight));
+    /// assert!(sessions.expires_at("alder")?.unwrap() > SystemTime::now());
+    /// # Ok::<(), hedgerow::Error>(())
+    /// ```
+    fn put_until(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time: SystemTime,
+    ) -> Result<SeqNo> {
+        let mut batch = Batch::new();
+        batch.put_until(key, value, time);
+        self.write(batch)
+    }
+
+    /// When the value of `key` expires; `None` if it never does, or there is none.
+    fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<SystemTime>>;
+
+    /// Has the operator of the keyspace make a new value of the one that `key` has, or of none, and
+    /// `operand`. Nothing is read: many threads may merge into one key, and none of them conflicts
+    /// with another. A transaction that has read the key conflicts with a merge as with a put.
+    ///
+    /// Where values expire, a merge keeps the time at which the value does; where there is none, or
+    /// it has expired by the time of the commit, the keyspace's
+    /// [`default_ttl`](crate::KeyspaceOptions#structfield.default_ttl) counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if the keyspace has no
+    /// [operator](crate::KeyspaceOptions#structfield.merge_operator), the operator refuses the
+    /// operand, or that is longer than [`MAX_VALUE_LEN_BYTES`] less 64.
+    fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<SeqNo>;
 
     /// Removes every key in `bounds`. Empty or inverted bounds remove nothing.
     fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo>;

@@ -19,6 +19,7 @@ use crate::engine::{EngineHost, Keep};
 use crate::error::Result;
 use crate::format::checksum::mix64;
 use crate::fs::{Fs, OpenFiles};
+use crate::resolve::{Append, MergeOperator, Resolver};
 use crate::types::{Op, SeqNo};
 use crate::values::ValueFiles;
 
@@ -82,6 +83,8 @@ pub(crate) enum OwnedOp {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
     DeleteRange(Vec<u8>, Option<Vec<u8>>),
+    /// The operator appends.
+    Merge(Vec<u8>, Vec<u8>),
 }
 
 impl OwnedOp {
@@ -89,10 +92,22 @@ impl OwnedOp {
         match self {
             Self::Put(key, value) => Op::Put { key, value },
             Self::Delete(key) => Op::Delete { key },
+            Self::Merge(key, operand) => Op::Merge { key, operand },
             Self::DeleteRange(start, end) => Op::DeleteRange {
                 start,
                 end: end.as_deref(),
             },
+        }
+    }
+
+    /// A merge in the place of every other short put.
+    pub(crate) fn or_merge(self, random: &mut Random) -> Self {
+        match self {
+            Self::Put(key, value) if value.len() < 100 && random.one_in(2) => {
+                let operand = value[..value.len() / 4].to_vec();
+                Self::Merge(key, operand)
+            }
+            op => op,
         }
     }
 
@@ -104,10 +119,39 @@ impl OwnedOp {
             Self::Delete(key) => {
                 map.remove(key);
             }
+            Self::Merge(key, operand) => {
+                map.entry(key.clone()).or_default().extend(operand);
+            }
             Self::DeleteRange(start, end) => {
                 map.retain(|key, _| key < start || end.as_ref().is_some_and(|end| key >= end))
             }
         }
+    }
+}
+
+/// What values may do in a keyspace whose merges append.
+pub(crate) fn appending(operator: impl MergeOperator + 'static) -> Arc<Resolver> {
+    let operator: Arc<dyn MergeOperator> = Arc::new(operator);
+    Arc::new(Resolver::new(
+        Some(operator),
+        None,
+        false,
+        0,
+        Arc::default(),
+    ))
+}
+
+/// Appends, and says of no operand what two come to.
+#[derive(Debug)]
+pub(crate) struct AppendInFull;
+
+impl MergeOperator for AppendInFull {
+    fn name(&self) -> &str {
+        "append-in-full"
+    }
+
+    fn merge(&self, key: &[u8], value: Option<&[u8]>, operands: &[&[u8]]) -> Vec<u8> {
+        Append.merge(key, value, operands)
     }
 }
 

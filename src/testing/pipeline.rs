@@ -187,6 +187,7 @@ fn keyspace_of(
         id,
         &id.to_string(),
         LiveOptions::new(options, settings, 1 << 20),
+        Arc::default(),
         Arc::new(engine),
         Arc::new(KeyspaceFiles::new(
             Arc::clone(fs),

@@ -217,7 +217,12 @@ impl Coder {
 
     pub(super) fn change(&self, out: &mut Vec<u8>, keyspace: u32, op: &types::Op<'_>) {
         match op {
-            types::Op::Put { key, value } => {
+            // A trace has no kind of its own for merges: what counts is how much is written where.
+            types::Op::Put { key, value }
+            | types::Op::Merge {
+                key,
+                operand: value,
+            } => {
                 let content = self.contents && value.len() <= MAX_CONTENT_LEN_BYTES;
                 out.push(if content { PUT_CONTENT } else { PUT });
                 put_varint(out, u64::from(keyspace));

@@ -137,7 +137,9 @@ impl Shared {
 
     pub(super) fn samples_op(&self, op: &Op<'_>) -> bool {
         match op {
-            Op::Put { key, .. } | Op::Delete { key } => self.samples_key(key),
+            Op::Put { key, .. } | Op::Delete { key } | Op::Merge { key, .. } => {
+                self.samples_key(key)
+            }
             // Part of every key's history.
             Op::DeleteRange { .. } => true,
         }
