@@ -322,6 +322,7 @@ impl LsmEngine {
             version,
             empty_ranges: Arc::clone(&old.empty_ranges),
             values: Arc::clone(&old.values),
+            resolver: Arc::clone(&old.resolver),
         }));
         self.compaction_due.store(true, Ordering::Release);
         Ok(())

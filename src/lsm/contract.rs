@@ -18,7 +18,8 @@ use crate::engine::{
     ValueUsage, VerifyReport, Work,
 };
 use crate::error::Result;
-use crate::types::{SeqNo, SequencedOp, Value};
+use crate::resolve::{NEVER, OperandStamp};
+use crate::types::{Op, SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
 use crate::values::OpenValue;
 
@@ -47,7 +48,7 @@ impl LsmEngine {
         let size_bytes = {
             let superversion = self.current.load();
             superversion.active.hold_values(ops, &self.ctx.values)?;
-            superversion.active.insert(ops);
+            self.insert_into(&superversion, ops)?;
             for op in ops {
                 self.empty_ranges.note(&mut recorder, op);
             }
@@ -65,11 +66,45 @@ impl LsmEngine {
     }
 }
 
+impl LsmEngine {
+    /// Inserts `ops` into the active memtable. Where merges are not kept, what one comes to is
+    /// inserted in its place.
+    fn insert_into(&self, superversion: &Superversion, ops: &[SequencedOp<'_>]) -> Result<()> {
+        if !self.ctx.resolver.folds_at_once() {
+            superversion.active.insert(ops);
+            return Ok(());
+        }
+        for op in ops {
+            let Op::Merge { key, operand } = op.op else {
+                superversion.active.insert(std::slice::from_ref(op));
+                continue;
+            };
+            let (_, stamp) = OperandStamp::split(operand);
+            superversion.active.note_merge(stamp.written_at_ms);
+            let mut base = None;
+            superversion.get(key, op.seq, &mut |value| base = Some(value.to_vec()))?;
+            let value = self.ctx.resolver.fold(key, base.as_deref(), &[operand]);
+            let value = &value[..];
+            let put = SequencedOp::new(op.seq, Op::Put { key, value });
+            superversion.active.insert(&[put]);
+        }
+        Ok(())
+    }
+}
+
 impl Engine for LsmEngine {
     /// Asks for the memory that `apply` will touch; that comes while the log is written.
     fn prepare(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        let superversion = self.current.load();
+        if self.ctx.resolver.folds_at_once() {
+            // So that `apply` need not wait for the disk.
+            for op in ops {
+                if let Op::Merge { key, .. } = op.op {
+                    superversion.contains(key, SeqNo::MAX)?;
+                }
+            }
+        }
         if ops.len() <= MAX_PREFETCHED_OPS {
-            let superversion = self.current.load();
             for op in ops {
                 if let Some(key) = op.op.key() {
                     superversion.active.prefetch(key);
@@ -154,6 +189,11 @@ impl Engine for LsmEngine {
 
     /// Entries have numbers: those above `seq` do not count.
     fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>> {
+        if self.ctx.resolver.has_filter() && !mutated!("filter-works-under-later-snapshots") {
+            // A job that began before may filter what this snapshot sees: it keeps the tables.
+            let superversion = self.superversion();
+            return Some(Arc::new(ScanView { superversion, seq }));
+        }
         Some(Arc::new(SnapshotView::new(Arc::clone(&self.current), seq)))
     }
 
@@ -182,10 +222,13 @@ impl Engine for LsmEngine {
             return Some(Work::Flush);
         }
         let next_release = self.next_release.load(Ordering::Relaxed);
+        let next_expiry_ms = self.next_expiry_ms.load(Ordering::Relaxed);
+        let has_expired = || next_expiry_ms <= self.expired_by_ms();
         let due = self.compaction_due.load(Ordering::Acquire)
             || self.has_garbage()
             || (next_release != u64::MAX
-                && next_release <= self.ctx.snapshot_tracker.oldest_read().0);
+                && next_release <= self.ctx.snapshot_tracker.oldest_read().0)
+            || (next_expiry_ms != NEVER && has_expired());
         due.then_some(Work::Compact)
     }
 
@@ -287,6 +330,8 @@ impl Engine for LsmEngine {
             flushes: load(&self.counters.flushes),
             compactions: load(&self.counters.compactions),
             blocks_read: self.table_ctx.blocks_read.sum(),
+            expired_entries: load(&self.ctx.resolver.expired),
+            filtered_entries: load(&self.ctx.resolver.filtered),
             levels: levels.collect(),
             ..EngineStats::default()
         }

@@ -193,7 +193,8 @@ impl EmptyRanges {
     pub(crate) fn note(&self, recorder: &mut Recorder, op: &SequencedOp<'_>) {
         recorder.applied = op.seq;
         match op.op {
-            Op::Put { key, .. } => {
+            // A merge makes a value where there was none, as a put does.
+            Op::Put { key, .. } | Op::Merge { key, .. } => {
                 if let Some(watch) = &mut recorder.watch {
                     watch.put(key);
                     if watch.puts > WATCH_PUTS {

@@ -7,10 +7,10 @@
 use std::cmp::Ordering;
 
 use crate::error::Result;
+use crate::format::coding::get_u64;
 use crate::types::SeqNo;
 
-/// What an entry says about its key. Values from 3 on are free for later kinds (a merge
-/// operand).
+/// What an entry says about its key. Values from 4 on are free for later kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EntryKind {
     /// The key was removed: a tombstone.
@@ -19,6 +19,8 @@ pub(crate) enum EntryKind {
     Put = 1,
     /// The key was set to a value that is stored apart: in its place is a reference to it.
     PutRef = 2,
+    /// The key was merged into: its value is what [`merge_parts`] takes apart.
+    Merge = 3,
 }
 
 impl EntryKind {
@@ -29,19 +31,21 @@ impl EntryKind {
             0 => Some(Self::Delete),
             1 => Some(Self::Put),
             2 => Some(Self::PutRef),
+            3 => Some(Self::Merge),
             _ => None,
         }
     }
 
-    /// True if the key was set.
+    /// True if the key was set, or merged into: it has a value.
     #[inline]
     pub(crate) fn is_put(self) -> bool {
         self != Self::Delete
     }
 }
 
-/// One version of one key. The value of a tombstone is empty, and that of a
-/// [`PutRef`](EntryKind::PutRef) is a reference.
+/// One version of one key. The value of a tombstone is empty, that of a
+/// [`PutRef`](EntryKind::PutRef) is a reference, and that of a [`Merge`](EntryKind::Merge) is an
+/// operand and what it goes over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) key: &'a [u8],
@@ -76,6 +80,26 @@ pub(crate) fn seek_word(seq: SeqNo) -> u64 {
 #[inline]
 pub(crate) fn split_word(word: u64) -> Option<(SeqNo, EntryKind)> {
     Some((SeqNo(word >> 8), EntryKind::from_byte(word as u8)?))
+}
+
+/// Bytes in front of the operand of a merge.
+const MERGE_HEADER_BYTES: usize = 8;
+
+/// The value of a merge that goes over what the key had at `since`: what happened to the key
+/// between that and the merge's own number is in the operand.
+pub(crate) fn merge_value(since: SeqNo, operand: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(MERGE_HEADER_BYTES + operand.len());
+    value.extend_from_slice(&since.0.to_le_bytes());
+    value.extend_from_slice(operand);
+    value
+}
+
+/// The parts of the value of a merge of number `seq`; `None` if that is malformed.
+#[inline]
+pub(crate) fn merge_parts(value: &[u8], seq: SeqNo) -> Option<(SeqNo, &[u8])> {
+    let operand = value.get(MERGE_HEADER_BYTES..)?;
+    let since = SeqNo(get_u64(value, 0));
+    (since < seq).then_some((since, operand))
 }
 
 /// Every version below `seq` of every key in `[start, end)` is removed.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::empty_ranges::after;
-use super::entry::{EntryCursor, RangeTombstone};
+use super::entry::RangeTombstone;
+use super::kept_entries::{KeptEntries, Rules};
 use super::memtable::Memtable;
 use super::merge::MergeCursor;
-use super::retention::{Boundaries, Retention};
 use super::source::Source;
 use super::state::LsmEngine;
 use super::table::{TableForm, TableMeta};
@@ -33,10 +33,16 @@ impl LsmEngine {
         if !self.manifest.lock().is_written() {
             self.ctx.keep.make_dir()?;
         }
-        let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
+        let boundaries = self.boundaries();
         let next_id = || self.take_file_id();
         let output = self.output_context(self.form_of_flush(&memtable)?, &next_id);
-        let output = write_table(&memtable, &boundaries, output)?;
+        let rules = Rules {
+            resolver: &self.ctx.resolver,
+            values: &self.ctx.values,
+            boundaries: &boundaries,
+            filters: false,
+        };
+        let output = write_table(&memtable, rules, output)?;
         let added = self.open_outputs(output.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
         let sync = || self.ctx.host.make_durable(memtable.last_seq());
@@ -104,9 +110,10 @@ fn overlaps_nothing(memtable: &Memtable, version: &Version, last: TableForm) -> 
 /// operations were empty range deletes.
 fn write_table(
     memtable: &Memtable,
-    boundaries: &Boundaries,
+    rules: Rules<'_>,
     ctx: OutputContext<'_>,
 ) -> Result<Option<TableMeta>> {
+    let boundaries = rules.boundaries;
     let tombstones: Vec<RangeTombstone> = memtable
         .tombstones()
         .indexes()
@@ -115,21 +122,11 @@ fn write_table(
         .collect();
     let passed_on = condense(&tombstones, boundaries.as_slice());
     let index = TombstoneIndex::new(tombstones);
-    let mut retention = Retention::new(boundaries, &index);
     let mut outputs = Outputs::new(ctx, passed_on);
-    let mut merge = MergeCursor::new(vec![Source::of_memtable(memtable)]);
-    merge.seek_first()?;
-    let mut is_first = true;
-    while merge.is_valid() {
-        let begins_key = is_first || !merge.repeats_key();
-        is_first = false;
-        let entry = merge.entry();
-        // Deletes are kept: older tables may know the key.
-        if retention.keeps(&entry, begins_key, |_| false) {
-            outputs.add(&entry)?;
-        }
-        merge.next()?;
-    }
+    let merge = MergeCursor::new(vec![Source::of_memtable(memtable)]);
+    // Deletes are kept: older tables may know the key.
+    let mut kept = KeptEntries::new(merge, rules, &index);
+    kept.for_each(|_| false, || Ok(()), |entry, _| outputs.add(entry))?;
     // Nothing was cut, so there is at most one table.
     Ok(outputs.finish()?.pop())
 }

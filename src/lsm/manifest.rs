@@ -53,7 +53,7 @@ const MAGIC: [u8; 8] = *b"hgrwMANI";
 /// First bytes of `CURRENT`.
 const CURRENT_MAGIC: [u8; 8] = *b"hgrwCURR";
 /// The format that this build reads and writes.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Length of a manifest's header.
 const HEADER_LEN_BYTES: usize = 48;
 /// Length of `CURRENT`.

@@ -371,8 +371,8 @@ mod tests {
             let all = Arc::new(SkipListIndex::default());
             let runs: Vec<_> = (0..random.below(9))
                 .map(|_| match random.one_in(3) {
-                    true => Memtable::new(MemtableKind::SkipList, 0),
-                    false => Memtable::new(MemtableKind::BTree, 0),
+                    true => Memtable::new(MemtableKind::SkipList, 0, Arc::default()),
+                    false => Memtable::new(MemtableKind::BTree, 0, Arc::default()),
                 })
                 .collect();
             for seq in 1..=if runs.is_empty() {

@@ -7,7 +7,9 @@
 //! Storage is asked for all blocks of a group before one is waited for.
 
 use super::entry::{Entry, EntryKind};
-use super::superversion::{Superversion, get_from_memtable, lend_if_live};
+use super::fold::Merged;
+use super::lookup::{get_from_memtable, lend_if_live};
+use super::superversion::Superversion;
 use super::table::{BlockBytes, filter_hash};
 use super::table_handle::TableHandle;
 use crate::error::Result;
@@ -22,6 +24,8 @@ struct Answers {
     values: Vec<Option<Value>>,
     /// Values that are stored apart, with references to them: they are read at the end.
     apart: Vec<(usize, Vec<u8>)>,
+    /// Keys whose newest entry is a merge: they are folded at the end.
+    merged: Vec<(usize, Merged)>,
 }
 
 impl Answers {
@@ -29,6 +33,7 @@ impl Answers {
     fn take(&mut self, at: usize, entry: &Entry<'_>) {
         match entry.kind {
             EntryKind::PutRef => self.apart.push((at, entry.value.to_vec())),
+            EntryKind::Merge => self.merged.push((at, Merged::of(entry))),
             _ => self.values[at] = Some(Value::copy_from(entry.value)),
         }
     }
@@ -58,6 +63,7 @@ impl Superversion {
         let mut answers = Answers {
             values: keys.iter().map(|_| None).collect(),
             apart: Vec::new(),
+            merged: Vec::new(),
         };
         let mut lookups: Vec<Lookup<'_>> = (0..keys.len())
             .map(|at| Lookup {
@@ -72,9 +78,16 @@ impl Superversion {
             let group = lookups.split_off(lookups.len().saturating_sub(KEYS_TOGETHER));
             self.get_group(group, seq, &mut answers)?;
         }
-        let Answers { mut values, apart } = answers;
+        let Answers {
+            mut values,
+            apart,
+            merged,
+        } = answers;
         for (at, reference) in apart {
             values[at] = Some(Value::copy_from(&self.values.get(&reference)?));
+        }
+        for (at, merged) in merged {
+            values[at] = Some(Value::from(self.fold(keys[at], &merged)?));
         }
         Ok(values)
     }

@@ -24,6 +24,7 @@ use super::version::{Version, VersionEdit};
 use crate::engine::EngineContext;
 use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
+use crate::resolve::NEVER;
 use crate::types::FileId;
 use crate::util::mutants::mutated;
 
@@ -102,11 +103,13 @@ impl LsmEngine {
             active: Arc::new(Memtable::new(
                 ctx.options.memtable(),
                 memtable_bytes(ctx.options.write_buffer_bytes()),
+                Arc::clone(&ctx.resolver),
             )),
             immutable: Vec::new(),
             version: Arc::new(version),
             empty_ranges: Arc::clone(&empty_ranges),
             values: Arc::clone(&ctx.values),
+            resolver: Arc::clone(&ctx.resolver),
         };
         Ok(Arc::new(Self {
             table_ctx,
@@ -134,6 +137,7 @@ impl LsmEngine {
             settled: Mutex::default(),
             compaction_due: AtomicBool::new(!ctx.read_only),
             next_release: AtomicU64::new(u64::MAX),
+            next_expiry_ms: AtomicU64::new(NEVER),
             counters: Counters::default(),
             ctx,
         }))

@@ -18,39 +18,59 @@
 use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;
 use crate::engine::LiveSnapshots;
+use crate::resolve::Moment;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
 /// The numbers that reads use or may use, up to the published one: rising, never empty.
 #[derive(Debug, Clone)]
-pub(crate) struct Boundaries(Vec<SeqNo>);
+pub(crate) struct Boundaries {
+    numbers: Vec<SeqNo>,
+    newest_snapshot: Option<SeqNo>,
+    /// What has expired by this time is seen by no read: see [`LiveSnapshots::time_ms`].
+    time_ms: u64,
+}
 
 impl Boundaries {
     /// The boundaries of this moment.
     pub(crate) fn new(live: LiveSnapshots) -> Self {
+        let newest_snapshot = live.snapshots.last().copied();
         let mut numbers = mutated!("version-dropped-under-a-snapshot", vec![], live.snapshots);
         numbers.push(live.published);
         numbers.sort_unstable();
         numbers.dedup();
-        Self(numbers)
+        Self {
+            numbers,
+            newest_snapshot,
+            time_ms: live.time_ms,
+        }
+    }
+
+    /// What background work may judge of an entry of number `seq`.
+    pub(crate) fn moment(&self, seq: SeqNo) -> Moment {
+        let is_seen = self.newest_snapshot.is_some_and(|snapshot| seq <= snapshot);
+        Moment {
+            expired_by_ms: self.time_ms,
+            may_filter: !is_seen || mutated!("filtered-under-a-snapshot"),
+        }
     }
 
     /// The numbers.
     pub(crate) fn as_slice(&self) -> &[SeqNo] {
-        &self.0
+        &self.numbers
     }
 
     /// The lowest number that reads may use. What is hidden from a read at this number is hidden
     /// from all.
     pub(crate) fn oldest(&self) -> SeqNo {
-        self.0[0]
+        self.numbers[0]
     }
 
     /// The boundary that ends the stripe of `seq`; `None` above the last boundary.
-    fn stripe(&self, seq: SeqNo) -> Option<SeqNo> {
+    pub(crate) fn stripe(&self, seq: SeqNo) -> Option<SeqNo> {
         // Usually there is one boundary, or none of the few is passed.
-        let at = self.0.partition_point(|boundary| *boundary < seq);
-        self.0.get(at).copied()
+        let at = self.numbers.partition_point(|boundary| *boundary < seq);
+        self.numbers.get(at).copied()
     }
 }
 
@@ -138,6 +158,7 @@ mod tests {
             let boundaries = Boundaries::new(LiveSnapshots {
                 snapshots: snapshots.iter().copied().map(SeqNo).collect(),
                 published: SeqNo(published),
+                time_ms: 0,
             });
             let index = TombstoneIndex::new(
                 covers

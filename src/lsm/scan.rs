@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use super::covers::{Covers, Tombstones};
 use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
-use super::entry::{EntryCursor, EntryKind};
+use super::entry::{Entry, EntryCursor, EntryKind};
+use super::fold::{Folding, Merged};
+use super::lookup::find;
 use super::memtable::Memtable;
 use super::merge::MergeCursor;
 use super::run::RunCursor;
@@ -34,6 +36,7 @@ use super::table::Purpose;
 use super::version::Version;
 use crate::engine::Cursor;
 use crate::error::Result;
+use crate::resolve::Resolver;
 use crate::types::{KeyRange, SeqNo, is_from};
 use crate::values::{PartOfValue, ReadAhead, Scout, ValueFiles, Way};
 
@@ -68,10 +71,12 @@ pub(crate) struct ScanCursor {
     /// Going forward: scratch of seeks. Going backward: the entry (LC2).
     key: Vec<u8>,
     value: Vec<u8>,
-    /// Going backward: the value is a reference to one that is stored apart.
-    is_ref: bool,
+    /// Going backward: number and kind of the entry.
+    version: (SeqNo, EntryKind),
     /// The value of the entry, if it is stored apart and was asked for.
     apart: Option<PartOfValue>,
+    /// The same, if the entry is a merge.
+    folded: Option<Vec<u8>>,
     ahead: Option<Box<ReadAhead<ScanCursor>>>,
     covers: Covers,
     /// Where entries are wanted (LC3).
@@ -91,6 +96,23 @@ pub(crate) struct ScanKeep {
     pub(crate) memtables: Vec<Arc<Memtable>>,
     pub(crate) values: Arc<ValueFiles>,
     pub(crate) empty_ranges: Arc<EmptyRanges>,
+    pub(crate) resolver: Arc<Resolver>,
+}
+
+impl ScanKeep {
+    /// The value of `key`, whose newest entry is this merge.
+    #[cold]
+    fn fold(&self, key: &[u8], newest: &Merged) -> Result<Vec<u8>> {
+        let folding = Folding {
+            version: &self.version,
+            resolver: &self.resolver,
+            values: &self.values,
+            find: |seq, visit: &mut dyn FnMut(&Entry<'_>)| {
+                find(self.memtables.iter(), &self.version, key, seq, visit)
+            },
+        };
+        folding.fold(key, newest)
+    }
 }
 
 /// True if a scan at `seq` has to look at the memtable. An empty one may fill while the scan goes
@@ -149,8 +171,9 @@ impl ScanCursor {
             state: State::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
-            is_ref: false,
+            version: (SeqNo::ZERO, EntryKind::Delete),
             apart: None,
+            folded: None,
             ahead: None,
             covers: Covers::new(tombstones, seq),
             within: KeyRange::new(&..),
@@ -297,7 +320,7 @@ impl ScanCursor {
             if let Some((seq, kind)) = newest
                 && kind.is_put()
             {
-                self.is_ref = kind == EntryKind::PutRef;
+                self.version = (seq, kind);
                 is_hidden = self.covers.hide(&self.key, seq);
                 if !is_hidden {
                     self.state = State::Backward;
@@ -354,6 +377,7 @@ impl ScanCursor {
     fn start(&mut self) {
         self.state = State::Nowhere;
         self.apart = None;
+        self.folded = None;
         if self.value.capacity() > MAX_KEPT_LEN_BYTES {
             self.value = Vec::new();
         }
@@ -409,6 +433,7 @@ impl Cursor for ScanCursor {
             State::Forward => {
                 self.state = State::Nowhere;
                 self.apart = None;
+                self.folded = None;
                 self.merge.next()?;
             }
             // The merge stands before the key: come back to it, and over it.
@@ -453,9 +478,16 @@ impl Cursor for ScanCursor {
 
     #[inline]
     fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        let copied = (&*self.key, &*self.value, self.is_ref);
-        let (key, value, is_ref) = stored(self.state, &self.merge, copied);
-        if !is_ref {
+        let copied = (&*self.key, &*self.value, self.version);
+        let (key, value, (seq, kind)) = stored(self.state, &self.merge, copied);
+        if kind == EntryKind::Merge {
+            let folded = match self.folded.take() {
+                Some(folded) => folded,
+                None => self.keep.fold(key, &Merged::new(value, seq))?,
+            };
+            return Ok((key, self.folded.insert(folded)));
+        }
+        if kind != EntryKind::PutRef {
             return Ok((key, value));
         }
         let apart = match self.apart.take() {
@@ -479,18 +511,17 @@ impl Cursor for ScanCursor {
     }
 }
 
-/// The entry on which a cursor stands: its key, its value or the reference to that, and which of
-/// the two it is. `copied` is the same of one that goes backward (LC2).
+/// Key, value, number and kind of an entry.
+type Stored<'a> = (&'a [u8], &'a [u8], (SeqNo, EntryKind));
+
+/// The entry on which a cursor stands: its key, its value or what is in its place, and its number
+/// and kind. `copied` is the same of one that goes backward (LC2).
 #[inline]
-fn stored<'a>(
-    state: State,
-    merge: &'a MergeCursor,
-    copied: (&'a [u8], &'a [u8], bool),
-) -> (&'a [u8], &'a [u8], bool) {
+fn stored<'a>(state: State, merge: &'a MergeCursor, copied: Stored<'a>) -> Stored<'a> {
     match state {
         State::Forward => {
             let entry = merge.entry();
-            (entry.key, entry.value, entry.kind == EntryKind::PutRef)
+            (entry.key, entry.value, (entry.seq, entry.kind))
         }
         _ => copied,
     }
@@ -517,9 +548,9 @@ impl Scout for ScanCursor {
     }
 
     fn reference(&self) -> Option<&[u8]> {
-        let copied = (&*self.key, &*self.value, self.is_ref);
-        let (_, value, is_ref) = stored(self.state, &self.merge, copied);
-        is_ref.then_some(value)
+        let copied = (&*self.key, &*self.value, self.version);
+        let (_, value, (_, kind)) = stored(self.state, &self.merge, copied);
+        (kind == EntryKind::PutRef).then_some(value)
     }
 }
 

@@ -47,12 +47,13 @@ use super::manifest::{Contents, Edit, Manifest};
 use super::memtable::Memtable;
 use super::obsolete_files::{ObsoleteFiles, table_name};
 use super::pressure::Drain;
+use super::retention::Boundaries;
 use super::superversion::Superversion;
 use super::table::{Table, TableContext, TableForm, TableMeta, TableOptions};
 use super::table_handle::TableHandle;
 use super::table_writer::OutputContext;
 use super::version::{LEVELS, Version, VersionEdit};
-use crate::engine::{Engine, EngineContext, Pressure};
+use crate::engine::{Engine, EngineContext, LiveSnapshots, Pressure};
 use crate::error::{Error, Result};
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
@@ -111,6 +112,9 @@ pub(crate) struct LsmEngine {
     /// When every read is at this number or above, snapshots have released what a pick waits for;
     /// `u64::MAX` if it waits for none.
     pub(super) next_release: AtomicU64,
+    /// When half of a table's values have expired, the lowest such time of those that are not
+    /// due, in milliseconds since 1970.
+    pub(super) next_expiry_ms: AtomicU64,
     pub(super) counters: Counters,
 }
 
@@ -172,6 +176,38 @@ impl LsmEngine {
         Ok(())
     }
 
+    /// What jobs keep to that begin now.
+    pub(super) fn boundaries(&self) -> Boundaries {
+        let time_ms = self.expired_by_ms();
+        // In this order: later snapshots have later times.
+        Boundaries::new(LiveSnapshots {
+            time_ms,
+            ..self.ctx.snapshot_tracker.live()
+        })
+    }
+
+    /// What has expired by this time may be dropped: no read sees it, and no merge goes into it
+    /// that the log would have applied again (X5 of [`crate::resolve`]). In milliseconds since
+    /// 1970.
+    pub(super) fn expired_by_ms(&self) -> u64 {
+        let resolver = &self.ctx.resolver;
+        if !resolver.expires() {
+            return 0;
+        }
+        let time_ms = self.ctx.snapshot_tracker.oldest_time_ms();
+        let time_ms = resolver.expired_by_ms(time_ms);
+        // Afterwards: what is no longer under way is in a memtable, or persisted.
+        let superversion = self.current.load();
+        let merges = superversion.memtables().map(|it| it.earliest_merge_ms());
+        let earliest_ms = merges.min().unwrap_or(time_ms);
+        let is_late = mutated!("expired-value-dropped-before-its-merge-is-persisted");
+        if is_late {
+            time_ms
+        } else {
+            time_ms.min(earliest_ms)
+        }
+    }
+
     pub(super) fn take_file_id(&self) -> FileId {
         FileId(self.next_file.fetch_add(1, Ordering::SeqCst))
     }
@@ -198,6 +234,7 @@ impl LsmEngine {
             options: TableOptions {
                 block_size_bytes: self.block_size_bytes,
                 form,
+                values_expire: self.ctx.resolver.expires(),
             },
             next_id,
         }
@@ -306,6 +343,7 @@ impl LsmEngine {
                 version: Arc::clone(&version),
                 empty_ranges: Arc::clone(&old.empty_ranges),
                 values: Arc::clone(&old.values),
+                resolver: Arc::clone(&old.resolver),
             }));
             old
         };
@@ -333,7 +371,8 @@ impl LsmEngine {
     pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
         let options = &self.ctx.options;
         let budget_bytes = memtable_bytes(options.write_buffer_bytes());
-        let fresh = Arc::new(Memtable::new(options.memtable(), budget_bytes));
+        let resolver = Arc::clone(&self.ctx.resolver);
+        let fresh = Arc::new(Memtable::new(options.memtable(), budget_bytes, resolver));
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {
@@ -349,6 +388,7 @@ impl LsmEngine {
             version: Arc::clone(&old.version),
             empty_ranges: Arc::clone(&old.empty_ranges),
             values: Arc::clone(&old.values),
+            resolver: Arc::clone(&old.resolver),
         }));
     }
 

@@ -25,13 +25,14 @@ use arc_swap::ArcSwap;
 
 use super::empty_ranges::EmptyRanges;
 use super::entry::{Entry, EntryKind};
+use super::fold::{Folding, Merged};
+use super::lookup::find;
 use super::memtable::Memtable;
 use super::scan::{ScanCursor, ScanKeep, is_seen};
-use super::table::filter_hash;
-use super::table_handle::TableHandle;
-use super::version::{LEVELS, Version};
+use super::version::Version;
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::Result;
+use crate::resolve::Resolver;
 use crate::types::{KeyRange, SeqNo, Value};
 use crate::values::{OpenValue, ValueFiles};
 
@@ -48,6 +49,8 @@ pub(crate) struct Superversion {
     pub(crate) empty_ranges: Arc<EmptyRanges>,
     /// Where values are that are stored apart.
     pub(crate) values: Arc<ValueFiles>,
+    /// What values may do besides being there.
+    pub(crate) resolver: Arc<Resolver>,
 }
 
 impl Superversion {
@@ -59,8 +62,28 @@ impl Superversion {
     /// Lends the value of `key` as of `seq` to `read` and returns true, or returns false.
     pub(crate) fn get(&self, key: &[u8], seq: SeqNo, read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         let mut lent = Ok(());
-        let found = self.find(key, seq, &mut |entry| lent = self.lend(entry, read))?;
+        let mut merged = None;
+        let found = self.find(key, seq, &mut |entry| match entry.kind {
+            EntryKind::Put => read(entry.value),
+            EntryKind::Merge => merged = Some(Merged::of(entry)),
+            _ => lent = self.values.get(entry.value).map(|value| read(&value)),
+        })?;
+        if let Some(merged) = merged {
+            read(&self.fold(key, &merged)?);
+        }
         lent.map(|()| found)
+    }
+
+    /// The value of a key whose newest entry is a merge.
+    #[cold]
+    pub(super) fn fold(&self, key: &[u8], newest: &Merged) -> Result<Vec<u8>> {
+        let folding = Folding {
+            version: &self.version,
+            resolver: &self.resolver,
+            values: &self.values,
+            find: |seq, visit: &mut dyn FnMut(&Entry<'_>)| self.find(key, seq, visit),
+        };
+        folding.fold(key, newest)
     }
 
     /// True if `key` has a value as of `seq`.
@@ -76,8 +99,13 @@ impl Superversion {
         seq: SeqNo,
     ) -> Result<Option<Value>> {
         let mut value = Ok(None);
+        let mut merged = None;
         self.find(key, seq, &mut |entry| {
             value = match entry.kind {
+                EntryKind::Merge => {
+                    merged = Some(Merged::of(entry));
+                    Ok(None)
+                }
                 EntryKind::PutRef => self
                     .values
                     .get_part(entry.value, part.clone())
@@ -85,12 +113,17 @@ impl Superversion {
                 _ => Ok(Some(Value::copy_part(entry.value, &part))),
             };
         })?;
+        if let Some(merged) = merged {
+            let folded = self.fold(key, &merged)?;
+            return Ok(Some(Value::copy_part(&folded, &part)));
+        }
         value
     }
 
     /// The value of `key` as of `seq`, to be read by and by.
     pub(crate) fn open_value(&self, key: &[u8], seq: SeqNo) -> Result<Option<OpenValue>> {
         let mut value = Ok(None);
+        let mut merged = None;
         self.find(key, seq, &mut |entry| {
             value = match entry.kind {
                 // VF1: what the entry is in holds the file.
@@ -98,20 +131,18 @@ impl Superversion {
                     .values
                     .hold_value(entry.value)
                     .map(|held| Some(OpenValue::Apart(held))),
+                EntryKind::Merge => {
+                    merged = Some(Merged::of(entry));
+                    Ok(None)
+                }
                 _ => Ok(Some(OpenValue::Whole(Value::copy_from(entry.value)))),
             };
         })?;
-        value
-    }
-
-    /// Lends the value of an entry.
-    #[inline]
-    fn lend(&self, entry: &Entry<'_>, read: &mut dyn FnMut(&[u8])) -> Result<()> {
-        if entry.kind == EntryKind::PutRef {
-            return self.values.get(entry.value).map(|value| read(&value));
+        if let Some(merged) = merged {
+            let folded = self.fold(key, &merged)?;
+            return Ok(Some(OpenValue::Whole(folded.into())));
         }
-        read(entry.value);
-        Ok(())
+        value
     }
 
     /// Lends the entry of `key` as of `seq`, if that sets it, to `visit` and returns true, or
@@ -127,36 +158,7 @@ impl Superversion {
         seq: SeqNo,
         visit: &mut dyn FnMut(&Entry<'_>),
     ) -> Result<bool> {
-        let hash = filter_hash(key);
-        for memtable in self.memtables() {
-            if let Some(is_live) = get_from_memtable(memtable, key, hash, seq, visit) {
-                return Ok(is_live);
-            }
-        }
-        // The filters of all levels are asked for before the first of them is waited for.
-        let deeper = self.version.levels()[1..].iter();
-        let deeper = deeper.map(|level| level.find(key).map(|table| &**table));
-        let mut tables: [Option<&TableHandle>; LEVELS - 1] = [None; LEVELS - 1];
-        for (place, table) in tables.iter_mut().zip(deeper) {
-            if let Some(table) = table {
-                table.table().prefetch_filter(hash);
-            }
-            *place = table;
-        }
-        for table in self.version.level(0).tables().iter() {
-            if table.meta().smallest_seq <= seq
-                && table.meta().contains_key(key)
-                && let Some(is_live) = get_from_table(table, key, hash, seq, visit)?
-            {
-                return Ok(is_live);
-            }
-        }
-        for table in tables.into_iter().flatten() {
-            if let Some(is_live) = get_from_table(table, key, hash, seq, visit)? {
-                return Ok(is_live);
-            }
-        }
-        Ok(false)
+        find(self.memtables(), &self.version, key, seq, visit)
     }
 
     /// A cursor over what reads at `seq` see, standing nowhere.
@@ -170,58 +172,10 @@ impl Superversion {
                 .collect(),
             values: Arc::clone(&self.values),
             empty_ranges: Arc::clone(&self.empty_ranges),
+            resolver: Arc::clone(&self.resolver),
         };
         ScanCursor::over(keep, seq)
     }
-}
-
-/// Lends the entry, unless it is a delete or covered.
-#[inline]
-pub(super) fn lend_if_live(
-    entry: &Entry<'_>,
-    cover: Option<SeqNo>,
-    visit: &mut dyn FnMut(&Entry<'_>),
-) -> bool {
-    let is_live = entry.kind.is_put() && cover.is_none_or(|cover| cover < entry.seq);
-    if is_live {
-        visit(entry);
-    }
-    is_live
-}
-
-/// `Some(true)` if the memtable has a value and lent its entry, `Some(false)` if it knows that
-/// there is none.
-#[inline]
-pub(super) fn get_from_memtable(
-    memtable: &Memtable,
-    key: &[u8],
-    hash: u64,
-    seq: SeqNo,
-    visit: &mut dyn FnMut(&Entry<'_>),
-) -> Option<bool> {
-    let cover = memtable.tombstones().newest_covering(key, seq);
-    let mut is_live = false;
-    let found = memtable.get(key, hash, seq, &mut |entry| {
-        is_live = lend_if_live(entry, cover, visit);
-    });
-    (found || cover.is_some()).then_some(is_live)
-}
-
-/// As [`get_from_memtable`], of a table.
-#[inline]
-fn get_from_table(
-    table: &TableHandle,
-    key: &[u8],
-    hash: u64,
-    seq: SeqNo,
-    visit: &mut dyn FnMut(&Entry<'_>),
-) -> Result<Option<bool>> {
-    let cover = table.tombstones().newest_covering(key, seq);
-    let mut is_live = false;
-    let found = table.table().get(key, hash, seq, &mut |entry| {
-        is_live = lend_if_live(entry, cover, visit);
-    })?;
-    Ok((found || cover.is_some()).then_some(is_live))
 }
 
 /// A view for one scan: holds the superversion.

@@ -10,11 +10,16 @@ use parking_lot::Mutex;
 
 use super::LsmEngine;
 use crate::cache::BlockCache;
-use crate::engine::{Engine, EngineContext, EngineStats, Pressure, ReadView, SnapshotTracker};
+use crate::engine::{
+    Engine, EngineContext, EngineStats, Pressure, ReadView, Registered, SnapshotTracker,
+};
 use crate::error::Error;
 use crate::fs::{Fs, OpenFiles, SimFs, StdFs};
 use crate::options::{Compression, EngineKind, KeyspaceOptions, KeyspaceSettings};
-use crate::testing::{FakeHost, Map, OverAtEnd, OwnedOp, Random, no_values};
+use crate::resolve::{Append, Resolver};
+use crate::testing::{
+    AppendInFull, FakeHost, Map, OverAtEnd, OwnedOp, Random, appending, no_values,
+};
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
@@ -49,6 +54,13 @@ impl History {
                     .or_default()
                     .push((seq, None));
             }
+            OwnedOp::Merge(key, operand) => {
+                let versions = self.versions.entry(key.clone()).or_default();
+                let last = versions.last().and_then(|(_, value)| value.clone());
+                let mut value = last.unwrap_or_default();
+                value.extend(operand);
+                versions.push((seq, Some(value)));
+            }
             OwnedOp::DeleteRange(start, end) => {
                 if end.as_ref().is_none_or(|end| start < end) {
                     for (key, versions) in self.versions.range_mut(start.clone()..) {
@@ -81,6 +93,7 @@ struct World {
     dir: PathBuf,
     snapshot_tracker: Arc<SnapshotTracker>,
     options: KeyspaceOptions,
+    resolver: Arc<Resolver>,
     read_only: bool,
 }
 
@@ -97,6 +110,7 @@ impl World {
                 .write_buffer_bytes(16 << 10)
                 .block_size_bytes(256)
                 .table_size_bytes(16 << 10),
+            resolver: Arc::default(),
             read_only: false,
         }
     }
@@ -116,6 +130,7 @@ impl World {
                 &self.options.clone().with_defaults(),
                 64 << 20,
             )),
+            resolver: Arc::clone(&self.resolver),
             use_mmap: true,
             read_only: self.read_only,
             persisted_watermark: SeqNo::ZERO,
@@ -282,14 +297,18 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
     let mut memory = memory;
     let mut history = History::default();
     let mut engine = LsmEngine::create(world.context()).unwrap();
-    let mut snapshots: Vec<(SeqNo, Arc<dyn ReadView>)> = Vec::new();
+    let mut snapshots: Vec<(Registered, Arc<dyn ReadView>)> = Vec::new();
     for step in 0..steps {
         let label = format!("seed {seed} step {step}");
         match random.below(1000) {
             0..940 => {
                 let first = history.ops.len();
                 for _ in 0..1 + random.below(8) {
-                    history.push(random_op(&mut random));
+                    let op = random_op(&mut random);
+                    history.push(match world.resolver.operator() {
+                        Some(_) => op.or_merge(&mut random),
+                        None => op,
+                    });
                 }
                 let ops: Vec<_> = history.ops[first..]
                     .iter()
@@ -323,12 +342,12 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
             }
             976..982 => {
                 let seq = world.snapshot_tracker.register();
-                snapshots.push((seq, engine.snapshot_view(seq).unwrap()));
+                snapshots.push((seq, engine.snapshot_view(seq.seq).unwrap()));
             }
             982..988 if !snapshots.is_empty() => {
                 let at = random.below(snapshots.len() as u64) as usize;
                 let (seq, view) = snapshots.swap_remove(at);
-                let expected = history.at(seq.0);
+                let expected = history.at(seq.seq.0);
                 check_all(&view, &expected, &label);
                 drop(view);
                 let _ = world.snapshot_tracker.unregister(seq);
@@ -360,7 +379,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
             }
             _ => {
                 let (seq, view) = match snapshots.last() {
-                    Some((seq, view)) if random.below(2) == 0 => (seq.0, Arc::clone(view)),
+                    Some((seq, view)) if random.below(2) == 0 => (seq.seq.0, Arc::clone(view)),
                     _ => (history.ops.len() as u64, engine.view().unwrap()),
                 };
                 let expected = history.at(seq);
@@ -379,7 +398,7 @@ fn live(seed: u64, steps: u64, world: &mut World, memory: Option<SimFs>) -> Engi
     for (seq, view) in snapshots {
         check_all(
             &view,
-            &history.at(seq.0),
+            &history.at(seq.seq.0),
             &format!("seed {seed} at the end"),
         );
         drop(view);
@@ -411,6 +430,21 @@ fn random_lives_in_memory() {
             world.options.compression = Some(Compression::None);
         }
         live(seed, 1500, &mut world, Some(fs));
+    }
+}
+
+/// Merges are folded by memtables, flushes, compactions and reads, under snapshots, and come to the
+/// same: with an operator that combines operands, and with one that does not.
+#[test]
+fn random_lives_with_merges() {
+    for seed in 0..24 {
+        let fs = SimFs::new();
+        let mut world = World::new(Arc::new(fs.clone()), Path::new("/lsm"));
+        world.resolver = match seed % 2 {
+            0 => appending(Append),
+            _ => appending(AppendInFull),
+        };
+        live(500 + seed, 1500, &mut world, Some(fs));
     }
 }
 
@@ -624,7 +658,7 @@ fn readers_run_beside_everything() {
                     let published = snapshot_tracker.published().0;
                     let snapshot = (thread == 0).then(|| snapshot_tracker.register());
                     let view = match snapshot {
-                        Some(seq) => engine.snapshot_view(seq).unwrap(),
+                        Some(at) => engine.snapshot_view(at.seq).unwrap(),
                         None => engine.view().unwrap(),
                     };
                     let mut cursor = Arc::clone(&view).cursor();

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::engine::EngineHost;
 use crate::error::Result;
-use crate::lsm::entry::{EntryCursor, RangeTombstone};
+use crate::lsm::entry::RangeTombstone;
+use crate::lsm::kept_entries::{KeptEntries, Rules};
 use crate::lsm::merge::MergeCursor;
-use crate::lsm::retention::{Boundaries, Retention};
 use crate::lsm::run::RunCursor;
 use crate::lsm::sorted_run::SortedRun;
 use crate::lsm::source::Source;
@@ -31,15 +31,12 @@ pub(crate) struct Job<'a> {
     /// Inputs with their levels, in the order of their levels.
     pub(crate) inputs: &'a [(usize, Arc<TableHandle>)],
     pub(crate) output_level: usize,
-    pub(crate) boundaries: &'a Boundaries,
+    pub(crate) rules: Rules<'a>,
     /// Where outputs are cut, in bytes.
     pub(crate) table_size_bytes: u64,
     /// Says when to give up.
     pub(crate) host: &'a dyn EngineHost,
 }
-
-/// Entries between two looks whether the store is being closed: fewer than a block has.
-const ENTRIES_BETWEEN_LOOKS: u64 = 32;
 
 impl Job<'_> {
     /// Merges the inputs and writes the outputs, synced. Gives up when the store is being closed.
@@ -51,27 +48,17 @@ impl Job<'_> {
             .collect();
         let passed_on = self.tombstones_to_pass_on(&tombstones);
         let index = TombstoneIndex::new(tombstones);
-        let mut retention = Retention::new(self.boundaries, &index);
         let mut outputs = Outputs::new(ctx, passed_on);
         let mut grandparents = Grandparents::new(self.version, self.output_level);
         let max_overlap_bytes = self.table_size_bytes.saturating_mul(MAX_OVERLAP_FACTOR);
 
-        let mut merge = MergeCursor::new(self.sources());
-        // A version of the current key has been written.
-        let mut written_key = false;
-        merge.seek_first()?;
-        let mut entries = 0u64;
-        while merge.is_valid() {
-            if entries.is_multiple_of(ENTRIES_BETWEEN_LOOKS) {
-                self.host.check_running()?;
-            }
-            let begins_key = entries == 0 || !merge.repeats_key();
-            entries += 1;
-            let entry = merge.entry();
-            written_key &= !begins_key;
-            if retention.keeps(&entry, begins_key, |key| self.is_bottom(key)) {
+        let mut kept = KeptEntries::new(MergeCursor::new(self.sources()), self.rules, &index);
+        kept.for_each(
+            |key| self.is_bottom(key),
+            || self.host.check_running(),
+            |entry, begins_key| {
                 // Only in front of the first version of a key that is written, by LV4.
-                if !written_key && outputs.open_bytes() > 0 {
+                if begins_key && outputs.open_bytes() > 0 {
                     let overlap_bytes = grandparents.pass(entry.key);
                     if outputs.open_bytes() >= self.table_size_bytes
                         || overlap_bytes > max_overlap_bytes
@@ -80,11 +67,9 @@ impl Job<'_> {
                         grandparents.begin();
                     }
                 }
-                written_key = true;
-                outputs.add(&entry)?;
-            }
-            merge.next()?;
-        }
+                outputs.add(entry)
+            },
+        )?;
         outputs.finish()
     }
 
@@ -126,7 +111,7 @@ impl Job<'_> {
 
     fn tombstones_to_pass_on(&self, tombstones: &[RangeTombstone]) -> Vec<RangeTombstone> {
         let kept: &[_] = mutated!("range-tombstone-dropped-above-the-bottom", &[], tombstones);
-        let mut condensed = condense(kept, self.boundaries.as_slice());
+        let mut condensed = condense(kept, self.rules.boundaries.as_slice());
         let below = &self.version.levels()[self.output_level + 1..];
         condensed.retain(|t| {
             // As for single deletes: nothing left to hide, for any read.
@@ -135,7 +120,7 @@ impl Job<'_> {
                 .as_deref()
                 .map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
             self.output_level == 0
-                || t.seq > self.boundaries.oldest()
+                || t.seq > self.rules.boundaries.oldest()
                 || below
                     .iter()
                     .any(|level| !level.overlapping(&t.start, end).is_empty())

@@ -95,6 +95,8 @@ pub(crate) struct FileInfo<'a> {
     pub(crate) older_versions: u64,
     /// Level 0: bytes below that the table's range tombstones hide, about.
     pub(crate) covered_bytes: u64,
+    /// About half of its values have expired, or more, for all reads.
+    pub(crate) is_expired: bool,
     /// It is written as levels above the last want their tables.
     pub(crate) fits_upper: bool,
     /// It is written as the last level wants its tables.
@@ -129,6 +131,8 @@ pub(crate) struct Tree<'a> {
     pub(crate) running: &'a [Span],
     /// The lowest number that reads use: what is hidden from it is hidden from all.
     pub(crate) oldest_read: SeqNo,
+    /// What has expired by this time has for all reads; in milliseconds since 1970.
+    pub(crate) expired_by_ms: u64,
 }
 
 /// The figures that steer picking.
@@ -379,7 +383,7 @@ impl<'a> Tree<'a> {
                 file.largest_seq > self.oldest_read
                     && file.is_idle()
                     && match level {
-                        0 => file.is_held() || file.is_hollow(),
+                        0 => file.is_held() || file.is_expired || file.is_hollow(),
                         _ => self.is_worth(*level, file),
                     }
             })
@@ -389,7 +393,7 @@ impl<'a> Tree<'a> {
 
     /// True if a job over the table alone drops much of it, once no snapshot sees it any more.
     fn is_worth(&self, level: usize, file: &FileInfo<'a>) -> bool {
-        file.is_held() || (file.is_hollow() && self.is_bottom_of(level, file))
+        file.is_held() || file.is_expired || (file.is_hollow() && self.is_bottom_of(level, file))
     }
 
     /// True if nothing lies below what is in `level`.
@@ -411,7 +415,11 @@ impl<'a> Tree<'a> {
                 }
                 false => 0,
             };
-            file.covered_bytes.max(held)
+            let expired = match file.largest_seq <= self.oldest_read && file.is_expired {
+                true => file.size_bytes / 2,
+                false => 0,
+            };
+            file.covered_bytes.max(held).max(expired)
         };
         let freed_bytes = self.levels[0].iter().map(frees).max()?;
         let deleted_bytes = self.bytes_that_level0_deletes();

@@ -12,11 +12,13 @@ use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
+use crate::lsm::kept_entries::Rules;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{Compactions, LEVEL0_TRIGGER, LsmEngine, Unreadable, memtable_bytes};
 use crate::lsm::table::TableForm;
 use crate::lsm::table_handle::TableHandle;
 use crate::lsm::version::{LEVELS, Version, VersionEdit};
+use crate::resolve::NEVER;
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -59,6 +61,12 @@ impl LsmEngine {
             let Some(pick) = tree.pick(&self.limits()) else {
                 let next = tree.next_release().map_or(u64::MAX, |seq| seq.0);
                 self.next_release.store(next, Ordering::Relaxed);
+                let expiries = version
+                    .tables()
+                    .map(|(_, table)| table.meta().half_expired_ms);
+                let next_expiry_ms = expiries.filter(|at| *at > tree.expired_by_ms).min();
+                self.next_expiry_ms
+                    .store(next_expiry_ms.unwrap_or(NEVER), Ordering::Relaxed);
                 if next != u64::MAX && self.ctx.snapshot_tracker.await_release(SeqNo(next)) {
                     // A snapshot has gone since.
                     self.ctx.host.wake();
@@ -86,7 +94,7 @@ impl LsmEngine {
                 (*level, Arc::clone(table.expect("picked from this version")))
             })
             .collect();
-        let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
+        let boundaries = self.boundaries();
         let output = JobOutput {
             level: pick.output_level,
             is_move: pick.is_move,
@@ -144,7 +152,7 @@ impl LsmEngine {
         let exclusive = Exclusive::begin(self);
         let version = Arc::clone(&self.current.load().version);
         // The weak pointer keeps the address from being used again.
-        if self.settled.lock().as_ptr() == Arc::as_ptr(&version) {
+        if self.settled.lock().as_ptr() == Arc::as_ptr(&version) && !self.ctx.resolver.judges() {
             return Ok(());
         }
         let inputs: Vec<_> = version
@@ -152,7 +160,7 @@ impl LsmEngine {
             .map(|(level, table)| (level, Arc::clone(table)))
             .collect();
         if !inputs.is_empty() {
-            let boundaries = Boundaries::new(self.ctx.snapshot_tracker.live());
+            let boundaries = self.boundaries();
             let newest = inputs.iter().map(|(_, table)| table.meta().largest_seq);
             // All entries were in one stripe, so one version of each key was kept, and no delete.
             let is_one_stripe = boundaries.as_slice().len() == 1
@@ -198,14 +206,24 @@ impl LsmEngine {
         boundaries: &Boundaries,
         output: JobOutput,
     ) -> Result<Arc<Version>> {
-        let added = if output.is_move {
+        let added = if has_all_expired(version, inputs, boundaries, output.level) {
+            let dropped = inputs.iter().map(|(_, table)| table.meta().entries).sum();
+            let expired = &self.ctx.resolver.expired;
+            expired.fetch_add(dropped, Ordering::Relaxed);
+            Vec::new()
+        } else if output.is_move {
             inputs.iter().map(|(_, table)| Arc::clone(table)).collect()
         } else {
             let job = Job {
                 version,
                 inputs,
                 output_level: output.level,
-                boundaries,
+                rules: Rules {
+                    resolver: &self.ctx.resolver,
+                    values: &self.ctx.values,
+                    boundaries,
+                    filters: true,
+                },
                 table_size_bytes: output.table_size_bytes,
                 host: &*self.ctx.host,
             };
@@ -237,6 +255,29 @@ impl LsmEngine {
         self.ctx.host.progressed();
         Ok(installed)
     }
+}
+
+/// True if no read sees anything of `inputs`, nor of what they hide: they go as a whole, without
+/// being read.
+fn has_all_expired(
+    version: &Version,
+    inputs: &[(usize, Arc<TableHandle>)],
+    boundaries: &Boundaries,
+    output_level: usize,
+) -> bool {
+    let below = &version.levels()[output_level + 1..];
+    let by_ms = boundaries.moment(SeqNo::ZERO).expired_by_ms;
+    output_level > 0
+        && inputs.iter().all(|(_, table)| {
+            let meta = table.meta();
+            let end = meta.largest_key.as_ref().map(Vec::as_slice);
+            let mut overlapping = below
+                .iter()
+                .map(|level| level.overlapping(&meta.smallest_key, end));
+            meta.expires_by_ms <= by_ms
+                && meta.range_tombstones == 0
+                && overlapping.all(|tables| tables.is_empty())
+        })
 }
 
 /// Where a job writes to.
@@ -304,6 +345,7 @@ impl LsmEngine {
             unreadable.is_some_and(|left_out| edits < left_out.until_edit)
         };
         let (upper, last) = (self.table_form(1), self.table_form(LEVELS - 1));
+        let expired_by_ms = self.expired_by_ms();
         let info = |level: usize, table: &'a Arc<TableHandle>| {
             let (meta, form) = (table.meta(), table.table().properties().form);
             let covered_bytes = match level {
@@ -321,6 +363,7 @@ impl LsmEngine {
                 largest_seq: meta.largest_seq,
                 older_versions: meta.older_versions,
                 covered_bytes,
+                is_expired: meta.half_expired_ms <= expired_by_ms,
                 fits_upper: form == upper,
                 fits_last: form == last,
                 is_busy: compactions.busy.contains(&meta.id),
@@ -334,6 +377,7 @@ impl LsmEngine {
             }),
             running: &compactions.spans,
             oldest_read: self.ctx.snapshot_tracker.oldest_read(),
+            expired_by_ms,
         }
     }
 }

@@ -24,6 +24,8 @@ fn meta(id: u64) -> TableMeta {
         raw_key_bytes: 9,
         raw_value_bytes: 90,
         value_files: vec![(3, 40), (300, 50)],
+        expires_by_ms: 1_700_000_000_000,
+        half_expired_ms: 1_600_000_000_000,
     }
 }
 
@@ -84,9 +86,9 @@ fn edits_come_back() {
 fn golden_bytes() {
     let (fs, _, _) = grown(1);
     let current = bytes_of(&fs, CURRENT);
-    assert_eq!(current[..20], *b"hgrwCURR\x03\0\0\0\x01\0\0\0\0\0\0\0");
+    assert_eq!(current[..20], *b"hgrwCURR\x04\0\0\0\x01\0\0\0\0\0\0\0");
     let bytes = bytes_of(&fs, &manifest_name(1));
-    let mut expected = b"hgrwMANI\x03\0\0\0\x05\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11".to_vec();
+    let mut expected = b"hgrwMANI\x04\0\0\0\x05\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11".to_vec();
     expected.extend_from_slice(b"\x01\0\0\0\0\0\0\0\x00\x10\0\0\0\0\0\0\0\0\0\0");
     assert_eq!(bytes[..44], expected);
     // The first edit, its acknowledgement, the second edit, and its acknowledgement.
@@ -103,9 +105,10 @@ fn golden_bytes() {
     edit.extend_from_slice(b"\x01\0\0\0\0\0\0\0\xE8\x03\0\0\0\0\0\0\x01a\x01\x01b");
     edit.extend_from_slice(b"\x01\x09\x09\x01\x00\x01\x09\x5A");
     edit.extend_from_slice(b"\x02\x03\x28\xAC\x02\x32");
+    edit.extend_from_slice(b"\x81\xD0\x95\xFF\xBC\x31\x81\x80\xBA\xBB\xC8\x2E");
     assert_eq!(records, [b"\x01\x00\x02\x01", &b"\0"[..], &edit, b"\0"]);
     let sums = (get_u32(&current, 20), get_u32(&bytes, 44));
-    assert_eq!(sums, (1_576_685_898, 1_461_134_723), "golden checksums");
+    assert_eq!(sums, (694_335_685, 195_495_658), "golden checksums");
 }
 
 #[test]

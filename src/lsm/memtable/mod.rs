@@ -19,13 +19,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::entry::{Entry, EntryCursor, EntryKind, RangeTombstone, seek_word};
+use super::entry::{
+    Entry, EntryCursor, EntryKind, RangeTombstone, merge_parts, merge_value, seek_word,
+};
 use super::table::filter_hash;
 use super::tombstones::GrowingTombstones;
 use crate::engine::in_key_order;
 use crate::error::Result;
 use crate::format::coding::Malformed;
 use crate::options::MemtableKind;
+use crate::resolve::{NEVER, Resolver};
 use crate::types::{Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 use crate::util::sync::Mutex;
@@ -44,6 +47,10 @@ pub(crate) use skiplist::SkipListIndex;
 /// Batches of so many operations are inserted by rising keys: neighbours find the nodes on their
 /// way in the processor's caches.
 const SORTED_FROM_OPS: usize = 64;
+
+/// Longer values and operands are not folded as they are inserted: every merge would copy what is
+/// there.
+const MAX_FOLDED_LEN_BYTES: usize = 64;
 
 /// The index of a memtable, which is of one of these kinds.
 #[derive(Debug)]
@@ -64,11 +71,15 @@ pub(crate) struct Memtable {
     /// Sequence number of the first operation; `u64::MAX` while there is none.
     first_seq: AtomicU64,
     last_seq: AtomicU64,
+    /// When the earliest merge was committed that was folded as it was applied, in milliseconds
+    /// since 1970; [`NEVER`] while there is none.
+    earliest_merge_ms: AtomicU64,
+    resolver: Arc<Resolver>,
 }
 
 impl Memtable {
     /// An empty memtable, which is flushed when it has about `budget_bytes`.
-    pub(crate) fn new(kind: MemtableKind, budget_bytes: u64) -> Self {
+    pub(crate) fn new(kind: MemtableKind, budget_bytes: u64, resolver: Arc<Resolver>) -> Self {
         Self {
             index: match kind {
                 MemtableKind::BTree => MemtableKinds::BTree(Arc::default()),
@@ -81,6 +92,8 @@ impl Memtable {
             entries: AtomicU64::new(0),
             first_seq: AtomicU64::new(u64::MAX),
             last_seq: AtomicU64::new(0),
+            earliest_merge_ms: AtomicU64::new(NEVER),
+            resolver,
         }
     }
 
@@ -132,15 +145,20 @@ impl Memtable {
                 None => (key, EntryKind::Put, value),
             },
             Op::Delete { key } => (key, EntryKind::Delete, &[]),
+            Op::Merge { key, operand } => return self.insert_merge(op.seq, key, operand),
             Op::DeleteRange { start, end } => return self.insert_tombstone(op.seq, start, end),
         };
-        let seq = op.seq;
-        let entry = Entry {
+        self.insert_entry(Entry {
             key,
-            seq,
+            seq: op.seq,
             kind,
             value,
-        };
+        });
+    }
+
+    #[inline]
+    fn insert_entry(&self, entry: Entry<'_>) {
+        let Entry { key, value, .. } = entry;
         let word = entry.word();
         // Before the entry: who finds nothing in the filter does not look further.
         if !mutated!("memtable-filter-misses-keys") {
@@ -153,6 +171,56 @@ impl Memtable {
         // One writer: a load and a store are cheaper than an atomic addition.
         self.entries
             .store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn insert_merge(&self, seq: SeqNo, key: &[u8], operand: &[u8]) {
+        let (kind, value) = match self.fold_small(seq, key, operand) {
+            Some(folded) => folded,
+            None => (EntryKind::Merge, merge_value(seq.prev(), operand)),
+        };
+        self.insert_entry(Entry {
+            key,
+            seq,
+            kind,
+            value: &value,
+        });
+    }
+
+    /// What an operand makes of what the memtable has of the key, if that is as short as a counter:
+    /// so many merges of one key are one to a read.
+    fn fold_small(&self, seq: SeqNo, key: &[u8], operand: &[u8]) -> Option<(EntryKind, Vec<u8>)> {
+        let is_small = |bytes: &[u8]| bytes.len() <= MAX_FOLDED_LEN_BYTES;
+        if !is_small(operand) {
+            return None;
+        }
+        let onto = |base: Option<&[u8]>| {
+            let folded = self.resolver.fold(key, base, &[operand]);
+            Some((EntryKind::Put, folded))
+        };
+        let cover = self.tombstones.newest_covering(key, seq);
+        let mut folded = None;
+        let is_known = self.get(key, filter_hash(key), seq, &mut |entry| {
+            let is_covered = cover.is_some_and(|cover| cover > entry.seq)
+                && !mutated!("merge-reaches-behind-a-range-delete");
+            folded = match entry.kind {
+                _ if is_covered => onto(None),
+                EntryKind::Delete => onto(None),
+                EntryKind::Put if is_small(entry.value) => onto(Some(entry.value)),
+                EntryKind::Merge => match merge_parts(entry.value, entry.seq) {
+                    Some((since, older)) if is_small(older) => {
+                        let combined = self.resolver.combine(key, &[older, operand]);
+                        combined.map(|operand| (entry.kind, merge_value(since, &operand)))
+                    }
+                    _ => None,
+                },
+                EntryKind::Put | EntryKind::PutRef => None,
+            };
+        });
+        if !is_known && cover.is_some() {
+            folded = onto(None);
+        }
+        folded.filter(|(_, value)| value.len() <= 2 * MAX_FOLDED_LEN_BYTES)
     }
 
     fn insert_tombstone(&self, seq: SeqNo, start: &[u8], end: Option<&[u8]>) {
@@ -185,6 +253,17 @@ impl Memtable {
     #[inline]
     pub(crate) fn prefetch_filter(&self, key_hash: u64) {
         self.filter.prefetch(key_hash);
+    }
+
+    /// Takes note of a merge that is folded as it is applied.
+    pub(crate) fn note_merge(&self, committed_ms: u64) {
+        self.earliest_merge_ms
+            .fetch_min(committed_ms, Ordering::AcqRel);
+    }
+
+    /// The earliest time that was [noted](Self::note_merge); [`NEVER`] for none.
+    pub(crate) fn earliest_merge_ms(&self) -> u64 {
+        self.earliest_merge_ms.load(Ordering::Acquire)
     }
 
     /// True if reads at `seq` see nothing of the memtable.

@@ -17,7 +17,7 @@
 use std::cmp::Ordering;
 
 use crate::format::coding::{Reader, get_u32, get_u64, put_varint, varint_len};
-use crate::lsm::entry::{Entry, EntryKind, split_word};
+use crate::lsm::entry::{Entry, EntryKind, merge_parts, split_word};
 use crate::types::{MAX_KEY_LEN_BYTES, MAX_VALUE_LEN_BYTES, SeqNo};
 use crate::util::key_prefix::{common_prefix_len, head32};
 use crate::values::ValueRef;
@@ -400,6 +400,9 @@ impl<'a> Block<'a> {
             };
             if kind == EntryKind::PutRef && ValueRef::decode(record.value).is_err() {
                 return Err("a reference to a value is malformed");
+            }
+            if kind == EntryKind::Merge && merge_parts(record.value, seq).is_none() {
+                return Err("a merge is malformed");
             }
             highest = highest.max(seq);
             if previous.is_some_and(|previous| {

@@ -34,6 +34,8 @@ pub(crate) struct TableOptions {
     pub(crate) block_size_bytes: u32,
     /// Compression and filter.
     pub(crate) form: TableForm,
+    /// Values end with the time at which they expire.
+    pub(crate) values_expire: bool,
 }
 
 /// Writes one table from entries in internal order.
@@ -100,7 +102,7 @@ impl TableBuilder {
             filter: FilterBuilder::default(),
             tombstones: Vec::new(),
             tombstone_bytes: 0,
-            summary: Summary::default(),
+            summary: Summary::new(options.values_expire),
             compressed_blocks: 0,
             last: None,
             block_first: (Vec::new(), 0),

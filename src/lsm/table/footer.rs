@@ -23,10 +23,10 @@ pub(crate) const FRAME_LEN_BYTES: usize = 8;
 /// Bytes of the footer.
 pub(crate) const FOOTER_LEN_BYTES: usize = 64;
 /// Version of the format.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 8;
 /// Version of a table whose entries have no numbers (LT8). The rest is as in the other one. A build
 /// that does not know such tables refuses it by name.
-const VERSION_UNNUMBERED: u32 = 7;
+const VERSION_UNNUMBERED: u32 = 9;
 /// The last bytes of a table.
 const MAGIC: [u8; 8] = *b"HEDGETBL";
 

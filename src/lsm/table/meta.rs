@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
 use crate::lsm::entry::{Entry, EntryKind, RangeTombstone};
+use crate::resolve::{NEVER, Stamp};
 use crate::types::{FileId, SeqNo};
 use crate::values::ValueRef;
 
@@ -41,6 +42,11 @@ pub(crate) struct TableMeta {
     pub(crate) raw_value_bytes: u64,
     /// The value files that entries refer to, rising by number, and how many bytes of each.
     pub(crate) value_files: Vec<(u64, u64)>,
+    /// When all values in the table have expired, in milliseconds since 1970; [`NEVER`] if some do
+    /// not.
+    pub(crate) expires_by_ms: u64,
+    /// When about half of them have: the mean over those that expire, if they are half of all.
+    pub(crate) half_expired_ms: u64,
 }
 
 /// The number in the entries of a table that was written by a bulk load, before the load had one.
@@ -87,6 +93,15 @@ impl TableMeta {
             put_varint(out, *file);
             put_varint(out, *bytes);
         }
+        for time in [self.expires_by_ms, self.half_expired_ms] {
+            // Mostly never, which is a zero.
+            put_varint(out, time.wrapping_add(1));
+        }
+    }
+
+    /// True if it says when its values expire.
+    pub(crate) fn says_when_it_expires(&self) -> bool {
+        self.expires_by_ms != NEVER || self.half_expired_ms != NEVER
     }
 
     /// True if the table was written by a bulk load, and says nothing of numbers.
@@ -128,6 +143,8 @@ impl TableMeta {
             raw_key_bytes: reader.varint()?,
             raw_value_bytes: reader.varint()?,
             value_files: Self::decode_value_files(reader)?,
+            expires_by_ms: reader.varint()?.wrapping_sub(1),
+            half_expired_ms: reader.varint()?.wrapping_sub(1),
         })
     }
 
@@ -197,9 +214,65 @@ pub(crate) struct Summary {
     raw_key_bytes: u64,
     raw_value_bytes: u64,
     value_files: BTreeMap<u64, u64>,
+    expiry: Option<ExpirySummary>,
+}
+
+/// When the values of a table expire.
+#[derive(Debug, Clone, Default)]
+struct ExpirySummary {
+    /// Values that never do.
+    lasting: u64,
+    /// Values that do.
+    expiring: u64,
+    sum_ms: u128,
+    latest_ms: u64,
+}
+
+impl ExpirySummary {
+    fn add(&mut self, entry: &Entry<'_>) {
+        let expires_at_ms = match entry.kind {
+            EntryKind::Delete => return,
+            EntryKind::Put => Stamp::split(entry.value).1.expires_at_ms,
+            EntryKind::PutRef | EntryKind::Merge => NEVER,
+        };
+        if expires_at_ms == NEVER {
+            self.lasting += 1;
+            return;
+        }
+        self.expiring += 1;
+        self.sum_ms += u128::from(expires_at_ms);
+        self.latest_ms = self.latest_ms.max(expires_at_ms);
+    }
+
+    /// When all have expired, and when half have.
+    fn times_ms(&self) -> (u64, u64) {
+        if self.expiring == 0 {
+            return (NEVER, NEVER);
+        }
+        let mean = (self.sum_ms / u128::from(self.expiring)) as u64;
+        let all = if self.lasting == 0 {
+            self.latest_ms
+        } else {
+            NEVER
+        };
+        let half = if self.lasting <= self.expiring {
+            mean
+        } else {
+            NEVER
+        };
+        (all, half)
+    }
 }
 
 impl Summary {
+    /// Of a table whose values may expire, if `values_expire`.
+    pub(crate) fn new(values_expire: bool) -> Self {
+        Self {
+            expiry: values_expire.then(ExpirySummary::default),
+            ..Self::default()
+        }
+    }
+
     /// True if nothing has been added.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries == 0 && self.range_tombstones == 0
@@ -222,6 +295,9 @@ impl Summary {
         self.older_versions += u64::from(!begins_key);
         self.raw_key_bytes += entry.key.len() as u64;
         self.raw_value_bytes += entry.value.len() as u64;
+        if let Some(expiry) = &mut self.expiry {
+            expiry.add(entry);
+        }
         if entry.kind == EntryKind::PutRef
             && let Ok(value) = ValueRef::decode(entry.value)
         {
@@ -272,6 +348,8 @@ impl Summary {
             (None, None) => Bound::Excluded(Vec::new()),
         };
         let (smallest_seq, largest_seq) = self.seqs.unwrap_or_default();
+        let times_ms = self.expiry.map(|expiry| expiry.times_ms());
+        let (expires_by_ms, half_expired_ms) = times_ms.unwrap_or((NEVER, NEVER));
         TableMeta {
             id,
             size_bytes,
@@ -286,6 +364,8 @@ impl Summary {
             raw_key_bytes: self.raw_key_bytes,
             raw_value_bytes: self.raw_value_bytes,
             value_files: self.value_files.into_iter().collect(),
+            expires_by_ms,
+            half_expired_ms,
         }
     }
 }

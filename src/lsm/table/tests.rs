@@ -86,6 +86,7 @@ fn options(block_size_bytes: u32, compression: Compression) -> TableOptions {
             compression,
             filter_bits_per_key: 10,
         },
+        values_expire: false,
     }
 }
 
@@ -761,6 +762,7 @@ fn a_table_without_a_filter_is_one_that_says_so() {
         let options = TableOptions {
             block_size_bytes: 256,
             form,
+            values_expire: false,
         };
         let meta = build(&scratch.path, options, &rows, &tombstones);
         let table = Table::open(&context(true), &scratch.path, &meta).expect("open");
@@ -1094,14 +1096,14 @@ const GOLDEN: [&str; 24] = [
     "00000000000000000000000000000000",
     "41000000000000000000000000000000",
     "6865646765e613a80000000000010301",
-    "610101628ea65f4f0000000007000000",
-    "00000000740100000000000001610105",
-    "6865726f6e038302030101010f030001",
-    "0001000a070000000000000041000000",
-    "00000000c000000000000000f5000000",
-    "00000000040100000000000000000000",
-    "000000000600000081a7c09848454447",
-    "4554424c",
+    "610101629f419fd80000000007000000",
+    "00000000760100000000000001610105",
+    "6865726f6e038302030101010f030000",
+    "00010001000a07000000000000004100",
+    "000000000000c000000000000000f500",
+    "00000000000004010000000000000000",
+    "000000000000080000003a392b214845",
+    "44474554424c",
 ];
 
 /// Short scans asked the operating system at every third block for what was in memory, which took a

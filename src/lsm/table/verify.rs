@@ -30,7 +30,7 @@ impl Table {
                 files: 1,
                 ..VerifyReport::default()
             },
-            summary: Summary::default(),
+            summary: Summary::new(self.properties().meta.says_when_it_expires()),
             last: None,
             compressed_blocks: 0,
         };

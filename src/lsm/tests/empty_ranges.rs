@@ -245,7 +245,7 @@ fn a_put_into_an_empty_range_is_seen_at_once() {
 fn an_old_snapshot_walks_through_what_is_dead_by_now() {
     let tree = filled(|_| {});
     let seq = tree.snapshot_tracker.register();
-    let view = tree.engine.snapshot_view(seq).unwrap();
+    let view = tree.engine.snapshot_view(seq.seq).unwrap();
     tree.delete_range(&name(100), &name(19_900));
     for number in 0..100 {
         tree.delete(&name(number));

@@ -57,6 +57,7 @@ impl SimFile {
             largest_seq: SeqNo(self.largest_seq),
             older_versions: self.older_versions,
             covered_bytes: self.covered_bytes,
+            is_expired: false,
             fits_upper: self.fits_upper,
             fits_last: self.fits_last,
             is_busy: false,
@@ -78,6 +79,7 @@ fn tree<'a>(levels: &'a [Vec<SimFile>; LEVELS], running: &'a [Span]) -> Tree<'a>
         levels: std::array::from_fn(|l| levels[l].iter().map(SimFile::info).collect()),
         running,
         oldest_read: SeqNo(100),
+        expired_by_ms: 0,
     }
 }
 
