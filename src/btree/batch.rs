@@ -19,6 +19,7 @@ use super::read::rising::RisingKeys;
 use super::read::shared::{FoundLeaf, SharedTree};
 use super::state::Tree;
 use super::write::editor::Editor;
+use super::write::fold::FoldedOp;
 use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
 use crate::engine::in_key_order;
@@ -159,6 +160,9 @@ impl Tree {
     fn apply_one(&self, writer: &mut WriterState, op: &SequencedOp<'_>) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
+        let folded = self.shared.folded(op)?;
+        let put = folded.as_ref().map(FoldedOp::as_put);
+        let op = put.as_ref().unwrap_or(op);
         let structure = self.shared.structure.load(Ordering::Relaxed);
         if let Some((key, change)) = LeafOp::of(op, self.shared.page_size())
             && let Some(finger) = self.fingers.of_thread()
@@ -209,6 +213,7 @@ fn touch(ops: &[SequencedOp<'_>], places: &[u32]) {
     let touched = places.iter().map(|place| match ops[*place as usize].op {
         Op::Put { key, value } => ends(key) ^ ends(value),
         Op::Delete { key } => ends(key),
+        Op::Merge { key, operand } => ends(key) ^ ends(operand),
         Op::DeleteRange { .. } => 0,
     });
     std::hint::black_box(touched.fold(0, |sum, byte| sum ^ byte));
@@ -227,6 +232,8 @@ impl SharedTree {
                 Op::Put { value, .. } => {
                     changes.is_short_of(key, self.stored_len(key, value), self.page_size())
                 }
+                // It looks at what is there, and puts.
+                Op::Merge { .. } => true,
                 Op::Delete { .. } | Op::DeleteRange { .. } => {
                     changes.has_many_deletes() || changes.delta.search(key).is_err()
                 }

@@ -19,6 +19,7 @@ use super::write::finger::Fingers;
 use super::write::state::WriterState;
 use crate::engine::{EngineHost, ReadView, SnapshotTracker, ValueUsage};
 use crate::options::KeyspaceSettings;
+use crate::resolve::Resolver;
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
 use crate::util::sharded::shard_of_thread;
@@ -119,6 +120,7 @@ pub(super) struct TreeParts {
     pub(super) snapshot_tracker: Arc<SnapshotTracker>,
     pub(super) host: Arc<dyn EngineHost>,
     pub(super) settings: Arc<KeyspaceSettings>,
+    pub(super) resolver: Arc<Resolver>,
     pub(super) read_only: bool,
     pub(super) keyspace: KeyspaceId,
     pub(super) checkpointer: Checkpointer,
@@ -142,6 +144,7 @@ impl Tree {
             pager: parts.pager,
             held_files: parts.held_files,
             settings: Arc::clone(&parts.settings),
+            resolver: parts.resolver,
             snapshot_tracker: parts.snapshot_tracker,
             host: Arc::clone(&parts.host),
             meta: &meta,

@@ -27,7 +27,8 @@ use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
 use crate::fs::{Fs, OpenFiles, OpenMode, SimFs, StdFs};
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
-use crate::testing::{FakeHost, Gate, Map, OverAtEnd, OwnedOp, Random, alone};
+use crate::resolve::Append;
+use crate::testing::{FakeHost, Gate, Map, OverAtEnd, OwnedOp, Random, alone, appending};
 use crate::types::{KeyspaceId, SeqNo, SequencedOp};
 
 /// An engine on a file system of its own, and what it should hold.
@@ -42,6 +43,8 @@ struct Bench {
     seq: u64,
     map: Map,
     log: Vec<OwnedOp>,
+    /// Some of the puts of its life are merges.
+    merges: bool,
 }
 
 impl Bench {
@@ -68,6 +71,7 @@ impl Bench {
             seq: 0,
             map: Map::new(),
             log: Vec::new(),
+            merges: false,
         }
     }
 
@@ -171,6 +175,7 @@ impl Bench {
             seq: seq.0,
             map: self.map_at(seq),
             log: self.log[..seq.0 as usize].to_vec(),
+            merges: self.merges,
         }
     }
 
@@ -216,6 +221,7 @@ fn context(
             &options.clone().with_defaults(),
             64 << 20,
         )),
+        resolver: appending(Append),
         use_mmap,
         read_only: false,
         persisted_watermark: SeqNo::ZERO,
@@ -360,9 +366,15 @@ fn live(seed: u64, mut bench: Bench, page_size: u32, steps: u64) -> Bench {
                 } else {
                     1
                 };
-                let ops = (0..count)
-                    .map(|_| some_op(&mut random, keys, page_size))
-                    .collect();
+                let some = |_| {
+                    let op = some_op(&mut random, keys, page_size);
+                    if bench.merges {
+                        op.or_merge(&mut random)
+                    } else {
+                        op
+                    }
+                };
+                let ops = (0..count).map(some).collect();
                 bench.apply(ops);
             }
             70..=79 => {
@@ -440,6 +452,16 @@ fn agrees_with_an_ordered_map_in_memory() {
         let page_size = [1024, 2048, 4096, 16_384][seed as usize % 4];
         let (_, bench) = Bench::in_memory(page_size);
         live(seed, bench, page_size, 500);
+    });
+}
+
+#[test]
+fn merges_agree_with_an_ordered_map() {
+    with_seeds(12, |seed| {
+        let page_size = [1024, 2048, 4096, 16_384][seed as usize % 4];
+        let (_, mut bench) = Bench::in_memory(page_size);
+        bench.merges = true;
+        live(seed + 3000, bench, page_size, 500);
     });
 }
 

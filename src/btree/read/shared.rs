@@ -28,6 +28,7 @@ use crate::btree::node::{Link, NodeKind, PACK_LEVEL};
 use crate::engine::{EngineHost, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::options::KeyspaceSettings;
+use crate::resolve::Resolver;
 use crate::types::{PageId, SeqNo};
 use crate::util::key_prefix::common_prefix_len;
 use crate::util::mutants::mutated;
@@ -37,7 +38,7 @@ use crate::values::ValueRef;
 ///
 /// # Thread safety
 ///
-/// - Constant: `pager` (which looks after itself), `snapshot_tracker`, `host`.
+/// - Constant: `pager` and `resolver` (which look after themselves), `snapshot_tracker`, `host`.
 /// - `root` and everything under it: changed by the holder of the writer's mutex, read by all under
 ///   a pin.
 /// - `readers`, `held_files`, `settings`, `merge_cost`, `pack_cost`: look after themselves.
@@ -46,6 +47,7 @@ pub(crate) struct SharedTree {
     pub(crate) pager: Pager,
     pub(crate) held_files: HeldFiles,
     settings: Arc<KeyspaceSettings>,
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     host: Arc<dyn EngineHost>,
     pub(crate) root: Slot,
@@ -77,6 +79,7 @@ pub(crate) struct SharedParts<'a> {
     /// Those of the file's tree are held.
     pub(crate) held_files: HeldFiles,
     pub(crate) settings: Arc<KeyspaceSettings>,
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) snapshot_tracker: Arc<SnapshotTracker>,
     pub(crate) host: Arc<dyn EngineHost>,
     pub(crate) meta: &'a Meta,
@@ -187,6 +190,7 @@ impl SharedTree {
             pager: parts.pager,
             held_files: parts.held_files,
             settings: parts.settings,
+            resolver: parts.resolver,
             snapshot_tracker: parts.snapshot_tracker,
             host: parts.host,
             root: Slot::new(Child::Disk(meta.root)),

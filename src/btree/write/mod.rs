@@ -25,9 +25,12 @@
 //!   current tree lies over a page that the checkpoint took out of use.
 //! - **BW6** A delete copies and loads nothing before it knows that its key is there: otherwise one
 //!   of an absent key would have all nodes on the way written anew.
+//! - **BW7** A merge is folded when it is applied, in the order of commits: what it makes of the
+//!   value that is there is put in its place ([`fold`]).
 
 pub(crate) mod editor;
 pub(crate) mod finger;
+pub(crate) mod fold;
 pub(crate) mod leaf;
 mod point;
 mod range_delete;
@@ -42,12 +45,16 @@ use crate::btree::read::rising::RisingKeys;
 use crate::error::Result;
 use crate::types::{Op, SequencedOp};
 use editor::Editor;
+use fold::FoldedOp;
 use leaf::{LeafOp, MovedValues};
 
 impl<'g> Editor<'g, '_> {
     /// Does one operation.
     pub(crate) fn apply(&mut self, op: &SequencedOp<'_>) -> Result<()> {
         self.shrunk = false;
+        let folded = self.tree.folded(op)?;
+        let put = folded.as_ref().map(FoldedOp::as_put);
+        let op = put.as_ref().unwrap_or(op);
         match op.op {
             Op::DeleteRange { start, end } => self.delete_range(start, end),
             _ => match LeafOp::of(op, self.page_size()) {
@@ -68,6 +75,9 @@ impl<'g> Editor<'g, '_> {
         let (mut upper, mut is_bounded) = (Vec::new(), false);
         let mut way = RisingKeys::default();
         for op in ops {
+            let folded = self.tree.folded(op)?;
+            let put = folded.as_ref().map(FoldedOp::as_put);
+            let op = put.as_ref().unwrap_or(op);
             let Some((key, change)) = LeafOp::of(op, self.page_size()) else {
                 self.apply(op)?;
                 continue;
