@@ -13,6 +13,9 @@
 //! | batches | [`Batch`] for one map, also in generic code; [`WriteBatch`] for several keyspaces |
 //! | transactions | [`Db::transact`], [`Transaction`], [`TransactionOptions`], [`Isolation`] |
 //! | sorted loads | [`BulkLoad`] |
+//! | merges | [`Kv::merge`], [`MergeOperator`]; [`AddI64`], [`Append`], [`MaxBytes`], [`SetUnion`] |
+//! | values that expire | [`Kv::put_with_ttl`], [`KeyspaceOptions::expiry`], [`Clock`], [`ManualClock`] |
+//! | a look at what is compacted | [`CompactionFilter`], [`Verdict`] |
 //! | one moment | [`Snapshot`] of all keyspaces, [`KeyspaceSnapshot`] of one |
 //! | durability of a commit | [`SeqNo`], [`Db::wait_durable`], [`Durable`] |
 //! | tests of your own code | [`Model`], the same interface in memory; [`fs::SimFs`], a disk that crashes |
@@ -30,7 +33,8 @@
 //! trace     records operations
 //! lsm       one engine      btree   the other      kv   the interface, batches, the model
 //! wal       the log         engine  what an engine owes the store
-//! options   values  what is stored apart from its key
+//! options   resolve what a value may do: be merged, expire, be filtered
+//! values    what is stored apart from its key
 //! fs        files, real and simulated
 //! format    bytes           types, error, util, cache
 //! ```
@@ -49,6 +53,7 @@ pub mod internals;
 mod kv;
 mod lsm;
 mod options;
+mod resolve;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -72,6 +77,10 @@ pub use kv::{
     ModelTransaction, RangeSize, Scan, Update, ValueReader, Values,
 };
 pub use options::{Compression, Durability, EngineKind, KeyspaceOptions, MemtableKind, Options};
+pub use resolve::{
+    AddI64, Append, Clock, CompactionFilter, ManualClock, MaxBytes, MergeOperator, SetUnion,
+    SystemClock, Verdict,
+};
 pub use store::{DbStats, KeyspaceStats, ScrubStats};
 pub use types::{
     KeyBounds, KeyBuilder, KeyReader, MAX_BATCH_LEN_BYTES, MAX_KEY_LEN_BYTES,

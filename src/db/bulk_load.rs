@@ -121,8 +121,9 @@ impl BulkLoad {
         if let Some(error) = failure {
             return Err(error.clone());
         }
+        let stored = open.with_stored_form(|form| form.of_value(key, value))?;
         let load = load.as_mut().expect("only finishing takes it");
-        if let Err(error) = load.put(key, value) {
+        if let Err(error) = load.put(key, &stored) {
             *failure = Some(error.clone());
             return Err(error);
         }

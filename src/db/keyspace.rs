@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::bulk_load::BulkLoad;
 use super::keyspace_snapshot::KeyspaceSnapshot;
@@ -15,6 +16,7 @@ use crate::kv::{
     inherent_reads, inherent_writes, part_of_value, read_once,
 };
 use crate::options::{Durability, EngineKind, KeyspaceOptions};
+use crate::resolve::from_unix_ms;
 use crate::store::{Change, Condition, OpenKeyspace, Outcome, Store, Watch};
 use crate::trace::Hook;
 use crate::types::{KeyBounds, KeyRange, KeySet, Op, SeqNo, Value};
@@ -325,6 +327,21 @@ impl Kv for Keyspace {
 
     fn delete(&self, key: impl AsRef<[u8]>) -> Result<SeqNo> {
         self.commit_one(Op::Delete { key: key.as_ref() })
+    }
+
+    fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<SeqNo> {
+        self.commit_one(Op::Merge {
+            key: key.as_ref(),
+            operand: operand.as_ref(),
+        })
+    }
+
+    fn expires_at(&self, key: impl AsRef<[u8]>) -> Result<Option<SystemTime>> {
+        let _pass = self.enter()?;
+        Ok(self
+            .open
+            .expires_at_ms(key.as_ref())?
+            .and_then(from_unix_ms))
     }
 
     fn delete_range(&self, bounds: impl KeyBounds) -> Result<SeqNo> {

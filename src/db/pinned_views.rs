@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::{EngineHost, HandedViews, ReadView};
+use crate::engine::{EngineHost, HandedViews, ReadView, Registered};
 use crate::error::{Error, Result};
 use crate::store::{OpenKeyspace, Store};
 use crate::types::{KeyspaceId, SeqNo};
@@ -54,7 +54,7 @@ type PinnedView = (KeyspaceId, Arc<dyn ReadView>);
 
 #[derive(Debug)]
 struct Registration {
-    seq: SeqNo,
+    at: Registered,
     /// Of one that takes its views late.
     handed: Option<Arc<HandedViews>>,
     store: Arc<Store>,
@@ -64,8 +64,8 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let shared = &self.store.shared;
         let is_awaited = match self.handed {
-            Some(_) => shared.snapshot_tracker.unregister_late(self.seq),
-            None => shared.snapshot_tracker.unregister(self.seq),
+            Some(_) => shared.snapshot_tracker.unregister_late(self.at),
+            None => shared.snapshot_tracker.unregister(self.at),
         };
         if is_awaited && !mutated!("gone-snapshot-wakes-no-thread") {
             shared.coordinator.wake();
@@ -81,16 +81,20 @@ impl PinnedViews {
         if stay.is_ok()
             && shared.keyspaces.all().len() > AT_ONCE_UPTO
             && let Ok(pipeline) = shared.takes_writes()
-            && let Some((seq, handed)) = pipeline.late_snapshot()
+            && let Some((at, handed)) = pipeline.late_snapshot()
         {
-            return Self::late(store, stay, seq, handed);
+            return Self::late(store, stay, at, handed);
         }
         Self::take(store, stay, || shared.keyspaces.all())
     }
 
-    /// Views of every keyspace at `seq`, which was registered as late.
-    pub(crate) fn of_registered(store: &Arc<Store>, seq: SeqNo, handed: Arc<HandedViews>) -> Self {
-        Self::late(store, store.shared.stay(), seq, handed)
+    /// Views of every keyspace `at` a moment that was registered as late.
+    pub(crate) fn of_registered(
+        store: &Arc<Store>,
+        at: Registered,
+        handed: Arc<HandedViews>,
+    ) -> Self {
+        Self::late(store, store.shared.stay(), at, handed)
     }
 
     /// Views of these, which are ordered by number.
@@ -109,9 +113,14 @@ impl PinnedViews {
         Self::take(store, stay, || Arc::clone(&one))
     }
 
-    fn late(store: &Arc<Store>, stay: Result<Stay>, seq: SeqNo, handed: Arc<HandedViews>) -> Self {
+    fn late(
+        store: &Arc<Store>,
+        stay: Result<Stay>,
+        at: Registered,
+        handed: Arc<HandedViews>,
+    ) -> Self {
         let registration = Registration {
-            seq,
+            at,
             handed: Some(handed),
             store: Arc::clone(store),
         };
@@ -122,7 +131,7 @@ impl PinnedViews {
                     taken: Mutex::default(),
                 },
                 registration,
-                _stay: stay,
+                stay: Arc::new(stay),
             })
         });
         Self {
@@ -157,13 +166,13 @@ impl PinnedViews {
     ) -> (Vec<PinnedView>, Registration) {
         let shared = &store.shared;
         let attempt = || {
-            let seq = shared.snapshot_tracker.register();
+            let at = shared.snapshot_tracker.register();
             let registration = Registration {
-                seq,
+                at,
                 handed: None,
                 store: Arc::clone(store),
             };
-            let view = |open: &Arc<OpenKeyspace>| Some((open.id, open.snapshot_view(seq)?));
+            let view = |open: &Arc<OpenKeyspace>| Some((open.id, open.snapshot_view(at)?));
             let views: Option<Vec<_>> = keyspaces().iter().map(view).collect();
             Some((views?, registration))
         };
@@ -176,7 +185,7 @@ impl PinnedViews {
     /// The moment: everything up to this sequence number is visible.
     pub(crate) fn seq(&self) -> SeqNo {
         match &self.inner {
-            Ok(inner) => inner.registration.seq,
+            Ok(inner) => inner.registration.at.seq,
             Err(_) => self.store.shared.snapshot_tracker.published(),
         }
     }
@@ -230,10 +239,13 @@ impl Inner {
 impl Registration {
     /// A view, now, of how a keyspace was at that moment.
     fn take_view(&self, open: &OpenKeyspace) -> Arc<dyn ReadView> {
-        let handed = || self.handed.as_ref()?.of(open.id);
+        let handed = || {
+            let view = self.handed.as_ref()?.of(open.id)?;
+            Some(open.unexpired_at(view, self.at))
+        };
         // An engine that goes beyond the moment while it is asked has handed a view over by then.
         handed()
-            .or_else(|| open.snapshot_view(self.seq))
+            .or_else(|| open.snapshot_view(self.at))
             .or_else(handed)
             .expect("an engine that has gone on has handed a view over")
     }

@@ -1,6 +1,7 @@
 //! Batches over several keyspaces.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::keyspace::Keyspace;
 use crate::error::{Error, Result};
@@ -76,6 +77,36 @@ impl WriteBatch {
     /// Removes `key`, which may be absent, from `keyspace`.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
         self.part(keyspace).delete(key);
+    }
+
+    /// Sets `key` to `value` in `keyspace`, which expires `ttl` after the commit. See
+    /// [`Kv::put_with_ttl`](crate::Kv::put_with_ttl).
+    pub fn put_with_ttl(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) {
+        self.part(keyspace).put_with_ttl(key, value, ttl);
+    }
+
+    /// Sets `key` to `value` in `keyspace`, which expires at `time`. See
+    /// [`Kv::put_until`](crate::Kv::put_until).
+    pub fn put_until(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time: SystemTime,
+    ) {
+        self.part(keyspace).put_until(key, value, time);
+    }
+
+    /// Merges `operand` into the value of `key` in `keyspace`. See
+    /// [`Kv::merge`](crate::Kv::merge).
+    pub fn merge(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
+        self.part(keyspace).merge(key, operand);
     }
 
     /// Removes every key in `bounds` from `keyspace`. Empty or inverted bounds remove nothing.

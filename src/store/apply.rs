@@ -10,7 +10,7 @@ use super::handover::Handed;
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
 use super::publication::Publisher;
 use super::staging::StagedBatch;
-use crate::engine::{EngineHost, HandedViews, SnapshotTracker};
+use crate::engine::{EngineHost, HandedViews, Registered, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::types::{KeyRange, Op, SeqNo, SequencedOp};
@@ -178,13 +178,13 @@ impl Applier {
 
     /// Registers a snapshot that takes its views late, at the number up to which commits are taken.
     /// The caller has the log locked.
-    pub(super) fn register_late(&self, seq: SeqNo) -> Arc<HandedViews> {
+    pub(super) fn register_late(&self, seq: SeqNo) -> (Registered, Arc<HandedViews>) {
         self.snapshot_tracker.register_late(seq)
     }
 
     /// Ends that, where nothing was read.
-    pub(super) fn unregister_late(&self, seq: SeqNo) {
-        if self.snapshot_tracker.unregister_late(seq) {
+    pub(super) fn unregister_late(&self, at: Registered) {
+        if self.snapshot_tracker.unregister_late(at) {
             self.coordinator.wake();
         }
     }

@@ -63,6 +63,11 @@ impl Shared {
                     Ok(false) => {}
                     Err(error) => failed = Some(error),
                 }
+                match self.sweep_once() {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         failed.map_or(Ok(false), Err)
@@ -104,7 +109,14 @@ impl Shared {
     /// Whether a job is to be left alone. Where no thread does background work, the caller
     /// decides when something is tried again.
     fn leaves_alone(&self, health: &Health) -> bool {
-        self.options.background_threads > 0 && health.pause().is_some()
+        self.pause_of(health).is_some()
+    }
+
+    /// How long a job is to be left alone.
+    pub(super) fn pause_of(&self, health: &Health) -> Option<Duration> {
+        health
+            .pause()
+            .filter(|_| self.options.background_threads > 0)
     }
 
     /// Notes how a job ended, and wakes threads that wait for it.
@@ -204,7 +216,8 @@ impl Shared {
             for keyspace in self.keyspaces.all().iter() {
                 failed = failed.or(keyspace.error());
                 let in_debt = debtor.as_ref().is_some_and(|it| it.id == keyspace.id);
-                let is_due = in_debt || keyspace.engine.work_due().is_some();
+                let is_due =
+                    in_debt || keyspace.engine.work_due().is_some() || self.sweep_is_due(keyspace);
                 due |= is_due && keyspace.failing_now().is_none();
             }
             let has_value_work = self.value_work().is_some();
@@ -264,6 +277,16 @@ impl Shared {
                 ))
             })
         });
+        let of_jobs = of_jobs.or_else(|| {
+            let all = self.keyspaces.all();
+            all.iter().find_map(|keyspace| {
+                let error = keyspace.sweep.health.error()?;
+                Some(format!(
+                    "sweep of keyspace {:?}: {error:#}",
+                    keyspace.name()
+                ))
+            })
+        });
         of_jobs
             .or_else(|| Some(format!("{:#}", self.coordinator.check_writable().err()?)))
             .or_else(|| Some(format!("scrub: {}", self.scrub.problem()?)))
@@ -311,8 +334,9 @@ impl Shared {
             // A compaction that is due was not begun: it waits for writes to pause.
             let waits =
                 kinds.contains(&Work::Compact) && keyspace.engine.work_due() == Some(Work::Compact);
+            let sweep = self.sweep_wait_ms(keyspace).map(Duration::from_millis);
             let pauses = kinds.iter().map(|kind| keyspace.health(*kind).pause());
-            pauses.chain([waits.then_some(QUIET_WAIT)]).flatten()
+            pauses.chain([waits.then_some(QUIET_WAIT), sweep]).flatten()
         });
         pauses.fold(IDLE_WAIT, Duration::min)
     }

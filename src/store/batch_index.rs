@@ -48,7 +48,8 @@ impl BatchIndex {
         for (number, at) in begins.into_iter().enumerate().rev() {
             let number = number as u32;
             match batch.op_at(at as usize) {
-                Op::Put { key, .. } | Op::Delete { key } => {
+                // Batches with merges are not staged.
+                Op::Put { key, .. } | Op::Delete { key } | Op::Merge { key, .. } => {
                     let is_removed = !removed.is_empty() && removed.contains(key);
                     if !is_removed || mutated!("put-before-a-range-delete-of-its-batch-stays") {
                         let head = 0;
@@ -242,6 +243,7 @@ mod tests {
         match *op {
             Op::Put { key, value } => drop(map.insert(key.to_vec(), value.to_vec())),
             Op::Delete { key } => drop(map.remove(key)),
+            Op::Merge { .. } => unreachable!("none was made"),
             Op::DeleteRange { start, end } => {
                 map.retain(|key, _| {
                     key.as_slice() < start || end.is_some_and(|end| key.as_slice() >= end)
@@ -288,6 +290,7 @@ mod tests {
                     Laid::Nothing => before.get(key).map(Vec::as_slice),
                     Laid::Put((value, _)) => Some(value),
                     Laid::Deleted => None,
+                    Laid::Merged => unreachable!("none was made"),
                 };
                 assert_eq!(value, wanted.get(key).map(Vec::as_slice), "seed {seed}");
             }

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::checksum::seed_of;
@@ -39,7 +40,7 @@ const FORMAT: SmallFile = SmallFile {
 };
 /// The envelope, store id, sequence number, next id and count.
 const FIXED_LEN_BYTES: usize = ENVELOPE_LEN_BYTES + 8 + 8 + 4 + 4;
-/// Options of one keyspace. Those that this build knows have 67 bytes.
+/// Options of one keyspace. Those that this build knows have 594 bytes at most.
 const MAX_OPTIONS_LEN_BYTES: usize = 1024;
 /// Id, length and name, length and options.
 const MAX_ENTRY_LEN_BYTES: usize = 4 + 2 + MAX_KEYSPACE_NAME_LEN_BYTES + 2 + MAX_OPTIONS_LEN_BYTES;
@@ -56,9 +57,13 @@ mod tag {
     pub(super) const LAST_LEVEL_COMPRESSION: u8 = 0x06;
     pub(super) const FILTER_BITS: u8 = 0x07;
     pub(super) const LAST_LEVEL_FILTER_BITS: u8 = 0x08;
+    pub(super) const DEFAULT_TTL: u8 = 0x09;
+    pub(super) const COMPACTION_FILTER: u8 = 0x0A;
     pub(super) const ENGINE: u8 = REQUIRED | 0x01;
     pub(super) const BLOCK_SIZE: u8 = REQUIRED | 0x02;
     pub(super) const PAGE_SIZE: u8 = REQUIRED | 0x03;
+    pub(super) const MERGE_OPERATOR: u8 = REQUIRED | 0x04;
+    pub(super) const EXPIRY: u8 = REQUIRED | 0x05;
 }
 
 /// One keyspace of the catalogue.
@@ -124,9 +129,28 @@ impl CatalogEntry {
                 tag::LAST_LEVEL_FILTER_BITS,
                 options.last_level_filter_bits_per_key.map(bytes_of_u32),
             ),
+            (
+                tag::DEFAULT_TTL,
+                options
+                    .default_ttl
+                    .map(|_| bytes_of_u64(options.default_ttl_ms())),
+            ),
+            (
+                tag::COMPACTION_FILTER,
+                options.compaction_filter.as_ref().map(bytes_of_name),
+            ),
             (tag::ENGINE, Some(vec![options.engine.code()])),
             (tag::BLOCK_SIZE, options.block_size_bytes.map(bytes_of_u32)),
             (tag::PAGE_SIZE, options.page_size_bytes.map(bytes_of_u32)),
+            (
+                tag::MERGE_OPERATOR,
+                options.merge_operator.as_ref().map(bytes_of_name),
+            ),
+            // A build that does not know it may have the keyspace as long as it is not in use.
+            (
+                tag::EXPIRY,
+                options.expiry.filter(|is_on| *is_on).map(|_| vec![1]),
+            ),
         ];
         let known = known
             .into_iter()
@@ -186,6 +210,17 @@ impl CatalogEntry {
                 }
                 tag::BLOCK_SIZE => options.block_size_bytes = Some(value.u32()?),
                 tag::PAGE_SIZE => options.page_size_bytes = Some(value.u32()?),
+                tag::DEFAULT_TTL => {
+                    options.default_ttl = Some(Duration::from_millis(value.u64()?));
+                }
+                tag::COMPACTION_FILTER => {
+                    options.compaction_filter = Some(decode_name(&mut value)?)
+                }
+                tag::MERGE_OPERATOR => options.merge_operator = Some(decode_name(&mut value)?),
+                tag::EXPIRY => match value.u8()? {
+                    1 => options.expiry = Some(true),
+                    _ => return Err(Refused::Unknown("a kind of expiry")),
+                },
                 unknown if unknown & tag::REQUIRED != 0 => {
                     return Err(Refused::Unknown("an option of a keyspace"));
                 }
@@ -199,10 +234,23 @@ impl CatalogEntry {
             }
         }
         entry.options.engine = engine.ok_or(Malformed)?;
-        entry.options.check().map_err(|_| Malformed)?;
+        let checked = entry
+            .options
+            .check()
+            .and_then(|()| entry.options.check_together());
+        checked.map_err(|_| Malformed)?;
         check_name(name).map_err(|_| Malformed)?;
         Ok(entry)
     }
+}
+
+fn bytes_of_name(name: &String) -> Vec<u8> {
+    name.as_bytes().to_vec()
+}
+
+fn decode_name(value: &mut Reader<'_>) -> Result<String, Malformed> {
+    let bytes = value.take(value.remaining())?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)
 }
 
 /// A byte for the kind, and for zstd another one for the level.

@@ -419,9 +419,10 @@ impl Pipeline {
             return Ok(Outcome::Committed(self.applier.publisher.published()));
         }
         let is_large = |(_, batch): &(_, Batch)| batch.len() >= self.large_batch_ops;
-        let has_stamped_keys = |(_, batch): &(_, Batch)| batch.has_stamped_keys();
-        // A staged batch is in the order of its keys before it is logged.
-        if parts.iter().any(is_large) && !parts.iter().any(has_stamped_keys) {
+        // A staged batch is in the order of its keys before it is logged, and what a merge makes of
+        // a value cannot be laid over what an engine has.
+        let is_staged = |(_, batch): &(_, Batch)| !batch.has_stamped_keys() && !batch.has_merges();
+        if parts.iter().any(is_large) && parts.iter().all(is_staged) {
             return self.commit_large(parts, count, durability, condition);
         }
         let unplaced = PlacedValues::default();

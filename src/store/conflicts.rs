@@ -98,7 +98,7 @@ impl Chunk {
     fn note(&mut self, keyspace: KeyspaceId, op: &Op<'_>, seq: SeqNo) {
         let at = self.bytes.len() as u32;
         let (start, kind) = match *op {
-            Op::Put { key, .. } | Op::Delete { key } => (key, Kind::Key),
+            Op::Put { key, .. } | Op::Delete { key } | Op::Merge { key, .. } => (key, Kind::Key),
             Op::DeleteRange { start, end: None } => (start, Kind::From),
             Op::DeleteRange {
                 start,

@@ -17,6 +17,7 @@ use crate::fs::OpenFiles;
 use crate::lsm;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
+use crate::resolve::Resolver;
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
 use crate::values::ValueFiles;
@@ -68,6 +69,15 @@ impl EngineMaker<'_> {
         let options = entry.options.clone().with_defaults();
         let store_write_buffer_bytes = self.options.write_buffer_bytes;
         let settings = Arc::new(KeyspaceSettings::new(&options, store_write_buffer_bytes));
+        let resolver = Arc::new(Resolver::new(
+            self.options
+                .operator_of(&entry.name, options.merge_operator.as_deref())?,
+            self.options
+                .filter_of(&entry.name, options.compaction_filter.as_deref())?,
+            options.expiry == Some(true),
+            options.default_ttl_ms(),
+            Arc::clone(self.snapshot_tracker.clock()),
+        ));
         let fs = &self.options.fs;
         let dir = keyspace_dir(self.dir, entry.id);
         let files = Arc::new(KeyspaceFiles::new(
@@ -87,6 +97,7 @@ impl EngineMaker<'_> {
             values: Arc::clone(self.values),
             cache: Arc::clone(self.cache),
             options: Arc::clone(&settings),
+            resolver: Arc::clone(&resolver),
             use_mmap: self.options.mmap_reads,
             read_only: self.options.read_only,
             persisted_watermark: self.wal_manifest.persisted_watermark(entry.id),
@@ -98,6 +109,7 @@ impl EngineMaker<'_> {
             entry.id,
             &entry.name,
             options,
+            resolver,
             engine,
             files,
             Arc::clone(self.snapshot_tracker),
@@ -146,5 +158,7 @@ pub(super) fn make_keyspace(shared: &Shared, entry: &CatalogEntry) -> Result<Ope
         snapshot_tracker: &shared.snapshot_tracker,
         coordinator: &shared.coordinator,
     };
-    maker.create(entry)
+    let made = maker.create(entry)?;
+    made.resolver.recovered();
+    Ok(made)
 }

@@ -45,7 +45,9 @@ impl Shared {
             )));
         }
         let id = catalog.current().new_id()?;
-        let entry = CatalogEntry::new(id, name, options.clone().with_defaults());
+        let options = options.clone().with_defaults();
+        options.check_together()?;
+        let entry = CatalogEntry::new(id, name, options);
         let made = Arc::new(make_keyspace(self, &entry)?);
         // Before anything can be recorded of it. Should the commit fail, its number goes to the
         // next keyspace, and a trace is told of that.
@@ -109,11 +111,14 @@ impl Shared {
         };
         self.takes_writes()?;
         self.coordinator.check_writable()?;
+        let filter = self
+            .options
+            .filter_of(&open.name(), changed.compaction_filter.as_deref())?;
         let mut entry = catalog.current().entry(open.id).cloned();
         let entry = entry.as_mut().expect("an open keyspace is listed");
         entry.options = changed.clone();
         let change = CatalogChange::Options(entry.clone());
-        let effect = KeyspaceChange::Options(open.id, changed);
+        let effect = KeyspaceChange::Options(open.id, changed, filter);
         self.commit_change(catalog, &change, effect, Durability::Sync)?;
         // Another budget may make work due, or let waiting writers go on.
         self.coordinator.progressed();

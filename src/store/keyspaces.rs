@@ -16,10 +16,12 @@ use super::backpressure::Throttle;
 use super::health::Health;
 use super::keyspace_gate::KeyspaceGate;
 use super::staging::Staging;
+use super::sweep::walk::Sweep;
 use crate::engine::{Engine, Keep, SnapshotTracker, Work};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::options::{EngineKind, KeyspaceOptions, KeyspaceSettings};
+use crate::resolve::{CompactionFilter, Resolver};
 use crate::trace::Recorder;
 use crate::types::KeyspaceId;
 use crate::util::gate::Gate;
@@ -56,7 +58,9 @@ impl LiveOptions {
 
     /// Every option that concerns the engine, with the value in use.
     pub(crate) fn effective(&self) -> KeyspaceOptions {
-        let options = self.options.lock().clone();
+        let mut options = self.options.lock().clone();
+        options.expiry.get_or_insert(false);
+        options.default_ttl.get_or_insert_default();
         options.write_buffer_bytes(self.settings.write_buffer_bytes())
     }
 
@@ -90,9 +94,13 @@ pub(crate) struct OpenKeyspace {
     pub(crate) id: KeyspaceId,
     name: Mutex<Arc<str>>,
     pub(crate) options: LiveOptions,
+    /// What its values may do besides being there.
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) engine: Arc<dyn Engine>,
     /// A large batch that its engine does not have yet.
     pub(super) staging: Staging,
+    /// Where the background work is that looks for what is to go.
+    pub(super) sweep: Sweep,
     /// Commits that are to be applied to it.
     pub(super) apply_queue: ApplyQueue,
     /// Closed while a bulk load or a large batch is made a part of it.
@@ -161,6 +169,7 @@ impl OpenKeyspace {
         id: KeyspaceId,
         name: &str,
         options: LiveOptions,
+        resolver: Arc<Resolver>,
         engine: Arc<dyn Engine>,
         files: Arc<KeyspaceFiles>,
         snapshot_tracker: Arc<SnapshotTracker>,
@@ -169,7 +178,9 @@ impl OpenKeyspace {
             id,
             name: Mutex::new(name.into()),
             options,
+            resolver,
             engine,
+            sweep: Sweep::default(),
             staging: Staging::new(snapshot_tracker),
             apply_queue: ApplyQueue::default(),
             keyspace_gate: KeyspaceGate::default(),
@@ -279,8 +290,12 @@ pub(crate) enum KeyspaceChange {
     Remove(KeyspaceId),
     /// This one has another name.
     Rename(KeyspaceId, String),
-    /// This one has other options.
-    Options(KeyspaceId, KeyspaceOptions),
+    /// This one has other options, and this filter.
+    Options(
+        KeyspaceId,
+        KeyspaceOptions,
+        Option<Arc<dyn CompactionFilter>>,
+    ),
 }
 
 /// All open keyspaces of a store.
@@ -345,8 +360,10 @@ impl Keyspaces {
                 names.remove(&old);
                 names.insert(name, keyspace);
             }
-            KeyspaceChange::Options(id, options) => {
+            KeyspaceChange::Options(id, options, filter) => {
                 if let Some(keyspace) = self.by_id(*id) {
+                    let ttl = options.default_ttl_ms();
+                    keyspace.resolver.change(ttl, filter.clone());
                     keyspace.options.change(options.clone());
                 }
             }

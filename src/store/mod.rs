@@ -41,7 +41,9 @@ mod shared;
 mod side_by_side;
 mod staging;
 mod stats;
+mod stored_form;
 mod streamed_put;
+mod sweep;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 mod value_collection;

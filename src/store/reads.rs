@@ -1,12 +1,14 @@
 //! Reads of a keyspace: what its engine has, with a large batch over it that it does not have yet
-//! ([`super::staging`]).
+//! ([`super::staging`]), and without what has expired ([`crate::resolve`]).
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::keyspaces::OpenKeyspace;
 use super::staging::StagedBatch;
-use crate::engine::{Laid, OverlaidView, Overlay, ReadView, over_many};
+use crate::engine::{
+    Laid, OverlaidView, Overlay, ReadView, Registered, UnexpiredView, over_many, unexpired,
+};
 use crate::error::Result;
 use crate::types::{SeqNo, Value};
 use crate::values::OpenValue;
@@ -15,6 +17,47 @@ impl OpenKeyspace {
     /// As [`Engine::get`](crate::engine::Engine::get).
     #[inline]
     pub(crate) fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        if self.resolver.expires() {
+            return self.get_unexpired(key, read);
+        }
+        self.get_stored(key, read)
+    }
+
+    /// The same where values expire.
+    #[cold]
+    fn get_unexpired(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        let now_ms = self.resolver.now_ms();
+        let mut is_there = false;
+        self.get_stored(key, &mut |stored| {
+            if let Some(value) = self.resolver.visible(stored, now_ms) {
+                is_there = true;
+                read(value);
+            }
+        })?;
+        Ok(is_there)
+    }
+
+    /// What `copy` makes of the value of `key` where values expire.
+    #[cold]
+    fn copy_unexpired(&self, key: &[u8], copy: impl Fn(&[u8]) -> Value) -> Result<Option<Value>> {
+        let mut value = None;
+        self.get_unexpired(key, &mut |bytes| value = Some(copy(bytes)))?;
+        Ok(value)
+    }
+
+    /// When the value of `key` expires, in milliseconds since 1970; `None` if there is none.
+    pub(crate) fn expires_at_ms(&self, key: &[u8]) -> Result<Option<u64>> {
+        let now_ms = self.resolver.now_ms();
+        let mut expires_at_ms = None;
+        self.get_stored(key, &mut |stored| {
+            let is_there = self.resolver.visible(stored, now_ms).is_some();
+            expires_at_ms = is_there.then(|| self.resolver.expires_at_ms(stored));
+        })?;
+        Ok(expires_at_ms)
+    }
+
+    #[inline]
+    fn get_stored(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
         let laid = self.staged_value(key, &mut *read);
         let below = || Ok(self.engine.get(key, read)?.then_some(()));
         Ok(laid.or_below(below)?.is_some())
@@ -23,18 +66,28 @@ impl OpenKeyspace {
     /// As [`Engine::get_value`](crate::engine::Engine::get_value).
     #[inline]
     pub(crate) fn get_value(&self, key: &[u8]) -> Result<Option<Value>> {
+        if self.resolver.expires() {
+            return self.copy_unexpired(key, Value::copy_from);
+        }
         let laid = self.staged_value(key, Value::copy_from);
         laid.or_below(|| self.engine.get_value(key))
     }
 
     /// As [`Engine::get_part`](crate::engine::Engine::get_part).
     pub(crate) fn get_part(&self, key: &[u8], part: Range<usize>) -> Result<Option<Value>> {
+        if self.resolver.expires() {
+            return self.copy_unexpired(key, |value| Value::copy_part(value, &part));
+        }
         let laid = self.staged_value(key, |value| Value::copy_part(value, &part));
         laid.or_below(|| self.engine.get_part(key, part))
     }
 
     /// As [`Engine::open_value`](crate::engine::Engine::open_value).
     pub(crate) fn open_value(&self, key: &[u8]) -> Result<Option<OpenValue>> {
+        if self.resolver.expires() {
+            let value = self.copy_unexpired(key, Value::copy_from)?;
+            return Ok(value.map(OpenValue::Whole));
+        }
         let laid = self.staged_value(key, |value| OpenValue::Whole(Value::copy_from(value)));
         laid.or_below(|| self.engine.open_value(key))
     }
@@ -42,6 +95,9 @@ impl OpenKeyspace {
     /// As [`Engine::contains`](crate::engine::Engine::contains).
     #[inline]
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
+        if self.resolver.expires() {
+            return self.get_unexpired(key, &mut |_| ());
+        }
         let below = || Ok(self.engine.contains(key)?.then_some(()));
         Ok(self.staged_value(key, |_| ()).or_below(below)?.is_some())
     }
@@ -65,22 +121,51 @@ impl OpenKeyspace {
 
     /// As [`Engine::multi_get`](crate::engine::Engine::multi_get).
     pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        self.staging.in_one_state(|staged| match staged {
+        let now_ms = self.resolver.expires().then(|| self.resolver.now_ms());
+        let stored = self.staging.in_one_state(|staged| match staged {
             None => self.engine.multi_get(keys),
             Some(staged) => over_many(&*staged, keys, |rest| self.engine.multi_get(rest)),
+        })?;
+        Ok(match now_ms {
+            Some(now_ms) => unexpired(stored, &self.resolver, now_ms),
+            None => stored,
         })
     }
 
     /// As [`Engine::view`](crate::engine::Engine::view).
     pub(crate) fn view(&self) -> Result<Arc<dyn ReadView>> {
+        let now_ms = self.resolver.expires().then(|| self.resolver.now_ms());
+        Ok(self.at_time(self.stored_view()?, now_ms))
+    }
+
+    /// The same with values as they are stored.
+    pub(super) fn stored_view(&self) -> Result<Arc<dyn ReadView>> {
         let view = |staged| Ok(over(self.engine.view()?, staged));
         self.staging.in_one_state(view)
     }
 
     /// As [`Engine::snapshot_view`](crate::engine::Engine::snapshot_view).
-    pub(crate) fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>> {
-        let view = |staged| Some(over(self.engine.snapshot_view(seq)?, staged));
-        self.staging.at(seq, view)
+    pub(crate) fn snapshot_view(&self, at: Registered) -> Option<Arc<dyn ReadView>> {
+        let view = |staged| Some(over(self.engine.snapshot_view(at.seq)?, staged));
+        let view = self.staging.at(at.seq, view)?;
+        Some(self.unexpired_at(view, at))
+    }
+
+    /// `view`, which shows the moment of a snapshot, without what had expired by then.
+    pub(crate) fn unexpired_at(
+        &self,
+        view: Arc<dyn ReadView>,
+        at: Registered,
+    ) -> Arc<dyn ReadView> {
+        self.at_time(view, self.resolver.expires().then_some(at.time_ms))
+    }
+
+    /// `view` without what has expired by `now_ms`, if values expire.
+    fn at_time(&self, view: Arc<dyn ReadView>, now_ms: Option<u64>) -> Arc<dyn ReadView> {
+        match now_ms {
+            Some(now_ms) => Arc::new(UnexpiredView::new(view, Arc::clone(&self.resolver), now_ms)),
+            None => view,
+        }
     }
 
     /// The first operation that only the log has, if there is one.

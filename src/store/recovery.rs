@@ -25,6 +25,7 @@ use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, FsLock, LockGuard, LockMode, OpenFiles};
 use crate::options::Options;
+use crate::resolve::StoreClock;
 use crate::trace::Recorder;
 use crate::types::SeqNo;
 use crate::util::gate::Gate;
@@ -82,7 +83,8 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     }
 
     let coordinator = Arc::new(Coordinator::default());
-    let snapshot_tracker = Arc::new(SnapshotTracker::default());
+    let clock = StoreClock::new(Arc::clone(&options.clock));
+    let snapshot_tracker = Arc::new(SnapshotTracker::with_clock(Arc::new(clock)));
     let cache = Arc::new(BlockCache::new(options.cache_bytes));
     let keyspaces = Arc::new(Keyspaces::default());
     let gate = Arc::new(Gate::new());
@@ -119,6 +121,9 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         read_only: options.read_only,
     };
     let last = replay.run(&mut recovery, found, end)?;
+    for keyspace in keyspaces.all().iter() {
+        keyspace.resolver.recovered();
+    }
     snapshot_tracker.publish(last);
     let pipeline = if options.read_only {
         None

@@ -229,6 +229,9 @@ impl Replay<'_> {
             };
             if let Some(share) = share {
                 let share = &mut window.shares[share];
+                if matches!(op, Op::Merge { .. }) && share.keyspace.resolver.operator().is_none() {
+                    return self.malformed(record, "a merge where there is no operator");
+                }
                 share.ops.push(SequencedOp::new(seq, op));
                 if let Op::Put { value, .. } = op
                     && share.keyspace.options.stores_apart(value.len())

@@ -15,6 +15,7 @@ use super::coordinator::Coordinator;
 use super::health::{LogJobs, Turns};
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::scrub_state::Scrub;
+use super::stored_form::{parts_in_stored_form, stored_form};
 use super::wal_manifest::{OpenWalManifest, WalManifest};
 use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
@@ -175,7 +176,8 @@ impl Shared {
     }
 
     /// Brings the files of a keyspace into their best shape, on this thread.
-    pub(crate) fn compact(&self, keyspace: &OpenKeyspace) -> Result<()> {
+    pub(crate) fn compact(&self, keyspace: &Arc<OpenKeyspace>) -> Result<()> {
+        self.sweep_all(keyspace)?;
         let compacted = keyspace.engine.compact();
         if compacted.is_ok() {
             self.note(keyspace.health(Work::Compact), &compacted);
@@ -184,8 +186,9 @@ impl Shared {
     }
 
     /// Commits `change` once background work has room for it.
-    pub(crate) fn commit(&self, mut change: Change<'_>, durability: Durability) -> Result<SeqNo> {
+    pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         let pipeline = self.takes_writes()?;
+        let (mut change, _merges) = stored_form(change)?;
         match &change {
             Change::One { keyspace, op } => {
                 self.make_room(keyspace, taken_bytes(keyspace, op) as u64)?;
@@ -221,6 +224,7 @@ impl Shared {
         condition: &Condition<'_>,
     ) -> Result<Outcome> {
         let pipeline = self.takes_writes()?;
+        let _merges = parts_in_stored_form(&mut parts)?;
         pipeline.expect_number(&mut parts);
         for (keyspace, batch) in &parts {
             self.make_room(keyspace, taken_bytes_of(keyspace, batch) as u64)?;
@@ -260,6 +264,7 @@ fn taken_bytes(keyspace: &OpenKeyspace, op: &Op<'_>) -> usize {
             key.len() + MIN_VALUE_THRESHOLD_BYTES as usize
         }
         Op::Put { key, value } => key.len() + value.len(),
+        Op::Merge { key, operand } => key.len() + operand.len(),
         Op::Delete { key } => key.len(),
         Op::DeleteRange { .. } => 0,
     }

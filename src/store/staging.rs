@@ -25,7 +25,7 @@ use arc_swap::ArcSwapOption;
 
 use super::batch_index::BatchIndex;
 use super::commit_values::PlacedValues;
-use crate::engine::{Laid, Overlay, SnapshotTracker};
+use crate::engine::{Laid, Overlay, OwnEntry, SnapshotTracker};
 use crate::error::Result;
 use crate::kv::Batch;
 use crate::types::{KeyRange, SeqNo, SequencedOp, Value};
@@ -72,17 +72,17 @@ impl Overlay for StagedBatch {
         self.index.removed_range(key).cloned()
     }
 
-    fn first_put(&self, start: Bound<&[u8]>) -> Option<(Vec<u8>, Value)> {
+    fn first_put(&self, start: Bound<&[u8]>) -> Option<OwnEntry> {
         self.index.first_put(&self.batch, start).map(owned)
     }
 
-    fn last_put(&self, end: Bound<&[u8]>) -> Option<(Vec<u8>, Value)> {
+    fn last_put(&self, end: Bound<&[u8]>) -> Option<OwnEntry> {
         self.index.last_put(&self.batch, end).map(owned)
     }
 }
 
-fn owned((key, value): (&[u8], &[u8])) -> (Vec<u8>, Value) {
-    (key.to_vec(), Value::copy_from(value))
+fn owned((key, value): (&[u8], &[u8])) -> OwnEntry {
+    (key.to_vec(), Some(Value::copy_from(value)))
 }
 
 /// Where a large batch lies over one keyspace.

@@ -2,17 +2,20 @@
 
 use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use super::own_writes::Own;
 use super::state::State;
 use super::view::transaction_view;
 use crate::db::keyspace::Keyspace;
 use crate::db::keyspace_snapshot::KeyspaceSnapshot;
-use crate::engine::Piece;
+use crate::engine::{Laid, Piece};
 use crate::error::Result;
 use crate::kv::{
-    Batch, KvRead, KvTransaction, Readable, Scan, ValueReader, inherent_reads, part_of_value,
+    Batch, Expiry, KvRead, KvTransaction, Readable, Scan, ValueReader, inherent_reads,
+    part_of_value,
 };
-use crate::types::{KeyBounds, KeyRange, Value};
+use crate::types::{KeyBounds, KeyRange, Op, Value};
 use crate::util::mutants::mutated;
 
 /// A keyspace as a [`Transaction`](crate::Transaction) sees it: [`KvRead`] of the moment at which
@@ -70,7 +73,41 @@ impl<'a> TransactionKeyspace<'a> {
 
     /// Sets `key` to `value`. See [`Transaction::put`](crate::Transaction::put).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        self.write(key.as_ref(), Some(value.as_ref()))
+        self.put_expiring(key.as_ref(), value.as_ref(), None)
+    }
+
+    /// Sets `key` to `value`, which expires `ttl` after the commit; until then the transaction sees
+    /// it. See [`Kv::put_with_ttl`](crate::Kv::put_with_ttl).
+    pub fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let expiry = Expiry::after(ttl);
+        self.put_expiring(key.as_ref(), value.as_ref(), Some(expiry))
+    }
+
+    /// Sets `key` to `value`, which expires at `time`; until the commit the transaction sees it.
+    /// See [`Kv::put_until`](crate::Kv::put_until).
+    pub fn put_until(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time: SystemTime,
+    ) -> Result<()> {
+        let expiry = Expiry::at(time);
+        self.put_expiring(key.as_ref(), value.as_ref(), Some(expiry))
+    }
+
+    /// Merges `operand` into the value of `key`. See
+    /// [`Transaction::merge`](crate::Transaction::merge).
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        let (key, operand) = (key.as_ref(), operand.as_ref());
+        self.state.check_writes(self.keyspace)?;
+        let open = self.keyspace.open();
+        open.with_stored_form(|form| form.check(&Op::Merge { key, operand }))?;
+        self.state.writes.lock().merge(open, key, operand)
     }
 
     /// Sets a key with the number of the commit in it. See
@@ -103,7 +140,7 @@ impl<'a> TransactionKeyspace<'a> {
 
     /// Removes `key`, which may be absent. See [`Transaction::delete`](crate::Transaction::delete).
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        self.write(key.as_ref(), None)
+        self.write(key.as_ref(), Own::Deleted)
     }
 
     /// Removes every key in `bounds`. See
@@ -121,21 +158,46 @@ impl<'a> TransactionKeyspace<'a> {
         self.state.check_writes(self.keyspace)?;
         self.state.reads.note_key(self.keyspace.open().id, key);
         match self.own(key) {
-            Some(own) => Ok(own),
-            None => self.snapshot.get(key),
+            Laid::Put(value) => Ok(Some(value)),
+            Laid::Deleted => Ok(None),
+            Laid::Nothing => self.snapshot.get(key),
+            Laid::Merged => self.merged(key).map(Some),
         }
     }
 
-    fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        self.state.check_writes(self.keyspace)?;
-        let mut writes = self.state.writes.lock();
-        writes.write(self.keyspace.open(), key, value)
+    fn put_expiring(&self, key: &[u8], value: &[u8], expiry: Option<Expiry>) -> Result<()> {
+        let open = self.keyspace.open();
+        open.with_stored_form(|form| {
+            expiry.map_or(Ok(()), |expiry| form.check_expiry(expiry))?;
+            form.check(&Op::Put { key, value })
+        })?;
+        self.write(key, Own::Put(Value::copy_from(value), expiry))
     }
 
-    /// What the transaction has done to a key: nothing, or its value now.
-    fn own(&self, key: &[u8]) -> Option<Option<Value>> {
+    fn write(&self, key: &[u8], own: Own) -> Result<()> {
+        self.state.check_writes(self.keyspace)?;
+        let mut writes = self.state.writes.lock();
+        writes.write(self.keyspace.open(), key, own)
+    }
+
+    /// What the transaction has done to a key.
+    fn own(&self, key: &[u8]) -> Laid<Value> {
         let writes = self.state.writes.lock();
         writes.get(self.keyspace.open().id, key)
+    }
+
+    /// The value of a key that the transaction has merged into: it depends on what the store has.
+    #[cold]
+    fn merged(&self, key: &[u8]) -> Result<Value> {
+        let below = self.snapshot.get(key)?;
+        self.note(key, below.is_some());
+        Ok(self.merge_below(key, below.as_ref()))
+    }
+
+    fn merge_below(&self, key: &[u8], below: Option<&Value>) -> Value {
+        let writes = self.state.writes.lock();
+        let below = below.map(|value| &**value);
+        writes.merge_below(self.keyspace.open().id, key, below)
     }
 
     /// The commit depends on what the store has of `key`, if reads are tracked.
@@ -204,8 +266,11 @@ impl KvTransaction for TransactionKeyspace<'_> {
 impl KvRead for TransactionKeyspace<'_> {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
-        if let Some(own) = self.own(key) {
-            return Ok(own);
+        match self.own(key) {
+            Laid::Nothing => {}
+            Laid::Put(value) => return Ok(Some(value)),
+            Laid::Deleted => return Ok(None),
+            Laid::Merged => return self.merged(key).map(Some),
         }
         let value = self.snapshot.get(key)?;
         self.note(key, value.is_some());
@@ -218,8 +283,11 @@ impl KvRead for TransactionKeyspace<'_> {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let key = key.as_ref();
-        if let Some(own) = self.own(key) {
-            return Ok(own.map(|value| read(&value)));
+        match self.own(key) {
+            Laid::Nothing => {}
+            Laid::Put(value) => return Ok(Some(read(&value))),
+            Laid::Deleted => return Ok(None),
+            Laid::Merged => return Ok(Some(read(&self.merged(key)?))),
         }
         let found = self.snapshot.get_with(key, read)?;
         self.note(key, found.is_some());
@@ -232,9 +300,12 @@ impl KvRead for TransactionKeyspace<'_> {
         part: impl RangeBounds<usize>,
     ) -> Result<Option<Value>> {
         let key = key.as_ref();
-        if let Some(own) = self.own(key) {
-            let part = part_of_value(&part);
-            return Ok(own.map(|value| Value::copy_part(&value, &part)));
+        let copy = |value: &Value| Value::copy_part(value, &part_of_value(&part));
+        match self.own(key) {
+            Laid::Nothing => {}
+            Laid::Put(value) => return Ok(Some(copy(&value))),
+            Laid::Deleted => return Ok(None),
+            Laid::Merged => return Ok(Some(copy(&self.merged(key)?))),
         }
         let found = self.snapshot.get_range(key, part)?;
         self.note(key, found.is_some());
@@ -243,8 +314,11 @@ impl KvRead for TransactionKeyspace<'_> {
 
     fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>> {
         let key = key.as_ref();
-        if let Some(own) = self.own(key) {
-            return Ok(own.map(ValueReader::of));
+        match self.own(key) {
+            Laid::Nothing => {}
+            Laid::Put(value) => return Ok(Some(ValueReader::of(value))),
+            Laid::Deleted => return Ok(None),
+            Laid::Merged => return self.merged(key).map(|it| Some(ValueReader::of(it))),
         }
         let found = self.snapshot.reader(key)?;
         self.note(key, found.is_some());
@@ -253,8 +327,11 @@ impl KvRead for TransactionKeyspace<'_> {
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
-        if let Some(own) = self.own(key) {
-            return Ok(own.is_some());
+        match self.own(key) {
+            Laid::Nothing => {}
+            // A merge makes a value in any case.
+            Laid::Put(_) | Laid::Merged => return Ok(true),
+            Laid::Deleted => return Ok(false),
         }
         let found = self.snapshot.contains_key(key)?;
         self.note(key, found);
@@ -265,8 +342,13 @@ impl KvRead for TransactionKeyspace<'_> {
         let mut values = self.snapshot.multi_get(keys)?;
         for (key, value) in keys.iter().map(AsRef::as_ref).zip(&mut values) {
             match self.own(key) {
-                Some(own) => *value = own,
-                None => self.note(key, value.is_some()),
+                Laid::Put(own) => *value = Some(own),
+                Laid::Deleted => *value = None,
+                Laid::Nothing => self.note(key, value.is_some()),
+                Laid::Merged => {
+                    self.note(key, value.is_some());
+                    *value = Some(self.merge_below(key, value.as_ref()));
+                }
             }
         }
         Ok(values)

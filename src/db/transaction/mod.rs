@@ -36,6 +36,7 @@ mod view;
 mod write_set;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crate::db::keyspace::Keyspace;
 use crate::error::Result;
@@ -267,6 +268,56 @@ impl Transaction {
     ) -> Result<()> {
         self.keyspace(keyspace)
             .put_versionstamped_value(key, prefix, suffix)
+    }
+
+    /// Sets `key` to `value` in `keyspace`, which expires `ttl` after the commit; until then the
+    /// transaction sees it. See [`Kv::put_with_ttl`](crate::Kv::put_with_ttl).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Transaction::put`], and if no value of the keyspace can expire.
+    pub fn put_with_ttl(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.keyspace(keyspace).put_with_ttl(key, value, ttl)
+    }
+
+    /// Sets `key` to `value` in `keyspace`, which expires at `time`; until the commit the
+    /// transaction sees it. See [`Kv::put_until`](crate::Kv::put_until).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Transaction::put_with_ttl`], and if the time has passed.
+    pub fn put_until(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        time: SystemTime,
+    ) -> Result<()> {
+        self.keyspace(keyspace).put_until(key, value, time)
+    }
+
+    /// Merges `operand` into the value of `key` in `keyspace`, without reading it: the commit does
+    /// not depend on what is there, under either isolation, and two transactions that merge into
+    /// one key do not conflict. A read of the key by this transaction sees the operand, and depends
+    /// on what is there. See [`Kv::merge`](crate::Kv::merge).
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Transaction::put`], and if the keyspace has no operator, or that refuses the
+    /// operand.
+    pub fn merge(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.keyspace(keyspace).merge(key, operand)
     }
 
     /// Removes `key`, which may be absent, from `keyspace`.

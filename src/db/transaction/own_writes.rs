@@ -2,43 +2,73 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
-use crate::engine::{Laid, Overlay};
-use crate::kv::Batch;
+use crate::engine::{Laid, Overlay, OwnEntry};
+use crate::kv::{Batch, Expiry};
+use crate::resolve::MergeOperator;
 use crate::types::{Inserted, KeyRange, KeySet, Value};
 
 /// The longest that an operation can be in a batch, beside its keys and values.
 const OP_COST_BYTES: usize = 16;
 
-/// A key that was written, and its value; `None` if it was deleted.
-pub(super) type Write = (Vec<u8>, Option<Value>);
+/// What a transaction has done to a key.
+#[derive(Debug, Clone)]
+pub(super) enum Own {
+    /// It was given a value, which may expire.
+    Put(Value, Option<Expiry>),
+    Deleted,
+    /// These operands, oldest first, were merged into what the store has.
+    Merged(Vec<Value>),
+}
+
+impl Own {
+    /// What it takes in a batch, at most.
+    pub(super) fn cost(&self, key: &[u8]) -> usize {
+        match self {
+            Self::Put(value, _) => OP_COST_BYTES + key.len() + value.len(),
+            Self::Deleted => OP_COST_BYTES + key.len(),
+            Self::Merged(operands) => {
+                let operands = operands.iter();
+                operands
+                    .map(|it| OP_COST_BYTES + key.len() + it.len())
+                    .sum()
+            }
+        }
+    }
+}
+
+/// A key that was written, and what was done to it.
+pub(super) type Write = (Vec<u8>, Own);
 
 /// What a transaction has written to one keyspace: the outcome, not the operations one by one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OwnWrites {
     /// Keys written after the ranges that have them were deleted.
-    keys: BTreeMap<Vec<u8>, Option<Value>>,
+    keys: BTreeMap<Vec<u8>, Own>,
     /// Ranges that were deleted. What is in `keys` has precedence.
     removed: KeySet,
     /// What `keys` take.
     bytes: usize,
+    /// Of the keyspace, once it is needed.
+    operator: Option<Arc<dyn MergeOperator>>,
 }
 
 /// How to take a write back.
 #[derive(Debug)]
 pub(super) enum Undo {
     /// The key had this before, if it was written at all.
-    Key(Vec<u8>, Option<Option<Value>>),
+    Key(Vec<u8>, Option<Own>),
     /// The deletion of a range.
     Range(Option<Inserted>, Vec<Write>),
 }
 
-fn put((key, value): (&Vec<u8>, &Option<Value>)) -> Option<(Vec<u8>, Value)> {
-    Some((key.clone(), value.clone()?))
-}
-
-fn cost(key: &[u8], value: Option<&Value>) -> usize {
-    OP_COST_BYTES + key.len() + value.map_or(0, |value| value.len())
+fn put((key, own): (&Vec<u8>, &Own)) -> Option<OwnEntry> {
+    match own {
+        Own::Put(value, _) => Some((key.clone(), Some(value.clone()))),
+        Own::Merged(_) => Some((key.clone(), None)),
+        Own::Deleted => None,
+    }
 }
 
 impl OwnWrites {
@@ -51,21 +81,41 @@ impl OwnWrites {
         self.bytes + self.removed.len_bytes()
     }
 
-    /// Bytes more in a batch, at most, if this is written.
-    pub(super) fn growth(&self, key: &[u8], value: Option<&[u8]>) -> usize {
-        let old = self.keys.get(key);
-        let old = old.map_or(0, |old| cost(key, old.as_ref()));
-        (OP_COST_BYTES + key.len() + value.map_or(0, <[u8]>::len)).saturating_sub(old)
+    /// Bytes more in a batch, at most, if this is done to a key.
+    pub(super) fn growth(&self, key: &[u8], own: &Own) -> usize {
+        let old = self.keys.get(key).map_or(0, |old| old.cost(key));
+        own.cost(key).saturating_sub(old)
     }
 
-    /// Writes a key.
-    pub(super) fn write(&mut self, key: &[u8], value: Option<Value>) -> Undo {
-        self.bytes += cost(key, value.as_ref());
-        let old = self.keys.insert(key.to_vec(), value);
+    /// Does this to a key.
+    pub(super) fn write(&mut self, key: &[u8], own: Own) -> Undo {
+        self.bytes += own.cost(key);
+        let old = self.keys.insert(key.to_vec(), own);
         if let Some(old) = &old {
-            self.bytes -= cost(key, old.as_ref());
+            self.bytes -= old.cost(key);
         }
         Undo::Key(key.to_vec(), old)
+    }
+
+    /// What a merge of `operand` makes of what was done to a key.
+    pub(super) fn merged(&self, operator: &dyn MergeOperator, key: &[u8], operand: &[u8]) -> Own {
+        let onto = |value: Option<&[u8]>| Value::from(operator.merge(key, value, &[operand]));
+        match self.keys.get(key) {
+            Some(Own::Put(value, expiry)) => Own::Put(onto(Some(value)), *expiry),
+            Some(Own::Deleted) => Own::Put(onto(None), None),
+            Some(Own::Merged(operands)) => {
+                let mut operands = operands.clone();
+                operands.push(Value::copy_from(operand));
+                Own::Merged(operands)
+            }
+            None if self.removed.contains(key) => Own::Put(onto(None), None),
+            None => Own::Merged(vec![Value::copy_from(operand)]),
+        }
+    }
+
+    /// The operator that [`Overlay::merge`] needs.
+    pub(super) fn use_operator(&mut self, operator: &Arc<dyn MergeOperator>) {
+        self.operator.get_or_insert_with(|| Arc::clone(operator));
     }
 
     /// Deletes a range.
@@ -78,9 +128,9 @@ impl OwnWrites {
             covered.push(key.clone());
         }
         let entries = covered.into_iter().map(|key| {
-            let value = self.keys.remove(&key).expect("it was found");
-            self.bytes -= cost(&key, value.as_ref());
-            (key, value)
+            let own = self.keys.remove(&key).expect("it was found");
+            self.bytes -= own.cost(&key);
+            (key, own)
         });
         let entries = entries.collect();
         Undo::Range(self.removed.insert(range), entries)
@@ -92,20 +142,20 @@ impl OwnWrites {
             Undo::Key(key, old) => {
                 let new = match old {
                     Some(old) => {
-                        self.bytes += cost(&key, old.as_ref());
+                        self.bytes += old.cost(&key);
                         self.keys.insert(key.clone(), old)
                     }
                     None => self.keys.remove(&key),
                 };
-                self.bytes -= new.map_or(0, |new| cost(&key, new.as_ref()));
+                self.bytes -= new.map_or(0, |new| new.cost(&key));
             }
             Undo::Range(inserted, entries) => {
                 if let Some(inserted) = inserted {
                     self.removed.undo(inserted);
                 }
-                for (key, value) in entries {
-                    self.bytes += cost(&key, value.as_ref());
-                    self.keys.insert(key, value);
+                for (key, own) in entries {
+                    self.bytes += own.cost(&key);
+                    self.keys.insert(key, own);
                 }
             }
         }
@@ -114,8 +164,9 @@ impl OwnWrites {
     /// What the transaction has done to a key.
     pub(super) fn get(&self, key: &[u8]) -> Laid<&Value> {
         match self.keys.get(key) {
-            Some(Some(value)) => Laid::Put(value),
-            Some(None) => Laid::Deleted,
+            Some(Own::Put(value, _)) => Laid::Put(value),
+            Some(Own::Deleted) => Laid::Deleted,
+            Some(Own::Merged(_)) => Laid::Merged,
             None if self.removed.contains(key) => Laid::Deleted,
             None => Laid::Nothing,
         }
@@ -130,22 +181,27 @@ impl OwnWrites {
                 None => batch.delete_range(start..),
             }
         }
-        for (key, value) in &self.keys {
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
+        for (key, own) in &self.keys {
+            match own {
+                Own::Put(value, None) => batch.put(key, value),
+                Own::Put(value, Some(expiry)) => batch.put_expiring(key, value, *expiry),
+                Own::Deleted => batch.delete(key),
+                Own::Merged(operands) => operands.iter().for_each(|it| batch.merge(key, it)),
             }
         }
         batch
     }
 
-    /// Adds every key and range that was written to `set`.
+    /// Adds every key and range to `set` that was written, and may not have been written by others
+    /// under snapshot isolation. A merge goes over whatever is there.
     pub(super) fn add_to(&self, set: &mut KeySet) {
         for range in self.removed.ranges() {
             set.insert(range);
         }
-        for key in self.keys.keys() {
-            set.insert_key(key);
+        for (key, own) in &self.keys {
+            if !matches!(own, Own::Merged(_)) {
+                set.insert_key(key);
+            }
         }
     }
 }
@@ -155,16 +211,26 @@ impl Overlay for OwnWrites {
         self.get(key).map(|value| &**value)
     }
 
+    fn merge(&self, key: &[u8], below: Option<&[u8]>) -> Vec<u8> {
+        match (self.keys.get(key), &self.operator) {
+            (Some(Own::Merged(operands)), Some(operator)) => {
+                let operands: Vec<&[u8]> = operands.iter().map(|it| &**it).collect();
+                operator.merge(key, below, &operands)
+            }
+            _ => unreachable!("it has operands over the key"),
+        }
+    }
+
     fn removed_range(&self, key: &[u8]) -> Option<KeyRange> {
         self.removed.range_of(key)
     }
 
-    fn first_put(&self, start: Bound<&[u8]>) -> Option<(Vec<u8>, Value)> {
+    fn first_put(&self, start: Bound<&[u8]>) -> Option<OwnEntry> {
         let mut from = self.keys.range::<[u8], _>((start, Bound::Unbounded));
         from.find_map(put)
     }
 
-    fn last_put(&self, end: Bound<&[u8]>) -> Option<(Vec<u8>, Value)> {
+    fn last_put(&self, end: Bound<&[u8]>) -> Option<OwnEntry> {
         let upto = self.keys.range::<[u8], _>((Bound::Unbounded, end));
         upto.rev().find_map(put)
     }

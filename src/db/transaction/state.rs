@@ -51,8 +51,9 @@ impl Watch {
     /// With views of all keyspaces at the same moment, each taken when it is needed.
     fn begin_with_views(store: &Arc<Store>) -> Result<(Self, PinnedViews)> {
         let (pipeline, _pass) = store.shared.enter_to_write()?;
-        let (since, handed) = pipeline.begin_watched_snapshot()?;
-        let views = PinnedViews::of_registered(store, since, handed);
+        let (at, handed) = pipeline.begin_watched_snapshot()?;
+        let since = at.seq;
+        let views = PinnedViews::of_registered(store, at, handed);
         let watch = Self {
             store: Arc::clone(store),
             since,

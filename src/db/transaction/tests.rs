@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::own_writes::OwnWrites;
+use super::own_writes::{Own, OwnWrites};
 use super::read_set::ReadSet;
 use super::view::transaction_view;
 use crate::db::{Db, Keyspace};
@@ -14,6 +14,7 @@ use crate::engine::{Cursor, ReadView};
 use crate::fs::SimFs;
 use crate::kv::Kv;
 use crate::options::{EngineKind, Options};
+use crate::resolve::Append;
 use crate::testing::Random;
 use crate::types::{KeyRange, Value};
 
@@ -52,9 +53,9 @@ fn random_case(keyspace: &Keyspace, random: &mut Random) -> Case {
     let mut own = OwnWrites::default();
     for _ in 0..random.below(8) {
         let at = random.below(KEYS);
-        match random.below(4) {
+        match random.below(6) {
             0 => {
-                own.write(&key(at), None);
+                own.write(&key(at), Own::Deleted);
                 map.remove(&key(at));
             }
             1 => {
@@ -64,9 +65,18 @@ fn random_case(keyspace: &Keyspace, random: &mut Random) -> Case {
                 }
                 own.remove(range);
             }
+            2 | 3 => {
+                let operand = [200 + at as u8];
+                let merged = own.merged(&Append, &key(at), &operand);
+                own.write(&key(at), merged);
+                own.use_operator(&(Arc::new(Append) as _));
+                let old = map.get(&key(at)).map_or(&[][..], |value| value);
+                let value = Value::from([old, &operand].concat());
+                map.insert(key(at), value);
+            }
             _ => {
                 let value = Value::copy_from(&[100 + at as u8]);
-                own.write(&key(at), Some(value.clone()));
+                own.write(&key(at), Own::Put(value.clone(), None));
                 map.insert(key(at), value);
             }
         }

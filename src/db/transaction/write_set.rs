@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::own_writes::{OwnWrites, Undo};
-use crate::engine::Laid;
+use super::own_writes::{Own, OwnWrites, Undo};
+use crate::engine::{Laid, Overlay};
 use crate::error::{Error, Result};
 use crate::kv::{Batch, check_op};
 use crate::store::OpenKeyspace;
@@ -101,32 +101,65 @@ impl WriteSet {
         (!part.own.is_empty()).then(|| Arc::clone(&part.own))
     }
 
-    /// What was done to a key: nothing, or its value now.
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<Value>> {
-        match self.parts.get(&keyspace)?.own.get(key) {
-            Laid::Nothing => None,
-            Laid::Put(value) => Some(Some(value.clone())),
-            Laid::Deleted => Some(None),
+    /// What was done to a key.
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Laid<Value> {
+        match self.parts.get(&keyspace) {
+            Some(part) => part.own.get(key).map(Value::clone),
+            None => Laid::Nothing,
         }
     }
 
-    /// Writes a key: a value, or `None` to delete it. After an error nothing has changed.
+    /// What the operands that were merged into a key make of what the store has.
+    pub(super) fn merge_below(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        below: Option<&[u8]>,
+    ) -> Value {
+        let part = self.parts.get(&keyspace).expect("it has operands");
+        part.own.merge(key, below).into()
+    }
+
+    /// Merges an operand into a key. After an error nothing has changed.
+    pub(super) fn merge(
+        &mut self,
+        keyspace: &Arc<OpenKeyspace>,
+        key: &[u8],
+        operand: &[u8],
+    ) -> Result<()> {
+        check_op(&Op::Merge { key, operand })?;
+        let operator = keyspace.resolver.operator();
+        let operator = operator.expect("the keyspace takes merges");
+        let none = OwnWrites::default();
+        let own = self.parts.get(&keyspace.id).map_or(&none, |part| &part.own);
+        let merged = own.merged(&**operator, key, operand);
+        self.change_key(keyspace, key, merged)?;
+        let part = self.parts.get_mut(&keyspace.id).expect("it was written to");
+        Arc::make_mut(&mut part.own).use_operator(operator);
+        Ok(())
+    }
+
+    /// Writes a key. After an error nothing has changed.
     pub(super) fn write(
         &mut self,
         keyspace: &Arc<OpenKeyspace>,
         key: &[u8],
-        value: Option<&[u8]>,
+        own: Own,
     ) -> Result<()> {
-        check_op(&match value {
-            Some(value) => Op::Put { key, value },
-            None => Op::Delete { key },
-        })?;
+        match &own {
+            Own::Put(value, _) => check_op(&Op::Put { key, value })?,
+            _ => check_op(&Op::Delete { key })?,
+        }
+        self.change_key(keyspace, key, own)
+    }
+
+    fn change_key(&mut self, keyspace: &Arc<OpenKeyspace>, key: &[u8], own: Own) -> Result<()> {
         let growth = match self.parts.get(&keyspace.id) {
-            Some(part) => part.own.growth(key, value),
-            None => PART_COST_BYTES + OwnWrites::default().growth(key, value),
+            Some(part) => part.own.growth(key, &own),
+            None => PART_COST_BYTES + own.cost(key),
         };
         self.check_growth(growth)?;
-        self.change(keyspace, |own| own.write(key, value.map(Value::copy_from)));
+        self.change(keyspace, |writes| writes.write(key, own));
         Ok(())
     }
 
@@ -285,6 +318,10 @@ mod tests {
         ["a", "b"].map(|name| db.keyspace(name, EngineKind::BTree).unwrap())
     }
 
+    fn put(byte: u8, len: usize) -> Own {
+        Own::Put(vec![byte; len].into(), None)
+    }
+
     /// What it would take as batches.
     fn encoded(writes: &WriteSet) -> usize {
         let batches = writes.to_batches();
@@ -314,10 +351,9 @@ mod tests {
                         writes.put_stamped(open, put).unwrap();
                     }
                     0..3 => {
-                        let value = vec![7; random.index(50)];
-                        writes.write(open, &key, Some(&value)).unwrap();
+                        writes.write(open, &key, put(7, random.index(50))).unwrap();
                     }
-                    3 => writes.write(open, &key, None).unwrap(),
+                    3 => writes.write(open, &key, Own::Deleted).unwrap(),
                     4 => {
                         let end = [key[0] + random.below(6) as u8];
                         writes.remove(open, KeyRange::new(&(key..end))).unwrap();
@@ -344,17 +380,17 @@ mod tests {
         let keyspaces = keyspaces();
         let open = keyspaces[0].open();
         let mut writes = WriteSet::new(0);
-        writes.write(open, b"k", Some(b"v")).unwrap();
+        writes.write(open, b"k", put(7, 1)).unwrap();
         // As if there were others.
         writes.bytes = MAX_BATCH_LEN_BYTES - 200;
-        assert!(writes.write(open, b"l", Some(&[7; 200])).is_err());
+        assert!(writes.write(open, b"l", put(7, 200)).is_err());
         assert!(writes.remove(open, KeyRange::one(&[7; 200])).is_err());
         let long = |batch: &mut Batch| batch.put_versionstamped_value("l", [7; 192], "");
         assert!(writes.put_stamped(open, long).is_err());
         assert_eq!(writes.bytes, MAX_BATCH_LEN_BYTES - 200);
-        writes.write(open, b"k", Some(&[7; 150])).unwrap();
+        writes.write(open, b"k", put(7, 150)).unwrap();
         // In the place of a long one there is room for another.
-        writes.write(open, b"k", Some(&[8; 150])).unwrap();
-        assert!(writes.write(open, b"l", Some(&[7; 150])).is_err());
+        writes.write(open, b"k", put(8, 150)).unwrap();
+        assert!(writes.write(open, b"l", put(7, 150)).is_err());
     }
 }

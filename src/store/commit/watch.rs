@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::condition::{Condition, note, note_change};
 use super::{LONG_APPLY, Pipeline, Sequencer};
-use crate::engine::HandedViews;
+use crate::engine::{HandedViews, Registered};
 use crate::error::Result;
 use crate::store::apply::Effect;
 use crate::store::conflicts::Conflict;
@@ -58,34 +58,34 @@ impl Pipeline {
 
     /// Begins a watch, and registers a snapshot of the same moment that takes its views late.
     /// After an error there is neither.
-    pub(crate) fn begin_watched_snapshot(&self) -> Result<(SeqNo, Arc<HandedViews>)> {
+    pub(crate) fn begin_watched_snapshot(&self) -> Result<(Registered, Arc<HandedViews>)> {
         let mut log = self.log.lock();
         let since = log.begin_watch();
-        let handed = self.applier.register_late(since);
+        let (at, handed) = self.applier.register_late(since);
         drop(log);
         if let Err(error) = self.applier.publisher.wait_for(since) {
             // What is above the published number may be applied in part.
-            self.applier.unregister_late(since);
+            self.applier.unregister_late(at);
             self.end_watch(since);
             return Err(error);
         }
-        Ok((since, handed))
+        Ok((at, handed))
     }
 
     /// Registers a snapshot that takes its views late, and waits for commits that are being
     /// applied. `None` if the log is locked for long, or a commit takes long to be applied.
-    pub(crate) fn late_snapshot(&self) -> Option<(SeqNo, Arc<HandedViews>)> {
+    pub(crate) fn late_snapshot(&self) -> Option<(Registered, Arc<HandedViews>)> {
         let log = self.log.try_lock_for(LONG_APPLY)?;
         let seq = log.taken.upto;
         // What is above is taken later, under the lock, and so applied later.
-        let handed = self.applier.register_late(seq);
+        let (at, handed) = self.applier.register_late(seq);
         drop(log);
         self.applier.publisher.wait_briefly(seq, LONG_APPLY);
         if self.applier.publisher.published() < seq {
-            self.applier.unregister_late(seq);
+            self.applier.unregister_late(at);
             return None;
         }
-        Some((seq, handed))
+        Some((at, handed))
     }
 
     /// Ends a watch.

@@ -1,0 +1,202 @@
+//! Sweeps of B-tree keyspaces: deleting what has expired, and asking the filter.
+//!
+//! A page tree has no compaction that comes by every entry. So a walk goes through the keyspace, a
+//! thousand entries at a time, and commits deletes of what is to go, on the condition that it has
+//! not been written meanwhile. These are commits like any other: they are in the log, they are
+//! never under a snapshot, and a crash leaves a prefix of them. They are `Buffered`: one that is
+//! lost is done again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(super) mod walk;
+
+use self::walk::{Samples, Walk};
+use super::commit::{Condition, Outcome};
+use super::keyspaces::OpenKeyspace;
+use super::shared::Shared;
+use crate::engine::EngineHost;
+use crate::error::Result;
+use crate::kv::Batch;
+use crate::options::{Durability, EngineKind};
+use crate::resolve::{Fate, Moment};
+use crate::types::{KeySet, Op};
+use crate::util::mutants::mutated;
+
+/// Entries that a step looks at, at most.
+const STEP_ENTRIES: usize = 1000;
+/// Bytes of keys and values that it looks at, likewise.
+const STEP_BYTES: usize = 1 << 20;
+/// While the keyspace is written to, walks are so many periods apart at most.
+const LONGEST_PERIODS: u64 = 10;
+/// A step whose entries are always written meanwhile is left out after so many attempts.
+const MAX_CONFLICTS: u32 = 4;
+
+/// What a step came to.
+enum Step {
+    /// The walk goes on.
+    More,
+    Ended,
+}
+
+impl Shared {
+    /// Does one step of a sweep that is due, if one is; false otherwise.
+    pub(super) fn sweep_once(&self) -> Result<bool> {
+        for keyspace in self.keyspaces.all().iter() {
+            if self.sweep_is_due(keyspace)
+                && keyspace.check_alive().is_ok()
+                && let Some(mut walk) = keyspace.sweep.walk.try_lock()
+            {
+                self.coordinator.check_running()?;
+                let done = self.sweep_step(keyspace, &mut walk);
+                self.note(&keyspace.sweep.health, &done);
+                return done.map(|_| true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// True if a step of a sweep is due in the keyspace.
+    pub(super) fn sweep_is_due(&self, keyspace: &OpenKeyspace) -> bool {
+        self.sweep_wait_ms(keyspace) == Some(0)
+    }
+
+    /// Milliseconds until a step is due; `None` if never.
+    pub(super) fn sweep_wait_ms(&self, keyspace: &OpenKeyspace) -> Option<u64> {
+        if keyspace.options.engine() != EngineKind::BTree
+            || !keyspace.resolver.judges()
+            || self.pipeline.is_none()
+        {
+            return None;
+        }
+        if let Some(pause) = self.pause_of(&keyspace.sweep.health) {
+            return Some(pause.as_millis() as u64 + 1);
+        }
+        let now_ms = keyspace.resolver.now_ms();
+        let sweep = &keyspace.sweep;
+        let period_ms = self.sweep_period_ms();
+        let mut due_ms = sweep.due_ms.load(Ordering::Relaxed);
+        if due_ms == 0 {
+            due_ms = now_ms.saturating_add(period_ms).max(1);
+            sweep.ended_ms.store(now_ms, Ordering::Relaxed);
+            sweep.due_ms.store(due_ms, Ordering::Relaxed);
+        }
+        // What was written since the walk it has not seen.
+        let published = self.snapshot_tracker.published();
+        let is_quiet = published.0 == sweep.ended_seq.load(Ordering::Relaxed);
+        if !is_quiet || keyspace.resolver.has_filter() {
+            let ended_ms = sweep.ended_ms.load(Ordering::Relaxed);
+            let longest_ms = period_ms.saturating_mul(LONGEST_PERIODS);
+            due_ms = due_ms.min(ended_ms.saturating_add(longest_ms));
+        }
+        Some(due_ms.saturating_sub(now_ms))
+    }
+
+    fn sweep_period_ms(&self) -> u64 {
+        self.options.sweep_period.as_millis() as u64
+    }
+
+    /// Walks through the whole keyspace, on this thread.
+    pub(super) fn sweep_all(&self, keyspace: &Arc<OpenKeyspace>) -> Result<()> {
+        if keyspace.options.engine() != EngineKind::BTree || !keyspace.resolver.judges() {
+            return Ok(());
+        }
+        let mut walk = keyspace.sweep.walk.lock();
+        *walk = None;
+        loop {
+            self.coordinator.check_running()?;
+            if matches!(self.sweep_step(keyspace, &mut walk)?, Step::Ended) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks at some entries, and deletes what is to go.
+    fn sweep_step(&self, keyspace: &Arc<OpenKeyspace>, walk: &mut Option<Walk>) -> Result<Step> {
+        let pipeline = self.takes_writes()?;
+        self.coordinator.check_writable()?;
+        let resolver = &keyspace.resolver;
+        let walking = walk.get_or_insert_with(|| Walk {
+            next: Vec::new(),
+            since: self.snapshot_tracker.published(),
+            conflicts: 0,
+            samples: Samples::new(),
+        });
+        // Before the view: what is written after it is noticed.
+        let watch = pipeline.watch();
+        let moment = Moment {
+            expired_by_ms: resolver.expired_by_ms(resolver.now_ms()),
+            may_filter: true,
+        };
+        let mut batch = Batch::new();
+        let mut keys = KeySet::default();
+        let (mut entries, mut bytes) = (0, 0);
+        let mut cursor = keyspace.stored_view()?.cursor();
+        cursor.seek(&walking.next)?;
+        let mut last = None;
+        while cursor.is_valid() && entries < STEP_ENTRIES && bytes < STEP_BYTES {
+            let (key, stored) = cursor.entry()?;
+            match resolver.fate(key, stored, moment) {
+                Fate::Keep => walking.samples.add(resolver.expires_at_ms(stored)),
+                Fate::Drop => {
+                    batch.delete(key);
+                    keys.insert_key(key);
+                }
+                Fate::Replace(value) => {
+                    batch.push(&Op::Put { key, value: &value });
+                    keys.insert_key(key);
+                }
+            }
+            entries += 1;
+            bytes += key.len() + stored.len();
+            last = Some(key.to_vec());
+            cursor.next()?;
+        }
+        let is_end = !cursor.is_valid();
+        drop(cursor);
+        if !batch.is_empty() {
+            let unconditional = mutated!("sweep-deletes-what-was-written-meanwhile");
+            let reads = match unconditional {
+                true => vec![],
+                false => vec![(keyspace.id, keys)],
+            };
+            let condition = Condition {
+                since: watch.since(),
+                reads: &reads,
+            };
+            let parts = vec![(Arc::clone(keyspace), batch)];
+            let outcome = pipeline.commit_if(parts, Durability::Buffered, &condition, &|_| ())?;
+            if let Outcome::Conflict(_) = outcome {
+                walking.conflicts += 1;
+                if walking.conflicts < MAX_CONFLICTS {
+                    return Ok(Step::More);
+                }
+            }
+        }
+        walking.conflicts = 0;
+        match last {
+            Some(mut key) if !is_end => {
+                key.push(0);
+                walking.next = key;
+                Ok(Step::More)
+            }
+            _ => {
+                if let Some(walk) = walk.take() {
+                    self.end_walk(keyspace, walk);
+                }
+                Ok(Step::Ended)
+            }
+        }
+    }
+
+    /// Decides when the next walk begins.
+    fn end_walk(&self, keyspace: &OpenKeyspace, walk: Walk) {
+        let now_ms = keyspace.resolver.now_ms();
+        let soonest_ms = now_ms.saturating_add(self.sweep_period_ms());
+        let due_ms = walk.samples.worth_from_ms().max(soonest_ms);
+        let sweep = &keyspace.sweep;
+        sweep.ended_ms.store(now_ms, Ordering::Relaxed);
+        sweep.ended_seq.store(walk.since.0, Ordering::Relaxed);
+        sweep.due_ms.store(due_ms, Ordering::Relaxed);
+    }
+}
