@@ -13,7 +13,7 @@ const ORDER: [&[&str]; 12] = [
     GROUND,
     &["format"],
     &["fs"],
-    &["values"],
+    &["values", "resolve"],
     &["options"],
     &["wal", "engine"],
     &["kv", "lsm", "btree"],

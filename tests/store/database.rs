@@ -164,7 +164,9 @@ fn options_of_a_keyspace_are_fixed_or_change_at_once(mut rig: Rig) {
         let expected = changed
             .clone()
             .block_size_bytes(512)
-            .filter_bits_per_key(10);
+            .filter_bits_per_key(10)
+            .expiry(false)
+            .default_ttl(Duration::ZERO);
         for handle in [
             &before,
             &keyspace,

@@ -21,6 +21,7 @@ mod large_batches;
 mod late_views;
 mod log_space;
 mod maps;
+mod merge_and_expiry;
 mod ownership;
 mod random_operations;
 mod real_data;

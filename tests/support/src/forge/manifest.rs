@@ -23,9 +23,9 @@ pub fn manifest_of(
     persisted: u64,
     tables: &[(u8, Vec<u8>)],
 ) -> [(String, Vec<u8>); 2] {
-    let mut pointer = b"hgrwCURR\x03\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut pointer = b"hgrwCURR\x04\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0".to_vec();
     repair::current(&mut pointer, owner);
-    let mut out = b"hgrwMANI\x03\0\0\0".to_vec();
+    let mut out = b"hgrwMANI\x04\0\0\0".to_vec();
     out.extend_from_slice(&(owner.keyspace as u32).to_le_bytes());
     out.extend_from_slice(&owner.store.to_le_bytes());
     out.extend_from_slice(&1u64.to_le_bytes());

@@ -110,6 +110,8 @@ impl Table {
             varint(&mut out, *file);
             varint(&mut out, *bytes);
         }
+        // Nothing in it expires.
+        out.extend_from_slice(&[0, 0]);
         out
     }
 
@@ -163,7 +165,7 @@ impl Table {
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
-        out.extend_from_slice(&6u32.to_le_bytes());
+        out.extend_from_slice(&8u32.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(b"HEDGETBL");
         (out, meta)

@@ -147,6 +147,7 @@ pub fn batch(input: &[u8]) {
         match *op {
             Op::Put { key, value } => batch.put(key, value),
             Op::Delete { key } => batch.delete(key),
+            Op::Merge { key, operand } => batch.merge(key, operand),
             Op::DeleteRange { start, end: None } => batch.delete_range(start..),
             Op::DeleteRange {
                 start,

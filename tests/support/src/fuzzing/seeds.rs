@@ -100,6 +100,13 @@ fn payload() -> Vec<u8> {
         (1, Op::Delete { key: b"k" }),
         (
             1,
+            Op::Merge {
+                key: b"key",
+                operand: &[1; 8],
+            },
+        ),
+        (
+            1,
             Op::DeleteRange {
                 start: b"a",
                 end: Some(b"b"),

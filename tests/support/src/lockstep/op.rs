@@ -108,6 +108,8 @@ pub enum Edit {
     Put(KeyNumber, Filling),
     /// Removes a key.
     Delete(KeyNumber),
+    /// Appends to the value of a key. Not drawn: see [`Op::with_merges`].
+    Merge(KeyNumber, Filling),
     /// Removes all keys between bounds.
     DeleteRange(Bounds),
 }
@@ -126,10 +128,21 @@ impl Edit {
         }
     }
 
+    /// A merge in the place of some short puts.
+    fn with_merges(self) -> Self {
+        match self {
+            Self::Put(number, filling) if filling.len < 120 && filling.seed.is_multiple_of(2) => {
+                Self::Merge(number, filling)
+            }
+            edit => edit,
+        }
+    }
+
     pub(super) fn apply(self, kv: &impl Kv) -> hedgerow::Result<SeqNo> {
         match self {
             Self::Put(number, filling) => kv.put(key(number), filling.bytes()),
             Self::Delete(number) => kv.delete(key(number)),
+            Self::Merge(number, filling) => kv.merge(key(number), filling.bytes()),
             Self::DeleteRange(bounds) => kv.delete_range(bounds.keys()),
         }
     }
@@ -138,6 +151,7 @@ impl Edit {
         match self {
             Self::Put(number, filling) => batch.put(key(number), filling.bytes()),
             Self::Delete(number) => batch.delete(key(number)),
+            Self::Merge(number, filling) => batch.merge(key(number), filling.bytes()),
             Self::DeleteRange(bounds) => batch.delete_range(bounds.keys()),
         }
     }
@@ -146,6 +160,7 @@ impl Edit {
         match self {
             Self::Put(number, filling) => batch.put(keyspace, key(number), filling.bytes()),
             Self::Delete(number) => batch.delete(keyspace, key(number)),
+            Self::Merge(number, filling) => batch.merge(keyspace, key(number), filling.bytes()),
             Self::DeleteRange(bounds) => batch.delete_range(keyspace, bounds.keys()),
         }
     }
@@ -157,6 +172,9 @@ impl Edit {
             }
             Self::Delete(number) => {
                 map.remove(&key(number));
+            }
+            Self::Merge(number, filling) => {
+                map.entry(key(number)).or_default().extend(filling.bytes());
             }
             Self::DeleteRange(bounds) => {
                 let (low, high) = bounds.keys();
@@ -250,6 +268,25 @@ pub enum Op {
 }
 
 impl Op {
+    /// The same with merges in the place of some puts, for keyspaces whose operator appends.
+    #[must_use]
+    pub fn with_merges(&self) -> Self {
+        match self {
+            Self::Edit(target, edit) => Self::Edit(*target, edit.with_merges()),
+            Self::Batch(target, edits, durability) => {
+                let edits = edits.iter().map(|edit| edit.with_merges());
+                Self::Batch(*target, edits.collect(), *durability)
+            }
+            Self::CrossBatch(edits, durability) => {
+                let edits = edits
+                    .iter()
+                    .map(|(target, edit)| (*target, edit.with_merges()));
+                Self::CrossBatch(edits.collect(), *durability)
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The operations of a batch one by one; anything else as it is.
     pub fn taken_apart(&self) -> Vec<Self> {
         match self {

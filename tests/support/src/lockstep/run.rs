@@ -39,6 +39,8 @@ pub struct Setting {
     pub path: PathBuf,
     /// The file system, if it is one that can crash.
     pub mem: Option<SimFs>,
+    /// Some of the puts are merges.
+    pub merges: bool,
 }
 
 impl Setting {
@@ -80,16 +82,27 @@ impl Setting {
         let [lsm, btree] = keyspaces;
         let lsm = draw_last_level(source, lsm);
         let mut threshold = || *source.pick(&[0, 16, 40, 200]);
-        let keyspaces = [
-            lsm.value_threshold_bytes(threshold()),
-            btree.value_threshold_bytes(threshold()),
-        ];
+        let thresholds = [threshold(), threshold()];
+        let merges = source.one_in(3);
+        let apart = |options: KeyspaceOptions, threshold| match merges {
+            true => options.merge_operator("append"),
+            false => options.value_threshold_bytes(threshold),
+        };
+        let keyspaces = [apart(lsm, thresholds[0]), apart(btree, thresholds[1])];
         Self {
             options,
             keyspaces,
             path,
             mem,
+            merges,
         }
+    }
+
+    /// Empty models of the keyspaces.
+    fn models(&self) -> [Model; 2] {
+        let model = |options| Model::with_options(&self.options, options);
+        let [first, second] = &self.keyspaces;
+        [first, second].map(|options| model(options).expect("the options of a keyspace"))
     }
 
     /// Opens will be on this file system from now on.
@@ -198,9 +211,9 @@ impl Run {
     /// Opens a new store.
     pub fn start(setting: Setting) -> Outcome<Self> {
         let mut run = Self {
+            models: setting.models(),
             setting,
             open: None,
-            models: Default::default(),
             history: Vec::new(),
             durable: Default::default(),
             coverage: Coverage::default(),
@@ -254,6 +267,8 @@ impl Run {
 
     /// Performs one operation and compares. `Err` says what differed.
     pub fn step(&mut self, op: &Op) -> Outcome {
+        let merged = self.setting.merges.then(|| op.with_merges());
+        let op = merged.as_ref().unwrap_or(op);
         self.coverage.operations += 1;
         let default_durability = self.setting.options.durability;
         let open = self.open.as_mut().expect("open between steps");
@@ -520,8 +535,8 @@ impl Run {
             apply_to_maps(&mut state, commit);
         }
         self.durable = state;
-        for (model, map) in self.models.iter_mut().zip(&found) {
-            *model = Model::new();
+        self.models = self.setting.models();
+        for (model, map) in self.models.iter().zip(&found) {
             let mut batch = Batch::new();
             for (key, value) in map {
                 batch.put(key, value);

@@ -1,0 +1,312 @@
+//! Compaction filters.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use hedgerow::{CompactionFilter, EngineKind, Keyspace, Options, Verdict};
+
+use super::{World, all, keyspace, on_both_engines, refused, text, tiny};
+
+on_both_engines! {
+    a_filter_drops_and_replaces,
+    a_snapshot_sees_what_the_filter_dropped_under_it,
+    a_filter_can_be_given_later_and_taken_away,
+    a_store_is_refused_without_its_filter,
+    a_filter_sees_what_was_merged_and_not_what_has_expired,
+    background_work_asks_the_filter,
+    what_a_filter_dropped_stays_away_after_a_crash,
+    values_that_are_stored_apart_are_filtered,
+}
+
+/// Drops values that begin with a minus, and shortens long ones.
+#[derive(Debug)]
+struct Tidy;
+
+impl CompactionFilter for Tidy {
+    fn name(&self) -> &str {
+        "tidy"
+    }
+
+    fn judge(&self, _key: &[u8], value: &[u8]) -> Verdict {
+        match value {
+            [b'-', ..] => Verdict::Drop,
+            long if long.len() > 10 => Verdict::Replace(long[..10].to_vec()),
+            _ => Verdict::Keep,
+        }
+    }
+}
+
+fn options(world: &World) -> Options {
+    world.options().compaction_filter(Tidy)
+}
+
+fn fill(data: &Keyspace) {
+    data.put("a", "-1").unwrap();
+    data.put("b", "2").unwrap();
+    data.put("c", "a long value").unwrap();
+    data.put("d", "-3").unwrap();
+}
+
+fn a_filter_drops_and_replaces(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    fill(&data);
+    assert_eq!(data.len().unwrap(), 4, "nothing was compacted yet");
+    data.compact().unwrap();
+    assert_eq!(all(&data), ["b 2", "c a long val"]);
+    assert_eq!(data.stats().filtered_entries, 3);
+    data.compact().unwrap();
+    assert_eq!(data.stats().filtered_entries, 3);
+    // What is older stays hidden.
+    data.put("b", "-gone").unwrap();
+    data.flush().unwrap();
+    data.compact().unwrap();
+    assert_eq!(all(&data), ["c a long val"]);
+    assert!(db.verify().unwrap().is_clean());
+}
+
+fn a_snapshot_sees_what_the_filter_dropped_under_it(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    fill(&data);
+    let snapshot = data.snapshot();
+    let whole = db.snapshot();
+    let mut scan = data.iter();
+    data.compact().unwrap();
+    let check = |found: Vec<String>| {
+        assert_eq!(found, ["-1", "2", "a long value", "-3"]);
+    };
+    for _ in 0..2 {
+        check(
+            snapshot
+                .values()
+                .map(|value| text(Some(value.unwrap())))
+                .collect(),
+        );
+        assert_eq!(text(snapshot.get("a").unwrap()), "-1");
+        assert_eq!(text(whole.get(&data, "c").unwrap()), "a long value");
+        while db.run_background_once().unwrap() {}
+    }
+    check(
+        scan.by_ref()
+            .map(|entry| text(Some(entry.unwrap().1)))
+            .collect(),
+    );
+    drop((snapshot, whole, scan));
+    data.compact().unwrap();
+    assert_eq!(all(&data), ["b 2", "c a long val"]);
+}
+
+fn a_filter_can_be_given_later_and_taken_away(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine));
+    fill(&data);
+    data.compact().unwrap();
+    assert_eq!(data.len().unwrap(), 4);
+    keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    assert_eq!(data.options().compaction_filter.as_deref(), Some("tidy"));
+    data.compact().unwrap();
+    assert_eq!(data.len().unwrap(), 2);
+    keyspace(&db, tiny(engine).compaction_filter(""));
+    data.put("a", "-1").unwrap();
+    data.compact().unwrap();
+    assert_eq!(data.len().unwrap(), 3);
+    drop((data, db));
+    // It needs none any more.
+    let db = world.open();
+    assert_eq!(keyspace(&db, tiny(engine)).len().unwrap(), 3);
+}
+
+fn a_store_is_refused_without_its_filter(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    let other = tiny(engine).compaction_filter("other");
+    let words = ["compaction filter", "\"other\"", "not registered"];
+    refused(db.keyspace_with("data", other.clone()), &words);
+    refused(db.keyspace_with("new", other), &words);
+    drop(db);
+    let words = [
+        "\"data\"",
+        "compaction filter",
+        "\"tidy\"",
+        "not registered",
+    ];
+    refused(world.options().open(super::STORE), &words);
+}
+
+fn a_filter_sees_what_was_merged_and_not_what_has_expired(engine: EngineKind) {
+    #[derive(Debug, Default)]
+    struct Watching(Arc<Mutex<Vec<String>>>);
+    impl CompactionFilter for Watching {
+        fn name(&self) -> &str {
+            "watching"
+        }
+        fn judge(&self, key: &[u8], value: &[u8]) -> Verdict {
+            let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+            self.0.lock().unwrap().push(format!("{key} {value}"));
+            Verdict::Replace([value.as_bytes(), b"!"].concat())
+        }
+    }
+    let world = World::new();
+    let seen = Arc::default();
+    let watching = Watching(Arc::clone(&seen));
+    let db = world
+        .options()
+        .compaction_filter(watching)
+        .open(super::STORE)
+        .unwrap();
+    let options = super::expiring(engine).merge_operator("append");
+    let data = keyspace(&db, options.compaction_filter("watching"));
+    let second = std::time::Duration::from_secs(1);
+    data.put_with_ttl("a", "gone", second).unwrap();
+    data.put_with_ttl("b", "1", 2 * second).unwrap();
+    data.merge("b", "2").unwrap();
+    data.merge("c", "3").unwrap();
+    world.advance_ms(1000);
+    data.compact().unwrap();
+    let mut seen = seen.lock().unwrap().clone();
+    seen.dedup();
+    assert_eq!(seen, ["b 12", "c 3"]);
+    assert_eq!(all(&data), ["b 12!", "c 3!"]);
+    // When it expires stays as it was.
+    world.advance_ms(1000);
+    assert_eq!(all(&data), ["c 3!"]);
+}
+
+/// Without a call of `compact`: by compactions of an LSM tree, by sweeps of a B-tree.
+fn background_work_asks_the_filter(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    for n in 0..4000u32 {
+        let value = if n % 2 == 0 { "-goes" } else { "stays" };
+        data.put(n.to_be_bytes(), value.repeat(2)).unwrap();
+    }
+    // Overwritten, so that every table is compacted.
+    for n in 0..4000u32 {
+        let value = if n % 2 == 0 { "-goes" } else { "stays" };
+        data.put(n.to_be_bytes(), value.repeat(2)).unwrap();
+        if n % 100 == 0 {
+            while db.run_background_once().unwrap() {}
+        }
+    }
+    data.flush().unwrap();
+    for _ in 0..30 {
+        world.advance_ms(1000);
+        while db.run_background_once().unwrap() {}
+    }
+    assert!(data.stats().filtered_entries > 1000, "{:?}", data.stats());
+    let left = data.len().unwrap();
+    assert!((2000..3000).contains(&left), "{left} are left");
+}
+
+fn what_a_filter_dropped_stays_away_after_a_crash(engine: EngineKind) {
+    let mut world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    fill(&data);
+    data.compact().unwrap();
+    db.sync().unwrap();
+    let after = world.fs.crash();
+    drop((data, db));
+    world.fs = after;
+    let db = options(&world).open(super::STORE).unwrap();
+    assert_eq!(all(&keyspace(&db, tiny(engine))), ["b 2", "c a long val"]);
+}
+
+fn values_that_are_stored_apart_are_filtered(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let apart = tiny(engine).value_threshold_bytes(100);
+    let data = keyspace(&db, apart.compaction_filter("tidy"));
+    data.put("a", [&b"-"[..], &[7; 500]].concat()).unwrap();
+    data.put("b", vec![b'x'; 500]).unwrap();
+    data.put("c", "short").unwrap();
+    data.flush().unwrap();
+    data.compact().unwrap();
+    assert_eq!(all(&data), ["b xxxxxxxxxx", "c short"]);
+    assert!(db.verify().unwrap().is_clean());
+}
+
+/// A sweep deletes an entry only if it is still the one that the filter was shown. The filter here
+/// writes to it meanwhile, which a filter of a user must not do.
+#[test]
+fn a_sweep_does_not_delete_what_was_written_meanwhile() {
+    #[derive(Debug, Default)]
+    struct Meddling(Arc<OnceLock<Keyspace>>, Mutex<bool>);
+    impl CompactionFilter for Meddling {
+        fn name(&self) -> &str {
+            "meddling"
+        }
+        fn judge(&self, key: &[u8], value: &[u8]) -> Verdict {
+            let is_first = !std::mem::replace(&mut *self.1.lock().unwrap(), true);
+            if key == b"b" && is_first {
+                self.0.get().unwrap().put("b", "new").unwrap();
+            }
+            match value {
+                b"old" => Verdict::Drop,
+                _ => Verdict::Keep,
+            }
+        }
+    }
+    let world = World::new();
+    let handle = Arc::new(OnceLock::new());
+    let filter = Meddling(Arc::clone(&handle), Mutex::new(false));
+    let db = world
+        .options()
+        .compaction_filter(filter)
+        .open(super::STORE)
+        .unwrap();
+    let options = tiny(EngineKind::BTree).compaction_filter("meddling");
+    let data = keyspace(&db, options);
+    data.put("b", "old").unwrap();
+    data.put("c", "old").unwrap();
+    handle.set(data.clone()).unwrap();
+    data.compact().unwrap();
+    assert_eq!(all(&data), ["b new"]);
+}
+
+/// A snapshot that is taken while a job is under way sees what was there until the job ends.
+#[test]
+fn a_snapshot_taken_while_the_filter_works_sees_what_was_there() {
+    #[derive(Debug, Default)]
+    struct Watched(
+        Arc<OnceLock<Keyspace>>,
+        Arc<Mutex<Vec<hedgerow::KeyspaceSnapshot>>>,
+    );
+    impl CompactionFilter for Watched {
+        fn name(&self) -> &str {
+            "watched"
+        }
+        fn judge(&self, _key: &[u8], _value: &[u8]) -> Verdict {
+            let mut snapshots = self.1.lock().unwrap();
+            if snapshots.is_empty() {
+                snapshots.push(self.0.get().unwrap().snapshot());
+            }
+            Verdict::Drop
+        }
+    }
+    for engine in EngineKind::ALL {
+        let world = World::new();
+        let (handle, snapshots) = (Arc::new(OnceLock::new()), Arc::default());
+        let filter = Watched(Arc::clone(&handle), Arc::clone(&snapshots));
+        let options = world.options().compaction_filter(filter);
+        let db = options.open(super::STORE).unwrap();
+        let data = keyspace(&db, tiny(engine).compaction_filter("watched"));
+        data.put("a", "1").unwrap();
+        data.put("b", "2").unwrap();
+        handle.set(data.clone()).unwrap();
+        data.compact().unwrap();
+        assert_eq!(all(&data), Vec::<String>::new());
+        let taken = std::mem::take(&mut *snapshots.lock().unwrap());
+        assert_eq!(taken.len(), 1);
+        let seen: Vec<_> = taken[0]
+            .values()
+            .map(|value| text(Some(value.unwrap())))
+            .collect();
+        assert_eq!(seen, ["1", "2"], "{engine}");
+    }
+}
