@@ -10,6 +10,7 @@
 use std::fmt;
 
 mod any_store;
+mod counters;
 mod hedgerow;
 mod run;
 
@@ -28,6 +29,8 @@ pub enum Trial {
     BulkDelete,
     /// Everything is overwritten while a snapshot wants the old values.
     HeldSnapshot,
+    /// Eight threads increment counters, with merges and with updates.
+    Counters,
     /// A store is opened and read that no cache knows.
     ColdOpen,
     /// A store is opened whose process was killed.
@@ -43,10 +46,11 @@ pub enum Trial {
 
 impl Trial {
     /// How trade-off runs are asked for.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "queue",
         "bulkdelete",
         "heldsnapshot",
+        "counters",
         "coldopen",
         "recovery",
         "valuesize:BYTES",
@@ -64,6 +68,7 @@ impl Trial {
             "queue" => Self::Queue,
             "bulkdelete" => Self::BulkDelete,
             "heldsnapshot" => Self::HeldSnapshot,
+            "counters" => Self::Counters,
             "coldopen" => Self::ColdOpen,
             "recovery" => Self::Recovery,
             "valuesize" => match argument.map(str::parse) {
@@ -112,6 +117,7 @@ impl Trial {
             }
             Self::BulkDelete => "remove 90 % of the keys by one range, then by compaction",
             Self::HeldSnapshot => "overwrite everything while a snapshot wants the old values",
+            Self::Counters => "increment counters from 8 threads, with merges and with updates",
             Self::ColdOpen => "open and read a store of which nothing is in memory",
             Self::Recovery => "open a store that was killed, its last commits only in the log",
             Self::ValueSize(_) => "the same amount of data in values of one size",
@@ -166,6 +172,7 @@ impl Trial {
             Self::Queue => run.queue(),
             Self::BulkDelete => run.bulk_delete(),
             Self::HeldSnapshot => run.held_snapshot(),
+            Self::Counters => run.counters(),
             Self::ColdOpen => run.cold_open(),
             Self::Recovery => run.recovery(),
             Self::ValueSize(_) => run.value_size(),
@@ -181,6 +188,7 @@ impl fmt::Display for Trial {
             Self::Queue => "queue",
             Self::BulkDelete => "bulkdelete",
             Self::HeldSnapshot => "heldsnapshot",
+            Self::Counters => "counters",
             Self::ColdOpen => "coldopen",
             Self::Recovery => "recovery",
             Self::ValueSize(bytes) => return write!(f, "valuesize:{bytes}"),
