@@ -19,10 +19,9 @@ use super::read::rising::RisingKeys;
 use super::read::shared::{FoundLeaf, SharedTree};
 use super::state::Tree;
 use super::write::editor::Editor;
-use super::write::fold::FoldedOp;
 use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
-use crate::engine::in_key_order;
+use crate::engine::{FoldedMerges, in_key_order, with_folded};
 use crate::error::Result;
 use crate::format::coding::Malformed;
 use crate::types::{Op, SeqNo, SequencedOp};
@@ -101,6 +100,10 @@ impl Tree {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
             return Ok(());
         };
+        let folded = self.fold_merges(ops).inspect_err(|error| {
+            let _ = self.shared.apply_failed.set(error.clone());
+        })?;
+        let ops = &*with_folded(ops, folded.as_ref());
         let mut writer = self.writer.lock();
         if let Some(error) = self.shared.apply_failed.get() {
             return Err(error.clone());
@@ -142,6 +145,22 @@ impl Tree {
         Ok(())
     }
 
+    /// What the merges among `ops` come to, if there are any.
+    fn fold_merges<'a>(&self, ops: &[SequencedOp<'a>]) -> Result<Option<FoldedMerges<'a>>> {
+        let shared = &*self.shared;
+        let is_merge = |op: &SequencedOp<'_>| matches!(op.op, Op::Merge { .. });
+        if shared.resolver.operator().is_none() || !ops.iter().any(is_merge) {
+            return Ok(None);
+        }
+        let lookup = |key: &[u8]| {
+            shared.take(|copy| match shared.lookup(key, Some(SeqNo::MAX), copy)? {
+                Ok(found) => Ok(found),
+                Err(_) => unreachable!("nothing is above the highest number"),
+            })
+        };
+        FoldedMerges::of(ops, &shared.resolver, lookup).map(Some)
+    }
+
     /// Holds the value files that `ops` refer to, which are applied after that (BH3).
     fn hold_files(&self, writer: &mut WriterState, ops: &[SequencedOp<'_>]) -> Result<()> {
         let mut last = None;
@@ -160,9 +179,6 @@ impl Tree {
     fn apply_one(&self, writer: &mut WriterState, op: &SequencedOp<'_>) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         let mut editor = Editor::new(&self.shared, writer, &guard, op.seq);
-        let folded = self.shared.folded(op)?;
-        let put = folded.as_ref().map(FoldedOp::as_put);
-        let op = put.as_ref().unwrap_or(op);
         let structure = self.shared.structure.load(Ordering::Relaxed);
         if let Some((key, change)) = LeafOp::of(op, self.shared.page_size())
             && let Some(finger) = self.fingers.of_thread()

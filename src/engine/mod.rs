@@ -33,6 +33,7 @@
 
 mod bulk_load;
 mod cursor;
+mod folded_merges;
 mod handed_views;
 mod host;
 mod inspect;
@@ -54,6 +55,7 @@ use crate::values::OpenValue;
 pub(crate) use bulk_load::{CommitLoad, EngineLoad, LoadRecord};
 pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
+pub(crate) use folded_merges::{FoldedMerges, with_folded};
 pub(crate) use handed_views::HandedViews;
 pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};

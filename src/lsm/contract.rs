@@ -9,13 +9,14 @@ use arc_swap::Guard;
 use super::bulk_load::TableLoad;
 use super::empty_ranges::Recorder;
 use super::entry::EntryKind;
+use super::memtable::Memtable;
 use super::pressure::admitted;
 use super::state::{LsmEngine, memtable_bytes};
 use super::superversion::{ScanView, SnapshotView, Superversion};
 use super::table_handle::TableHandle;
 use crate::engine::{
-    Engine, EngineLoad, EngineStats, InspectDetail, Inspection, LevelStats, Pressure, ReadView,
-    ValueUsage, VerifyReport, Work,
+    Engine, EngineLoad, EngineStats, FoldedMerges, InspectDetail, Inspection, LevelStats, Pressure,
+    ReadView, ValueUsage, VerifyReport, Work, with_folded,
 };
 use crate::error::Result;
 use crate::resolve::{NEVER, OperandStamp};
@@ -44,11 +45,16 @@ impl LsmEngine {
 
     /// Inserts `ops`. `inserted` is called before scans may record what they saw.
     fn insert(&self, ops: &[SequencedOp<'_>], inserted: impl FnOnce(&mut Recorder)) -> Result<()> {
+        let folded = self.fold_merges(ops)?;
+        let to_insert = &*with_folded(ops, folded.as_ref());
         let mut recorder = self.empty_ranges.recorder();
         let size_bytes = {
             let superversion = self.current.load();
             superversion.active.hold_values(ops, &self.ctx.values)?;
-            self.insert_into(&superversion, ops)?;
+            if folded.is_some() {
+                note_merges(&superversion.active, ops);
+            }
+            superversion.active.insert(to_insert);
             for op in ops {
                 self.empty_ranges.note(&mut recorder, op);
             }
@@ -64,31 +70,32 @@ impl LsmEngine {
         }
         Ok(())
     }
+
+    /// What the merges among `ops` come to, if they are not kept.
+    fn fold_merges<'a>(&self, ops: &[SequencedOp<'a>]) -> Result<Option<FoldedMerges<'a>>> {
+        let resolver = &self.ctx.resolver;
+        if !resolver.folds_at_once() {
+            return Ok(None);
+        }
+        let lookup = |key: &[u8]| {
+            let mut value = None;
+            let superversion = self.current.load_full();
+            superversion.get(key, SeqNo::MAX, &mut |found| {
+                value = Some(Value::copy_from(found))
+            })?;
+            Ok(value)
+        };
+        FoldedMerges::of(ops, resolver, lookup).map(Some)
+    }
 }
 
-impl LsmEngine {
-    /// Inserts `ops` into the active memtable. Where merges are not kept, what one comes to is
-    /// inserted in its place.
-    fn insert_into(&self, superversion: &Superversion, ops: &[SequencedOp<'_>]) -> Result<()> {
-        if !self.ctx.resolver.folds_at_once() {
-            superversion.active.insert(ops);
-            return Ok(());
-        }
-        for op in ops {
-            let Op::Merge { key, operand } = op.op else {
-                superversion.active.insert(std::slice::from_ref(op));
-                continue;
-            };
+/// What is merged into stays as long as these merges may be replayed (X5).
+fn note_merges(active: &Memtable, ops: &[SequencedOp<'_>]) {
+    for op in ops {
+        if let Op::Merge { operand, .. } = op.op {
             let (_, stamp) = OperandStamp::split(operand);
-            superversion.active.note_merge(stamp.written_at_ms);
-            let mut base = None;
-            superversion.get(key, op.seq, &mut |value| base = Some(value.to_vec()))?;
-            let value = self.ctx.resolver.fold(key, base.as_deref(), &[operand]);
-            let value = &value[..];
-            let put = SequencedOp::new(op.seq, Op::Put { key, value });
-            superversion.active.insert(&[put]);
+            active.note_merge(stamp.written_at_ms);
         }
-        Ok(())
     }
 }
 

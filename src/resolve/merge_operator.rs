@@ -16,8 +16,9 @@ use std::fmt;
 /// all the same. What makes no sense is better refused by [`MergeOperator::check_value`] and
 /// [`MergeOperator::check_operand`], before anything is written.
 ///
-/// They are called by threads that read and by background threads, without a lock on an LSM tree,
-/// and under the lock of the writer on a B-tree; they must not call the store. A panic in
+/// They are called by threads that read, that commit and that work in the background. The commits
+/// to the keyspace that come after may wait meanwhile, and where an LSM tree folds a short operand
+/// into a short value in memory, its flushes too; so they must not call the store. A panic in
 /// background work or in a commit stops the writes of the store.
 ///
 /// ```

@@ -25,12 +25,16 @@
 //!   current tree lies over a page that the checkpoint took out of use.
 //! - **BW6** A delete copies and loads nothing before it knows that its key is there: otherwise one
 //!   of an absent key would have all nodes on the way written anew.
-//! - **BW7** A merge is folded when it is applied, in the order of commits: what it makes of the
-//!   value that is there is put in its place ([`fold`]).
+//!
+//! Merges do not come here: what they make of the values that are there is put in their place
+//! before ([`FoldedMerges`](crate::engine::FoldedMerges)). An LSM tree keeps operands, since to
+//! look a value up would cost it more than all the rest of a write. Here a write goes to the leaf
+//! that has the value anyway, `prepare` has brought that into memory, and no read, scan, checkpoint
+//! or pack knows of merges. Kept operands would save the look at a leaf that is only on the disk;
+//! but they would have every reader of the key pay for it until the leaf is written.
 
 pub(crate) mod editor;
 pub(crate) mod finger;
-pub(crate) mod fold;
 pub(crate) mod leaf;
 mod point;
 mod range_delete;
@@ -45,16 +49,12 @@ use crate::btree::read::rising::RisingKeys;
 use crate::error::Result;
 use crate::types::{Op, SequencedOp};
 use editor::Editor;
-use fold::FoldedOp;
 use leaf::{LeafOp, MovedValues};
 
 impl<'g> Editor<'g, '_> {
     /// Does one operation.
     pub(crate) fn apply(&mut self, op: &SequencedOp<'_>) -> Result<()> {
         self.shrunk = false;
-        let folded = self.tree.folded(op)?;
-        let put = folded.as_ref().map(FoldedOp::as_put);
-        let op = put.as_ref().unwrap_or(op);
         match op.op {
             Op::DeleteRange { start, end } => self.delete_range(start, end),
             _ => match LeafOp::of(op, self.page_size()) {
@@ -75,9 +75,6 @@ impl<'g> Editor<'g, '_> {
         let (mut upper, mut is_bounded) = (Vec::new(), false);
         let mut way = RisingKeys::default();
         for op in ops {
-            let folded = self.tree.folded(op)?;
-            let put = folded.as_ref().map(FoldedOp::as_put);
-            let op = put.as_ref().unwrap_or(op);
             let Some((key, change)) = LeafOp::of(op, self.page_size()) else {
                 self.apply(op)?;
                 continue;
