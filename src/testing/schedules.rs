@@ -410,8 +410,8 @@ fn a_snapshot_that_is_missed_is_a_later_one() {
                 (Arc::clone(&snapshot_tracker), Arc::clone(&registered));
             tasks.push(Box::new(move || {
                 let gone = snapshot_tracker.register();
-                let seq = snapshot_tracker.register();
-                registered.lock().push(seq);
+                let stays = snapshot_tracker.register();
+                registered.lock().push(stays.seq);
                 let _ = snapshot_tracker.unregister(gone);
             }));
         }
