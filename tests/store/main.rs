@@ -1,5 +1,6 @@
 //! The integration tests of hedgerow, in one binary. docs/testing.md is the guide.
 
+mod both_engines;
 mod bulk_load;
 mod closing;
 mod concurrency;

@@ -14,26 +14,14 @@ use support::random::{Random, Source};
 use support::repair::store_id;
 use support::sizes::{Sizes, keyspace_options, single_threaded};
 
+use super::both_engines::on_both_engines;
 use super::value_streams::{
-    STORE, check_damaged, check_reader, find, flip, keyspace_of, lengths, open, options,
-    read_by_and_by, settle,
+    check_damaged, check_reader, find, flip, keyspace_of, lengths, open, read_by_and_by, settle,
 };
-use super::values::files;
+use super::values::{STORE, files, options};
 
 /// Up to here a value is put like any other.
 const BUFFER: usize = 256 << 10;
-
-/// Defines these tests for each engine.
-macro_rules! on_both_engines {
-    ($($name:ident,)*) => {
-        mod lsm {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::Lsm) })*
-        }
-        mod btree {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::BTree) })*
-        }
-    };
-}
 
 on_both_engines! {
     what_was_streamed_in_is_read_in_every_way,

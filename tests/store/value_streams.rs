@@ -2,31 +2,18 @@
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::Arc;
 
 use hedgerow::fs::{Fs, OpenMode, SimFs};
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, KvRead, Options, ValueReader};
+use hedgerow::{Db, EngineKind, Error, Keyspace, KvRead, ValueReader};
 use support::random::{Random, Source};
-use support::sizes::{Sizes, keyspace_options, single_threaded};
+use support::sizes::{Sizes, keyspace_options};
 
-use super::values::files;
+use super::both_engines::on_both_engines;
+use super::values::{STORE, files, options};
 
-pub(crate) const STORE: &str = "/store";
 const THRESHOLD: usize = 100;
 /// Of a value up to 4 MiB.
 const CHUNK: usize = 64 << 10;
-
-/// Defines these tests for each engine.
-macro_rules! on_both_engines {
-    ($($name:ident,)*) => {
-        mod lsm {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::Lsm) })*
-        }
-        mod btree {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::BTree) })*
-        }
-    };
-}
 
 on_both_engines! {
     a_reader_reads_what_was_put,
@@ -35,10 +22,6 @@ on_both_engines! {
     damage_gives_an_error_and_no_wrong_byte,
     while_a_reader_lives_the_directory_stays_locked,
     a_transaction_reads_its_own_writes_by_and_by,
-}
-
-pub(crate) fn options(fs: &SimFs) -> Options {
-    single_threaded(Arc::new(fs.clone())).durability(Durability::Buffered)
 }
 
 pub(crate) fn keyspace_of(db: &Db, name: &str, engine: EngineKind) -> Keyspace {

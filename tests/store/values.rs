@@ -10,23 +10,13 @@ use hedgerow::{Db, Durability, EngineKind, Keyspace, KeyspaceOptions, MemtableKi
 use support::random::{Random, Source};
 use support::sizes::{Sizes, keyspace_options, single_threaded};
 
+use super::both_engines::on_both_engines;
+
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-const STORE: &str = "/store";
+pub(crate) const STORE: &str = "/store";
 const THRESHOLD: usize = 100;
 const SEGMENT: u64 = 64 << 10;
-
-/// Defines these tests for each engine.
-macro_rules! on_both_engines {
-    ($($name:ident,)*) => {
-        mod lsm {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::Lsm) })*
-        }
-        mod btree {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::BTree) })*
-        }
-    };
-}
 
 on_both_engines! {
     values_around_the_threshold_agree_with_a_map,
@@ -50,7 +40,7 @@ fn keyspace_of(db: &Db, name: &str, engine: EngineKind, threshold: u32) -> Keysp
     keyspace.unwrap()
 }
 
-fn options(fs: &SimFs) -> Options {
+pub(crate) fn options(fs: &SimFs) -> Options {
     single_threaded(Arc::new(fs.clone())).durability(Durability::Buffered)
 }
 

@@ -14,20 +14,9 @@ use hedgerow::{
 };
 use support::sizes::{Sizes, keyspace_options, single_threaded};
 
-const STORE: &str = "/store";
+use super::both_engines::on_both_engines;
 
-/// Defines these tests for each engine.
-macro_rules! on_both_engines {
-    ($($name:ident,)*) => {
-        mod lsm {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::Lsm) })*
-        }
-        mod btree {
-            $(#[test] fn $name() { super::$name(hedgerow::EngineKind::BTree) })*
-        }
-    };
-}
-use on_both_engines;
+const STORE: &str = "/store";
 
 /// A store that can be opened again, whose clock stands still.
 struct World {
