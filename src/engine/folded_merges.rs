@@ -48,12 +48,12 @@ impl<'a> FoldedMerges<'a> {
             if merges.operands.is_empty() {
                 continue;
             }
-            let applied = match merges.base {
-                Base::Applied => lookup(key)?,
-                Base::Own(_) => None,
-            };
+            let applied;
             let base = match merges.base {
-                Base::Applied => applied.as_deref(),
+                Base::Applied => {
+                    applied = lookup(key)?;
+                    applied.as_deref()
+                }
                 Base::Own(value) => value,
             };
             let value = resolver.fold(key, base, &merges.operands);

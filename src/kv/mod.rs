@@ -30,6 +30,7 @@ pub use scan::Scan;
 pub(crate) use scan::ScanObserver;
 pub(crate) use stored_form::StoredForm;
 pub use transaction::KvTransaction;
+pub(crate) use transaction::transaction_of_inherent;
 pub use value_reader::ValueReader;
 pub(crate) use value_reader::{as_io_error, source_error};
 pub use write::{Kv, Mismatch, Update};

@@ -16,7 +16,7 @@ use super::inherent::inherent_reads;
 use super::model::{Map, Model, ModelSnapshot, apply_op, range_of};
 use super::read::{KvRead, Readable};
 use super::scan::Scan;
-use super::transaction::KvTransaction;
+use super::transaction::transaction_of_inherent;
 use crate::engine::{Cursor, Piece, ReadView};
 use crate::error::{Error, Result};
 use crate::types::{KeyBounds, KeyRange, MAX_BATCH_LEN_BYTES, Op, SeqNo, Value};
@@ -443,41 +443,7 @@ impl KvRead for ModelTransaction {
     }
 }
 
-impl KvTransaction for ModelTransaction {
-    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        Self::put(self, key, value)
-    }
-
-    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        Self::delete(self, key)
-    }
-
-    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
-        Self::delete_range(self, bounds)
-    }
-
-    fn get_for_update(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        Self::get_for_update(self, key)
-    }
-
-    fn put_versionstamped_key(
-        &self,
-        prefix: impl AsRef<[u8]>,
-        suffix: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Result<()> {
-        Self::put_versionstamped_key(self, prefix, suffix, value)
-    }
-
-    fn put_versionstamped_value(
-        &self,
-        key: impl AsRef<[u8]>,
-        prefix: impl AsRef<[u8]>,
-        suffix: impl AsRef<[u8]>,
-    ) -> Result<()> {
-        Self::put_versionstamped_value(self, key, prefix, suffix)
-    }
-}
+transaction_of_inherent!(ModelTransaction);
 
 /// A view of which every step is noted.
 #[derive(Debug)]

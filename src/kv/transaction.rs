@@ -67,3 +67,45 @@ pub trait KvTransaction: KvRead {
         suffix: impl AsRef<[u8]>,
     ) -> Result<()>;
 }
+
+/// Implements [`KvTransaction`] by the inherent methods of a type.
+macro_rules! transaction_of_inherent {
+    ($type:ty) => {
+        impl $crate::kv::KvTransaction for $type {
+            fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+                Self::put(self, key, value)
+            }
+
+            fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+                Self::delete(self, key)
+            }
+
+            fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
+                Self::delete_range(self, bounds)
+            }
+
+            fn get_for_update(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+                Self::get_for_update(self, key)
+            }
+
+            fn put_versionstamped_key(
+                &self,
+                prefix: impl AsRef<[u8]>,
+                suffix: impl AsRef<[u8]>,
+                value: impl AsRef<[u8]>,
+            ) -> Result<()> {
+                Self::put_versionstamped_key(self, prefix, suffix, value)
+            }
+
+            fn put_versionstamped_value(
+                &self,
+                key: impl AsRef<[u8]>,
+                prefix: impl AsRef<[u8]>,
+                suffix: impl AsRef<[u8]>,
+            ) -> Result<()> {
+                Self::put_versionstamped_value(self, key, prefix, suffix)
+            }
+        }
+    };
+}
+pub(crate) use transaction_of_inherent;

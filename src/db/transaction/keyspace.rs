@@ -12,8 +12,8 @@ use crate::db::keyspace_snapshot::KeyspaceSnapshot;
 use crate::engine::{Laid, Piece};
 use crate::error::Result;
 use crate::kv::{
-    Batch, Expiry, KvRead, KvTransaction, Readable, Scan, ValueReader, inherent_reads,
-    part_of_value,
+    Batch, Expiry, KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value,
+    transaction_of_inherent,
 };
 use crate::types::{KeyBounds, KeyRange, Op, Value};
 use crate::util::mutants::mutated;
@@ -227,41 +227,7 @@ impl Readable for TransactionKeyspace<'_> {
     }
 }
 
-impl KvTransaction for TransactionKeyspace<'_> {
-    fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        Self::put(self, key, value)
-    }
-
-    fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        Self::delete(self, key)
-    }
-
-    fn delete_range(&self, bounds: impl KeyBounds) -> Result<()> {
-        Self::delete_range(self, bounds)
-    }
-
-    fn get_for_update(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        Self::get_for_update(self, key)
-    }
-
-    fn put_versionstamped_key(
-        &self,
-        prefix: impl AsRef<[u8]>,
-        suffix: impl AsRef<[u8]>,
-        value: impl AsRef<[u8]>,
-    ) -> Result<()> {
-        Self::put_versionstamped_key(self, prefix, suffix, value)
-    }
-
-    fn put_versionstamped_value(
-        &self,
-        key: impl AsRef<[u8]>,
-        prefix: impl AsRef<[u8]>,
-        suffix: impl AsRef<[u8]>,
-    ) -> Result<()> {
-        Self::put_versionstamped_value(self, key, prefix, suffix)
-    }
-}
+transaction_of_inherent!(TransactionKeyspace<'_>);
 
 impl KvRead for TransactionKeyspace<'_> {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
