@@ -119,6 +119,9 @@ pub(crate) struct KeyspaceFiles {
     dropped: AtomicBool,
     /// The directory is there, durably.
     is_made: AtomicBool,
+    /// Held by the one that makes it: another would take what that one has just put there for
+    /// what an earlier attempt left.
+    making: Mutex<()>,
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     is_own: fn(&str) -> bool,
@@ -135,6 +138,7 @@ impl KeyspaceFiles {
         Self {
             dropped: AtomicBool::new(false),
             is_made: AtomicBool::new(false),
+            making: Mutex::new(()),
             fs,
             dir,
             is_own,
@@ -146,6 +150,11 @@ impl KeyspaceFiles {
 impl Keep for KeyspaceFiles {
     fn make_dir(&self) -> Result<()> {
         if self.is_made.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let is_apart = mutated!("keyspace-directory-made-by-two-at-once");
+        let _making = (!is_apart).then(|| self.making.lock());
+        if self.is_made.load(Ordering::Acquire) && !is_apart {
             return Ok(());
         }
         if self.fs.exists(&self.dir)? {
@@ -379,5 +388,46 @@ impl Keyspaces {
         let keyspace = all.remove(at);
         self.names.write().remove(&keyspace.name());
         self.keyspaces.store(Arc::new(all));
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::fs::{OpenMode, SimFs};
+
+    /// A keyspace whose first flush and first load began at once lost the table of one of them.
+    #[test]
+    fn files_of_the_first_two_users_of_a_directory_both_stay() {
+        for _ in 0..200 {
+            let sim = SimFs::new();
+            // Between any two steps of one, the other may take several.
+            sim.on_change(|_, _| (0..20).for_each(|_| std::thread::yield_now()));
+            let fs: Arc<dyn Fs> = Arc::new(sim);
+            let dir = Path::new("/keyspace");
+            let files = KeyspaceFiles::new(
+                Arc::clone(&fs),
+                dir.to_path_buf(),
+                |_| true,
+                Arc::new(Gate::new()),
+            );
+            let start = Barrier::new(4);
+            std::thread::scope(|scope| {
+                for n in 0..4 {
+                    let (fs, files, start) = (&fs, &files, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        files.make_dir().unwrap();
+                        fs.open(&dir.join(n.to_string()), OpenMode::CreateNew)
+                            .unwrap();
+                    });
+                }
+            });
+            let mut names = fs.read_dir(dir).unwrap();
+            names.sort();
+            assert_eq!(names, ["0", "1", "2", "3"]);
+        }
     }
 }
