@@ -21,6 +21,7 @@ use super::table_writer::{OutputContext, Outputs};
 use super::tombstones::{TombstoneIndex, condense};
 use super::version::{LEVELS, Version, VersionEdit};
 use crate::error::Result;
+use crate::resolve::Judged;
 use crate::util::mutants::mutated;
 
 impl LsmEngine {
@@ -36,11 +37,13 @@ impl LsmEngine {
         let boundaries = self.boundaries();
         let next_id = || self.take_file_id();
         let output = self.output_context(self.form_of_flush(&memtable)?, &next_id);
+        let judged = Judged::default();
         let rules = Rules {
             resolver: &self.ctx.resolver,
             values: &self.ctx.values,
             boundaries: &boundaries,
             filters: false,
+            judged: &judged,
         };
         let output = write_table(&memtable, rules, output)?;
         let added = self.open_outputs(output.as_slice())?;
@@ -57,6 +60,7 @@ impl LsmEngine {
             persisted_seq: Some(memtable.last_seq()),
         };
         self.install(&edit, Some(&memtable))?;
+        self.ctx.resolver.count(&judged);
         let bytes = output.map_or(0, |output| output.size_bytes);
         self.counters
             .flush_bytes

@@ -7,7 +7,7 @@ use super::resolution::Resolution;
 use super::retention::{Boundaries, Retention};
 use super::tombstones::TombstoneIndex;
 use crate::error::Result;
-use crate::resolve::Resolver;
+use crate::resolve::{Judged, Resolver};
 use crate::values::ValueFiles;
 
 /// Entries between two looks whether the store is being closed: fewer than a block has.
@@ -21,6 +21,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) boundaries: &'a Boundaries,
     /// The filter is asked: by compactions.
     pub(crate) filters: bool,
+    pub(crate) judged: &'a Judged,
 }
 
 /// Entries of the inputs that are passed on.
@@ -98,8 +99,9 @@ impl<'a> KeptEntries<'a> {
             values,
             boundaries,
             filters,
+            judged,
         } = self.rules;
-        let resolution = Resolution::new(resolver, values, boundaries, self.tombstones);
+        let resolution = Resolution::new(resolver, values, boundaries, self.tombstones, judged);
         let mut resolution = resolution.filtering(filters);
         let mut entries = 0u64;
         while self.merge.is_valid() {

@@ -20,7 +20,7 @@ use super::fold::Merged;
 use super::retention::Boundaries;
 use super::tombstones::TombstoneIndex;
 use crate::error::Result;
-use crate::resolve::{Fate, Resolver};
+use crate::resolve::{Fate, Judged, Resolver};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::values::ValueFiles;
@@ -93,6 +93,7 @@ pub(super) struct Resolution<'a> {
     /// Stripe of the newest version that was met last.
     stripe: Option<SeqNo>,
     filters: bool,
+    judged: &'a Judged,
     kept: Vec<Version>,
 }
 
@@ -103,6 +104,7 @@ impl<'a> Resolution<'a> {
         values: &'a ValueFiles,
         boundaries: &'a Boundaries,
         tombstones: &'a TombstoneIndex,
+        judged: &'a Judged,
     ) -> Self {
         Self {
             resolver,
@@ -113,6 +115,7 @@ impl<'a> Resolution<'a> {
             outcomes: Vec::new(),
             stripe: None,
             filters: true,
+            judged,
             kept: Vec::new(),
         }
     }
@@ -262,9 +265,11 @@ impl<'a> Resolution<'a> {
             EntryKind::PutRef if !self.resolver.has_filter() || !moment.may_filter => Fate::Keep,
             EntryKind::PutRef => {
                 let value = self.values.get(&version.value)?;
-                self.resolver.fate(&self.key, &value, moment)
+                self.resolver.fate(&self.key, &value, moment, self.judged)
             }
-            _ => self.resolver.fate(&self.key, &version.value, moment),
+            _ => self
+                .resolver
+                .fate(&self.key, &version.value, moment, self.judged),
         };
         match fate {
             Fate::Keep => {}

@@ -33,6 +33,7 @@ mod merge_operator;
 mod ready_operators;
 mod stamp;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -269,14 +270,14 @@ impl Resolver {
         (combined.len() <= MAX_VALUE_LEN_BYTES - 64).then_some(combined)
     }
 
-    /// What becomes of a value that background work comes to.
-    pub(crate) fn fate(&self, key: &[u8], stored: &[u8], moment: Moment) -> Fate {
+    /// What becomes of a value that background work comes to. `judged` counts what is to go.
+    pub(crate) fn fate(&self, key: &[u8], stored: &[u8], moment: Moment, judged: &Judged) -> Fate {
         let (value, stamp) = match self.expires {
             true => Stamp::split(stored),
             false => (stored, Stamp::NEVER),
         };
         if stamp.is_expired(moment.expired_by_ms) {
-            self.expired.fetch_add(1, Ordering::Relaxed);
+            judged.expired.set(judged.expired.get() + 1);
             return Fate::Drop;
         }
         let Some(filter) = self.filter().filter(|_| moment.may_filter) else {
@@ -284,7 +285,7 @@ impl Resolver {
         };
         let verdict = filter.judge(key, value);
         if verdict != Verdict::Keep {
-            self.filtered.fetch_add(1, Ordering::Relaxed);
+            judged.filtered.set(judged.filtered.get() + 1);
         }
         match verdict {
             Verdict::Keep => Fate::Keep,
@@ -296,6 +297,14 @@ impl Resolver {
         }
     }
 
+    /// What was judged is so now.
+    pub(crate) fn count(&self, judged: &Judged) {
+        let expired = judged.expired.get();
+        self.expired.fetch_add(expired, Ordering::Relaxed);
+        let filtered = judged.filtered.get();
+        self.filtered.fetch_add(filtered, Ordering::Relaxed);
+    }
+
     /// When `stored` expires.
     pub(crate) fn expires_at_ms(&self, stored: &[u8]) -> u64 {
         match self.expires {
@@ -303,6 +312,16 @@ impl Resolver {
             false => NEVER,
         }
     }
+}
+
+/// What one job has judged. It counts once the job's edit or commit is made: a job that fails, or
+/// whose commit meets a conflict, comes by the same entries again.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// Entries that are dropped, since they have expired.
+    pub(crate) expired: Cell<u64>,
+    /// Entries that the filter drops or replaces.
+    pub(crate) filtered: Cell<u64>,
 }
 
 /// Merges that have their time and are not applied yet.

@@ -122,7 +122,7 @@ fn what_has_expired_is_dropped_when_every_read_takes_it_for_expired() {
             expired_by_ms,
             may_filter: true,
         };
-        resolver.fate(b"k", &stamped("v", 50), moment)
+        resolver.fate(b"k", &stamped("v", 50), moment, &Judged::default())
     };
     assert_eq!((fate(49), fate(50)), (Fate::Keep, Fate::Drop));
     assert_eq!(resolver.visible(&stamped("v", 50), 49), Some(&b"v"[..]));

@@ -19,7 +19,7 @@ use crate::engine::EngineHost;
 use crate::error::Result;
 use crate::kv::Batch;
 use crate::options::{Durability, EngineKind};
-use crate::resolve::{Fate, Moment};
+use crate::resolve::{Fate, Judged, Moment};
 use crate::types::{KeySet, Op};
 use crate::util::mutants::mutated;
 
@@ -128,6 +128,7 @@ impl Shared {
             expired_by_ms: resolver.expired_by_ms(resolver.now_ms()),
             may_filter: true,
         };
+        let judged = Judged::default();
         let mut batch = Batch::new();
         let mut keys = KeySet::default();
         let (mut entries, mut bytes) = (0, 0);
@@ -136,7 +137,7 @@ impl Shared {
         let mut last = None;
         while cursor.is_valid() && entries < STEP_ENTRIES && bytes < STEP_BYTES {
             let (key, stored) = cursor.entry()?;
-            match resolver.fate(key, stored, moment) {
+            match resolver.fate(key, stored, moment, &judged) {
                 Fate::Keep => walking.samples.add(resolver.expires_at_ms(stored)),
                 Fate::Drop => {
                     batch.delete(key);
@@ -171,6 +172,8 @@ impl Shared {
                 if walking.conflicts < MAX_CONFLICTS {
                     return Ok(Step::More);
                 }
+            } else {
+                resolver.count(&judged);
             }
         }
         walking.conflicts = 0;

@@ -18,7 +18,7 @@ use crate::lsm::state::{Compactions, LEVEL0_TRIGGER, LsmEngine, Unreadable, memt
 use crate::lsm::table::TableForm;
 use crate::lsm::table_handle::TableHandle;
 use crate::lsm::version::{LEVELS, Version, VersionEdit};
-use crate::resolve::NEVER;
+use crate::resolve::{Judged, NEVER};
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
 
@@ -206,10 +206,10 @@ impl LsmEngine {
         boundaries: &Boundaries,
         output: JobOutput,
     ) -> Result<Arc<Version>> {
+        let judged = Judged::default();
         let added = if has_all_expired(version, inputs, boundaries, output.level) {
             let dropped = inputs.iter().map(|(_, table)| table.meta().entries).sum();
-            let expired = &self.ctx.resolver.expired;
-            expired.fetch_add(dropped, Ordering::Relaxed);
+            judged.expired.set(dropped);
             Vec::new()
         } else if output.is_move {
             inputs.iter().map(|(_, table)| Arc::clone(table)).collect()
@@ -223,6 +223,7 @@ impl LsmEngine {
                     values: &self.ctx.values,
                     boundaries,
                     filters: true,
+                    judged: &judged,
                 },
                 table_size_bytes: output.table_size_bytes,
                 host: &*self.ctx.host,
@@ -251,6 +252,7 @@ impl LsmEngine {
             self.remove_files(inputs.iter().map(|(_, table)| table.id()));
         }
         let installed = self.install(&edit, None)?;
+        self.ctx.resolver.count(&judged);
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.ctx.host.progressed();
         Ok(installed)

@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::LiveSnapshots;
 use crate::fs::{Fs, SimFs};
 use crate::lsm::entry::{RangeTombstone, merge_parts};
-use crate::resolve::{Append, CompactionFilter, MergeOperator, Stamp, Verdict};
+use crate::resolve::{Append, CompactionFilter, Judged, MergeOperator, Stamp, Verdict};
 use crate::testing::{AppendInFull, Random, no_values};
 
 /// An entry that owns its value.
@@ -112,7 +112,8 @@ fn passed_on_of(
     let fs: Arc<dyn Fs> = Arc::new(SimFs::new());
     let values = no_values(&fs);
     let index = case.index(within);
-    let mut resolution = Resolution::new(resolver, &values, &case.boundaries, &index);
+    let judged = Judged::default();
+    let mut resolution = Resolution::new(resolver, &values, &case.boundaries, &index, &judged);
     resolution.begin(b"key");
     for (seq, kind, value) in entries {
         resolution.take(&Entry {

@@ -267,6 +267,30 @@ fn a_sweep_does_not_delete_what_was_written_meanwhile() {
     handle.set(data.clone()).unwrap();
     data.compact().unwrap();
     assert_eq!(all(&data), ["b new"]);
+    // Only `c` was dropped, though the step was done twice.
+    assert_eq!(data.stats().filtered_entries, 1);
+}
+
+/// They counted as often as the job was tried.
+#[test]
+fn what_a_failed_compaction_judged_does_not_count() {
+    for failing in 0.. {
+        let world = World::new();
+        let db = options(&world).open(super::STORE).unwrap();
+        let data = keyspace(&db, tiny(EngineKind::Lsm).compaction_filter("tidy"));
+        fill(&data);
+        data.flush().unwrap();
+        world.fs.fail_once_after(failing, std::io::ErrorKind::Other);
+        let failed = data.compact().is_err();
+        world.fs.heal();
+        data.compact().unwrap();
+        assert_eq!(all(&data), ["b 2", "c a long val"]);
+        assert_eq!(data.stats().filtered_entries, 3, "operation {failing}");
+        if !failed {
+            assert!(failing > 3, "the compaction was never hit");
+            break;
+        }
+    }
 }
 
 /// A snapshot that is taken while a job is under way sees what was there until the job ends.
