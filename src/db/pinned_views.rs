@@ -146,13 +146,13 @@ impl PinnedViews {
         stay: Result<Stay>,
         keyspaces: impl Fn() -> Arc<Vec<Arc<OpenKeyspace>>>,
     ) -> Self {
-        let inner = stay.map(|stay| {
-            let (views, registration) = Self::take_views(store, keyspaces);
-            Arc::new(Inner {
+        let inner = stay.and_then(|stay| {
+            let (views, registration) = Self::take_views(store, keyspaces)?;
+            Ok(Arc::new(Inner {
                 views: Views::AtOnce(views),
                 registration,
                 stay: Arc::new(stay),
-            })
+            }))
         });
         Self {
             inner,
@@ -163,7 +163,7 @@ impl PinnedViews {
     fn take_views(
         store: &Arc<Store>,
         keyspaces: impl Fn() -> Arc<Vec<Arc<OpenKeyspace>>>,
-    ) -> (Vec<PinnedView>, Registration) {
+    ) -> Result<(Vec<PinnedView>, Registration)> {
         let shared = &store.shared;
         let attempt = || {
             let at = shared.snapshot_tracker.register();
@@ -178,7 +178,7 @@ impl PinnedViews {
         };
         match shared.takes_writes() {
             Ok(pipeline) => pipeline.between_commits(attempt),
-            Err(_) => attempt().expect("nothing is committed"),
+            Err(_) => Ok(attempt().expect("nothing is committed")),
         }
     }
 

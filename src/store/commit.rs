@@ -216,9 +216,11 @@ impl Pipeline {
     /// kept from being logged, when those that are being applied have been published: every engine
     /// stands at the published number. Neither is waited for if that takes long: engines may stand
     /// there again all the same. `attempt` must not wait for I/O.
-    pub(crate) fn between_commits<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
+    ///
+    /// An error if a commit was applied in part: what an engine has of it is never published.
+    pub(crate) fn between_commits<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> Result<R> {
         if let Some(taken) = attempt() {
-            return taken;
+            return Ok(taken);
         }
         loop {
             let log = self.log.try_lock_for(LONG_APPLY);
@@ -229,7 +231,7 @@ impl Pipeline {
             let taken = attempt();
             drop(log);
             if let Some(taken) = taken {
-                return taken;
+                return Ok(taken);
             }
         }
     }
@@ -239,6 +241,7 @@ impl Pipeline {
         let (commits, ops) = self.applier.publisher.commits_and_ops();
         CommitFigures {
             commits,
+            self.applier.publisher.check_not_abandoned()?;
             ops,
             groups: self.groups.load(Ordering::Relaxed),
         }

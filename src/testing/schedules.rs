@@ -165,7 +165,7 @@ impl Rig {
 
     /// Every commit that was applied, and nothing else, is published.
     fn check_between_commits(&self) {
-        self.parts.pipeline.between_commits(|| {
+        let taken = self.parts.pipeline.between_commits(|| {
             let published = self.parts.snapshot_tracker.published();
             let last = self.witness.applied.lock().last().copied();
             let last = last.unwrap_or(SeqNo::ZERO);
@@ -173,6 +173,7 @@ impl Rig {
             // No engine has gone beyond it.
             (published == last).then_some(())
         });
+        taken.unwrap();
     }
 
     /// The records that a recovery finds.

@@ -358,3 +358,34 @@ fn a_sorted_load_goes_under_merges(engine: EngineKind) {
     notes.compact().unwrap();
     assert_eq!(all(&notes), expected);
 }
+
+/// It looked for a moment between commits, which never came.
+#[test]
+fn a_snapshot_after_a_commit_that_was_applied_in_part_does_not_wait() {
+    #[derive(Debug)]
+    struct Faulty;
+    impl MergeOperator for Faulty {
+        fn name(&self) -> &str {
+            "faulty"
+        }
+        fn merge(&self, _: &[u8], _: Option<&[u8]>, _: &[&[u8]]) -> Vec<u8> {
+            panic!("it breaks its contract")
+        }
+    }
+    let world = World::new();
+    let options = world.options().merge_operator(Faulty);
+    let db = options.open(super::STORE).unwrap();
+    let plain = db.keyspace_with("plain", tiny(EngineKind::BTree)).unwrap();
+    let options = tiny(EngineKind::BTree).merge_operator("faulty");
+    let faulty = db.keyspace_with("faulty", options).unwrap();
+    plain.put("a", "1").unwrap();
+    let mut batch = db.batch();
+    // This part is applied.
+    batch.put(&plain, "a", "2");
+    batch.merge(&faulty, "b", "3");
+    let write = || db.write(batch, hedgerow::Durability::Buffered);
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(write));
+    assert!(!matches!(unwound, Ok(Ok(_))));
+    assert!(db.snapshot().get(&plain, "a").is_err());
+    assert!(plain.snapshot().get("a").is_err());
+}
