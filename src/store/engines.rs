@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::catalog::{CatalogEntry, keyspace_dir};
 use super::coordinator::Coordinator;
-use super::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace, remove_keyspace_files};
+use super::keyspaces::{KeyspaceFiles, LiveOptions, OpenKeyspace, remove_leftover_files};
 use super::shared::Shared;
 use super::wal_manifest::WalManifest;
 use crate::btree;
@@ -134,7 +134,7 @@ fn remove_strays(context: &EngineContext, engine: EngineKind) -> Result<()> {
     {
         return Ok(());
     }
-    remove_keyspace_files(fs, dir, is_engine_file)
+    remove_leftover_files(fs, dir, is_engine_file)
 }
 
 /// Makes the keyspace of `entry`, in memory.
@@ -143,7 +143,7 @@ pub(super) fn make_keyspace(shared: &Shared, entry: &CatalogEntry) -> Result<Ope
     let dir = keyspace_dir(&shared.dir, entry.id);
     if fs.exists(&dir)? {
         // Left by a keyspace whose making a power loss has undone: its number was not used up.
-        remove_keyspace_files(fs, &dir, is_engine_file)?;
+        remove_leftover_files(fs, &dir, is_engine_file)?;
     }
     let maker = EngineMaker {
         options: &shared.options,

@@ -160,7 +160,7 @@ impl Keep for KeyspaceFiles {
         if self.fs.exists(&self.dir)? {
             // An attempt that failed, here or in an earlier process. A sync that failed may have
             // lost the name, which another one would not bring to the disk: so it is made anew.
-            remove_keyspace_files(&*self.fs, &self.dir, self.is_own)?;
+            remove_leftover_files(&*self.fs, &self.dir, self.is_own)?;
         }
         self.fs.create_dir_all(&self.dir)?;
         if let Some(above) = self.dir.parent()
@@ -295,6 +295,23 @@ pub(crate) fn remove_keyspace_files(
 pub(crate) enum KeyspaceChange {
     /// One more.
     Add(Arc<OpenKeyspace>),
+/// The same, durably: another keyspace is about to have the number, and must not find the files
+/// after a power loss.
+pub(crate) fn remove_leftover_files(
+    fs: &dyn Fs,
+    dir: &Path,
+    is_own: fn(&str) -> bool,
+) -> Result<()> {
+    remove_keyspace_files(fs, dir, is_own)?;
+    if mutated!("leftovers-come-back") {
+        return Ok(());
+    }
+    if fs.exists(dir)? {
+        fs.sync_dir(dir)?;
+    }
+    dir.parent().map_or(Ok(()), |above| fs.sync_dir(above))
+}
+
     /// This one is dropped.
     Remove(KeyspaceId),
     /// This one has another name.

@@ -16,7 +16,7 @@ use super::catalog_state::CatalogState;
 use super::commit::Pipeline;
 use super::coordinator::Coordinator;
 use super::engines::{EngineMaker, is_engine_file};
-use super::keyspaces::{Keyspaces, remove_keyspace_files};
+use super::keyspaces::{Keyspaces, remove_leftover_files};
 use super::replay::Replay;
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest};
@@ -386,7 +386,7 @@ fn remove_leftovers(fs: &dyn Fs, dir: &Path, catalog: &Catalog) -> Result<()> {
             // list what is removed here, without the log's record of its drop.
             fs.sync_dir(dir)?;
             // Best effort: space is lost if it fails, nothing else, and the next open tries again.
-            let _ = remove_keyspace_files(fs, &dir.join(name), is_engine_file);
+            let _ = remove_leftover_files(fs, &dir.join(name), is_engine_file);
         }
     }
     Ok(())
