@@ -153,6 +153,9 @@ pub(super) fn identity(ctx: &EngineContext) -> Identity {
     }
 }
 
+/// Files have lower numbers.
+const NUMBER_END: u64 = 1 << 62;
+
 /// Removes our files that nothing names, but for tables: what a crash left of a new manifest.
 /// Foreign names are left alone. Returns the first file number that no file has, and the tables
 /// that nothing names.
@@ -174,6 +177,10 @@ fn remove_orphans(
     }
     for name in ctx.fs.read_dir(&ctx.dir)? {
         let is_orphan = match parse_name(&name) {
+            Some(FileName::Table(id)) if id.0 >= NUMBER_END => {
+                let what = "no table can have this number";
+                return Err(Error::corruption(&ctx.dir.join(&name), 0, what));
+            }
             Some(FileName::Table(id)) => {
                 // Even if removing it fails, its number is not used again.
                 next_file = next_file.max(FileId(id.0.saturating_add(1)));

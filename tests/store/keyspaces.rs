@@ -721,3 +721,57 @@ fn buffered_commits_are_synced_by_background_work() {
         eventually("it is synced", || db.durable_seq() >= seq);
     }
 }
+
+/// Its first keyspace had made files, and a power loss undid its making: they were removed, but not
+/// for good.
+#[test]
+fn a_number_given_again_finds_no_files_of_its_first_keyspace() {
+    let open = |fs: &SimFs| {
+        support::sizes::single_threaded(Arc::new(fs.clone()))
+            .durability(Durability::Buffered)
+            .open("/store")
+    };
+    let btree = |page_size_bytes| {
+        hedgerow::KeyspaceOptions::new(EngineKind::BTree).page_size_bytes(page_size_bytes)
+    };
+    let first = SimFs::new();
+    let db = open(&first).unwrap();
+    let undone = db.keyspace_with("first", btree(4 << 10)).unwrap();
+    // It makes the file, durably.
+    let _load = undone.bulk_load().unwrap();
+    let second = first.crash();
+    let db = open(&second).unwrap();
+    assert!(db.keyspaces().is_empty(), "its making was undone");
+    let keyspace = db.keyspace_with("second", btree(16 << 10)).unwrap();
+    let durable = keyspace.with_durability(Durability::Sync);
+    durable.put("k", "v").unwrap();
+    let third = second.crash();
+    let db = open(&third).unwrap();
+    let keyspace = db.existing_keyspace("second").unwrap().unwrap();
+    assert_eq!(keyspace.get("k").unwrap().unwrap(), "v");
+}
+
+/// The next table had it, and the one after that began at zero.
+#[test]
+fn a_table_of_an_impossible_number_is_refused_by_its_name() {
+    let fs = SimFs::new();
+    let open = || support::sizes::single_threaded(Arc::new(fs.clone())).open("/store");
+    let db = open().unwrap();
+    let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+    keyspace.put("k", "v").unwrap();
+    keyspace.flush().unwrap();
+    db.close().unwrap();
+    drop((keyspace, db));
+    let stray = Path::new("/store/ks-00000001/TABLE-ffffffffffffffff");
+    fs.open(stray, hedgerow::fs::OpenMode::CreateNew).unwrap();
+    let error = open().unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert!(
+        error.to_string().contains("TABLE-ffffffffffffffff"),
+        "{error}"
+    );
+    fs.remove_file(stray).unwrap();
+    let db = open().unwrap();
+    let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+    assert_eq!(keyspace.get("k").unwrap().unwrap(), "v");
+}
