@@ -61,7 +61,7 @@ use crate::kv::{Batch, OpHeading, op_payload};
 use crate::options::Durability;
 use crate::types::{MAX_BATCH_LEN_BYTES, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
-use crate::util::sync::atomic::{AtomicU64, Ordering};
+use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::util::sync::{Mutex, MutexGuard};
 use crate::values::{Digest, EncodedRef, ValueFiles};
 use crate::wal::{Log, PayloadPlace, Writer};
@@ -79,11 +79,19 @@ pub(crate) enum Change<'a> {
         keyspace: &'a Arc<OpenKeyspace>,
         key: &'a [u8],
         len_bytes: usize,
-        reference: &'a EncodedRef,
+        streamed: Streamed<'a>,
     },
     /// A batch for each of several keyspaces. No keyspace appears twice, so each engine
     /// is handed its share in one call.
     Many(Vec<(Arc<OpenKeyspace>, Batch)>),
+}
+
+/// What a put has in the place of a value that was streamed into a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streamed<'a> {
+    pub(crate) reference: &'a EncodedRef,
+    /// Set when the log may have the put, whatever becomes of the commit.
+    pub(crate) may_be_logged: &'a AtomicBool,
 }
 
 /// Is told of the parts of a commit once it is logged, before any reader sees it.
@@ -260,11 +268,11 @@ impl Pipeline {
             Change::Streamed {
                 keyspace,
                 key,
-                reference,
+                streamed,
                 ..
             } => {
                 let op = Op::Put { key, value: &[] };
-                self.commit_one(keyspace, op, Some(reference), durability)
+                self.commit_one(keyspace, op, Some(streamed), durability)
             }
             Change::Many(parts) => match self.commit_many(parts, durability, None)? {
                 Outcome::Committed(last) => Ok(last),
@@ -333,18 +341,19 @@ impl Pipeline {
         &self,
         keyspace: &Arc<OpenKeyspace>,
         op: Op<'_>,
-        streamed: Option<&EncodedRef>,
+        streamed: Option<Streamed<'_>>,
         durability: Durability,
     ) -> Result<SeqNo> {
         keyspace.check_alive()?;
         let mut ops = [SequencedOp::new(SeqNo::ZERO, op)];
-        ops[0].value_ref = streamed.map(EncodedRef::as_bytes);
+        let reference = streamed.map(|streamed| streamed.reference);
+        ops[0].value_ref = reference.map(EncodedRef::as_bytes);
         keyspace.engine.prepare(&ops)?;
         let digest = self.digest_of(keyspace, &op);
         let value_bytes = digest.as_ref().map_or(0, Digest::len_bytes) as u64;
         let heading = OpHeading::new(keyspace.id, &op);
         let (a, b) = op_payload(&op);
-        let of_streamed = streamed.map(|reference| streamed_payload(keyspace, &op, reference));
+        let of_streamed = reference.map(|reference| streamed_payload(keyspace, &op, reference));
         let parts = match &of_streamed {
             Some(payload) => [payload.as_slice(), &[], &[]],
             None => [heading.as_bytes(), a, b],
@@ -353,11 +362,14 @@ impl Pipeline {
         let prepare = || keyspace.engine.prepare(&ops);
         let mut log = self.lock_log(std::iter::once(keyspace), prepare)?;
         self.coordinator.check_writable()?;
+        if let Some(streamed) = streamed {
+            streamed.may_be_logged.store(true, Ordering::Relaxed);
+        }
         let (seq, place) = log.append(1, &parts, value_bytes)?;
         // The value is the end of the payload.
         let value_at = place.offset + (heading.as_bytes().len() + a.len()) as u64;
         let in_log = || digest.map(|digest| digest.place(place.segment, value_at));
-        let value_ref = streamed.copied().or_else(in_log);
+        let value_ref = reference.copied().or_else(in_log);
         if log.conflicts.is_active() {
             log.conflicts.note(keyspace.id, &op, seq);
         }

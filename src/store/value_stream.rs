@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use super::commit::Change;
+use super::commit::{Change, Streamed};
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::engine::EngineHost;
@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::util::sync::atomic::{AtomicBool, Ordering};
 use crate::values::{Digest, GrowingDigest};
 use crate::wal::{STREAMED_HEADER_LEN_BYTES, StreamedFile};
 
@@ -51,11 +52,15 @@ impl Shared {
             .values
             .add_streamed(named.number, &named.path, named.len_bytes);
         let reference = digest.place(named.number, STREAMED_HEADER_LEN_BYTES as u64);
+        let may_be_logged = AtomicBool::new(false);
         let change = Change::Streamed {
             keyspace,
             key,
             len_bytes: digest.len_bytes(),
-            reference: &reference,
+            streamed: Streamed {
+                reference: &reference,
+                may_be_logged: &may_be_logged,
+            },
         };
         match self.commit(change, durability) {
             Ok(seq) => {
@@ -65,12 +70,10 @@ impl Shared {
                 self.flush_after_stream(keyspace);
                 Ok(seq)
             }
-            // Nothing was logged.
-            Err(
-                error @ (Error::Closed
-                | Error::NoSuchKeyspace { .. }
-                | Error::InvalidArgument { .. }),
-            ) => {
+            Err(error)
+                if !may_be_logged.load(Ordering::Relaxed)
+                    && !mutated!("refused-stream-keeps-its-file") =>
+            {
                 drop(hold);
                 // Best effort: it is tried again.
                 let _ = self.values.remove_unheld();

@@ -25,6 +25,7 @@ const BUFFER: usize = 256 << 10;
 
 on_both_engines! {
     what_was_streamed_in_is_read_in_every_way,
+    a_stream_for_which_there_is_no_room_leaves_nothing,
     streamed_values_outlive_everything_but_their_last_reference,
     a_stream_that_does_not_end_leaves_nothing,
     a_streamed_put_is_a_commit_like_any_other,
@@ -713,4 +714,28 @@ fn records_that_cannot_be_right_are_refused(engine: EngineKind) {
         settle(&db);
         assert_eq!(db.verify().unwrap().problems.len(), 1, "{what}");
     }
+}
+
+/// Its file stayed until the store was opened again, and took the space that the flush needed for
+/// which it had waited.
+fn a_stream_for_which_there_is_no_room_leaves_nothing(engine: EngineKind) {
+    let sim = SimFs::new();
+    let disk = FaultFs::new(Arc::new(sim.clone()));
+    let (db, keyspace) = faulty(&disk, engine);
+    let tree = Path::new(STORE).join("ks-00000001");
+    let full = FaultPlan::once(&OpKind::TAKING_SPACE, 0, Fault::Full);
+    // No flush works; the log does.
+    disk.plan(full.and_then_all(&OpKind::TAKING_SPACE).within(&tree));
+    let refused = (0..20_000_u32).find_map(|n| keyspace.put(n.to_be_bytes(), [1; 60]).err());
+    assert!(refused.unwrap().is_out_of_space());
+    let value = Random::new(12).bytes(2 * BUFFER);
+    for _ in 0..3 {
+        let refused = keyspace.put_from("k", &value[..]).unwrap_err();
+        assert!(refused.is_out_of_space());
+    }
+    assert_eq!((temporaries(&sim), files(&sim, ".val").len()), (0, 0));
+    disk.heal();
+    keyspace.put_from("k", &value[..]).unwrap();
+    settle(&db);
+    assert_eq!(files(&sim, ".val").len(), 1);
 }
