@@ -203,10 +203,17 @@ impl Shared {
     }
 
     fn merge_trees(&self, trees: &[Arc<OpenKeyspace>]) -> Result<bool> {
+        let mut merged = Ok(());
         for keyspace in trees {
             self.coordinator.check_running()?;
             if keyspace.check_alive().is_ok() {
-                keyspace.engine.compact()?;
+                // One that fails keeps no other from it, nor the collections that come next.
+                let outcome = keyspace.engine.compact();
+                if mutated!("tree-that-cannot-be-merged-stops-all-others") {
+                    outcome?;
+                } else {
+                    merged = merged.and(outcome);
+                }
             }
         }
         while self.values.remove_unheld()? {}
@@ -216,7 +223,7 @@ impl Shared {
         let total: u64 = left.map(|file| figures.counted_bytes(file)).sum();
         let next = total + total / 8 + self.options.log_segment_bytes;
         self.merge_values_from.store(next, Ordering::Relaxed);
-        Ok(true)
+        merged.map(|()| true)
     }
 
     /// Writes again what lives in file `number`. False if that has to wait. Of the file a piece is

@@ -653,3 +653,39 @@ fn names_and_lengths_that_cannot_be_right_are_reported(engine: EngineKind) {
         assert_eq!(problems.len(), refused + 1);
     }
 }
+
+/// The trees behind it were never merged, and what they had overwritten kept its space.
+#[test]
+fn a_tree_that_cannot_be_merged_keeps_no_other_from_it() {
+    use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind};
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let options = single_threaded(Arc::new(disk.clone())).durability(Durability::Buffered);
+    let db = options.open(STORE).unwrap();
+    let make = |name| {
+        let options = keyspace_options(EngineKind::Lsm, Sizes::Tiny)
+            .value_threshold_bytes(100)
+            .write_buffer_bytes(1 << 20);
+        db.keyspace_with(name, options).unwrap()
+    };
+    let (first, second) = (make("first"), make("second"));
+    for keyspace in [&first, &second] {
+        for round in 0..3_u8 {
+            for n in 0..400_u32 {
+                keyspace.put(n.to_be_bytes(), vec![round; 2000]).unwrap();
+            }
+            keyspace.flush().unwrap();
+            if round == 0 {
+                keyspace.compact().unwrap();
+            }
+        }
+    }
+    // Too few for a compaction.
+    assert_eq!(second.stats().levels[0].files, 2);
+    let full = FaultPlan::once(&[OpKind::Create], 0, Fault::Full);
+    let full = full.and_then_all(&[OpKind::Create]);
+    disk.plan(full.within(&Path::new(STORE).join("ks-00000001")));
+    for _ in 0..50 {
+        let _ = db.run_background_once();
+    }
+    assert_eq!(second.stats().levels[0].files, 0, "it was never merged");
+}
