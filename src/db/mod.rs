@@ -416,7 +416,11 @@ impl Db {
             recorder.compact(None);
         }
         for open in self.store.shared.keyspaces.all().iter() {
-            self.store.shared.compact(open)?;
+            match self.store.shared.compact(open) {
+                // It was dropped meanwhile.
+                Err(Error::NoSuchKeyspace { .. }) => {}
+                done => done?,
+            }
         }
         self.store.shared.coordinator.progressed();
         Ok(())

@@ -46,10 +46,6 @@ impl Pipeline {
             .collect();
         let held = keyspaces.iter().map(|keyspace| self.hold(keyspace));
         let held = held.collect::<Result<Vec<_>>>()?;
-        // They may have been dropped meanwhile.
-        keyspaces
-            .iter()
-            .try_for_each(|keyspace| keyspace.check_alive())?;
         for ((keyspace, batch), index) in parts.iter().zip(&indexes) {
             let numbers = (SeqNo::ZERO, SeqNo::ZERO);
             keyspace

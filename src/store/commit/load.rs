@@ -53,7 +53,7 @@ impl Pipeline {
     }
 
     /// Keeps commits to `keyspace` away as long as the result lives; those that were logged are
-    /// visible by then.
+    /// visible by then. An error if the keyspace has been dropped.
     pub(crate) fn hold<'a>(&self, keyspace: &'a OpenKeyspace) -> Result<HeldKeyspace<'a>> {
         loop {
             let log = self.log.lock();
@@ -63,6 +63,8 @@ impl Pipeline {
                 let held = HeldKeyspace(keyspace);
                 let check = || self.coordinator.check_writable();
                 self.applier.publisher.wait_unless(upto, &check)?;
+                // It may have been dropped while this waited.
+                keyspace.check_alive()?;
                 return Ok(held);
             }
             drop(log);
@@ -81,6 +83,8 @@ impl Pipeline {
             let log = self.log.lock();
             let mut all = keyspaces.clone();
             let Some(held) = all.find(|keyspace| keyspace.keyspace_gate.is_closed()) else {
+                // They may have been dropped while this waited.
+                keyspaces.clone().try_for_each(|it| it.check_alive())?;
                 return Ok(log);
             };
             if mutated!("commit-beside-the-end-of-a-load") {
