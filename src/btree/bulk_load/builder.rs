@@ -317,6 +317,10 @@ impl<T: AsRef<Tree>> TreeBuilder<T> {
             let len = units.max((RESERVED_BYTES / self.shared().pager.unit()) as u64);
             let mut checkpointer = self.tree.as_ref().checkpointer.lock();
             let start = reserve(&mut checkpointer, len)?;
+            // With the lock: the map may be made anew otherwise, with what was known before.
+            let guard = crossbeam_epoch::pin();
+            let known = mutated!("load-forgets-no-older-pages", 0, len);
+            self.shared().pager.reuse(PageId(start), known, &guard);
             drop(checkpointer);
             self.runs.push(Run { start, len });
             self.used = 0;
@@ -324,8 +328,6 @@ impl<T: AsRef<Tree>> TreeBuilder<T> {
         let run = self.runs.last().expect("there is one with room");
         let page = PageId(run.start + self.used);
         self.used += units;
-        let guard = crossbeam_epoch::pin();
-        self.shared().pager.reuse(page, units, &guard);
         Ok(page)
     }
 

@@ -114,6 +114,14 @@ impl FreeSpace {
         start
     }
 
+    /// First page and length of what is reserved.
+    #[cfg(test)]
+    pub(crate) fn reserved_runs(&self) -> Vec<(u64, u64)> {
+        let runs = self.reserved.iter();
+        runs.map(|(start, reserved)| (*start, reserved.len))
+            .collect()
+    }
+
     /// Keeps the first `used` pages of what was reserved at `start`, and makes the rest reusable.
     pub(crate) fn end_reservation(&mut self, start: u64, used: u64) {
         let Some(reserved) = self.reserved.get_mut(&start) else {

@@ -732,6 +732,14 @@ impl Pager {
         Ok((!good).then_some("the checksum of an overflow value does not match"))
     }
 
+    /// True if the page was checked as a node, and is not read before it is used.
+    #[cfg(test)]
+    pub(crate) fn is_known(&self, page: u64) -> bool {
+        let guard = crossbeam_epoch::pin();
+        let map = self.map.load(&guard).get();
+        page < map.units && map.is_checked(page, CheckedAs::Node)
+    }
+
     /// `units` units from `start` are about to be written anew: what was known of them is void.
     pub(crate) fn reuse(&self, start: PageId, units: u64, guard: &Guard) {
         let map = self.map.load(guard).get();

@@ -1,11 +1,13 @@
 //! The file follows the data down, and what changes nothing writes nothing.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Bench, OwnedOp, Random, check_scan};
 use crate::btree::BTreeEngine;
-use crate::engine::{EngineContext, Work};
+use crate::btree::bulk_load::HasTree;
+use crate::engine::{Engine, EngineContext, Work};
 use crate::fs::{Fs, OpenMode};
 use crate::testing::alone;
 use crate::types::SeqNo;
@@ -380,5 +382,38 @@ fn a_damaged_meta_page_is_reported_until_it_is_mended() {
         bench.put(b"b", b"2");
         bench.engine.flush().unwrap();
         bench.verify();
+    }
+}
+
+/// A load made known pages unknown beside a checkpoint that made the map anew, which brought back
+/// what was known before.
+#[test]
+fn what_is_known_of_pages_is_void_when_a_load_reserves_them() {
+    let fs: Arc<dyn Fs> = Arc::new(crate::fs::SimFs::with_maps());
+    let mut bench = Bench::new(Arc::clone(&fs), Path::new("/ks"), PAGE_SIZE, true);
+    let engine = BTreeEngine::with_no_file(bench.context_on(&fs, true)).unwrap();
+    bench.engine = Arc::clone(&engine) as _;
+    // More than a load reserves at once, and every page of it is looked at.
+    fill(&mut bench, 80_000, 80);
+    bench.engine.flush().unwrap();
+    bench.check_all();
+    bench.apply(vec![OwnedOp::DeleteRange(Vec::new(), None)]);
+    for n in 0..3 {
+        bench.put(b"k", &[n]);
+        bench.engine.flush().unwrap();
+    }
+    let pager = &engine.tree().shared.pager;
+    let mut load = Arc::clone(&engine).begin_load().unwrap();
+    // A few leaves.
+    for n in 0..40 {
+        load.put(&key(n), &[1; 80]).unwrap();
+    }
+    let runs = engine.tree().checkpointer.lock().free().reserved_runs();
+    let is_old = |(start, _): &(u64, u64)| *start < pager.units();
+    assert!(runs.iter().any(is_old), "a place that was used before");
+    for (start, len) in runs {
+        for page in start..start + len {
+            assert!(!pager.is_known(page), "{page}");
+        }
     }
 }
