@@ -98,6 +98,7 @@ fn advance<K: Key, V: ?Sized, C: Codec<V>>(
         (Step::DropIndex(index), _) => build::remove(db, records, name, &index)?,
         (Step::AddIndex(index), Some(record)) => {
             let data = catalog::named(db, name, record.keyspace)?;
+            check_rows_stay(definition, &data.options())?;
             let new = NewIndex {
                 name: index.name,
                 is_unique: index.is_unique,
@@ -136,7 +137,27 @@ fn check<K: Key, V: ?Sized, C: Codec<V>>(definition: &TableDefinition<K, V, C>) 
         };
         return Err(index_error(definition, index.name, what));
     }
-    Ok(())
+    match &definition.options {
+        Some(options) => check_rows_stay(definition, options),
+        None => Ok(()),
+    }
+}
+
+/// Refuses indexes over rows that expire or are filtered: their entries in the indexes would stay.
+fn check_rows_stay<K, V: ?Sized, C>(
+    definition: &TableDefinition<K, V, C>,
+    options: &KeyspaceOptions,
+) -> Result<()> {
+    let filter = options.compaction_filter.as_deref().unwrap_or_default();
+    let what = match options.expiry {
+        Some(true) => "its rows expire, which no index would notice",
+        _ if !filter.is_empty() => "its rows are filtered, which no index would notice",
+        _ => return Ok(()),
+    };
+    match definition.indexes.first() {
+        Some(index) => Err(index_error(definition, index.name, what)),
+        None => Ok(()),
+    }
 }
 
 fn index_error<K, V: ?Sized, C>(
@@ -336,6 +357,7 @@ fn assemble<K: Key, V: ?Sized, C: Codec<V>>(
 ) -> Result<Core<K, V, C>> {
     let name = &*definition.name;
     let data = catalog::named(db, name, record.keyspace)?;
+    check_rows_stay(definition, &data.options())?;
     let mut keyspaces = vec![records.clone(), data.clone()];
     let mut indexes = Vec::new();
     for index in &definition.indexes {

@@ -268,3 +268,25 @@ fn bounds_of_an_index_are_those_of_its_keys() {
     assert_eq!(count((Included(1), Excluded(254))), 2);
     assert_eq!(by_byte.range(254..).rev().count(), 4);
 }
+
+/// Their entries stayed in the indexes: a unique key was taken for good.
+#[test]
+fn rows_that_go_by_themselves_have_no_indexes() {
+    for engine in ENGINES {
+        let options = hedgerow::Options::new().fs(std::sync::Arc::new(SimFs::new()));
+        let db = options.open("/store").unwrap();
+        let expiring = hedgerow::KeyspaceOptions::new(engine).expiry(true);
+        let by_value = Index::unique("by value", |_: &String, value: &u32| [*value]);
+        let plain = || TableDefinition::<String, u32>::new("t").keyspace_options(expiring.clone());
+        let refused = |definition: TableDefinition<String, u32>| {
+            let error = definition.index(&by_value).open(&db).unwrap_err();
+            assert!(error.to_string().contains("its rows expire"), "{error}");
+        };
+        refused(plain());
+        assert_eq!(db.keyspaces().len(), 1, "the table was not created");
+        plain().open(&db).unwrap().put("a", &1).unwrap();
+        let keyspaces = db.keyspaces().len();
+        refused(TableDefinition::new("t"));
+        assert_eq!(db.keyspaces().len(), keyspaces);
+    }
+}
