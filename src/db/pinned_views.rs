@@ -4,7 +4,8 @@
 //! time: see [`HandedViews`]. Late ones spare a snapshot the keyspaces that it never uses.
 //! Transactions that may write take theirs late: they have the log locked for a moment anyway,
 //! which orders their registration before all that comes after it. For other snapshots that lock is
-//! worth while in a store of many keyspaces only.
+//! worth while in a store of many keyspaces only. Views of keyspaces that compactions filter are
+//! always taken at once.
 
 use std::sync::Arc;
 
@@ -125,10 +126,14 @@ impl PinnedViews {
             store: Arc::clone(store),
         };
         let inner = stay.map(|stay| {
+            let filtered = mutated!("filtered-keyspaces-used-late", Arc::default(), {
+                store.shared.keyspaces.filtered()
+            });
+            let view = |open: &Arc<OpenKeyspace>| (open.id, registration.take_view(open));
             Arc::new(Inner {
                 views: Views::Late {
                     keyspaces: store.shared.keyspaces.all(),
-                    taken: Mutex::default(),
+                    taken: Mutex::new(filtered.iter().map(view).collect()),
                 },
                 registration,
                 stay: Arc::new(stay),

@@ -1,7 +1,8 @@
 //! Views of trees that have gone on since a snapshot was taken, kept for it.
 //!
 //! A snapshot of all keyspaces need not take a view of each. An LSM tree has every version that the
-//! snapshot can see as long as that is registered, so a view of it can be taken at any time. A
+//! snapshot can see as long as that is registered, so a view of it can be taken at any time (unless
+//! compactions filter it: then the view is taken at once). A
 //! B-tree has the current state only: it *hands over* a view of it to the snapshots that may yet
 //! ask for one, just before it goes beyond their numbers
 //! ([`SnapshotTracker::hand_over`](super::SnapshotTracker::hand_over)). So a keyspace costs a

@@ -196,7 +196,8 @@ impl Engine for LsmEngine {
 
     /// Entries have numbers: those above `seq` do not count.
     fn snapshot_view(&self, seq: SeqNo) -> Option<Arc<dyn ReadView>> {
-        if self.ctx.resolver.has_filter() && !mutated!("filter-works-under-later-snapshots") {
+        if self.ctx.resolver.compactions_filter() && !mutated!("filter-works-under-later-snapshots")
+        {
             // A job that began before may filter what this snapshot sees: it keeps the tables.
             let superversion = self.superversion();
             return Some(Arc::new(ScanView { superversion, seq }));

@@ -42,7 +42,6 @@ impl LsmEngine {
             resolver: &self.ctx.resolver,
             values: &self.ctx.values,
             boundaries: &boundaries,
-            filters: false,
             judged: &judged,
         };
         let output = write_table(&memtable, rules, output)?;

@@ -19,8 +19,6 @@ pub(crate) struct Rules<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) values: &'a ValueFiles,
     pub(crate) boundaries: &'a Boundaries,
-    /// The filter is asked: by compactions.
-    pub(crate) filters: bool,
     pub(crate) judged: &'a Judged,
 }
 
@@ -98,11 +96,9 @@ impl<'a> KeptEntries<'a> {
             resolver,
             values,
             boundaries,
-            filters,
             judged,
         } = self.rules;
-        let resolution = Resolution::new(resolver, values, boundaries, self.tombstones, judged);
-        let mut resolution = resolution.filtering(filters);
+        let mut resolution = Resolution::new(resolver, values, boundaries, self.tombstones, judged);
         let mut entries = 0u64;
         while self.merge.is_valid() {
             resolution.begin(self.merge.key());

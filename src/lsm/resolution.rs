@@ -92,7 +92,6 @@ pub(super) struct Resolution<'a> {
     outcomes: Vec<Outcome>,
     /// Stripe of the newest version that was met last.
     stripe: Option<SeqNo>,
-    filters: bool,
     judged: &'a Judged,
     kept: Vec<Version>,
 }
@@ -114,15 +113,9 @@ impl<'a> Resolution<'a> {
             key: Vec::new(),
             outcomes: Vec::new(),
             stripe: None,
-            filters: true,
             judged,
             kept: Vec::new(),
         }
-    }
-
-    /// The filter is asked, or not.
-    pub(super) fn filtering(self, filters: bool) -> Self {
-        Self { filters, ..self }
     }
 
     /// The key that [`Resolution::begin`] was given.
@@ -259,10 +252,9 @@ impl<'a> Resolution<'a> {
 
     /// Asks what becomes of a value.
     fn judge(&self, version: &mut Version) -> Result<()> {
-        let mut moment = self.boundaries.moment(version.seq);
-        moment.may_filter &= self.filters;
+        let moment = self.boundaries.moment(version.seq);
         let fate = match version.kind {
-            EntryKind::PutRef if !self.resolver.has_filter() || !moment.may_filter => Fate::Keep,
+            EntryKind::PutRef if moment.filter.is_none() => Fate::Keep,
             EntryKind::PutRef => {
                 let value = self.values.get(&version.value)?;
                 self.resolver.fate(&self.key, &value, moment, self.judged)

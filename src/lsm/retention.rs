@@ -15,10 +15,12 @@
 //! the boundaries were taken gets a number of at least `p` (see
 //! [`crate::engine::SnapshotTracker`]).
 
+use std::sync::Arc;
+
 use super::entry::{Entry, EntryKind};
 use super::tombstones::TombstoneIndex;
 use crate::engine::LiveSnapshots;
-use crate::resolve::Moment;
+use crate::resolve::{CompactionFilter, Moment};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
@@ -29,6 +31,7 @@ pub(crate) struct Boundaries {
     newest_snapshot: Option<SeqNo>,
     /// What has expired by this time is seen by no read: see [`LiveSnapshots::time_ms`].
     time_ms: u64,
+    filter: Option<Arc<dyn CompactionFilter>>,
 }
 
 impl Boundaries {
@@ -43,15 +46,23 @@ impl Boundaries {
             numbers,
             newest_snapshot,
             time_ms: live.time_ms,
+            filter: None,
         }
     }
 
+    /// The same for a job that asks `filter`, which was taken before this moment (X7).
+    pub(crate) fn filtering(self, filter: Option<Arc<dyn CompactionFilter>>) -> Self {
+        Self { filter, ..self }
+    }
+
     /// What background work may judge of an entry of number `seq`.
-    pub(crate) fn moment(&self, seq: SeqNo) -> Moment {
+    pub(crate) fn moment(&self, seq: SeqNo) -> Moment<'_> {
         let is_seen = self.newest_snapshot.is_some_and(|snapshot| seq <= snapshot);
         Moment {
             expired_by_ms: self.time_ms,
-            may_filter: !is_seen || mutated!("filtered-under-a-snapshot"),
+            filter: (!is_seen || mutated!("filtered-under-a-snapshot"))
+                .then_some(self.filter.as_ref())
+                .flatten(),
         }
     }
 

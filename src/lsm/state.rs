@@ -186,6 +186,12 @@ impl LsmEngine {
         })
     }
 
+    /// The same for jobs that ask the filter.
+    pub(super) fn boundaries_of_compaction(&self) -> Boundaries {
+        let filter = self.ctx.resolver.filter_of_compactions();
+        self.boundaries().filtering(filter)
+    }
+
     /// What has expired by this time may be dropped: no read sees it, and no merge goes into it
     /// that the log would have applied again (X5 of [`crate::resolve`]). In milliseconds since
     /// 1970.

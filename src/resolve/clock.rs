@@ -105,7 +105,8 @@ impl StoreClock {
     /// Milliseconds since 1970.
     #[inline]
     pub(crate) fn now_ms(&self) -> u64 {
-        let now = to_unix_ms(self.clock.now());
+        // What never expires does not at the end of time.
+        let now = to_unix_ms(self.clock.now()).min(NEVER - 1);
         // Written once for each millisecond at most.
         if now > self.latest_ms.load(Ordering::Relaxed) {
             self.latest_ms.fetch_max(now, Ordering::Relaxed).max(now)

@@ -20,12 +20,18 @@
 //! - **X2** An expired value is dropped only when every read that is registered, and every later
 //!   one, takes it for expired.
 //! - **X3** A filter decides only about what no live snapshot sees.
-//! - **X4** What a merge goes into is not judged while the merge waits to be folded: where values
-//!   expire or are filtered, a merge is folded when it is applied ([`Resolver::folds_at_once`]), by
-//!   both engines.
+//! - **X4** What a merge goes into does not expire while the merge waits to be folded: where values
+//!   expire, a merge is folded when it is applied ([`Resolver::folds_at_once`]), by both engines.
 //! - **X5** Nor is it dropped while the merge may be folded once more, when the log is replayed, or
 //!   has its time and is not applied yet: [`Resolver::expired_by_ms`] is no later than the times of
 //!   such merges.
+//! - **X6** What a filter decides about the base of a merge has a place in the order of commits:
+//!   where there is an operator, sweeps ask the filter, on both engines, and log what it decides
+//!   (`store::sweep`). A compaction's decision is in no log, and a merge that is replayed
+//!   would go into what it has left.
+//! - **X7** One job asks one filter, which it took before it looked for snapshots. Reads that begin
+//!   later keep the tables as they are, if any job may be filtering
+//!   ([`Resolver::compactions_filter`]).
 
 mod clock;
 mod compaction_filter;
@@ -49,6 +55,7 @@ pub(crate) use ready_operators::READY;
 pub use ready_operators::{AddI64, Append, MaxBytes, SetUnion};
 pub(crate) use stamp::{NEVER, OperandStamp, Stamp};
 
+use self::stamp::STAMP_BYTES;
 use crate::types::MAX_VALUE_LEN_BYTES;
 use crate::util::mutants::mutated;
 
@@ -57,6 +64,8 @@ pub(crate) struct Resolver {
     operator: Option<Arc<dyn MergeOperator>>,
     /// Locked for moments.
     filter: RwLock<Option<Arc<dyn CompactionFilter>>>,
+    /// There was a filter at some time since the store was opened.
+    has_filtered: AtomicBool,
     /// Values are stored with a stamp.
     expires: bool,
     /// For puts that name no time; 0 for none.
@@ -88,13 +97,13 @@ impl Default for Resolver {
     }
 }
 
-/// When background work looks at entries, and which of them it may judge.
+/// When background work looks at an entry, and who may judge it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct Moment<'a> {
     /// What has expired by this time is seen by no read (X2).
     pub(crate) expired_by_ms: u64,
-    /// The filter may judge the entry (X3).
-    pub(crate) may_filter: bool,
+    /// The filter, if it may judge the entry (X3).
+    pub(crate) filter: Option<&'a Arc<dyn CompactionFilter>>,
 }
 
 /// What becomes of a stored value.
@@ -116,6 +125,7 @@ impl Resolver {
     ) -> Self {
         Self {
             operator,
+            has_filtered: AtomicBool::new(filter.is_some()),
             filter: RwLock::new(filter),
             expires,
             default_ttl_ms: AtomicU64::new(default_ttl_ms),
@@ -144,8 +154,21 @@ impl Resolver {
         self.filter.read().is_some()
     }
 
-    fn filter(&self) -> Option<Arc<dyn CompactionFilter>> {
+    /// The filter of this moment, if there is one.
+    pub(crate) fn filter(&self) -> Option<Arc<dyn CompactionFilter>> {
         self.filter.read().clone()
+    }
+
+    /// The same for a compaction of an LSM tree (X6).
+    pub(crate) fn filter_of_compactions(&self) -> Option<Arc<dyn CompactionFilter>> {
+        let is_logged = self.operator.is_some() && !mutated!("filtered-under-a-logged-merge");
+        self.filter().filter(|_| !is_logged)
+    }
+
+    /// True if a compaction may be asking a filter, or one that began earlier: the filter may have
+    /// been taken away since.
+    pub(crate) fn compactions_filter(&self) -> bool {
+        self.operator.is_none() && self.has_filtered.load(Ordering::Acquire)
     }
 
     /// True if values are not stored apart from their keys, for what is done to them there.
@@ -168,7 +191,7 @@ impl Resolver {
     /// True if merges are folded when they are applied (X4).
     #[inline]
     pub(crate) fn folds_at_once(&self) -> bool {
-        self.operator.is_some() && self.judges() && !mutated!("expired-value-dropped-under-a-merge")
+        self.operator.is_some() && self.expires && !mutated!("expired-value-dropped-under-a-merge")
     }
 
     /// For puts that name no time; `None` if they never expire.
@@ -182,6 +205,9 @@ impl Resolver {
     /// Takes what may change.
     pub(crate) fn change(&self, default_ttl_ms: u64, filter: Option<Arc<dyn CompactionFilter>>) {
         self.default_ttl_ms.store(default_ttl_ms, Ordering::Relaxed);
+        // Before a compaction can take the filter.
+        self.has_filtered
+            .fetch_or(filter.is_some(), Ordering::AcqRel);
         *self.filter.write() = filter;
     }
 
@@ -236,7 +262,7 @@ impl Resolver {
             return base.unwrap_or_default().to_vec();
         };
         if !self.expires {
-            return limited(operator.merge(key, base, operands));
+            return limited(operator.merge(key, base, operands), MAX_VALUE_LEN_BYTES);
         }
         let split = base.map(Stamp::split);
         let mut value = split.map(|(value, _)| value);
@@ -254,7 +280,8 @@ impl Resolver {
             }
             alive.push(operand);
         }
-        let merged = limited(operator.merge(key, value, &alive));
+        let merged = operator.merge(key, value, &alive);
+        let merged = limited(merged, self.max_value_len_bytes());
         let expires_at_ms = expires;
         Stamp { expires_at_ms }.put_behind(merged)
     }
@@ -271,7 +298,13 @@ impl Resolver {
     }
 
     /// What becomes of a value that background work comes to. `judged` counts what is to go.
-    pub(crate) fn fate(&self, key: &[u8], stored: &[u8], moment: Moment, judged: &Judged) -> Fate {
+    pub(crate) fn fate(
+        &self,
+        key: &[u8],
+        stored: &[u8],
+        moment: Moment<'_>,
+        judged: &Judged,
+    ) -> Fate {
         let (value, stamp) = match self.expires {
             true => Stamp::split(stored),
             false => (stored, Stamp::NEVER),
@@ -280,21 +313,25 @@ impl Resolver {
             judged.expired.set(judged.expired.get() + 1);
             return Fate::Drop;
         }
-        let Some(filter) = self.filter().filter(|_| moment.may_filter) else {
+        let Some(filter) = moment.filter else {
             return Fate::Keep;
         };
-        let verdict = filter.judge(key, value);
-        if verdict != Verdict::Keep {
-            judged.filtered.set(judged.filtered.get() + 1);
-        }
-        match verdict {
+        let fate = match filter.judge(key, value) {
             Verdict::Keep => Fate::Keep,
             Verdict::Drop => Fate::Drop,
-            Verdict::Replace(value) if self.expires => {
-                Fate::Replace(stamp.put_behind(limited(value)))
+            Verdict::Replace(new) => {
+                let new = limited(new, self.max_value_len_bytes());
+                match new == value {
+                    true => Fate::Keep,
+                    false if self.expires => Fate::Replace(stamp.put_behind(new)),
+                    false => Fate::Replace(new),
+                }
             }
-            Verdict::Replace(value) => Fate::Replace(limited(value)),
+        };
+        if fate != Fate::Keep {
+            judged.filtered.set(judged.filtered.get() + 1);
         }
+        fate
     }
 
     /// What was judged is so now.
@@ -303,6 +340,14 @@ impl Resolver {
         self.expired.fetch_add(expired, Ordering::Relaxed);
         let filtered = judged.filtered.get();
         self.filtered.fetch_add(filtered, Ordering::Relaxed);
+    }
+
+    /// The longest value, without its stamp.
+    pub(crate) fn max_value_len_bytes(&self) -> usize {
+        match self.expires {
+            true => MAX_VALUE_LEN_BYTES - STAMP_BYTES,
+            false => MAX_VALUE_LEN_BYTES,
+        }
     }
 
     /// When `stored` expires.
@@ -322,6 +367,24 @@ pub(crate) struct Judged {
     pub(crate) expired: Cell<u64>,
     /// Entries that the filter drops or replaces.
     pub(crate) filtered: Cell<u64>,
+}
+
+impl Judged {
+    /// What has expired.
+    pub(crate) fn of_expired(&self) -> Self {
+        Self {
+            expired: self.expired.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// What the filter decided.
+    pub(crate) fn of_filtered(&self) -> Self {
+        Self {
+            filtered: self.filtered.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Merges that have their time and are not applied yet.
@@ -351,8 +414,8 @@ impl Drop for MergesUnderWay {
 }
 
 /// What code of the user made, cut to the longest that a value can be.
-fn limited(mut value: Vec<u8>) -> Vec<u8> {
-    value.truncate(MAX_VALUE_LEN_BYTES);
+fn limited(mut value: Vec<u8>, limit_bytes: usize) -> Vec<u8> {
+    value.truncate(limit_bytes);
     value
 }
 

@@ -5,7 +5,7 @@ use crate::format::coding::get_u64;
 /// The time of what never expires.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-const STAMP_BYTES: usize = 8;
+pub(super) const STAMP_BYTES: usize = 8;
 const OPERAND_STAMP_BYTES: usize = 16;
 
 /// What stands behind a value: when it expires, in milliseconds since 1970.

@@ -120,7 +120,7 @@ fn what_has_expired_is_dropped_when_every_read_takes_it_for_expired() {
     let fate = |expired_by_ms| {
         let moment = Moment {
             expired_by_ms,
-            may_filter: true,
+            filter: None,
         };
         resolver.fate(b"k", &stamped("v", 50), moment, &Judged::default())
     };

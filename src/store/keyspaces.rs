@@ -233,6 +233,11 @@ impl OpenKeyspace {
             .find_map(Health::error)
     }
 
+    /// True if compactions may drop what a snapshot would still see in its tables.
+    fn is_filtered(&self) -> bool {
+        self.options.engine() == EngineKind::Lsm && self.resolver.compactions_filter()
+    }
+
     /// Names the keyspace in a trace; again if it has another name.
     pub(crate) fn declare_to(&self, recorder: &Recorder) {
         let stats = self.engine.stats();
@@ -290,11 +295,6 @@ pub(crate) fn remove_keyspace_files(
     }
 }
 
-/// What a change of the keyspaces does to those that are open.
-#[derive(Debug)]
-pub(crate) enum KeyspaceChange {
-    /// One more.
-    Add(Arc<OpenKeyspace>),
 /// The same, durably: another keyspace is about to have the number, and must not find the files
 /// after a power loss.
 pub(crate) fn remove_leftover_files(
@@ -334,6 +334,9 @@ pub(crate) struct Keyspaces {
 }
 
 impl Keyspaces {
+    /// Those of which a snapshot takes a view when it is registered, since a compaction may filter
+    /// what it sees (X7 of [`crate::resolve`]). Almost always none.
+    filtered: ArcSwap<Vec<Arc<OpenKeyspace>>>,
     /// The keyspaces at this moment.
     pub(crate) fn all(&self) -> Arc<Vec<Arc<OpenKeyspace>>> {
         self.keyspaces.load_full()
@@ -342,6 +345,23 @@ impl Keyspaces {
     /// The keyspace with that name.
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<OpenKeyspace>> {
         self.names.read().get(name).cloned()
+    }
+
+    /// Those of them that compactions filter.
+    pub(crate) fn filtered(&self) -> Arc<Vec<Arc<OpenKeyspace>>> {
+        self.filtered.load_full()
+    }
+
+    /// Puts `all` in the place of the keyspaces.
+    fn set(&self, all: Vec<Arc<OpenKeyspace>>) {
+        self.keyspaces.store(Arc::new(all));
+        self.note_filtered();
+    }
+
+    fn note_filtered(&self) {
+        let all = self.keyspaces.load();
+        let filtered = all.iter().filter(|open| open.is_filtered()).cloned();
+        self.filtered.store(Arc::new(filtered.collect()));
     }
 
     /// The keyspace with that number.
@@ -355,7 +375,7 @@ impl Keyspaces {
     pub(super) fn begin(&self, all: Vec<Arc<OpenKeyspace>>) {
         let named = all.iter().map(|open| (open.name(), Arc::clone(open)));
         self.names.write().extend(named);
-        self.keyspaces.store(Arc::new(all));
+        self.set(all);
     }
 
     /// Makes the change. Callers exclude each other. Does no I/O as long as the caller holds the
@@ -366,7 +386,7 @@ impl Keyspaces {
                 let mut all = self.keyspaces.load().as_ref().clone();
                 let at = all.partition_point(|other| other.id < keyspace.id);
                 all.insert(at, Arc::clone(keyspace));
-                self.keyspaces.store(Arc::new(all));
+                self.set(all);
                 let named = (keyspace.name(), Arc::clone(keyspace));
                 self.names.write().extend([named]);
             }
@@ -396,6 +416,7 @@ impl Keyspaces {
         }
     }
 
+                    self.note_filtered();
     /// Takes a keyspace out, and leaves its files alone.
     fn forget(&self, id: KeyspaceId) {
         let mut all = self.keyspaces.load().as_ref().clone();
@@ -404,7 +425,7 @@ impl Keyspaces {
         };
         let keyspace = all.remove(at);
         self.names.write().remove(&keyspace.name());
-        self.keyspaces.store(Arc::new(all));
+        self.set(all);
     }
 }
 

@@ -1,7 +1,8 @@
-//! Sweeps of B-tree keyspaces: deleting what has expired, and asking the filter.
+//! Sweeps: deleting what has expired in a B-tree, and asking the filter there, and in an LSM tree
+//! with merges.
 //!
-//! A page tree has no compaction that comes by every entry. So a walk goes through the keyspace, a
-//! thousand entries at a time, and commits deletes of what is to go, on the condition that it has
+//! A page tree has no compaction that comes by every entry; and that of an LSM tree may not filter
+//! what merges go into (X6 of [`crate::resolve`]). So a walk goes through the keyspace, a thousand entries at a time, and commits deletes of what is to go, on the condition that it has
 //! not been written meanwhile. These are commits like any other: they are in the log, they are
 //! never under a snapshot, and a crash leaves a prefix of them. They are `Buffered`: one that is
 //! lost is done again.
@@ -12,11 +13,12 @@ use std::sync::atomic::Ordering;
 pub(super) mod walk;
 
 use self::walk::{Samples, Walk};
-use super::commit::{Condition, Outcome};
+use super::commit::watch::Watch;
+use super::commit::{Condition, Outcome, Pipeline};
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::engine::EngineHost;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::options::{Durability, EngineKind};
 use crate::resolve::{Fate, Judged, Moment};
@@ -39,9 +41,60 @@ enum Step {
     Ended,
 }
 
+/// What a step deletes or replaces.
+#[derive(Default)]
+struct Swept {
+    batch: Batch,
+    keys: KeySet,
+}
+
+impl Swept {
+    fn add(&mut self, op: &Op<'_>) {
+        self.batch.push(op);
+        if let Some(key) = op.key() {
+            self.keys.insert_key(key);
+        }
+    }
+
+    /// Commits it, unless any of it was written since the watch began: false then.
+    fn commit(
+        self,
+        pipeline: &Pipeline,
+        keyspace: &Arc<OpenKeyspace>,
+        watch: &Watch<'_>,
+        is_unseen: bool,
+    ) -> Result<bool> {
+        if self.batch.is_empty() {
+            return Ok(true);
+        }
+        let reads = match mutated!("sweep-deletes-what-was-written-meanwhile") {
+            true => vec![],
+            false => vec![(keyspace.id, self.keys)],
+        };
+        let condition = Condition {
+            since: watch.since(),
+            reads: &reads,
+            is_unseen,
+        };
+        let parts = vec![(Arc::clone(keyspace), self.batch)];
+        let outcome = pipeline.commit_if(parts, Durability::Buffered, &condition, &|_| ())?;
+        Ok(matches!(outcome, Outcome::Committed(_)))
+    }
+}
+
+/// True if the keyspace has entries that only sweeps judge.
+fn is_swept(keyspace: &OpenKeyspace) -> bool {
+    let resolver = &keyspace.resolver;
+    match keyspace.options.engine() {
+        EngineKind::BTree => resolver.judges(),
+        EngineKind::Lsm => resolver.operator().is_some() && resolver.has_filter(),
+    }
+}
+
 impl Shared {
     /// Does one step of a sweep that is due, if one is; false otherwise.
     pub(super) fn sweep_once(&self) -> Result<bool> {
+        let mut failed = None;
         for keyspace in self.keyspaces.all().iter() {
             if self.sweep_is_due(keyspace)
                 && keyspace.check_alive().is_ok()
@@ -50,10 +103,13 @@ impl Shared {
                 self.coordinator.check_running()?;
                 let done = self.sweep_step(keyspace, &mut walk);
                 self.note(&keyspace.sweep.health, &done);
-                return done.map(|_| true);
+                match done {
+                    Ok(_) => return Ok(true),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
             }
         }
-        Ok(false)
+        failed.map_or(Ok(false), Err)
     }
 
     /// True if a step of a sweep is due in the keyspace.
@@ -63,10 +119,7 @@ impl Shared {
 
     /// Milliseconds until a step is due; `None` if never.
     pub(super) fn sweep_wait_ms(&self, keyspace: &OpenKeyspace) -> Option<u64> {
-        if keyspace.options.engine() != EngineKind::BTree
-            || !keyspace.resolver.judges()
-            || self.pipeline.is_none()
-        {
+        if !is_swept(keyspace) || self.pipeline.is_none() {
             return None;
         }
         if let Some(pause) = self.pause_of(&keyspace.sweep.health) {
@@ -98,7 +151,7 @@ impl Shared {
 
     /// Walks through the whole keyspace, on this thread.
     pub(super) fn sweep_all(&self, keyspace: &Arc<OpenKeyspace>) -> Result<()> {
-        if keyspace.options.engine() != EngineKind::BTree || !keyspace.resolver.judges() {
+        if !is_swept(keyspace) {
             return Ok(());
         }
         let mut walk = keyspace.sweep.walk.lock();
@@ -124,28 +177,31 @@ impl Shared {
         });
         // Before the view: what is written after it is noticed.
         let watch = pipeline.watch();
+        let filter = resolver.filter();
         let moment = Moment {
             expired_by_ms: resolver.expired_by_ms(resolver.now_ms()),
-            may_filter: true,
+            filter: filter.as_ref(),
         };
         let judged = Judged::default();
-        let mut batch = Batch::new();
-        let mut keys = KeySet::default();
+        let (mut expired, mut filtered) = (Swept::default(), Swept::default());
         let (mut entries, mut bytes) = (0, 0);
         let mut cursor = keyspace.stored_view()?.cursor();
         cursor.seek(&walking.next)?;
         let mut last = None;
         while cursor.is_valid() && entries < STEP_ENTRIES && bytes < STEP_BYTES {
             let (key, stored) = cursor.entry()?;
-            match resolver.fate(key, stored, moment, &judged) {
+            let filtered_before = judged.filtered.get();
+            let fate = resolver.fate(key, stored, moment, &judged);
+            let swept = match judged.filtered.get() > filtered_before {
+                true => &mut filtered,
+                false => &mut expired,
+            };
+            match fate {
                 Fate::Keep => walking.samples.add(resolver.expires_at_ms(stored)),
-                Fate::Drop => {
-                    batch.delete(key);
-                    keys.insert_key(key);
-                }
+                Fate::Drop => swept.add(&Op::Delete { key }),
                 Fate::Replace(value) => {
-                    batch.push(&Op::Put { key, value: &value });
-                    keys.insert_key(key);
+                    bytes += value.len();
+                    swept.add(&Op::Put { key, value: &value });
                 }
             }
             entries += 1;
@@ -155,25 +211,25 @@ impl Shared {
         }
         let is_end = !cursor.is_valid();
         drop(cursor);
-        if !batch.is_empty() {
-            let unconditional = mutated!("sweep-deletes-what-was-written-meanwhile");
-            let reads = match unconditional {
-                true => vec![],
-                false => vec![(keyspace.id, keys)],
-            };
-            let condition = Condition {
-                since: watch.since(),
-                reads: &reads,
-            };
-            let parts = vec![(Arc::clone(keyspace), batch)];
-            let outcome = pipeline.commit_if(parts, Durability::Buffered, &condition, &|_| ())?;
-            if let Outcome::Conflict(_) = outcome {
-                walking.conflicts += 1;
-                if walking.conflicts < MAX_CONFLICTS {
-                    return Ok(Step::More);
-                }
-            } else {
-                resolver.count(&judged);
+        let mut is_done = true;
+        let is_unseen = !mutated!("expired-value-dropped-is-a-conflict");
+        let commits = [
+            (expired, judged.of_expired(), is_unseen),
+            (filtered, judged.of_filtered(), false),
+        ];
+        for (swept, counted, is_unseen) in commits {
+            match swept.commit(pipeline, keyspace, &watch, is_unseen) {
+                Ok(true) => resolver.count(&counted),
+                Ok(false) => is_done = false,
+                // It was dropped meanwhile.
+                Err(Error::NoSuchKeyspace { .. }) => return Ok(Step::Ended),
+                Err(error) => return Err(error),
+            }
+        }
+        if !is_done {
+            walking.conflicts += 1;
+            if walking.conflicts < MAX_CONFLICTS {
+                return Ok(Step::More);
             }
         }
         walking.conflicts = 0;

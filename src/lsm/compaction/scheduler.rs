@@ -94,7 +94,7 @@ impl LsmEngine {
                 (*level, Arc::clone(table.expect("picked from this version")))
             })
             .collect();
-        let boundaries = self.boundaries();
+        let boundaries = self.boundaries_of_compaction();
         let output = JobOutput {
             level: pick.output_level,
             is_move: pick.is_move,
@@ -160,7 +160,7 @@ impl LsmEngine {
             .map(|(level, table)| (level, Arc::clone(table)))
             .collect();
         if !inputs.is_empty() {
-            let boundaries = self.boundaries();
+            let boundaries = self.boundaries_of_compaction();
             let newest = inputs.iter().map(|(_, table)| table.meta().largest_seq);
             // All entries were in one stripe, so one version of each key was kept, and no delete.
             let is_one_stripe = boundaries.as_slice().len() == 1
@@ -208,8 +208,10 @@ impl LsmEngine {
     ) -> Result<Arc<Version>> {
         let judged = Judged::default();
         let added = if has_all_expired(version, inputs, boundaries, output.level) {
-            let dropped = inputs.iter().map(|(_, table)| table.meta().entries).sum();
-            judged.expired.set(dropped);
+            let values = inputs
+                .iter()
+                .map(|(_, table)| table.meta().entries - table.meta().deletes);
+            judged.expired.set(values.sum());
             Vec::new()
         } else if output.is_move {
             inputs.iter().map(|(_, table)| Arc::clone(table)).collect()
@@ -222,7 +224,6 @@ impl LsmEngine {
                     resolver: &self.ctx.resolver,
                     values: &self.ctx.values,
                     boundaries,
-                    filters: true,
                     judged: &judged,
                 },
                 table_size_bytes: output.table_size_bytes,

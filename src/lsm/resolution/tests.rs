@@ -113,7 +113,8 @@ fn passed_on_of(
     let values = no_values(&fs);
     let index = case.index(within);
     let judged = Judged::default();
-    let mut resolution = Resolution::new(resolver, &values, &case.boundaries, &index, &judged);
+    let boundaries = case.boundaries.clone().filtering(resolver.filter());
+    let mut resolution = Resolution::new(resolver, &values, &boundaries, &index, &judged);
     resolution.begin(b"key");
     for (seq, kind, value) in entries {
         resolution.take(&Entry {

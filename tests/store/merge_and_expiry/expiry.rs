@@ -397,3 +397,20 @@ fn conditional_writes_see_what_has_expired_as_absent(engine: EngineKind) {
     assert_eq!(cache.pop_first().unwrap().unwrap().0, "a");
     assert_eq!(all(&cache), ["b 3"]);
 }
+
+/// They counted as well where a table had expired whole.
+#[test]
+fn deletes_are_no_expired_entries() {
+    let world = World::new();
+    let db = world.open();
+    let data = keyspace(&db, expiring(EngineKind::Lsm));
+    let second = Duration::from_secs(1);
+    data.put_with_ttl("a", "1", second).unwrap();
+    for n in 0..9_u8 {
+        data.delete([n]).unwrap();
+    }
+    data.flush().unwrap();
+    world.advance_ms(1000);
+    data.compact().unwrap();
+    assert_eq!(data.stats().expired_entries, 1);
+}

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use hedgerow::{CompactionFilter, EngineKind, Keyspace, Options, Verdict};
+use hedgerow::{
+    CompactionFilter, Db, EngineKind, Keyspace, KeyspaceSnapshot, Options, Snapshot, Transaction,
+    Verdict,
+};
 
 use super::{World, all, keyspace, on_both_engines, refused, text, tiny};
 
@@ -15,6 +18,10 @@ on_both_engines! {
     background_work_asks_the_filter,
     what_a_filter_dropped_stays_away_after_a_crash,
     values_that_are_stored_apart_are_filtered,
+    a_merge_that_is_replayed_goes_into_what_it_went_into,
+    what_takes_its_views_late_sees_what_was_there_when_it_began,
+    what_never_expires_is_there_at_the_end_of_time,
+    a_replacement_that_changes_nothing_is_none,
 }
 
 /// Drops values that begin with a minus, and shortens long ones.
@@ -333,4 +340,173 @@ fn a_snapshot_taken_while_the_filter_works_sees_what_was_there() {
             .collect();
         assert_eq!(seen, ["1", "2"], "{engine}");
     }
+}
+
+/// What it was folded into was filtered since; replayed, it was folded into nothing.
+fn a_merge_that_is_replayed_goes_into_what_it_went_into(engine: EngineKind) {
+    let mut world = World::new();
+    let merged = || super::appending(engine).compaction_filter("tidy");
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, merged());
+    data.put("k", "-").unwrap();
+    for n in 0..6 {
+        data.put("a", n.to_string()).unwrap();
+        data.put("z", n.to_string()).unwrap();
+        data.flush().unwrap();
+    }
+    data.merge("k", "1").unwrap();
+    while db.run_background_once().unwrap() {}
+    if engine == EngineKind::Lsm {
+        assert!(data.stats().compactions > 0);
+    }
+    let before = text(data.get("k").unwrap());
+    db.sync().unwrap();
+    let after = world.fs.crash();
+    drop((data, db));
+    world.fs = after;
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, merged());
+    assert_eq!(text(data.get("k").unwrap()), before);
+    data.compact().unwrap();
+    assert_eq!(all(&data), ["a 5", "z 5"]);
+}
+
+/// A transaction, and a snapshot of many keyspaces, took the view of a keyspace when it was first
+/// used: after the compaction that had begun before them.
+fn what_takes_its_views_late_sees_what_was_there_when_it_began(engine: EngineKind) {
+    type Taken = Arc<Mutex<Option<(Transaction, Snapshot)>>>;
+    #[derive(Debug, Default)]
+    struct Watched(Arc<OnceLock<Db>>, Taken);
+    impl CompactionFilter for Watched {
+        fn name(&self) -> &str {
+            "watched"
+        }
+        fn judge(&self, _: &[u8], _: &[u8]) -> Verdict {
+            let mut taken = self.1.lock().unwrap();
+            if taken.is_none() {
+                let db = self.0.get().unwrap();
+                *taken = Some((db.transaction().unwrap(), db.snapshot()));
+            }
+            Verdict::Drop
+        }
+    }
+    let world = World::new();
+    let (handle, taken) = (Arc::new(OnceLock::new()), Taken::default());
+    let filter = Watched(Arc::clone(&handle), Arc::clone(&taken));
+    let options = world.options().compaction_filter(filter);
+    let db = options.open(super::STORE).unwrap();
+    for n in 0..9 {
+        db.keyspace_with(&format!("k{n}"), tiny(engine)).unwrap();
+    }
+    let data = keyspace(&db, tiny(engine).compaction_filter("watched"));
+    data.put("a", "1").unwrap();
+    data.put("b", "2").unwrap();
+    handle.set(db.clone()).unwrap();
+    data.compact().unwrap();
+    assert_eq!(all(&data), Vec::<String>::new());
+    let (tx, snapshot) = taken.lock().unwrap().take().expect("it was asked");
+    assert_eq!(text(tx.get(&data, "a").unwrap()), "1");
+    assert_eq!(snapshot.iter(&data).count(), 2);
+}
+
+/// The job went on with the filter that was gone, and the snapshot kept no tables.
+#[test]
+fn a_snapshot_taken_once_the_filter_is_gone_sees_what_was_there() {
+    #[derive(Debug, Default)]
+    struct Leaving(Arc<OnceLock<Db>>, Arc<Mutex<Option<KeyspaceSnapshot>>>);
+    impl CompactionFilter for Leaving {
+        fn name(&self) -> &str {
+            "leaving"
+        }
+        fn judge(&self, key: &[u8], _: &[u8]) -> Verdict {
+            let mut taken = self.1.lock().unwrap();
+            if key == b"b" && taken.is_none() {
+                let none = tiny(EngineKind::Lsm).compaction_filter("");
+                *taken = Some(keyspace(self.0.get().unwrap(), none).snapshot());
+            }
+            match key {
+                b"a" => Verdict::Drop,
+                _ => Verdict::Keep,
+            }
+        }
+    }
+    let world = World::new();
+    let (handle, taken) = (Arc::new(OnceLock::new()), Arc::default());
+    let filter = Leaving(Arc::clone(&handle), Arc::clone(&taken));
+    let options = world.options().compaction_filter(filter);
+    let db = options.open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(EngineKind::Lsm).compaction_filter("leaving"));
+    data.put("a", "1").unwrap();
+    data.put("b", "2").unwrap();
+    handle.set(db.clone()).unwrap();
+    data.compact().unwrap();
+    let snapshot = taken.lock().unwrap().take().expect("it was asked");
+    assert_eq!(text(snapshot.get("a").unwrap()), "1");
+}
+
+fn what_never_expires_is_there_at_the_end_of_time(engine: EngineKind) {
+    let world = World::new();
+    let db = options(&world).open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("tidy"));
+    let other = db.keyspace_with("other", super::expiring(engine)).unwrap();
+    data.put("b", "2").unwrap();
+    other.put("b", "2").unwrap();
+    world.clock.advance(std::time::Duration::MAX);
+    data.compact().unwrap();
+    other.compact().unwrap();
+    assert_eq!(
+        (all(&data), all(&other)),
+        (vec!["b 2".into()], vec!["b 2".into()])
+    );
+}
+
+/// A sweep wrote the same value again in each of its rounds, in an idle store as well.
+fn a_replacement_that_changes_nothing_is_none(engine: EngineKind) {
+    #[derive(Debug)]
+    struct Same;
+    impl CompactionFilter for Same {
+        fn name(&self) -> &str {
+            "same"
+        }
+        fn judge(&self, _: &[u8], value: &[u8]) -> Verdict {
+            Verdict::Replace(value.to_vec())
+        }
+    }
+    let world = World::new();
+    let options = world.options().compaction_filter(Same);
+    let db = options.open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("same"));
+    fill(&data);
+    let commits = db.stats().commits;
+    data.compact().unwrap();
+    assert_eq!(data.stats().filtered_entries, 0);
+    assert_eq!(db.stats().commits, commits);
+}
+
+/// All of a step went into one commit, however much the filter had made of it.
+#[test]
+fn a_sweep_commits_what_a_filter_makes_in_pieces() {
+    #[derive(Debug)]
+    struct Grow;
+    impl CompactionFilter for Grow {
+        fn name(&self) -> &str {
+            "grow"
+        }
+        fn judge(&self, _: &[u8], value: &[u8]) -> Verdict {
+            match value.len() {
+                0..10 => Verdict::Replace(vec![b'x'; 16 << 10]),
+                _ => Verdict::Keep,
+            }
+        }
+    }
+    let world = World::new();
+    let options = world.options().compaction_filter(Grow);
+    let db = options.open(super::STORE).unwrap();
+    let data = keyspace(&db, tiny(EngineKind::BTree).compaction_filter("grow"));
+    for n in 0..500_u32 {
+        data.put(n.to_be_bytes(), "v").unwrap();
+    }
+    let before = db.stats().commits;
+    data.compact().unwrap();
+    assert!(db.stats().commits - before >= 4);
 }
