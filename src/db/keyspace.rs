@@ -216,6 +216,7 @@ impl Atomic for Keyspace {
         let condition = Condition {
             since: watch.since(),
             reads: &[(self.open.id, KeySet::of(range))],
+            is_unseen: false,
         };
         let parts = vec![(Arc::clone(&self.open), batch)];
         let shared = &self.store.shared;

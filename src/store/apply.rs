@@ -22,8 +22,13 @@ pub(crate) type Parts = [(Arc<OpenKeyspace>, Batch)];
 /// What happens when a commit is applied.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// With references to the values that are stored apart.
-    Ops(Vec<(Arc<OpenKeyspace>, Batch)>, PlacedValues),
+    Ops {
+        parts: Vec<(Arc<OpenKeyspace>, Batch)>,
+        /// References to those that are stored apart.
+        values: PlacedValues,
+        /// See [`Condition::is_unseen`](super::commit::Condition).
+        is_unseen: bool,
+    },
     /// Large batches, which are laid over their keyspaces.
     Staged(Vec<(Arc<OpenKeyspace>, Arc<StagedBatch>)>),
     Keyspaces(KeyspaceChange),
@@ -56,7 +61,7 @@ impl Effect {
     /// Those that it is applied to.
     pub(super) fn keyspaces(&self) -> impl Iterator<Item = &Arc<OpenKeyspace>> {
         let (parts, load) = match self {
-            Self::Ops(parts, _) => (parts.as_slice(), None),
+            Self::Ops { parts, .. } => (parts.as_slice(), None),
             // Their keyspaces are held: nothing else is on its way there.
             Self::Staged(_) | Self::Keyspaces(_) => (&[][..], None),
             Self::Load(load) => (&[][..], Some(&load.keyspace)),
@@ -236,7 +241,7 @@ impl Applier {
     /// Does what a commit does to keyspaces, by the thread whose turn it is.
     pub(super) fn apply(&self, effect: &Effect, first: SeqNo) -> Result<()> {
         match effect {
-            Effect::Ops(parts, values) => apply_parts(parts, first, values),
+            Effect::Ops { parts, values, .. } => apply_parts(parts, first, values),
             Effect::Staged(parts) => {
                 for (keyspace, batch) in parts {
                     keyspace.staging.stage(batch);

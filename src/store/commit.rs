@@ -173,7 +173,7 @@ impl Queued {
 
     fn ops(&self) -> u64 {
         match self.effect {
-            Effect::Ops(..) | Effect::Staged(_) => self.last.0 - self.first.0 + 1,
+            Effect::Ops { .. } | Effect::Staged(_) => self.last.0 - self.first.0 + 1,
             Effect::Keyspaces(_) | Effect::Load(_) => 0,
         }
     }
@@ -384,7 +384,11 @@ impl Pipeline {
         };
         if durability == Durability::Sync || log.led {
             let (batch, values) = owned();
-            let effect = Effect::Ops(vec![(Arc::clone(keyspace), batch)], values);
+            let effect = Effect::Ops {
+                parts: vec![(Arc::clone(keyspace), batch)],
+                values,
+                is_unseen: false,
+            };
             return self.join_queue(log, effect, seq, seq);
         }
         self.applier.take(&mut log.taken, seq)?;
@@ -469,8 +473,13 @@ impl Pipeline {
             Err(conflict) => return Ok(Outcome::Conflict(conflict)),
         };
         if durability == Durability::Sync || log.led {
+            let effect = Effect::Ops {
+                parts,
+                values,
+                is_unseen: condition.is_some_and(|(condition, _)| condition.is_unseen),
+            };
             return self
-                .join_queue(log, Effect::Ops(parts, values), first, last)
+                .join_queue(log, effect, first, last)
                 .map(Outcome::Committed);
         }
         match parts.len() {
@@ -541,7 +550,8 @@ impl Pipeline {
         if let Some((_, logged)) = condition {
             logged(parts);
         }
-        if log.conflicts.is_active() {
+        let is_unseen = condition.is_some_and(|(condition, _)| condition.is_unseen);
+        if log.conflicts.is_active() && !is_unseen {
             let parts = parts.iter().map(|(keyspace, batch)| (keyspace.id, batch));
             note(&mut log.conflicts, parts, first);
         }

@@ -325,6 +325,7 @@ impl Shared {
             let condition = Condition {
                 since: watch.since(),
                 reads: &[(keyspace.id, keys)],
+                is_unseen: !mutated!("moved-value-is-a-conflict"),
             };
             let parts = vec![(Arc::clone(keyspace), batch)];
             // No sync: the file stays as long as a table on the disk refers to it.

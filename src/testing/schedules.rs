@@ -305,6 +305,7 @@ fn conditions_hold_where_commits_get_their_order() {
                     let condition = Condition {
                         since,
                         reads: &[(keyspace.id, KeySet::of(&KeyRange::one(b"key")))],
+                        is_unseen: false,
                     };
                     let parts = vec![(Arc::clone(keyspace), batch)];
                     let outcome = pipeline.commit_if(parts, durability, &condition, &|_| ());

@@ -27,6 +27,7 @@ on_both_engines! {
     a_snapshot_and_a_scan_keep_the_values_that_they_see,
     space_is_bounded_under_steady_overwriting,
     collection_beside_writers_changes_nothing,
+    that_a_value_is_moved_is_no_conflict,
     a_changed_threshold_concerns_what_is_written_from_then_on,
     damaged_and_missing_value_files_are_named,
     damage_ends_the_collection_of_its_file_and_of_no_other,
@@ -343,6 +344,33 @@ fn space_is_bounded_under_steady_overwriting(engine: EngineKind) {
     drop(db);
     let (_db, keyspace) = open(&fs, engine);
     check(&keyspace, &map);
+}
+
+/// A collection wrote what a transaction had read, which failed, though it was the same value.
+fn that_a_value_is_moved_is_no_conflict(engine: EngineKind) {
+    let (db, keyspace) = open(&SimFs::new(), engine);
+    let mut random = Random::new(8);
+    let mut kept = Vec::new();
+    for n in 0..1500_u64 {
+        let key = match n % 25 {
+            0 => (1000 + n).to_be_bytes(),
+            _ => random.below(100).to_be_bytes(),
+        };
+        kept.extend((n % 25 == 0).then_some(key));
+        keyspace.put(key, random.bytes(1500)).unwrap();
+        if n % 500 == 0 {
+            keyspace.flush().unwrap();
+        }
+    }
+    let tx = db.transaction().unwrap();
+    for key in &kept {
+        assert!(tx.get(&keyspace, key).unwrap().is_some());
+    }
+    tx.put(&keyspace, "own", "value").unwrap();
+    let commits = db.stats().commits;
+    settle(&db);
+    assert!(db.stats().commits > commits, "nothing was collected");
+    tx.commit().unwrap();
 }
 
 /// A value that is moved must not come back over a newer one, nor over a delete.

@@ -175,6 +175,7 @@ impl State {
         let condition = Condition {
             since,
             reads: &reads,
+            is_unseen: false,
         };
         let outcome = self.store.shared.commit_if(parts, durability, &condition)?;
         drop(watch);

@@ -11,6 +11,9 @@ use crate::types::{KeyspaceId, Op, SeqNo};
 pub(crate) struct Condition<'a> {
     pub(crate) since: SeqNo,
     pub(crate) reads: &'a Reads,
+    /// What the commit writes changes nothing that a read sees, so no other commit relies on the
+    /// contrary: it removes what has expired, or moves values.
+    pub(crate) is_unseen: bool,
 }
 
 /// Has `conflicts` remember that a keyspace is dropped, with all that is in it.

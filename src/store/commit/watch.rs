@@ -97,7 +97,7 @@ impl Pipeline {
     /// others would wait for. Returns up to where: what came later is left to be validated when the
     /// commit has its place in the order.
     pub(super) fn validate_early(&self, condition: &Condition<'_>) -> Result<SeqNo, Conflict> {
-        let Condition { since, reads } = *condition;
+        let Condition { since, reads, .. } = *condition;
         let latest = self.applier.publisher.published();
         if mutated!("validated-before-the-log-lock-only") {
             let conflict = self.log.lock().conflicts.conflict(since, reads);
@@ -129,7 +129,10 @@ impl Sequencer {
         if conflicts.begin(since) {
             for queued in queue {
                 match &queued.effect {
-                    Effect::Ops(parts, _) => {
+                    Effect::Ops {
+                        is_unseen: true, ..
+                    } => {}
+                    Effect::Ops { parts, .. } => {
                         let parts = parts.iter().map(|(open, batch)| (open.id, batch));
                         note(conflicts, parts, queued.first);
                     }

@@ -13,6 +13,7 @@ on_both_engines! {
     savepoints_take_merges_back,
     own_writes_do_not_expire_before_the_commit,
     what_expires_counts_from_the_commit,
+    that_something_expires_meanwhile_is_no_conflict,
 }
 
 fn transactions_that_merge_do_not_conflict(engine: EngineKind) {
@@ -170,4 +171,24 @@ fn what_expires_counts_from_the_commit(engine: EngineKind) {
     world.advance_ms(500);
     super::refused(tx.commit(), &["expired already"]);
     assert!(cache.is_empty().unwrap());
+}
+
+/// The delete that a sweep committed was one.
+fn that_something_expires_meanwhile_is_no_conflict(engine: EngineKind) {
+    let world = World::new();
+    let db = world.open();
+    let cache = keyspace(&db, expiring(engine));
+    for expires_first in [false, true] {
+        let second = std::time::Duration::from_secs(1);
+        cache.put_with_ttl("a", "1", second).unwrap();
+        if expires_first {
+            world.advance_ms(5000);
+        }
+        let tx = db.transaction().unwrap();
+        assert_eq!(tx.get(&cache, "a").unwrap().is_none(), expires_first);
+        tx.put(&cache, "own", "2").unwrap();
+        world.advance_ms(5000);
+        cache.compact().unwrap();
+        tx.commit().unwrap();
+    }
 }
