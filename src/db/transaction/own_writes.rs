@@ -28,14 +28,14 @@ impl Own {
         match self {
             Self::Put(value, _) => OP_COST_BYTES + key.len() + value.len(),
             Self::Deleted => OP_COST_BYTES + key.len(),
-            Self::Merged(operands) => {
-                let operands = operands.iter();
-                operands
-                    .map(|it| OP_COST_BYTES + key.len() + it.len())
-                    .sum()
-            }
+            Self::Merged(operands) => operands.iter().map(|it| operand_cost(key, it)).sum(),
         }
     }
+}
+
+/// What a merge takes in a batch, at most.
+pub(super) fn operand_cost(key: &[u8], operand: &[u8]) -> usize {
+    OP_COST_BYTES + key.len() + operand.len()
 }
 
 /// A key that was written, and what was done to it.
@@ -59,6 +59,8 @@ pub(super) struct OwnWrites {
 pub(super) enum Undo {
     /// The key had this before, if it was written at all.
     Key(Vec<u8>, Option<Own>),
+    /// One more operand was merged into the key, as into those before it.
+    Operand(Vec<u8>),
     /// The deletion of a range.
     Range(Option<Inserted>, Vec<Write>),
 }
@@ -97,20 +99,36 @@ impl OwnWrites {
         Undo::Key(key.to_vec(), old)
     }
 
-    /// What a merge of `operand` makes of what was done to a key.
-    pub(super) fn merged(&self, operator: &dyn MergeOperator, key: &[u8], operand: &[u8]) -> Own {
-        let onto = |value: Option<&[u8]>| Value::from(operator.merge(key, value, &[operand]));
+    /// What a merge of `operand` makes of what was done to a key, cut to `limit_bytes`; `None` if
+    /// it is an operand more, for [`OwnWrites::push_operand`].
+    pub(super) fn merged(
+        &self,
+        operator: &dyn MergeOperator,
+        limit_bytes: usize,
+        key: &[u8],
+        operand: &[u8],
+    ) -> Option<Own> {
+        let onto = |value: Option<&[u8]>| {
+            let mut merged = operator.merge(key, value, &[operand]);
+            merged.truncate(limit_bytes);
+            Value::from(merged)
+        };
         match self.keys.get(key) {
-            Some(Own::Put(value, expiry)) => Own::Put(onto(Some(value)), *expiry),
-            Some(Own::Deleted) => Own::Put(onto(None), None),
-            Some(Own::Merged(operands)) => {
-                let mut operands = operands.clone();
-                operands.push(Value::copy_from(operand));
-                Own::Merged(operands)
-            }
-            None if self.removed.contains(key) => Own::Put(onto(None), None),
-            None => Own::Merged(vec![Value::copy_from(operand)]),
+            Some(Own::Put(value, expiry)) => Some(Own::Put(onto(Some(value)), *expiry)),
+            Some(Own::Deleted) => Some(Own::Put(onto(None), None)),
+            Some(Own::Merged(_)) => None,
+            None if self.removed.contains(key) => Some(Own::Put(onto(None), None)),
+            None => Some(Own::Merged(vec![Value::copy_from(operand)])),
         }
+    }
+
+    /// Merges `operand` into a key into which others were merged.
+    pub(super) fn push_operand(&mut self, key: &[u8], operand: &[u8]) -> Undo {
+        if let Some(Own::Merged(operands)) = self.keys.get_mut(key) {
+            operands.push(Value::copy_from(operand));
+            self.bytes += operand_cost(key, operand);
+        }
+        Undo::Operand(key.to_vec())
     }
 
     /// The operator that [`Overlay::merge`] needs.
@@ -148,6 +166,13 @@ impl OwnWrites {
                     None => self.keys.remove(&key),
                 };
                 self.bytes -= new.map_or(0, |new| new.cost(&key));
+            }
+            Undo::Operand(key) => {
+                if let Some(Own::Merged(operands)) = self.keys.get_mut(&key)
+                    && let Some(operand) = operands.pop()
+                {
+                    self.bytes -= operand_cost(&key, &operand);
+                }
             }
             Undo::Range(inserted, entries) => {
                 if let Some(inserted) = inserted {

@@ -6,11 +6,11 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::own_writes::{Own, OwnWrites};
+use super::own_writes::{Own, OwnWrites, Undo};
 use super::read_set::ReadSet;
 use super::view::transaction_view;
 use crate::db::{Db, Keyspace};
-use crate::engine::{Cursor, ReadView};
+use crate::engine::{Cursor, Overlay, ReadView};
 use crate::fs::SimFs;
 use crate::kv::Kv;
 use crate::options::{EngineKind, Options};
@@ -67,8 +67,10 @@ fn random_case(keyspace: &Keyspace, random: &mut Random) -> Case {
             }
             2 | 3 => {
                 let operand = [200 + at as u8];
-                let merged = own.merged(&Append, &key(at), &operand);
-                own.write(&key(at), merged);
+                match own.merged(&Append, usize::MAX, &key(at), &operand) {
+                    Some(merged) => own.write(&key(at), merged),
+                    None => own.push_operand(&key(at), &operand),
+                };
                 own.use_operator(&(Arc::new(Append) as _));
                 let old = map.get(&key(at)).map_or(&[][..], |value| value);
                 let value = Value::from([old, &operand].concat());
@@ -217,4 +219,29 @@ fn cursors_over_an_lsm_tree() {
 #[test]
 fn cursors_over_a_btree() {
     check(EngineKind::BTree);
+}
+
+/// Each merge copied all operands, and after a savepoint the copies stayed.
+#[test]
+fn merges_are_taken_back_one_by_one() {
+    let mut own = OwnWrites::default();
+    let mut undos = Vec::new();
+    for n in 0..1000_u32 {
+        undos.push(
+            match own.merged(&Append, usize::MAX, b"k", &n.to_le_bytes()) {
+                Some(merged) => own.write(b"k", merged),
+                None => own.push_operand(b"k", &n.to_le_bytes()),
+            },
+        );
+    }
+    let copies = undos.iter().filter(|undo| matches!(undo, Undo::Key(..)));
+    assert_eq!(copies.count(), 1, "only the first wrote the key anew");
+    let of_all = own.len_bytes();
+    undos.drain(400..).rev().for_each(|undo| own.undo(undo));
+    assert_eq!(own.len_bytes(), of_all / 1000 * 400);
+    own.use_operator(&(Arc::new(Append) as _));
+    assert_eq!(Overlay::merge(&own, b"k", None).len(), 4 * 400);
+    undos.into_iter().rev().for_each(|undo| own.undo(undo));
+    assert!(own.is_empty());
+    assert_eq!(own.len_bytes(), 0);
 }

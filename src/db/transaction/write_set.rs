@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::own_writes::{Own, OwnWrites, Undo};
+use super::own_writes::{Own, OwnWrites, Undo, operand_cost};
 use crate::engine::{Laid, Overlay};
 use crate::error::{Error, Result};
 use crate::kv::{Batch, check_op};
@@ -132,8 +132,14 @@ impl WriteSet {
         let operator = operator.expect("the keyspace takes merges");
         let none = OwnWrites::default();
         let own = self.parts.get(&keyspace.id).map_or(&none, |part| &part.own);
-        let merged = own.merged(&**operator, key, operand);
-        self.change_key(keyspace, key, merged)?;
+        let limit_bytes = keyspace.resolver.max_value_len_bytes();
+        match own.merged(&**operator, limit_bytes, key, operand) {
+            Some(merged) => self.change_key(keyspace, key, merged)?,
+            None => {
+                self.check_growth(operand_cost(key, operand))?;
+                self.change(keyspace, |own| own.push_operand(key, operand));
+            }
+        }
         let part = self.parts.get_mut(&keyspace.id).expect("it was written to");
         Arc::make_mut(&mut part.own).use_operator(operator);
         Ok(())
