@@ -241,6 +241,7 @@ impl Pipeline {
             if let Some(taken) = taken {
                 return Ok(taken);
             }
+            self.applier.publisher.check_not_abandoned()?;
         }
     }
 
@@ -249,7 +250,6 @@ impl Pipeline {
         let (commits, ops) = self.applier.publisher.commits_and_ops();
         CommitFigures {
             commits,
-            self.applier.publisher.check_not_abandoned()?;
             ops,
             groups: self.groups.load(Ordering::Relaxed),
         }

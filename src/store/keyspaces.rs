@@ -312,6 +312,11 @@ pub(crate) fn remove_leftover_files(
     dir.parent().map_or(Ok(()), |above| fs.sync_dir(above))
 }
 
+/// What a change of the keyspaces does to those that are open.
+#[derive(Debug)]
+pub(crate) enum KeyspaceChange {
+    /// One more.
+    Add(Arc<OpenKeyspace>),
     /// This one is dropped.
     Remove(KeyspaceId),
     /// This one has another name.
@@ -329,22 +334,17 @@ pub(crate) fn remove_leftover_files(
 pub(crate) struct Keyspaces {
     /// Ordered by number.
     keyspaces: ArcSwap<Vec<Arc<OpenKeyspace>>>,
+    /// Those of which a snapshot takes a view when it is registered, since a compaction may filter
+    /// what it sees (X7 of [`crate::resolve`]). Almost always none.
+    filtered: ArcSwap<Vec<Arc<OpenKeyspace>>>,
     /// The same ones. Locked for moments.
     names: RwLock<HashMap<Arc<str>, Arc<OpenKeyspace>>>,
 }
 
 impl Keyspaces {
-    /// Those of which a snapshot takes a view when it is registered, since a compaction may filter
-    /// what it sees (X7 of [`crate::resolve`]). Almost always none.
-    filtered: ArcSwap<Vec<Arc<OpenKeyspace>>>,
     /// The keyspaces at this moment.
     pub(crate) fn all(&self) -> Arc<Vec<Arc<OpenKeyspace>>> {
         self.keyspaces.load_full()
-    }
-
-    /// The keyspace with that name.
-    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<OpenKeyspace>> {
-        self.names.read().get(name).cloned()
     }
 
     /// Those of them that compactions filter.
@@ -362,6 +362,11 @@ impl Keyspaces {
         let all = self.keyspaces.load();
         let filtered = all.iter().filter(|open| open.is_filtered()).cloned();
         self.filtered.store(Arc::new(filtered.collect()));
+    }
+
+    /// The keyspace with that name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<OpenKeyspace>> {
+        self.names.read().get(name).cloned()
     }
 
     /// The keyspace with that number.
@@ -411,12 +416,12 @@ impl Keyspaces {
                     let ttl = options.default_ttl_ms();
                     keyspace.resolver.change(ttl, filter.clone());
                     keyspace.options.change(options.clone());
+                    self.note_filtered();
                 }
             }
         }
     }
 
-                    self.note_filtered();
     /// Takes a keyspace out, and leaves its files alone.
     fn forget(&self, id: KeyspaceId) {
         let mut all = self.keyspaces.load().as_ref().clone();
