@@ -10,7 +10,7 @@
 //!
 //! - **LO1** An outcome that stays a merge reaches down through all of the inputs: its `since` is
 //!   below every version of the key in them, or the versions that it goes over are passed on as
-//!   they are. So LG2 of [`super::fold`] holds, and no outcome depends on what another stripe
+//!   they are, or as outcomes of the same numbers. So LG2 of [`super::fold`] holds, and no outcome depends on what another stripe
 //!   loses.
 //! - **LO2** A value that has expired, or that the filter drops, becomes a delete, which hides what
 //!   is older as the value did, and goes where a delete goes.
@@ -64,6 +64,8 @@ struct Outcome {
     chain: Vec<(Version, Merged)>,
     /// What the chain goes over, if that was found: a value, or nothing.
     base: Option<Option<Vec<u8>>>,
+    /// What the chain goes over is passed on by itself.
+    stands: bool,
 }
 
 impl Outcome {
@@ -90,6 +92,8 @@ pub(super) struct Resolution<'a> {
     tombstones: &'a TombstoneIndex,
     key: Vec<u8>,
     outcomes: Vec<Outcome>,
+    /// Those of them that want to know what is below.
+    open: Vec<usize>,
     /// Stripe of the newest version that was met last.
     stripe: Option<SeqNo>,
     judged: &'a Judged,
@@ -112,6 +116,7 @@ impl<'a> Resolution<'a> {
             tombstones,
             key: Vec::new(),
             outcomes: Vec::new(),
+            open: Vec::new(),
             stripe: None,
             judged,
             kept: Vec::new(),
@@ -128,6 +133,7 @@ impl<'a> Resolution<'a> {
         self.key.clear();
         self.key.extend_from_slice(key);
         self.outcomes.clear();
+        self.open.clear();
         self.stripe = None;
         self.kept.clear();
     }
@@ -143,32 +149,46 @@ impl<'a> Resolution<'a> {
 
     /// Takes the next version of the key, from the newest on.
     pub(super) fn take(&mut self, entry: &Entry<'_>) {
-        for at in 0..self.outcomes.len() {
-            if self.outcomes[at].wants(entry.seq) {
-                let (_, last) = self.outcomes[at].chain.last().expect("it wants more");
-                let is_hidden = self.is_hidden(entry.seq, last.since);
-                feed(&mut self.outcomes[at], entry, is_hidden);
-            }
-        }
         let stripe = self.boundaries.stripe(entry.seq);
-        if let Some(stripe) = stripe {
-            if self.stripe.replace(stripe) == Some(stripe) {
-                return;
+        let is_passed_on = match stripe {
+            Some(stripe) => {
+                self.stripe.replace(stripe) != Some(stripe) && !self.is_hidden(entry.seq, stripe)
             }
-            if self.is_hidden(entry.seq, stripe) {
-                return;
+            None => true,
+        };
+        let mut open = std::mem::take(&mut self.open);
+        open.retain(|at| {
+            let outcome = &self.outcomes[*at];
+            if outcome.wants(entry.seq) {
+                let (_, last) = outcome.chain.last().expect("it wants more");
+                let is_hidden = self.is_hidden(entry.seq, last.since);
+                // Of those there may be many, and each would hold all that are older.
+                let stands = outcome.stripe.is_none() && is_passed_on && !is_hidden;
+                match stands && !mutated!("unpublished-merges-hold-all-older-ones") {
+                    true => self.outcomes[*at].stands = true,
+                    false => feed(&mut self.outcomes[*at], entry, is_hidden),
+                }
             }
+            self.outcomes[*at].is_open() && !self.outcomes[*at].stands
+        });
+        self.open = open;
+        if !is_passed_on {
+            return;
         }
         let newest = Version::of(entry);
         let mut chain = Vec::new();
         if entry.kind == EntryKind::Merge {
             chain.push((Version::of(entry), Merged::of(entry)));
         }
+        if !chain.is_empty() {
+            self.open.push(self.outcomes.len());
+        }
         self.outcomes.push(Outcome {
             newest,
             stripe,
             chain,
             base: None,
+            stands: false,
         });
     }
 
@@ -184,6 +204,7 @@ impl<'a> Resolution<'a> {
         for mut outcome in std::mem::take(&mut self.outcomes) {
             if let Some((_, last)) = outcome.chain.last()
                 && outcome.base.is_none()
+                && !outcome.stands
                 && (is_bottom || self.is_hidden(SeqNo::ZERO, last.since))
             {
                 outcome.base = Some(None);
@@ -208,6 +229,7 @@ impl<'a> Resolution<'a> {
             stripe,
             chain,
             base,
+            ..
         } = outcome;
         if let Some(base) = base {
             let operands: Vec<&[u8]> = chain.iter().rev().map(|(_, it)| &*it.operand).collect();
