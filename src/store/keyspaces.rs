@@ -4,6 +4,7 @@
 //! when the commit pipeline applies it: in commit order, between two other commits.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -289,9 +290,13 @@ pub(crate) fn remove_keyspace_files(
             is_empty = false;
         }
     }
-    match is_empty {
-        true => fs.remove_dir(dir),
-        false => Ok(()),
+    if !is_empty {
+        return Ok(());
+    }
+    match fs.remove_dir(dir) {
+        // Names that are not UTF-8 are not listed, and are not ours either.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => removed,
     }
 }
 
@@ -440,6 +445,22 @@ mod tests {
 
     use super::*;
     use crate::fs::{OpenMode, SimFs};
+
+    #[cfg(unix)]
+    #[test]
+    fn a_foreign_name_that_is_no_text_keeps_its_directory() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("keyspace");
+        std::fs::create_dir(&dir).unwrap();
+        let foreign = dir.join(std::ffi::OsStr::from_bytes(b"\xFF"));
+        std::fs::write(&foreign, b"mine").unwrap();
+        std::fs::write(dir.join("own"), b"").unwrap();
+        let fs = crate::fs::StdFs::new();
+        remove_keyspace_files(&fs, &dir, |name| name == "own").unwrap();
+        assert!(foreign.exists() && !dir.join("own").exists());
+    }
 
     /// A keyspace whose first flush and first load began at once lost the table of one of them.
     #[test]

@@ -24,6 +24,8 @@ pub(super) mod compactor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use super::memory::node::LargeValue;
 use super::node;
 use super::node::inner::Inner;
@@ -67,7 +69,10 @@ impl Tree {
         self.checkpoint()?;
         loop {
             let mut pass = self.begin_pass(Packing::Tight, true);
-            while !self.compact_branch(&mut pass, &|| false)? {}
+            while !self.compact_branch(&mut pass, &|| false)? {
+                // To the end of a load, for which commits wait.
+                MutexGuard::bump(&mut compactor);
+            }
             let gain = self.end_pass(&pass)?;
             self.shared.pack_cost.settle();
             if !compactor.goes_on(gain) {
