@@ -10,8 +10,8 @@
 //!
 //! - **LO1** An outcome that stays a merge reaches down through all of the inputs: its `since` is
 //!   below every version of the key in them, or the versions that it goes over are passed on as
-//!   they are, or as outcomes of the same numbers. So LG2 of [`super::fold`] holds, and no outcome depends on what another stripe
-//!   loses.
+//!   they are, or as outcomes of the same numbers. So LG2 of [`super::fold`] holds, and no outcome
+//!   depends on what another stripe loses.
 //! - **LO2** A value that has expired, or that the filter drops, becomes a delete, which hides what
 //!   is older as the value did, and goes where a delete goes.
 

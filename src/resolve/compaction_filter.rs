@@ -10,8 +10,8 @@ pub enum Verdict {
     Keep,
     /// It goes, as if it were deleted.
     Drop,
-    /// It has this value from now on. When it expires stays as it is. Cut to the longest value of the
-    /// keyspace. The same value again counts as [`Verdict::Keep`].
+    /// It has this value from now on. When it expires stays as it is. Cut to the longest value of
+    /// the keyspace. The same value again counts as [`Verdict::Keep`].
     Replace(Vec<u8>),
 }
 
@@ -21,7 +21,8 @@ pub enum Verdict {
 /// [`KeyspaceOptions::compaction_filter`](crate::KeyspaceOptions#structfield.compaction_filter).
 ///
 /// **When.** In an LSM tree, when a compaction rewrites the entry; in a B-tree, and in an LSM tree
-/// with a merge operator, when a sweep comes by ([`Options::sweep_period`](crate::Options#structfield.sweep_period)). Both look at all that
+/// with a merge operator, when a sweep comes by
+/// ([`Options::sweep_period`](crate::Options#structfield.sweep_period)). Both look at all that
 /// there is when [`Keyspace::compact`](crate::Keyspace::compact) is called. Until then the entry
 /// shows as it was written, and an entry may be looked at many times, or, if it is overwritten
 /// before, never.

@@ -2,10 +2,11 @@
 //! with merges.
 //!
 //! A page tree has no compaction that comes by every entry; and that of an LSM tree may not filter
-//! what merges go into (X6 of [`crate::resolve`]). So a walk goes through the keyspace, a thousand entries at a time, and commits deletes of what is to go, on the condition that it has
-//! not been written meanwhile. These are commits like any other: they are in the log, they are
-//! never under a snapshot, and a crash leaves a prefix of them. They are `Buffered`: one that is
-//! lost is done again.
+//! what merges go into (X6 of [`crate::resolve`]). So a walk goes through the keyspace, a thousand
+//! entries at a time, and commits deletes of what is to go, on the condition that it has not been
+//! written meanwhile. These are commits like any other: they are in the log, they are never under a
+//! snapshot, and a crash leaves a prefix of them. They are `Buffered`: one that is lost is done
+//! again. What has expired goes in commits of its own, which are no conflict to others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -121,8 +121,8 @@ impl<K: Key, V: ?Sized, C: Codec<V>> TableDefinition<K, V, C> {
         self.keyspace_options(KeyspaceOptions::new(engine))
     }
 
-    /// The options of the keyspace of a table that is created. Its indexes are on the same engine. A
-    /// table whose rows expire or are filtered can have none.
+    /// The options of the keyspace of a table that is created. Its indexes are on the same engine.
+    /// A table whose rows expire or are filtered can have none.
     #[must_use]
     pub fn keyspace_options(mut self, options: KeyspaceOptions) -> Self {
         self.options = Some(options);
