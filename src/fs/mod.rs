@@ -308,6 +308,11 @@ fn explain_link(e: io::Error) -> io::Error {
 
 /// Reads a whole file, refusing one that is longer than `limit` bytes.
 pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
+    read_all_into(file, limit, Vec::new())
+}
+
+/// The same into memory that is no longer needed for something else.
+pub(crate) fn read_all_into(file: &dyn File, limit: u64, memory: Vec<u8>) -> Result<Vec<u8>> {
     let len = file.len()?;
     if len > limit {
         return Err(Error::corruption(
@@ -316,7 +321,12 @@ pub(crate) fn read_all(file: &dyn File, limit: u64) -> Result<Vec<u8>> {
             format!("the file has {len} bytes, more than the {limit} that are possible"),
         ));
     }
-    let mut bytes = vec![0; len as usize];
+    let mut bytes = memory;
+    match bytes.capacity() >= len as usize {
+        true => bytes.resize(len as usize, 0),
+        // Zeros that come from the system need not be written.
+        false => bytes = vec![0; len as usize],
+    }
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }

@@ -3,34 +3,27 @@
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::segment::{
-    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, RECORD_HEADER_LEN_BYTES,
-    bears_witness, decode_header, parse_name, record_at, segment_path, segment_seed,
+    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, decode_header,
+    parse_name, segment_path, segment_seed,
 };
 use super::streamed::check_value_file;
-use super::writer::PayloadPlace;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, LockGuard, OpenMode, read_all};
+use crate::fs::{Fs, LockGuard, OpenMode, read_all_into};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::values::{FileKind, ValueFiles};
 
+mod loaded;
 mod reopen;
+
+pub(crate) use loaded::LogRecord;
+use loaded::{Buffer, Expected, Loaded};
 
 /// Takes records that follow one another, all of one segment.
 pub(crate) type Visit<'a> = dyn FnMut(&[LogRecord<'_>]) -> Result<()> + 'a;
-
-/// A record of the log: the operations from `first` to `last`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LogRecord<'a> {
-    pub(crate) first: SeqNo,
-    pub(crate) last: SeqNo,
-    pub(crate) payload: &'a [u8],
-    /// Where the payload is.
-    pub(crate) place: PayloadPlace,
-}
 
 /// The next segment is read while the records of one are visited, if it is longer than this.
 const READ_AHEAD_FROM_BYTES: u64 = 1 << 20;
@@ -65,9 +58,11 @@ pub(crate) struct Recovery {
     open_end: Option<usize>,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
-    /// The bytes of a segment that was read and is going to be asked for again, with its index in
-    /// the chain: the one after that which is being replayed, or the last one.
+    /// The bytes of the segment that the log ends in, which is going to be asked for again, with
+    /// its index in the chain.
     kept: Option<(usize, Vec<u8>)>,
+    /// Memory of a segment that was visited, for another one.
+    spare: Option<Vec<u8>>,
     /// What replay found was made durable, names excepted.
     is_durable: bool,
     /// The names of its segments, too.
@@ -132,6 +127,7 @@ impl Recovery {
             open_end: None,
             replayed: Vec::new(),
             kept: None,
+            spare: None,
             is_durable: false,
             are_names_durable: false,
             guard: LockGuard::default(),
@@ -332,10 +328,12 @@ impl Recovery {
         // The next number expected, once it is known from the oldest segment.
         let mut expected: Option<SeqNo> = None;
         let mut witnessed = SeqNo::ZERO;
+        let mut ahead = None;
         self.replayed.clear();
         self.durable = durable;
         self.open_end = None;
-        for (index, segment) in self.chain.iter().enumerate() {
+        for index in 0..self.chain.len() {
+            let segment = &self.chain[index];
             let Some(activation) = segment.activation() else {
                 continue;
             };
@@ -346,63 +344,27 @@ impl Recovery {
             // By WL5 the next living segment begins at this one's limit, so going on means that
             // the numbers fit.
             debug_assert!(expected.is_none_or(|expected| expected == activation.first));
-            if segment.limit <= from {
-                expected = Some(segment.limit);
+            let limit = segment.limit;
+            if limit <= from {
+                expected = Some(limit);
                 continue;
             }
-            let bytes = match self.kept.take_if(|(at, _)| *at == index) {
-                Some((_, bytes)) => bytes,
-                None => self.read_segment(segment)?,
-            };
-            let (records, read) = self.read_records(segment, activation, &bytes, from);
-            let is_kept = |at: usize| self.kept.as_ref().is_some_and(|(kept, _)| *kept == at);
-            let is_worth_it = |next: &&Found| next.len_bytes > READ_AHEAD_FROM_BYTES;
-            let next_segment = self.chain.get(index + 1).filter(is_worth_it);
-            match next_segment.filter(|_| !is_kept(index + 1)) {
-                None => visit(&records)?,
-                // Both the disk and the engines have work, if both have much of it.
-                Some(next) => {
-                    let read = thread::scope(|scope| {
-                        let reader = scope.spawn(|| self.read_segment(next));
-                        let visited = visit(&records);
-                        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
-                        visited.and(read)
-                    });
-                    self.kept = Some((index + 1, read?));
-                }
-            }
-            drop(records);
-            let (next, at) = (read.expected, read.end);
-            self.replayed.push((index, at));
-            witnessed = witnessed.max(read.witnessed);
-            expected = Some(next);
-            if next == segment.limit {
+            let (loaded, next) = self.visit_segment(index, ahead.take(), from, visit)?;
+            ahead = next;
+            self.replayed.push((index, loaded.end));
+            witnessed = witnessed.max(loaded.witnessed);
+            expected = Some(loaded.expected);
+            if loaded.expected == limit {
+                self.spare = Some(loaded.bytes);
                 continue;
             }
-            // The log ends here, or the rest is damaged. Later segments and
-            // what follows in this one may know (WL4).
-            let seed = segment_seed(self.store_id, segment.number);
-            let end = at.min(bytes.len());
-            let is_open_end = is_zero(&bytes[end..]);
-            let is_damaged = next <= durable
-                || !is_open_end && bears_witness(&bytes, at, seed, next)
-                || self.later_witness(index + 1, next)?;
-            if is_damaged && !mutated!("damage-taken-for-a-torn-tail") {
-                return Err(Error::corruption(
-                    &segment.path,
-                    at as u64,
-                    format!(
-                        "the record of sequence number {next}, which was durable, is damaged or missing"
-                    ),
-                ));
-            }
-            self.kept = Some((index, bytes));
+            // The log ends here, or the rest is damaged.
+            let last = loaded.expected.prev();
+            self.open_end = self.end_in(index, &loaded)?;
+            self.kept = Some((index, loaded.bytes));
             self.witnessed = witnessed;
-            self.last = Some(next.prev());
-            if index + 1 == self.chain.len() && is_open_end {
-                self.open_end = Some(end);
-            }
-            return Ok(next.prev());
+            self.last = Some(last);
+            return Ok(last);
         }
         // No active segment at all.
         let last = expected.map_or(SeqNo::ZERO, SeqNo::prev);
@@ -420,42 +382,112 @@ impl Recovery {
         Ok(last)
     }
 
-    /// The records of one segment up to its limit, but for those that end below `from`.
-    fn read_records<'a>(
-        &self,
-        segment: &Found,
-        activation: &Activation,
-        bytes: &'a [u8],
+    /// Visits the records of the segment at `index` of the chain, which is active; it is `ready` if
+    /// it was loaded before. Returns it, and the one after it if that was loaded meanwhile.
+    fn visit_segment(
+        &mut self,
+        index: usize,
+        ready: Option<Loaded>,
         from: SeqNo,
-    ) -> (Vec<LogRecord<'a>>, ReadRecords) {
-        let mut records = Vec::new();
-        let seed = segment_seed(self.store_id, segment.number);
-        let mut read = ReadRecords {
-            expected: activation.first,
-            end: HEADER_LEN_BYTES,
-            witnessed: activation.synced,
-        };
-        while read.expected < segment.limit
-            && let Some(record) = record_at(bytes, read.end, seed)
-            && record.first == read.expected
-            && record.last < segment.limit
-        {
-            if record.last >= from {
-                records.push(LogRecord {
-                    first: record.first,
-                    last: record.last,
-                    payload: record.payload,
-                    place: PayloadPlace {
-                        segment: segment.number,
-                        offset: (read.end + RECORD_HEADER_LEN_BYTES) as u64,
-                    },
-                });
+        visit: &mut Visit<'_>,
+    ) -> Result<(Loaded, Option<Loaded>)> {
+        let next = self.chain.get(index + 1);
+        let wants_next = next.is_some_and(|next| Self::is_loaded_ahead(next, from));
+        let (mine, others) = self.buffers(index, (ready.is_none(), wants_next));
+        let recovery = &*self;
+        // Both the disk and the engines have work, if both have much of it.
+        thread::scope(|scope| {
+            let load_next = |memory| move || recovery.load(index + 1, memory, from);
+            let reader = others.map(|memory| scope.spawn(load_next(memory)));
+            let loaded = match (ready, mine) {
+                (Some(ready), _) => Ok(ready),
+                (None, memory) => {
+                    let memory = memory.unwrap_or(Buffer::Free(Vec::new()));
+                    recovery.load(index, memory, from)
+                }
+            };
+            let visited = loaded.and_then(|loaded| {
+                visit(&loaded.records())?;
+                Ok(loaded)
+            });
+            let join = |reader: ScopedJoinHandle<'_, _>| reader.join();
+            let next = reader.map(|it| join(it).unwrap_or_else(|panic| resume_unwind(panic)));
+            Ok((visited?, next.transpose()?))
+        })
+    }
+
+    /// True if `segment`, which comes next, is worth to be loaded while another one is visited.
+    fn is_loaded_ahead(segment: &Found, from: SeqNo) -> bool {
+        let first = segment.activation().map(|activation| activation.first);
+        segment.len_bytes > READ_AHEAD_FROM_BYTES
+            && segment.limit > from
+            && first.is_some_and(|first| first < segment.limit)
+    }
+
+    /// Memory for the segment at `index` of the chain and for the one after it, where they are
+    /// wanted.
+    fn buffers(
+        &mut self,
+        index: usize,
+        (wants_this, wants_next): (bool, bool),
+    ) -> (Option<Buffer>, Option<Buffer>) {
+        let mut buffer = |wanted: usize| {
+            if let Some((_, bytes)) = self.kept.take_if(|(at, _)| *at == wanted) {
+                return Buffer::Read(bytes);
             }
-            read.expected = record.last.next();
-            read.end = record.next_at;
-            read.witnessed = read.witnessed.max(record.synced);
+            let is_later = |(at, _): &mut (usize, _)| *at != index && *at != index + 1;
+            let spare = self.spare.take();
+            let free = spare.or_else(|| Some(self.kept.take_if(is_later)?.1));
+            Buffer::Free(free.unwrap_or_default())
+        };
+        let this = wants_this.then(|| buffer(index));
+        (this, wants_next.then(|| buffer(index + 1)))
+    }
+
+    /// Reads the segment at `index` of the chain, which is active, and finds its records.
+    fn load(&self, index: usize, buffer: Buffer, from: SeqNo) -> Result<Loaded> {
+        let segment = &self.chain[index];
+        let bytes = match buffer {
+            Buffer::Read(bytes) => bytes,
+            Buffer::Free(memory) => self.read_segment(segment, memory)?,
+        };
+        let expected = Expected {
+            number: segment.number,
+            seed: segment_seed(self.store_id, segment.number),
+            first: segment.first(),
+            limit: segment.limit,
+            synced: segment.activation().map_or(SeqNo::ZERO, |it| it.synced),
+        };
+        Ok(Loaded::new(&expected, bytes, from))
+    }
+
+    /// All bytes of a segment, in `memory`. Not through a map, whatever the options say: a medium
+    /// that cannot be read is an error with file and offset here, and everything is read once only.
+    fn read_segment(&self, segment: &Found, memory: Vec<u8>) -> Result<Vec<u8>> {
+        let file = self.fs.open(&segment.path, OpenMode::Read)?;
+        // The length was compared with the file's when the header was read.
+        read_all_into(&*file, segment.len_bytes, memory)
+    }
+
+    /// The log ends in the segment at `index` of the chain, of which `loaded` is all that is
+    /// intact: an error if the rest is damaged. Later segments and what follows in this one may
+    /// know (WL4). Returns the end of the records if it is the newest segment, and nothing but
+    /// zeros follows.
+    fn end_in(&self, index: usize, loaded: &Loaded) -> Result<Option<usize>> {
+        let (segment, next) = (&self.chain[index], loaded.expected);
+        let seed = segment_seed(self.store_id, segment.number);
+        let end = loaded.end.min(loaded.bytes.len());
+        let is_open_end = is_zero(&loaded.bytes[end..]);
+        let is_damaged = next <= self.durable
+            || !is_open_end && bears_witness(&loaded.bytes, loaded.end, seed, next)
+            || self.later_witness(index + 1, next)?;
+        if is_damaged && !mutated!("damage-taken-for-a-torn-tail") {
+            let what = format!(
+                "the record of sequence number {next}, which was durable, is damaged or missing"
+            );
+            return Err(Error::corruption(&segment.path, loaded.end as u64, what));
         }
-        (records, read)
+        Ok((index + 1 == self.chain.len() && is_open_end).then_some(end))
     }
 
     /// Bytes of the segments that hold records from `from` on.
@@ -497,26 +529,9 @@ impl Recovery {
                 return Ok(false);
             }
         }
-        let bytes = self.read_segment(segment)?;
+        let bytes = self.read_segment(segment, Vec::new())?;
         Ok(bears_witness(&bytes, HEADER_LEN_BYTES, seed, expected))
     }
-
-    /// All bytes of a segment. Not through a map, whatever the options say: a medium that cannot be
-    /// read is an error with file and offset here, and everything is read once only.
-    fn read_segment(&self, segment: &Found) -> Result<Vec<u8>> {
-        let file = self.fs.open(&segment.path, OpenMode::Read)?;
-        // The length was compared with the file's when the header was read.
-        read_all(&*file, segment.len_bytes)
-    }
-}
-
-/// How far the records of a segment go.
-struct ReadRecords {
-    /// The number expected next,
-    expected: SeqNo,
-    /// and where it was not found.
-    end: usize,
-    witnessed: SeqNo,
 }
 
 /// True if there is nothing but zeros. A comparison of the bytes with themselves, one further on,

@@ -562,6 +562,70 @@ fn replay_skips_whole_segments_below_the_start() {
     }
 }
 
+/// Segments are read ahead, and into the memory of those that were visited, whatever their lengths.
+#[test]
+fn a_log_of_long_segments_is_replayed_as_often_as_wanted() {
+    let mem = SimFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+    let mut records = 0;
+    for mib in [2, 3, 1, 2, 4] {
+        let (mut writer, log) = open(&fs, DIR.as_ref(), config(mib << 20));
+        for _ in 0..4 * mib {
+            records += 1;
+            log.prepare().unwrap();
+            let payload = vec![records as u8; 400 << 10];
+            let seq = SeqNo(records);
+            writer.append(seq, seq, &[&payload], 0).unwrap();
+        }
+        log.sync().unwrap();
+    }
+    let fs: Arc<dyn Fs> = Arc::new(mem.crash());
+    let mut recovery = Recovery::open(fs, DIR.as_ref(), STORE).unwrap();
+    for from in [0, records / 2, 0, records - 1, 0, 3 * records / 4, 0] {
+        let mut expected = from.max(1);
+        let last = recovery.replay(SeqNo(from), SeqNo(records), &mut |found| {
+            for record in found.iter().filter(|record| record.first.0 >= from) {
+                assert_eq!(record.first, SeqNo(expected));
+                assert_eq!(record.payload, vec![expected as u8; 400 << 10]);
+                expected += 1;
+            }
+            Ok(())
+        });
+        assert_eq!(last.unwrap(), SeqNo(records));
+        assert_eq!(expected, records + 1, "from {from}");
+    }
+}
+
+/// While the first of two long segments is visited, the other one cannot be read.
+#[test]
+fn a_segment_that_cannot_be_read_ahead_is_an_error() {
+    let mem = SimFs::new();
+    let fs: Arc<dyn Fs> = Arc::new(mem.clone());
+    let (mut writer, log) = open(&fs, DIR.as_ref(), config(2 << 20));
+    for n in 1..=12 {
+        log.prepare().unwrap();
+        let payload = vec![n as u8; 400 << 10];
+        writer.append(SeqNo(n), SeqNo(n), &[&payload], 0).unwrap();
+    }
+    log.sync().unwrap();
+    let fault = FaultFs::new(Arc::new(mem.crash()));
+    let fs: Arc<dyn Fs> = Arc::new(fault.clone());
+    let mut recovery = Recovery::open(fs, DIR.as_ref(), STORE).unwrap();
+    let second = files(&mem).into_iter().nth(1).unwrap();
+    let kinds = [OpKind::Read];
+    fault.plan(FaultPlan::once(&kinds, 0, Fault::Io).within(&second));
+    let mut visited = 0;
+    let mut replay = || {
+        recovery.replay(SeqNo::ZERO, SeqNo(12), &mut |found| {
+            visited += found.len();
+            Ok(())
+        })
+    };
+    assert!(replay().is_err());
+    assert_eq!(replay().unwrap(), SeqNo(12));
+    assert!(visited >= 12);
+}
+
 #[test]
 fn golden_bytes() {
     let header = Header {

@@ -216,7 +216,7 @@ impl Recovery {
         }
         let bytes = match &self.kept {
             Some((kept, bytes)) if *kept == index => Cow::Borrowed(bytes),
-            _ => Cow::Owned(self.read_segment(segment)?),
+            _ => Cow::Owned(self.read_segment(segment, Vec::new())?),
         };
         let mut at = HEADER_LEN_BYTES;
         while at < end
