@@ -21,7 +21,7 @@ use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::LeafOp;
 use super::write::state::WriterState;
-use crate::engine::{FoldedMerges, in_key_order, with_folded};
+use crate::engine::{FoldedMerges, in_key_order, touch, with_folded};
 use crate::error::Result;
 use crate::format::coding::Malformed;
 use crate::types::{Op, SeqNo, SequencedOp};
@@ -217,22 +217,6 @@ impl Tree {
 /// Operations on keys that follow one another, and range deletes one by one.
 fn runs<'a, 'o>(ops: &'a [SequencedOp<'o>]) -> impl Iterator<Item = &'a [SequencedOp<'o>]> {
     ops.chunk_by(|a, b| a.op.key().is_some() && b.op.key().is_some())
-}
-
-/// Brings the keys and values of the operations at `places` into the processor's cache. Sorted by
-/// their keys they lie anywhere, and here the waits for them overlap.
-fn touch(ops: &[SequencedOp<'_>], places: &[u32]) {
-    let ends = |bytes: &[u8]| match bytes {
-        [first, .., last] => first ^ last,
-        _ => 0,
-    };
-    let touched = places.iter().map(|place| match ops[*place as usize].op {
-        Op::Put { key, value } => ends(key) ^ ends(value),
-        Op::Delete { key } => ends(key),
-        Op::Merge { key, operand } => ends(key) ^ ends(operand),
-        Op::DeleteRange { .. } => 0,
-    });
-    std::hint::black_box(touched.fold(0, |sum, byte| sum ^ byte));
 }
 
 impl SharedTree {

@@ -1,6 +1,6 @@
 //! The order in which an engine goes through the operations of a batch.
 
-use crate::types::SequencedOp;
+use crate::types::{Op, SequencedOp};
 use crate::util::key_prefix::{common_prefix_len, head64};
 use crate::util::mutants::mutated;
 
@@ -32,6 +32,22 @@ pub(crate) fn in_key_order(ops: &[SequencedOp<'_>]) -> Vec<u32> {
         )
     });
     order.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Brings the keys and values of the operations at `places` into the processor's cache. Sorted by
+/// their keys they lie anywhere, and here the waits for them overlap.
+pub(crate) fn touch(ops: &[SequencedOp<'_>], places: &[u32]) {
+    let ends = |bytes: &[u8]| match bytes {
+        [first, .., last] => first ^ last,
+        _ => 0,
+    };
+    let touched = places.iter().map(|place| match ops[*place as usize].op {
+        Op::Put { key, value } => ends(key) ^ ends(value),
+        Op::Delete { key } => ends(key),
+        Op::Merge { key, operand } => ends(key) ^ ends(operand),
+        Op::DeleteRange { .. } => 0,
+    });
+    std::hint::black_box(touched.fold(0, |sum, byte| sum ^ byte));
 }
 
 #[cfg(test)]

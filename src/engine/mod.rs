@@ -59,7 +59,7 @@ pub(crate) use folded_merges::{FoldedMerges, with_folded};
 pub(crate) use handed_views::HandedViews;
 pub(crate) use host::{EngineContext, EngineHost, Keep};
 pub use inspect::{Figure, InspectDetail, Inspection};
-pub(crate) use key_order::in_key_order;
+pub(crate) use key_order::{in_key_order, touch};
 pub(crate) use overlay::{Laid, OverlaidView, Overlay, OwnEntry, over_many};
 pub(crate) use snapshot_tracker::{LiveSnapshots, Registered, SnapshotTracker};
 pub(crate) use stats::ValueUsage;

@@ -24,7 +24,7 @@ use super::entry::{
 };
 use super::table::filter_hash;
 use super::tombstones::GrowingTombstones;
-use crate::engine::in_key_order;
+use crate::engine::{in_key_order, touch};
 use crate::error::Result;
 use crate::format::coding::Malformed;
 use crate::options::MemtableKind;
@@ -47,6 +47,9 @@ pub(crate) use skiplist::SkipListIndex;
 /// Batches of so many operations are inserted by rising keys: neighbours find the nodes on their
 /// way in the processor's caches.
 const SORTED_FROM_OPS: usize = 64;
+
+/// So many of them are brought into the caches together, which lie anywhere in the batch.
+const OPS_TOGETHER: usize = 32;
 
 /// Longer values and operands are not folded as they are inserted: every merge would copy what is
 /// there.
@@ -130,11 +133,20 @@ impl Memtable {
         if ops.len() < SORTED_FROM_OPS {
             ops.iter().for_each(|op| self.insert_one(op));
         } else {
-            for at in in_key_order(ops) {
-                self.insert_one(&ops[at as usize]);
-            }
+            self.insert_in_order(ops, &in_key_order(ops));
         }
         self.last_seq.store(last.seq.0, Ordering::Release);
+    }
+
+    fn insert_in_order(&self, ops: &[SequencedOp<'_>], order: &[u32]) {
+        for places in order.chunks(OPS_TOGETHER) {
+            let some = || places.iter().map(|at| &ops[*at as usize]);
+            touch(ops, places);
+            for key in some().filter_map(|op| op.op.key()) {
+                self.filter.prefetch(filter_hash(key));
+            }
+            some().for_each(|op| self.insert_one(op));
+        }
     }
 
     #[inline]
