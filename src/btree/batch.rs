@@ -95,8 +95,14 @@ impl Tree {
         }
     }
 
-    /// As [`crate::engine::Engine::apply`], or of operations that `are_published`.
-    pub(super) fn apply(&self, ops: &[SequencedOp<'_>], are_published: bool) -> Result<()> {
+    /// As [`crate::engine::Engine::apply`], or of operations that `are_published`. If `order` is
+    /// given, it is what [`in_key_order`] gives, and they are puts and deletes.
+    pub(super) fn apply(
+        &self,
+        ops: &[SequencedOp<'_>],
+        order: Option<&[u32]>,
+        are_published: bool,
+    ) -> Result<()> {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
             return Ok(());
         };
@@ -122,7 +128,10 @@ impl Tree {
         self.begin_change(&mut writer);
         let applied = self.hold_files(&mut writer, ops).and_then(|()| match ops {
             [one] => self.apply_one(&mut writer, one),
-            _ => self.apply_batch(&mut writer, ops, last.seq),
+            _ => match order {
+                Some(order) => self.apply_run(&mut writer, ops, order, last.seq),
+                None => self.apply_batch(&mut writer, ops, last.seq),
+            },
         });
         if let Err(error) = applied {
             // It will never be published.
@@ -198,17 +207,22 @@ impl Tree {
         seq: SeqNo,
     ) -> Result<()> {
         // Range deletes stay where they are.
-        for run in runs(ops) {
-            let order = in_key_order(run);
-            let mut rest = order.as_slice();
-            while !rest.is_empty() {
-                let (some, later) = rest.split_at(rest.len().min(OPS_UNDER_A_PIN));
-                rest = later;
-                let guard = crossbeam_epoch::pin();
-                let mut editor = Editor::new(&self.shared, writer, &guard, seq);
-                touch(run, some);
-                editor.apply_in_order(some.iter().map(|i| &run[*i as usize]))?;
-            }
+        runs(ops).try_for_each(|run| self.apply_run(writer, run, &in_key_order(run), seq))
+    }
+
+    /// Applies operations of a batch in this order, which is that of their keys.
+    fn apply_run(
+        &self,
+        writer: &mut WriterState,
+        run: &[SequencedOp<'_>],
+        order: &[u32],
+        seq: SeqNo,
+    ) -> Result<()> {
+        for some in order.chunks(OPS_UNDER_A_PIN) {
+            let guard = crossbeam_epoch::pin();
+            let mut editor = Editor::new(&self.shared, writer, &guard, seq);
+            touch(run, some);
+            editor.apply_in_order(some.iter().map(|i| &run[*i as usize]))?;
         }
         Ok(())
     }
@@ -286,20 +300,25 @@ impl SharedTree {
                 self.prepare_range(&one.op)?;
                 continue;
             }
-            let order = in_key_order(run);
-            let mut asked = 0;
-            for (n, places) in order.chunks(KEYS_TOGETHER).enumerate() {
-                touch(run, places);
-                let at = n * KEYS_TOGETHER;
-                asked = asked.max(at);
-                while order.len() >= KEYS_AHEAD
-                    && asked < order.len().min(at + KEYS_AHEAD)
-                    && self.pager.may_lack_nodes()
-                {
-                    asked += self.ask_ahead(run, &order[asked..])?;
-                }
-                self.prepare_in_order(places.iter().map(|i| &run[*i as usize].op))?;
+            self.prepare_run(run, &in_key_order(run))?;
+        }
+        Ok(())
+    }
+
+    /// The pages that operations on keys need, which are in this order of their keys.
+    pub(super) fn prepare_run(&self, run: &[SequencedOp<'_>], order: &[u32]) -> Result<()> {
+        let mut asked = 0;
+        for (n, places) in order.chunks(KEYS_TOGETHER).enumerate() {
+            touch(run, places);
+            let at = n * KEYS_TOGETHER;
+            asked = asked.max(at);
+            while order.len() >= KEYS_AHEAD
+                && asked < order.len().min(at + KEYS_AHEAD)
+                && self.pager.may_lack_nodes()
+            {
+                asked += self.ask_ahead(run, &order[asked..])?;
             }
+            self.prepare_in_order(places.iter().map(|i| &run[*i as usize].op))?;
         }
         Ok(())
     }

@@ -400,11 +400,19 @@ impl Engine for BTreeEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        self.tree.apply(ops, false)
+        self.tree.apply(ops, None, false)
+    }
+
+    fn prepare_ordered(&self, ops: &[SequencedOp<'_>], order: &[u32]) -> Result<()> {
+        self.shared.prepare_run(ops, order)
+    }
+
+    fn apply_ordered(&self, ops: &[SequencedOp<'_>], order: &[u32]) -> Result<()> {
+        self.tree.apply(ops, Some(order), false)
     }
 
     fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        self.tree.apply(ops, true)
+        self.tree.apply(ops, None, true)
     }
 
     fn begin_load(self: Arc<Self>) -> Result<Box<dyn EngineLoad>> {

@@ -122,6 +122,12 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// store publishes the batch's last sequence number (E4).
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()>;
 
+    /// As [`Engine::prepare`], of puts and deletes of which `order` is what [`in_key_order`] gives.
+    fn prepare_ordered(&self, ops: &[SequencedOp<'_>], order: &[u32]) -> Result<()>;
+
+    /// As [`Engine::apply`], of operations as in [`Engine::prepare_ordered`].
+    fn apply_ordered(&self, ops: &[SequencedOp<'_>], order: &[u32]) -> Result<()>;
+
     /// As [`Engine::apply`], of operations that are published already (E4), on different keys but
     /// for range deletes before them. Reads, views included, go on meanwhile without waiting.
     fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()>;

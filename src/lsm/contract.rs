@@ -43,8 +43,14 @@ impl LsmEngine {
         (superversion, too_early.unwrap_or_else(published))
     }
 
-    /// Inserts `ops`. `inserted` is called before scans may record what they saw.
-    fn insert(&self, ops: &[SequencedOp<'_>], inserted: impl FnOnce(&mut Recorder)) -> Result<()> {
+    /// Inserts `ops`. If `order` is given, it is what [`in_key_order`](crate::engine::in_key_order)
+    /// gives. `inserted` is called before scans may record what they saw.
+    fn insert(
+        &self,
+        ops: &[SequencedOp<'_>],
+        order: Option<&[u32]>,
+        inserted: impl FnOnce(&mut Recorder),
+    ) -> Result<()> {
         let folded = self.fold_merges(ops)?;
         let to_insert = &*with_folded(ops, folded.as_ref());
         let mut recorder = self.empty_ranges.recorder();
@@ -54,7 +60,8 @@ impl LsmEngine {
             if folded.is_some() {
                 note_merges(&superversion.active, ops);
             }
-            superversion.active.insert(to_insert);
+            // An order is given of operations of which none is a merge.
+            superversion.active.insert(to_insert, order);
             for op in ops {
                 self.empty_ranges.note(&mut recorder, op);
             }
@@ -122,11 +129,19 @@ impl Engine for LsmEngine {
     }
 
     fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        self.insert(ops, |_| ())
+        self.insert(ops, None, |_| ())
+    }
+
+    fn prepare_ordered(&self, ops: &[SequencedOp<'_>], _order: &[u32]) -> Result<()> {
+        self.prepare(ops)
+    }
+
+    fn apply_ordered(&self, ops: &[SequencedOp<'_>], order: &[u32]) -> Result<()> {
+        self.insert(ops, Some(order), |_| ())
     }
 
     fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
-        self.insert(ops, |recorder| {
+        self.insert(ops, None, |recorder| {
             // Scans that saw a part of it took their numbers before this.
             let published = self.ctx.snapshot_tracker.published();
             self.empty_ranges.distrust(recorder, published);

@@ -386,7 +386,7 @@ mod tests {
                 all.insert(&key, seq << 8 | 1, &value);
                 let (key, value) = (&key[..], &value[..]);
                 let (seq, op) = (SeqNo(seq), Op::Put { key, value });
-                run.insert(&[SequencedOp::new(seq, op)]);
+                run.insert(&[SequencedOp::new(seq, op)], None);
             }
             let cursors = runs.iter().map(Source::of_memtable).collect();
             let mut merged = MergeCursor::new(cursors);

@@ -4,11 +4,13 @@
 //! # Windows
 //!
 //! Records are taken many at a time, in *windows*: an engine gets all of its operations of a window
-//! in one call, and may go through them in the order that suits it. Another thread decodes them and
-//! [prepares](Engine::prepare) them, so that pages of a cold disk are on their way before they are
-//! needed. It is ahead by a window at most. Where it waits for the disk it is not ahead at all: a
-//! window is applied while it is prepared, in the same order, as fast as its pages come. A log of a
-//! single small window, the usual case, needs no thread. A bulk load is a window of its own.
+//! in one call, and may go through them in the order that suits it. One thread decodes windows and
+//! puts them in the order of their keys, so that the next one is at hand when one has been applied.
+//! Another one [prepares](Engine::prepare) them, so that pages of a cold disk are on their way
+//! before they are needed. Either is ahead by a window or two. Where pages are waited for, nothing
+//! is prepared ahead: a window is applied while it is prepared, in the same order, as fast as its
+//! pages come. A log of a single small window, the usual case, needs no thread. A bulk load is a
+//! window of its own.
 //!
 //! # Memory
 //!
@@ -31,7 +33,7 @@ use super::coordinator::Coordinator;
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::load_record::LoggedLoad;
 use super::streamed_put::LoggedStreamedPut;
-use crate::engine::{Engine, Pressure, SnapshotTracker, Work};
+use crate::engine::{Engine, Pressure, SnapshotTracker, Work, in_key_order};
 use crate::error::{Error, Result};
 use crate::kv::decode_payload;
 use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
@@ -52,7 +54,10 @@ const WINDOWS_IN_BUFFER: u64 = 8;
 /// Smaller windows are not worth a thread.
 const AHEAD_FROM_BYTES: u64 = 128 << 10;
 
-/// So many windows may wait for being applied, beside the one that is being prepared.
+/// Operations of a share whose order is worth finding out ahead.
+const ORDERED_FROM_OPS: usize = 64;
+
+/// So many windows may wait for being applied, and as many for being prepared.
 const WINDOWS_AHEAD: usize = 1;
 
 /// What replay works on.
@@ -99,6 +104,34 @@ struct ReplayedLoad<'a> {
 struct Share<'a> {
     keyspace: Arc<OpenKeyspace>,
     ops: Vec<SequencedOp<'a>>,
+    /// That of their keys, if they are many and all are puts and deletes. It is found out by a
+    /// thread that has time for it.
+    order: Option<Vec<u32>>,
+}
+
+impl Share<'_> {
+    /// Finds out the order of the keys.
+    fn put_in_order(&mut self) {
+        let is_of_key = |op: &SequencedOp<'_>| matches!(op.op, Op::Put { .. } | Op::Delete { .. });
+        if self.ops.len() >= ORDERED_FROM_OPS && self.ops.iter().all(is_of_key) {
+            self.order = Some(in_key_order(&self.ops));
+        }
+    }
+
+    fn prepare(&self) -> Result<()> {
+        match &self.order {
+            Some(order) => self.keyspace.engine.prepare_ordered(&self.ops, order),
+            None => self.keyspace.engine.prepare(&self.ops),
+        }
+    }
+
+    /// Applies the operations, or the same with references.
+    fn apply(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
+        match &self.order {
+            Some(order) => self.keyspace.engine.apply_ordered(ops, order),
+            None => self.keyspace.engine.apply(ops),
+        }
+    }
 }
 
 impl Replay<'_> {
@@ -151,29 +184,32 @@ impl Replay<'_> {
             });
         }
         let (decoded, to_apply) = mpsc::sync_channel(WINDOWS_AHEAD);
+        let (announced, to_prepare) = mpsc::sync_channel::<Arc<Window<'_>>>(WINDOWS_AHEAD);
         thread::scope(|scope| {
-            let ahead = scope.spawn(move || {
+            let decoder = scope.spawn(move || {
                 for window in windows {
                     let window = Arc::new(self.decode(window)?);
-                    if decoded.send(Arc::clone(&window)).is_err() {
-                        // The one before could not be applied.
+                    let is_wanted = decoded.send(Arc::clone(&window)).is_ok();
+                    if !is_wanted || announced.send(window).is_err() {
+                        // One before could not be applied, or prepared.
                         break;
                     }
-                    Self::prepare(&window)?;
                 }
                 Ok(())
             });
+            let prepare = |window: Arc<Window<'_>>| Self::prepare(&window);
+            let preparer = scope.spawn(move || to_prepare.into_iter().try_for_each(prepare));
             let applied = to_apply.iter().try_for_each(|it| self.apply(&it, pace));
             drop(to_apply);
-            let prepared = ahead.join().unwrap_or_else(|panic| resume_unwind(panic));
-            applied.and(prepared)
+            let prepared = preparer.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let decoded = decoder.join().unwrap_or_else(|panic| resume_unwind(panic));
+            applied.and(prepared).and(decoded)
         })
     }
 
     /// Has the engines load what applying a window will touch.
     fn prepare(window: &Window<'_>) -> Result<()> {
-        let shares = &mut window.shares.iter();
-        shares.try_for_each(|share| share.keyspace.engine.prepare(&share.ops))
+        window.shares.iter().try_for_each(Share::prepare)
     }
 
     /// Decodes records.
@@ -192,6 +228,7 @@ impl Replay<'_> {
             let persisted = share.keyspace.engine.persisted_seq();
             let persisted = mutated!("replay-skips-one-operation", persisted.next(), persisted);
             share.ops.retain(|op| op.seq > persisted);
+            share.put_in_order();
         }
         Ok(window)
     }
@@ -341,6 +378,7 @@ impl Replay<'_> {
         window.shares.push(Share {
             keyspace,
             ops: Vec::new(),
+            order: None,
         });
         Ok(Some(window.shares.len() - 1))
     }
@@ -353,11 +391,8 @@ impl Replay<'_> {
     fn apply(&self, window: &Window<'_>, pace: &mut Pace) -> Result<()> {
         for share in window.shares.iter().filter(|share| !share.ops.is_empty()) {
             match window.values.is_empty() {
-                true => share.keyspace.engine.apply(&share.ops)?,
-                false => {
-                    let ops = window.values.with_refs(&share.ops);
-                    share.keyspace.engine.apply(&ops)?;
-                }
+                true => share.apply(&share.ops)?,
+                false => share.apply(&window.values.with_refs(&share.ops))?,
             }
         }
         if let Some(load) = &window.load

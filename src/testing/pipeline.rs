@@ -42,6 +42,14 @@ impl Engine for FakeEngine {
         (self.apply)(ops)
     }
 
+    fn prepare_ordered(&self, ops: &[SequencedOp<'_>], _: &[u32]) -> Result<()> {
+        self.prepare(ops)
+    }
+
+    fn apply_ordered(&self, ops: &[SequencedOp<'_>], _: &[u32]) -> Result<()> {
+        self.apply(ops)
+    }
+
     fn apply_staged(&self, ops: &[SequencedOp<'_>]) -> Result<()> {
         (self.apply)(ops)
     }

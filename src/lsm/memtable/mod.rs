@@ -120,8 +120,9 @@ impl Memtable {
         Ok(())
     }
 
-    /// Applies the operations of a batch (LM1).
-    pub(crate) fn insert(&self, ops: &[SequencedOp<'_>]) {
+    /// Applies the operations of a batch (LM1). If `order` is given, it is what [`in_key_order`]
+    /// gives.
+    pub(crate) fn insert(&self, ops: &[SequencedOp<'_>], order: Option<&[u32]>) {
         let (Some(first), Some(last)) = (ops.first(), ops.last()) else {
             return;
         };
@@ -130,10 +131,10 @@ impl Memtable {
         if self.first_seq.load(Ordering::Relaxed) == u64::MAX {
             self.first_seq.store(first.seq.0, Ordering::Release);
         }
-        if ops.len() < SORTED_FROM_OPS {
-            ops.iter().for_each(|op| self.insert_one(op));
-        } else {
-            self.insert_in_order(ops, &in_key_order(ops));
+        match order {
+            Some(order) => self.insert_in_order(ops, order),
+            None if ops.len() < SORTED_FROM_OPS => ops.iter().for_each(|op| self.insert_one(op)),
+            None => self.insert_in_order(ops, &in_key_order(ops)),
         }
         self.last_seq.store(last.seq.0, Ordering::Release);
     }
