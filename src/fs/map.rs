@@ -18,8 +18,8 @@ pub(super) trait MapFile {
     /// The caller promises not to change or cut bytes while there is a reference to them.
     fn map(&self, len: u64) -> Result<Option<Mapping>>;
 
-    /// Maps the first `len` bytes, which must be allocated, for writing, if a store to them cannot
-    /// find the disk full: not on a file system that writes elsewhere what is overwritten.
+    /// Maps the first `len` bytes for writing, if a store to what is allocated of them cannot find
+    /// the disk full: not on a file system that writes elsewhere what is overwritten.
     fn map_mut(&self, len: u64) -> Result<Option<MappingMut>>;
 }
 
@@ -152,7 +152,7 @@ pub(super) trait Stores: Send + Sync {
 }
 
 impl MappingMut {
-    /// Maps `len > 0` allocated bytes of `file`.
+    /// Maps `len > 0` bytes that `file` has.
     pub(super) fn new(file: &File, len: usize) -> io::Result<Self> {
         let map = memmap2::MmapOptions::new().len(len).map_raw(file)?;
         Ok(Self(Target::Mapped(map)))
@@ -171,8 +171,8 @@ impl MappingMut {
         }
     }
 
-    /// Copies `bytes` to `offset`. Takes `&mut self`, so writers exclude each other; no thread
-    /// reads through this mapping.
+    /// Copies `bytes` to `offset`, where the file is allocated. Takes `&mut self`, so writers
+    /// exclude each other; no thread reads through this mapping.
     ///
     /// # Panics
     ///

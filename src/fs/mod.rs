@@ -269,8 +269,10 @@ pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
     }
 }
 
-/// Maps the first `len` bytes of `file`, which must be allocated, for writing, if its file system
-/// can, and overwrites in place; `None` means: use [`File::write_all_at`].
+/// Maps the first `len` bytes of `file` for writing, if its file system can, and overwrites in
+/// place what is allocated; `None` means: use [`File::write_all_at`]. Only bytes that were written
+/// with that since the file was made may be stored to: a store into a hole could find the disk
+/// full, which ends the process.
 pub(crate) fn map_mut(file: &dyn File, len: u64) -> Result<Option<MappingMut>> {
     match file.map_source() {
         Some(source) => source.map_mut(len),

@@ -18,9 +18,9 @@
 //! # Invariants
 //!
 //! - **WL1 preallocated.** A segment has its full length, really written, synced and named durably,
-//!   before a record enters it; so a sync moves data only, and a store through a mapping cannot
-//!   find the disk full. (The segment of a record too large for any other is the exception; it is
-//!   never mapped.)
+//!   before a record enters it; so a sync moves data only. A *sparse* one, for values that engines
+//!   refer to or for a record too large for any other, has its length only. A store through a
+//!   mapping goes to bytes only that were written with a call, so it cannot find the disk full.
 //! - **WL2 numbers are used once.** A segment's number is higher than that of any file that ever
 //!   took records here: the file with the highest number goes only after a higher one is durable.
 //!   Checksums are seeded with the number and the offset, so what a file held in an earlier life is

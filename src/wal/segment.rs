@@ -39,8 +39,8 @@ pub(crate) struct Header {
     /// The segment came into being with its activation (recovery makes it so); a torn activation
     /// cannot be explained by a power loss then.
     pub(crate) opened_active: bool,
-    /// The file's bytes were not allocated before the segment was used: it is neither mapped for
-    /// writing nor used again.
+    /// The file's bytes were not allocated before the segment was used: only those that were
+    /// written since are stored to through a map, and it is not used again.
     pub(crate) is_sparse: bool,
 }
 

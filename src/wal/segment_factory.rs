@@ -190,7 +190,7 @@ impl SegmentFactory {
     ) -> Result<ReadySegment> {
         let path = segment_path(&self.dir, number);
         let file = self.fs.open(&path, OpenMode::ReadWrite)?;
-        let sink = open_sink(&file, len_bytes, self.config.use_mmap)?;
+        let sink = open_sink(&file, len_bytes, len_bytes, self.config.use_mmap)?;
         self.turn.lock().last_len_bytes = len_bytes;
         Ok(ReadySegment {
             number,
@@ -389,8 +389,8 @@ impl SegmentFactory {
         } else {
             None
         };
-        // Zeros would be written to storage once more than the values: a segment for them is
-        // written with calls, which report a full disk, and need nothing allocated.
+        // Zeros would be written to storage once more than the values: in a segment for them they
+        // are written shortly before the values, if at all.
         let is_huge = len_bytes > full_len;
         let is_sparse = source.is_none() && (is_huge || for_values);
         let temporary = self.new_temporary(number);
@@ -409,7 +409,12 @@ impl SegmentFactory {
         .and_then(|()| self.publish(&temporary, &path))
         .and_then(|()| {
             let opened = self.fs.open(&path, OpenMode::ReadWrite).and_then(|file| {
-                let sink = open_sink(&file, len_bytes, self.config.use_mmap && !is_sparse)?;
+                let allocated_bytes = match is_sparse {
+                    true => HEADER_LEN_BYTES as u64,
+                    false => len_bytes,
+                };
+                let use_mmap = self.config.use_mmap && !is_huge;
+                let sink = open_sink(&file, len_bytes, allocated_bytes, use_mmap)?;
                 Ok((file, sink))
             });
             opened.inspect_err(|_| {

@@ -33,6 +33,10 @@ pub(crate) struct Writer {
     at: u64,
     /// Last sequence number appended.
     last: SeqNo,
+    /// Up to where the log was durable when the last record was appended, and how many bytes of
+    /// records were appended since that changed.
+    synced: SeqNo,
+    unsynced_bytes: u64,
     /// The activation of a next segment failed, and may be there all the same: then it cuts off
     /// all that is appended here. So nothing is, and the next append activates another segment,
     /// which overrules that one.
@@ -46,10 +50,12 @@ impl Writer {
     pub(super) fn new(log: Arc<Log>, active: ReadySegment, at: u64, last: SeqNo) -> Self {
         Self {
             seed: segment_seed(log.store_id(), active.number),
+            synced: log.synced_seq(),
             log,
             active,
             at,
             last,
+            unsynced_bytes: 0,
             is_left: false,
             owner: Owner::this_process(),
         }
@@ -90,8 +96,14 @@ impl Writer {
             self.switch(first, record_len)?;
         }
         let synced = self.log.synced_seq();
+        if synced != self.synced {
+            (self.synced, self.unsynced_bytes) = (synced, 0);
+        }
         let header = encode_record_header(self.seed, self.at, first, last, synced, parts);
-        self.active.sink.write(self.at, &header, parts)?;
+        self.active
+            .sink
+            .write(self.at, &header, parts, self.unsynced_bytes)?;
+        self.unsynced_bytes += record_len;
         let place = PayloadPlace {
             segment: self.active.number,
             offset: self.at + RECORD_HEADER_LEN_BYTES as u64,

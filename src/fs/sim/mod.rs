@@ -558,6 +558,7 @@ impl File for SimFile {
         self.change("write", end, offset, |state, moment| {
             if !buf.is_empty() {
                 state.write(moment, buf, offset);
+                state.allocated = state.allocated.max(offset + buf.len() as u64);
             }
         })
     }
@@ -638,6 +639,11 @@ impl Stores for SimMap {
         fs.call_hook("store", path);
         let tree = fs.shared.tree.read();
         let mut state = node.state.lock();
+        assert!(
+            (offset + bytes.len()) as u64 <= state.allocated,
+            "a store into a hole of {}: on a full disk it ends the process",
+            path.display()
+        );
         // The processor copies a few words at a time, and the disk may take what is there.
         let middle = bytes.len() / 16 * 8;
         for (part, at) in [

@@ -101,6 +101,9 @@ pub(super) struct FileState {
     pub(super) durable: Content,
     pub(super) visible: Content,
     pub(super) pending: Vec<DataChange>,
+    /// Bytes up to here were written with calls, as far as is known: a store beyond may find the
+    /// disk full.
+    pub(super) allocated: u64,
     /// What maps of the file show, once there was one.
     pub(super) mirror: Option<Arc<Mirror>>,
 }
@@ -130,6 +133,7 @@ impl FileState {
     pub(super) fn settled(content: Content) -> Self {
         Self {
             durable: content.clone(),
+            allocated: content.len,
             visible: content,
             pending: Vec::new(),
             mirror: None,
@@ -159,6 +163,7 @@ impl FileState {
             mirror.set_len(self.visible.len, len);
         }
         self.visible.set_len(len);
+        self.allocated = self.allocated.min(len);
         self.pending.push(DataChange {
             moment,
             what: DataOp::SetLen(len),
