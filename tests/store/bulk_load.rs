@@ -615,3 +615,56 @@ fn tables_go_as_deep_as_nothing_older_is_in_the_way() {
     assert_eq!(files(&kv), [2, 0, 0, 0, 0, 1, 3]);
     assert!(entries(&kv) == before);
 }
+
+/// They stayed for pages that the map did not have yet. Another load put another leaf there, with
+/// the same fences, and the next put freed as many pages as the first had taken.
+#[test]
+fn what_a_dropped_load_knew_of_its_leaves_is_void() {
+    let mut rig = Rig::new(Place::Disk, Sizes::Default).with(|o| o.background_threads(0));
+    let kv = rig.keyspace("data", EngineKind::BTree);
+    let (large, small) = (vec![7_u8; 20_000], [1_u8; 16]);
+    // So long that the leaf before it ends at "z", whatever it holds.
+    let end = vec![b'z'; 60_001];
+    let key = |n: u32| format!("key {n:08}");
+    let begin = |count: u32, large_at: u32| {
+        let mut load = kv.bulk_load().unwrap();
+        for n in 0..count {
+            let value = match n == large_at {
+                true => &large[..],
+                false => &small[..],
+            };
+            load.put(key(n), value).unwrap();
+        }
+        load.put(&end, small).unwrap();
+        load
+    };
+    drop(begin(768, 5));
+    begin(398, 390).finish().unwrap();
+    kv.flush().unwrap();
+    assert_clean(&kv);
+    kv.put(key(391), small).unwrap();
+    kv.flush().unwrap();
+    assert_clean(&kv);
+    for n in 0..10_u8 {
+        kv.put(key(0), [n; 16]).unwrap();
+        kv.flush().unwrap();
+    }
+    assert_eq!(kv.get(&end).unwrap().as_deref(), Some(&small[..]));
+    assert_eq!(kv.get(key(390)).unwrap().as_deref(), Some(&large[..]));
+    assert_clean(&kv);
+}
+
+/// The checkpoint that came first thought that the tree had none, and lost their pages for good.
+#[test]
+fn large_values_of_a_load_that_is_deleted_at_once_are_freed() {
+    let mut rig = Rig::new(Place::Disk, Sizes::Default).with(|o| o.background_threads(0));
+    let kv = rig.keyspace("data", EngineKind::BTree);
+    let map: Map = (0..100_u8)
+        .map(|n| (vec![b'k', n], vec![n; 20_000]))
+        .collect();
+    load(&kv, &map);
+    kv.delete_range(..).unwrap();
+    kv.flush().unwrap();
+    assert_clean(&kv);
+    assert_holds(&kv, &Map::new());
+}

@@ -155,7 +155,9 @@ impl SharedTree {
         let frees = &frozen.pending_frees;
         let mut freed = frees.freed.clone();
         let refers = Refers {
-            to_extents: old.overflow_units > 0,
+            // A load may have brought the first ones.
+            to_extents: old.overflow_units > 0
+                || frees.loaded_overflow_units > 0 && !mutated!("values-of-a-deleted-load-stay"),
             to_files: !checkpointer.value_table.is_empty(),
         };
         let dropped = self.walk_dropped(&frees.dropped, refers, &mut freed)?;

@@ -30,6 +30,9 @@ pub(crate) const META_UNITS: u64 = 2;
 /// [`Meta::adds_up`].
 const FLAG_ADDS_UP: u32 = 1;
 
+/// No file comes to this: a checkpoint a nanosecond would take three centuries.
+const GENERATION_MAX: u64 = u64::MAX / 2;
+
 /// One consistent state of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -149,6 +152,8 @@ impl Meta {
             || meta.file_units > Link::UNITS_MAX
             || meta.unit as usize != unit_size(meta.page_size as usize)
             || meta.height == 0
+            || meta.generation > GENERATION_MAX
+            || meta.overflow_units > meta.file_units
             || (meta.freelist_runs > 0 && !in_file(meta.freelist))
             || (meta.value_files > 0 && !in_file(meta.value_table))
             || meta.persisted_seq > SeqNo::MAX
@@ -254,6 +259,26 @@ mod tests {
             let mut bad = good;
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(decode(&bad, 1, 2).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn impossible_numbers_are_refused() {
+        let path = Path::new("tree.hdb");
+        let bad = [
+            Meta {
+                generation: u64::MAX,
+                ..example()
+            },
+            Meta {
+                overflow_units: example().file_units + 1,
+                ..example()
+            },
+        ];
+        for meta in bad {
+            let bytes = meta.encode(1, KeyspaceId(2));
+            let refused = Meta::decode(&bytes, 1, KeyspaceId(2), path, 0);
+            assert!(refused.unwrap_err().is_corruption(), "{meta:?}");
         }
     }
 }

@@ -417,3 +417,31 @@ fn what_is_known_of_pages_is_void_when_a_load_reserves_them() {
         }
     }
 }
+
+/// A compaction cut the file to its end, which was behind what a load had reserved and not written:
+/// a sound file was said to be damaged.
+#[test]
+fn nothing_is_cut_while_a_load_has_pages_behind_the_end() {
+    let fs: Arc<dyn Fs> = Arc::new(crate::fs::SimFs::with_maps());
+    let mut bench = Bench::new(Arc::clone(&fs), Path::new("/ks"), PAGE_SIZE, true);
+    let engine = BTreeEngine::with_no_file(bench.context_on(&fs, true)).unwrap();
+    bench.engine = Arc::clone(&engine) as _;
+    fill(&mut bench, 100, 80);
+    bench.engine.flush().unwrap();
+    let mut load = Arc::clone(&engine).begin_load().unwrap();
+    // A few leaves: pages are reserved.
+    for n in 0..40 {
+        load.put(&key(n), &[1; 80]).unwrap();
+    }
+    // As a compaction does at its end.
+    let tree = engine.tree();
+    let checkpointer = tree.checkpointer.lock();
+    let units = checkpointer.free().file_units;
+    tree.shared.pager.shrink(units).unwrap();
+    drop(checkpointer);
+    bench.check_all();
+    drop(load);
+    bench.engine.compact().unwrap();
+    bench.check_all();
+    bench.verify();
+}
