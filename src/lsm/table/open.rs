@@ -125,6 +125,11 @@ impl Table {
         self.properties = Properties::decode(self.tail(&range))
             .and_then(|properties| expect_plain(frame).map(|()| properties))
             .map_err(|what| self.corruption(footer.properties_at, what))?;
+        let meta = &self.properties.meta;
+        if meta.deletes > meta.entries || meta.older_versions > meta.entries {
+            let what = "it has more deletes or older versions than entries";
+            return Err(self.corruption(footer.properties_at, what));
+        }
 
         let (frame, range) = self.section(footer.tombstones_at..footer.properties_at)?;
         let tombstones = decode_tombstones(self.tail(&range))
