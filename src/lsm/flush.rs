@@ -45,6 +45,7 @@ impl LsmEngine {
             judged: &judged,
         };
         let output = write_table(&memtable, rules, output)?;
+        self.note_unfreeable(output.as_slice(), &boundaries);
         let added = self.open_outputs(output.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
         let sync = || self.ctx.host.make_durable(memtable.last_seq());

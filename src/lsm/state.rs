@@ -140,6 +140,9 @@ pub(super) struct Compactions {
     pub(super) spans: Vec<Span>,
     /// `compact` wants the tree to itself.
     pub(super) is_exclusive: bool,
+    /// Tables whose older versions no snapshot held when they were written: merges that are not
+    /// combined, over what lies elsewhere. To write them again would change nothing.
+    pub(super) unfreeable: HashSet<FileId>,
     /// Tables that a job could not read.
     pub(super) unreadable: HashMap<FileId, Unreadable>,
 }

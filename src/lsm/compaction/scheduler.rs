@@ -15,7 +15,7 @@ use crate::lsm::estimate::covered_bytes;
 use crate::lsm::kept_entries::Rules;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{Compactions, LEVEL0_TRIGGER, LsmEngine, Unreadable, memtable_bytes};
-use crate::lsm::table::TableForm;
+use crate::lsm::table::{TableForm, TableMeta};
 use crate::lsm::table_handle::TableHandle;
 use crate::lsm::version::{LEVELS, Version, VersionEdit};
 use crate::resolve::{Judged, NEVER};
@@ -116,6 +116,21 @@ impl LsmEngine {
     fn edits(&self) -> u64 {
         let counters = &self.counters;
         counters.flushes.load(Ordering::Relaxed) + counters.compactions.load(Ordering::Relaxed)
+    }
+
+    /// Notes which of a job's `outputs` have older versions though no snapshot held any of them.
+    pub(in crate::lsm) fn note_unfreeable(&self, outputs: &[TableMeta], boundaries: &Boundaries) {
+        let is_one =
+            |meta: &&TableMeta| meta.older_versions > 0 && meta.largest_seq <= boundaries.oldest();
+        let mut found = outputs.iter().filter(is_one).map(|meta| meta.id).peekable();
+        if found.peek().is_none() || mutated!("merges-taken-for-held-versions") {
+            return;
+        }
+        let version = Arc::clone(&self.current.load().version);
+        let is_there = |id: &FileId| version.tables().any(|(_, table)| table.id() == *id);
+        let mut compactions = self.compactions.lock();
+        compactions.unfreeable.retain(is_there);
+        compactions.unfreeable.extend(found);
     }
 
     /// Leaves the table that a job could not read because of `error` out of picks for a while.
@@ -236,6 +251,7 @@ impl LsmEngine {
             self.counters
                 .compaction_bytes
                 .fetch_add(bytes, Ordering::Relaxed);
+            self.note_unfreeable(&outputs, boundaries);
             self.open_outputs(&outputs)?
         };
         let edit = VersionEdit {
@@ -364,7 +380,10 @@ impl LsmEngine {
                 deletes: meta.deletes,
                 range_tombstones: meta.range_tombstones,
                 largest_seq: meta.largest_seq,
-                older_versions: meta.older_versions,
+                older_versions: match compactions.unfreeable.contains(&meta.id) {
+                    true => 0,
+                    false => meta.older_versions,
+                },
                 covered_bytes,
                 is_expired: meta.half_expired_ms <= expired_by_ms,
                 fits_upper: form == upper,
