@@ -58,9 +58,12 @@ impl Job<'_> {
             || self.host.check_running(),
             |entry, begins_key| {
                 // Only in front of the first version of a key that is written, by LV4.
-                if begins_key && outputs.open_bytes() > 0 {
+                if begins_key {
                     let overlap_bytes = grandparents.pass(entry.key);
-                    if outputs.open_bytes() >= self.table_size_bytes
+                    if outputs.open_bytes() == 0 {
+                        // What lies before its first key.
+                        grandparents.begin();
+                    } else if outputs.open_bytes() >= self.table_size_bytes
                         || overlap_bytes > max_overlap_bytes
                     {
                         outputs.cut(entry.key)?;

@@ -653,3 +653,61 @@ fn a_damaged_table_of_level_0_keeps_only_what_would_pass_it() {
         assert_eq!(live.entries(), expected);
     }
 }
+
+/// They were taken for what snapshots had held: their table was rewritten again and again.
+#[test]
+fn merges_that_are_not_combined_are_not_rewritten_again_and_again() {
+    let mut world = in_memory();
+    world.resolver = appending(AppendInFull);
+    let live = Live::new(&world);
+    let mut random = Random::new(9);
+    for number in 0..400 {
+        live.put(&key_of(number), &random.bytes(1000));
+    }
+    live.engine.compact().unwrap();
+    for _ in 0..4 {
+        for number in 100..104 {
+            live.commit(Op::Merge {
+                key: &key_of(number),
+                operand: b"more",
+            });
+        }
+        // The last one is enough for a compaction.
+        live.flush();
+    }
+    for _ in 0..50 {
+        let Some(work) = live.engine.work_due() else {
+            break;
+        };
+        live.engine.run_once(work).unwrap();
+    }
+    let stats = live.engine.stats();
+    assert_eq!(stats.levels[5].files, 1, "{stats:?}");
+    assert_eq!(live.engine.work_due(), None, "{stats:?}");
+    let value = live.get(&key_of(100)).unwrap();
+    assert_eq!(value.len(), 1016);
+    assert!(value.ends_with(b"moremoremoremore"));
+    assert!(live.engine.verify().unwrap().is_clean());
+}
+
+/// What lies before the first key of a job counted as overlapped: its first output had one entry.
+#[test]
+fn the_first_output_of_a_job_overlaps_nothing_before_its_first_key() {
+    let world = in_memory();
+    let live = Live::new(&world);
+    let mut random = Random::new(9);
+    for number in 0..400 {
+        live.put(&key_of(number), &random.bytes(1000));
+    }
+    live.engine.compact().unwrap();
+    for _ in 0..4 {
+        for number in 380..400 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        live.flush();
+    }
+    live.settle();
+    let stats = live.engine.stats();
+    let files = (stats.levels[0].files, stats.levels[5].files);
+    assert_eq!(files, (0, 1), "{stats:?}");
+}
