@@ -132,7 +132,10 @@ impl Shared {
         let Some(log) = self.coordinator.log() else {
             return Ok(false);
         };
-        self.coordinator.check_writable()?;
+        if let Err(error) = self.coordinator.check_writable() {
+            self.coordinator.wake_durable_waiters();
+            return Err(error);
+        }
         let jobs = &self.log_jobs;
         let unsynced = || log.synced_seq() < log.appended_seq();
         let mut worked = false;
@@ -146,6 +149,9 @@ impl Shared {
                 synced?;
                 worked = true;
             }
+        }
+        if asked && !mutated!("request-of-what-others-synced-unanswered") {
+            self.coordinator.note_synced(log.synced_seq());
         }
         // On a full disk these fail, and neither may keep the other from running.
         let mut failed = None;
@@ -309,6 +315,7 @@ impl Shared {
                 Err(panic) => {
                     self.coordinator
                         .fail(&Error::panicked("background work", &*panic));
+                    self.coordinator.wake_durable_waiters();
                     return;
                 }
             }

@@ -680,9 +680,6 @@ impl Pipeline {
             Ok(()) => self.shared_log.sync(),
             Err(error) => Err(error),
         };
-        if let Ok(synced) = synced {
-            self.coordinator.note_synced(synced);
-        }
         let mut log = self.log.lock();
         if let Err(error) = synced {
             if !mutated!("writes-go-on-after-a-failed-sync") {

@@ -98,7 +98,6 @@ impl Coordinator {
     /// The store takes no more writes. The first reason stays.
     pub(crate) fn fail(&self, error: &Error) {
         let _ = self.failure.set(Error::writes_stopped(error));
-        self.wake_durable_waiters();
         self.progress.notify();
         self.work.notify();
     }
@@ -117,7 +116,8 @@ impl Coordinator {
             && self.sync_requested.swap(false, Ordering::SeqCst)
     }
 
-    /// The log is durable up to `seq`.
+    /// The log is durable up to `seq`. Called by the thread that took a request, also where another
+    /// one has synced, and as [`Coordinator::wake_durable_waiters`] without a lock.
     pub(crate) fn note_synced(&self, seq: SeqNo) {
         let mut waiters = self.durable_waiters.lock();
         if waiters.is_empty() {
@@ -129,7 +129,9 @@ impl Coordinator {
         wake_all(done);
     }
 
-    /// Wakes every future that waits for durability: the store closes or stops writing.
+    /// Wakes every future that waits for durability: the store closes or stops writing. Wakers are
+    /// code of the user, which may commit, or close the store: so they are called by the thread of
+    /// the log between its jobs, and at the end of closing, and nowhere else.
     pub(crate) fn wake_durable_waiters(&self) {
         let waiters = std::mem::take(&mut *self.durable_waiters.lock());
         wake_all(waiters);
@@ -208,10 +210,7 @@ impl Coordinator {
         let Some(log) = self.log() else { return Ok(()) };
         self.check_writable()?;
         match log.sync() {
-            Ok(synced) => {
-                self.note_synced(synced);
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(error) => {
                 self.fail(&error);
                 Err(error)
@@ -220,7 +219,6 @@ impl Coordinator {
     }
 }
 
-/// Wakers are code of the user: no lock is held.
 fn wake_all(waiters: Vec<(SeqNo, Waker)>) {
     for (_, waker) in waiters {
         waker.wake();

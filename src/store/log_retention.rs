@@ -332,4 +332,53 @@ mod tests {
             assert!(!shared.run_engines_once(&[Work::Flush]).unwrap());
         }
     }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// What was synced so that a segment could go was told to none of those that waited for it.
+    #[test]
+    fn a_sync_for_the_sake_of_retention_wakes_those_that_asked_for_one() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0)
+            .log_segment_bytes(64 << 10);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let keyspace = shared
+            .keyspace_with("a", &KeyspaceOptions::new(EngineKind::Lsm))
+            .unwrap();
+        let put = |len: usize| {
+            let value = vec![7; len];
+            let put = Change::One {
+                keyspace: &keyspace,
+                op: Op::Put {
+                    key: b"key",
+                    value: &value,
+                },
+            };
+            shared.commit(put, Durability::Buffered).unwrap()
+        };
+        put(2000);
+        keyspace.engine.flush().unwrap();
+        // Does not fit behind that: it begins the second segment, and is not durable.
+        let seq = put(63 << 10);
+        let log = shared.coordinator.log().unwrap();
+        assert!(log.switches() == 1 && log.synced_seq() < seq);
+        // While the thread of the log is past its look at requests.
+        let woken = Arc::new(Woken::default());
+        let waker = std::task::Waker::from(Arc::clone(&woken));
+        shared.coordinator.request_durable(seq, &waker);
+        shared.retire_log().unwrap();
+        assert!(log.synced_seq() >= seq, "the next segment was anchored");
+        assert!(!woken.0.load(Ordering::SeqCst), "with locks held");
+        shared.run_log_once().unwrap();
+        assert!(woken.0.load(Ordering::SeqCst));
+    }
 }

@@ -307,3 +307,39 @@ fn a_record_that_comes_beside_a_sync_waits_for_the_next() {
     rig.fs.clear_hook();
     assert_eq!(recovered(&rig), SeqNo(2));
 }
+
+/// They are code of the user: one that commits waited for the log, which its own thread had locked.
+#[test]
+fn wakers_are_not_called_by_a_commit() {
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    for fails in [false, true] {
+        let slot = Mutex::new(None);
+        let rig = PipelineRig::new(|coordinator, _| {
+            *slot.lock() = Some(Arc::clone(coordinator));
+            Box::new(|_| Ok(()))
+        });
+        let coordinator = slot.lock().take().unwrap();
+        let seq = put(&rig, Durability::Buffered).unwrap();
+        let woken = Arc::new(Woken::default());
+        let waker = std::task::Waker::from(Arc::clone(&woken));
+        coordinator.request_durable(seq, &waker);
+        if fails {
+            // The write of the record works, its sync does not.
+            rig.fs.fail_after(1, std::io::ErrorKind::Other);
+        }
+        assert_eq!(put(&rig, Durability::Sync).is_err(), fails);
+        assert!(!woken.0.load(Ordering::SeqCst), "by the thread of a commit");
+        assert!(
+            coordinator.take_sync_request(),
+            "the log's thread has to answer"
+        );
+        coordinator.wake_durable_waiters();
+        assert!(woken.0.load(Ordering::SeqCst));
+    }
+}
