@@ -34,6 +34,8 @@ pub(crate) struct Health {
 #[derive(Debug)]
 struct Failure {
     error: Error,
+    /// Damage that was met, now or before.
+    damage: Option<Error>,
     pause: Duration,
     retry_at: Instant,
 }
@@ -45,8 +47,12 @@ impl Health {
             Ok(_) if !self.is_failing.load(Ordering::Relaxed) => return false,
             Ok(_) => {
                 let mut failure = self.failure.lock();
-                if failure.as_ref().is_some_and(|it| it.error.is_corruption()) {
-                    return false;
+                if let Some(failure) = &mut *failure
+                    && let Some(damage) = &failure.damage
+                {
+                    let is_news = !failure.error.is_corruption();
+                    failure.error = damage.clone();
+                    return is_news;
                 }
                 *failure = None;
                 self.is_failing.store(false, Ordering::Relaxed);
@@ -60,8 +66,13 @@ impl Health {
                     None => FIRST_PAUSE,
                     Some(before) => (2 * before.pause).min(LONGEST_PAUSE),
                 };
+                let damage = match error.is_corruption() {
+                    true => Some(error.clone()),
+                    false => failure.take().and_then(|before| before.damage),
+                };
                 *failure = Some(Failure {
                     error: error.clone(),
+                    damage: mutated!("damage-forgotten-after-another-error", None, damage),
                     pause,
                     retry_at: Instant::now() + pause,
                 });
@@ -152,5 +163,16 @@ mod tests {
         assert!(!health.note::<()>(&Err(Error::Closed)) && health.error().is_none());
         health.note::<()>(&Err(Error::corruption(Path::new("t"), 7, "flipped")));
         assert!(!health.note(&Ok(())) && health.error().unwrap().is_corruption());
+    }
+
+    #[test]
+    fn damage_stays_known_when_something_else_fails_in_between() {
+        let health = Health::default();
+        health.note::<()>(&Err(Error::corruption(Path::new("t"), 7, "flipped")));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        health.note::<()>(&Err(Error::io("write", Path::new("t"), full)));
+        assert!(health.note(&Ok(())), "the disk has room again");
+        assert!(health.error().is_some_and(|error| error.is_corruption()));
+        assert!(!health.note(&Ok(())));
     }
 }
