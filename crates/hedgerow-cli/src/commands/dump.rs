@@ -1,4 +1,5 @@
-//! `dump`: a whole keyspace as text that `load --dumped` reads back exactly.
+//! `dump`: a whole keyspace as text, of which `load --dumped` reads keys and values back exactly.
+//! When values expire is not part of it.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;

@@ -355,6 +355,8 @@ impl Loader {
     fn commit(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.way, Way::Batches) {
             Way::Bulk(bulk) => return self.commit_bulk(bulk),
+            // Nothing has come yet.
+            Way::Undecided(first) if first.is_empty() => self.way = Way::Undecided(first),
             first @ Way::Undecided(_) => {
                 self.way = first;
                 self.decide_on_batches();
@@ -581,5 +583,19 @@ mod tests {
         error.add(b"b", b"").unwrap();
         let failure = error.add(b"b", b"").unwrap_err();
         assert!(failure.to_string().contains("the key b is there already"));
+    }
+
+    /// A pipe that was quiet at first was taken for records that are not in order.
+    #[test]
+    fn what_comes_late_in_order_is_loaded_in_bulk() {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = loader(dir.path(), OnDuplicate::Last).destination;
+        let mut loader = Loader::new(destination, OnDuplicate::Last, None).unwrap();
+        loader.commit_idle();
+        for n in 0..1000_u32 {
+            loader.add(&n.to_be_bytes(), b"value").unwrap();
+        }
+        loader.finish().unwrap();
+        assert_eq!(loader.bulk_loaded, 1000);
     }
 }
