@@ -283,7 +283,7 @@ fn rows_that_go_by_themselves_have_no_indexes() {
             assert!(error.to_string().contains("its rows expire"), "{error}");
         };
         refused(plain());
-        assert_eq!(db.keyspaces().len(), 1, "the table was not created");
+        assert!(db.keyspaces().is_empty(), "nothing was created");
         plain().open(&db).unwrap().put("a", &1).unwrap();
         let keyspaces = db.keyspaces().len();
         refused(TableDefinition::new("t"));
