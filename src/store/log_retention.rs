@@ -291,6 +291,7 @@ mod tests {
     use crate::fs::SimFs;
     use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
     use crate::store::Change;
+    use crate::testing::Woken;
     use crate::types::Op;
 
     /// A memtable of a few megabytes kept two long segments for as long as nothing was written.
@@ -333,15 +334,6 @@ mod tests {
         }
     }
 
-    #[derive(Default)]
-    struct Woken(AtomicBool);
-
-    impl std::task::Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
-
     /// What was synced so that a segment could go was told to none of those that waited for it.
     #[test]
     fn a_sync_for_the_sake_of_retention_wakes_those_that_asked_for_one() {
@@ -377,8 +369,8 @@ mod tests {
         shared.coordinator.request_durable(seq, &waker);
         shared.retire_log().unwrap();
         assert!(log.synced_seq() >= seq, "the next segment was anchored");
-        assert!(!woken.0.load(Ordering::SeqCst), "with locks held");
+        assert!(!woken.is_woken(), "with locks held");
         shared.run_log_once().unwrap();
-        assert!(woken.0.load(Ordering::SeqCst));
+        assert!(woken.is_woken());
     }
 }

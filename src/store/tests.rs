@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::kv::Batch;
 use crate::options::Durability;
-use crate::testing::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE};
+use crate::testing::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE, Woken};
 use crate::types::{Op, SeqNo};
 use crate::wal::Recovery;
 
@@ -311,13 +311,6 @@ fn a_record_that_comes_beside_a_sync_waits_for_the_next() {
 /// They are code of the user: one that commits waited for the log, which its own thread had locked.
 #[test]
 fn wakers_are_not_called_by_a_commit() {
-    #[derive(Default)]
-    struct Woken(AtomicBool);
-    impl std::task::Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
     for fails in [false, true] {
         let slot = Mutex::new(None);
         let rig = PipelineRig::new(|coordinator, _| {
@@ -334,12 +327,12 @@ fn wakers_are_not_called_by_a_commit() {
             rig.fs.fail_after(1, std::io::ErrorKind::Other);
         }
         assert_eq!(put(&rig, Durability::Sync).is_err(), fails);
-        assert!(!woken.0.load(Ordering::SeqCst), "by the thread of a commit");
+        assert!(!woken.is_woken(), "by the thread of a commit");
         assert!(
             coordinator.take_sync_request(),
             "the log's thread has to answer"
         );
         coordinator.wake_durable_waiters();
-        assert!(woken.0.load(Ordering::SeqCst));
+        assert!(woken.is_woken());
     }
 }

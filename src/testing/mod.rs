@@ -6,6 +6,8 @@ mod pipeline;
 mod running;
 #[cfg(shuttle)]
 mod schedules;
+#[cfg(not(shuttle))]
+mod woken;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,6 +28,8 @@ use crate::values::ValueFiles;
 pub(crate) use numbers::{just_after_a_number_was_taken, then};
 pub(crate) use pipeline::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE};
 pub(crate) use running::{OverAtEnd, alone, much};
+#[cfg(not(shuttle))]
+pub(crate) use woken::Woken;
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, seeded, good enough for tests. The field is the
 /// seed as it is.

@@ -385,14 +385,20 @@ fn a_damaged_meta_page_is_reported_until_it_is_mended() {
     }
 }
 
-/// A load made known pages unknown beside a checkpoint that made the map anew, which brought back
-/// what was known before.
-#[test]
-fn what_is_known_of_pages_is_void_when_a_load_reserves_them() {
+/// A tree whose file is mapped.
+fn mapped() -> (Bench, Arc<BTreeEngine>) {
     let fs: Arc<dyn Fs> = Arc::new(crate::fs::SimFs::with_maps());
     let mut bench = Bench::new(Arc::clone(&fs), Path::new("/ks"), PAGE_SIZE, true);
     let engine = BTreeEngine::with_no_file(bench.context_on(&fs, true)).unwrap();
     bench.engine = Arc::clone(&engine) as _;
+    (bench, engine)
+}
+
+/// A load made known pages unknown beside a checkpoint that made the map anew, which brought back
+/// what was known before.
+#[test]
+fn what_is_known_of_pages_is_void_when_a_load_reserves_them() {
+    let (mut bench, engine) = mapped();
     // More than a load reserves at once, and every page of it is looked at.
     fill(&mut bench, 80_000, 80);
     bench.engine.flush().unwrap();
@@ -422,10 +428,7 @@ fn what_is_known_of_pages_is_void_when_a_load_reserves_them() {
 /// a sound file was said to be damaged.
 #[test]
 fn nothing_is_cut_while_a_load_has_pages_behind_the_end() {
-    let fs: Arc<dyn Fs> = Arc::new(crate::fs::SimFs::with_maps());
-    let mut bench = Bench::new(Arc::clone(&fs), Path::new("/ks"), PAGE_SIZE, true);
-    let engine = BTreeEngine::with_no_file(bench.context_on(&fs, true)).unwrap();
-    bench.engine = Arc::clone(&engine) as _;
+    let (mut bench, engine) = mapped();
     fill(&mut bench, 100, 80);
     bench.engine.flush().unwrap();
     let mut load = Arc::clone(&engine).begin_load().unwrap();

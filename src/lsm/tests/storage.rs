@@ -654,6 +654,14 @@ fn a_damaged_table_of_level_0_keeps_only_what_would_pass_it() {
     }
 }
 
+/// A last level of about 400 kB.
+fn fill_last_level(live: &Live, random: &mut Random) {
+    for number in 0..400 {
+        live.put(&key_of(number), &random.bytes(1000));
+    }
+    live.engine.compact().unwrap();
+}
+
 /// They were taken for what snapshots had held: their table was rewritten again and again.
 #[test]
 fn merges_that_are_not_combined_are_not_rewritten_again_and_again() {
@@ -661,10 +669,7 @@ fn merges_that_are_not_combined_are_not_rewritten_again_and_again() {
     world.resolver = appending(AppendInFull);
     let live = Live::new(&world);
     let mut random = Random::new(9);
-    for number in 0..400 {
-        live.put(&key_of(number), &random.bytes(1000));
-    }
-    live.engine.compact().unwrap();
+    fill_last_level(&live, &mut random);
     for _ in 0..4 {
         for number in 100..104 {
             live.commit(Op::Merge {
@@ -696,10 +701,7 @@ fn the_first_output_of_a_job_overlaps_nothing_before_its_first_key() {
     let world = in_memory();
     let live = Live::new(&world);
     let mut random = Random::new(9);
-    for number in 0..400 {
-        live.put(&key_of(number), &random.bytes(1000));
-    }
-    live.engine.compact().unwrap();
+    fill_last_level(&live, &mut random);
     for _ in 0..4 {
         for number in 380..400 {
             live.put(&key_of(number), &random.bytes(100));
