@@ -137,6 +137,11 @@ impl Version {
         levels.flat_map(|(level, l)| l.tables().iter().map(move |table| (level, table)))
     }
 
+    /// True if the table is in some level.
+    pub(crate) fn has_table(&self, id: FileId) -> bool {
+        self.tables().any(|(_, table)| table.id() == id)
+    }
+
     /// Bytes of all tables.
     pub(crate) fn bytes(&self) -> u64 {
         self.levels.iter().map(Level::bytes).sum()

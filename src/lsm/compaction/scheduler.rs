@@ -129,7 +129,7 @@ impl LsmEngine {
         let version = Arc::clone(&self.current.load().version);
         let is_there = |id: &FileId| version.tables().any(|(_, table)| table.id() == *id);
         let mut compactions = self.compactions.lock();
-        compactions.unfreeable.retain(is_there);
+        compactions.unfreeable.retain(|id| version.has_table(*id));
         compactions.unfreeable.extend(found);
     }
 
@@ -149,7 +149,7 @@ impl LsmEngine {
         let mut compactions = self.compactions.lock();
         let unreadable = &mut compactions.unreadable;
         let version = Arc::clone(&self.current.load().version);
-        unreadable.retain(|id, _| version.tables().any(|(_, table)| table.id() == *id));
+        unreadable.retain(|id, _| version.has_table(*id));
         let last = unreadable.get(&table.id());
         let wait_edits = last.map_or(FIRST_WAIT_EDITS, |last| last.wait_edits.saturating_mul(2));
         let until_edit = self.edits().saturating_add(wait_edits);
