@@ -60,7 +60,7 @@ impl LsmEngine {
             persisted_seq: Some(memtable.last_seq()),
         };
         self.install(&edit, Some(&memtable))?;
-        self.ctx.resolver.count(&judged);
+        judged.count_in(&self.ctx.resolver);
         let bytes = output.map_or(0, |output| output.size_bytes);
         self.counters
             .flush_bytes

@@ -279,15 +279,14 @@ impl<'a> Resolution<'a> {
             EntryKind::PutRef if moment.filter.is_none() => Fate::Keep,
             EntryKind::PutRef => {
                 let value = self.values.get(&version.value)?;
-                self.resolver.fate(&self.key, &value, moment, self.judged)
+                self.resolver.fate(&self.key, &value, moment)
             }
-            _ => self
-                .resolver
-                .fate(&self.key, &version.value, moment, self.judged),
+            _ => self.resolver.fate(&self.key, &version.value, moment),
         };
+        self.judged.note(&fate);
         match fate {
             Fate::Keep => {}
-            Fate::Drop => {
+            Fate::Expire | Fate::Drop => {
                 version.kind = EntryKind::Delete;
                 version.value.clear();
             }

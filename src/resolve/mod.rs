@@ -110,6 +110,9 @@ pub(crate) struct Moment<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fate {
     Keep,
+    /// It goes, since it has expired.
+    Expire,
+    /// It goes, as the filter says.
     Drop,
     /// It is this from now on, as stored.
     Replace(Vec<u8>),
@@ -163,6 +166,11 @@ impl Resolver {
     pub(crate) fn filter_of_compactions(&self) -> Option<Arc<dyn CompactionFilter>> {
         let is_logged = self.operator.is_some() && !mutated!("filtered-under-a-logged-merge");
         self.filter().filter(|_| !is_logged)
+    }
+
+    /// True if a compaction has something to decide about values that stay as they are.
+    pub(crate) fn compactions_judge(&self) -> bool {
+        self.expires || self.filter_of_compactions().is_some()
     }
 
     /// True if a compaction may be asking a filter, or one that began earlier: the filter may have
@@ -297,26 +305,19 @@ impl Resolver {
         (combined.len() <= MAX_VALUE_LEN_BYTES - 64).then_some(combined)
     }
 
-    /// What becomes of a value that background work comes to. `judged` counts what is to go.
-    pub(crate) fn fate(
-        &self,
-        key: &[u8],
-        stored: &[u8],
-        moment: Moment<'_>,
-        judged: &Judged,
-    ) -> Fate {
+    /// What becomes of a value that background work comes to.
+    pub(crate) fn fate(&self, key: &[u8], stored: &[u8], moment: Moment<'_>) -> Fate {
         let (value, stamp) = match self.expires {
             true => Stamp::split(stored),
             false => (stored, Stamp::NEVER),
         };
         if stamp.is_expired(moment.expired_by_ms) {
-            judged.expired.set(judged.expired.get() + 1);
-            return Fate::Drop;
+            return Fate::Expire;
         }
         let Some(filter) = moment.filter else {
             return Fate::Keep;
         };
-        let fate = match filter.judge(key, value) {
+        match filter.judge(key, value) {
             Verdict::Keep => Fate::Keep,
             Verdict::Drop => Fate::Drop,
             Verdict::Replace(new) => {
@@ -327,18 +328,12 @@ impl Resolver {
                     false => Fate::Replace(new),
                 }
             }
-        };
-        if fate != Fate::Keep {
-            judged.filtered.set(judged.filtered.get() + 1);
         }
-        fate
     }
 
-    /// What was judged is so now.
-    pub(crate) fn count(&self, judged: &Judged) {
-        let expired = judged.expired.get();
+    /// So many entries that had expired are gone, and so many are as the filter said.
+    pub(crate) fn count(&self, expired: u64, filtered: u64) {
         self.expired.fetch_add(expired, Ordering::Relaxed);
-        let filtered = judged.filtered.get();
         self.filtered.fetch_add(filtered, Ordering::Relaxed);
     }
 
@@ -359,31 +354,30 @@ impl Resolver {
     }
 }
 
-/// What one job has judged. It counts once the job's edit or commit is made: a job that fails, or
-/// whose commit meets a conflict, comes by the same entries again.
+/// What one job of an LSM tree has judged. It counts once the job's edit is made: a job that fails
+/// comes by the same entries again.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     /// Entries that are dropped, since they have expired.
     pub(crate) expired: Cell<u64>,
     /// Entries that the filter drops or replaces.
-    pub(crate) filtered: Cell<u64>,
+    filtered: Cell<u64>,
 }
 
 impl Judged {
-    /// What has expired.
-    pub(crate) fn of_expired(&self) -> Self {
-        Self {
-            expired: self.expired.clone(),
-            ..Self::default()
-        }
+    /// One more entry.
+    pub(crate) fn note(&self, fate: &Fate) {
+        let count = match fate {
+            Fate::Keep => return,
+            Fate::Expire => &self.expired,
+            Fate::Drop | Fate::Replace(_) => &self.filtered,
+        };
+        count.set(count.get() + 1);
     }
 
-    /// What the filter decided.
-    pub(crate) fn of_filtered(&self) -> Self {
-        Self {
-            filtered: self.filtered.clone(),
-            ..Self::default()
-        }
+    /// All of it is so now.
+    pub(crate) fn count_in(&self, resolver: &Resolver) {
+        resolver.count(self.expired.get(), self.filtered.get());
     }
 }
 

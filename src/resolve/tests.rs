@@ -122,9 +122,9 @@ fn what_has_expired_is_dropped_when_every_read_takes_it_for_expired() {
             expired_by_ms,
             filter: None,
         };
-        resolver.fate(b"k", &stamped("v", 50), moment, &Judged::default())
+        resolver.fate(b"k", &stamped("v", 50), moment)
     };
-    assert_eq!((fate(49), fate(50)), (Fate::Keep, Fate::Drop));
+    assert_eq!((fate(49), fate(50)), (Fate::Keep, Fate::Expire));
     assert_eq!(resolver.visible(&stamped("v", 50), 49), Some(&b"v"[..]));
     assert_eq!(resolver.visible(&stamped("v", 50), 50), None);
 }

@@ -22,7 +22,7 @@ use crate::engine::EngineHost;
 use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::options::{Durability, EngineKind};
-use crate::resolve::{Fate, Judged, Moment};
+use crate::resolve::{Fate, Moment};
 use crate::types::{KeySet, Op};
 use crate::util::mutants::mutated;
 
@@ -183,7 +183,6 @@ impl Shared {
             expired_by_ms: resolver.expired_by_ms(resolver.now_ms()),
             filter: filter.as_ref(),
         };
-        let judged = Judged::default();
         let (mut expired, mut filtered) = (Swept::default(), Swept::default());
         let (mut entries, mut bytes) = (0, 0);
         let mut cursor = keyspace.stored_view()?.cursor();
@@ -191,18 +190,13 @@ impl Shared {
         let mut last = None;
         while cursor.is_valid() && entries < STEP_ENTRIES && bytes < STEP_BYTES {
             let (key, stored) = cursor.entry()?;
-            let filtered_before = judged.filtered.get();
-            let fate = resolver.fate(key, stored, moment, &judged);
-            let swept = match judged.filtered.get() > filtered_before {
-                true => &mut filtered,
-                false => &mut expired,
-            };
-            match fate {
+            match resolver.fate(key, stored, moment) {
                 Fate::Keep => walking.samples.add(resolver.expires_at_ms(stored)),
-                Fate::Drop => swept.add(&Op::Delete { key }),
+                Fate::Expire => expired.add(&Op::Delete { key }),
+                Fate::Drop => filtered.add(&Op::Delete { key }),
                 Fate::Replace(value) => {
                     bytes += value.len();
-                    swept.add(&Op::Put { key, value: &value });
+                    filtered.add(&Op::Put { key, value: &value });
                 }
             }
             entries += 1;
@@ -214,13 +208,14 @@ impl Shared {
         drop(cursor);
         let mut is_done = true;
         let is_unseen = !mutated!("expired-value-dropped-is-a-conflict");
+        let counts = (expired.batch.len() as u64, filtered.batch.len() as u64);
         let commits = [
-            (expired, judged.of_expired(), is_unseen),
-            (filtered, judged.of_filtered(), false),
+            (expired, (counts.0, 0), is_unseen),
+            (filtered, (0, counts.1), false),
         ];
-        for (swept, counted, is_unseen) in commits {
+        for (swept, (expired, filtered), is_unseen) in commits {
             match swept.commit(pipeline, keyspace, &watch, is_unseen) {
-                Ok(true) => resolver.count(&counted),
+                Ok(true) => resolver.count(expired, filtered),
                 Ok(false) => is_done = false,
                 // It was dropped meanwhile.
                 Err(Error::NoSuchKeyspace { .. }) => return Ok(Step::Ended),

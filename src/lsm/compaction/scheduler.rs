@@ -127,7 +127,6 @@ impl LsmEngine {
             return;
         }
         let version = Arc::clone(&self.current.load().version);
-        let is_there = |id: &FileId| version.tables().any(|(_, table)| table.id() == *id);
         let mut compactions = self.compactions.lock();
         compactions.unfreeable.retain(|id| version.has_table(*id));
         compactions.unfreeable.extend(found);
@@ -167,7 +166,9 @@ impl LsmEngine {
         let exclusive = Exclusive::begin(self);
         let version = Arc::clone(&self.current.load().version);
         // The weak pointer keeps the address from being used again.
-        if self.settled.lock().as_ptr() == Arc::as_ptr(&version) && !self.ctx.resolver.judges() {
+        if self.settled.lock().as_ptr() == Arc::as_ptr(&version)
+            && !self.ctx.resolver.compactions_judge()
+        {
             return Ok(());
         }
         let inputs: Vec<_> = version
@@ -269,7 +270,7 @@ impl LsmEngine {
             self.remove_files(inputs.iter().map(|(_, table)| table.id()));
         }
         let installed = self.install(&edit, None)?;
-        self.ctx.resolver.count(&judged);
+        judged.count_in(&self.ctx.resolver);
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.ctx.host.progressed();
         Ok(installed)
