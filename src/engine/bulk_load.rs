@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::SeqNo;
 
 /// What the log says of a load: with it the engine finds what was written, and makes it a part of
@@ -18,8 +18,16 @@ pub(crate) struct LoadRecord<'a> {
     pub(crate) last: &'a [u8],
 }
 
+/// Why a load was not committed.
+#[derive(Debug)]
+pub(crate) struct LoadFailed {
+    pub(crate) error: Error,
+    /// The log may have the record even so, which the next open finds: what the load wrote stays.
+    pub(crate) may_be_logged: bool,
+}
+
 /// Commits a load, and returns the last of its numbers.
-pub(crate) type CommitLoad<'a> = dyn FnMut(&LoadRecord<'_>) -> Result<SeqNo> + 'a;
+pub(crate) type CommitLoad<'a> = dyn FnMut(&LoadRecord<'_>) -> Result<SeqNo, LoadFailed> + 'a;
 
 /// A load that is under way. Dropping it removes what it wrote.
 pub(crate) trait EngineLoad: fmt::Debug + Send {

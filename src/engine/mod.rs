@@ -52,7 +52,7 @@ use crate::error::Result;
 use crate::types::{SeqNo, SequencedOp, Value};
 use crate::values::OpenValue;
 
-pub(crate) use bulk_load::{CommitLoad, EngineLoad, LoadRecord};
+pub(crate) use bulk_load::{CommitLoad, EngineLoad, LoadFailed, LoadRecord};
 pub use cursor::Piece;
 pub(crate) use cursor::{Cursor, Entry, ReadView, entry_pieces};
 pub(crate) use folded_merges::{FoldedMerges, with_folded};

@@ -160,14 +160,19 @@ impl EngineLoad for TableLoad {
             first,
             last,
         };
-        // After an error the log may have the record even so, which the next open will know.
-        self.begun.clear();
         let committed = commit(&record);
+        if committed
+            .as_ref()
+            .err()
+            .is_none_or(|failed| failed.may_be_logged)
+        {
+            self.begun.clear();
+        }
         engine.prepared_load.lock().take();
         drop(place);
         drop(manifest);
         engine.ctx.host.wake();
-        committed
+        committed.map_err(|failed| failed.error)
     }
 }
 

@@ -745,6 +745,13 @@ impl Pipeline {
 }
 
 impl Sequencer {
+    /// Has the log ready for [`append`](Self::append), so that only writing may fail.
+    fn make_room(&mut self, count: u64, parts: &[&[u8]]) -> Result<()> {
+        let first = self.next;
+        let last = numbered(first, count)?;
+        self.writer.make_room(first, last, parts).map(drop)
+    }
+
     /// Appends a record of `count` operations; returns the first one's number and where the payload
     /// is, of which `value_bytes` are values that engines will refer to.
     fn append(
@@ -754,16 +761,22 @@ impl Sequencer {
         value_bytes: u64,
     ) -> Result<(SeqNo, PayloadPlace)> {
         let first = self.next;
-        let last = SeqNo(first.0 + count - 1);
-        if last > SeqNo::MAX {
-            return Err(Error::invalid(
-                "the store has used all of its sequence numbers",
-            ));
-        }
+        let last = numbered(first, count)?;
         let place = self.writer.append(first, last, parts, value_bytes)?;
         self.next = last.next();
         Ok((first, place))
     }
+}
+
+/// The last of `count` numbers from `first` on, if there are as many.
+fn numbered(first: SeqNo, count: u64) -> Result<SeqNo> {
+    let last = SeqNo(first.0 + count - 1);
+    if last > SeqNo::MAX {
+        return Err(Error::invalid(
+            "the store has used all of its sequence numbers",
+        ));
+    }
+    Ok(last)
 }
 
 /// The payload of the record of a put whose value was streamed.

@@ -72,6 +72,29 @@ impl Writer {
         parts: &[&[u8]],
         value_bytes: u64,
     ) -> Result<PayloadPlace> {
+        let record_len = self.make_room(first, last, parts)?;
+        let synced = self.log.synced_seq();
+        if synced != self.synced {
+            (self.synced, self.unsynced_bytes) = (synced, 0);
+        }
+        let header = encode_record_header(self.seed, self.at, first, last, synced, parts);
+        self.active
+            .sink
+            .write(self.at, &header, parts, self.unsynced_bytes)?;
+        self.unsynced_bytes += record_len;
+        let place = PayloadPlace {
+            segment: self.active.number,
+            offset: self.at + RECORD_HEADER_LEN_BYTES as u64,
+        };
+        self.at = align((self.at + record_len) as usize) as u64;
+        self.last = last;
+        self.log.note_append(last, record_len, self.at, value_bytes);
+        Ok(place)
+    }
+
+    /// Has room for the record that [`append`](Self::append) is to write next, and returns its
+    /// length. Writes nothing of the record; on error there is none.
+    pub(crate) fn make_room(&mut self, first: SeqNo, last: SeqNo, parts: &[&[u8]]) -> Result<u64> {
         assert!(
             first == self.last.next() && first <= last,
             "records follow each other without gaps"
@@ -95,23 +118,7 @@ impl Writer {
         if self.is_left || self.at + record_len > self.active.len_bytes {
             self.switch(first, record_len)?;
         }
-        let synced = self.log.synced_seq();
-        if synced != self.synced {
-            (self.synced, self.unsynced_bytes) = (synced, 0);
-        }
-        let header = encode_record_header(self.seed, self.at, first, last, synced, parts);
-        self.active
-            .sink
-            .write(self.at, &header, parts, self.unsynced_bytes)?;
-        self.unsynced_bytes += record_len;
-        let place = PayloadPlace {
-            segment: self.active.number,
-            offset: self.at + RECORD_HEADER_LEN_BYTES as u64,
-        };
-        self.at = align((self.at + record_len) as usize) as u64;
-        self.last = last;
-        self.log.note_append(last, record_len, self.at, value_bytes);
-        Ok(place)
+        Ok(record_len)
     }
 
     /// Goes on in a small segment if the active one is long, so that a log of which nothing is

@@ -203,7 +203,7 @@ impl EngineLoad for TreeLoad {
             None => self.own.as_mut().expect("it was closed"),
         };
         let content = built.encode();
-        // If it fails, the log may have the record even so: the pages stay reserved.
+        // Those of a record that may be logged stay reserved.
         let runs = std::mem::take(&mut built.runs);
         let record = LoadRecord {
             content: &content,
@@ -214,14 +214,16 @@ impl EngineLoad for TreeLoad {
         tree.is_finishing_load.store(true, Ordering::Release);
         let committed = commit(&record);
         tree.is_finishing_load.store(false, Ordering::Release);
-        if committed.is_ok() {
-            for run in &runs {
-                checkpointer.free_mut().attach(run.start);
-            }
+        match &committed {
+            Ok(_) => runs
+                .iter()
+                .for_each(|run| checkpointer.free_mut().attach(run.start)),
+            Err(failed) if failed.may_be_logged => {}
+            Err(_) => built.runs = runs,
         }
         drop(checkpointer);
         tree.host.wake();
-        committed
+        committed.map_err(|failed| failed.error)
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::{Bench, OwnedOp, Random, check_scan};
 use crate::btree::BTreeEngine;
 use crate::btree::bulk_load::HasTree;
-use crate::engine::{Engine, EngineContext, Work};
+use crate::engine::{Engine, EngineContext, LoadFailed, Work};
+use crate::error::Error;
 use crate::fs::{Fs, OpenMode};
 use crate::testing::alone;
 use crate::types::SeqNo;
@@ -447,4 +448,33 @@ fn nothing_is_cut_while_a_load_has_pages_behind_the_end() {
     bench.engine.compact().unwrap();
     bench.check_all();
     bench.verify();
+}
+
+/// A load whose record was refused, on a full disk say, kept its pages until the store was opened
+/// again, and so did each retry.
+#[test]
+fn a_load_whose_record_was_not_written_gives_its_pages_back() {
+    for may_be_logged in [false, true] {
+        let (mut bench, engine) = mapped();
+        fill(&mut bench, 100, 50);
+        bench.engine.flush().unwrap();
+        for _ in 0..2 {
+            let mut load = Arc::clone(&engine).begin_load().unwrap();
+            for i in 0..3000 {
+                load.put(&key(i), &[7; 100]).unwrap();
+            }
+            load.close().unwrap();
+            let refused = load.finish(&mut |_| {
+                Err(LoadFailed {
+                    error: Error::invalid("no room"),
+                    may_be_logged,
+                })
+            });
+            assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
+        }
+        let reserved = engine.tree().checkpointer.lock().free().reserved_runs();
+        assert_eq!(reserved.is_empty(), !may_be_logged, "{reserved:?}");
+        fill(&mut bench, 200, 50);
+        bench.check_all();
+    }
 }

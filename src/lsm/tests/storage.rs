@@ -1,7 +1,7 @@
 //! What a tree does to its files: what it reads again, joins and gives back.
 
 use super::*;
-use crate::engine::{Cursor, Pressure, Work};
+use crate::engine::{Cursor, LoadFailed, Pressure, Work};
 use crate::fs::OpenMode;
 use crate::lsm::obsolete_files::{FileName, parse_name};
 use crate::types::KeyRange;
@@ -712,4 +712,30 @@ fn the_first_output_of_a_job_overlaps_nothing_before_its_first_key() {
     let stats = live.engine.stats();
     let files = (stats.levels[0].files, stats.levels[5].files);
     assert_eq!(files, (0, 1), "{stats:?}");
+}
+
+/// A load whose record was refused, on a full disk say, kept its tables until the store was opened
+/// again, and so did each retry.
+#[test]
+fn a_load_whose_record_was_not_written_removes_its_tables() {
+    for may_be_logged in [false, true] {
+        let world = in_memory();
+        let live = Live::new(&world);
+        let mut load = Arc::clone(&live.engine).begin_load().unwrap();
+        for number in 0..100 {
+            load.put(&key_of(number), b"value").unwrap();
+        }
+        load.close().unwrap();
+        assert_eq!(table_paths(&world).len(), 1);
+        let refused = load.finish(&mut |_| {
+            Err(LoadFailed {
+                error: Error::invalid("no room"),
+                may_be_logged,
+            })
+        });
+        assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
+        live.settle();
+        assert_eq!(table_paths(&world).len(), usize::from(may_be_logged));
+        assert!(live.entries().is_empty());
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Pipeline, Sequencer};
-use crate::engine::LoadRecord;
+use crate::engine::{LoadFailed, LoadRecord};
 use crate::error::{Error, Result};
 use crate::store::apply::{Effect, Load};
 use crate::store::keyspaces::OpenKeyspace;
@@ -27,18 +27,30 @@ impl Pipeline {
         &self,
         keyspace: &Arc<OpenKeyspace>,
         record: &LoadRecord<'_>,
-    ) -> Result<SeqNo> {
+    ) -> Result<SeqNo, LoadFailed> {
+        let nothing_logged = |error| LoadFailed {
+            error,
+            may_be_logged: false,
+        };
         let heading = LoggedLoad::heading(keyspace.id);
         if heading.len() + record.content.len() > MAX_BATCH_LEN_BYTES {
-            return Err(Error::invalid(format!(
+            return Err(nothing_logged(Error::invalid(format!(
                 "the record of a bulk load is longer than {MAX_BATCH_LEN_BYTES} bytes"
-            )));
+            ))));
         }
         let range = KeyRange::new(&(record.first..=record.last));
         let content = record.content.to_vec();
         let mut log = self.log.lock();
-        self.coordinator.check_writable()?;
-        let (first, _) = log.append(record.numbers, &[&heading, record.content], 0)?;
+        self.coordinator.check_writable().map_err(nothing_logged)?;
+        let parts: &[&[u8]] = &[&heading, record.content];
+        // What fails on a full disk, and is tried again.
+        log.make_room(record.numbers, parts)
+            .map_err(nothing_logged)?;
+        let maybe_logged = |error| LoadFailed {
+            error,
+            may_be_logged: !mutated!("load-that-may-be-logged-removed"),
+        };
+        let (first, _) = log.append(record.numbers, parts, 0).map_err(maybe_logged)?;
         let load = Load {
             keyspace: Arc::clone(keyspace),
             content,
@@ -50,6 +62,7 @@ impl Pipeline {
             log.conflicts.note(keyspace.id, &load.as_op(), last);
         }
         self.join_queue(log, Effect::Load(load), first, last)
+            .map_err(maybe_logged)
     }
 
     /// Keeps commits to `keyspace` away as long as the result lives; those that were logged are
