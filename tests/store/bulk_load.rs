@@ -1,10 +1,13 @@
 //! Bulk loads on both engines: what they promise, beside everything else that a keyspace does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hedgerow::{Durability, EngineKind, Error, Keyspace, Options};
+use hedgerow::fs::SimFs;
+use hedgerow::{Batch, Durability, EngineKind, Error, Keyspace, Options};
 use support::random::{Random, Source};
-use support::rig::{Place, Rig, Sizes};
+use support::rig::{Place, Rig, Sizes, keyspace_options};
+use support::sizes::single_threaded;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -667,4 +670,31 @@ fn large_values_of_a_load_that_is_deleted_at_once_are_freed() {
     kv.flush().unwrap();
     assert_clean(&kv);
     assert_holds(&kv, &Map::new());
+}
+
+/// The engine took the first number of such a batch for its last: the load behind it could not be
+/// replayed, and the store did not open any more.
+#[test]
+fn a_load_behind_a_large_batch_of_which_only_ranges_are_left_is_recovered() {
+    for engine in ENGINES {
+        let fs = SimFs::new();
+        let open = |fs: &SimFs| single_threaded(Arc::new(fs.clone())).open("/store");
+        let db = open(&fs).unwrap();
+        let options = keyspace_options(engine, Sizes::Tiny);
+        let kv = db.keyspace_with("data", options).unwrap();
+        let mut batch = Batch::new();
+        for n in 0..10 {
+            batch.put(format!("{n}"), "gone");
+        }
+        batch.delete_range(..);
+        kv.write(batch).unwrap();
+        let loaded = numbered(0..20, "loaded");
+        load(&kv, &loaded);
+        let killed = fs.killed();
+        drop((kv, db));
+        let db = open(&killed).unwrap();
+        let kv = db.existing_keyspace("data").unwrap().unwrap();
+        assert_holds(&kv, &loaded);
+        assert_clean(&kv);
+    }
 }
