@@ -7,6 +7,8 @@
 //! A checksum is *seeded* with where the bytes belong (store, file, offset,
 //! generation), so that intact bytes in the wrong place do not pass.
 
+use std::ops::Range;
+
 /// A running CRC-32 that was started with a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Checksum(crc32fast::Hasher);
@@ -37,6 +39,49 @@ impl Checksum {
     /// The checksum of the seed and all bytes added.
     pub(crate) fn finish(self) -> u32 {
         self.0.finalize()
+    }
+}
+
+/// Checksums of any parts of some bytes, each at the price of a few dozen bytes, however long it
+/// is: from sums of beginnings, by what makes the sum of two parts that of the whole.
+#[derive(Debug)]
+pub(crate) struct PartSums<'a> {
+    bytes: &'a [u8],
+    /// Of what comes before each multiple of [`MARK_BYTES`].
+    marks: Vec<u32>,
+}
+
+/// Bytes between two beginnings of which sums are kept.
+const MARK_BYTES: usize = 64;
+
+impl<'a> PartSums<'a> {
+    /// Goes through `bytes` once.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let mut running = crc32fast::Hasher::new();
+        let mut marks = vec![0];
+        for piece in bytes.chunks_exact(MARK_BYTES) {
+            running.update(piece);
+            marks.push(running.clone().finalize());
+        }
+        Self { bytes, marks }
+    }
+
+    fn of_beginning(&self, len: usize) -> u32 {
+        let mark = len / MARK_BYTES;
+        let mut sum = crc32fast::Hasher::new_with_initial(self.marks[mark]);
+        sum.update(&self.bytes[mark * MARK_BYTES..len]);
+        sum.finalize()
+    }
+
+    /// As [`checksum`] of that part of the bytes, which lies within them.
+    pub(crate) fn checksum(&self, seed: u64, part: Range<usize>) -> u32 {
+        let len = part.len() as u64;
+        let mut before = crc32fast::Hasher::new_with_initial(self.of_beginning(part.start));
+        before.combine(&crc32fast::Hasher::new_with_initial_len(0, len));
+        let own = self.of_beginning(part.end) ^ before.finalize();
+        let mut sum = Checksum::seeded(seed);
+        sum.join(&Checksum(crc32fast::Hasher::new_with_initial_len(own, len)));
+        sum.finish()
     }
 }
 
@@ -85,6 +130,20 @@ mod tests {
         sum.update(b"hedge");
         sum.update(b"row");
         assert_eq!(sum.finish(), checksum(7, b"hedgerow"));
+    }
+
+    #[test]
+    fn sums_of_parts_are_those_of_the_parts() {
+        let bytes: Vec<u8> = (0..300_u32).map(|n| (n * n / 7) as u8).collect();
+        let sums = PartSums::new(&bytes);
+        for start in 0..=bytes.len() {
+            for end in [start, start + 1, start + 63, start + 64, 256, bytes.len()] {
+                if (start..=bytes.len()).contains(&end) {
+                    let wanted = checksum(9, &bytes[start..end]);
+                    assert_eq!(sums.checksum(9, start..end), wanted, "{start}..{end}");
+                }
+            }
+        }
     }
 
     #[test]

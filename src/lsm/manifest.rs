@@ -43,7 +43,7 @@ use super::version::LEVELS;
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{Malformed, Reader, get_u32, get_u64, put_varint};
-use crate::format::framing::{RecordReader, Step, append_record};
+use crate::format::framing::{FRAME_HEADER_LEN_BYTES, RecordReader, Step, append_record};
 use crate::fs::{File, Fs, Held, NotReplaced, OpenFiles, OpenMode, read_all, replace_file};
 use crate::types::{FileId, KeyspaceId, SeqNo};
 use crate::util::mutants::mutated;
@@ -58,8 +58,8 @@ const VERSION: u32 = 4;
 const HEADER_LEN_BYTES: usize = 48;
 /// Length of `CURRENT`.
 const CURRENT_LEN_BYTES: usize = 24;
-/// Longest manifest that is read: a million tables with long keys fit.
-const MAX_LEN_BYTES: u64 = 1 << 30;
+/// Longest manifest that is read or written: a million tables with long keys fit.
+const MAX_LEN_BYTES: u64 = if cfg!(test) { 1 << 19 } else { 1 << 30 };
 /// A manifest is begun anew when its edits are longer than this and longer than four times its
 /// first.
 const REWRITE_LEN_BYTES: u64 = 256 << 10;
@@ -417,7 +417,11 @@ impl Manifest {
         edit: &Edit,
         contents: impl FnOnce() -> Contents,
     ) -> Result<()> {
-        let is_long = self.len_bytes > REWRITE_LEN_BYTES.max(4 * self.first_len_bytes);
+        let payload = edit.encode();
+        // Together with what acknowledges it.
+        let end = self.len_bytes + (2 * FRAME_HEADER_LEN_BYTES + payload.len() + 1) as u64;
+        let is_long = self.len_bytes > REWRITE_LEN_BYTES.max(4 * self.first_len_bytes)
+            || end > MAX_LEN_BYTES && !mutated!("manifest-grows-beyond-what-is-read");
         // Taken out, so that a failure on the way leaves none (LF5).
         let is_closed = std::mem::take(&mut self.is_closed);
         let file = match self.file.take() {
@@ -437,7 +441,7 @@ impl Manifest {
         }
         let mut record = Vec::new();
         let seed = record_seed(&self.identity, self.number);
-        append_record(&mut record, seed, self.len_bytes, &edit.encode());
+        append_record(&mut record, seed, self.len_bytes, &payload);
         file.write_all_at(&record, self.len_bytes)?;
         if !mutated!("manifest-edit-not-synced") {
             file.sync_data()?;
@@ -499,6 +503,12 @@ impl Manifest {
         let payload = Edit::snapshot(contents).encode();
         let seed = record_seed(&self.identity, number);
         append_record(&mut bytes, seed, HEADER_LEN_BYTES as u64, &payload);
+        let acknowledged_len = bytes.len() + FRAME_HEADER_LEN_BYTES + 1;
+        if acknowledged_len as u64 > MAX_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "the tables of a keyspace are more than a manifest of {MAX_LEN_BYTES} bytes names"
+            )));
+        }
         let path = self.dir.join(manifest_name(number));
         let named = self
             .write_whole(&path, &bytes)

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::format::checksum::{checksum, seed_of};
 use crate::format::coding::{get_u32, get_u64};
-use crate::format::framing::{FRAME_HEADER_LEN_BYTES, frame_at, frame_header, frame_len};
+use crate::format::framing::{
+    FRAME_HEADER_LEN_BYTES, FrameSearch, frame_at, frame_header, frame_len,
+};
 use crate::fs::File;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -292,21 +294,16 @@ pub(crate) fn claimed_numbers(bytes: &[u8]) -> Option<(SeqNo, SeqNo, SeqNo)> {
 }
 
 /// True if an intact record at or behind `from` says that `expected` was durable (WL4). Records of
-/// the segment's earlier lives are older than `expected` and fall to the cheap test. The work is
-/// bounded, because hostile bytes could claim a long record everywhere; exhausting the bound counts
-/// as a witness.
+/// the segment's earlier lives are older than `expected` and fall to the cheap test. Values may
+/// claim to be such records wherever they like, which costs little for each of them.
 pub(crate) fn bears_witness(bytes: &[u8], from: usize, seed: u64, expected: SeqNo) -> bool {
-    let mut budget_bytes = 8 * bytes.len() + (1 << 20);
+    let mut search = FrameSearch::new(bytes);
     let mut at = align(from);
     while at + RECORD_HEADER_LEN_BYTES <= bytes.len() {
-        if let Some(claim) = claimed_record(bytes, at)
-            && claim.synced >= expected
+        if claimed_record(bytes, at).is_some_and(|claim| claim.synced >= expected)
+            && search.is_intact_at(at, seed, at as u64)
         {
-            let cost = claim.payload.len() + RECORD_HEADER_LEN_BYTES;
-            if cost > budget_bytes || record_at(bytes, at, seed).is_some() {
-                return true;
-            }
-            budget_bytes -= cost;
+            return true;
         }
         at += ALIGN_BYTES;
     }

@@ -67,7 +67,7 @@ fn grown(edits: u64) -> (SimFs, Manifest, Vec<Contents>) {
 
 fn bytes_of(fs: &SimFs, name: &str) -> Vec<u8> {
     let file = fs.open(&dir().join(name), OpenMode::Read).unwrap();
-    read_all(&*file, 1 << 20).unwrap()
+    read_all(&*file, MAX_LEN_BYTES).unwrap()
 }
 
 fn replace(fs: &SimFs, name: &str, bytes: &[u8]) {
@@ -294,4 +294,75 @@ fn edits_find_the_tables_that_they_name() {
         };
         assert!(replay.apply(edit).is_err());
     }
+}
+
+/// The search for an intact record behind a torn one gave up after so many bytes, and called the
+/// manifest damaged: in an edit of many tables nearly every place claims a length that is possible.
+#[test]
+fn a_torn_edit_of_many_tables_is_dropped() {
+    let (fs, mut manifest, states) = grown(3);
+    let name = manifest_name(manifest.number());
+    let before = bytes_of(&fs, &name).len();
+    let edit = Edit {
+        persisted_seq: Some(SeqNo(1000)),
+        next_file: Some(FileId(4000)),
+        removed: Vec::new(),
+        added: (1000..3000).map(|id| (6, meta(id))).collect(),
+    };
+    let mut after = states[3].clone();
+    after.apply(edit.clone()).unwrap();
+    manifest
+        .append(&edit, || unreachable!("the edit is appended"))
+        .unwrap();
+    let whole = bytes_of(&fs, &name);
+    let end = whole.len() - FRAME_HEADER_LEN_BYTES - 1;
+    let read = |bytes: &[u8]| {
+        replace(&fs, &name, bytes);
+        let fs: Arc<dyn Fs> = Arc::new(fs.clone());
+        Manifest::open(fs, &dir(), IDENTITY, SeqNo::ZERO, true).map(|(_, contents)| contents)
+    };
+    assert_eq!(read(&whole).unwrap(), after);
+    for cut in [before + 1, (before + end) / 2, end - 1] {
+        assert_eq!(read(&whole[..cut]).unwrap(), states[3], "cut at {cut}");
+    }
+    let mut unwritten = whole[..end].to_vec();
+    unwritten[before..before + 512].fill(0);
+    let found = read(&unwritten).unwrap();
+    assert_eq!(found, states[3], "its first sector was not written");
+}
+
+/// Edits were appended until the file was longer than what is read, and refused by the next open.
+#[test]
+fn a_manifest_never_grows_beyond_what_is_read() {
+    let (fs, mut manifest, mut states) = grown(1);
+    let mut contents = states.pop().unwrap();
+    let mut append = |manifest: &mut Manifest, ids: std::ops::Range<u64>| {
+        let edit = Edit {
+            persisted_seq: None,
+            next_file: Some(FileId(ids.end)),
+            removed: Vec::new(),
+            added: ids.map(|id| (6, meta(id))).collect(),
+        };
+        let mut after = contents.clone();
+        after.apply(edit.clone()).unwrap();
+        let appended = manifest.append(&edit, || after.clone());
+        if appended.is_ok() {
+            contents = after;
+        }
+        (appended, contents.clone())
+    };
+    let mut from = 1000;
+    loop {
+        let (appended, contents) = append(&mut manifest, from..from + 1000);
+        assert_eq!(open(&fs).unwrap().1, contents);
+        if let Err(refused) = appended {
+            assert!(
+                matches!(refused, Error::InvalidArgument { .. }),
+                "{refused}"
+            );
+            break;
+        }
+        from += 1000;
+    }
+    assert!(from > 4000, "{from}");
 }
