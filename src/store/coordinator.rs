@@ -4,10 +4,12 @@
 //! [`EngineHost`], so that they can ask for durability and announce work without knowing the log
 //! or the store.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::durable_waiters::DurableWaiters;
 use crate::engine::EngineHost;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
@@ -32,7 +34,7 @@ pub(crate) struct Coordinator {
     /// Writers wait until flushes have let the log become shorter.
     log_is_too_long: AtomicBool,
     /// Futures that wait for the log to be durable up to a number.
-    durable_waiters: Mutex<Vec<(SeqNo, Waker)>>,
+    durable_waiters: DurableWaiters,
     /// One of them asked for a sync.
     sync_requested: AtomicBool,
     /// Counts announcements of work; sleeping threads compare it.
@@ -90,6 +92,11 @@ impl Coordinator {
         self.recovered.store(seq.0, Ordering::SeqCst);
     }
 
+    /// Up to where what recovery found is durable, as far as it knows.
+    pub(crate) fn recovered(&self) -> SeqNo {
+        SeqNo(self.recovered.load(Ordering::SeqCst))
+    }
+
     /// The log, in a store that takes writes.
     pub(crate) fn log(&self) -> Option<&Arc<Log>> {
         self.log.get()
@@ -103,11 +110,12 @@ impl Coordinator {
     }
 
     /// Has the log synced by background work, and `waker` woken when it is durable up to `seq`, or
-    /// when the store stops writing or closes.
-    pub(crate) fn request_durable(&self, seq: SeqNo, waker: &Waker) {
-        self.durable_waiters.lock().push((seq, waker.clone()));
+    /// when the store stops writing or closes. An error if there is no thread to wake it.
+    pub(crate) fn request_durable(&self, seq: SeqNo, waker: &Waker) -> io::Result<()> {
+        self.durable_waiters.add(seq, waker)?;
         self.sync_requested.store(true, Ordering::SeqCst);
         self.work.notify();
+        Ok(())
     }
 
     /// True if a sync was asked for since the last call.
@@ -117,24 +125,19 @@ impl Coordinator {
     }
 
     /// The log is durable up to `seq`. Called by the thread that took a request, also where another
-    /// one has synced, and as [`Coordinator::wake_durable_waiters`] without a lock.
+    /// one has synced.
     pub(crate) fn note_synced(&self, seq: SeqNo) {
-        let mut waiters = self.durable_waiters.lock();
-        if waiters.is_empty() {
-            return;
-        }
-        let (done, later) = waiters.drain(..).partition(|(upto, _)| *upto <= seq);
-        *waiters = later;
-        drop(waiters);
-        wake_all(done);
+        self.durable_waiters.wake_upto(seq);
     }
 
-    /// Wakes every future that waits for durability: the store closes or stops writing. Wakers are
-    /// code of the user, which may commit, or close the store: so they are called by the thread of
-    /// the log between its jobs, and at the end of closing, and nowhere else.
+    /// Wakes every future that waits for durability: the store stops writing.
     pub(crate) fn wake_durable_waiters(&self) {
-        let waiters = std::mem::take(&mut *self.durable_waiters.lock());
-        wake_all(waiters);
+        self.durable_waiters.wake_all();
+    }
+
+    /// Wakes every future that waits for durability, for the last time: the store is closed.
+    pub(crate) fn close_durable_waiters(&self) {
+        self.durable_waiters.close();
     }
 
     /// An error if the store takes no more writes.
@@ -216,12 +219,6 @@ impl Coordinator {
                 Err(error)
             }
         }
-    }
-}
-
-fn wake_all(waiters: Vec<(SeqNo, Waker)>) {
-    for (_, waker) in waiters {
-        waker.wake();
     }
 }
 

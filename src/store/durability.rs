@@ -60,7 +60,10 @@ impl Shared {
             // There is no other thread to do it.
             return Poll::Ready(self.coordinator.sync_log());
         }
-        self.coordinator.request_durable(seq, waker);
+        if self.coordinator.request_durable(seq, waker).is_err() {
+            // The system gives no thread that would wake it.
+            return Poll::Ready(self.wait_durable(seq));
+        }
         // What happened before the request wakes no waker.
         match self.is_durable(seq) {
             Ok(true) => Poll::Ready(Ok(())),

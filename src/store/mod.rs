@@ -22,6 +22,7 @@ mod commit_values;
 mod conflicts;
 pub(crate) mod coordinator;
 mod durability;
+mod durable_waiters;
 mod engines;
 mod handover;
 mod health;
@@ -144,13 +145,8 @@ impl Store {
             std::mem::forget(Arc::clone(&self.shared));
             return Err(forked);
         }
-        let outcome = {
-            let mut closing = self.closing.lock();
-            closing.get_or_insert_with(|| self.close_once()).clone()
-        };
-        // Code of the user: no lock is held.
-        self.shared.coordinator.wake_durable_waiters();
-        outcome
+        let mut closing = self.closing.lock();
+        closing.get_or_insert_with(|| self.close_once()).clone()
     }
 
     fn close_once(&self) -> Result<()> {
@@ -161,8 +157,8 @@ impl Store {
             shared.gate.wait_until_empty();
         }
         for thread in self.threads.lock().drain(..) {
-            // A thread that dropped the last handle, in a waker, cannot wait for itself; it does
-            // nothing more. A panic in a thread has stopped the writes.
+            // A thread that closes the store, in a filter, cannot wait for itself. A panic in a
+            // thread has stopped the writes.
             if thread.thread().id() != std::thread::current().id() {
                 let _ = thread.join();
             }
@@ -177,6 +173,7 @@ impl Store {
             let _ = shared.shrink_log(true);
             let _ = shared.note_end();
         }
+        shared.coordinator.close_durable_waiters();
         if let Some(recorder) = &shared.recorder {
             recorder.finish();
         }

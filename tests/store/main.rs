@@ -11,6 +11,7 @@ mod crash_states;
 mod damage;
 mod database;
 mod descriptors;
+mod durable_wakers;
 mod extremes;
 mod faults;
 mod full_disk;
