@@ -7,6 +7,7 @@ use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::engine::{EngineHost, Pressure, Work};
 use crate::error::Result;
+use crate::util::mutants::mutated;
 
 impl Shared {
     /// Waits, without any lock, as long as the background work of the keyspace asks for, or until
@@ -36,6 +37,10 @@ impl Shared {
     /// the keyspace is dropped or the store closes.
     #[cold]
     fn slow_down(&self, keyspace: &OpenKeyspace, pressure: f64, bytes: u64) -> Result<()> {
+        if self.options.background_threads == 0 && !mutated!("writers-sleep-without-threads") {
+            // Only this thread could do what it would wait for.
+            return self.lend_a_hand(keyspace);
+        }
         let Some(mut left) = keyspace.throttle.delay(pressure, bytes) else {
             return Ok(());
         };
@@ -69,6 +74,14 @@ impl Shared {
         outcome
     }
 
+    /// Does a unit of background work of the keyspace, if one is due. Its error is noted, and is
+    /// that of the writer once there is no room.
+    fn lend_a_hand(&self, keyspace: &OpenKeyspace) -> Result<()> {
+        let _pass = self.enter()?;
+        let _ = self.run_engines_of(keyspace, &[Work::Flush, Work::Compact]);
+        self.check_admission(keyspace)
+    }
+
     #[cold]
     fn wait_for_room(&self, keyspace: &OpenKeyspace) -> Result<()> {
         let began = Instant::now();
@@ -81,8 +94,9 @@ impl Shared {
                 break Err(error);
             }
             // Of its own background work only: what fails elsewhere is nothing to this writer.
+            // And of that only a flush makes room.
             if self.options.background_threads > 0
-                && let Some(error) = keyspace.failing_now()
+                && let Some(error) = keyspace.flush_failing_now()
             {
                 break Err(error);
             }
@@ -108,5 +122,39 @@ impl Shared {
         self.check_open()?;
         self.coordinator.check_writable()?;
         keyspace.check_alive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::fs::SimFs;
+    use crate::options::{EngineKind, KeyspaceOptions, Options};
+
+    /// It got that error at once, though flushes worked and the wait would have been short.
+    #[test]
+    fn a_compaction_that_fails_is_nothing_to_a_writer_that_waits_for_the_log() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(1)
+            .background_sync_ms(0);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let asked = KeyspaceOptions::new(EngineKind::Lsm);
+        let keyspace = shared.keyspace_with("a", &asked).unwrap();
+        for _ in 0..10 {
+            // Left alone for half a minute.
+            let damage = Error::corruption(Path::new("t"), 7, "flipped");
+            keyspace.health(Work::Compact).note::<()>(&Err(damage));
+        }
+        for _ in 0..100 {
+            // The thread of the log ends it.
+            shared.coordinator.note_log_length(true);
+            shared.make_room(&keyspace, 1).unwrap();
+        }
     }
 }

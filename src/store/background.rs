@@ -15,6 +15,10 @@ use crate::util::mutants::mutated;
 /// Longest sleep of an idle thread. Work is announced; this only bounds the harm of a lost one.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
 
+/// Shortest sleep of a thread that found nothing to do: what is due and cannot be done yet must not
+/// take a processor.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 /// How long writes must have paused for what gives way to them.
 const QUIET_WAIT: Duration = Duration::from_millis(200);
 
@@ -77,8 +81,14 @@ impl Shared {
     /// the log asks for anywhere.
     pub(super) fn run_engines_of(&self, keyspace: &OpenKeyspace, kinds: &[Work]) -> Result<bool> {
         let _busy = Busy::begin(&self.busy);
-        if self.flush_for_log_limit()? {
-            return Ok(true);
+        match self.flush_for_log_limit() {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            // It is noted where it fails. What fails elsewhere is nothing to who waits here.
+            Err(error) if mutated!("flush-that-fails-elsewhere-stops-a-writer") => {
+                return Err(error);
+            }
+            Err(_) => self.coordinator.check_running()?,
         }
         for kind in kinds {
             if self.run_job(keyspace, *kind, |engine| engine.run_once(*kind))? {
@@ -185,6 +195,9 @@ impl Shared {
 
     /// Milliseconds until buffered commits are to be synced; `None` if they never are.
     fn sync_due_in_ms(&self) -> Option<u64> {
+        if self.coordinator.check_writable().is_err() && !mutated!("sync-due-after-a-failure") {
+            return None;
+        }
         let interval_ms = self.options.background_sync_ms;
         let last_ms = self.last_background_sync_ms.load(Ordering::Relaxed);
         let due_ms = last_ms.saturating_add(interval_ms);
@@ -220,7 +233,7 @@ impl Shared {
             let mut due = false;
             let debtor = self.log_limit_debtor();
             for keyspace in self.keyspaces.all().iter() {
-                failed = failed.or(keyspace.error());
+                failed = failed.or(keyspace.error()).or(keyspace.sweep_error());
                 let in_debt = debtor.as_ref().is_some_and(|it| it.id == keyspace.id);
                 let is_due =
                     in_debt || keyspace.engine.work_due().is_some() || self.sweep_is_due(keyspace);
@@ -286,7 +299,7 @@ impl Shared {
         let of_jobs = of_jobs.or_else(|| {
             let all = self.keyspaces.all();
             all.iter().find_map(|keyspace| {
-                let error = keyspace.sweep.health.error()?;
+                let error = keyspace.sweep_error()?;
                 Some(format!(
                     "sweep of keyspace {:?}: {error:#}",
                     keyspace.name()
@@ -311,7 +324,10 @@ impl Shared {
             match catch_unwind(AssertUnwindSafe(|| step(self))) {
                 Ok(Ok(true)) => self.coordinator.progressed(),
                 // A failed job is noted, and left alone for a while.
-                Ok(Ok(false) | Err(_)) => self.coordinator.wait_for_work(seen, idle_wait(self)),
+                Ok(Ok(false) | Err(_)) => {
+                    let wait = idle_wait(self).max(SHORTEST_WAIT);
+                    self.coordinator.wait_for_work(seen, wait);
+                }
                 Err(panic) => {
                     self.coordinator
                         .fail(&Error::panicked("background work", &*panic));
@@ -338,10 +354,14 @@ impl Shared {
     pub(super) fn engines_wait(&self, kinds: &[Work]) -> Duration {
         let all = self.keyspaces.all();
         let pauses = all.iter().flat_map(|keyspace: &Arc<OpenKeyspace>| {
+            let compacts = kinds.contains(&Work::Compact);
             // A compaction that is due was not begun: it waits for writes to pause.
-            let waits =
-                kinds.contains(&Work::Compact) && keyspace.engine.work_due() == Some(Work::Compact);
-            let sweep = self.sweep_wait_ms(keyspace).map(Duration::from_millis);
+            let waits = compacts && keyspace.engine.work_due() == Some(Work::Compact);
+            // One that is under way is announced when it has ended.
+            let may_sweep = compacts && !keyspace.sweep.is_under_way()
+                || mutated!("sweep-keeps-all-threads-awake");
+            let sweep = may_sweep.then(|| self.sweep_wait_ms(keyspace)).flatten();
+            let sweep = sweep.map(Duration::from_millis);
             let pauses = kinds.iter().map(|kind| keyspace.health(*kind).pause());
             pauses.chain([waits.then_some(QUIET_WAIT), sweep]).flatten()
         });
@@ -362,5 +382,45 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::SimFs;
+    use crate::options::Options;
+
+    /// A sync stayed due that was never tried again.
+    #[test]
+    fn the_thread_of_a_log_that_takes_nothing_more_sleeps() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0)
+            .background_sync_ms(1);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        shared.coordinator.fail(&Error::invalid("no"));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(shared.run_log_once().is_err());
+        assert!(!shared.log_wait().is_zero());
+    }
+
+    #[test]
+    fn a_collection_that_is_wanted_no_more_fails_no_more() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Error::io("write", Path::new("t"), full);
+        shared.log_jobs.collect.note::<()>(&Err(error));
+        assert!(shared.background_error().is_some());
+        assert!(!shared.run_values_once().unwrap());
+        assert_eq!(shared.background_error(), None);
+        shared.wait_idle().unwrap();
     }
 }

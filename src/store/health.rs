@@ -38,6 +38,8 @@ struct Failure {
     damage: Option<Error>,
     pause: Duration,
     retry_at: Instant,
+    /// The job has succeeded since, at something else.
+    is_over: bool,
 }
 
 impl Health {
@@ -52,6 +54,7 @@ impl Health {
                 {
                     let is_news = !failure.error.is_corruption();
                     failure.error = damage.clone();
+                    failure.is_over = true;
                     return is_news;
                 }
                 *failure = None;
@@ -64,6 +67,7 @@ impl Health {
                 let pause = match &*failure {
                     _ if mutated!("failing-job-is-never-left-alone") => Duration::ZERO,
                     None => FIRST_PAUSE,
+                    Some(before) if before.is_over && !error.is_corruption() => FIRST_PAUSE,
                     Some(before) => (2 * before.pause).min(LONGEST_PAUSE),
                 };
                 let damage = match error.is_corruption() {
@@ -75,6 +79,7 @@ impl Health {
                     damage: mutated!("damage-forgotten-after-another-error", None, damage),
                     pause,
                     retry_at: Instant::now() + pause,
+                    is_over: false,
                 });
                 self.is_failing.store(true, Ordering::Relaxed);
             }
@@ -92,7 +97,13 @@ impl Health {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Why the job failed when it ran last.
+    /// True if the job failed when it ran last, whatever was met before.
+    pub(super) fn has_just_failed(&self) -> bool {
+        let is_failing = self.is_failing.load(Ordering::Relaxed);
+        is_failing && self.failure.lock().as_ref().is_some_and(|it| !it.is_over)
+    }
+
+    /// Why the job failed when it ran last, or what damage it has met.
     pub(super) fn error(&self) -> Option<Error> {
         if !self.is_failing.load(Ordering::Relaxed) {
             return None;
@@ -174,5 +185,22 @@ mod tests {
         assert!(health.note(&Ok(())), "the disk has room again");
         assert!(health.error().is_some_and(|error| error.is_corruption()));
         assert!(!health.note(&Ok(())));
+        assert!(!health.has_just_failed());
+    }
+
+    #[test]
+    fn after_a_success_only_damage_is_left_alone_for_longer_than_at_first() {
+        let health = Health::default();
+        let damage = Error::corruption(Path::new("t"), 7, "flipped");
+        let pause = |health: &Health| health.failure.lock().as_ref().unwrap().pause;
+        for failures in 0..3 {
+            health.note::<()>(&Err(damage.clone()));
+            assert!(health.has_just_failed());
+            assert_eq!(pause(&health), FIRST_PAUSE * (1 << failures));
+            health.note(&Ok(()));
+        }
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        health.note::<()>(&Err(Error::io("write", Path::new("t"), full)));
+        assert_eq!(pause(&health), FIRST_PAUSE);
     }
 }

@@ -234,6 +234,14 @@ impl OpenKeyspace {
             .find_map(Health::error)
     }
 
+    /// As [`failing_now`](Self::failing_now), of what makes room for writes.
+    pub(super) fn flush_failing_now(&self) -> Option<Error> {
+        if mutated!("failing-compaction-stops-a-writer") {
+            return self.failing_now();
+        }
+        self.flush.pause().and_then(|_| self.flush.error())
+    }
+
     /// True if compactions may drop what a snapshot would still see in its tables.
     fn is_filtered(&self) -> bool {
         self.options.engine() == EngineKind::Lsm && self.resolver.compactions_filter()
@@ -421,7 +429,6 @@ impl Keyspaces {
                     let ttl = options.default_ttl_ms();
                     keyspace.resolver.change(ttl, filter.clone());
                     keyspace.options.change(options.clone());
-                    self.note_filtered();
                 }
             }
         }

@@ -77,7 +77,7 @@ impl Shared {
             && !mutated!("log-limit-without-back-pressure")
             && self
                 .log_limit_debtor()
-                .is_some_and(|keyspace| keyspace.health(Work::Flush).error().is_none());
+                .is_some_and(|keyspace| !keyspace.health(Work::Flush).has_just_failed());
         self.coordinator.note_log_length(is_too_long);
     }
 

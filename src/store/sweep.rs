@@ -83,6 +83,13 @@ impl Swept {
     }
 }
 
+impl OpenKeyspace {
+    /// Why its sweep fails, if it has one.
+    pub(super) fn sweep_error(&self) -> Option<Error> {
+        is_swept(self).then(|| self.sweep.health.error())?
+    }
+}
+
 /// True if the keyspace has entries that only sweeps judge.
 fn is_swept(keyspace: &OpenKeyspace) -> bool {
     let resolver = &keyspace.resolver;
@@ -160,6 +167,11 @@ impl Shared {
         loop {
             self.coordinator.check_running()?;
             if matches!(self.sweep_step(keyspace, &mut walk)?, Step::Ended) {
+                if !mutated!("error-of-a-sweep-outlives-its-cure") {
+                    self.note(&keyspace.sweep.health, &Ok(()));
+                }
+                drop(walk);
+                self.coordinator.wake();
                 return Ok(());
             }
         }
@@ -253,5 +265,40 @@ impl Shared {
         sweep.ended_ms.store(now_ms, Ordering::Relaxed);
         sweep.ended_seq.store(walk.since.0, Ordering::Relaxed);
         sweep.due_ms.store(due_ms, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::Work;
+    use crate::fs::SimFs;
+    use crate::options::{KeyspaceOptions, Options};
+    use crate::resolve::ManualClock;
+
+    /// They looked again and again, each with a processor of its own.
+    #[test]
+    fn threads_that_cannot_sweep_sleep_while_a_sweep_is_due() {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_secs(1000));
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .clock(clock.clone())
+            .background_threads(0)
+            .sweep_period(Duration::from_secs(1));
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let asked = KeyspaceOptions::new(EngineKind::BTree).expiry(true);
+        let keyspace = shared.keyspace_with("a", &asked).unwrap();
+        assert!(!shared.sweep_is_due(&keyspace));
+        clock.advance(Duration::from_secs(2));
+        assert!(shared.sweep_is_due(&keyspace));
+        assert_eq!(shared.engines_wait(&[Work::Compact]), Duration::ZERO);
+        assert!(!shared.engines_wait(&[Work::Flush]).is_zero());
+        let _under_way = keyspace.sweep.walk.lock();
+        assert!(!shared.engines_wait(&[Work::Compact]).is_zero());
     }
 }

@@ -775,3 +775,46 @@ fn a_table_of_an_impossible_number_is_refused_by_its_name() {
     let keyspace = db.existing_keyspace("a").unwrap().unwrap();
     assert_eq!(keyspace.get("k").unwrap().unwrap(), "v");
 }
+
+/// Where writers do the background work they met the error of the keyspace that held the log.
+#[test]
+fn without_threads_too_a_keyspace_whose_flush_fails_stops_no_other() {
+    for sick_engine in ENGINES {
+        for well_engine in ENGINES {
+            let fs = FaultFs::new(Arc::new(SimFs::new()));
+            let options = tiny(Options::new().fs(Arc::new(fs.clone())))
+                .background_threads(0)
+                .durability(Durability::Buffered);
+            let db = options.open("/store").unwrap();
+            let sick = db.keyspace("sick", sick_engine).unwrap();
+            let well = db.keyspace("well", well_engine).unwrap();
+            sick.put("k", "v").unwrap();
+            let all = OpKind::TAKING_SPACE;
+            let plan = FaultPlan::once(&all, 0, Fault::Full).and_then_all(&all);
+            fs.plan(plan.within(Path::new("/store/ks-00000001")));
+            // Beyond the limit of the log.
+            for from in 0..2 {
+                write_much(&well, 400 * from).unwrap();
+            }
+            fs.heal();
+            sick.flush().unwrap();
+            assert!(db.verify().unwrap().is_clean());
+        }
+    }
+}
+
+/// They slept for work that only they could do.
+#[test]
+fn without_threads_writers_do_not_sleep() {
+    for engine in ENGINES {
+        let options = tiny(Options::new().fs(Arc::new(SimFs::new())))
+            .background_threads(0)
+            .durability(Durability::Buffered);
+        let db = options.open("/store").unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        for from in 0..5 {
+            write_much(&keyspace, 400 * from).unwrap();
+        }
+        assert_eq!(db.stats().slowed_ms, 0);
+    }
+}

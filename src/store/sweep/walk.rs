@@ -27,6 +27,13 @@ pub(in crate::store) struct Sweep {
     pub(in crate::store) health: Health,
 }
 
+impl Sweep {
+    /// True while a thread does a step, or walks through the whole keyspace.
+    pub(in crate::store) fn is_under_way(&self) -> bool {
+        self.walk.is_locked()
+    }
+}
+
 /// A walk through a keyspace.
 #[derive(Debug)]
 pub(super) struct Walk {

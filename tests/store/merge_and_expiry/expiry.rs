@@ -1,8 +1,10 @@
 //! Values that expire.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hedgerow::{Batch, EngineKind, Keyspace};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
+use hedgerow::{Batch, Durability, EngineKind, Keyspace, ManualClock, Options};
 
 use super::{World, all, expiring, keyspace, on_both_engines, refused, text, tiny};
 
@@ -11,6 +13,7 @@ on_both_engines! {
     what_began_before_keeps_its_time,
     a_later_write_decides_anew,
     what_an_expired_value_hid_stays_hidden,
+    a_compaction_that_sweeps_ends_the_error_of_a_sweep,
     expired_entries_leave_the_disk,
     the_default_counts_for_puts_without_a_time,
     times_that_have_passed_are_refused,
@@ -413,4 +416,37 @@ fn deletes_are_no_expired_entries() {
     world.advance_ms(1000);
     data.compact().unwrap();
     assert_eq!(data.stats().expired_entries, 1);
+}
+
+/// It stayed until the next sweep in the background, up to ten periods later; and `wait_idle` did
+/// not know it.
+fn a_compaction_that_sweeps_ends_the_error_of_a_sweep(engine: EngineKind) {
+    if engine == EngineKind::Lsm {
+        // What has expired goes in compactions.
+        return;
+    }
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let clock = ManualClock::new();
+    let options = Options::new()
+        .fs(Arc::new(disk.clone()))
+        .background_threads(0)
+        .durability(Durability::Buffered)
+        .clock(clock.clone())
+        .sweep_period(Duration::from_millis(10));
+    let db = options.open(super::STORE).unwrap();
+    let data = keyspace(&db, expiring(engine));
+    data.put_with_ttl("key", "value", SECOND).unwrap();
+    while db.run_background_once().unwrap() {}
+    clock.advance(3600 * SECOND);
+    let full = FaultPlan::once(&[OpKind::Write], 0, Fault::Full);
+    disk.plan(full.and_then_all(&[OpKind::Write]));
+    assert!(db.run_background_once().is_err());
+    let error = db.stats().background_error.unwrap();
+    assert!(error.starts_with("sweep"), "{error}");
+    assert!(db.wait_idle().is_err());
+    disk.heal();
+    data.compact().unwrap();
+    assert_eq!(data.stats().expired_entries, 1);
+    assert_eq!(db.stats().background_error, None);
+    db.wait_idle().unwrap();
 }
