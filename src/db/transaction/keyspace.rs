@@ -4,12 +4,13 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::own_writes::Own;
+use super::own_writes::{Own, OwnWrites};
 use super::state::State;
 use super::view::transaction_view;
+use super::write_set::WriteSet;
 use crate::db::keyspace::Keyspace;
 use crate::db::keyspace_snapshot::KeyspaceSnapshot;
-use crate::engine::{Laid, Piece};
+use crate::engine::{Laid, Overlay, Piece};
 use crate::error::Result;
 use crate::kv::{
     Batch, Expiry, KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value,
@@ -107,7 +108,16 @@ impl<'a> TransactionKeyspace<'a> {
         self.state.check_writes(self.keyspace)?;
         let open = self.keyspace.open();
         open.with_stored_form(|form| form.check(&Op::Merge { key, operand }))?;
-        self.state.writes.lock().merge(open, key, operand)
+        loop {
+            let own = self.state.writes.lock().own(open.id);
+            let merged = WriteSet::merged(open, own.as_deref(), key, operand)?;
+            let mut writes = self.state.writes.lock();
+            if writes.is_still(open.id, own.as_ref()) {
+                drop(own);
+                return writes.merge(open, key, operand, merged);
+            }
+            // Another thread has written meanwhile.
+        }
     }
 
     /// Sets a key with the number of the commit in it. See
@@ -134,8 +144,11 @@ impl<'a> TransactionKeyspace<'a> {
 
     fn put_stamped(&self, put: impl FnOnce(&mut Batch)) -> Result<()> {
         self.state.check_writes(self.keyspace)?;
-        let mut writes = self.state.writes.lock();
-        writes.put_stamped(self.keyspace.open(), put)
+        let open = self.keyspace.open();
+        let mut one = Batch::new();
+        put(&mut one);
+        open.with_stored_form(|form| one.iter().try_for_each(|op| form.check(&op)))?;
+        self.state.writes.lock().put_stamped(open, &one)
     }
 
     /// Removes `key`, which may be absent. See [`Transaction::delete`](crate::Transaction::delete).
@@ -157,12 +170,7 @@ impl<'a> TransactionKeyspace<'a> {
         let key = key.as_ref();
         self.state.check_writes(self.keyspace)?;
         self.state.reads.note_key(self.keyspace.open().id, key);
-        match self.own(key) {
-            Laid::Put(value) => Ok(Some(value)),
-            Laid::Deleted => Ok(None),
-            Laid::Nothing => self.snapshot.get(key),
-            Laid::Merged => self.merged(key).map(Some),
-        }
+        self.own(key)?.or_below(|| self.snapshot.get(key))
     }
 
     fn put_expiring(&self, key: &[u8], value: &[u8], expiry: Option<Expiry>) -> Result<()> {
@@ -180,24 +188,26 @@ impl<'a> TransactionKeyspace<'a> {
         writes.write(self.keyspace.open(), key, own)
     }
 
-    /// What the transaction has done to a key.
-    fn own(&self, key: &[u8]) -> Laid<Value> {
+    /// What the transaction has done to a key. What it has merged into one is the value that makes.
+    fn own(&self, key: &[u8]) -> Result<Laid<Value>> {
+        let id = self.keyspace.open().id;
         let writes = self.state.writes.lock();
-        writes.get(self.keyspace.open().id, key)
+        match writes.get(id, key) {
+            Laid::Merged => {
+                let own = writes.own(id).expect("it has operands");
+                drop(writes);
+                self.merged(&own, key).map(Laid::Put)
+            }
+            laid => Ok(laid),
+        }
     }
 
-    /// The value of a key that the transaction has merged into: it depends on what the store has.
+    /// The value of a key that has operands in `own`: it depends on what the store has.
     #[cold]
-    fn merged(&self, key: &[u8]) -> Result<Value> {
+    fn merged(&self, own: &OwnWrites, key: &[u8]) -> Result<Value> {
         let below = self.snapshot.get(key)?;
         self.note(key, below.is_some());
-        Ok(self.merge_below(key, below.as_ref()))
-    }
-
-    fn merge_below(&self, key: &[u8], below: Option<&Value>) -> Value {
-        let writes = self.state.writes.lock();
-        let below = below.map(|value| &**value);
-        writes.merge_below(self.keyspace.open().id, key, below)
+        Ok(own.merge(key, below.as_deref()).into())
     }
 
     /// The commit depends on what the store has of `key`, if reads are tracked.
@@ -232,11 +242,10 @@ transaction_of_inherent!(TransactionKeyspace<'_>);
 impl KvRead for TransactionKeyspace<'_> {
     fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
-        match self.own(key) {
-            Laid::Nothing => {}
+        match self.own(key)? {
+            Laid::Nothing | Laid::Merged => {}
             Laid::Put(value) => return Ok(Some(value)),
             Laid::Deleted => return Ok(None),
-            Laid::Merged => return self.merged(key).map(Some),
         }
         let value = self.snapshot.get(key)?;
         self.note(key, value.is_some());
@@ -249,11 +258,10 @@ impl KvRead for TransactionKeyspace<'_> {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let key = key.as_ref();
-        match self.own(key) {
-            Laid::Nothing => {}
+        match self.own(key)? {
+            Laid::Nothing | Laid::Merged => {}
             Laid::Put(value) => return Ok(Some(read(&value))),
             Laid::Deleted => return Ok(None),
-            Laid::Merged => return Ok(Some(read(&self.merged(key)?))),
         }
         let found = self.snapshot.get_with(key, read)?;
         self.note(key, found.is_some());
@@ -267,11 +275,10 @@ impl KvRead for TransactionKeyspace<'_> {
     ) -> Result<Option<Value>> {
         let key = key.as_ref();
         let copy = |value: &Value| Value::copy_part(value, &part_of_value(&part));
-        match self.own(key) {
-            Laid::Nothing => {}
+        match self.own(key)? {
+            Laid::Nothing | Laid::Merged => {}
             Laid::Put(value) => return Ok(Some(copy(&value))),
             Laid::Deleted => return Ok(None),
-            Laid::Merged => return Ok(Some(copy(&self.merged(key)?))),
         }
         let found = self.snapshot.get_range(key, part)?;
         self.note(key, found.is_some());
@@ -280,11 +287,10 @@ impl KvRead for TransactionKeyspace<'_> {
 
     fn reader(&self, key: impl AsRef<[u8]>) -> Result<Option<ValueReader>> {
         let key = key.as_ref();
-        match self.own(key) {
-            Laid::Nothing => {}
+        match self.own(key)? {
+            Laid::Nothing | Laid::Merged => {}
             Laid::Put(value) => return Ok(Some(ValueReader::of(value))),
             Laid::Deleted => return Ok(None),
-            Laid::Merged => return self.merged(key).map(|it| Some(ValueReader::of(it))),
         }
         let found = self.snapshot.reader(key)?;
         self.note(key, found.is_some());
@@ -293,7 +299,11 @@ impl KvRead for TransactionKeyspace<'_> {
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
-        match self.own(key) {
+        let laid = {
+            let writes = self.state.writes.lock();
+            writes.get(self.keyspace.open().id, key)
+        };
+        match laid {
             Laid::Nothing => {}
             // A merge makes a value in any case.
             Laid::Put(_) | Laid::Merged => return Ok(true),
@@ -306,14 +316,16 @@ impl KvRead for TransactionKeyspace<'_> {
 
     fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let mut values = self.snapshot.multi_get(keys)?;
+        let own = self.state.writes.lock().own(self.keyspace.open().id);
         for (key, value) in keys.iter().map(AsRef::as_ref).zip(&mut values) {
-            match self.own(key) {
-                Laid::Put(own) => *value = Some(own),
+            match own.as_ref().map_or(Laid::Nothing, |own| own.get(key)) {
+                Laid::Put(own) => *value = Some(own.clone()),
                 Laid::Deleted => *value = None,
                 Laid::Nothing => self.note(key, value.is_some()),
                 Laid::Merged => {
                     self.note(key, value.is_some());
-                    *value = Some(self.merge_below(key, value.as_ref()));
+                    let own = own.as_ref().expect("it has operands");
+                    *value = Some(own.merge(key, value.as_deref()).into());
                 }
             }
         }

@@ -50,8 +50,8 @@ pub(super) struct OwnWrites {
     removed: KeySet,
     /// What `keys` take.
     bytes: usize,
-    /// Of the keyspace, once it is needed.
-    operator: Option<Arc<dyn MergeOperator>>,
+    /// That of the keyspace, once it is needed, and the longest value there.
+    operator: Option<(Arc<dyn MergeOperator>, usize)>,
 }
 
 /// How to take a write back.
@@ -131,9 +131,10 @@ impl OwnWrites {
         Undo::Operand(key.to_vec())
     }
 
-    /// The operator that [`Overlay::merge`] needs.
-    pub(super) fn use_operator(&mut self, operator: &Arc<dyn MergeOperator>) {
-        self.operator.get_or_insert_with(|| Arc::clone(operator));
+    /// The operator that [`Overlay::merge`] needs, whose values are cut to `limit_bytes`.
+    pub(super) fn use_operator(&mut self, operator: &Arc<dyn MergeOperator>, limit_bytes: usize) {
+        self.operator
+            .get_or_insert_with(|| (Arc::clone(operator), limit_bytes));
     }
 
     /// Deletes a range.
@@ -238,9 +239,11 @@ impl Overlay for OwnWrites {
 
     fn merge(&self, key: &[u8], below: Option<&[u8]>) -> Vec<u8> {
         match (self.keys.get(key), &self.operator) {
-            (Some(Own::Merged(operands)), Some(operator)) => {
+            (Some(Own::Merged(operands)), Some((operator, limit_bytes))) => {
                 let operands: Vec<&[u8]> = operands.iter().map(|it| &**it).collect();
-                operator.merge(key, below, &operands)
+                let mut merged = operator.merge(key, below, &operands);
+                merged.truncate(*limit_bytes);
+                merged
             }
             _ => unreachable!("it has operands over the key"),
         }

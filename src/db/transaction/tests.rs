@@ -71,7 +71,7 @@ fn random_case(keyspace: &Keyspace, random: &mut Random) -> Case {
                     Some(merged) => own.write(&key(at), merged),
                     None => own.push_operand(&key(at), &operand),
                 };
-                own.use_operator(&(Arc::new(Append) as _));
+                own.use_operator(&(Arc::new(Append) as _), 10_000);
                 let old = map.get(&key(at)).map_or(&[][..], |value| value);
                 let value = Value::from([old, &operand].concat());
                 map.insert(key(at), value);
@@ -239,7 +239,7 @@ fn merges_are_taken_back_one_by_one() {
     let of_all = own.len_bytes();
     undos.drain(400..).rev().for_each(|undo| own.undo(undo));
     assert_eq!(own.len_bytes(), of_all / 1000 * 400);
-    own.use_operator(&(Arc::new(Append) as _));
+    own.use_operator(&(Arc::new(Append) as _), 10_000);
     assert_eq!(Overlay::merge(&own, b"k", None).len(), 4 * 400);
     undos.into_iter().rev().for_each(|undo| own.undo(undo));
     assert!(own.is_empty());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::own_writes::{Own, OwnWrites, Undo, operand_cost};
-use crate::engine::{Laid, Overlay};
+use crate::engine::Laid;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, check_op};
 use crate::store::OpenKeyspace;
@@ -109,31 +109,42 @@ impl WriteSet {
         }
     }
 
-    /// What the operands that were merged into a key make of what the store has.
-    pub(super) fn merge_below(
-        &self,
-        keyspace: KeyspaceId,
+    /// What an operand makes of what was done to a key: see [`OwnWrites::merged`]. It calls the
+    /// operator, which is code of the user, and needs nothing that is locked.
+    pub(super) fn merged(
+        keyspace: &OpenKeyspace,
+        own: Option<&OwnWrites>,
         key: &[u8],
-        below: Option<&[u8]>,
-    ) -> Value {
-        let part = self.parts.get(&keyspace).expect("it has operands");
-        part.own.merge(key, below).into()
+        operand: &[u8],
+    ) -> Result<Option<Own>> {
+        check_op(&Op::Merge { key, operand })?;
+        let operator = keyspace.resolver.operator();
+        let operator = operator.expect("the keyspace takes merges");
+        let none = OwnWrites::default();
+        let limit_bytes = keyspace.resolver.max_value_len_bytes();
+        let own = own.unwrap_or(&none);
+        Ok(own.merged(&**operator, limit_bytes, key, operand))
     }
 
-    /// Merges an operand into a key. After an error nothing has changed.
+    /// True if `own` is what was written to a keyspace, still.
+    pub(super) fn is_still(&self, keyspace: KeyspaceId, own: Option<&Arc<OwnWrites>>) -> bool {
+        match (self.own(keyspace), own) {
+            (Some(now), Some(own)) => Arc::ptr_eq(&now, own),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Merges an operand into a key, which makes `merged` of what was done to it. After an error
+    /// nothing has changed.
     pub(super) fn merge(
         &mut self,
         keyspace: &Arc<OpenKeyspace>,
         key: &[u8],
         operand: &[u8],
+        merged: Option<Own>,
     ) -> Result<()> {
-        check_op(&Op::Merge { key, operand })?;
-        let operator = keyspace.resolver.operator();
-        let operator = operator.expect("the keyspace takes merges");
-        let none = OwnWrites::default();
-        let own = self.parts.get(&keyspace.id).map_or(&none, |part| &part.own);
-        let limit_bytes = keyspace.resolver.max_value_len_bytes();
-        match own.merged(&**operator, limit_bytes, key, operand) {
+        match merged {
             Some(merged) => self.change_key(keyspace, key, merged)?,
             None => {
                 self.check_growth(operand_cost(key, operand))?;
@@ -141,7 +152,11 @@ impl WriteSet {
             }
         }
         let part = self.parts.get_mut(&keyspace.id).expect("it was written to");
-        Arc::make_mut(&mut part.own).use_operator(operator);
+        let resolver = &keyspace.resolver;
+        if let Some(operator) = resolver.operator() {
+            let limit_bytes = resolver.max_value_len_bytes();
+            Arc::make_mut(&mut part.own).use_operator(operator, limit_bytes);
+        }
         Ok(())
     }
 
@@ -185,19 +200,13 @@ impl WriteSet {
 
     /// Adds a put of a key or a value that gets the number of the commit. After an error nothing
     /// has changed.
-    pub(super) fn put_stamped(
-        &mut self,
-        keyspace: &Arc<OpenKeyspace>,
-        put: impl FnOnce(&mut Batch),
-    ) -> Result<()> {
-        let mut one = Batch::new();
-        put(&mut one);
+    pub(super) fn put_stamped(&mut self, keyspace: &Arc<OpenKeyspace>, one: &Batch) -> Result<()> {
         one.check()?;
         self.check_growth(PART_COST_BYTES + one.len_bytes())?;
         self.bytes += one.len_bytes();
         let stamped = &mut self.part(keyspace).stamped;
         let undo = PartUndo::Stamped(stamped.len_bytes(), stamped.len());
-        stamped.append(&one);
+        stamped.append(one);
         self.remember(keyspace.id, undo);
         Ok(())
     }
@@ -354,7 +363,9 @@ mod tests {
                             0 => batch.put_versionstamped_key(key, &suffix, "value"),
                             _ => batch.put_versionstamped_value(key, &suffix, "value"),
                         };
-                        writes.put_stamped(open, put).unwrap();
+                        let mut one = Batch::new();
+                        put(&mut one);
+                        writes.put_stamped(open, &one).unwrap();
                     }
                     0..3 => {
                         writes.write(open, &key, put(7, random.index(50))).unwrap();
@@ -391,8 +402,9 @@ mod tests {
         writes.bytes = MAX_BATCH_LEN_BYTES - 200;
         assert!(writes.write(open, b"l", put(7, 200)).is_err());
         assert!(writes.remove(open, KeyRange::one(&[7; 200])).is_err());
-        let long = |batch: &mut Batch| batch.put_versionstamped_value("l", [7; 192], "");
-        assert!(writes.put_stamped(open, long).is_err());
+        let mut long = Batch::new();
+        long.put_versionstamped_value("l", [7; 192], "");
+        assert!(writes.put_stamped(open, &long).is_err());
         assert_eq!(writes.bytes, MAX_BATCH_LEN_BYTES - 200);
         writes.write(open, b"k", put(7, 150)).unwrap();
         // In the place of a long one there is room for another.

@@ -1,14 +1,18 @@
 //! Merges and expiry in transactions.
 
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hedgerow::{EngineKind, Isolation, TransactionOptions};
+use hedgerow::{EngineKind, Isolation, MergeOperator, TransactionOptions};
 
-use super::{World, all, appending, expiring, keyspace, on_both_engines, text};
+use super::{STORE, World, all, appending, expiring, keyspace, on_both_engines, text, tiny};
 
 on_both_engines! {
     transactions_that_merge_do_not_conflict,
     a_transaction_reads_its_own_merges,
+    operators_run_beside_other_threads_of_the_transaction,
+    what_an_operator_would_refuse_is_refused_when_it_is_put,
     a_read_below_a_merge_is_a_read,
     savepoints_take_merges_back,
     own_writes_do_not_expire_before_the_commit,
@@ -39,6 +43,74 @@ fn transactions_that_merge_do_not_conflict(engine: EngineKind) {
         notes.merge("a", "4").unwrap();
         assert_eq!(third.commit().is_err(), isolation == Isolation::Snapshot);
     }
+}
+
+/// Appends, and waits once in between.
+#[derive(Debug, Clone, Default)]
+struct Waiting(Arc<Mutex<Option<(Sender<()>, Receiver<()>)>>>);
+
+impl MergeOperator for Waiting {
+    fn name(&self) -> &str {
+        "waiting"
+    }
+
+    fn merge(&self, _: &[u8], value: Option<&[u8]>, operands: &[&[u8]]) -> Vec<u8> {
+        if let Some((begun, go_on)) = self.0.lock().unwrap().take() {
+            begun.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        let parts = value.into_iter().chain(operands.iter().copied());
+        parts.flatten().copied().collect()
+    }
+}
+
+/// A read panicked if another thread wrote the key meanwhile; and while a merge called the
+/// operator, the transaction was locked.
+fn operators_run_beside_other_threads_of_the_transaction(engine: EngineKind) {
+    let (world, operator) = (World::new(), Waiting::default());
+    let options = world.options().merge_operator(operator.clone());
+    let db = options.open(STORE).unwrap();
+    let notes = keyspace(&db, tiny(engine).merge_operator("waiting"));
+    let beside = |call: &(dyn Fn() -> String + Sync), meanwhile: &dyn Fn()| {
+        let ((begun, has_begun), (done, go_on)) = (channel(), channel());
+        *operator.0.lock().unwrap() = Some((begun, go_on));
+        std::thread::scope(|scope| {
+            let called = scope.spawn(call);
+            has_begun.recv().unwrap();
+            meanwhile();
+            done.send(()).unwrap();
+            called.join().expect("no panic")
+        })
+    };
+    let tx = db.transaction().unwrap();
+    for key in ["a", "b", "c"] {
+        tx.merge(&notes, key, "1").unwrap();
+    }
+    let get = || text(tx.get(&notes, "a").unwrap());
+    let found = beside(&get, &|| tx.put(&notes, "a", "2").unwrap());
+    assert!(["1", "2"].contains(&found.as_str()), "{found}");
+    let get = || text(tx.keyspace(&notes).multi_get(&["b"]).unwrap().remove(0));
+    let found = beside(&get, &|| tx.delete(&notes, "b").unwrap());
+    assert_eq!(found, "1");
+    // The first merge calls no operator, the one over a put does.
+    tx.put(&notes, "c", "3").unwrap();
+    let merge = || {
+        tx.merge(&notes, "c", "5").unwrap();
+        String::new()
+    };
+    beside(&merge, &|| tx.put(&notes, "c", "4").unwrap());
+    assert_eq!(text(tx.get(&notes, "c").unwrap()), "45");
+}
+
+fn what_an_operator_would_refuse_is_refused_when_it_is_put(engine: EngineKind) {
+    let world = World::new();
+    let db = world.open();
+    let counters = keyspace(&db, tiny(engine).merge_operator("add-i64"));
+    let tx = db.transaction().unwrap();
+    let put = tx.keyspace(&counters);
+    assert!(put.put("a", "too long for a number").is_err());
+    assert!(put.put_versionstamped_value("a", "too long", "").is_err());
+    tx.commit().unwrap();
 }
 
 fn a_transaction_reads_its_own_merges(engine: EngineKind) {
