@@ -22,10 +22,10 @@ use super::{FsLock, LockMode, explain_link};
 use crate::error::{Error, LockHolder, Result};
 use crate::util::mutants::mutated;
 
-/// Locks that this process holds, once for each. Guarded over asking the system for a lock and
+/// Locks that this process holds, once for each, and in a child those that its parent held. Guarded over asking the system for a lock and
 /// giving it back, which never waits, so that the list and the locks agree; never over reading or
 /// writing a file.
-static HELD: Mutex<Vec<FileIdentity>> = Mutex::new(Vec::new());
+static HELD: Mutex<Vec<(Owner, FileIdentity)>> = Mutex::new(Vec::new());
 
 /// Longest content of a lock file that is read: a 32-bit number and a line feed.
 const PID_LEN_BYTES_MAX: usize = 11;
@@ -97,10 +97,10 @@ fn take(file: &File, mode: LockMode, identity: &FileIdentity) -> io::Result<Answ
     };
     match locked {
         Ok(()) => {
-            held.push(identity.to_owned());
+            held.push((Owner::this_process(), identity.to_owned()));
             Ok(Answer::Taken)
         }
-        Err(TryLockError::WouldBlock) if held.contains(identity) => Ok(Answer::OfThisProcess),
+        Err(TryLockError::WouldBlock) if is_held(&held, identity) => Ok(Answer::OfThisProcess),
         Err(TryLockError::WouldBlock) => {
             let shared = mode == LockMode::Exclusive && file.try_lock_shared().is_ok();
             if shared {
@@ -111,6 +111,15 @@ fn take(file: &File, mode: LockMode, identity: &FileIdentity) -> io::Result<Answ
         }
         Err(TryLockError::Error(e)) => Err(e),
     }
+}
+
+/// True if this process holds a lock on that file.
+fn is_held(held: &[(Owner, FileIdentity)], identity: &FileIdentity) -> bool {
+    let is_own = |owner: &Owner| {
+        owner.is_this_process() || mutated!("locks-of-the-parent-taken-for-the-childs")
+    };
+    held.iter()
+        .any(|(owner, other)| other == identity && is_own(owner))
 }
 
 /// As [`Fs::lock_dir`](super::Fs::lock_dir).
@@ -254,7 +263,7 @@ impl Drop for StdLock {
         }
         let dir_identity = self.dir.as_ref().map(|(_, identity)| identity);
         for identity in [Some(&self.identity), dir_identity].into_iter().flatten() {
-            if let Some(at) = held.iter().position(|other| other == identity) {
+            if let Some(at) = held.iter().position(|(_, other)| other == identity) {
                 held.swap_remove(at);
             }
         }
@@ -420,7 +429,7 @@ mod tests {
         child.wait().unwrap();
         let held = HELD.lock();
         let own = identity(&File::open(home.path()).unwrap(), home.path()).unwrap();
-        assert!(!held.contains(&own), "what is released is forgotten");
+        assert!(!is_held(&held, &own), "what is released is forgotten");
     }
 
     #[test]

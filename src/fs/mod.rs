@@ -58,6 +58,7 @@ use crate::util::mutants::mutated;
 
 mod fault;
 pub(crate) mod fork;
+mod guarded;
 mod lock;
 mod lock_guard;
 mod map;
@@ -71,6 +72,7 @@ mod tests;
 mod uncached;
 
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
+pub(crate) use guarded::GuardedFs;
 pub(crate) use lock_guard::LockGuard;
 pub use map::MapSource;
 pub(crate) use map::{Advice, Mapping, MappingMut};

@@ -23,7 +23,7 @@ use super::wal_manifest::{WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, FsLock, LockGuard, LockMode, OpenFiles};
+use crate::fs::{Fs, FsLock, GuardedFs, LockGuard, LockMode, OpenFiles};
 use crate::options::Options;
 use crate::resolve::StoreClock;
 use crate::trace::Recorder;
@@ -52,6 +52,10 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     let (lock, made) = take_lock(&*fs, dir, &options)?;
     let lock = lock.map(Arc::from);
     let lock_guard = lock.as_ref().map_or_else(LockGuard::default, LockGuard::by);
+    // A trace lies elsewhere, and is written without.
+    let fs_of_trace = fs;
+    let fs: Arc<dyn Fs> = Arc::new(GuardedFs::new(Arc::clone(&fs_of_trace), lock_guard.clone()));
+    options.fs = Arc::clone(&fs);
     let (catalog, is_new) = match Catalog::load(&*fs, dir)? {
         Some(catalog) => (catalog, false),
         None => (create(&*fs, dir, &made, &options, &lock_guard)?, true),
@@ -163,7 +167,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     }
     // Last, so that an open that fails leaves no trace behind.
     let recorder = match &options.recording {
-        Some(recording) => Some(Recorder::start(&fs, recording)?),
+        Some(recording) => Some(Recorder::start(&fs_of_trace, recording)?),
         None => None,
     };
     if let Some(recorder) = &recorder {

@@ -162,6 +162,7 @@ impl Shared {
 
     /// An error once the store is closed, for what waits outside the gate.
     pub(super) fn check_open(&self) -> Result<()> {
+        self.owner.check()?;
         match self.gate.is_closed() {
             true => Err(Error::Closed),
             false => Ok(()),

@@ -227,3 +227,86 @@ fn child_that_forks() {
         }
     }
 }
+
+/// What a handle did by path it did to the files of the store that has the name now: it removed
+/// tables, and wrote its pages into a page file.
+#[cfg(unix)]
+#[test]
+fn a_store_whose_directory_was_replaced_leaves_the_next_one_alone() {
+    for engine in ENGINES {
+        for has_flushed in [false, true] {
+            let home = tempfile::tempdir().unwrap();
+            let dir = home.path().join("store");
+            let options = || small_segments().background_threads(0);
+            let old = options().open(&dir).unwrap();
+            let of_old = old.keyspace("a", engine).unwrap();
+            of_old.put("old", "1").unwrap();
+            if has_flushed {
+                old.flush().unwrap();
+                of_old.put("old", "2").unwrap();
+            }
+            std::fs::remove_dir_all(&dir).unwrap();
+            let new = options().open(&dir).unwrap();
+            let of_new = new.keyspace("a", engine).unwrap();
+            of_new.put("new", "3").unwrap();
+            new.flush().unwrap();
+            let outcome = old.flush();
+            let is_lost = matches!(outcome, Err(Error::LockLost { .. }));
+            // An LSM tree goes on in the files that it has open, which have no name.
+            assert!(is_lost || outcome.is_ok() && has_flushed, "{outcome:?}");
+            let _ = old.compact();
+            new.close().unwrap();
+            drop((of_new, new, of_old, old));
+            let db = options().open(&dir).unwrap();
+            let keyspace = db.keyspace("a", engine).unwrap();
+            assert_eq!(keyspace.len().unwrap(), 1);
+            assert!(keyspace.contains_key("new").unwrap());
+            assert!(db.verify().unwrap().is_clean());
+        }
+    }
+}
+
+/// It waited for what only threads of the parent would have done, and took the parent's lock for
+/// its own.
+#[cfg(unix)]
+#[test]
+fn a_forked_child_waits_for_nothing_and_knows_whose_the_lock_is() {
+    let home = tempfile::tempdir().unwrap();
+    run_alone("child_that_forks_and_waits", home.path());
+}
+
+#[cfg(unix)]
+#[test]
+fn child_that_forks_and_waits() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let Some(dir) = env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let options = small_segments().background_sync_ms(0).background_threads(1);
+    let db = options.open(&dir).unwrap();
+    let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+    let seq = keyspace.put("key", "1").unwrap();
+    assert!(db.durable_seq() < seq);
+    // SAFETY: as in `child_that_forks`; the threads of the store have nothing to do.
+    let status = unsafe {
+        let child = fork();
+        if child == 0 {
+            let polled = pin!(db.durable(seq)).poll(&mut Context::from_waker(Waker::noop()));
+            let refused = matches!(polled, Poll::Ready(Err(Error::Forked)));
+            let is_the_parents = match Db::open(&dir) {
+                Err(Error::Locked { holder, .. }) => {
+                    matches!(holder, hedgerow::LockHolder::OtherProcess { .. })
+                }
+                _ => false,
+            };
+            _exit(if refused && is_the_parents { 7 } else { 8 });
+        }
+        let mut status = 0;
+        assert_eq!(waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 7 << 8);
+}
