@@ -5,14 +5,19 @@ use std::task::{Poll, Waker};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
+use crate::util::mutants::mutated;
 
 impl Shared {
     /// Every commit up to here survives a power loss.
     pub(crate) fn durable_seq(&self) -> SeqNo {
         match self.coordinator.log() {
             Some(log) => log.synced_seq(),
-            // What a read-only store has read is on the disk.
-            None => self.snapshot_tracker.published(),
+            // What a read-only store has read of the log may be in the memory of the system only,
+            // after a kill.
+            None if mutated!("what-was-read-taken-for-durable") => {
+                self.snapshot_tracker.published()
+            }
+            None => self.coordinator.recovered(),
         }
     }
 
@@ -24,7 +29,10 @@ impl Shared {
         }
         self.check_open()?;
         let Some(log) = self.coordinator.log() else {
-            return Err(never_made(seq));
+            return Err(match seq > self.snapshot_tracker.published() {
+                true => never_made(seq),
+                false => Error::ReadOnly,
+            });
         };
         if seq > log.appended_seq() {
             return Err(never_made(seq));

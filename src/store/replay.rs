@@ -169,7 +169,11 @@ impl Replay<'_> {
             self.coordinator.note_recovered(found);
             pace.may_flush = true;
         }
-        recovery.replay(from, end, &mut |records| self.visit(records, &mut pace))
+        let last = recovery.replay(from, end, &mut |records| self.visit(records, &mut pace))?;
+        if self.read_only {
+            self.coordinator.note_recovered(recovery.proven());
+        }
+        Ok(last)
     }
 
     /// Takes the records of a segment, window by window.

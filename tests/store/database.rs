@@ -2,9 +2,10 @@
 //! closing, locking, reading only, stepping background work by hand.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hedgerow::fs::OpenMode;
+use hedgerow::fs::{OpenMode, SimFs};
 use hedgerow::{
     Batch, Compression, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, LockHolder,
     MAX_VALUE_LEN_BYTES, MemtableKind, Options, SeqNo,
@@ -1255,5 +1256,41 @@ fn a_value_of_the_longest_length() {
         let keyspace = rig.keyspace("data", engine);
         assert!(keyspace.get(b"large").unwrap().unwrap() == value);
         assert_clean(rig.db());
+    }
+}
+
+/// A kill leaves what the system has in memory, which a reader reads, and a power loss takes.
+#[test]
+fn a_reader_calls_durable_only_what_a_power_loss_cannot_take() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let options = |fs: &SimFs| {
+            Options::new()
+                .fs(Arc::new(fs.clone()))
+                .background_threads(0)
+                .durability(Durability::Buffered)
+        };
+        let db = options(&fs).open("/store").unwrap();
+        let data = db.keyspace("data", engine).unwrap();
+        let synced = data.put("synced", "1").unwrap();
+        db.sync().unwrap();
+        let seq = data.put("key", "1").unwrap();
+        let killed = fs.killed();
+        let reader = options(&killed).read_only(true).open("/store").unwrap();
+        assert!(reader.durable_seq() < seq);
+        assert!(matches!(reader.wait_durable(seq), Err(Error::ReadOnly)));
+        assert!(reader.wait_durable(seq.next()).is_err());
+        drop(reader);
+        let after = options(&killed.crash()).open("/store").unwrap();
+        let data = after.existing_keyspace("data").unwrap().unwrap();
+        assert!(data.contains_key("synced").unwrap() && !data.contains_key("key").unwrap());
+        // Two commits that say so.
+        db.sync().unwrap();
+        let data = db.existing_keyspace("data").unwrap().unwrap();
+        data.put("later", "1").unwrap();
+        let reader = options(&fs.killed()).read_only(true).open("/store");
+        let reader = reader.unwrap();
+        assert!(reader.durable_seq() >= seq && synced < seq);
+        reader.wait_durable(seq).unwrap();
     }
 }

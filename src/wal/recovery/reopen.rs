@@ -197,7 +197,7 @@ impl Recovery {
     }
 
     /// Up to where records were durable, as something says.
-    fn proven(&self) -> SeqNo {
+    pub(crate) fn proven(&self) -> SeqNo {
         self.witnessed.max(self.durable)
     }
 
