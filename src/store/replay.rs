@@ -178,20 +178,18 @@ impl Replay<'_> {
 
     /// Takes the records of a segment, window by window.
     fn visit(&self, records: &[LogRecord<'_>], pace: &mut Pace) -> Result<()> {
-        let mut windows = windows_of(records, pace.window_bytes);
         let bytes = bytes_of(records);
         if bytes.min(pace.window_bytes) < AHEAD_FROM_BYTES {
-            return windows.try_for_each(|window| {
-                let window = self.decode(window)?;
-                Self::prepare(&window)?;
-                self.apply(&window, pace)
-            });
+            return self.visit_alone(records, pace);
         }
         let (decoded, to_apply) = mpsc::sync_channel(WINDOWS_AHEAD);
         let (announced, to_prepare) = mpsc::sync_channel::<Arc<Window<'_>>>(WINDOWS_AHEAD);
         thread::scope(|scope| {
-            let decoder = scope.spawn(move || {
-                for window in windows {
+            let prepare = |window: Arc<Window<'_>>| Self::prepare(&window);
+            let prepare_all = move || to_prepare.into_iter().try_for_each(prepare);
+            let window_bytes = pace.window_bytes;
+            let decode_all = move || {
+                for window in windows_of(records, window_bytes) {
                     let window = Arc::new(self.decode(window)?);
                     let is_wanted = decoded.send(Arc::clone(&window)).is_ok();
                     if !is_wanted || announced.send(window).is_err() {
@@ -200,14 +198,27 @@ impl Replay<'_> {
                     }
                 }
                 Ok(())
-            });
-            let prepare = |window: Arc<Window<'_>>| Self::prepare(&window);
-            let preparer = scope.spawn(move || to_prepare.into_iter().try_for_each(prepare));
+            };
+            let Ok(preparer) = thread::Builder::new().spawn_scoped(scope, prepare_all) else {
+                return self.visit_alone(records, pace);
+            };
+            let Ok(decoder) = thread::Builder::new().spawn_scoped(scope, decode_all) else {
+                return self.visit_alone(records, pace);
+            };
             let applied = to_apply.iter().try_for_each(|it| self.apply(&it, pace));
             drop(to_apply);
             let prepared = preparer.join().unwrap_or_else(|panic| resume_unwind(panic));
             let decoded = decoder.join().unwrap_or_else(|panic| resume_unwind(panic));
             applied.and(prepared).and(decoded)
+        })
+    }
+
+    /// The same on this thread, where there is little to do, or the system gives no other thread.
+    fn visit_alone(&self, records: &[LogRecord<'_>], pace: &mut Pace) -> Result<()> {
+        windows_of(records, pace.window_bytes).try_for_each(|window| {
+            let window = self.decode(window)?;
+            Self::prepare(&window)?;
+            self.apply(&window, pace)
         })
     }
 

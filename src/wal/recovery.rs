@@ -398,7 +398,9 @@ impl Recovery {
         // Both the disk and the engines have work, if both have much of it.
         thread::scope(|scope| {
             let load_next = |memory| move || recovery.load(index + 1, memory, from);
-            let reader = others.map(|memory| scope.spawn(load_next(memory)));
+            // Where the system gives no thread, this one loads it in its turn.
+            let spawn = |memory| thread::Builder::new().spawn_scoped(scope, load_next(memory));
+            let reader = others.and_then(|memory| spawn(memory).ok());
             let loaded = match (ready, mine) {
                 (Some(ready), _) => Ok(ready),
                 (None, memory) => {
