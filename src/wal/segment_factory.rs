@@ -215,8 +215,7 @@ impl SegmentFactory {
         turn.last_len_bytes = 0;
         let len_bytes = turn.next_len(self.config.segment_len());
         let ready = self.make(&mut turn, len_bytes, false, None)?;
-        let longer = self.stock.lock().prepared.replace(ready);
-        self.has_prepared.store(true, Ordering::Release);
+        let longer = self.stock_up(ready);
         if let Some(longer) = longer {
             self.discard(longer);
         }
@@ -259,9 +258,18 @@ impl SegmentFactory {
         }
         let len_bytes = self.next_len(&mut turn);
         let ready = self.make(&mut turn, len_bytes, for_values, None)?;
-        self.stock.lock().prepared = Some(ready);
-        self.has_prepared.store(true, Ordering::Release);
+        let longer = self.stock_up(ready);
+        debug_assert!(longer.is_none(), "it was due");
         Ok(true)
+    }
+
+    /// Has a segment in stock, in place of the one that is returned.
+    fn stock_up(&self, ready: ReadySegment) -> Option<ReadySegment> {
+        let mut stock = self.stock.lock();
+        let before = stock.prepared.replace(ready);
+        // With the lock: a writer that takes it says that there is none.
+        self.has_prepared.store(true, Ordering::Release);
+        before
     }
 
     /// The prepared segment, if `len_bytes` fit into it; else a new one, made now. It is for values
@@ -287,8 +295,11 @@ impl SegmentFactory {
         }
         // What is prepared has a lower number than what is made now, so it
         // can no longer follow in the chain.
-        let outrun = self.stock.lock().prepared.take();
-        self.has_prepared.store(false, Ordering::Release);
+        let outrun = {
+            let mut stock = self.stock.lock();
+            self.has_prepared.store(false, Ordering::Release);
+            stock.prepared.take()
+        };
         if let Some(outrun) = outrun {
             self.discard(outrun);
         }

@@ -188,7 +188,9 @@ impl SparseSink {
         self.zeros.resize(self.ahead_bytes as usize, 0);
         let upto = end.next_multiple_of(self.ahead_bytes).min(self.len_bytes);
         while self.written_bytes < upto {
-            let len = (upto - self.written_bytes).min(self.ahead_bytes);
+            // Up to the next border: behind one that fails, no page is written in part.
+            let border = (self.written_bytes + 1).next_multiple_of(self.ahead_bytes);
+            let len = upto.min(border) - self.written_bytes;
             let zeros = &self.zeros[..len as usize];
             let written = mutated!(
                 "store-into-what-was-not-written",
