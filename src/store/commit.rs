@@ -363,6 +363,10 @@ impl Pipeline {
         let mut log = self.lock_log(std::iter::once(keyspace), prepare)?;
         self.coordinator.check_writable()?;
         if let Some(streamed) = streamed {
+            // What fails on a full disk, and is tried again; nothing of the record is written.
+            if !mutated!("stream-that-finds-no-segment-keeps-its-file") {
+                log.make_room(1, &parts)?;
+            }
             streamed.may_be_logged.store(true, Ordering::Relaxed);
         }
         let (seq, place) = log.append(1, &parts, value_bytes)?;

@@ -26,6 +26,7 @@ const BUFFER: usize = 256 << 10;
 on_both_engines! {
     what_was_streamed_in_is_read_in_every_way,
     a_stream_for_which_there_is_no_room_leaves_nothing,
+    a_stream_whose_record_finds_no_segment_leaves_nothing,
     streamed_values_outlive_everything_but_their_last_reference,
     a_stream_that_does_not_end_leaves_nothing,
     a_streamed_put_is_a_commit_like_any_other,
@@ -526,6 +527,31 @@ fn faulty(disk: &FaultFs, engine: EngineKind) -> (Db, Keyspace) {
     let asked = keyspace_options(engine, Sizes::Tiny).value_threshold_bytes(100);
     let keyspace = db.keyspace_with("a", asked).unwrap();
     (db, keyspace)
+}
+
+/// Nothing was logged, and yet each attempt kept its file, as if the log could have the record.
+fn a_stream_whose_record_finds_no_segment_leaves_nothing(engine: EngineKind) {
+    let sim = SimFs::new();
+    let disk = FaultFs::new(Arc::new(sim.clone()));
+    let (db, keyspace) = faulty(&disk, engine);
+    let log = Path::new(STORE).join("wal");
+    let full = |nth| FaultPlan::once(&[OpKind::Create], nth, Fault::Full).within(&log);
+    // Until the active segment has no place for the shortest of records.
+    disk.plan(full(0));
+    let refused = (0..100_000_u32).find_map(|n| keyspace.put(n.to_be_bytes(), []).err());
+    assert!(refused.unwrap().is_out_of_space());
+    let (key, value) = ([b'k'; 60], Random::new(12).bytes(2 * BUFFER));
+    for _ in 0..3 {
+        // The first file is that of the value, the second that of the segment.
+        disk.plan(full(1));
+        let refused = keyspace.put_from(key, &value[..]).unwrap_err();
+        assert!(refused.is_out_of_space() && disk.fired() == 1);
+        assert_eq!((temporaries(&sim), files(&sim, ".val").len()), (0, 0));
+    }
+    disk.heal();
+    keyspace.put_from(key, &value[..]).unwrap();
+    settle(&db);
+    assert_eq!(files(&sim, ".val").len(), 1);
 }
 
 /// After an error nothing is there, and what was put before is; opened again, the value is there
