@@ -189,10 +189,11 @@ impl LsmEngine {
         })
     }
 
-    /// The same for jobs that ask the filter.
-    pub(super) fn boundaries_of_compaction(&self) -> Boundaries {
+    /// The same for jobs that ask the filter, and what they hold until they are installed.
+    pub(super) fn boundaries_of_compaction(&self) -> (Boundaries, impl Sized) {
+        let filtering = self.ctx.resolver.filtering();
         let filter = self.ctx.resolver.filter_of_compactions();
-        self.boundaries().filtering(filter)
+        (self.boundaries().filtering(filter), filtering)
     }
 
     /// What has expired by this time may be dropped: no read sees it, and no merge goes into it

@@ -45,7 +45,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use clock::{StoreClock, from_unix_ms, to_unix_ms};
@@ -64,6 +64,8 @@ pub(crate) struct Resolver {
     operator: Option<Arc<dyn MergeOperator>>,
     /// Locked for moments.
     filter: RwLock<Option<Arc<dyn CompactionFilter>>>,
+    /// See [`Resolver::filtering`]. Never waited for by one who would write.
+    filtering: RwLock<()>,
     /// There was a filter at some time since the store was opened.
     has_filtered: AtomicBool,
     /// Values are stored with a stamp.
@@ -130,6 +132,7 @@ impl Resolver {
             operator,
             has_filtered: AtomicBool::new(filter.is_some()),
             filter: RwLock::new(filter),
+            filtering: RwLock::new(()),
             expires,
             default_ttl_ms: AtomicU64::new(default_ttl_ms),
             clock,
@@ -160,6 +163,17 @@ impl Resolver {
     /// The filter of this moment, if there is one.
     pub(crate) fn filter(&self) -> Option<Arc<dyn CompactionFilter>> {
         self.filter.read().clone()
+    }
+
+    /// Held by a compaction from before it takes the filter until what came out is a part of the
+    /// tree: nothing that it judges is written again meanwhile by [others](Self::without_filter).
+    pub(crate) fn filtering(&self) -> RwLockReadGuard<'_, ()> {
+        self.filtering.read_recursive()
+    }
+
+    /// Keeps compactions from asking a filter as long as the result lives; `None` if one does so.
+    pub(crate) fn without_filter(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.filtering.try_write()
     }
 
     /// The same for a compaction of an LSM tree (X6).
@@ -210,12 +224,15 @@ impl Resolver {
         }
     }
 
+    /// There may be a filter from now on.
+    pub(crate) fn announce_filter(&self, is_one: bool) {
+        self.has_filtered.fetch_or(is_one, Ordering::AcqRel);
+    }
+
     /// Takes what may change.
     pub(crate) fn change(&self, default_ttl_ms: u64, filter: Option<Arc<dyn CompactionFilter>>) {
         self.default_ttl_ms.store(default_ttl_ms, Ordering::Relaxed);
-        // Before a compaction can take the filter.
-        self.has_filtered
-            .fetch_or(filter.is_some(), Ordering::AcqRel);
+        self.announce_filter(filter.is_some());
         *self.filter.write() = filter;
     }
 

@@ -427,6 +427,10 @@ impl Keyspaces {
             KeyspaceChange::Options(id, options, filter) => {
                 if let Some(keyspace) = self.by_id(*id) {
                     let ttl = options.default_ttl_ms();
+                    // Before a compaction can take it: a view that is taken late is not to miss
+                    // what that drops (X7).
+                    keyspace.resolver.announce_filter(filter.is_some());
+                    self.note_filtered();
                     keyspace.resolver.change(ttl, filter.clone());
                     keyspace.options.change(options.clone());
                 }

@@ -301,6 +301,11 @@ impl Shared {
             if keyspace.engine.pressure() == Pressure::Stop || self.coordinator.log_is_too_long() {
                 return Ok(false);
             }
+            // What a compaction judges now, and its filter drops, would come back.
+            let without_filter = keyspace.resolver.without_filter();
+            if without_filter.is_none() && !mutated!("value-moved-while-a-filter-judges-it") {
+                return Ok(false);
+            }
             let watch = pipeline.watch();
             let mut batch = Batch::new();
             let mut keys = KeySet::default();

@@ -94,7 +94,7 @@ impl LsmEngine {
                 (*level, Arc::clone(table.expect("picked from this version")))
             })
             .collect();
-        let boundaries = self.boundaries_of_compaction();
+        let (boundaries, _filtering) = self.boundaries_of_compaction();
         let output = JobOutput {
             level: pick.output_level,
             is_move: pick.is_move,
@@ -176,7 +176,7 @@ impl LsmEngine {
             .map(|(level, table)| (level, Arc::clone(table)))
             .collect();
         if !inputs.is_empty() {
-            let boundaries = self.boundaries_of_compaction();
+            let (boundaries, _filtering) = self.boundaries_of_compaction();
             let newest = inputs.iter().map(|(_, table)| table.meta().largest_seq);
             // All entries were in one stripe, so one version of each key was kept, and no delete.
             let is_one_stripe = boundaries.as_slice().len() == 1

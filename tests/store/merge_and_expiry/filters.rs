@@ -1,5 +1,6 @@
 //! Compaction filters.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use hedgerow::{
@@ -7,7 +8,9 @@ use hedgerow::{
     Verdict,
 };
 
-use super::{World, all, keyspace, on_both_engines, refused, text, tiny};
+use support::random::{Random, Source};
+
+use super::{STORE, World, all, keyspace, on_both_engines, refused, text, tiny};
 
 on_both_engines! {
     a_filter_drops_and_replaces,
@@ -18,6 +21,7 @@ on_both_engines! {
     background_work_asks_the_filter,
     what_a_filter_dropped_stays_away_after_a_crash,
     values_that_are_stored_apart_are_filtered,
+    what_a_filter_drops_is_not_brought_back_by_moving_it,
     a_merge_that_is_replayed_goes_into_what_it_went_into,
     what_takes_its_views_late_sees_what_was_there_when_it_began,
     what_never_expires_is_there_at_the_end_of_time,
@@ -509,4 +513,65 @@ fn a_sweep_commits_what_a_filter_makes_in_pieces() {
     let before = db.stats().commits;
     data.compact().unwrap();
     assert!(db.stats().commits - before >= 4);
+}
+
+/// Drops keys from 1,000 on, once it has a store; first it has that do background work.
+#[derive(Debug, Default)]
+struct Old(Arc<OnceLock<Db>>, AtomicBool);
+
+impl CompactionFilter for Old {
+    fn name(&self) -> &str {
+        "old"
+    }
+
+    fn judge(&self, key: &[u8], _: &[u8]) -> Verdict {
+        let Some(db) = self.0.get() else {
+            return Verdict::Keep;
+        };
+        if !self.1.swap(true, Ordering::SeqCst) {
+            let before = db.stats().commits;
+            // Until a value is moved, or nothing is due.
+            while db.stats().commits == before && db.run_background_once().unwrap() {}
+        }
+        match u64::from_be_bytes(key.try_into().unwrap()) {
+            1000.. => Verdict::Drop,
+            _ => Verdict::Keep,
+        }
+    }
+}
+
+/// A value that was moved while the filter judged it was there again.
+fn what_a_filter_drops_is_not_brought_back_by_moving_it(engine: EngineKind) {
+    if engine == EngineKind::BTree {
+        // Filtered in commits, which have an order.
+        return;
+    }
+    let world = World::new();
+    let handle = Arc::new(OnceLock::new());
+    let filter = Old(Arc::clone(&handle), AtomicBool::new(false));
+    let options = world.options().compaction_filter(filter);
+    let db = options.open(STORE).unwrap();
+    let lsm = tiny(engine).value_threshold_bytes(100);
+    let data = keyspace(&db, lsm.compaction_filter("old"));
+    let mut random = Random::new(8);
+    let mut dropped = Vec::new();
+    for n in 0..1500_u64 {
+        let key = match n % 25 {
+            0 => (1000 + n).to_be_bytes(),
+            _ => random.below(100).to_be_bytes(),
+        };
+        dropped.extend((n % 25 == 0).then_some(key));
+        data.put(key, random.bytes(1500)).unwrap();
+        if n % 500 == 0 {
+            data.flush().unwrap();
+        }
+    }
+    // All in the last level: what is due next is to move values.
+    data.compact().unwrap();
+    assert!(handle.set(db.clone()).is_ok());
+    data.compact().unwrap();
+    let left = dropped.iter().filter(|key| data.contains_key(key).unwrap());
+    assert_eq!(left.count(), 0);
+    data.compact().unwrap();
+    assert_eq!(data.stats().filtered_entries, dropped.len() as u64);
 }
