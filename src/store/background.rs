@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::health::{Health, LogJobs};
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
+use super::value_collection::ValueWork;
 use crate::engine::{EngineHost, Work};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
@@ -167,7 +168,7 @@ impl Shared {
         let mut failed = None;
         if !self.leaves_alone(&jobs.retire) {
             let retired = self.retire_log().and_then(|()| {
-                while self.values.remove_unheld()? {}
+                worked |= self.values.remove_unheld()?;
                 Ok(())
             });
             let retired = retired.and_then(|()| self.shrink_idle_log(log.ages(Instant::now())));
@@ -239,7 +240,15 @@ impl Shared {
                     in_debt || keyspace.engine.work_due().is_some() || self.sweep_is_due(keyspace);
                 due |= is_due && keyspace.failing_now().is_none();
             }
-            let has_value_work = self.value_work().is_some();
+            let has_value_work = match self.value_work() {
+                None => false,
+                // What keeps a keyspace from taking values again may last.
+                Some(ValueWork::Collect(_, Some(postponed))) => {
+                    let keyspace = self.keyspaces.by_id(postponed.by);
+                    keyspace.is_none_or(|keyspace| keyspace.error().is_none())
+                }
+                Some(_) => true,
+            };
             due |= has_value_work && self.log_jobs.collect.pause().is_none();
             drop(pass);
             if !due && self.busy.load(Ordering::SeqCst) == 0 {

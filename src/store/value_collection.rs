@@ -20,6 +20,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::catalog_change::CatalogChange;
 use super::commit::{Condition, Outcome};
@@ -34,7 +35,7 @@ use crate::kv::{Batch, decode_payload};
 use crate::options::Durability;
 use crate::types::{KeySet, KeyspaceId, Op, SeqNo};
 use crate::util::mutants::mutated;
-use crate::values::{MIN_VALUE_THRESHOLD_BYTES, ValueFileFacts};
+use crate::values::{MIN_VALUE_THRESHOLD_BYTES, Postponed, ValueFileFacts};
 use crate::wal::{self, RecordReader};
 
 /// Value files may always take so many segments more than the bound says: the last ones are mostly
@@ -44,11 +45,14 @@ const SLACK_SEGMENTS: u64 = 2;
 /// A collection commits at most so many bytes of values at once, or a longer one alone.
 const COMMIT_BYTES: usize = 256 << 10;
 
+/// How long the collection of a file is left alone of which something could not be written again.
+const POSTPONED_FOR: Duration = Duration::from_millis(100);
+
 /// What there is to do about value files.
 #[derive(Debug)]
 pub(super) enum ValueWork {
-    /// Write again what lives in that file.
-    Collect(u64),
+    /// Write again what lives in that file. Some of it could not be when that was tried last.
+    Collect(u64, Option<Postponed>),
     /// Merge these trees.
     Merge(Vec<Arc<OpenKeyspace>>),
 }
@@ -90,6 +94,35 @@ fn is_batch(payload: &[u8]) -> bool {
     !CatalogChange::is_change(payload)
         && !LoggedLoad::is_load(payload)
         && !LoggedStreamedPut::is_one(payload)
+}
+
+/// Keyspaces that could not take their values of a file again.
+#[derive(Default)]
+struct LeftOut {
+    keyspaces: Vec<KeyspaceId>,
+    /// What failed first, if anything did.
+    error: Option<Error>,
+}
+
+impl LeftOut {
+    fn has(&self, id: KeyspaceId) -> bool {
+        self.keyspaces.contains(&id)
+    }
+
+    /// What came out of something that was done for that keyspace; if it failed, the keyspace is
+    /// left out from now on. An error if nothing is to be done any more.
+    fn unless_fails<T>(&mut self, id: KeyspaceId, outcome: Result<Option<T>>) -> Result<Option<T>> {
+        match outcome {
+            Err(Error::Closed) => Err(Error::Closed),
+            Err(error) if mutated!("keyspace-that-fails-stops-a-collection") => Err(error),
+            Err(error) => {
+                self.keyspaces.push(id);
+                self.error.get_or_insert(error);
+                Ok(None)
+            }
+            found => found,
+        }
+    }
 }
 
 /// A value that may have to be written again.
@@ -166,10 +199,19 @@ impl Shared {
                 .filter(|(alive, file)| *alive < file.len_bytes - file.len_bytes / 8)
                 .min_by(|(a, x), (b, y)| {
                     let (left, right) = (a * (y.len_bytes >> 10), b * (x.len_bytes >> 10));
-                    left.cmp(&right).then(x.number.cmp(&y.number))
+                    let is_later = |file: &ValueFileFacts| {
+                        file.postponed.is_some() && !mutated!("postponed-file-keeps-its-turn")
+                    };
+                    (is_later(x).cmp(&is_later(y)))
+                        .then(left.cmp(&right))
+                        .then(x.number.cmp(&y.number))
                 });
             if let Some((_, file)) = least_alive {
-                return Some(ValueWork::Collect(file.number));
+                let collect = ValueWork::Collect(file.number, file.postponed);
+                return match file.postponed {
+                    None => Some(collect),
+                    Some(_) => merge().or(Some(collect)),
+                };
             }
         }
         merge()
@@ -186,16 +228,17 @@ impl Shared {
             return Ok(false);
         };
         let done = match self.value_work() {
-            None => return Ok(false),
-            Some(ValueWork::Collect(number)) => {
-                let collected = self.collect_file(number);
-                if collected.as_ref().is_err_and(Error::is_corruption)
-                    && !mutated!("damaged-value-file-is-tried-again")
-                {
-                    self.values.note_damaged(number);
-                }
-                collected
+            None => {
+                // What failed is wanted no more.
+                self.note(health, &Ok(()));
+                return Ok(false);
             }
+            Some(ValueWork::Collect(_, Some(postponed)))
+                if self.options.background_threads > 0 && Instant::now() < postponed.until =>
+            {
+                return Ok(false);
+            }
+            Some(ValueWork::Collect(number, _)) => self.collect_file(number),
             Some(ValueWork::Merge(trees)) => self.merge_trees(&trees),
         };
         self.note(health, &done);
@@ -226,8 +269,9 @@ impl Shared {
         merged.map(|()| true)
     }
 
-    /// Writes again what lives in file `number`. False if that has to wait. Of the file a piece is
-    /// in memory, or a record that is longer.
+    /// Writes again what lives in file `number`. A keyspace that cannot take it, or that fails, does
+    /// not keep that of others: the file is postponed then. False if it was before. Of the file a
+    /// piece is in memory, or a record that is longer.
     fn collect_file(&self, number: u64) -> Result<bool> {
         let Ok(hold) = self.values.hold(number) else {
             // It went by itself.
@@ -236,8 +280,17 @@ impl Shared {
         let path = self.values.path(&hold);
         let file = self.options.fs.open(&path, OpenMode::Read)?;
         let end = self.values.end(&hold).or_else(|| self.end_of(number));
-        let mut records = RecordReader::new(&*file, self.store_id, number, end)?;
-        while let Some(record) = records.next()? {
+        // Of the file, that is; a tree that is damaged is none of its business.
+        let note_damage = |error: Error| {
+            if error.is_corruption() && !mutated!("damaged-value-file-is-tried-again") {
+                self.values.note_damaged(number);
+            }
+            error
+        };
+        let records = RecordReader::new(&*file, self.store_id, number, end);
+        let mut records = records.map_err(note_damage)?;
+        let mut left_out = LeftOut::default();
+        while let Some(record) = records.next().map_err(note_damage)? {
             if !is_batch(record.payload) {
                 continue;
             }
@@ -245,8 +298,9 @@ impl Shared {
             let decoded = decode_payload(record.payload, |id, op, end| {
                 if let Op::Put { key, value } = op
                     && value.len() >= MIN_VALUE_THRESHOLD_BYTES as usize
+                    && !left_out.has(id)
                     && let Some(keyspace) = self.keyspaces.by_id(id)
-                    && let Some(reference) = keyspace.value_ref(key)?
+                    && let Some(reference) = left_out.unless_fails(id, keyspace.value_ref(key))?
                 {
                     let at = record.offset + (end - value.len()) as u64;
                     let same = self.values.digest(value).place(number, at);
@@ -262,15 +316,25 @@ impl Shared {
             })?;
             if let Err(at) = decoded {
                 let what = "a record of the file is malformed";
-                return Err(Error::corruption(&path, record.offset + at as u64, what));
+                let error = Error::corruption(&path, record.offset + at as u64, what);
+                return Err(note_damage(error));
             }
             for (id, mut candidates) in found {
                 if let Some(keyspace) = self.keyspaces.by_id(id)
-                    && !self.write_again(&keyspace, &mut candidates)?
+                    && !left_out.has(id)
                 {
-                    return Ok(false);
+                    let written = self.write_again(&keyspace, &mut candidates);
+                    if left_out.unless_fails(id, written.map(Some))? == Some(false) {
+                        left_out.keyspaces.push(id);
+                    }
                 }
+                self.coordinator.check_writable()?;
             }
+        }
+        if let Some(by) = left_out.keyspaces.first() {
+            let until = Instant::now() + POSTPONED_FOR;
+            let is_news = self.values.postpone(number, Postponed { until, by: *by });
+            return left_out.error.map_or(Ok(is_news), Err);
         }
         self.values.note_collected(number);
         // A merge lets it go, and those that are collected with it.

@@ -4,6 +4,7 @@ use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -26,11 +27,26 @@ pub(super) struct Access {
     pub(super) seed: u64,
     /// Of what is read through maps.
     pub(super) residency: Residency,
+    /// Files that are mapped.
+    pub(super) mapped: AtomicUsize,
 }
+
+/// Files that are mapped at once. Each streamed value is a file of its own, and a process may have
+/// some 65,000 maps, for everything.
+const MAPS_MAX: usize = 4096;
 
 /// Chunks of at least this length are known to be good once they were checked. No two of them begin
 /// in the same cell of so many bytes.
 const CELL_LEN_BYTES: usize = 512;
+
+/// Why the collection of a file was not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Postponed {
+    /// When it is worth a try again.
+    pub(crate) until: Instant,
+    /// A keyspace that had values in it, and could not take them again.
+    pub(crate) by: KeyspaceId,
+}
 
 /// The names that a file may be found under.
 #[derive(Debug, Clone)]
@@ -56,7 +72,7 @@ pub(crate) struct ValueFile {
     access: Arc<Access>,
     /// Locked for moments.
     names: Mutex<Names>,
-    /// `None` where there are no maps.
+    /// `None` where there are no maps. Not set of one that is read without, as others are mapped.
     map: OnceLock<Option<Mapping>>,
     /// A bit for each cell in which a chunk begins that was checked in the map since the file left
     /// the log: its bytes are durable since then, and as good as those of a table.
@@ -72,6 +88,8 @@ pub(crate) struct ValueFile {
     pub(super) is_collected: AtomicBool,
     /// Damage ended that: it is not tried again.
     pub(super) is_damaged: AtomicBool,
+    /// Some of its live values could not be written again yet.
+    pub(super) postponed: Mutex<Option<Postponed>>,
     /// It holds one value, which was streamed into it, and never was a segment of the log.
     pub(super) is_streamed: AtomicBool,
     /// The commit of that value, once it is known.
@@ -97,6 +115,7 @@ impl ValueFile {
             end: OnceLock::new(),
             is_collected: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
+            postponed: Mutex::new(None),
             is_streamed: AtomicBool::new(false),
             committed: OnceLock::new(),
         }
@@ -139,17 +158,37 @@ impl ValueFile {
         }
     }
 
+    /// Maps the file, unless too many are, or the system gives no more maps.
+    #[cold]
+    fn try_to_map(&self) -> Result<()> {
+        let mapped = &self.access.mapped;
+        let may_map = mapped.load(Ordering::Relaxed) < MAPS_MAX;
+        if !may_map && !mutated!("value-files-mapped-without-bound") {
+            return Ok(());
+        }
+        let opened = self.under_its_name(LazyFile::open)?;
+        let map = match fs::map(&*opened, self.len_bytes) {
+            Err(error) if !error.is_corruption() && !mutated!("value-read-needs-its-map") => {
+                return Ok(());
+            }
+            map => map?,
+        };
+        if let Some(map) = &map {
+            map.advise(Advice::Random, 0, map.len());
+        }
+        let is_mapped = map.is_some();
+        // Another thread may have been faster; its map is as good.
+        if self.map.set(map).is_ok() && is_mapped {
+            mapped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// The bytes of `range`, which lie in the file.
     fn bytes(self: &Arc<Self>, range: Range<usize>) -> Result<ValueBytes> {
         if self.access.use_mmap {
             if self.map.get().is_none() {
-                let opened = self.under_its_name(LazyFile::open)?;
-                let map = fs::map(&*opened, self.len_bytes)?;
-                if let Some(map) = &map {
-                    map.advise(Advice::Random, 0, map.len());
-                }
-                // Another thread may have been faster; its map is as good.
-                let _ = self.map.set(map);
+                self.try_to_map()?;
             }
             if let Some(Some(_)) = self.map.get() {
                 return Ok(ValueBytes::Mapped(Arc::clone(self), range));
@@ -358,6 +397,14 @@ impl Drop for FileHold {
     }
 }
 
+impl Drop for ValueFile {
+    fn drop(&mut self) {
+        if let Some(Some(_)) = self.map.get() {
+            self.access.mapped.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
@@ -386,6 +433,7 @@ mod tests {
             use_mmap,
             seed: SEED,
             residency: Residency::new(16),
+            mapped: AtomicUsize::new(0),
         };
         let file = ValueFile::new(Arc::new(access), 1, path.clone(), bytes.len() as u64);
         (scratch, path, Arc::new(file), references)
@@ -469,5 +517,37 @@ mod tests {
         assert!(read(&file, &references[1]).unwrap_err().is_corruption());
         damage(&path, 750);
         assert!(read(&file, &references[2]).unwrap_err().is_corruption());
+    }
+
+    /// Each was mapped for as long as it was there, until the process had no more maps.
+    #[test]
+    fn a_bounded_number_of_files_is_mapped() {
+        let scratch = tempfile::tempdir().unwrap();
+        let access = Arc::new(Access {
+            fs: Arc::new(StdFs::new()),
+            open_files: Arc::new(OpenFiles::new(4)),
+            use_mmap: true,
+            seed: SEED,
+            residency: Residency::new(16),
+            mapped: AtomicUsize::new(0),
+        });
+        let reference = Digest::new(SEED, &[1; 1000]).place(1, 0);
+        let open = |number: usize| {
+            let path = scratch.path().join(number.to_string());
+            std::fs::write(&path, [1; 1000]).unwrap();
+            let file = Arc::new(ValueFile::new(Arc::clone(&access), 1, path, 1000));
+            assert_eq!(read(&file, reference.as_bytes()).unwrap(), 1000);
+            file
+        };
+        let mut files: Vec<_> = (0..MAPS_MAX + 100).map(open).collect();
+        let is_mapped = |file: &&Arc<ValueFile>| matches!(file.map.get(), Some(Some(_)));
+        assert_eq!(files.iter().filter(is_mapped).count(), MAPS_MAX);
+        files.drain(..200);
+        assert_eq!(access.mapped.load(Ordering::Relaxed), MAPS_MAX - 200);
+        assert_eq!(
+            read(files.last().unwrap(), reference.as_bytes()).unwrap(),
+            1000
+        );
+        assert!(is_mapped(&files.last().unwrap()));
     }
 }

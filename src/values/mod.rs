@@ -44,7 +44,7 @@ mod read_ahead;
 mod reference;
 mod registry;
 
-pub(crate) use file::{FileHold, PartOfValue};
+pub(crate) use file::{FileHold, PartOfValue, Postponed};
 pub(crate) use open_value::OpenValue;
 pub(crate) use read_ahead::{ReadAhead, Scout, Way};
 pub(crate) use reference::{Digest, EncodedRef, GrowingDigest, MAX_REF_LEN_BYTES, ValueRef};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::file::{Access, FileHold, PartOfValue, ValueFile};
+use super::file::{Access, FileHold, PartOfValue, Postponed, ValueFile};
 use super::open_value::HeldValue;
 use super::reference::{Digest, GrowingDigest, ValueRef};
 use crate::error::{Error, Result};
@@ -62,7 +62,12 @@ pub(crate) struct ValueFileFacts {
     pub(crate) is_damaged: bool,
     /// It was made for one value.
     pub(crate) is_streamed: bool,
+    /// Its collection has to wait.
+    pub(crate) postponed: Option<Postponed>,
 }
+
+/// Files that are removed at once: removing takes time, and the thread that does it has other work.
+const REMOVED_AT_ONCE: usize = 64;
 
 /// Reads values again, to check them.
 pub(crate) struct StoredValues<'a> {
@@ -108,6 +113,7 @@ impl ValueFiles {
                 use_mmap,
                 seed: seed_of(&[SEED_VALUES, store_id]),
                 residency: Residency::new(VALUES_BETWEEN_LOOKS),
+                mapped: AtomicUsize::new(0),
             }),
             dir: dir.to_path_buf(),
             files: RwLock::default(),
@@ -195,33 +201,51 @@ impl ValueFiles {
 
     /// Segment `number`, which is not held, is no more.
     pub(crate) fn forget(&self, number: u64) {
-        self.files.write().remove(&number);
+        let forgotten = self.files.write().remove(&number);
+        // Unmapped without the lock.
+        drop(forgotten);
     }
 
-    /// Removes a file that has left the log and is not held; false if there is none. One that
-    /// cannot be removed is tried again when the store is opened.
+    /// Removes files that have left the log and are not held, some of them; false if there are
+    /// none. One that cannot be removed is tried again when the store is opened.
     pub(crate) fn remove_unheld(&self) -> Result<bool> {
-        let unheld = {
-            let mut files = self.files.write();
-            let is_unheld = |file: &ValueFile| {
-                file.has_left_log.load(Ordering::Acquire)
-                    && !file.is_foreign.load(Ordering::Relaxed)
-                    && (file.holds.load(Ordering::Acquire) == 0
-                        || mutated!("value-file-removed-under-a-snapshot")
-                            && file.is_collected.load(Ordering::Relaxed))
-            };
-            let number = files.values().find(|file| is_unheld(file));
-            number
-                .map(|file| file.number)
-                .and_then(|number| files.remove(&number))
+        let is_unheld = |file: &ValueFile| {
+            file.has_left_log.load(Ordering::Acquire)
+                && !file.is_foreign.load(Ordering::Relaxed)
+                && (file.holds.load(Ordering::Acquire) == 0
+                    || mutated!("value-file-removed-under-a-snapshot")
+                        && file.is_collected.load(Ordering::Relaxed))
         };
-        let Some(file) = unheld else {
+        let some = mutated!(
+            "value-files-removed-all-at-once",
+            usize::MAX,
+            REMOVED_AT_ONCE
+        );
+        let unheld: Vec<u64> = {
+            let files = self.files.read();
+            let unheld = files.values().filter(|file| is_unheld(file));
+            unheld.take(some).map(|file| file.number).collect()
+        };
+        if unheld.is_empty() {
             return Ok(false);
-        };
-        match self.access.fs.remove_file(&file.path()) {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(true),
         }
+        let removed: Vec<_> = {
+            let mut files = self.files.write();
+            // One may be held again by now.
+            let mut remove = |number: &u64| {
+                let is_unheld = files.get(number).is_some_and(|file| is_unheld(file));
+                is_unheld.then(|| files.remove(number)).flatten()
+            };
+            unheld.iter().filter_map(&mut remove).collect()
+        };
+        let mut outcome = Ok(!removed.is_empty());
+        for file in removed {
+            match self.access.fs.remove_file(&file.path()) {
+                Err(error) if !error.is_not_found() => outcome = outcome.and(Err(error)),
+                _ => {}
+            }
+        }
+        outcome
     }
 
     // ---- for values that are streamed ----
@@ -365,6 +389,7 @@ impl ValueFiles {
             is_damaged: file.is_damaged.load(Ordering::Relaxed)
                 || file.is_foreign.load(Ordering::Relaxed),
             is_streamed: file.is_streamed.load(Ordering::Relaxed),
+            postponed: *file.postponed.lock(),
         });
         facts.collect()
     }
@@ -394,6 +419,13 @@ impl ValueFiles {
         if let Some(file) = self.files.read().get(&number) {
             file.is_collected.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What is alive in file `number` could not be written again, all of it. False if that is known.
+    pub(crate) fn postpone(&self, number: u64, postponed: Postponed) -> bool {
+        let files = self.files.read();
+        let file = files.get(&number);
+        file.is_some_and(|file| file.postponed.lock().replace(postponed).is_none())
     }
 
     /// File `number` is damaged: what is alive in it cannot be written again.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hedgerow::fs::{Fs, OpenMode, SimFs};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, KeyspaceOptions, MemtableKind, Options};
 use support::random::{Random, Source};
 use support::sizes::{Sizes, keyspace_options, single_threaded};
@@ -31,6 +31,9 @@ on_both_engines! {
     a_changed_threshold_concerns_what_is_written_from_then_on,
     damaged_and_missing_value_files_are_named,
     damage_ends_the_collection_of_its_file_and_of_no_other,
+    a_value_whose_file_cannot_be_mapped_is_read,
+    a_keyspace_that_takes_no_writes_stops_no_collection_of_others,
+    a_dropped_keyspace_with_many_files_does_not_keep_the_log_waiting,
     files_that_only_have_the_name_of_a_value_file_stay,
     names_and_lengths_that_cannot_be_right_are_reported,
 }
@@ -716,4 +719,74 @@ fn a_tree_that_cannot_be_merged_keeps_no_other_from_it() {
         let _ = db.run_background_once();
     }
     assert_eq!(second.stats().levels[0].files, 0, "it was never merged");
+}
+
+/// Where the system gives no more maps, values are read without.
+fn a_value_whose_file_cannot_be_mapped_is_read(engine: EngineKind) {
+    let disk = FaultFs::new(Arc::new(SimFs::with_maps()));
+    let options = single_threaded(Arc::new(disk.clone())).mmap_log(false);
+    let db = options.open(STORE).unwrap();
+    let keyspace = keyspace_of(&db, "a", engine, THRESHOLD as u32);
+    keyspace.put("k", vec![7; 5000]).unwrap();
+    let plan = FaultPlan::once(&[OpKind::Map], 0, Fault::Io);
+    disk.plan(plan.and_then_all(&[OpKind::Map]));
+    assert!(keyspace.get("k").unwrap().unwrap() == [7; 5000][..]);
+    assert!(disk.fired() > 0, "it would be mapped");
+    let part = keyspace.get_range("k", 4999..).unwrap().unwrap();
+    assert_eq!(*part, [7]);
+}
+
+/// Its few values in one file kept all other files from being collected.
+fn a_keyspace_that_takes_no_writes_stops_no_collection_of_others(engine: EngineKind) {
+    let sim = SimFs::new();
+    let disk = FaultFs::new(Arc::new(sim.clone()));
+    let options = single_threaded(Arc::new(disk.clone())).durability(Durability::Buffered);
+    let db = options.open(STORE).unwrap();
+    let [full, other] = ["a", "b"].map(|name| keyspace_of(&db, name, engine, THRESHOLD as u32));
+    for n in 0..400_u64 {
+        if n < 3 {
+            full.put(n.to_be_bytes(), vec![9; 1000]).unwrap();
+        }
+        other.put(n.to_be_bytes(), vec![8; 1000]).unwrap();
+    }
+    db.flush().unwrap();
+    settle(&db);
+    assert!(files(&sim, ".val").len() >= 5);
+    let plan = FaultPlan::once(&OpKind::TAKING_SPACE, 0, Fault::Full);
+    let plan = plan.and_then_all(&OpKind::TAKING_SPACE);
+    disk.plan(plan.within(&Path::new(STORE).join("ks-00000001")));
+    let refused = (0..20_000_u32).find_map(|n| full.put(n.to_be_bytes(), [1; 60]).err());
+    assert!(refused.unwrap().is_out_of_space());
+    // The first file has only values of the full one, each other a few.
+    for n in (0..400_u64).filter(|n| *n < 60 || n % 8 != 0) {
+        other.delete(n.to_be_bytes()).unwrap();
+    }
+    other.compact().unwrap();
+    for _ in 0..300 {
+        // Its flush fails each time.
+        let _ = db.run_background_once();
+    }
+    let left = files(&sim, ".val");
+    assert!(left.len() <= 3, "{left:?}");
+    assert!(full.get(0_u64.to_be_bytes()).unwrap().unwrap() == [9; 1000][..]);
+    disk.heal();
+    settle(&db);
+    assert!(full.get(0_u64.to_be_bytes()).unwrap().unwrap() == [9; 1000][..]);
+}
+
+/// All of them were removed before the log was synced again.
+fn a_dropped_keyspace_with_many_files_does_not_keep_the_log_waiting(engine: EngineKind) {
+    let fs = SimFs::new();
+    let (db, keyspace) = open(&fs, engine);
+    let value = vec![7; (256 << 10) + 1];
+    for n in 0..200_u32 {
+        keyspace.put_from(n.to_be_bytes(), &value[..]).unwrap();
+    }
+    db.drop_keyspace("a").unwrap();
+    drop(keyspace);
+    db.run_background_once().unwrap();
+    let left = files(&fs, ".val").len();
+    assert!((100..=200).contains(&left), "{left}");
+    settle(&db);
+    assert_eq!(files(&fs, ".val").len(), 0);
 }
