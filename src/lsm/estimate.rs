@@ -90,7 +90,14 @@ fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mu
     let word = seek_word(SeqNo::MAX);
     let first = index.separators_up_to(&range.start, word).saturating_sub(1);
     let last = match &range.end {
-        Some(end) => index.separators_up_to(end, word),
+        Some(end) => {
+            let mut last = index.separators_up_to(end, word);
+            // A block that begins with the end has nothing of the range.
+            while last > first && index.separator(last - 1).0 == *end {
+                last -= 1;
+            }
+            last
+        }
         None => blocks,
     };
     let puts = u128::from(meta.entries - meta.deletes);

@@ -180,27 +180,40 @@ fn locate(found: &mut [InTable<'_>], open: &[Lookup<'_>], seq: SeqNo) {
     }
 }
 
+/// True if the key at `at` belongs to the same block as the one before it.
+fn is_in_block_of_last(found: &[InTable<'_>], at: usize) -> bool {
+    let last = at.checked_sub(1).map(|last| &found[last]);
+    last.is_some_and(|last| {
+        last.block == found[at].block && std::ptr::eq(last.table, found[at].table)
+    })
+}
+
 /// Gets hold of the blocks.
 fn load(found: &mut [InTable<'_>]) -> Result<()> {
     for at in 0..found.len() {
         let InTable { table, block, .. } = found[at];
         let Some(block) = block else { continue };
         table.table().count_read();
-        let before = at.checked_sub(1).map(|before| &found[before]);
-        found[at].bytes = match before {
-            Some(before) if before.block == Some(block) && std::ptr::eq(before.table, table) => {
-                before.bytes.clone()
-            }
-            _ => table.table().loaded(block),
+        found[at].bytes = match is_in_block_of_last(found, at) {
+            true => found[at - 1].bytes.clone(),
+            false => table.table().loaded(block),
         };
         match &found[at].bytes {
             Some(bytes) => table.table().prefetch_block(bytes),
             None => table.table().will_need_block(block),
         }
     }
-    for found in found {
-        if let (Some(block), None) = (found.block, &found.bytes) {
-            found.bytes = Some(found.table.table().load(block)?);
+    for at in 0..found.len() {
+        if let (Some(block), None) = (found[at].block, &found[at].bytes) {
+            // There may be no cache that keeps it for its neighbours.
+            let bytes = match is_in_block_of_last(found, at) {
+                true => found[at - 1].bytes.clone(),
+                false => None,
+            };
+            found[at].bytes = Some(match bytes {
+                Some(bytes) => bytes,
+                None => found[at].table.table().load_missing(block)?,
+            });
         }
     }
     Ok(())

@@ -292,6 +292,8 @@ impl ScanCursor {
             self.key.extend_from_slice(entry.key);
             // The newest seen version so far.
             let mut newest: Option<(SeqNo, EntryKind)> = None;
+            // From the first one that is newer than the reader on.
+            let mut is_final = false;
             let mut steps = 0;
             while self.merge.is_valid() {
                 let entry = self.merge.entry();
@@ -306,11 +308,13 @@ impl ScanCursor {
                         self.value.extend_from_slice(entry.value);
                     }
                 } else {
-                    steps = MAX_STEPS + 1;
+                    is_final = true;
                 }
                 if steps > MAX_STEPS {
-                    // Newer versions only, or too many: look from the other end.
-                    newest = self.newest_by_seek()?;
+                    // Too many: look from the other end.
+                    if !is_final {
+                        newest = self.newest_by_seek()?;
+                    }
                     self.merge.seek_before(&self.key)?;
                     break;
                 }

@@ -98,7 +98,7 @@ impl BlockBuilder {
     /// About how long the body is.
     pub(crate) fn len_estimate(&self) -> usize {
         let rows = self.rows.len();
-        self.fixed_len(rows, self.prefix_len) + self.keys.len() + self.values.len()
+        self.len_of(rows, self.prefix_len, self.keys.len() + self.values.len())
     }
 
     /// About how long the body would be with one more entry.
@@ -106,18 +106,16 @@ impl BlockBuilder {
         if self.rows.is_empty() {
             return HEADER_LEN_BYTES + 16 + entry.key.len() + entry.value.len();
         }
-        self.fixed_len(self.rows.len() + 1, self.prefix_len_with(entry.key))
-            + self.keys.len()
-            + entry.key.len()
-            + self.values.len()
-            + entry.value.len()
+        let before = self.keys.len() + self.values.len();
+        let bytes = before + entry.key.len() + entry.value.len();
+        self.len_of(self.rows.len() + 1, self.prefix_len_with(entry.key), bytes)
     }
 
-    /// What `rows` entries cost besides the bytes of keys and values, less what the prefix saves.
-    fn fixed_len(&self, rows: usize, prefix_len: usize) -> usize {
+    /// What `rows` entries cost whose keys and values are `bytes`, less what the prefix saves.
+    fn len_of(&self, rows: usize, prefix_len: usize, bytes: usize) -> usize {
         let width = width_of(self.largest_word - self.smallest_word);
-        (HEADER_LEN_BYTES + rows * (4 + 2 + width + 1))
-            .saturating_sub(rows.saturating_sub(1) * prefix_len)
+        let whole = HEADER_LEN_BYTES + rows * (4 + 2 + width + 1) + bytes;
+        whole - rows.saturating_sub(1) * prefix_len
     }
 
     /// Appends the body to `out`. Only if there are entries.

@@ -54,8 +54,16 @@ pub(crate) struct TableCursor {
 pub(crate) enum Approach {
     /// To the start of the table.
     BeforeAll,
-    /// To this block, whose bytes are here if they were found.
-    Block(u32, Option<BlockBytes>),
+    /// To this block.
+    Block(u32, Looked),
+}
+
+/// Whether a block was looked for.
+pub(crate) enum Looked {
+    /// Not yet: it may be the one that is loaded.
+    NotYet,
+    Found(BlockBytes),
+    Missing,
 }
 
 /// A loaded block.
@@ -170,22 +178,22 @@ impl TableCursor {
     fn enter(&mut self, no: u32) -> Result<u32> {
         match &self.loaded {
             Some(loaded) if loaded.no == no => Ok(loaded.layout.count),
-            _ => self.enter_another(no, None),
+            _ => self.enter_another(no, Looked::NotYet),
         }
     }
 
-    /// Enters block `no`, which is not the loaded one. `bytes` are the block, if it was found
-    /// before.
-    fn enter_another(&mut self, no: u32, bytes: Option<BlockBytes>) -> Result<u32> {
+    /// Enters block `no`, which is not the loaded one.
+    fn enter_another(&mut self, no: u32, looked: Looked) -> Result<u32> {
         self.ahead.moved(self.loaded.take().map(|from| from.no), no);
-        let bytes = match (self.purpose, bytes) {
-            (Purpose::Rewrite, _) => self.load_to_rewrite(no)?,
-            (Purpose::Read, bytes) => {
+        let bytes = match self.purpose {
+            Purpose::Rewrite => self.load_to_rewrite(no)?,
+            Purpose::Read => {
                 self.table.count_read();
-                match bytes {
-                    Some(bytes) => bytes,
-                    None if self.ahead.is_walking() => self.load_ahead(no)?,
-                    None => self.table.load(no)?,
+                match looked {
+                    Looked::Found(bytes) => bytes,
+                    _ if self.ahead.is_walking() => self.load_ahead(no)?,
+                    Looked::Missing => self.table.load_missing(no)?,
+                    Looked::NotYet => self.table.load(no)?,
                 }
             }
         };
@@ -348,14 +356,19 @@ impl TableCursor {
         };
         let is_loaded = self.loaded.as_ref().is_some_and(|loaded| loaded.no == no);
         if is_loaded || self.purpose == Purpose::Rewrite {
-            return Approach::Block(no, None);
+            return Approach::Block(no, Looked::NotYet);
         }
-        let bytes = self.table.loaded(no);
-        match &bytes {
-            Some(bytes) => self.table.prefetch_block(bytes),
-            None => self.table.will_need_block(no),
-        }
-        Approach::Block(no, bytes)
+        let looked = match self.table.loaded(no) {
+            Some(bytes) => {
+                self.table.prefetch_block(&bytes);
+                Looked::Found(bytes)
+            }
+            None => {
+                self.table.will_need_block(no);
+                Looked::Missing
+            }
+        };
+        Approach::Block(no, looked)
     }
 
     /// The second part of a seek, to the first entry at or after `(key, seq)`; the first had
@@ -376,12 +389,12 @@ impl TableCursor {
     fn find(&mut self, approach: Approach, key: &[u8], word: u64) -> Result<Option<(u32, u32)>> {
         let no = match approach {
             Approach::BeforeAll => return Ok(None),
-            Approach::Block(no, None) => {
+            Approach::Block(no, Looked::NotYet) => {
                 self.enter(no)?;
                 no
             }
-            Approach::Block(no, bytes) => {
-                self.enter_another(no, bytes)?;
+            Approach::Block(no, looked) => {
+                self.enter_another(no, looked)?;
                 no
             }
         };

@@ -20,6 +20,9 @@ use crate::fs::{Advice, OpenMode};
 use crate::lsm::tombstones::TombstoneIndex;
 use crate::options::{Compression, ZSTD_FEATURE};
 
+/// More than a table of any length holds. Sums of them fit into 64 bits.
+const ENTRIES_MAX: u64 = 1 << 48;
+
 impl Table {
     /// Opens the file `path` and checks that it is the table that `meta` describes.
     pub(crate) fn open(ctx: &TableContext, path: &Path, meta: &TableMeta) -> Result<Self> {
@@ -126,8 +129,14 @@ impl Table {
             .and_then(|properties| expect_plain(frame).map(|()| properties))
             .map_err(|what| self.corruption(footer.properties_at, what))?;
         let meta = &self.properties.meta;
-        if meta.deletes > meta.entries || meta.older_versions > meta.entries {
-            let what = "it has more deletes or older versions than entries";
+        let what = if meta.entries > ENTRIES_MAX {
+            "it has more entries than any table"
+        } else if meta.deletes > meta.entries || meta.older_versions > meta.entries {
+            "it has more deletes or older versions than entries"
+        } else {
+            ""
+        };
+        if !what.is_empty() {
             return Err(self.corruption(footer.properties_at, what));
         }
 

@@ -359,6 +359,11 @@ impl Table {
         if let Some(loaded) = self.loaded(no) {
             return Ok(loaded);
         }
+        self.load_missing(no)
+    }
+
+    /// Block `no`, which was looked for and is not there.
+    pub(crate) fn load_missing(&self, no: u32) -> Result<BlockBytes> {
         self.will_need_block(no);
         self.load_stored(no, self.block_range(no))
     }

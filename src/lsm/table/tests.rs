@@ -1133,3 +1133,29 @@ fn a_walk_asks_for_nothing_that_is_in_memory() {
         assert_eq!(walk(), 0);
     }
 }
+
+/// What the prefix saves was taken off the costs of the rows only, which are a few bytes each.
+#[test]
+fn blocks_of_keys_with_a_long_prefix_are_as_long_as_asked_for() {
+    let scratch = scratch();
+    let key = |n: u64| [&[b'p'; 80][..], &n.to_be_bytes()].concat();
+    let rows: Vec<Row> = (0..4000).map(|n| put(&key(n), 7, &[b'v'; 20])).collect();
+    let meta = build(&scratch.path, options(4096, Compression::None), &rows, &[]);
+    let table = Table::open(&context(true), &scratch.path, &meta).expect("open");
+    let mean = table.footer().blocks_end / u64::from(table.blocks());
+    assert!((3000..4200).contains(&mean), "{mean} bytes");
+}
+
+#[test]
+fn a_seek_misses_a_block_in_the_cache_once() {
+    let scratch = scratch();
+    let row = |n: u64| put(&n.to_be_bytes(), 7, &[b'v'; 100]);
+    let rows: Vec<Row> = (0..500).map(row).collect();
+    let meta = build(&scratch.path, options(1024, Compression::None), &rows, &[]);
+    let ctx = context(false);
+    let table = Arc::new(Table::open(&ctx, &scratch.path, &meta).expect("open"));
+    let mut cursor = table.cursor(Purpose::Read);
+    let key = 250_u64.to_be_bytes();
+    cursor.seek(&key, SeqNo::MAX).expect("seek");
+    assert_eq!(ctx.cache.hits_and_misses(), (0, 1));
+}

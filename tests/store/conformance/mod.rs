@@ -53,6 +53,7 @@ macro_rules! conformance {
                     many_small_range_deletes, range_deletes_of_large_values;
                 whole: the_ends_are_the_lowest_and_the_highest_key, the_length_is_exact,
                     keys_and_values_alone, seeking_from_both_ends_agrees_with_a_map,
+                    points_that_divide_a_range_lie_in_it,
                     sizes_of_ranges_are_about_right;
                 one_step: every_write_returns_a_higher_number, update_makes_changes_and_removes,
                     comparing_and_swapping, remove_and_pops_return_what_was_there,

@@ -160,3 +160,16 @@ pub fn sizes_of_ranges_are_about_right(kv: &impl Kv) {
             .collect(),
     );
 }
+
+/// A block that began with the end of the range was taken for a part of it.
+pub fn points_that_divide_a_range_lie_in_it(kv: &impl Kv) {
+    for n in 0..=255_u8 {
+        kv.put([n], [b'v'; 100]).unwrap();
+    }
+    kv.flush().unwrap();
+    for end in 1..=255_u8 {
+        for point in kv.split_points(..[end], 1000).unwrap() {
+            assert!(*point < [end][..], "{point:?} is not before {end}");
+        }
+    }
+}
