@@ -45,7 +45,6 @@ impl LsmEngine {
             judged: &judged,
         };
         let output = write_table(&memtable, rules, output)?;
-        self.note_unfreeable(output.as_slice(), &boundaries);
         let added = self.open_outputs(output.as_slice())?;
         // L3. After the table is written, because by then the log has mostly been synced anyway.
         let sync = || self.ctx.host.make_durable(memtable.last_seq());
@@ -60,6 +59,7 @@ impl LsmEngine {
             persisted_seq: Some(memtable.last_seq()),
         };
         self.install(&edit, Some(&memtable))?;
+        self.note_unfreeable(output.as_slice(), &boundaries);
         judged.count_in(&self.ctx.resolver);
         let bytes = output.map_or(0, |output| output.size_bytes);
         self.counters

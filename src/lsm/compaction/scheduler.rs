@@ -223,6 +223,7 @@ impl LsmEngine {
         output: JobOutput,
     ) -> Result<Arc<Version>> {
         let judged = Judged::default();
+        let mut outputs = Vec::new();
         let added = if has_all_expired(version, inputs, boundaries, output.level) {
             let values = inputs
                 .iter()
@@ -247,12 +248,11 @@ impl LsmEngine {
             };
             let next_id = || self.take_file_id();
             let form = self.form_of_outputs(inputs, output.level);
-            let outputs = job.run(self.output_context(form, &next_id))?;
+            outputs = job.run(self.output_context(form, &next_id))?;
             let bytes = outputs.iter().map(|output| output.size_bytes).sum();
             self.counters
                 .compaction_bytes
                 .fetch_add(bytes, Ordering::Relaxed);
-            self.note_unfreeable(&outputs, boundaries);
             self.open_outputs(&outputs)?
         };
         let edit = VersionEdit {
@@ -270,6 +270,8 @@ impl LsmEngine {
             self.remove_files(inputs.iter().map(|(_, table)| table.id()));
         }
         let installed = self.install(&edit, None)?;
+        // Not before: another job may end meanwhile, and forget what is in no version.
+        self.note_unfreeable(&outputs, boundaries);
         judged.count_in(&self.ctx.resolver);
         self.counters.compactions.fetch_add(1, Ordering::Relaxed);
         self.ctx.host.progressed();
