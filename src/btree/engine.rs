@@ -576,16 +576,17 @@ impl Engine for BTreeEngine {
         let counters = &tree.counters;
         let unit = tree.shared.pager.unit() as u64;
         let compaction_bytes = counters.compaction_bytes.load(Ordering::Relaxed);
+        // There is no file before the first checkpoint.
+        let has_file = tree.shared.disk_generation.load(Ordering::Acquire) != FIRST_GENERATION;
         EngineStats {
-            // There is no file before the first checkpoint.
-            disk_bytes: match tree.shared.disk_generation.load(Ordering::Acquire) {
-                FIRST_GENERATION => 0,
-                _ => tree.shared.pager.file_bytes(),
+            disk_bytes: match has_file {
+                true => tree.shared.pager.file_bytes(),
+                false => 0,
             },
             free_bytes: counters.free_units.load(Ordering::Relaxed) * unit,
             write_buffer_bytes: tree.dirty_bytes.load(Ordering::Relaxed),
             entries_estimate: counters.entries.load(Ordering::Relaxed),
-            files: 1,
+            files: u64::from(has_file),
             // The checkpoints of a compaction count as that.
             flush_bytes_written: counters
                 .checkpoint_bytes

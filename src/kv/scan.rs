@@ -367,9 +367,7 @@ impl Scan {
             // The next step seeks from the new start.
             self.started = false;
         }
-        if self.range.is_empty() {
-            self.finish();
-        }
+        self.finish_if_empty();
     }
 
     /// Skips ahead from the back: the next entry from the back is the last one with a key
@@ -404,7 +402,12 @@ impl Scan {
                 self.back_started = false;
             }
         }
-        if self.range.is_empty() {
+        self.finish_if_empty();
+    }
+
+    /// An error that was met when the scan began is its first item all the same.
+    fn finish_if_empty(&mut self) {
+        if self.range.is_empty() && !matches!(self.state, State::Failed(_)) {
             self.finish();
         }
     }

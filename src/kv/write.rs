@@ -120,8 +120,8 @@ pub trait Kv: KvRead + Atomic {
     #[doc(alias = "set")]
     fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SeqNo>;
 
-    /// Sets `key` to all that `source` gives. A [`Keyspace`](crate::Keyspace) does not have it in
-    /// memory as a whole: see [`ValueWriter`](crate::ValueWriter), with which it does this. Nothing
+    /// Sets `key` to all that `source` gives. A [`Keyspace`](crate::Keyspace) whose values neither
+    /// expire nor are merged does not have it in memory as a whole: see [`ValueWriter`](crate::ValueWriter), with which it does this. Nothing
     /// waits for the source, and nothing is written if that fails, or gives more than
     /// [`MAX_VALUE_LEN_BYTES`].
     ///
@@ -262,7 +262,8 @@ pub trait Kv: KvRead + Atomic {
             let new = f(old.as_deref());
             let new_bytes = new.as_ref().map(AsRef::as_ref);
             if old.as_deref() == new_bytes {
-                let seq = watch.since();
+                // What was read may be of a commit behind the watch.
+                let seq = self.watch()?.since();
                 return Ok(Update {
                     new: old.clone(),
                     old,

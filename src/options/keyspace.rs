@@ -34,7 +34,7 @@ const MAX_FILTER_BITS_PER_KEY: u32 = 40;
 /// | option | engine | |
 /// | --- | --- | --- |
 /// | `engine` | | fixed |
-/// | `write_buffer_bytes` | both | changeable |
+/// | `write_buffer_bytes`, `value_threshold_bytes` | both | changeable |
 /// | `memtable`, `table_size_bytes` | LSM | changeable |
 /// | `compression`, `last_level_compression` | LSM | changeable |
 /// | `filter_bits_per_key`, `last_level_filter_bits_per_key` | LSM | changeable |
@@ -139,7 +139,7 @@ pub struct KeyspaceOptions {
     /// false, and puts that say when they expire are refused.
     pub expiry: Option<bool>,
     /// How long after its commit a value expires that is put without a time of its own; a
-    /// millisecond or more, zero for never. Only with `expiry`. Changeable, for values that are
+    /// millisecond or more, zero for never. Of a [bulk load](crate::BulkLoad), after its put. Only with `expiry`. Changeable, for values that are
     /// written from then on. Default: zero.
     pub default_ttl: Option<Duration>,
     /// The name of a [`CompactionFilter`](crate::CompactionFilter) that is
@@ -394,7 +394,8 @@ impl KeyspaceOptions {
         fixed(name, "block_size_bytes", is, asked_for)?;
         let (is, asked_for) = (self.page_size_bytes, asked.page_size_bytes);
         fixed(name, "page_size_bytes", is, asked_for)?;
-        let operator = |options: &Self| options.merge_operator.clone();
+        // In quotes, since one may have the name "none".
+        let operator = |options: &Self| options.merge_operator.as_ref().map(|it| format!("{it:?}"));
         let is = operator(self).unwrap_or_else(|| "none".to_owned());
         fixed(name, "merge_operator", Some(is), operator(asked))?;
         let is = Some(self.expiry.unwrap_or_default());

@@ -166,6 +166,18 @@ impl CatalogEntry {
         out
     }
 
+    /// An error if the options are longer than what is read.
+    pub(super) fn check_len(&self) -> Result<(), Error> {
+        let len = self.encode_options().len();
+        if len > MAX_OPTIONS_LEN_BYTES {
+            return Err(Error::invalid(format!(
+                "the options of keyspace {:?} take {len} bytes, more than {MAX_OPTIONS_LEN_BYTES}",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Refused> {
         let id = KeyspaceId(reader.u32()?);
         let name = std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?;

@@ -48,6 +48,7 @@ impl Shared {
         let options = options.clone().with_defaults();
         options.check_together()?;
         let entry = CatalogEntry::new(id, name, options);
+        entry.check_len()?;
         let made = Arc::new(make_keyspace(self, &entry)?);
         // Before anything can be recorded of it. Should the commit fail, its number goes to the
         // next keyspace, and a trace is told of that.
@@ -117,6 +118,7 @@ impl Shared {
         let mut entry = catalog.current().entry(open.id).cloned();
         let entry = entry.as_mut().expect("an open keyspace is listed");
         entry.options = changed.clone();
+        entry.check_len()?;
         let change = CatalogChange::Options(entry.clone());
         let effect = KeyspaceChange::Options(open.id, changed, filter);
         self.commit_change(catalog, &change, effect, Durability::Sync)?;

@@ -171,6 +171,10 @@ impl Shared {
 
     /// Flushes a keyspace on this thread.
     pub(crate) fn flush(&self, keyspace: &OpenKeyspace) -> Result<()> {
+        if keyspace.staging.visible().is_some() {
+            // A large batch is visible before its engine has it.
+            keyspace.keyspace_gate.wait();
+        }
         let flushed = keyspace.engine.flush();
         self.note(keyspace.health(Work::Flush), &flushed);
         flushed
