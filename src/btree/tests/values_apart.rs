@@ -1,5 +1,7 @@
 //! Values that are stored apart: which files the tree holds, and when it lets them go.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::values::ValueFiles;
 
@@ -66,13 +68,13 @@ impl Apart {
     #[track_caller]
     fn assert_held(&self, numbers: &[u64]) {
         let held = || -> Vec<u64> { (1..=9).filter(|n| self.values.is_held(*n)).collect() };
-        // Readers of other tests count as some that may look at them.
-        let mut looks = 0;
-        while held().len() > numbers.len() && looks < 1_000_000 {
+        // Readers of other tests count as some that may look at them, and may be made to wait. The
+        // end is that of patience, and says nothing about time.
+        let end = Instant::now() + Duration::from_secs(60);
+        while held().len() > numbers.len() && Instant::now() < end {
             crossbeam_epoch::pin().flush();
             drop(self.bench.engine.view());
             std::thread::yield_now();
-            looks += 1;
         }
         assert_eq!(held(), numbers);
     }
