@@ -171,8 +171,10 @@ pub enum Error {
     Forked,
     /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,
-    /// A thread of the store panicked: a fault of this library, and always the cause of an
-    /// [`Error::WritesStopped`]. What was committed is in the log.
+    /// A thread panicked in the midst of a commit or of background work: a fault of this library, or
+    /// of a merge operator, a filter or a file system that it was given. The commit that it
+    /// concerns gets this error, and later ones an [`Error::WritesStopped`] of which it is the
+    /// cause. What was committed is in the log.
     #[non_exhaustive]
     Panicked {
         /// What the thread did, and the message.

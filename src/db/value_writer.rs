@@ -32,7 +32,8 @@ const PIECE_BYTES: usize = 64 << 10;
 ///   and stays there, whatever
 ///   [`value_threshold_bytes`](crate::KeyspaceOptions::value_threshold_bytes) says; one that is
 ///   not longer is put by `finish` like any other. In a B-tree with small pages and a long key,
-///   which have no place for a reference of 300 bytes, the value is in memory as a whole.
+///   which have no place for a reference of 300 bytes, and in a keyspace with a merge operator or
+///   with expiry, the value is in memory as a whole, and put like any other.
 ///
 /// Each value that is longer than 256 KiB is a file of its own until nothing refers to it any more,
 /// and `finish` syncs that file and its directory. Now and then it also flushes the keyspace: when

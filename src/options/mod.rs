@@ -157,7 +157,8 @@ pub struct Options {
     /// Durability of commits that do not name one. Default: [`Durability::Sync`].
     pub durability: Durability,
     /// How often, in milliseconds, buffered commits are synced in the background; 0 for
-    /// never. Default: 1000.
+    /// never. Without background threads, by
+    /// [`Db::run_background_once`](crate::Db::run_background_once) when it is called. Default: 1000.
     pub background_sync_ms: u64,
     /// Budget of the cache of blocks and pages, in bytes, for all keyspaces; at most 1 TiB.
     /// Default: 256 MiB.
@@ -192,7 +193,9 @@ pub struct Options {
     /// (ext4, XFS, tmpfs), and with system calls elsewhere. Default: true.
     pub mmap_log: bool,
     /// Threads for flushes, checkpoints and compactions, for all keyspaces, at most 64; 0 leaves
-    /// that work to calls of [`Db::run_background_once`](crate::Db::run_background_once).
+    /// that work, and what else is done in the background, syncs of the log among it, to calls of
+    /// [`Db::run_background_once`](crate::Db::run_background_once). A writer that would have to
+    /// wait for a flush or a compaction of its keyspace does that itself then.
     /// Default: 2.
     pub background_threads: usize,
     /// Read everything that lies in the files of keyspaces and of the log from storage once within
@@ -207,10 +210,11 @@ pub struct Options {
     /// The file system. Default: [`StdFs`].
     pub fs: Arc<dyn Fs>,
     /// How often background work sweeps a B-tree keyspace whose values may expire, or that has a
-    /// filter: it walks through all entries, at a few thousand a time, and deletes what is to go.
-    /// While nothing is written to the keyspace it waits until an eighth of the values that it saw
-    /// has expired, else for ten such periods at most. 10 ms to a year. An LSM tree drops expired
-    /// values when it compacts, and rewrites tables of which half has expired. Default: a minute.
+    /// filter, and an LSM keyspace that has a filter and a merge operator: it walks through all
+    /// entries, a thousand at a time, and deletes what is to go. While nothing is written to the
+    /// store it waits until an eighth of the values that it saw has expired, else for ten such
+    /// periods at most. 10 ms to a year. Any other LSM tree drops what is to go when it compacts,
+    /// and rewrites tables of which half has expired. Default: a minute.
     pub sweep_period: Duration,
     /// Set by [`Options::clock`].
     pub(crate) clock: Arc<dyn Clock>,

@@ -32,8 +32,10 @@ pub enum Verdict {
 /// made of it. What a compaction of an LSM tree decides is not in the log: if the power fails
 /// before its end, the filter is asked again.
 ///
-/// It is called by background threads, without a lock, and must not write to the store. A panic in
-/// it stops the writes of the store.
+/// It is called by background threads, and by those that compact, without a lock, and must not
+/// write to the store. A panic in it stops the writes of the store, but for one in a call of
+/// [`Keyspace::compact`](crate::Keyspace::compact) or
+/// [`Db::run_background_once`](crate::Db::run_background_once), which goes on to the caller.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

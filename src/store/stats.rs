@@ -25,7 +25,7 @@ use crate::options::{EngineKind, KeyspaceOptions};
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct DbStats {
-    /// Commits.
+    /// Commits, bulk loads left out.
     pub commits: u64,
     /// Operations in them.
     pub ops: u64,
@@ -99,7 +99,8 @@ impl DbStats {
         self.log_bytes_written + engines.sum::<u64>()
     }
 
-    /// Bytes of all files of the store.
+    /// Bytes of all files of the store but the short ones that describe it: its catalogue, its lock
+    /// and the manifests of LSM trees.
     pub fn disk_bytes(&self) -> u64 {
         let engines = self
             .keyspaces
