@@ -115,6 +115,8 @@ fn begin(
                 .extend(record.copy.take().map(|copy| copy.keyspace));
             record.copy = Some(CopyRecord {
                 version: wanted.version,
+                key: wanted.key_schema.clone(),
+                value: wanted.value_schema.clone(),
                 keyspace: target.id(),
                 next: Vec::new(),
             });
@@ -124,9 +126,12 @@ fn begin(
     }
 }
 
+/// Whether what was converted so far is of the version wanted, with the same types.
 fn is_on_the_way(record: &Record, wanted: &Wanted<'_>) -> bool {
-    let copy = record.copy.as_ref();
-    copy.is_some_and(|copy| copy.version == wanted.version)
+    record.copy.as_ref().is_some_and(|copy| {
+        let types = (&copy.key, &copy.value);
+        copy.version == wanted.version && types == (&wanted.key_schema, &wanted.value_schema)
+    })
 }
 
 /// Forgets what a migration has done so far.

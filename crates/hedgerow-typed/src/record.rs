@@ -1,10 +1,10 @@
 //! What is stored about a table.
 //!
 //! ```text
-//! record    format u8 = 1, generation u64, version u32, key schema, value schema, keyspace u32,
+//! record    format u8 = 2, generation u64, version u32, key schema, value schema, keyspace u32,
 //!           number of indexes u32, index..., copy, number of dropped keyspaces u32, u32...
 //! index     name, keyspace u32, unique u8, key schema, 0 or (1, next key): until it is built
-//! copy      0 or (1, version u32, keyspace u32, next key): of a migration
+//! copy      0 or (1, version u32, key schema, value schema, keyspace u32, next key): of a migration
 //! ```
 //!
 //! Numbers, strings and bytes are encoded as in keys. Keyspaces are named by their numbers, which
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::key::{AsKey, Key, KeyDecoder, KeyError};
 
 /// The version of the format of records.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What is stored about a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub(crate) struct IndexRecord {
 pub(crate) struct CopyRecord {
     /// The version that it leads to.
     pub(crate) version: u32,
+    /// The types that the new rows have: a later attempt may want others.
+    pub(crate) key: String,
+    pub(crate) value: String,
     /// Where the new rows are.
     pub(crate) keyspace: u32,
     /// The first row that was not converted.
@@ -107,11 +110,14 @@ impl Record {
             put(&mut out, &index.key);
             put(&mut out, &index.next);
         }
-        let copy = self.copy.as_ref();
-        put(
-            &mut out,
-            &copy.map(|copy| (copy.version, copy.keyspace, copy.next.clone())),
-        );
+        put(&mut out, &self.copy.is_some());
+        if let Some(copy) = &self.copy {
+            put(&mut out, &copy.version);
+            put(&mut out, &copy.key);
+            put(&mut out, &copy.value);
+            put(&mut out, &copy.keyspace);
+            put(&mut out, &copy.next);
+        }
         put_len(&mut out, self.dropped.len());
         for keyspace in &self.dropped {
             put(&mut out, keyspace);
@@ -121,7 +127,7 @@ impl Record {
 
     /// Reads the record of `table`.
     pub(crate) fn decode(table: &str, bytes: &[u8]) -> Result<Self> {
-        if bytes.first().is_some_and(|format| *format > FORMAT) {
+        if bytes.first().is_some_and(|format| *format != FORMAT) {
             return Err(Error::Catalog {
                 table: table.into(),
                 what: format!("it has format {}, this is {FORMAT}", bytes[0]),
@@ -153,13 +159,16 @@ impl Record {
                     next: Option::decode(input)?,
                 })
             })?,
-            copy: Option::<(u32, u32, Vec<u8>)>::decode(&mut input)?.map(
-                |(version, keyspace, next)| CopyRecord {
-                    version,
-                    keyspace,
-                    next,
-                },
-            ),
+            copy: match bool::decode(&mut input)? {
+                true => Some(CopyRecord {
+                    version: u32::decode(&mut input)?,
+                    key: String::decode(&mut input)?,
+                    value: String::decode(&mut input)?,
+                    keyspace: u32::decode(&mut input)?,
+                    next: Vec::decode(&mut input)?,
+                }),
+                false => None,
+            },
             dropped: list(&mut input, u32::decode)?,
         };
         input.finish()?;
@@ -195,6 +204,8 @@ mod tests {
             }],
             copy: Some(CopyRecord {
                 version: 3,
+                key: "u8".into(),
+                value: "raw".into(),
                 keyspace: 5,
                 next: Vec::new(),
             }),
@@ -204,9 +215,9 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_format() {
-        let golden = b"\x01\0\0\0\0\0\0\0\x07\0\0\0\x02u64\0\x01raw text\0\x01\0\0\0\x03\
+        let golden = b"\x02\0\0\0\0\0\0\0\x07\0\0\0\x02u64\0\x01raw text\0\x01\0\0\0\x03\
             \0\0\0\x01by name\0\x01\0\0\0\x04\x01str\0\x01\x01\0\xFF\x01\0\x01\
-            \x01\0\0\0\x03\0\0\0\x05\0\x01\0\0\0\x01\0\0\0\x06";
+            \x01\0\0\0\x03u8\0\x01raw\0\x01\0\0\0\x05\0\x01\0\0\0\x01\0\0\0\x06";
         assert_eq!(record().encode(), golden);
         assert_eq!(Record::decode("t", golden).unwrap(), record());
         assert_eq!(Record::generation_of(golden), Some(7));
@@ -229,7 +240,9 @@ mod tests {
                 }
             }
         }
-        let later = Record::decode("t", &[2]).unwrap_err().to_string();
-        assert!(later.contains("format 2"), "{later}");
+        for format in [1, 3] {
+            let other = Record::decode("t", &[format]).unwrap_err().to_string();
+            assert!(other.contains(&format!("format {format}")), "{other}");
+        }
     }
 }

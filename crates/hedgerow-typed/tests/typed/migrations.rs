@@ -1,5 +1,7 @@
 //! Migrations of a table's version.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use hedgerow::fs::SimFs;
 use hedgerow::{Db, EngineKind};
 use hedgerow_typed::{Error, Index, Table, TableDefinition, tables};
@@ -154,5 +156,38 @@ fn several_threads_migrate_together() {
             });
             assert_eq!(db.keyspaces().len(), 2);
         }
+    }
+}
+
+/// What had been converted to other types was taken for rows of these.
+#[test]
+fn a_migration_to_other_types_than_before_begins_anew() {
+    for engine in ENGINES {
+        let fs = SimFs::new();
+        let db = open(&fs);
+        fill(&db, engine);
+        let killed = TableDefinition::<u32, (u32, u32)>::new("numbers")
+            .version(2)
+            .migrate_from(first(), |key, value| match key {
+                2345 => panic!("killed as it should be"),
+                key => Ok(Some((key, (value, value)))),
+            });
+        let opened = catch_unwind(AssertUnwindSafe(|| killed.open(&db).map(drop)));
+        assert!(opened.is_err());
+        db.close().unwrap();
+
+        let db = open(&fs);
+        assert!(tables(&db).unwrap()[0].is_changing);
+        let other = TableDefinition::<u32, String>::new("numbers")
+            .version(2)
+            .migrate_from(first(), |key, value| Ok(Some((key, value.to_string()))));
+        let numbers = other.open(&db).unwrap();
+        assert!(numbers.verify().unwrap().is_clean());
+        assert_eq!(numbers.len().unwrap(), u64::from(ROWS));
+        for row in numbers.iter() {
+            let (key, value) = row.unwrap();
+            assert_eq!(value, (key * 3).to_string());
+        }
+        assert_eq!(db.keyspaces().len(), 2);
     }
 }
