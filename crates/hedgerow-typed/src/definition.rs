@@ -115,7 +115,8 @@ impl<K: Key, V: ?Sized, C: Codec<V>> TableDefinition<K, V, C> {
         self
     }
 
-    /// The engine of a table that is created: a B-tree by default. One that exists keeps its own.
+    /// The engine of a table that is created: a B-tree by default. One that exists keeps its own
+    /// until it is migrated.
     #[must_use]
     pub fn engine(self, engine: EngineKind) -> Self {
         self.keyspace_options(KeyspaceOptions::new(engine))
@@ -123,6 +124,9 @@ impl<K: Key, V: ?Sized, C: Codec<V>> TableDefinition<K, V, C> {
 
     /// The options of the keyspace of a table that is created. Its indexes are on the same engine.
     /// A table whose rows expire or are filtered can have none.
+    ///
+    /// One that exists keeps its own. A migration makes a keyspace with these; what they leave open
+    /// is taken over from the keyspace before, as far as it concerns the engine.
     #[must_use]
     pub fn keyspace_options(mut self, options: KeyspaceOptions) -> Self {
         self.options = Some(options);
@@ -185,7 +189,8 @@ impl<K: Key, V: ?Sized, C: Codec<V>> TableDefinition<K, V, C> {
     /// `old` is the definition that the table had, of which name, indexes and options do not
     /// matter. The conversion must always give the same for the same row; it fails with
     /// [`Error::migration`](crate::Error::migration), and so does one that gives two rows the same
-    /// key: the table stays as it is then.
+    /// key: the table stays as it is then. A row that expires becomes one that expires when it
+    /// would have; one that does so meanwhile is left out.
     #[must_use]
     pub fn migrate_from<K0: Key, V0: ?Sized, C0: Codec<V0>>(
         mut self,

@@ -113,6 +113,7 @@ mod build;
 mod by_index;
 mod catalog;
 mod codec;
+mod copy_options;
 mod core;
 mod definition;
 mod error;

@@ -4,7 +4,9 @@
 //! far it has come, so that a crash or an error of the store loses no more than one commit. The
 //! last commit makes the record name the new keyspace, and the old one as dropped: there is no
 //! moment at which the table is partly old. From the first commit on, no handle can write to the
-//! old rows (TC3), so none are missed.
+//! old rows (TC3), so none are missed. A row that expires does so when the one before would have.
+
+use std::time::{Duration, SystemTime};
 
 use hedgerow::{Db, Durability, Keyspace, KeyspaceOptions, Transaction, TransactionOptions};
 
@@ -59,11 +61,22 @@ pub(crate) fn run(
     };
     let from = catalog::named(db, wanted.table, record.keyspace)?;
     let to = catalog::named(db, wanted.table, copy.keyspace)?;
+    let mut copying = Copying {
+        records,
+        migration,
+        wanted,
+        from_expires: from.options().expiry == Some(true),
+        to_expires: to.options().expiry == Some(true),
+        from,
+        to,
+        first_to_expire: None,
+    };
     loop {
-        let is_over = transact(db, |tx| step(tx, records, migration, wanted, (&from, &to)));
-        match is_over {
+        match transact(db, |tx| copying.step(tx)) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
+            Err(Error::Store(hedgerow::Error::InvalidArgument { .. }))
+                if copying.has_met_an_expiry()? => {}
             Err(error) => {
                 // What was converted may be wrong as well; the next attempt begins anew. Unless the
                 // store has failed, after which it goes on.
@@ -149,75 +162,130 @@ pub(crate) fn abandon(db: &Db, records: &Keyspace, table: &str) -> Result<()> {
     })
 }
 
-/// Converts the next rows; true if there are none left, or another thread has finished.
-fn step(
-    tx: &Transaction,
-    records: &Keyspace,
-    migration: &Migration,
-    wanted: &Wanted<'_>,
-    (from, to): (&Keyspace, &Keyspace),
-) -> Result<bool> {
-    let Some(mut record) = catalog::read_in(tx, records, wanted.table)? else {
-        return Ok(true);
-    };
-    let Some(copy) = &mut record.copy else {
-        return Ok(true);
-    };
-    if (record.keyspace, copy.keyspace) != (from.id(), to.id()) {
-        return Ok(true);
-    }
-    let (mut rows, mut bytes) = (0, 0);
-    let mut more = false;
-    for entry in tx.range(from, copy.next.as_slice()..) {
-        let (key, value) = entry?;
-        if rows >= STEP_ROWS || bytes >= STEP_BYTES {
-            copy.next = key.to_vec();
-            more = true;
-            break;
-        }
-        convert(tx, migration, wanted.table, (&key, &value), to)?;
-        rows += 1;
-        bytes += key.len() + value.len();
-    }
-    if !more {
-        let indexes = record.indexes.drain(..).map(|index| index.keyspace);
-        record.dropped.extend(indexes);
-        record.dropped.push(record.keyspace);
-        record.keyspace = copy.keyspace;
-        record.copy = None;
-        record.version = wanted.version;
-        record.key = wanted.key_schema.clone();
-        record.value = wanted.value_schema.clone();
-        record.generation += 1;
-    }
-    catalog::write_in(tx, records, wanted.table, &record)?;
-    Ok(!more)
+/// A migration on its way from one keyspace to another.
+struct Copying<'a> {
+    records: &'a Keyspace,
+    migration: &'a Migration,
+    wanted: &'a Wanted<'a>,
+    from: Keyspace,
+    from_expires: bool,
+    to: Keyspace,
+    to_expires: bool,
+    /// Of the rows that the last step has read, the one that expires first, and when.
+    first_to_expire: Option<(SystemTime, Vec<u8>)>,
 }
 
-fn convert(
-    tx: &Transaction,
-    migration: &Migration,
-    table: &str,
-    (key, value): (&[u8], &[u8]),
-    to: &Keyspace,
-) -> Result<()> {
-    let failed = |what: String| Error::Migration {
-        table: table.into(),
-        what: format!("row \"{}\": {what}", key.escape_ascii()),
-    };
-    let converted = (migration.convert)(key, value).map_err(|error| match error {
-        Error::Migration { what, .. } => failed(what),
-        other => other,
-    })?;
-    let Some((new_key, new_value)) = converted else {
-        return Ok(());
-    };
-    check_key_len(new_key.len(), || table.into())?;
-    if tx.contains_key(to, &new_key)? {
-        let new_key = new_key.escape_ascii();
-        return Err(failed(format!(
-            "another row has become \"{new_key}\" as well"
-        )));
+/// When a row expires.
+enum Expiry {
+    Never,
+    At(SystemTime),
+    /// It has, since the transaction began.
+    Over,
+}
+
+impl Copying<'_> {
+    /// Converts the next rows; true if there are none left, or another thread has finished.
+    fn step(&mut self, tx: &Transaction) -> Result<bool> {
+        self.first_to_expire = None;
+        let table = self.wanted.table;
+        let Some(mut record) = catalog::read_in(tx, self.records, table)? else {
+            return Ok(true);
+        };
+        let Some(copy) = &mut record.copy else {
+            return Ok(true);
+        };
+        if (record.keyspace, copy.keyspace) != (self.from.id(), self.to.id()) {
+            return Ok(true);
+        }
+        let (mut rows, mut bytes) = (0, 0);
+        let mut more = false;
+        for entry in tx.range(&self.from, copy.next.as_slice()..) {
+            let (key, value) = entry?;
+            if rows >= STEP_ROWS || bytes >= STEP_BYTES {
+                copy.next = key.to_vec();
+                more = true;
+                break;
+            }
+            self.convert(tx, &key, &value)?;
+            rows += 1;
+            bytes += key.len() + value.len();
+        }
+        if !more {
+            let indexes = record.indexes.drain(..).map(|index| index.keyspace);
+            record.dropped.extend(indexes);
+            record.dropped.push(record.keyspace);
+            record.keyspace = copy.keyspace;
+            record.copy = None;
+            record.version = self.wanted.version;
+            record.key = self.wanted.key_schema.clone();
+            record.value = self.wanted.value_schema.clone();
+            record.generation += 1;
+        }
+        catalog::write_in(tx, self.records, table, &record)?;
+        Ok(!more)
     }
-    Ok(tx.put(to, &new_key, &new_value)?)
+
+    fn convert(&mut self, tx: &Transaction, key: &[u8], value: &[u8]) -> Result<()> {
+        let table = self.wanted.table;
+        let failed = |what: String| Error::Migration {
+            table: table.into(),
+            what: format!("row \"{}\": {what}", key.escape_ascii()),
+        };
+        let converted = (self.migration.convert)(key, value).map_err(|error| match error {
+            Error::Migration { what, .. } => failed(what),
+            other => other,
+        })?;
+        let Some((new_key, new_value)) = converted else {
+            return Ok(());
+        };
+        check_key_len(new_key.len(), || table.into())?;
+        if tx.contains_key(&self.to, &new_key)? {
+            let new_key = new_key.escape_ascii();
+            return Err(failed(format!(
+                "another row has become \"{new_key}\" as well"
+            )));
+        }
+        let time = match self.expiry(key)? {
+            Expiry::Over => return Ok(()),
+            Expiry::Never => never(),
+            Expiry::At(time) => {
+                let first = self.first_to_expire.as_ref();
+                if first.is_none_or(|(first, _)| time < *first) {
+                    self.first_to_expire = Some((time, key.to_vec()));
+                }
+                Some(time)
+            }
+        };
+        match time.filter(|_| self.from_expires && self.to_expires) {
+            Some(time) => Ok(tx.put_until(&self.to, &new_key, &new_value, time)?),
+            None => Ok(tx.put(&self.to, &new_key, &new_value)?),
+        }
+    }
+
+    /// When the row expires that the transaction has read. Its keyspace is not written meanwhile.
+    fn expiry(&self, key: &[u8]) -> Result<Expiry> {
+        if !self.from_expires {
+            return Ok(Expiry::Never);
+        }
+        Ok(match self.from.expires_at(key)? {
+            Some(time) => Expiry::At(time),
+            None if self.from.contains_key(key)? => Expiry::Never,
+            None => Expiry::Over,
+        })
+    }
+
+    /// Whether a row of the last step has expired since it was read: the store refuses it then.
+    /// Each further attempt has fewer such rows.
+    fn has_met_an_expiry(&self) -> Result<bool> {
+        match &self.first_to_expire {
+            Some((_, key)) => Ok(!self.from.contains_key(key)?),
+            None => Ok(false),
+        }
+    }
+}
+
+/// The time at which the store has values expire that never do, whatever its default is; `None`
+/// where the operating system has no such time.
+fn never() -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(u64::MAX))
 }

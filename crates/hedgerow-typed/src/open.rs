@@ -10,6 +10,7 @@ use hedgerow::{Db, EngineKind, Keyspace, KeyspaceOptions};
 use crate::build::{self, NewIndex};
 use crate::catalog::{self, DROPPED};
 use crate::codec::Codec;
+use crate::copy_options::options_of_copy;
 use crate::core::{Core, IndexPart};
 use crate::definition::{IndexDefinition, TableDefinition};
 use crate::error::{Error, Result};
@@ -91,7 +92,7 @@ fn advance<K: Key, V: ?Sized, C: Codec<V>>(
         (Step::FinishDropping, _) => catalog::sweep(db, records, name)?,
         (Step::Create, _) | (_, None) => create(definition, db, records)?,
         (Step::Migrate(migration), Some(record)) => {
-            let wanted = wanted(definition, db, record)?;
+            let wanted = wanted(definition, db, records, record)?;
             migration::run(db, records, migration, &wanted)?;
         }
         (Step::AbandonMigration, _) => migration::abandon(db, records, name)?,
@@ -279,16 +280,19 @@ fn check_types<K, V: ?Sized, C>(
 fn wanted<'a, K: Key, V: ?Sized, C: Codec<V>>(
     definition: &'a TableDefinition<K, V, C>,
     db: &Db,
+    records: &Keyspace,
     record: &Record,
 ) -> Result<Wanted<'a>> {
     let data = catalog::named(db, &definition.name, record.keyspace)?;
-    let options = definition.options.clone();
+    let asked = definition.options.as_ref();
+    let options = options_of_copy(asked, data.options(), &records.options());
+    check_rows_stay(definition, &options)?;
     Ok(Wanted {
         table: &definition.name,
         version: definition.version,
         key_schema: K::schema(),
         value_schema: definition.schema_of_values(),
-        options: options.unwrap_or_else(|| KeyspaceOptions::new(data.engine())),
+        options,
     })
 }
 

@@ -1,9 +1,12 @@
 //! Migrations of a table's version.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hedgerow::fs::SimFs;
-use hedgerow::{Db, EngineKind};
+use hedgerow::{Db, EngineKind, Keyspace, KeyspaceOptions, ManualClock, Options};
 use hedgerow_typed::{Error, Index, Table, TableDefinition, tables};
 
 use crate::rig::{ENGINES, open, store};
@@ -156,6 +159,137 @@ fn several_threads_migrate_together() {
             });
             assert_eq!(db.keyspaces().len(), 2);
         }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A store whose clock the caller has, and options of tables whose rows expire.
+fn expiring(engine: EngineKind) -> (Db, ManualClock, KeyspaceOptions) {
+    let clock = ManualClock::new();
+    clock.advance(HOUR);
+    let options = Options::new().clock(clock.clone());
+    let options = options.fs(Arc::new(SimFs::new()));
+    let db = options.open("/store").unwrap();
+    (db, clock, KeyspaceOptions::new(engine).expiry(true))
+}
+
+/// Puts a row of the first version that expires.
+fn put_expiring(rows: &Keyspace, key: u32, value: u8, ttl: Duration) {
+    // Keys are big-endian, and a small number is a byte.
+    rows.put_with_ttl(key.to_be_bytes(), [value], ttl).unwrap();
+}
+
+/// Rows of a later version never expired, and its keyspace was one of default options.
+#[test]
+fn rows_of_the_next_version_expire_when_those_before_did() {
+    for engine in ENGINES {
+        let (db, clock, options) = expiring(engine);
+        let options = options.default_ttl(HOUR).write_buffer_bytes(1 << 20);
+        let old = first().keyspace_options(options).open(&db).unwrap();
+        put_expiring(old.keyspace(), 1, 11, 2 * HOUR);
+        put_expiring(old.keyspace(), 2, 22, HOUR / 2);
+        old.put(3, &33).unwrap();
+        let never = KeyspaceOptions::new(engine).default_ttl(Duration::ZERO);
+        db.keyspace_with("numbers", never.clone()).unwrap();
+        old.put(4, &44).unwrap();
+        db.keyspace_with("numbers", never.default_ttl(HOUR))
+            .unwrap();
+        let key = |key: u32| key.to_be_bytes();
+        let expected = [1, 3, 4].map(|n| old.keyspace().expires_at(key(n)).unwrap());
+        assert!(expected[1].is_some() && expected[2].is_none());
+        let before = old.keyspace().options();
+        clock.advance(HOUR / 2);
+
+        let new = TableDefinition::<String, u32>::new("numbers")
+            .version(2)
+            .migrate_from(first(), |key, value| Ok(Some((key.to_string(), value))));
+        let new = new.open(&db).unwrap();
+        assert_eq!(new.keyspace().options(), before);
+        let found = ["1", "3", "4"].map(|key| {
+            let mut bytes = key.as_bytes().to_vec();
+            bytes.extend([0, 1]);
+            new.keyspace().expires_at(bytes).unwrap()
+        });
+        assert_eq!(found, expected);
+        assert_eq!(new.len().unwrap(), 3);
+        clock.advance(HOUR);
+        assert_eq!(new.get("3").unwrap(), None);
+        assert_eq!(new.get("1").unwrap(), Some(11));
+        clock.advance(1000 * HOUR);
+        assert_eq!(new.len().unwrap(), 1);
+        assert_eq!(new.get("4").unwrap(), Some(44));
+    }
+}
+
+/// A row that expires between being read and the commit of its step.
+#[test]
+fn rows_may_expire_while_they_are_migrated() {
+    for engine in ENGINES {
+        let (db, clock, options) = expiring(engine);
+        let old = first().keyspace_options(options).open(&db).unwrap();
+        for key in 0..100 {
+            let ttl = match key % 2 {
+                0 => HOUR + Duration::from_secs(key.into()),
+                _ => 100 * HOUR,
+            };
+            put_expiring(old.keyspace(), key, 7, ttl);
+        }
+        let ran_late = AtomicBool::new(false);
+        let new = TableDefinition::<u32, u32>::new("numbers")
+            .version(2)
+            .migrate_from(first(), move |key, value| {
+                if key == 20 && !ran_late.swap(true, Ordering::Relaxed) {
+                    clock.advance(HOUR + Duration::from_secs(50));
+                }
+                Ok(Some((key, value)))
+            });
+        let new = new.open(&db).unwrap();
+        let rows: Vec<_> = new.iter().keys().map(Result::unwrap).collect();
+        let expected: Vec<_> = (0..100).filter(|key| key % 2 == 1 || *key > 50).collect();
+        assert_eq!(rows, expected);
+    }
+}
+
+#[test]
+fn options_that_a_later_version_asks_for_come_before_those_there_are() {
+    for (engine, other) in [ENGINES, [ENGINES[1], ENGINES[0]]].map(|[a, b]| (a, b)) {
+        let (db, _, options) = expiring(engine);
+        let old = options.default_ttl(HOUR).write_buffer_bytes(1 << 20);
+        first().keyspace_options(old).open(&db).unwrap();
+        let next = |version, options: KeyspaceOptions| {
+            TableDefinition::<u32, u32>::new("numbers")
+                .version(version)
+                .keyspace_options(options)
+                .migrate_from(first().version(version - 1), |key, value| {
+                    Ok(Some((key, value)))
+                })
+        };
+        // The other engine, of which the rest is kept.
+        let new = next(2, KeyspaceOptions::new(other)).open(&db).unwrap();
+        let now = new.keyspace().options();
+        assert_eq!((now.engine, now.expiry), (other, Some(true)));
+        assert_eq!(now.default_ttl, Some(HOUR));
+        assert_eq!(now.write_buffer_bytes, Some(1 << 20));
+        // An index over rows that expire is refused before a row is converted.
+        let index = Index::new("by value", |_: &u32, value: &u32| [*value]);
+        let indexed = next(3, KeyspaceOptions::new(other)).index(&index);
+        assert!(matches!(indexed.open(&db), Err(Error::Index { .. })));
+        assert!(!tables(&db).unwrap()[0].is_changing);
+        let kept = next(3, KeyspaceOptions::new(other).expiry(false)).index(&index);
+        let now = kept.open(&db).unwrap().keyspace().options();
+        assert_eq!(
+            (now.expiry, now.default_ttl),
+            (Some(false), Some(Duration::ZERO))
+        );
+        assert_eq!(now.value_threshold_bytes, Some(1024));
+        // What was never asked for follows the store.
+        let lsm = KeyspaceOptions::new(EngineKind::Lsm).block_size_bytes(1024);
+        next(4, lsm).open(&db).unwrap();
+        let new = next(5, KeyspaceOptions::new(EngineKind::Lsm))
+            .open(&db)
+            .unwrap();
+        assert_eq!(new.keyspace().options().block_size_bytes, Some(1024));
     }
 }
 
