@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 
+/// A longer description is cut: a type that leads to itself has one without end.
+const LONGEST_BYTES: usize = 4 << 10;
+
 /// A description of `V`: of a struct its name and fields, of an enum its name and variants, else
 /// the kind.
 pub(super) fn of<V: DeserializeOwned>() -> String {
@@ -38,6 +41,15 @@ impl de::Error for Nothing {
 }
 
 impl Probe<'_> {
+    /// Ends a description that is too long, before another type is asked.
+    fn check_len(&mut self) -> Result<(), Nothing> {
+        if self.0.len() < LONGEST_BYTES {
+            return Ok(());
+        }
+        self.0.push('…');
+        Err(Nothing)
+    }
+
     fn say<T>(self, kind: &str) -> Result<T, Nothing> {
         self.0.push_str(kind);
         Err(Nothing)
@@ -83,7 +95,8 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         deserialize_ignored_any "any",
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Nothing> {
+    fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Nothing> {
+        self.check_len()?;
         self.0.push_str("option ");
         visitor.visit_some(self)
     }
@@ -97,10 +110,11 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
+        mut self,
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Nothing> {
+        self.check_len()?;
         self.0.push_str(name);
         self.0.push(' ');
         visitor.visit_newtype_struct(self)
@@ -162,6 +176,23 @@ mod tests {
     enum Shape {
         Round,
         Square(f32),
+    }
+
+    /// It leads to itself by a name each time, and ran out of stack.
+    #[derive(Serialize, Deserialize)]
+    struct Chain(Option<Box<Chain>>);
+
+    /// The same with the shortest name and nothing between.
+    #[derive(Serialize, Deserialize)]
+    struct I(Box<I>);
+
+    #[test]
+    fn types_without_end_are_cut() {
+        let chain = super::of::<Chain>();
+        assert!(chain.starts_with("Chain option Chain option "));
+        assert!(chain.ends_with('…') && chain.len() < 4200, "{chain}");
+        assert_eq!(chain, super::of::<Chain>());
+        assert!(super::of::<I>().starts_with("I I "));
     }
 
     #[test]
