@@ -8,13 +8,13 @@ use std::borrow::Borrow;
 
 use hedgerow::{Db, Keyspace, KeyspaceOptions, Transaction};
 
-use crate::catalog;
+use crate::catalog::{self, DROPPED};
 use crate::codec::Codec;
 use crate::core::{Core, IndexPart, index_entry};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::migration::{STEP_BYTES, STEP_ROWS, transact};
-use crate::record::IndexRecord;
+use crate::record::{IndexRecord, Record};
 
 /// What is to be stored about an index.
 pub(crate) struct NewIndex<'a> {
@@ -32,8 +32,10 @@ pub(crate) fn add(
     index: &NewIndex<'_>,
 ) -> Result<()> {
     let _names = catalog::lock_names();
+    let lacks_it =
+        |record: &mut Record| record.version != DROPPED && record.index(index.name).is_none();
     let now = catalog::read(records, table)?;
-    if now.is_none_or(|mut record| record.index(index.name).is_some()) {
+    if !now.is_some_and(|mut record| lacks_it(&mut record)) {
         return Ok(());
     }
     let base = format!("{table}.{}", index.name);
@@ -47,7 +49,7 @@ pub(crate) fn add(
         };
         // If another thread has changed something, what to do is decided again.
         if record.keyspace != data.id()
-            || record.index(index.name).is_some()
+            || !lacks_it(&mut record)
             || catalog::is_claimed_in(tx, records, keyspace.id())?
         {
             return Ok(());
@@ -146,5 +148,50 @@ impl<K: Key, V: ?Sized, C: Codec<V>> Core<K, V, C> {
             tx.put(&index.keyspace, entry, content)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hedgerow::Options;
+    use hedgerow::fs::SimFs;
+
+    use super::*;
+    use crate::TableDefinition;
+
+    /// It was given to the record of a table that was being dropped, and outlived that.
+    #[test]
+    fn a_table_that_is_being_dropped_gets_no_index() {
+        let options = Options::new().fs(Arc::new(SimFs::new()));
+        let db = options.open("/store").unwrap();
+        let table = TableDefinition::<u32, u32>::new("t").open(&db).unwrap();
+        let records = catalog::existing(&db).unwrap().unwrap();
+        // As `drop_table` leaves it before it sweeps.
+        transact(&db, |tx| {
+            let mut record = catalog::read_in(tx, &records, "t")?.unwrap();
+            record.dropped = record.keyspaces().collect();
+            record.version = DROPPED;
+            record.generation += 1;
+            catalog::write_in(tx, &records, "t", &record)
+        })
+        .unwrap();
+        let new = NewIndex {
+            name: "by value",
+            is_unique: false,
+            key_schema: "u32",
+        };
+        add(&db, &records, "t", table.keyspace(), &new).unwrap();
+        assert!(
+            catalog::read(&records, "t")
+                .unwrap()
+                .unwrap()
+                .indexes
+                .is_empty()
+        );
+        catalog::sweep(&db, &records, "t").unwrap();
+        let left: Vec<_> = db.keyspaces().into_iter().map(|info| info.name).collect();
+        assert_eq!(left, [catalog::CATALOG]);
     }
 }
