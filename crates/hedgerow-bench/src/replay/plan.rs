@@ -5,6 +5,7 @@
 //! a lookup found before the trace wrote them, with the size of their value; and for scans that
 //! took more entries than are known by then, made-up keys within their bounds.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::path::Path;
@@ -108,6 +109,8 @@ impl Plan {
 
     /// Follows the trace and adds what scans took and nobody knows of.
     fn complete_scans(&mut self, live: &mut HashMap<u32, BTreeMap<Value, u64>>, events: &[Event]) {
+        // Of the key that is made up next behind a start: the number.
+        let mut next_numbers: HashMap<(u32, Value), u64> = HashMap::new();
         for event in events {
             match &event.op {
                 Op::Write { changes, .. } => changes.iter().for_each(|change| apply(live, change)),
@@ -122,23 +125,26 @@ impl Plan {
                 } => {
                     let known = live.entry(*keyspace).or_default();
                     let (start, end) = (start.to_value(), end.as_ref().map(Key::to_value));
-                    let wanted = forward + backward;
+                    let wanted = forward.saturating_add(*backward);
                     let there = in_range(known, &start, end.as_deref())
                         .take(wanted as usize)
                         .count() as u64;
                     let mean_len = bytes.checked_div(wanted).unwrap_or(0);
-                    for number in 0..wanted - there {
-                        if self.made_up >= MADE_UP_MAX {
+                    let mut missing = wanted - there;
+                    let number = next_numbers.entry((*keyspace, start.clone())).or_default();
+                    while missing > 0 && self.made_up < MADE_UP_MAX {
+                        let key = key_behind(&start, *number);
+                        // One before the start is one that would have been too long.
+                        if key < start || end.as_ref().is_some_and(|end| key >= *end) {
                             break;
                         }
-                        let key = key_behind(&start, number);
-                        if end.as_ref().is_some_and(|end| key[..] >= end[..]) {
-                            break;
-                        }
+                        *number += 1;
                         let len = mean_len.saturating_sub(key.len() as u64);
-                        if known.insert(key.clone(), len).is_none() {
+                        if let Entry::Vacant(entry) = known.entry(key.clone()) {
+                            entry.insert(len);
                             self.preload.push((*keyspace, key, len));
                             self.made_up += 1;
+                            missing -= 1;
                         }
                     }
                 }
@@ -469,6 +475,8 @@ fn key_behind(start: &Value, number: u64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::super::profile::tests::{event, get, key, put, scan};
     use super::*;
 
@@ -524,6 +532,30 @@ mod tests {
             assert!(b"a"[..] <= key[..] && key[..] < b"c"[..]);
             assert_eq!(key.len() as u64 + len, 20);
         }
+    }
+
+    /// What an earlier scan from the same start had made up was made up again, and counted as new.
+    #[test]
+    fn longer_scans_from_one_start_find_as_many_entries_as_they_took() {
+        let scans = [(100, None), (200, None), (150, None), (230, Some("b"))];
+        let scans = scans.map(|(taken, end)| scan("a", end, taken, taken * 50));
+        let plan = plan(scans.into(), None);
+        assert_eq!(plan.made_up, 230);
+        let keys: HashSet<_> = plan.preload.iter().map(|(_, key, _)| key).collect();
+        assert_eq!(keys.len(), 230);
+        assert!(
+            plan.preload
+                .iter()
+                .all(|(_, key, len)| key.len() as u64 + len == 50)
+        );
+    }
+
+    /// Behind a start that is as long as keys can be there is nothing to be made up.
+    #[test]
+    fn scans_behind_the_longest_keys_get_no_records_before_them() {
+        let start = "k".repeat(hedgerow::MAX_KEY_LEN_BYTES);
+        let plan = plan(vec![scan(&start, None, 5, 500)], None);
+        assert_eq!(plan.made_up, 0);
     }
 
     #[test]
