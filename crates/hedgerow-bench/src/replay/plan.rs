@@ -6,7 +6,7 @@
 //! took more entries than are known by then, made-up keys within their bounds.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 
@@ -20,6 +20,9 @@ use crate::stop;
 
 /// Made-up records at most, in all: a trace may tell of scans over more than fits here.
 const MADE_UP_MAX: u64 = 2_000_000;
+
+/// How often a filler key is drawn before one gets a number.
+const DRAWS_MAX: usize = 4;
 
 /// Which events of a trace to take.
 #[derive(Debug, Clone, Copy, Default)]
@@ -158,32 +161,41 @@ impl Plan {
         }
     }
 
-    /// Adds records like the known ones until every keyspace begins with `records`.
+    /// Adds records like the known ones until every keyspace begins with `records`. Their keys are
+    /// new: what the trace puts or does not find is not there before.
     fn fill_up(&mut self, events: &[Event], records: u64) {
         let mut rng = Rng::new(0x6865_6467_6572_6F77);
         for (id, _) in &self.keyspaces {
             let mut models: Vec<(Value, u64)> = Vec::new();
             let loaded = self.preload.iter().filter(|(other, ..)| other == id);
             models.extend(loaded.map(|(_, key, len)| (key.clone(), *len)));
-            let there = models.len() as u64;
+            let mut there = models.len() as u64;
+            let mut taken: HashSet<Value> = models.iter().map(|(key, _)| key.clone()).collect();
+            let named = events.iter().flat_map(|event| keys_of(&event.op));
+            taken.extend(
+                named
+                    .filter(|(of, _)| of == id)
+                    .map(|(_, key)| key.to_value()),
+            );
             let put = events.iter().flat_map(|event| puts_of(&event.op));
             let put = put.filter(|(other, ..)| other == id).take(100_000);
             models.extend(put.map(|(_, key, len)| (key.to_value(), len)));
             if models.is_empty() {
                 continue;
             }
-            for _ in there..records {
-                let mut draw = || &models[rng.below(models.len() as u64) as usize];
-                let (base, len) = draw();
-                // Each byte of the second half is one that some key has at that place, so filler
-                // keys look like the real ones and lie among them.
-                let mut key = base.to_vec();
-                for at in key.len() / 2..key.len() {
-                    if let Some(byte) = draw().0.get(at) {
-                        key[at] = *byte;
-                    }
+            let mut number = 0;
+            while there < records {
+                let mut drawn = (0..DRAWS_MAX).map(|_| filler(&models, &mut rng));
+                let new = drawn.find(|(key, _)| !taken.contains(key));
+                let (key, len) = new.unwrap_or_else(|| {
+                    let (key, len) = filler(&models, &mut rng);
+                    number += 1;
+                    (numbered(&key, number), len)
+                });
+                if taken.insert(key.clone()) {
+                    self.preload.push((*id, key, len));
+                    there += 1;
                 }
-                self.preload.push((*id, key.into(), *len));
             }
         }
     }
@@ -222,6 +234,32 @@ fn puts_of(op: &Op) -> impl Iterator<Item = (u32, &Key, u64)> {
         } => Some((*keyspace, key, *value_len_bytes)),
         _ => None,
     })
+}
+
+/// The keys that an event names, bounds of ranges aside.
+fn keys_of(op: &Op) -> Vec<(u32, &Key)> {
+    match op {
+        Op::Get {
+            keyspace, lookup, ..
+        } => vec![(*keyspace, &lookup.key)],
+        Op::Contains { keyspace, key, .. } => vec![(*keyspace, key)],
+        Op::MultiGet {
+            keyspace, lookups, ..
+        } => {
+            let keys = lookups.iter().map(|lookup| (*keyspace, &lookup.key));
+            keys.collect()
+        }
+        Op::Write { changes, .. } => {
+            let keys = changes.iter().filter_map(|change| match change {
+                Change::Put { keyspace, key, .. } | Change::Delete { keyspace, key } => {
+                    Some((*keyspace, key))
+                }
+                _ => None,
+            });
+            keys.collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn keyspaces_of(op: &Op) -> Vec<u32> {
@@ -464,6 +502,29 @@ fn in_range<'a>(
         .take_while(move |key| end.is_none_or(|end| key[..] < *end))
 }
 
+/// A key and the length of its value like those of `models`: each byte of the second half is one
+/// that some key has at that place, so filler keys look like the real ones and lie among them.
+fn filler(models: &[(Value, u64)], rng: &mut Rng) -> (Value, u64) {
+    let mut draw = || &models[rng.below(models.len() as u64) as usize];
+    let (base, len) = draw();
+    let mut key = base.to_vec();
+    for at in key.len() / 2..key.len() {
+        if let Some(byte) = draw().0.get(at) {
+            key[at] = *byte;
+        }
+    }
+    (key.into(), *len)
+}
+
+/// `key` with a number behind it.
+fn numbered(key: &[u8], number: u64) -> Value {
+    let number = number.to_string();
+    let mut key = key.to_vec();
+    key.truncate(hedgerow::MAX_KEY_LEN_BYTES - number.len());
+    key.extend_from_slice(number.as_bytes());
+    key.into()
+}
+
 /// A key that follows `start`; different for every number.
 fn key_behind(start: &Value, number: u64) -> Value {
     let mut key = start.to_vec();
@@ -475,8 +536,6 @@ fn key_behind(start: &Value, number: u64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::super::profile::tests::{event, get, key, put, scan};
     use super::*;
 
@@ -564,6 +623,56 @@ mod tests {
         assert_eq!(plan.preload.len(), 50);
         let mut all = plan.preload.iter();
         assert!(all.all(|(_, key, len)| key.starts_with(b"user") && (5..7).contains(len)));
+    }
+
+    /// Filler keys were drawn without looking: some were drawn twice, and some were those that the
+    /// trace puts as new or does not find.
+    #[test]
+    fn keyspaces_are_filled_up_with_keys_that_are_new() {
+        let named = [
+            "user:0001",
+            "user:0100",
+            "user:1000",
+            "user:1010",
+            "user:1111",
+        ];
+        let mut ops = vec![
+            put(named[0], 5),
+            get(named[1], Some(8)),
+            get(named[2], None),
+        ];
+        ops.push(Op::MultiGet {
+            keyspace: 1,
+            lookups: vec![Lookup {
+                key: key(named[3]),
+                value_len_bytes: None,
+            }],
+            snapshot: false,
+            continued: false,
+        });
+        ops.push(put(named[4], 5));
+        let plan = plan(ops, Some(2000));
+        // Sixteen keys look like these: most get a number.
+        let mut keys: Vec<_> = plan.preload.iter().map(|(_, key, _)| key.clone()).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!((keys.len(), plan.preload.len()), (2000, 2000));
+        let loaded = |name: &&str| keys.iter().any(|key| **key == *name.as_bytes());
+        assert_eq!(named.iter().filter(|name| loaded(name)).count(), 1);
+        assert!(keys.iter().all(|key| key.starts_with(b"user")));
+        assert!(keys.iter().filter(|key| key.len() == 9).count() > 5);
+    }
+
+    #[test]
+    fn the_longest_keys_are_filled_up_as_well() {
+        let longest = "k".repeat(hedgerow::MAX_KEY_LEN_BYTES);
+        let plan = plan(vec![get(&longest, Some(1))], Some(10));
+        let keys: HashSet<_> = plan.preload.iter().map(|(_, key, _)| key).collect();
+        assert_eq!(keys.len(), 10);
+        assert!(
+            keys.iter()
+                .all(|key| key.len() <= hedgerow::MAX_KEY_LEN_BYTES)
+        );
     }
 
     #[test]
