@@ -80,7 +80,7 @@ impl Plan {
     }
 
     /// A plan for events whose keys have their bytes.
-    fn new(known: &[TraceKeyspace], events: Vec<Event>, records: Option<u64>) -> Result<Self> {
+    fn new(known: &[TraceKeyspace], mut events: Vec<Event>, records: Option<u64>) -> Result<Self> {
         let mut plan = Self::default();
         for event in &events {
             for id in keyspaces_of(&event.op) {
@@ -91,6 +91,11 @@ impl Plan {
                 }
             }
         }
+        // Of a keyspace with which nothing else is done, there is nothing to flush or to compact.
+        events.retain(|event| {
+            let there = &plan.keyspaces;
+            one_of(&event.op).is_none_or(|id| there.iter().any(|(other, _)| *other == id))
+        });
         let mut live = found_before_written(&events);
         for (id, records) in &live {
             let all = records.iter().map(|(key, len)| (*id, key.clone(), *len));
@@ -234,6 +239,14 @@ fn puts_of(op: &Op) -> impl Iterator<Item = (u32, &Key, u64)> {
         } => Some((*keyspace, key, *value_len_bytes)),
         _ => None,
     })
+}
+
+/// The keyspace that is flushed, compacted or looked at alone.
+fn one_of(op: &Op) -> Option<u32> {
+    match op {
+        Op::Snapshot { keyspace } | Op::Flush { keyspace } | Op::Compact { keyspace } => *keyspace,
+        _ => None,
+    }
 }
 
 /// The keys that an event names, bounds of ranges aside.
@@ -673,6 +686,17 @@ mod tests {
             keys.iter()
                 .all(|key| key.len() <= hedgerow::MAX_KEY_LEN_BYTES)
         );
+    }
+
+    #[test]
+    fn flushes_of_other_keyspaces_are_left_out() {
+        let ops = [Some(1), Some(2), None].map(|keyspace| Op::Flush { keyspace });
+        let plan = plan([vec![put("a", 1)], ops.to_vec()].concat(), None);
+        let flushes = plan.events.iter().filter_map(|event| match event.op {
+            Op::Flush { keyspace } => Some(keyspace),
+            _ => None,
+        });
+        assert_eq!(flushes.collect::<Vec<_>>(), [Some(1), None]);
     }
 
     #[test]

@@ -78,6 +78,26 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Nothing so far.
+    fn new(engine: EngineKind) -> Self {
+        Self {
+            engine,
+            ops: 0,
+            events: 0,
+            cut: false,
+            busy: Duration::ZERO,
+            settled: Duration::ZERO,
+            latencies: BTreeMap::new(),
+            user_bytes: 0,
+            written_bytes: 0,
+            disk_bytes: 0,
+            live_bytes: 0,
+            cpu: None,
+            memory_bytes: 0,
+            stalled_ms: 0,
+        }
+    }
+
     /// Operations a second, without the work left for later.
     pub fn rate(&self) -> f64 {
         self.ops as f64 / self.busy.as_secs_f64().max(1e-9)
@@ -210,22 +230,7 @@ impl Replayer {
         };
         let stalled_before = stalled(db);
         let usage_before = Usage::now();
-        let mut measured = Measured {
-            engine,
-            ops: 0,
-            events: 0,
-            cut: false,
-            busy: Duration::ZERO,
-            settled: Duration::ZERO,
-            latencies: BTreeMap::new(),
-            user_bytes: 0,
-            written_bytes: 0,
-            disk_bytes: 0,
-            live_bytes: 0,
-            cpu: None,
-            memory_bytes: 0,
-            stalled_ms: 0,
-        };
+        let mut measured = Measured::new(engine);
 
         let began = Instant::now();
         self.events(plan, db, settings, began, &mut measured)?;
@@ -402,16 +407,25 @@ impl Replayer {
                 }
                 "scan"
             }
-            Op::Snapshot { .. } => {
-                drop(db.snapshot());
+            Op::Snapshot { keyspace } => {
+                match keyspace {
+                    Some(id) => drop(self.keyspace(*id)?.snapshot()),
+                    None => drop(db.snapshot()),
+                }
                 "snapshot"
             }
-            Op::Flush { .. } => {
-                db.flush()?;
+            Op::Flush { keyspace } => {
+                match keyspace {
+                    Some(id) => self.keyspace(*id)?.flush()?,
+                    None => db.flush()?,
+                }
                 "flush"
             }
-            Op::Compact { .. } => {
-                db.compact()?;
+            Op::Compact { keyspace } => {
+                match keyspace {
+                    Some(id) => self.keyspace(*id)?.compact()?,
+                    None => db.compact()?,
+                }
                 "compact"
             }
             Op::Sync => {
@@ -486,4 +500,38 @@ fn memory(db: &Db) -> u64 {
     let engines = stats.keyspaces.iter();
     let engines = engines.map(|ks| ks.stats.write_buffer_bytes + ks.stats.pinned_bytes);
     stats.cache_used_bytes + engines.sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::profile::tests::{event, put};
+    use super::*;
+
+    /// What was done to one keyspace was done to all of them.
+    #[test]
+    fn what_is_flushed_alone_is_flushed_alone() {
+        for (is_one, expected) in [(true, [true, false]), (false, [true, true])] {
+            let home = tempfile::tempdir().unwrap();
+            let db = Db::open(home.path().join("store")).unwrap();
+            let plan = Plan {
+                keyspaces: vec![(1, "a".to_owned()), (2, "b".to_owned())],
+                value_len_max: 10,
+                ..Plan::default()
+            };
+            let replayer = Replayer::new(&plan, EngineKind::Lsm, &db).unwrap();
+            replayer.keyspaces[&2].put("k", "v").unwrap();
+            let keyspace = is_one.then_some(1);
+            let mut measured = Measured::new(EngineKind::Lsm);
+            for op in [
+                put("k", 10),
+                Op::Flush { keyspace },
+                Op::Compact { keyspace },
+            ] {
+                let event = event(0, op);
+                replayer.event(&event, 0, &db, &mut measured).unwrap();
+            }
+            let has_files = |id: u32| replayer.keyspaces[&id].stats().files > 0;
+            assert_eq!([has_files(1), has_files(2)], expected);
+        }
+    }
 }
