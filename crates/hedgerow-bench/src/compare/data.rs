@@ -120,19 +120,26 @@ impl Data {
 /// A key right behind record `at` that no record has.
 fn absent_near(records: &[Record], at: usize) -> Vec<u8> {
     let mut key = records[at].key.clone();
-    // A key as long as the limit cannot grow; its last byte goes instead.
-    if key.len() >= hedgerow::MAX_KEY_LEN_BYTES {
-        key.pop();
+    let mut may_grow = true;
+    loop {
+        // A key as long as the limit cannot grow; from then on its last byte goes instead.
+        may_grow &= key.len() < hedgerow::MAX_KEY_LEN_BYTES;
+        if !may_grow {
+            key.pop();
+        }
+        for step in 0..=u8::MAX {
+            key.push(b'~'.wrapping_add(step));
+            let found = records.binary_search_by(|record| record.key.cmp(&key));
+            if found.is_err() {
+                return key;
+            }
+            key.pop();
+        }
+        // Every byte is taken behind it: one of those keys is the next to be continued.
+        if may_grow {
+            key.push(b'~');
+        }
     }
-    key.push(b'~');
-    while records
-        .binary_search_by(|record| record.key.cmp(&key))
-        .is_ok()
-    {
-        let last = key.last_mut().expect("pushed above");
-        *last = last.wrapping_add(1);
-    }
-    key
 }
 
 /// Prefixes of randomly drawn records that cover a few dozen records each: what "the places of a
@@ -167,6 +174,10 @@ fn permutation(random: &mut Rng, len: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
 
     pub fn records(keys: &[&str]) -> Vec<Record> {
@@ -214,6 +225,36 @@ mod tests {
                 assert_eq!(record.key.starts_with(prefix), range.contains(&at));
             }
         }
+    }
+
+    /// The search went round and round where a key has every continuation by one byte.
+    #[test]
+    fn keys_with_all_their_neighbours_have_absent_ones() {
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || {
+            for len in [1, hedgerow::MAX_KEY_LEN_BYTES - 1] {
+                let start = vec![b'k'; len];
+                let with = |byte| [&start[..], &[byte]].concat();
+                let mut keys: Vec<_> = (0..=255).map(with).collect();
+                keys.insert(0, start.clone());
+                let records: Vec<_> = keys
+                    .iter()
+                    .map(|key| Record {
+                        key: key.clone(),
+                        value: Vec::new(),
+                    })
+                    .collect();
+                for at in [0, 1, 256] {
+                    let absent = absent_near(&records, at);
+                    assert!(!keys.contains(&absent));
+                    assert!((1..=hedgerow::MAX_KEY_LEN_BYTES).contains(&absent.len()));
+                }
+            }
+            sender.send(()).unwrap();
+        });
+        ended
+            .recv_timeout(Duration::from_secs(60))
+            .expect("it ends");
     }
 
     #[test]
