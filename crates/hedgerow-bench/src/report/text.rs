@@ -173,6 +173,19 @@ mod tests {
         assert!(text.contains("read amp") && text.contains("4.38"), "{text}");
     }
 
+    /// It is divided by data that is gone.
+    #[test]
+    fn what_deleted_everything_has_no_space_amplification() {
+        let figure = json!({"ops_per_s": 5.0, "tree_bytes": 77_700.0, "live_bytes": 1000.0});
+        for (label, is_shown) in [("fillrandom", true), ("deleterandom@4", false)] {
+            let mut results = testing::results(&[label]);
+            for subject in [0, 1].repeat(5) {
+                results.add(0, subject, Sample::new(figure.clone()));
+            }
+            assert_eq!(costs(&results).contains("77.7"), is_shown, "{label}");
+        }
+    }
+
     #[test]
     fn the_reasons_for_doubt_are_said_once() {
         let results = realistic(&Variant::ENGINES);
