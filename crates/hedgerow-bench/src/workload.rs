@@ -423,6 +423,8 @@ impl FromStr for Workload {
 
 /// The most threads a run may have: each has a histogram per kind of operation.
 const MAX_THREADS: usize = 1024;
+/// The time at which an operation is due must be one that there is.
+const RATE_MIN_PER_S: f64 = 0.001;
 
 fn parse_threads(request: &str, threads: &str) -> Result<usize> {
     match threads.parse() {
@@ -536,9 +538,9 @@ impl Params {
         }
         if self
             .rate_per_s
-            .is_some_and(|rate| !rate.is_finite() || rate <= 0.0)
+            .is_some_and(|rate| !rate.is_finite() || rate < RATE_MIN_PER_S)
         {
-            return refuse("the rate must be above 0 operations a second");
+            return refuse("the rate must be 0.001 operations a second or more");
         }
         if !(0.0..=1.0).contains(&self.compressed_fraction) {
             return refuse("values compress to a fraction from 0 to 1");
@@ -685,6 +687,10 @@ mod tests {
             },
             Params {
                 rate_per_s: Some(f64::NAN),
+                ..good.clone()
+            },
+            Params {
+                rate_per_s: Some(1e-20),
                 ..good.clone()
             },
             Params {
