@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::plan::{PHASES, Plan, Sample};
 use super::verdict::{Judgement, MEASURES, Measure, judge};
-use crate::format::{WIDTH, bytes, table_within, thousands};
+use crate::format::{WIDTH, bytes, table_within, thousands, wrap};
 use crate::histogram::Histogram;
 
 /// How long each phase must take for a verdict on latency. Reopening may take less.
@@ -67,7 +67,7 @@ impl Outcome {
     /// A table by phase, and the verdicts.
     pub fn to_text(&self) -> String {
         let head = [
-            "phase", "ops/s", "p50 us", "p99 us", "max ms", "disk", "log", "memory", "files",
+            "phase", "timed/s", "p50 us", "p99 us", "max ms", "disk", "log", "memory", "files",
             "threads",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -104,7 +104,9 @@ impl Outcome {
             ]);
         }
         let mut text = table_within(&rows, 1, WIDTH);
-        text.push_str("\n\nAfter the last round; rates and latencies of all rounds.\n");
+        let legend = "After the last round; rates and latencies of all rounds. Not every operation \
+                      is timed: timed/s counts those that are, over all the time of a phase.";
+        text.push_str(&format!("\n\n{}\n", wrap(legend, 0, WIDTH)));
         for judgement in self.judgements() {
             text.push_str(&format!("{judgement}\n"));
         }
