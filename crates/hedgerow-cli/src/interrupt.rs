@@ -1,5 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP: every command ends within a second, with the exit code of the
-//! signal, whatever it is waiting for.
+//! signal, whatever it is waiting for. One that the process was started to ignore, as `nohup` does
+//! with SIGHUP, stays ignored on Linux; elsewhere that cannot be asked without `unsafe`, and it
+//! ends the command like any other.
 //!
 //! Most commands end at once: no store is harmed by that. A command that has something to put in
 //! order calls [`take_time`]: the first signal then asks its loops to stop
@@ -31,7 +33,9 @@ static COMMITTED: AtomicU64 = AtomicU64::new(0);
 /// signal ends the process as usual, so failing to install it is no reason not to run.
 #[cfg(unix)]
 pub fn install(json: bool) {
-    let wanted = [exit::INTERRUPT, exit::TERMINATE, exit::HANGUP];
+    let mut wanted = vec![exit::INTERRUPT, exit::TERMINATE, exit::HANGUP];
+    let ignored = ignored_at_start();
+    wanted.retain(|signal| ignored >> (signal - 1) & 1 == 0);
     let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else {
         return;
     };
@@ -42,6 +46,19 @@ pub fn install(json: bool) {
                 received(signal, json);
             }
         });
+}
+
+/// The signals that this process ignores before it installs a handler: bit `n - 1` is signal `n`.
+#[cfg(unix)]
+fn ignored_at_start() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = masks
+        .next()
+        .map(|mask| u64::from_str_radix(mask.trim(), 16));
+    mask.and_then(Result::ok).unwrap_or(0)
 }
 
 /// Installs the handler, from now on.

@@ -522,13 +522,13 @@ fn compare_tidies_up_when_interrupted() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let signalled = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args(["-TERM", &child.id().to_string()])
         .status()
         .unwrap();
     assert!(signalled.success());
     let output = child.wait_with_output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{err}");
+    assert_eq!(output.status.code(), Some(143), "{err}");
     assert!(err.contains("interrupted"), "{err}");
     assert_eq!(files(), 0);
 }

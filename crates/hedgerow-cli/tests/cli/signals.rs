@@ -4,7 +4,8 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::rig::{Bench, parse, wait_for};
 
@@ -17,6 +18,17 @@ fn end_with(signal: &str, mut child: Child) -> Output {
     assert!(sent.success());
     wait_for("the end", || child.try_wait().unwrap());
     child.wait_with_output().unwrap()
+}
+
+/// Signals that end a command, with its exit code then; without an interrupt that this process
+/// ignores, as it does in the background of a script: what it starts ignores that too.
+fn signals() -> Vec<(&'static str, i32)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mut signals = vec![("-INT", 130), ("-TERM", 143)];
+    signals.retain(|(signal, _)| *signal != "-INT" || ignored.unwrap_or(0) & 0b10 == 0);
+    signals
 }
 
 /// Copies a directory as it is at the moment.
@@ -34,7 +46,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 
 #[test]
 fn idle_input_is_committed_and_a_signal_says_so() {
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, code) in signals() {
         for json in [false, true] {
             let b = Bench::new();
             let mut args = vec!["load", "db", "-", "--format", "tsv", "--key", "1"];
@@ -74,7 +86,7 @@ fn a_pipe_that_is_not_read_keeps_no_command_alive() {
     b.file("a.tsv", &lines);
     b.ok(&["load", "db", "a.tsv", "--key", "1"]);
     for args in [&["scan", "db"][..], &["dump", "db", "--json"]] {
-        for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        for (signal, code) in signals() {
             let mut child = b.start(args);
             // It prints; more than the pipe holds is to come.
             let mut out = child.stdout.take().unwrap();
@@ -98,4 +110,43 @@ fn a_value_from_a_silent_pipe_is_not_waited_for() {
     let output = end_with("-TERM", child);
     assert_eq!(output.status.code(), Some(143), "{output:?}");
     assert_eq!(b.ok(&["get", "db", "k"]), "old\n");
+}
+
+/// Under `nohup` a command goes on when its terminal goes away.
+#[test]
+fn a_signal_that_was_ignored_before_is_ignored() {
+    let b = Bench::new();
+    let hedgerow = env!("CARGO_BIN_EXE_hedgerow");
+    let load = format!("exec '{hedgerow}' load db - --format tsv --key 1");
+    for (is_ignored, before) in [(true, "trap '' HUP; "), (false, "")] {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{before}{load}")])
+            .current_dir(b.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        // A pipe takes 64 KiB: once more has gone, the command reads, and its handler is installed.
+        let lines: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+        input.write_all(lines.as_bytes()).unwrap();
+        let mut hang_up = Command::new("kill");
+        let sent = hang_up.args(["-HUP", &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        if is_ignored {
+            // What a handler would do takes less than a second.
+            std::thread::sleep(Duration::from_millis(1500));
+            input.write_all(b"last\n").unwrap();
+        } else {
+            wait_for("the end", || child.try_wait().unwrap());
+        }
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        let code = if is_ignored { 0 } else { 129 };
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        if is_ignored {
+            assert_eq!(b.ok(&["count", "db"]), "50001\n");
+        }
+    }
 }
