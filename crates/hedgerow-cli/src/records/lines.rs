@@ -14,7 +14,7 @@ use crate::failure::{Failure, Result};
 pub const RECORD_BYTES_MAX: u64 =
     6 * (hedgerow::MAX_KEY_LEN_BYTES + hedgerow::MAX_VALUE_LEN_BYTES) as u64 + 1024;
 
-/// So much of a file is searched for its first line end; a longer line ends with a line feed.
+/// So much of a file is searched for its first line end.
 const DETECT_BYTES_MAX: usize = 1 << 20;
 
 /// How to find out what ends the lines of a file.
@@ -59,7 +59,7 @@ impl<R: Read> Text<R> {
                     break end;
                 }
                 if head.len() >= DETECT_BYTES_MAX {
-                    break b'\n';
+                    break line_end_of_beginning(&head, quotes);
                 }
                 if !read_more(&mut input, &mut head)? {
                     break first_line_end(&head, quotes, true).unwrap_or(b'\n');
@@ -166,6 +166,18 @@ fn first_line_end(head: &[u8], quotes: bool, whole: bool) -> Option<u8> {
         (true, _) if whole || !quotes => Some(b'\n'),
         (false, true) if whole => Some(b'\r'),
         _ => None,
+    }
+}
+
+/// The byte that ends lines, as far as `head` shows, which is the beginning of a file: a line feed
+/// unless lines end with carriage returns there.
+fn line_end_of_beginning(head: &[u8], quotes: bool) -> u8 {
+    // Behind the last byte a line feed may come. And where quotes count, a carriage return outside
+    // them has been found by now, and one within them ends no line.
+    let head = head.strip_suffix(b"\r").unwrap_or(head);
+    match quotes {
+        false => first_line_end(head, false, true).unwrap_or(b'\n'),
+        true => b'\n',
     }
 }
 

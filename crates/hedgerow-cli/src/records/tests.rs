@@ -398,3 +398,21 @@ fn lines_may_end_with_a_carriage_return() {
     );
     assert!(error("a.csv", "a,1\rb,2\nc,3\r", &by_first).contains("line 2: a line feed"));
 }
+
+/// Of more than 1 MiB they were one record, and said nothing.
+#[test]
+fn long_files_may_end_their_lines_with_carriage_returns() {
+    let text: String = (0..200_000).map(|n| format!("{n:06}\tv\r")).collect();
+    let found = read("a.tsv", &text, &shape(&["1"], Some("2"))).unwrap();
+    assert_eq!(found.len(), 200_000);
+    assert_eq!(found[199_999], ("199999".to_owned(), "v".to_owned()));
+    // The carriage return that is the last byte looked at belongs to the line feed behind it.
+    let long = "x".repeat((1 << 20) - 3);
+    let text = format!("a\t{long}\r\nb\tc\r\n");
+    let found = read("a.tsv", &text, &shape(&["1"], Some("2"))).unwrap();
+    assert_eq!(found, pairs(&[("a", &long), ("b", "c")]));
+    // Within quotes it ends no line.
+    let text = format!("a,\"\r{long}{long}\"\nb,c\n");
+    let found = read("a.csv", &text, &shape(&["1"], Some("2"))).unwrap();
+    assert_eq!(found.len(), 2);
+}
