@@ -30,38 +30,45 @@ impl Verify {
         let verified = self.verify();
         progress.finish_and_clear();
         let (report, records) = verified?;
+        let printed = Self::print(out, &report, records);
+        match (report.is_clean(), printed) {
+            (true, printed) => printed,
+            // What was found counts, whatever became of the output.
+            (false, Err(mut failure)) if !failure.is_broken_pipe() => {
+                failure.exit = Exit::Damage;
+                Err(failure)
+            }
+            (false, _) => Err(Failure::silent(Exit::Damage)),
+        }
+    }
+
+    fn print(out: &mut Output, report: &VerifyReport, records: Option<u64>) -> Result<()> {
         if out.json {
-            out.value(&json!({
+            return out.value(&json!({
                 "clean": report.is_clean(),
                 "files": report.files,
                 "blocks": report.blocks,
                 "entries": report.entries,
                 "records": records,
                 "problems": report.problems.iter().map(problem_json).collect::<Vec<_>>(),
-            }))?;
-        } else {
-            for problem in &report.problems {
-                out.line(problem.to_string())?;
-            }
-            let verdict = match report.problems.len() as u64 {
-                0 => "no damage".to_owned(),
-                problems => counted(problems, "problem"),
-            };
-            out.line(format!(
-                "{verdict} in {}, {}, {}",
-                counted(report.files, "file"),
-                counted(report.blocks, "block"),
-                match records {
-                    Some(records) => counted(records, "record"),
-                    None => counted(report.entries, "entry"),
-                },
-            ))?;
+            }));
         }
-        if report.is_clean() {
-            Ok(())
-        } else {
-            Err(Failure::silent(Exit::Damage))
+        for problem in &report.problems {
+            out.line(problem.to_string())?;
         }
+        let verdict = match report.problems.len() as u64 {
+            0 => "no damage".to_owned(),
+            problems => counted(problems, "problem"),
+        };
+        out.line(format!(
+            "{verdict} in {}, {}, {}",
+            counted(report.files, "file"),
+            counted(report.blocks, "block"),
+            match records {
+                Some(records) => counted(records, "record"),
+                None => counted(report.entries, "entry"),
+            },
+        ))
     }
 
     /// What was found and, if that is no damage, the number of records.

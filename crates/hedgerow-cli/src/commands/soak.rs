@@ -90,6 +90,8 @@ impl Soak {
         interrupt::take_time();
         let home = scratch::directory("hedgerow-soak-", self.dir.as_deref())?;
         let mut outcomes = Vec::new();
+        // A reader that leaves does not change how it ends: the verdict is the exit code.
+        let mut printed = Ok(());
         for engine in engines {
             let plan = Plan {
                 engine: *engine,
@@ -105,16 +107,7 @@ impl Soak {
             let outcome = run(&plan, &dir, &announce)?;
             progress.finish_and_clear();
             if !out.json {
-                let what = format!(
-                    "{engine}, {} of live data, {:.1} minutes; every answer was right.",
-                    bytes(plan.size_bytes),
-                    outcome.elapsed.as_secs_f64() / 60.0,
-                );
-                out.line(wrap(&what, 0, WIDTH))?;
-                out.line("")?;
-                out.line(outcome.to_text())?;
-                out.line("")?;
-                out.flush()?;
+                printed = printed.and_then(|()| print(out, &outcome));
             }
             outcomes.push(outcome);
             std::fs::remove_dir_all(&dir).map_err(|e| Failure::io("removing", &dir, e))?;
@@ -122,7 +115,7 @@ impl Soak {
         home.close()?;
         if out.json {
             let all: Vec<_> = outcomes.iter().map(Outcome::to_json).collect();
-            out.value(&json!({ "engines": all }))?;
+            printed = out.value(&json!({ "engines": all }));
         }
         let grows = |outcome: &Outcome| {
             let engine = outcome.plan.engine;
@@ -134,8 +127,23 @@ impl Soak {
         };
         let growing: Vec<_> = outcomes.iter().flat_map(grows).collect();
         match growing.is_empty() {
-            true => Ok(()),
+            true => printed,
             false => Err(Failure::new(Exit::Error, growing.join("; "))),
         }
     }
+}
+
+/// Prints what one engine's life showed.
+fn print(out: &mut Output, outcome: &Outcome) -> Result<()> {
+    let what = format!(
+        "{}, {} of live data, {:.1} minutes; every answer was right.",
+        outcome.plan.engine,
+        bytes(outcome.plan.size_bytes),
+        outcome.elapsed.as_secs_f64() / 60.0,
+    );
+    out.line(wrap(&what, 0, WIDTH))?;
+    out.line("")?;
+    out.line(outcome.to_text())?;
+    out.line("")?;
+    out.flush()
 }

@@ -427,6 +427,40 @@ fn verify_finds_damage() {
     }
 }
 
+/// Damage had the exit code of a reader that left, once it had more lines than a pipe holds.
+#[test]
+fn damage_is_the_verdict_when_the_reader_leaves() {
+    let b = Bench::new();
+    let value = "x".repeat(600);
+    let lines: String = (0..30_000).map(|n| format!("{n:05}\t{value}\n")).collect();
+    b.file("in.tsv", lines);
+    b.ok(&["load", "db", "in.tsv", "--key", "1", "--engine", "btree"]);
+    b.ok(&["compact", "db"]);
+    let mut trees = fs::read_dir(b.path("db"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("tree.hdb"));
+    let path = trees.find(|path| path.exists()).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    // One bit of each leaf: inner pages, which have no values, lead to them.
+    for page in bytes.chunks_exact_mut(16 << 10) {
+        if page[7000..8000].windows(8).any(|part| part == b"xxxxxxxx") {
+            page[8000] ^= 0x10;
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    for json in [None, Some("--json")] {
+        let mut args = vec!["verify", "db"];
+        args.extend(json);
+        let ran = b.run(&args);
+        assert_eq!(ran.code, 4);
+        assert!(ran.out.len() > 80 << 10, "{} bytes", ran.out.len());
+        let mut child = b.start(&args);
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+    }
+}
+
 #[test]
 fn a_store_in_use_is_refused() {
     let b = Bench::new();
