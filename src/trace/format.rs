@@ -191,7 +191,10 @@ impl Coder {
         }
     }
 
+    /// A key or a bound. One that is longer than keys can be is cut behind the longest: it is as
+    /// absent as it was, and as a bound has the same keys before and behind it.
     pub(super) fn key(&self, out: &mut Vec<u8>, key: &[u8]) {
+        let key = &key[..key.len().min(MAX_BOUND_LEN_BYTES)];
         match &self.secret {
             None => put_bytes(out, key),
             Some(secret) => {

@@ -8,7 +8,7 @@ use super::*;
 use crate::fs::{Fs, OpenMode, SimFs};
 use crate::kv::Batch;
 use crate::options::{Durability, EngineKind, Options};
-use crate::types::Value;
+use crate::types::{MAX_KEY_LEN_BYTES, Value};
 use crate::{Db, Keyspace};
 
 const TRACE: &str = "/my.trace";
@@ -313,6 +313,31 @@ fn long_batches_are_cut_and_keep_every_change() {
         }
     }
     assert_eq!(changes, 20_000);
+}
+
+/// Keys of any length may be looked up, and such a lookup made the reader refuse its block.
+#[test]
+fn lookups_of_longer_keys_than_there_can_be_are_read_back() {
+    for keys in [KeyMode::Contents, KeyMode::Hashed] {
+        for len in [MAX_KEY_LEN_BYTES + 2, 3 << 20] {
+            let rig = Rig::new(TraceOptions::new().keys(keys));
+            let a = rig.keyspace("a");
+            let long = vec![b'k'; len];
+            assert_eq!(a.get(&long).unwrap(), None);
+            assert!(!a.contains_key(&long).unwrap());
+            assert_eq!(a.multi_get(&[&long]).unwrap(), [None]);
+            assert!(a.range(long.clone()..).next().is_none());
+            a.put("short", "value").unwrap();
+            let (events, reader) = rig.read();
+            assert_eq!(events.len(), 5);
+            assert_eq!(reader.end(), Some(&TraceEnd::Closed));
+            let Op::Get { lookup, .. } = &events[0].op else {
+                panic!("a get comes first");
+            };
+            // Like the key itself: longer than all there are, and before and behind the same ones.
+            assert_eq!(lookup.key.len_bytes(), MAX_KEY_LEN_BYTES + 1);
+        }
+    }
 }
 
 #[test]
