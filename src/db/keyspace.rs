@@ -263,7 +263,8 @@ impl KvRead for Keyspace {
         let key = key.as_ref();
         let found = self.open.get_part(key, part_of_value(&part))?;
         if let Some(hook) = self.hook() {
-            hook.get(key, found.as_ref().map(|part| part.len()));
+            // How long the whole value is was not asked.
+            hook.contains(key, found.is_some());
         }
         Ok(found)
     }

@@ -268,7 +268,8 @@ impl KvRead for KeyspaceSnapshot {
         let key = key.as_ref();
         let found = ReadView::get_part(self, key, part_of_value(&part))?;
         if let Some(hook) = self.hook() {
-            hook.get(key, found.as_ref().map(|part| part.len()));
+            // How long the whole value is was not asked.
+            hook.contains(key, found.is_some());
         }
         Ok(found)
     }

@@ -28,7 +28,7 @@ pub enum Op {
         /// True if it was read from a snapshot.
         snapshot: bool,
     },
-    /// A key was looked up without its value.
+    /// A key was looked up without its value, or for a part of it.
     Contains {
         /// The keyspace.
         keyspace: u32,

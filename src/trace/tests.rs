@@ -340,6 +340,37 @@ fn lookups_of_longer_keys_than_there_can_be_are_read_back() {
     }
 }
 
+/// The length of the part was recorded as that of the value, and a replay loaded such values.
+#[test]
+fn a_part_of_a_value_is_a_lookup_of_its_key_alone() {
+    for engine in [EngineKind::Lsm, EngineKind::BTree] {
+        let rig = Rig::new(TraceOptions::new());
+        let a = rig.db.keyspace("a", engine).unwrap();
+        a.put("long", [7; 3000]).unwrap();
+        assert_eq!(a.get_range("long", 10..30).unwrap().unwrap().len(), 20);
+        assert_eq!(a.get_range("none", ..5).unwrap(), None);
+        let snapshot = a.snapshot();
+        assert_eq!(snapshot.get_range("long", ..5).unwrap().unwrap().len(), 5);
+        drop(snapshot);
+        let contains = |name: &str, hit, snapshot| Op::Contains {
+            keyspace: a.id(),
+            key: key(name),
+            hit,
+            snapshot,
+        };
+        let expected = [
+            contains("long", true, false),
+            contains("none", false, false),
+            contains("long", true, true),
+        ];
+        let found = ops(rig.read().0).into_iter();
+        let found: Vec<_> = found
+            .filter(|op| matches!(op, Op::Contains { .. }))
+            .collect();
+        assert_eq!(found, expected);
+    }
+}
+
 #[test]
 fn hashed_keys_keep_length_and_equality_and_hide_the_rest() {
     let rig = Rig::new(TraceOptions::new().keys(KeyMode::Hashed));
