@@ -24,8 +24,9 @@ use crate::fs::fork::Owner;
 use crate::fs::{LockGuard, OpenFiles};
 use crate::kv::Batch;
 use crate::options::{Durability, Options};
+use crate::resolve::{OperandStamp, Stamp};
 use crate::trace::Recorder;
-use crate::types::{Op, SeqNo};
+use crate::types::{KeyspaceId, Op, SeqNo};
 use crate::util::gate::{Gate, Pass, Stay};
 use crate::util::mutants::mutated;
 use crate::values::{MIN_VALUE_THRESHOLD_BYTES, ValueFiles};
@@ -193,6 +194,7 @@ impl Shared {
     /// Commits `change` once background work has room for it.
     pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         let pipeline = self.takes_writes()?;
+        let is_one = matches!(change, Change::One { .. });
         let (mut change, _merges) = stored_form(change)?;
         match &change {
             Change::One { keyspace, op } => {
@@ -214,7 +216,7 @@ impl Shared {
             pipeline.expect_number(parts);
         }
         if let Some(recorder) = &self.recorder {
-            record_commit(recorder, &change, durability);
+            record_commit(recorder, &change, is_one, durability);
         }
         let seq = pipeline.commit(change, durability)?;
         self.after_commit();
@@ -283,9 +285,10 @@ fn taken_bytes_of(keyspace: &OpenKeyspace, batch: &Batch) -> usize {
     }
 }
 
-/// Records a commit that begins. One that is refused for its limits has no place in a trace.
+/// Records a commit that begins, of one operation if it `is_one`. One that is refused for its
+/// limits has no place in a trace.
 #[cold]
-fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durability) {
+fn record_commit(recorder: &Recorder, change: &Change<'_>, is_one: bool, durability: Durability) {
     match change {
         Change::One { keyspace, op } => recorder.write_one(keyspace.id, op, durability),
         Change::Streamed {
@@ -295,7 +298,10 @@ fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durabilit
             ..
         } => recorder.write_streamed(keyspace.id, key, *len_bytes, durability),
         Change::Many(parts) if parts.iter().all(|(_, batch)| batch.check().is_ok()) => {
-            record_parts(recorder, parts, durability);
+            match ops_as_given(parts).next() {
+                Some((keyspace, op)) if is_one => recorder.write_one(keyspace, &op, durability),
+                _ => record_parts(recorder, parts, durability),
+            }
         }
         Change::Many(_) => {}
     }
@@ -303,8 +309,27 @@ fn record_commit(recorder: &Recorder, change: &Change<'_>, durability: Durabilit
 
 #[cold]
 fn record_parts(recorder: &Recorder, parts: &Parts, durability: Durability) {
+    recorder.write_batch(ops_as_given(parts), durability);
+}
+
+/// The operations of a commit as they were before they got their stored form.
+fn ops_as_given(parts: &Parts) -> impl Iterator<Item = (KeyspaceId, Op<'_>)> {
     let ops = parts
         .iter()
-        .flat_map(|(keyspace, batch)| batch.iter().map(|op| (keyspace.id, op)));
-    recorder.write_batch(ops, durability);
+        .flat_map(|(keyspace, batch)| batch.iter().map(move |op| (keyspace, op)));
+    ops.map(|(keyspace, op)| {
+        let given = match op {
+            op if !keyspace.resolver.expires() => op,
+            Op::Put { key, value } => Op::Put {
+                key,
+                value: Stamp::split(value).0,
+            },
+            Op::Merge { key, operand } => Op::Merge {
+                key,
+                operand: OperandStamp::split(operand).0,
+            },
+            op => op,
+        };
+        (keyspace.id, given)
+    })
 }

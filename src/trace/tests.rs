@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::fs::{Fs, OpenMode, SimFs};
 use crate::kv::Batch;
-use crate::options::{Durability, EngineKind, Options};
+use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::types::{MAX_KEY_LEN_BYTES, Value};
 use crate::{Db, Keyspace};
 
@@ -368,6 +369,60 @@ fn a_part_of_a_value_is_a_lookup_of_its_key_alone() {
             .filter(|op| matches!(op, Op::Contains { .. }))
             .collect();
         assert_eq!(found, expected);
+    }
+}
+
+/// Stamps stood behind values and operands, and what was put alone in a batch.
+#[test]
+fn what_expires_is_recorded_as_it_was_given() {
+    for engine in [EngineKind::Lsm, EngineKind::BTree] {
+        let rig = Rig::new(TraceOptions::new().values(ValueMode::Contents));
+        let options = KeyspaceOptions::new(engine).expiry(true);
+        let options = options.merge_operator("append");
+        let a = rig.db.keyspace_with("a", options).unwrap();
+        let plain = rig.keyspace("plain");
+        let hour = Duration::from_secs(3600);
+        a.put("one", "1").unwrap();
+        a.merge("one", "23").unwrap();
+        a.put_with_ttl("one", "4", hour).unwrap();
+        a.update("one", |old| Some([old.unwrap(), &b"5"[..]].concat()))
+            .unwrap();
+        let mut batch = rig.db.batch();
+        batch.put(&plain, "k", "v");
+        batch.put(&a, "k", "value");
+        batch.merge(&a, "k", "more");
+        batch.delete(&a, "one");
+        rig.db.write(batch, Durability::Buffered).unwrap();
+
+        let (a_id, plain_id) = (a.id(), plain.id());
+        let put = |keyspace, name: &str, value: &str| Change::Put {
+            keyspace,
+            key: key(name),
+            value_len_bytes: value.len() as u64,
+            value: Some(Value::copy_from(value.as_bytes())),
+        };
+        let delete = Change::Delete {
+            keyspace: a_id,
+            key: key("one"),
+        };
+        let all = [
+            put(plain_id, "k", "v"),
+            put(a_id, "k", "value"),
+            put(a_id, "k", "more"),
+            delete,
+        ];
+        let expected = [
+            (false, vec![put(a_id, "one", "1")]),
+            (false, vec![put(a_id, "one", "23")]),
+            (true, vec![put(a_id, "one", "4")]),
+            (true, vec![put(a_id, "one", "45")]),
+            (true, all.to_vec()),
+        ];
+        let found = ops(rig.read().0).into_iter().filter_map(|op| match op {
+            Op::Write { changes, batch, .. } => Some((batch, changes)),
+            _ => None,
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 }
 
