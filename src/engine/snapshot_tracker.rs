@@ -129,6 +129,8 @@ impl SnapshotTracker {
     /// The last published sequence number.
     #[inline]
     pub(crate) fn published(&self) -> SeqNo {
+        #[cfg(test)]
+        crate::testing::just_before_a_number_is_taken();
         let seq = SeqNo(self.published.0.load(Ordering::Acquire));
         #[cfg(test)]
         crate::testing::just_after_a_number_was_taken();

@@ -204,9 +204,16 @@ impl Engine for LsmEngine {
     }
 
     fn view(&self) -> Result<Arc<dyn ReadView>> {
-        let (superversion, seq) = self.latest();
-        let superversion = Guard::into_inner(superversion);
-        Ok(Arc::new(ScanView { superversion, seq }))
+        loop {
+            let (superversion, seq) = self.latest();
+            // A scan has to have all that its number sees (D1 of `empty_ranges`): what was put into
+            // another memtable before the number was taken is not in this one.
+            let is_whole = Arc::ptr_eq(&superversion, &self.current.load());
+            if is_whole || mutated!("view-older-than-its-number") {
+                let superversion = Guard::into_inner(superversion);
+                return Ok(Arc::new(ScanView { superversion, seq }));
+            }
+        }
     }
 
     /// Entries have numbers: those above `seq` do not count.

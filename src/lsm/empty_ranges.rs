@@ -20,7 +20,9 @@
 //! # Invariants
 //!
 //! - **D1** Reads at [`EmptyRange::seq`] or above see nothing in a range that is in the published
-//!   list when they look, after they have taken their number. Reasons: nothing was seen there at
+//!   list when they look, after they have taken their number. A read has to look at all that its
+//!   number sees, both to record a range and to use one: the memtables of its view are those of the
+//!   tree when its number was taken, or later. Reasons: nothing was seen there at
 //!   `seq`; no put between that and the moment when the range was listed was within (the watch);
 //!   and a later put takes its key out of all ranges while it is applied, which is before it is
 //!   published, which is before a read can take a number that sees it. Reads below `seq`, of older

@@ -25,7 +25,9 @@ use crate::resolve::{Append, MergeOperator, Resolver};
 use crate::types::{Op, SeqNo};
 use crate::values::ValueFiles;
 
-pub(crate) use numbers::{just_after_a_number_was_taken, then};
+pub(crate) use numbers::{
+    first, just_after_a_number_was_taken, just_before_a_number_is_taken, then,
+};
 pub(crate) use pipeline::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE};
 pub(crate) use running::{OverAtEnd, alone, much};
 #[cfg(not(shuttle))]

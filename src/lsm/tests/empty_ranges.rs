@@ -256,7 +256,7 @@ fn an_old_snapshot_walks_through_what_is_dead_by_now() {
     assert!(
         tree.engine
             .empty_ranges
-            .find(name(50).as_bytes(), SeqNo::MAX)
+            .find(name(50).as_bytes(), SeqNo::MAX, 0)
             .is_some()
     );
     for _ in 0..2 {
@@ -274,4 +274,67 @@ fn an_old_snapshot_walks_through_what_is_dead_by_now() {
     }
     drop(view);
     let _ = tree.snapshot_tracker.unregister(seq);
+}
+
+fn rotate(counted: &Counted) {
+    let engine = &counted.engine;
+    assert!(engine.superversion().active.first_seq().is_some());
+    let recorder = engine.empty_ranges.recorder();
+    engine.rotate(&recorder);
+}
+
+fn counted() -> Arc<Counted> {
+    let world = World::new(Arc::new(SimFs::new()), Path::new("/lsm"));
+    Arc::new(Counted::new(&world))
+}
+
+/// The number of a scan could be newer than its view. It recorded that there is nothing where a key
+/// was that it could not see, and later scans missed it.
+#[test]
+fn a_scan_records_nothing_that_its_view_is_too_old_for() {
+    let counted = counted();
+    (0..20).for_each(|n| counted.put(&name(n)));
+    (0..20).for_each(|n| counted.delete(&name(n)));
+    counted.put(&name(50));
+    let other = Arc::clone(&counted);
+    crate::testing::first(move || {
+        rotate(&other);
+        other.put(&name(10));
+    });
+    counted.first();
+    assert_eq!(counted.first(), Some(name(10)));
+}
+
+/// It passed over what a range delete had hidden, and did not see what the same batch had put.
+#[test]
+fn a_scan_uses_no_range_of_a_batch_that_it_does_not_see() {
+    let counted = counted();
+    (0..3).for_each(|n| counted.put(&name(n)));
+    counted.delete(&name(0));
+    let other = Arc::clone(&counted);
+    crate::testing::first(move || {
+        rotate(&other);
+        let seq = other.last.fetch_add(2, Ordering::Relaxed) + 1;
+        let (start, end) = (name(0), name(9));
+        let put = Op::Put {
+            key: b"moved",
+            value: b"",
+        };
+        let delete = Op::DeleteRange {
+            start: start.as_bytes(),
+            end: Some(end.as_bytes()),
+        };
+        let ops = [(seq, put), (seq + 1, delete)];
+        let ops = ops.map(|(seq, op)| SequencedOp::new(SeqNo(seq), op));
+        other.engine.apply(&ops).unwrap();
+        other.snapshot_tracker.publish(SeqNo(seq + 1));
+    });
+    let mut cursor = counted.cursor();
+    cursor.seek_first().unwrap();
+    let mut keys = Vec::new();
+    while let Some(key) = key_of(&*cursor) {
+        keys.push(key);
+        cursor.next().unwrap();
+    }
+    assert!(keys == [name(1), name(2)] || keys == ["moved"], "{keys:?}");
 }
