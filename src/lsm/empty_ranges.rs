@@ -39,6 +39,10 @@
 //!   ([`Engine::apply_staged`](crate::engine::Engine::apply_staged)), scans may miss keys that are
 //!   visible at their numbers. Those scans record nothing.
 //!
+//! - **D6** Two reads at one number see the same but for what a compaction or a flush has left out
+//!   because it had expired, or a filter judged it: that has no number. So a range counts for
+//!   versions that as many such edits came before as before the one in which nothing was seen.
+//!
 //! A delete never invalidates a range, nor does a flush or a compaction: none makes a key visible.
 
 use std::ops::Bound;
@@ -70,16 +74,19 @@ pub(crate) struct EmptyRange {
     /// `None` for no end.
     pub(crate) end: Option<Vec<u8>>,
     pub(crate) seq: SeqNo,
+    /// How many edits had judged entries when nothing was seen (D6).
+    judged: u64,
     /// How many puts have cut it since it was recorded.
     cuts: u32,
 }
 
 impl EmptyRange {
-    fn new(start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo) -> Self {
+    fn new(start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo, judged: u64) -> Self {
         Self {
             start,
             end,
             seq,
+            judged,
             cuts: 0,
         }
     }
@@ -179,15 +186,18 @@ impl EmptyRanges {
         self.recorder.lock()
     }
 
-    /// Where a read at `seq` that is at `key` has nothing to see; `None` if that is not known.
+    /// Where a read at `seq`, of a version that so many edits had [judged](Version::judged), and
+    /// that is at `key`, has nothing to see; `None` if that is not known.
     #[inline]
-    pub(crate) fn find(&self, key: &[u8], seq: SeqNo) -> Option<Arc<EmptyRange>> {
+    pub(crate) fn find(&self, key: &[u8], seq: SeqNo, judged: u64) -> Option<Arc<EmptyRange>> {
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
         let entry = self.ranges.upper_bound(Bound::Included(key))?;
         let range = entry.value();
-        (range.seq <= seq && range.contains(key)).then(|| Arc::clone(range))
+        let is_as_new = range.seq <= seq
+            && (range.judged <= judged || mutated!("empty-range-hides-what-a-filter-left-out"));
+        (is_as_new && range.contains(key)).then(|| Arc::clone(range))
     }
 
     /// Takes note of an operation that has been applied.
@@ -209,7 +219,7 @@ impl EmptyRanges {
             }
             Op::DeleteRange { start, end } => {
                 let end = end.map(<[u8]>::to_vec);
-                self.add(recorder, EmptyRange::new(start.to_vec(), end, op.seq));
+                self.add(recorder, EmptyRange::new(start.to_vec(), end, op.seq, 0));
             }
             Op::Delete { .. } => {}
         }
@@ -240,9 +250,9 @@ impl EmptyRanges {
         recorder.distrusted = upto;
     }
 
-    /// A read at `seq` has seen nothing from `start` on and before `end`. Never waits: if the
-    /// writer is busy, another scan will record the same.
-    pub(crate) fn record(&self, start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo) {
+    /// A read at `seq`, of a version that so many edits had judged, has seen nothing from `start` on
+    /// and before `end`. Never waits: if the writer is busy, another scan will record the same.
+    pub(crate) fn record(&self, start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo, judged: u64) {
         let Some(mut recorder) = self.recorder.try_lock() else {
             return;
         };
@@ -256,7 +266,7 @@ impl EmptyRanges {
             // Puts between the two were not seen.
             return;
         }
-        let range = EmptyRange::new(start, end, seq);
+        let range = EmptyRange::new(start, end, seq, judged);
         let is_right = watch.has_no_put_in(&range);
         // From here on the list takes account of what was put so far, so the watch starts anew.
         *watch = Watch::new(applied);
@@ -291,6 +301,7 @@ impl EmptyRanges {
                 range.end.clone_from(&other.end);
             }
             range.seq = range.seq.max(other.seq);
+            range.judged = range.judged.max(other.judged);
         }
         for entry in met {
             recorder.bytes -= entry.value().memory_bytes();

@@ -57,6 +57,7 @@ impl LsmEngine {
             removed: Vec::new(),
             added: added.into_iter().map(|table| (0, table)).collect(),
             persisted_seq: Some(memtable.last_seq()),
+            judges: judged.has_any(),
         };
         self.install(&edit, Some(&memtable))?;
         self.note_unfreeable(output.as_slice(), &boundaries);

@@ -24,7 +24,7 @@
 use std::sync::Arc;
 
 use super::covers::{Covers, Tombstones};
-use super::empty_ranges::{EmptyRanges, RECORD_AFTER, after};
+use super::empty_ranges::{EmptyRange, EmptyRanges, RECORD_AFTER, after};
 use super::entry::{Entry, EntryCursor, EntryKind};
 use super::fold::{Folding, Merged};
 use super::lookup::find;
@@ -100,6 +100,18 @@ pub(crate) struct ScanKeep {
 }
 
 impl ScanKeep {
+    /// Where a read at `seq` that is at `key` has nothing to see, if that is known.
+    #[inline]
+    fn empty_range(&self, key: &[u8], seq: SeqNo) -> Option<Arc<EmptyRange>> {
+        self.empty_ranges.find(key, seq, self.version.judged())
+    }
+
+    /// A read at `seq` has seen nothing from `start` on and before `end`.
+    fn record_empty(&self, start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo) {
+        let judged = self.version.judged();
+        self.empty_ranges.record(start, end, seq, judged);
+    }
+
     /// The value of `key`, whose newest entry is this merge.
     #[cold]
     fn fold(&self, key: &[u8], newest: &Merged) -> Result<Vec<u8>> {
@@ -247,7 +259,7 @@ impl ScanCursor {
                 self.first_passed.extend_from_slice(entry.key);
             }
             if walk.looks_for_ranges()
-                && let Some(range) = self.keep.empty_ranges.find(entry.key, self.seq)
+                && let Some(range) = self.keep.empty_range(entry.key, self.seq)
             {
                 match (&range.end, &self.within.end) {
                     (Some(end), limit) if limit.as_ref().is_none_or(|limit| end < limit) => {
@@ -275,7 +287,7 @@ impl ScanCursor {
                 false => stopped_at,
             };
             let start = std::mem::take(&mut self.first_passed);
-            self.keep.empty_ranges.record(start, end, self.seq);
+            self.keep.record_empty(start, end, self.seq);
         }
         Ok(())
     }
@@ -338,7 +350,7 @@ impl ScanCursor {
                 stopped_at.clone_from(&self.key);
                 self.merge.leave();
             } else if walk.looks_for_ranges()
-                && let Some(range) = self.keep.empty_ranges.find(&self.key, self.seq)
+                && let Some(range) = self.keep.empty_range(&self.key, self.seq)
             {
                 self.merge.seek_before(&range.start)?;
             } else if walk.hidden >= LEAP_AFTER && self.merge.is_valid() {
@@ -356,9 +368,8 @@ impl ScanCursor {
                 State::Backward => after(&self.key),
                 _ => stopped_at,
             };
-            self.keep
-                .empty_ranges
-                .record(start, Some(after(&self.first_passed)), self.seq);
+            let end = Some(after(&self.first_passed));
+            self.keep.record_empty(start, end, self.seq);
         }
         Ok(())
     }

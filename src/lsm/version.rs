@@ -90,6 +90,8 @@ impl Level {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Version {
     levels: [Level; LEVELS],
+    /// How many edits that [judge](VersionEdit::judges) came before it.
+    judged: u64,
     /// Summed up when it is asked for.
     value_usage: OnceLock<Arc<ValueUsage>>,
 }
@@ -103,6 +105,9 @@ pub(crate) struct VersionEdit {
     pub(crate) added: Vec<(usize, Arc<TableHandle>)>,
     /// Everything up to here is in tables now.
     pub(crate) persisted_seq: Option<SeqNo>,
+    /// Entries are left out that views of the version before may see: they had expired, or a filter
+    /// judged them.
+    pub(crate) judges: bool,
 }
 
 impl VersionEdit {
@@ -177,8 +182,15 @@ impl Version {
         });
         Self {
             levels,
+            judged: self.judged + u64::from(edit.judges),
             value_usage: OnceLock::new(),
         }
+    }
+
+    /// Rises whenever entries are left out that views of an older version may see.
+    #[inline]
+    pub(crate) fn judged(&self) -> u64 {
+        self.judged
     }
 
     /// What the tables refer to. Whatever is in the last level lives: what lies above may be

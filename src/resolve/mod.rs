@@ -392,6 +392,11 @@ impl Judged {
         count.set(count.get() + 1);
     }
 
+    /// True if any was judged.
+    pub(crate) fn has_any(&self) -> bool {
+        self.expired.get() > 0 || self.filtered.get() > 0
+    }
+
     /// All of it is so now.
     pub(crate) fn count_in(&self, resolver: &Resolver) {
         resolver.count(self.expired.get(), self.filtered.get());

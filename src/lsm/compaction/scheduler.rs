@@ -265,6 +265,7 @@ impl LsmEngine {
                 .map(|table| (output.level, table))
                 .collect(),
             persisted_seq: None,
+            judges: judged.has_any(),
         };
         if mutated!("inputs-removed-before-the-edit") && !output.is_move {
             self.remove_files(inputs.iter().map(|(_, table)| table.id()));

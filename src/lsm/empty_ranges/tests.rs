@@ -63,7 +63,7 @@ fn dead_from(history: &History, at: usize, seq: u64) -> Option<Vec<u8>> {
 fn check(history: &History, ranges: &EmptyRanges, oldest: u64, context: &str) {
     for seq in oldest..=history.last() {
         for (at, key) in history.keys.iter().enumerate() {
-            if let Some(range) = ranges.find(key, SeqNo(seq)) {
+            if let Some(range) = ranges.find(key, SeqNo(seq), 0) {
                 assert!(range.contains(key), "{context}");
                 assert!(
                     !history.sees(at, seq),
@@ -111,9 +111,9 @@ fn no_read_misses_anything_in_a_range() {
                     }
                     let end = dead_from(&history, at, seq);
                     let before = ranges.list();
-                    ranges.record(key.clone(), end, SeqNo(seq));
+                    ranges.record(key.clone(), end, SeqNo(seq), 0);
                     recorded += u32::from(before != ranges.list());
-                    used += u32::from(ranges.find(key, SeqNo(history.last())).is_some());
+                    used += u32::from(ranges.find(key, SeqNo(history.last()), 0).is_some());
                 }
             }
             let oldest = history.last().saturating_sub(8);
@@ -148,8 +148,8 @@ fn a_put_between_the_number_and_the_telling_is_not_forgotten() {
         },
     );
     // The first scan read at 2; it only begins the watch, at 3.
-    ranges.record(b"a".to_vec(), None, SeqNo(2));
-    assert_eq!(ranges.find(b"m", SeqNo(3)), None);
+    ranges.record(b"a".to_vec(), None, SeqNo(2), 0);
+    assert_eq!(ranges.find(b"m", SeqNo(3), 0), None);
     // The second reads at 3, and is overtaken by a put before it records.
     history.apply(
         &ranges,
@@ -158,11 +158,11 @@ fn a_put_between_the_number_and_the_telling_is_not_forgotten() {
             value: b"",
         },
     );
-    ranges.record(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3));
-    assert_eq!(ranges.find(b"m", SeqNo(4)), None);
+    ranges.record(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3), 0);
+    assert_eq!(ranges.find(b"m", SeqNo(4), 0), None);
     // A third records the same, though the watch now begins at 4.
-    ranges.record(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3));
-    assert_eq!(ranges.find(b"m", SeqNo(4)), None);
+    ranges.record(b"a".to_vec(), Some(b"x".to_vec()), SeqNo(3), 0);
+    assert_eq!(ranges.find(b"m", SeqNo(4), 0), None);
     // A fourth reads at 4, up to the put; the next put is behind the range.
     history.apply(
         &ranges,
@@ -171,11 +171,11 @@ fn a_put_between_the_number_and_the_telling_is_not_forgotten() {
             value: b"",
         },
     );
-    ranges.record(b"a".to_vec(), Some(b"p".to_vec()), SeqNo(4));
-    let range = ranges.find(b"m", SeqNo(5)).expect("known");
+    ranges.record(b"a".to_vec(), Some(b"p".to_vec()), SeqNo(4), 0);
+    let range = ranges.find(b"m", SeqNo(5), 0).expect("known");
     assert_eq!(range.end.as_deref(), Some(&b"p"[..]));
-    assert_eq!(ranges.find(b"m", SeqNo(3)), None, "an older snapshot");
-    assert_eq!(ranges.find(b"p", SeqNo(5)), None);
+    assert_eq!(ranges.find(b"m", SeqNo(3), 0), None, "an older snapshot");
+    assert_eq!(ranges.find(b"p", SeqNo(5), 0), None);
 }
 
 #[test]
@@ -187,12 +187,16 @@ fn a_range_delete_is_known_at_once_and_a_put_cuts_it() {
         end: Some(b"y"),
     };
     history.apply(&ranges, range);
-    let range = ranges.find(b"c", SeqNo(1)).expect("known");
+    let range = ranges.find(b"c", SeqNo(1), 0).expect("known");
     assert_eq!(
         (&range.start[..], range.end.as_deref()),
         (&b"b"[..], Some(&b"y"[..]))
     );
-    assert_eq!(ranges.find(b"c", SeqNo::ZERO), None, "it was there before");
+    assert_eq!(
+        ranges.find(b"c", SeqNo::ZERO, 0),
+        None,
+        "it was there before"
+    );
     history.apply(
         &ranges,
         Op::Put {
@@ -200,10 +204,10 @@ fn a_range_delete_is_known_at_once_and_a_put_cuts_it() {
             value: b"",
         },
     );
-    let below = ranges.find(b"c", SeqNo(2)).expect("known");
+    let below = ranges.find(b"c", SeqNo(2), 0).expect("known");
     assert_eq!(below.end.as_deref(), Some(&b"m"[..]));
-    assert_eq!(ranges.find(b"m", SeqNo(2)), None);
-    let above = ranges.find(b"n", SeqNo(2)).expect("known");
+    assert_eq!(ranges.find(b"m", SeqNo(2), 0), None);
+    let above = ranges.find(b"n", SeqNo(2), 0).expect("known");
     assert_eq!(
         (&above.start[..], above.end.as_deref()),
         (&b"m\0"[..], Some(&b"y"[..]))
@@ -219,7 +223,10 @@ fn ranges_take_bounded_memory_and_a_watch_ends() {
         let end = [&n.to_be_bytes()[..], &[5; 100]].concat();
         let end = Some(&end[..]);
         history.apply(&ranges, Op::DeleteRange { start: &start, end });
-        assert!(ranges.find(&start, SeqNo::MAX).is_some(), "the newest stay");
+        assert!(
+            ranges.find(&start, SeqNo::MAX, 0).is_some(),
+            "the newest stay"
+        );
     }
     let bytes = ranges.recorder().bytes;
     assert!(bytes <= MAX_BYTES && bytes > MAX_BYTES * 3 / 4, "{bytes}");
@@ -232,7 +239,7 @@ fn ranges_take_bounded_memory_and_a_watch_ends() {
     };
     history.apply(&ranges, too_large);
     assert!(ranges.recorder().bytes <= MAX_BYTES);
-    ranges.record(vec![200], None, SeqNo::MAX);
+    ranges.record(vec![200], None, SeqNo::MAX, 0);
     assert!(ranges.recorder().watch.is_some());
     for _ in 0..=WATCH_PUTS {
         let op = Op::Put {
@@ -260,7 +267,7 @@ fn a_range_that_is_filled_again_is_removed() {
     for number in 0..1000_u32 {
         let key = &number.to_be_bytes();
         history.apply(&ranges, Op::Put { key, value: b"" });
-        let is_known = ranges.find(b"z", SeqNo::MAX).is_some();
+        let is_known = ranges.find(b"z", SeqNo::MAX, 0).is_some();
         assert_eq!(is_known, number < MAX_CUTS, "{number}");
     }
     assert!(ranges.list().len() <= MAX_CUTS as usize + 1);
@@ -275,13 +282,13 @@ fn scans_beside_operations_that_were_published_before_record_nothing() {
         let op = SequencedOp::new(SeqNo(seq), Op::Put { key, value });
         ranges.note(&mut ranges.recorder(), &op);
     };
-    let record = |seq| ranges.record(b"a".to_vec(), Some(b"z".to_vec()), SeqNo(seq));
+    let record = |seq| ranges.record(b"a".to_vec(), Some(b"z".to_vec()), SeqNo(seq), 0);
     put(10);
     ranges.distrust(&mut ranges.recorder(), SeqNo(12));
     for seq in [10, 12] {
         record(seq);
-        assert_eq!(ranges.find(b"m", SeqNo(20)), None);
+        assert_eq!(ranges.find(b"m", SeqNo(20), 0), None);
     }
     record(13);
-    assert!(ranges.find(b"m", SeqNo(20)).is_some());
+    assert!(ranges.find(b"m", SeqNo(20), 0).is_some());
 }

@@ -22,6 +22,7 @@ on_both_engines! {
     what_a_filter_dropped_stays_away_after_a_crash,
     values_that_are_stored_apart_are_filtered,
     what_a_filter_drops_is_not_brought_back_by_moving_it,
+    what_a_filter_dropped_is_not_leapt_over_by_those_that_see_it,
     a_merge_that_is_replayed_goes_into_what_it_went_into,
     what_takes_its_views_late_sees_what_was_there_when_it_began,
     what_never_expires_is_there_at_the_end_of_time,
@@ -574,4 +575,66 @@ fn what_a_filter_drops_is_not_brought_back_by_moving_it(engine: EngineKind) {
     assert_eq!(left.count(), 0);
     data.compact().unwrap();
     assert_eq!(data.stats().filtered_entries, dropped.len() as u64);
+}
+
+/// Drops "b", and has a snapshot taken before.
+#[derive(Debug, Default)]
+struct Watched(Arc<OnceLock<Keyspace>>, Arc<Mutex<Vec<KeyspaceSnapshot>>>);
+
+impl CompactionFilter for Watched {
+    fn name(&self) -> &str {
+        "watched"
+    }
+
+    fn judge(&self, key: &[u8], _: &[u8]) -> Verdict {
+        if key != b"b" {
+            return Verdict::Keep;
+        }
+        let mut taken = self.1.lock().unwrap();
+        if taken.is_empty() {
+            taken.push(self.0.get().unwrap().snapshot());
+        }
+        Verdict::Drop
+    }
+}
+
+/// A scan of what the filter had left noted that nothing is there, and views that see it believed
+/// that.
+fn what_a_filter_dropped_is_not_leapt_over_by_those_that_see_it(engine: EngineKind) {
+    if engine == EngineKind::BTree {
+        // It has no such notes.
+        return;
+    }
+    let world = World::new();
+    let (handle, taken) = (Arc::new(OnceLock::new()), Arc::default());
+    let filter = Watched(Arc::clone(&handle), Arc::clone(&taken));
+    let options = world.options().compaction_filter(filter);
+    let db = options.open(STORE).unwrap();
+    let data = keyspace(&db, tiny(engine).compaction_filter("watched"));
+    assert!(handle.set(data.clone()).is_ok());
+    let deleted: Vec<String> = (0..20).map(|n| format!("a{n:02}")).collect();
+    for key in &deleted {
+        data.put(key, "x").unwrap();
+    }
+    // Has the deletes stay, and not what the filter drops.
+    let held = data.snapshot();
+    data.put("b", "dropped").unwrap();
+    data.put("c", "stays").unwrap();
+    for key in &deleted {
+        data.delete(key).unwrap();
+    }
+    let begun = data.iter();
+    data.compact().unwrap();
+    let snapshot = taken.lock().unwrap().pop().expect("it was asked");
+    // Notes that there is nothing from "a00" up to "c".
+    assert_eq!(all(&data), ["c stays"]);
+    assert_eq!(text(snapshot.get("b").unwrap()), "dropped");
+    let values: Vec<_> = snapshot
+        .values()
+        .map(|value| text(Some(value.unwrap())))
+        .collect();
+    assert_eq!(values, ["dropped", "stays"]);
+    let keys: Vec<_> = begun.map(|entry| text(Some(entry.unwrap().0))).collect();
+    assert_eq!(keys, ["b", "c"]);
+    drop(held);
 }
