@@ -106,7 +106,7 @@ pub(crate) struct LsmEngine {
     /// The version in which every key has one entry in one bottom run, if that is known: the last
     /// `compact` made it, while no snapshot was live. Only compared with the current one. Weak, so
     /// that it keeps no files.
-    pub(super) settled: Mutex<Weak<Version>>,
+    pub(super) settled: Mutex<Settled>,
     /// Something has changed since a pick found nothing.
     pub(super) compaction_due: AtomicBool,
     /// When every read is at this number or above, snapshots have released what a pick waits for;
@@ -116,6 +116,14 @@ pub(crate) struct LsmEngine {
     /// due, in milliseconds since 1970.
     pub(super) next_expiry_ms: AtomicU64,
     pub(super) counters: Counters,
+}
+
+/// A version that nothing is left to be done to.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) version: Weak<Version>,
+    /// How long its tables were to be.
+    pub(super) table_size_bytes: u64,
 }
 
 /// The tables of a bulk load that is being committed, open, with their levels.

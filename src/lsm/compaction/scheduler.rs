@@ -14,7 +14,9 @@ use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
 use crate::lsm::kept_entries::Rules;
 use crate::lsm::retention::Boundaries;
-use crate::lsm::state::{Compactions, LEVEL0_TRIGGER, LsmEngine, Unreadable, memtable_bytes};
+use crate::lsm::state::{
+    Compactions, LEVEL0_TRIGGER, LsmEngine, Settled, Unreadable, memtable_bytes,
+};
 use crate::lsm::table::{TableForm, TableMeta};
 use crate::lsm::table_handle::TableHandle;
 use crate::lsm::version::{LEVELS, Version, VersionEdit};
@@ -165,10 +167,19 @@ impl LsmEngine {
         self.flush()?;
         let exclusive = Exclusive::begin(self);
         let version = Arc::clone(&self.current.load().version);
-        // The weak pointer keeps the address from being used again.
-        if self.settled.lock().as_ptr() == Arc::as_ptr(&version)
-            && !self.ctx.resolver.compactions_judge()
-        {
+        let table_size_bytes = self.ctx.options.table_size_bytes();
+        let last = self.table_form(LEVELS - 1);
+        let is_settled = {
+            let settled = self.settled.lock();
+            // The weak pointer keeps the address from being used again.
+            settled.version.as_ptr() == Arc::as_ptr(&version)
+                && settled.table_size_bytes == table_size_bytes
+        };
+        // Options may have changed since.
+        let is_as_asked = version
+            .tables()
+            .all(|(_, table)| table.table().properties().form == last);
+        if is_settled && is_as_asked && !self.ctx.resolver.compactions_judge() {
             return Ok(());
         }
         let inputs: Vec<_> = version
@@ -186,12 +197,15 @@ impl LsmEngine {
             let output = JobOutput {
                 level: LEVELS - 1,
                 is_move: false,
-                table_size_bytes: self.ctx.options.table_size_bytes(),
+                table_size_bytes,
             };
             let installed = self.run_job(&version, &inputs, &boundaries, output)?;
             // A flush may have added a table meanwhile.
             if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
-                *self.settled.lock() = Arc::downgrade(&installed);
+                *self.settled.lock() = Settled {
+                    version: Arc::downgrade(&installed),
+                    table_size_bytes,
+                };
             }
         }
         drop(exclusive);

@@ -173,3 +173,27 @@ fn other_options_are_for_new_tables() {
     }
     assert!(live.engine.verify().unwrap().is_clean());
 }
+
+/// Nothing had changed in the tree, and so it was left as it was.
+#[test]
+fn compacting_once_more_writes_what_changed_options_ask_for() {
+    let world = in_memory();
+    let live = Live::new(&world);
+    for number in 0..1000 {
+        live.put(&key_of(number), b"value");
+    }
+    live.engine.compact().unwrap();
+    let asked = world.options.clone();
+    let asked = asked.last_level_compression(Compression::None);
+    let asked = asked.last_level_filter_bits_per_key(4);
+    let options = &live.engine.ctx.options;
+    options.change(&asked.with_defaults(), 64 << 20);
+    live.engine.compact().unwrap();
+    for (_, found) in forms(&live) {
+        assert_eq!(found, form(Compression::None, 4));
+    }
+    assert_eq!(live.entries().len(), 1000);
+    let written = live.engine.stats().compaction_bytes_written;
+    live.engine.compact().unwrap();
+    assert_eq!(live.engine.stats().compaction_bytes_written, written);
+}
