@@ -201,7 +201,8 @@ impl LsmEngine {
     pub(super) fn boundaries_of_compaction(&self) -> (Boundaries, impl Sized) {
         let filtering = self.ctx.resolver.filtering();
         let filter = self.ctx.resolver.filter_of_compactions();
-        (self.boundaries().filtering(filter), filtering)
+        let held = filter.is_some().then_some(filtering);
+        (self.boundaries().filtering(filter), held)
     }
 
     /// What has expired by this time may be dropped: no read sees it, and no merge goes into it

@@ -739,3 +739,11 @@ fn a_load_whose_record_was_not_written_removes_its_tables() {
         assert!(live.entries().is_empty());
     }
 }
+
+/// Values were not moved beside any compaction, though nothing asked a filter.
+#[test]
+fn a_compaction_without_a_filter_keeps_no_value_from_being_moved() {
+    let live = Live::new(&in_memory());
+    let (_boundaries, _held) = live.engine.boundaries_of_compaction();
+    assert!(live.engine.ctx.resolver.without_filter().is_some());
+}
