@@ -53,7 +53,7 @@ mod verify;
 pub(crate) mod wal_manifest;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -77,6 +77,8 @@ pub use stats::{DbStats, KeyspaceStats};
 pub(crate) struct Store {
     pub(crate) shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The same, by which they are known.
+    thread_ids: Mutex<Vec<ThreadId>>,
     /// Of the directory; the gate gets it when everything else has stopped.
     lock: Mutex<Option<Arc<dyn FsLock>>>,
     /// How closing ended. Locked while it runs, so that a second one waits for the first.
@@ -90,6 +92,7 @@ impl Store {
         let store = Arc::new(Self {
             shared: Arc::clone(&shared),
             threads: Mutex::new(Vec::new()),
+            thread_ids: Mutex::new(Vec::new()),
             lock: Mutex::new(lock),
             closing: Mutex::new(None),
         });
@@ -131,6 +134,7 @@ impl Store {
             .name(name.to_owned())
             .spawn(move || body(&shared))
             .map_err(|e| Error::io("start a thread for", &self.shared.dir, e))?;
+        self.thread_ids.lock().push(thread.thread().id());
         self.threads.lock().push(thread);
         Ok(())
     }
@@ -145,7 +149,15 @@ impl Store {
             std::mem::forget(Arc::clone(&self.shared));
             return Err(forked);
         }
-        let mut closing = self.closing.lock();
+        let is_own = {
+            let own = self.thread_ids.lock();
+            own.contains(&std::thread::current().id()) && !mutated!("filter-waits-for-a-close")
+        };
+        // One who closes waits for the threads of the store, which may not wait for it.
+        let mut closing = match is_own {
+            true => self.closing.try_lock().ok_or(Error::Closed)?,
+            false => self.closing.lock(),
+        };
         closing.get_or_insert_with(|| self.close_once()).clone()
     }
 

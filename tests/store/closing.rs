@@ -2,8 +2,14 @@
 //! second close, and the next opening.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
+use hedgerow::{
+    CompactionFilter, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Options,
+    Verdict,
+};
 use support::random::{Random, Source};
 use support::rig::{Place, Rig, Sizes, effort, figure};
 
@@ -312,4 +318,63 @@ fn a_writer_whose_keyspace_is_dropped_gets_an_error() {
             });
         }
     }
+}
+
+/// Closes the store when it is asked for the first time, and allowed to.
+#[derive(Debug)]
+struct Closes {
+    entered: Mutex<Sender<()>>,
+    go: Mutex<Receiver<()>>,
+    db: Arc<OnceLock<Db>>,
+    done: AtomicBool,
+}
+
+impl CompactionFilter for Closes {
+    fn name(&self) -> &str {
+        "closes"
+    }
+
+    fn judge(&self, _: &[u8], _: &[u8]) -> Verdict {
+        if !self.done.swap(true, Ordering::SeqCst) {
+            self.entered.lock().unwrap().send(()).unwrap();
+            self.go.lock().unwrap().recv().unwrap();
+            let _ = self.db.get().unwrap().close();
+        }
+        Verdict::Keep
+    }
+}
+
+/// The other thread waited for that of the filter, which waited for it.
+#[test]
+fn a_filter_may_close_the_store_while_another_thread_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((entered, has_entered), (go, may_go)) = (channel(), channel());
+    let handle = Arc::new(OnceLock::new());
+    let filter = Closes {
+        entered: Mutex::new(entered),
+        go: Mutex::new(may_go),
+        db: Arc::clone(&handle),
+        done: AtomicBool::new(false),
+    };
+    let options = Options::new().compaction_filter(filter);
+    let db = options.open(dir.path().join("db")).unwrap();
+    assert!(handle.set(db.clone()).is_ok());
+    let filtered = KeyspaceOptions::new(EngineKind::Lsm).compaction_filter("closes");
+    let keyspace = db.keyspace_with("a", filtered).unwrap();
+    for n in 0..6 {
+        keyspace.put("a", key(n)).unwrap();
+        keyspace.put("z", key(n)).unwrap();
+        keyspace.flush().unwrap();
+    }
+    has_entered.recv().unwrap();
+    let (ended, has_ended) = channel();
+    let closer = db.clone();
+    let closer = std::thread::spawn(move || ended.send(closer.close()));
+    // The other thread is inside from then on.
+    until_closed(|| keyspace.put("k", "v").map(drop));
+    go.send(()).unwrap();
+    // Until what does not come is a failure; it says nothing about time.
+    let outcome = has_ended.recv_timeout(Duration::from_secs(60));
+    outcome.expect("closing ends").unwrap();
+    closer.join().unwrap().unwrap();
 }
