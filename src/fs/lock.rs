@@ -22,9 +22,9 @@ use super::{FsLock, LockMode, explain_link};
 use crate::error::{Error, LockHolder, Result};
 use crate::util::mutants::mutated;
 
-/// Locks that this process holds, once for each, and in a child those that its parent held. Guarded over asking the system for a lock and
-/// giving it back, which never waits, so that the list and the locks agree; never over reading or
-/// writing a file.
+/// Locks that this process holds, once for each, and in a child those that its parent held. Guarded
+/// over asking the system for a lock and giving it back, which never waits, so that the list and
+/// the locks agree; never over reading or writing a file.
 static HELD: Mutex<Vec<(Owner, FileIdentity)>> = Mutex::new(Vec::new());
 
 /// Longest content of a lock file that is read: a 32-bit number and a line feed.
@@ -263,7 +263,8 @@ impl Drop for StdLock {
         }
         let dir_identity = self.dir.as_ref().map(|(_, identity)| identity);
         for identity in [Some(&self.identity), dir_identity].into_iter().flatten() {
-            if let Some(at) = held.iter().position(|(_, other)| other == identity) {
+            let is_own = |(owner, other): &(Owner, _)| *owner == self.owner && other == identity;
+            if let Some(at) = held.iter().position(is_own) {
                 held.swap_remove(at);
             }
         }

@@ -52,13 +52,16 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     let (lock, made) = take_lock(&*fs, dir, &options)?;
     let lock = lock.map(Arc::from);
     let lock_guard = lock.as_ref().map_or_else(LockGuard::default, LockGuard::by);
-    // A trace lies elsewhere, and is written without.
-    let fs_of_trace = fs;
-    let fs: Arc<dyn Fs> = Arc::new(GuardedFs::new(Arc::clone(&fs_of_trace), lock_guard.clone()));
+    let unguarded = fs;
+    let fs: Arc<dyn Fs> = Arc::new(GuardedFs::new(Arc::clone(&unguarded), lock_guard.clone()));
     options.fs = Arc::clone(&fs);
     let (catalog, is_new) = match Catalog::load(&*fs, dir)? {
         Some(catalog) => (catalog, false),
-        None => (create(&*fs, dir, &made, &options, &lock_guard)?, true),
+        // What was made in vain is unmade, the lock file among it.
+        None => {
+            let catalog = create(&*unguarded, dir, &made, &options, &lock_guard)?;
+            (catalog, true)
+        }
     };
     let log_dir = dir.join(LOG_DIR);
     let mut recovery = wal::Recovery::open(Arc::clone(&fs), &log_dir, catalog.store_id)?;
@@ -167,7 +170,8 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
     }
     // Last, so that an open that fails leaves no trace behind.
     let recorder = match &options.recording {
-        Some(recording) => Some(Recorder::start(&fs_of_trace, recording)?),
+        // A trace lies elsewhere.
+        Some(recording) => Some(Recorder::start(&unguarded, recording)?),
         None => None,
     };
     if let Some(recorder) = &recorder {
