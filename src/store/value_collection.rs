@@ -28,7 +28,7 @@ use super::keyspaces::OpenKeyspace;
 use super::load_record::LoggedLoad;
 use super::shared::Shared;
 use super::streamed_put::LoggedStreamedPut;
-use crate::engine::{EngineHost, Pressure};
+use crate::engine::{EngineHost, Pressure, Work};
 use crate::error::{Error, Result};
 use crate::fs::OpenMode;
 use crate::kv::{Batch, decode_payload};
@@ -45,8 +45,10 @@ const SLACK_SEGMENTS: u64 = 2;
 /// A collection commits at most so many bytes of values at once, or a longer one alone.
 const COMMIT_BYTES: usize = 256 << 10;
 
-/// How long the collection of a file is left alone of which something could not be written again.
+/// How long the collection of a file is left alone of which something could not be written again;
+/// twice as long each time.
 const POSTPONED_FOR: Duration = Duration::from_millis(100);
+const POSTPONED_FOR_MAX: Duration = Duration::from_secs(30);
 
 /// What there is to do about value files.
 #[derive(Debug)]
@@ -98,26 +100,28 @@ fn is_batch(payload: &[u8]) -> bool {
 
 /// Keyspaces that could not take their values of a file again.
 #[derive(Default)]
-struct LeftOut {
-    keyspaces: Vec<KeyspaceId>,
-    /// What failed first, if anything did.
-    error: Option<Error>,
-}
+struct LeftOut(Vec<KeyspaceId>);
 
 impl LeftOut {
     fn has(&self, id: KeyspaceId) -> bool {
-        self.keyspaces.contains(&id)
+        self.0.contains(&id)
     }
 
-    /// What came out of something that was done for that keyspace; if it failed, the keyspace is
-    /// left out from now on. An error if nothing is to be done any more.
-    fn unless_fails<T>(&mut self, id: KeyspaceId, outcome: Result<Option<T>>) -> Result<Option<T>> {
+    /// What came out of something that was done for that keyspace; if it failed, that is noted as
+    /// the keyspace's own trouble, and it is left out from now on. An error if nothing is to be
+    /// done any more.
+    fn unless_fails<T>(
+        &mut self,
+        shared: &Shared,
+        keyspace: &OpenKeyspace,
+        outcome: Result<Option<T>>,
+    ) -> Result<Option<T>> {
         match outcome {
             Err(Error::Closed) => Err(Error::Closed),
             Err(error) if mutated!("keyspace-that-fails-stops-a-collection") => Err(error),
             Err(error) => {
-                self.keyspaces.push(id);
-                self.error.get_or_insert(error);
+                self.0.push(keyspace.id);
+                shared.note::<()>(keyspace.health(Work::Compact), &Err(error));
                 Ok(None)
             }
             found => found,
@@ -238,7 +242,7 @@ impl Shared {
             {
                 return Ok(false);
             }
-            Some(ValueWork::Collect(number, _)) => self.collect_file(number),
+            Some(ValueWork::Collect(number, before)) => self.collect_file(number, before),
             Some(ValueWork::Merge(trees)) => self.merge_trees(&trees),
         };
         self.note(health, &done);
@@ -269,10 +273,10 @@ impl Shared {
         merged.map(|()| true)
     }
 
-    /// Writes again what lives in file `number`. A keyspace that cannot take it, or that fails, does
-    /// not keep that of others: the file is postponed then. False if it was before. Of the file a
-    /// piece is in memory, or a record that is longer.
-    fn collect_file(&self, number: u64) -> Result<bool> {
+    /// Writes again what lives in file `number`. A keyspace that cannot take it, or that fails,
+    /// does not keep that of others: the file is postponed then. False if it was `before`, or all
+    /// writers have to wait now. Of the file a piece is in memory, or a record that is longer.
+    fn collect_file(&self, number: u64, before: Option<Postponed>) -> Result<bool> {
         let Ok(hold) = self.values.hold(number) else {
             // It went by itself.
             return Ok(true);
@@ -300,7 +304,8 @@ impl Shared {
                     && value.len() >= MIN_VALUE_THRESHOLD_BYTES as usize
                     && !left_out.has(id)
                     && let Some(keyspace) = self.keyspaces.by_id(id)
-                    && let Some(reference) = left_out.unless_fails(id, keyspace.value_ref(key))?
+                    && let Some(reference) =
+                        left_out.unless_fails(self, &keyspace, keyspace.value_ref(key))?
                 {
                     let at = record.offset + (end - value.len()) as u64;
                     let same = self.values.digest(value).place(number, at);
@@ -324,17 +329,27 @@ impl Shared {
                     && !left_out.has(id)
                 {
                     let written = self.write_again(&keyspace, &mut candidates);
-                    if left_out.unless_fails(id, written.map(Some))? == Some(false) {
-                        left_out.keyspaces.push(id);
+                    let written = left_out.unless_fails(self, &keyspace, written.map(Some))?;
+                    if written == Some(false) {
+                        left_out.0.push(id);
                     }
                 }
                 self.coordinator.check_writable()?;
+                if self.coordinator.log_is_too_long() {
+                    return Ok(false);
+                }
             }
         }
-        if let Some(by) = left_out.keyspaces.first() {
-            let until = Instant::now() + POSTPONED_FOR;
-            let is_news = self.values.postpone(number, Postponed { until, by: *by });
-            return left_out.error.map_or(Ok(is_news), Err);
+        if let Some(by) = left_out.0.first() {
+            let wait = before.map_or(POSTPONED_FOR, |before| 2 * before.wait);
+            let wait = wait.min(POSTPONED_FOR_MAX);
+            let until = Instant::now() + wait;
+            let postponed = Postponed {
+                until,
+                wait,
+                by: *by,
+            };
+            return Ok(self.values.postpone(number, postponed));
         }
         self.values.note_collected(number);
         // A merge lets it go, and those that are collected with it.

@@ -4,7 +4,7 @@ use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -42,8 +42,9 @@ const CELL_LEN_BYTES: usize = 512;
 /// Why the collection of a file was not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Postponed {
-    /// When it is worth a try again.
+    /// When it is worth a try again, and how long that is from the last one.
     pub(crate) until: Instant,
+    pub(crate) wait: Duration,
     /// A keyspace that had values in it, and could not take them again.
     pub(crate) by: KeyspaceId,
 }

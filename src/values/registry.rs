@@ -421,7 +421,8 @@ impl ValueFiles {
         }
     }
 
-    /// What is alive in file `number` could not be written again, all of it. False if that is known.
+    /// What is alive in file `number` could not be written again, all of it. False if that is
+    /// known.
     pub(crate) fn postpone(&self, number: u64, postponed: Postponed) -> bool {
         let files = self.files.read();
         let file = files.get(&number);

@@ -33,6 +33,7 @@ on_both_engines! {
     damage_ends_the_collection_of_its_file_and_of_no_other,
     a_value_whose_file_cannot_be_mapped_is_read,
     a_keyspace_that_takes_no_writes_stops_no_collection_of_others,
+    a_keyspace_that_cannot_be_read_stops_no_collection_of_others,
     a_dropped_keyspace_with_many_files_does_not_keep_the_log_waiting,
     files_that_only_have_the_name_of_a_value_file_stay,
     names_and_lengths_that_cannot_be_right_are_reported,
@@ -736,42 +737,67 @@ fn a_value_whose_file_cannot_be_mapped_is_read(engine: EngineKind) {
     assert_eq!(*part, [7]);
 }
 
-/// Its few values in one file kept all other files from being collected.
+/// How a keyspace keeps its values of a file from being written again.
+#[derive(Clone, Copy)]
+enum Unfit {
+    /// Its flushes find no room, and it takes no writes.
+    Full,
+    /// Its tree cannot be read.
+    Unreadable,
+}
+
 fn a_keyspace_that_takes_no_writes_stops_no_collection_of_others(engine: EngineKind) {
+    collect_beside(engine, Unfit::Full);
+}
+
+fn a_keyspace_that_cannot_be_read_stops_no_collection_of_others(engine: EngineKind) {
+    collect_beside(engine, Unfit::Unreadable);
+}
+
+/// The few values of one keyspace in one file kept all other files from being collected.
+fn collect_beside(engine: EngineKind, unfit: Unfit) {
     let sim = SimFs::new();
     let disk = FaultFs::new(Arc::new(sim.clone()));
     let options = single_threaded(Arc::new(disk.clone())).durability(Durability::Buffered);
-    let db = options.open(STORE).unwrap();
-    let [full, other] = ["a", "b"].map(|name| keyspace_of(&db, name, engine, THRESHOLD as u32));
+    let db = options.cache_bytes(0).open(STORE).unwrap();
+    let [one, other] = ["a", "b"].map(|name| keyspace_of(&db, name, engine, THRESHOLD as u32));
     for n in 0..400_u64 {
         if n < 3 {
-            full.put(n.to_be_bytes(), vec![9; 1000]).unwrap();
+            one.put(n.to_be_bytes(), vec![9; 1000]).unwrap();
         }
         other.put(n.to_be_bytes(), vec![8; 1000]).unwrap();
     }
     db.flush().unwrap();
     settle(&db);
     assert!(files(&sim, ".val").len() >= 5);
-    let plan = FaultPlan::once(&OpKind::TAKING_SPACE, 0, Fault::Full);
-    let plan = plan.and_then_all(&OpKind::TAKING_SPACE);
-    disk.plan(plan.within(&Path::new(STORE).join("ks-00000001")));
-    let refused = (0..20_000_u32).find_map(|n| full.put(n.to_be_bytes(), [1; 60]).err());
-    assert!(refused.unwrap().is_out_of_space());
-    // The first file has only values of the full one, each other a few.
+    let of_one = Path::new(STORE).join("ks-00000001");
+    let fail = |kinds: &[OpKind], fault| {
+        let plan = FaultPlan::once(kinds, 0, fault).and_then_all(kinds);
+        disk.plan(plan.within(&of_one));
+    };
+    match unfit {
+        Unfit::Full => {
+            fail(&OpKind::TAKING_SPACE, Fault::Full);
+            let refused = (0..20_000_u32).find_map(|n| one.put(n.to_be_bytes(), [1; 60]).err());
+            assert!(refused.unwrap().is_out_of_space());
+        }
+        Unfit::Unreadable => fail(&[OpKind::Read], Fault::Io),
+    }
+    // The first file has only values of that one, each other a few.
     for n in (0..400_u64).filter(|n| *n < 60 || n % 8 != 0) {
         other.delete(n.to_be_bytes()).unwrap();
     }
     other.compact().unwrap();
     for _ in 0..300 {
-        // Its flush fails each time.
+        // It fails each time.
         let _ = db.run_background_once();
     }
     let left = files(&sim, ".val");
     assert!(left.len() <= 3, "{left:?}");
-    assert!(full.get(0_u64.to_be_bytes()).unwrap().unwrap() == [9; 1000][..]);
     disk.heal();
     settle(&db);
-    assert!(full.get(0_u64.to_be_bytes()).unwrap().unwrap() == [9; 1000][..]);
+    assert!(one.get(0_u64.to_be_bytes()).unwrap().unwrap() == [9; 1000][..]);
+    assert!(files(&sim, ".val").len() <= 3);
 }
 
 /// All of them were removed before the log was synced again.
