@@ -52,32 +52,32 @@ impl DurableWaiters {
 
     /// Wakes those that wait for no more than `seq`.
     pub(super) fn wake_upto(&self, seq: SeqNo) {
-        self.wake(|upto| upto <= seq);
+        self.state.lock().wake(|upto| upto <= seq);
     }
 
     /// Wakes all of them.
     pub(super) fn wake_all(&self) {
-        self.wake(|_| true);
+        self.state.lock().wake(|_| true);
     }
 
     /// Wakes all of them, and has the thread end. The store is closed.
     pub(super) fn close(&self) {
-        self.wake_all();
         let mut state = self.state.lock();
         state.is_closed = true;
+        state.wake(|_| true);
         state.thread = None;
     }
+}
 
-    fn wake(&self, is_due: impl Fn(SeqNo) -> bool) {
-        let mut state = self.state.lock();
-        if state.waiting.is_empty() {
+impl State {
+    fn wake(&mut self, is_due: impl Fn(SeqNo) -> bool) {
+        if self.waiting.is_empty() {
             return;
         }
-        let (due, later): (Vec<_>, _) =
-            state.waiting.drain(..).partition(|(upto, _)| is_due(*upto));
-        state.waiting = later;
+        let (due, later): (Vec<_>, _) = self.waiting.drain(..).partition(|(upto, _)| is_due(*upto));
+        self.waiting = later;
         let due = due.into_iter().map(|(_, waker)| waker).collect();
-        if let Some(thread) = &state.thread {
+        if let Some(thread) = &self.thread {
             // It takes what comes until it is told to end.
             let _ = thread.send(due);
         }

