@@ -55,6 +55,7 @@ impl Health {
                     let is_news = !failure.error.is_corruption();
                     failure.error = damage.clone();
                     failure.is_over = true;
+                    failure.retry_at = Instant::now();
                     return is_news;
                 }
                 *failure = None;

@@ -164,17 +164,21 @@ impl Shared {
         }
         let mut walk = keyspace.sweep.walk.lock();
         *walk = None;
-        loop {
-            self.coordinator.check_running()?;
-            if matches!(self.sweep_step(keyspace, &mut walk)?, Step::Ended) {
-                if !mutated!("error-of-a-sweep-outlives-its-cure") {
-                    self.note(&keyspace.sweep.health, &Ok(()));
-                }
-                drop(walk);
-                self.coordinator.wake();
-                return Ok(());
+        let swept = loop {
+            let step = self.coordinator.check_running();
+            match step.and_then(|()| self.sweep_step(keyspace, &mut walk)) {
+                Ok(Step::More) => {}
+                Ok(Step::Ended) => break Ok(()),
+                Err(error) => break Err(error),
             }
+        };
+        if swept.is_ok() && !mutated!("error-of-a-sweep-outlives-its-cure") {
+            self.note(&keyspace.sweep.health, &swept);
         }
+        drop(walk);
+        // Threads that left it alone meanwhile look up.
+        self.coordinator.wake();
+        swept
     }
 
     /// Looks at some entries, and deletes what is to go.

@@ -818,3 +818,23 @@ fn without_threads_writers_do_not_sleep() {
         assert_eq!(db.stats().slowed_ms, 0);
     }
 }
+
+/// Each put wrote as much of a checkpoint as the disk took.
+#[test]
+fn without_threads_a_writer_does_not_repeat_what_has_just_failed() {
+    for engine in ENGINES {
+        let fs = FaultFs::new(Arc::new(SimFs::new()));
+        let options = tiny(Options::new().fs(Arc::new(fs.clone())))
+            .background_threads(0)
+            .durability(Durability::Buffered);
+        let db = options.open("/store").unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        let all = OpKind::TAKING_SPACE;
+        let plan = FaultPlan::once(&all, 0, Fault::Full).and_then_all(&all);
+        fs.plan(plan.within(Path::new("/store/ks-00000001")));
+        let refused = (0..100_000).find_map(|n| keyspace.put(key(n), [1; 20]).err());
+        assert!(refused.unwrap().is_out_of_space());
+        // Pauses double from 200 ms on: twenty of them would take days.
+        assert!(fs.fired() < 20, "{engine:?}: {}", fs.fired());
+    }
+}
