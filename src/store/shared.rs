@@ -195,7 +195,6 @@ impl Shared {
     pub(crate) fn commit(&self, change: Change<'_>, durability: Durability) -> Result<SeqNo> {
         let pipeline = self.takes_writes()?;
         let is_one = matches!(change, Change::One { .. });
-        let (mut change, _merges) = stored_form(change)?;
         match &change {
             Change::One { keyspace, op } => {
                 self.make_room(keyspace, taken_bytes(keyspace, op) as u64)?;
@@ -210,7 +209,9 @@ impl Shared {
                 }
             }
         }
-        // Not before: closing does not wait for background work to make room.
+        // Neither before: what expires counts from the commit, and closing does not wait for
+        // background work to make room.
+        let (mut change, _merges) = stored_form(change)?;
         let _pass = self.enter()?;
         if let Change::Many(parts) = &mut change {
             pipeline.expect_number(parts);
@@ -231,11 +232,11 @@ impl Shared {
         condition: &Condition<'_>,
     ) -> Result<Outcome> {
         let pipeline = self.takes_writes()?;
-        let _merges = parts_in_stored_form(&mut parts)?;
-        pipeline.expect_number(&mut parts);
         for (keyspace, batch) in &parts {
             self.make_room(keyspace, taken_bytes_of(keyspace, batch) as u64)?;
         }
+        let _merges = parts_in_stored_form(&mut parts)?;
+        pipeline.expect_number(&mut parts);
         let _pass = self.enter()?;
         // Only now is it known whether anything is written.
         let logged = |parts: &Parts| {
