@@ -250,11 +250,12 @@ impl Recorder {
         let block = buffer.take(lane, empty);
         let events = block.heading.events;
         let dropped_before = block.heading.dropped;
+        // Before the writer has it, which may take them off again.
+        shared.events.fetch_add(events, Ordering::Relaxed);
         match self.queue.try_send(Message::Block(block)) {
-            Ok(()) => {
-                shared.events.fetch_add(events, Ordering::Relaxed);
-            }
+            Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                shared.events.fetch_sub(events, Ordering::Relaxed);
                 // The next block of the lane says how many are missing before it.
                 buffer.dropped = dropped_before + events;
                 shared.dropped.fetch_add(events, Ordering::Relaxed);
