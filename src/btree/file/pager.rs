@@ -434,8 +434,11 @@ impl Pager {
     /// mapped page that is known since it was checked: looking would touch all of it.
     pub(crate) fn has_all_values(&self, node: &PageRef<'_>, page: PageId, guard: &Guard) -> bool {
         let map = self.map.load(guard).get();
+        let page = page.0;
+        // The map may be another one than that which the node was checked in.
+        let is_known = page < map.units && map.is_checked(page, CheckedAs::Node);
         match node {
-            PageRef::Mapped(_) if page.0 < map.units => map.is_checked(page.0, CheckedAs::Inline),
+            PageRef::Mapped(_) if is_known => map.is_checked(page, CheckedAs::Inline),
             _ => is_inline_leaf(node),
         }
     }

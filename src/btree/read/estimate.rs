@@ -22,6 +22,9 @@ const SAMPLES: usize = 16;
 struct Subtree {
     start: Vec<u8>,
     child: Child,
+    /// Of the node at its top, but for the root. Without it a walk through hostile pages has no
+    /// end.
+    level: Option<u8>,
 }
 
 /// What a node turned out to be.
@@ -44,6 +47,7 @@ impl View {
         let mut row = vec![Subtree {
             start: Vec::new(),
             child: self.root().clone(),
+            level: None,
         }];
         while row.len() < at_least {
             let mut below = Vec::new();
@@ -76,6 +80,7 @@ impl View {
             let mut subtree = Subtree {
                 start: Vec::new(),
                 child: row[at].child.clone(),
+                level: row[at].level,
             };
             loop {
                 match self.open_subtree(&subtree, &everything)? {
@@ -125,7 +130,7 @@ impl View {
                 Ok(leaf_in(image))
             }
             ChildRef::Disk(link) => {
-                let image = self.tree().disk_node(link, None, &guard)?;
+                let image = self.tree().disk_node(link, subtree.level, &guard)?;
                 if node::kind(&image) == Some(NodeKind::Leaf) {
                     return Ok(leaf_in(&image));
                 }
@@ -159,6 +164,7 @@ fn children_in(node: Inner<'_>, range: &KeyRange, child: impl Fn(usize) -> Child
         Subtree {
             start,
             child: child(i),
+            level: node.level().checked_sub(1),
         }
     };
     Opened::Inner((first..=last.max(first)).map(subtree).collect())
