@@ -171,8 +171,8 @@ pub enum Error {
     Forked,
     /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,
-    /// A thread panicked in the midst of a commit or of background work: a fault of this library, or
-    /// of a merge operator, a filter or a file system that it was given. The commit that it
+    /// A thread panicked in the midst of a commit or of background work: a fault of this library,
+    /// or of a merge operator, a filter or a file system that it was given. The commit that it
     /// concerns gets this error, and later ones an [`Error::WritesStopped`] of which it is the
     /// cause. What was committed is in the log.
     #[non_exhaustive]

@@ -121,9 +121,9 @@ pub trait Kv: KvRead + Atomic {
     fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SeqNo>;
 
     /// Sets `key` to all that `source` gives. A [`Keyspace`](crate::Keyspace) whose values neither
-    /// expire nor are merged does not have it in memory as a whole: see [`ValueWriter`](crate::ValueWriter), with which it does this. Nothing
-    /// waits for the source, and nothing is written if that fails, or gives more than
-    /// [`MAX_VALUE_LEN_BYTES`].
+    /// expire nor are merged does not have it in memory as a whole: see
+    /// [`ValueWriter`](crate::ValueWriter), with which it does this. Nothing waits for the source,
+    /// and nothing is written if that fails, or gives more than [`MAX_VALUE_LEN_BYTES`].
     ///
     /// # Errors
     ///

@@ -139,8 +139,8 @@ pub struct KeyspaceOptions {
     /// false, and puts that say when they expire are refused.
     pub expiry: Option<bool>,
     /// How long after its commit a value expires that is put without a time of its own; a
-    /// millisecond or more, zero for never. Of a [bulk load](crate::BulkLoad), after its put. Only with `expiry`. Changeable, for values that are
-    /// written from then on. Default: zero.
+    /// millisecond or more, zero for never. Of a [bulk load](crate::BulkLoad), after its put. Only
+    /// with `expiry`. Changeable, for values that are written from then on. Default: zero.
     pub default_ttl: Option<Duration>,
     /// The name of a [`CompactionFilter`](crate::CompactionFilter) that is
     /// [registered](crate::Options::compaction_filter) with every opening of the store: without it

@@ -156,9 +156,9 @@ pub struct Options {
     pub read_only: bool,
     /// Durability of commits that do not name one. Default: [`Durability::Sync`].
     pub durability: Durability,
-    /// How often, in milliseconds, buffered commits are synced in the background; 0 for
-    /// never. Without background threads, by
-    /// [`Db::run_background_once`](crate::Db::run_background_once) when it is called. Default: 1000.
+    /// How often, in milliseconds, buffered commits are synced in the background; 0 for never.
+    /// Without background threads, by [`Db::run_background_once`](crate::Db::run_background_once)
+    /// when it is called. Default: 1000.
     pub background_sync_ms: u64,
     /// Budget of the cache of blocks and pages, in bytes, for all keyspaces; at most 1 TiB.
     /// Default: 256 MiB.

@@ -270,7 +270,7 @@ fn operators_and_expiry_are_fixed(engine: EngineKind) {
     let other = tiny(engine).merge_operator("max-bytes");
     refused(
         open("append", other),
-        &["merge_operator append", "max-bytes"],
+        &["merge_operator \"append\"", "max-bytes"],
     );
     refused(
         open("plain", super::expiring(engine)),

@@ -47,7 +47,10 @@ fn transactions_that_merge_do_not_conflict(engine: EngineKind) {
 
 /// Appends, and waits once in between.
 #[derive(Debug, Clone, Default)]
-struct Waiting(Arc<Mutex<Option<(Sender<()>, Receiver<()>)>>>);
+struct Waiting(Arc<Mutex<Option<Signals>>>);
+
+/// Where it says that it has begun, and where it is told to go on.
+type Signals = (Sender<()>, Receiver<()>);
 
 impl MergeOperator for Waiting {
     fn name(&self) -> &str {
