@@ -71,11 +71,13 @@ fn agree_on_every_engine() {
     }
     let total = total.into_inner().unwrap();
     report(format_args!(
-        "random operations: {} operations, {} commits, {} crashes, {} kills, {} interrupted \
-         recoveries, {} reopens, {} reads of \
+        "random operations: {} operations, {} commits, {} staged batches, {} loads, {} crashes, \
+         {} kills, {} interrupted recoveries, {} reopens, {} reads of \
          snapshots, {} verifications, in {} cases, from seed {first:#x}",
         total.operations,
         total.commits,
+        total.staged_batches,
+        total.loads,
         total.crashes,
         total.kills,
         total.interrupted_recoveries,
@@ -84,6 +86,11 @@ fn agree_on_every_engine() {
         total.verifications,
         seeds.len(),
     ));
+    let is_whole = cases >= CASES;
+    assert!(
+        total.staged_batches > 0 && total.loads > 0 || !is_whole,
+        "{total:?}"
+    );
     figure("simulated operations", total.operations);
 }
 

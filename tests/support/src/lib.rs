@@ -1,6 +1,7 @@
 //! What the tests, the fuzz targets and the benches of hedgerow share.
 
 pub mod alloc;
+pub mod block_on;
 pub mod forge;
 pub mod forward;
 pub mod fuzzing;

@@ -11,8 +11,21 @@
 //! the ones before it, and at least all of those that were durable, because they were
 //! `Sync` or something synced after them.
 
+mod commits;
+mod compare;
+mod coverage;
+mod edit;
+mod one_step;
 mod op;
+mod read;
 mod run;
+mod setting;
 
-pub use op::{Bounds, Edit, Filling, KEYS, KeyNumber, Move, Op, Target, draw, key};
-pub use run::{Coverage, Outcome, Run, Setting};
+pub use compare::Outcome;
+pub use coverage::Coverage;
+pub use edit::{Bounds, Edit, Filling, KEYS, KeyNumber, key};
+pub use one_step::OneStep;
+pub use op::{Move, Op, Target, Wait, draw};
+pub use read::Read;
+pub use run::Run;
+pub use setting::Setting;

@@ -1,200 +1,11 @@
 //! Operations: what they are, and how they are drawn.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use hedgerow::Durability;
 
-use hedgerow::{Batch, Durability, Keyspace, Kv, SeqNo, WriteBatch};
-
-use crate::random::{Random, Source};
-
-/// What a keyspace holds.
-pub(super) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// One of [`KEYS`] keys by its number, so that operations are small to draw and to print.
-pub type KeyNumber = u16;
-
-/// How many keys there are. Few enough that operations meet.
-pub const KEYS: u64 = 1024;
-
-/// The bytes of a key: short ones, long shared prefixes, zeros, 0xFF, the empty one, and a few
-/// that are longer than a page.
-pub fn key(number: KeyNumber) -> Vec<u8> {
-    let (class, n) = (number % 8, (number / 8) as u8);
-    match (class, n) {
-        (7, 0) => Vec::new(),
-        (7, 1) => vec![b'L'; 700],
-        (7, 2) => vec![b'L'; 3000],
-        (7, 3) => vec![b'L'; 65_535],
-        (7, n) => [&vec![0xFF; usize::from(n % 12)][..], &[n]].concat(),
-        (6, n) => [&vec![0; usize::from(n % 10)][..], &[n]].concat(),
-        (5, n) => [
-            &b"a prefix that is shared by quite a few of the keys/"[..],
-            &[n],
-        ]
-        .concat(),
-        (class, n) => vec![b'a' + class as u8, n],
-    }
-}
-
-/// A value by its length and what it is filled with.
-#[derive(Debug, Clone, Copy)]
-pub struct Filling {
-    len: u32,
-    seed: u32,
-}
-
-impl Filling {
-    fn draw(source: &mut impl Source) -> Self {
-        let len = match source.weighted(&[60, 30, 6, 2, 1]) {
-            0 => source.below(16),
-            1 => source.below(120),
-            2 => 240 + source.below(40),
-            3 => 900 + source.below(1400),
-            _ => source.below(9000),
-        };
-        Self {
-            len: len as u32,
-            seed: source.below(1 << 16) as u32,
-        }
-    }
-
-    fn bytes(self) -> Vec<u8> {
-        Random::new(self.seed.into()).bytes(self.len as usize)
-    }
-}
-
-/// Bounds between numbered keys.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds(Bound<KeyNumber>, Bound<KeyNumber>);
-
-impl Bounds {
-    fn draw_one(source: &mut impl Source, number: u64) -> Bound<KeyNumber> {
-        let number = (number % KEYS) as KeyNumber;
-        match source.weighted(&[10, 4, 1]) {
-            0 => Bound::Included(number),
-            1 => Bound::Excluded(number),
-            _ => Bound::Unbounded,
-        }
-    }
-
-    fn draw(source: &mut impl Source) -> Self {
-        let low = source.below(KEYS);
-        let high = source.below(KEYS);
-        Self(Self::draw_one(source, low), Self::draw_one(source, high))
-    }
-
-    /// Mostly a short stretch within one class of keys.
-    fn draw_narrow(source: &mut impl Source) -> Self {
-        if source.one_in(24) {
-            return Self::draw(source);
-        }
-        let low = source.below(KEYS);
-        let high = low + 8 * source.below(16);
-        Self(
-            Bound::Included((low % KEYS) as KeyNumber),
-            Bound::Excluded((high % KEYS) as KeyNumber),
-        )
-    }
-
-    pub(super) fn keys(self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-        (self.0.map(key), self.1.map(key))
-    }
-}
-
-/// A change of one keyspace.
-#[derive(Debug, Clone, Copy)]
-pub enum Edit {
-    /// Sets a key.
-    Put(KeyNumber, Filling),
-    /// Removes a key.
-    Delete(KeyNumber),
-    /// Appends to the value of a key. Not drawn: see [`Op::with_merges`].
-    Merge(KeyNumber, Filling),
-    /// Removes all keys between bounds.
-    DeleteRange(Bounds),
-}
-
-impl Edit {
-    /// Removes everything.
-    pub(super) const DELETE_ALL: Self =
-        Self::DeleteRange(Bounds(Bound::Unbounded, Bound::Unbounded));
-
-    fn draw(source: &mut impl Source) -> Self {
-        let number = source.below(KEYS) as KeyNumber;
-        match source.weighted(&[30, 9, 1]) {
-            0 => Self::Put(number, Filling::draw(source)),
-            1 => Self::Delete(number),
-            _ => Self::DeleteRange(Bounds::draw_narrow(source)),
-        }
-    }
-
-    /// A merge in the place of some short puts.
-    fn with_merges(self) -> Self {
-        match self {
-            Self::Put(number, filling) if filling.len < 120 && filling.seed.is_multiple_of(2) => {
-                Self::Merge(number, filling)
-            }
-            edit => edit,
-        }
-    }
-
-    pub(super) fn apply(self, kv: &impl Kv) -> hedgerow::Result<SeqNo> {
-        match self {
-            Self::Put(number, filling) => kv.put(key(number), filling.bytes()),
-            Self::Delete(number) => kv.delete(key(number)),
-            Self::Merge(number, filling) => kv.merge(key(number), filling.bytes()),
-            Self::DeleteRange(bounds) => kv.delete_range(bounds.keys()),
-        }
-    }
-
-    pub(super) fn add_to(self, batch: &mut Batch) {
-        match self {
-            Self::Put(number, filling) => batch.put(key(number), filling.bytes()),
-            Self::Delete(number) => batch.delete(key(number)),
-            Self::Merge(number, filling) => batch.merge(key(number), filling.bytes()),
-            Self::DeleteRange(bounds) => batch.delete_range(bounds.keys()),
-        }
-    }
-
-    pub(super) fn add_to_store_batch(self, batch: &mut WriteBatch, keyspace: &Keyspace) {
-        match self {
-            Self::Put(number, filling) => batch.put(keyspace, key(number), filling.bytes()),
-            Self::Delete(number) => batch.delete(keyspace, key(number)),
-            Self::Merge(number, filling) => batch.merge(keyspace, key(number), filling.bytes()),
-            Self::DeleteRange(bounds) => batch.delete_range(keyspace, bounds.keys()),
-        }
-    }
-
-    pub(super) fn apply_to_map(self, map: &mut Map) {
-        match self {
-            Self::Put(number, filling) => {
-                map.insert(key(number), filling.bytes());
-            }
-            Self::Delete(number) => {
-                map.remove(&key(number));
-            }
-            Self::Merge(number, filling) => {
-                map.entry(key(number)).or_default().extend(filling.bytes());
-            }
-            Self::DeleteRange(bounds) => {
-                let (low, high) = bounds.keys();
-                map.retain(|key, _| {
-                    let above = match &low {
-                        Bound::Included(low) => key >= low,
-                        Bound::Excluded(low) => key > low,
-                        Bound::Unbounded => true,
-                    };
-                    let below = match &high {
-                        Bound::Included(high) => key <= high,
-                        Bound::Excluded(high) => key < high,
-                        Bound::Unbounded => true,
-                    };
-                    !(above && below)
-                });
-            }
-        }
-    }
-}
+use super::edit::{Bounds, Edit, Filling, KEYS, KeyNumber};
+use super::one_step::OneStep;
+use super::read::Read;
+use crate::random::Source;
 
 /// A step of a scan.
 #[derive(Debug, Clone, Copy)]
@@ -205,8 +16,36 @@ pub enum Move {
     Back(u8),
     /// So many keys from the front.
     Keys(u8),
+    /// So many keys from the back.
+    BackKeys(u8),
     /// A seek to a key.
     Seek(KeyNumber),
+    /// A seek from the back to a key.
+    SeekBack(KeyNumber),
+}
+
+impl Move {
+    pub(super) fn draw(source: &mut impl Source) -> Self {
+        match source.weighted(&[6, 6, 2, 2, 2, 1]) {
+            0 => Self::Front(source.below(12) as u8),
+            1 => Self::Back(source.below(12) as u8),
+            2 => Self::Keys(source.below(12) as u8),
+            3 => Self::Seek(source.below(KEYS) as KeyNumber),
+            4 => Self::BackKeys(source.below(12) as u8),
+            _ => Self::SeekBack(source.below(KEYS) as KeyNumber),
+        }
+    }
+}
+
+/// What makes everything durable without bringing it into other files.
+#[derive(Debug, Clone, Copy)]
+pub enum Wait {
+    /// `sync`.
+    Sync,
+    /// `wait_durable` for the last commit.
+    Durable,
+    /// The future of that.
+    Polled,
 }
 
 /// Which of the two keyspaces: an index into [`EngineKind::ALL`](hedgerow::EngineKind::ALL).
@@ -221,26 +60,24 @@ pub enum Op {
     Batch(Target, Vec<Edit>, Durability),
     /// One batch over both engines.
     CrossBatch(Vec<(Target, Edit)>, Durability),
-    /// `get` and `contains`.
-    Get(Target, KeyNumber),
-    /// `multi_get`.
-    MultiGet(Target, Vec<KeyNumber>),
-    /// A scan between bounds.
-    Scan(Target, Bounds, Vec<Move>),
-    /// A scan of what starts like a key without so many of its last bytes.
-    Prefix(Target, KeyNumber, u8),
+    /// A sorted load of up to so many keys, from one on, which is finished or dropped.
+    Load(Target, KeyNumber, u16, Filling, bool),
+    /// Reads, decides and writes in one step, with the durability of the store.
+    OneStep(Target, OneStep),
+    /// A read.
+    Read(Target, Read),
     /// Takes a snapshot; of more than four the oldest goes.
     TakeSnapshot,
     /// Compares one of the snapshots.
-    ReadSnapshot(usize, Target, Bounds),
+    ReadSnapshot(usize, Target, Bounds, Read),
     /// Drops one of the snapshots.
     DropSnapshot(usize),
-    /// Flushes a keyspace.
+    /// Flushes a keyspace, which makes all commits to it durable.
     Flush(Target),
     /// Flushes the store.
     FlushAll,
     /// Makes everything durable.
-    Sync,
+    Sync(Wait),
     /// Compacts a keyspace, and compares everything.
     Compact(Target),
     /// Up to so many steps of background work.
@@ -249,6 +86,8 @@ pub enum Op {
     Verify,
     /// Compares everything.
     CompareAll,
+    /// Changes one of the options of a keyspace, chosen by the seed.
+    ChangeOption(Target, u64),
     /// Drops the keyspace and makes it anew, with the other sizes and under another name first.
     Recreate(Target),
     /// Closes the store and opens it again.
@@ -313,52 +152,34 @@ fn durability(source: &mut impl Source) -> Durability {
 
 /// Draws an operation.
 pub fn draw(source: &mut impl Source) -> Op {
-    const WEIGHTS: [u32; 22] = [
-        1300, 80, 80, 500, 40, 200, 40, 12, 30, 10, 10, 3, 4, 3, 60, 2, 4, 1, 3, 2, 2, 2,
+    const WEIGHTS: [u32; 25] = [
+        1300, 80, 80, 500, 40, 200, 40, 12, 30, 10, 10, 3, 4, 3, 60, 2, 4, 1, 3, 2, 4, 8, 60, 60, 2,
     ];
     let target = source.below(2) as usize;
     match source.weighted(&WEIGHTS) {
         0 => Op::Edit(target, Edit::draw(source)),
         1 => {
-            let edits = (0..source.below(12)).map(|_| Edit::draw(source)).collect();
+            let edits = Edit::draw_batch(source);
             Op::Batch(target, edits, durability(source))
         }
         2 => {
-            let edits = (0..source.below(12))
-                .map(|_| (source.below(2) as usize, Edit::draw(source)))
-                .collect();
+            let edits = Edit::draw_batch(source).into_iter();
+            let edits = edits.map(|edit| (source.below(2) as usize, edit)).collect();
             Op::CrossBatch(edits, durability(source))
         }
-        3 => Op::Get(target, source.below(KEYS) as KeyNumber),
-        4 => {
-            let keys = (0..source.below(24))
-                .map(|_| source.below(KEYS) as KeyNumber)
-                .collect();
-            Op::MultiGet(target, keys)
-        }
-        5 => {
-            let bounds = Bounds::draw(source);
-            let moves = (0..1 + source.below(4))
-                .map(|_| match source.weighted(&[3, 3, 1, 1]) {
-                    0 => Move::Front(source.below(12) as u8),
-                    1 => Move::Back(source.below(12) as u8),
-                    2 => Move::Keys(source.below(12) as u8),
-                    _ => Move::Seek(source.below(KEYS) as KeyNumber),
-                })
-                .collect();
-            Op::Scan(target, bounds, moves)
-        }
-        6 => Op::Prefix(
-            target,
-            source.below(KEYS) as KeyNumber,
-            source.below(4) as u8,
-        ),
+        3 => Op::Read(target, Read::Get(source.below(KEYS) as KeyNumber)),
+        4 => Op::Read(target, Read::draw_multi_get(source)),
+        5 => Op::Read(target, Read::draw_scan(source)),
+        6 => Op::Read(target, Read::draw_prefix(source)),
         7 => Op::TakeSnapshot,
-        8 => Op::ReadSnapshot(source.below(8) as usize, target, Bounds::draw(source)),
+        8 => {
+            let (which, bounds) = (source.below(8) as usize, Bounds::draw(source));
+            Op::ReadSnapshot(which, target, bounds, Read::draw(source))
+        }
         9 => Op::DropSnapshot(source.below(8) as usize),
         10 => Op::Flush(target),
         11 => Op::FlushAll,
-        12 => Op::Sync,
+        12 => Op::Sync(*source.pick(&[Wait::Sync, Wait::Durable, Wait::Polled])),
         13 => Op::Compact(target),
         14 => Op::Background(1 + source.below(4) as u8),
         15 => Op::Verify,
@@ -366,16 +187,30 @@ pub fn draw(source: &mut impl Source) -> Op {
         17 => Op::Recreate(target),
         18 => Op::Reopen,
         19 => Op::Abandon,
-        20 => Op::Crash(recoveries(source)),
-        _ => {
-            let seed = source.below(1 << 16);
-            let recoveries = recoveries(source);
-            match seed % 4 {
-                0 | 1 => Op::CrashKeeping(seed, recoveries),
-                2 => Op::CrashState(seed, recoveries),
-                _ => Op::Kill,
-            }
-        }
+        20 => draw_crash(source),
+        21 => draw_load(source, target),
+        22 => Op::Read(target, Read::draw_rare(source)),
+        23 => Op::OneStep(target, OneStep::draw(source)),
+        _ => Op::ChangeOption(target, source.below(1 << 16)),
+    }
+}
+
+fn draw_load(source: &mut impl Source, target: Target) -> Op {
+    let first = source.below(KEYS) as KeyNumber;
+    let most = if source.one_in(3) { KEYS / 2 } else { 30 };
+    let count = source.below(most) as u16;
+    let filling = Filling::draw(source);
+    Op::Load(target, first, count, filling, !source.one_in(4))
+}
+
+fn draw_crash(source: &mut impl Source) -> Op {
+    let seed = source.below(1 << 16);
+    let recoveries = recoveries(source);
+    match seed % 8 {
+        0..4 => Op::Crash(recoveries),
+        4 | 5 => Op::CrashKeeping(seed, recoveries),
+        6 => Op::CrashState(seed, recoveries),
+        _ => Op::Kill,
     }
 }
 
