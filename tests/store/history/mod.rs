@@ -26,6 +26,8 @@ const CALLS: u64 = 48;
 const ROUNDS: u64 = 100;
 /// Keys of each of the two keyspaces.
 const EACH: usize = KEYS / 2;
+/// Other keys of each, which stay as they are.
+const NEIGHBOURS: u64 = 40;
 
 /// A clock that all threads share: it orders what happened after something else ended.
 #[derive(Debug, Default)]
@@ -64,18 +66,28 @@ fn decode(bytes: Option<&[u8]>) -> u64 {
     })
 }
 
-/// What was found under the names of one keyspace's keys.
+fn neighbour(n: u64) -> String {
+    format!("a {n}")
+}
+
+/// What was found under the names of one keyspace's keys. All of their neighbours must be there,
+/// and nothing else.
 fn cells_of(keyspace: usize, found: impl Iterator<Item = (Vec<u8>, u64)>) -> Cells {
     let first = keyspace * EACH;
     let mut cells: Cells = (first..first + EACH).map(|key| (key, 0)).collect();
+    let mut others = Vec::new();
     for (found, value) in found {
         let cell = cells
             .iter_mut()
             .find(|(key, _)| name(*key).as_bytes() == found);
-        if let Some((_, cell)) = cell {
-            *cell = value;
+        match cell {
+            Some((_, cell)) => *cell = value,
+            None => others.push((String::from_utf8_lossy(&found).into_owned(), value)),
         }
     }
+    let mut neighbours: Vec<_> = (0..NEIGHBOURS).map(|n| (neighbour(n), n + 1)).collect();
+    neighbours.sort();
+    assert_eq!(others, neighbours, "what no call has changed");
     cells
 }
 
@@ -266,8 +278,8 @@ fn run(mut rig: Rig, rounds: u64, first_seed: u64) -> u64 {
     ];
     // Neighbours that stay, so that there is something to flush, split and merge.
     for keyspace in &keyspaces {
-        for n in 0..40u64 {
-            keyspace.put(format!("a {n}"), encode(n + 1)).unwrap();
+        for n in 0..NEIGHBOURS {
+            keyspace.put(neighbour(n), encode(n + 1)).unwrap();
         }
     }
     let object = Object {
@@ -289,6 +301,29 @@ fn run(mut rig: Rig, rounds: u64, first_seed: u64) -> u64 {
     }
     assert!(object.db.verify().unwrap().is_clean());
     count
+}
+
+/// An entry that no call has written is noticed, and so is one that is gone.
+#[test]
+fn cells_are_of_known_keys_alone() {
+    let mut right: Vec<_> = (0..NEIGHBOURS)
+        .map(|n| (neighbour(n).into_bytes(), n + 1))
+        .collect();
+    right.sort();
+    right.push((name(EACH + 1).into_bytes(), 7));
+    let read = |found: &[(Vec<u8>, u64)]| {
+        let found = found.to_vec();
+        std::panic::catch_unwind(|| cells_of(1, found.into_iter())).ok()
+    };
+    let cells = vec![(EACH, 0), (EACH + 1, 7), (EACH + 2, 0), (EACH + 3, 0)];
+    assert_eq!(read(&right), Some(cells));
+    let mut spurious = right.clone();
+    spurious.push((b"key 9".to_vec(), 7));
+    assert_eq!(read(&spurious), None);
+    let mut old = right.clone();
+    old[3].1 += 1;
+    assert_eq!(read(&old), None);
+    assert_eq!(read(&right[1..]), None);
 }
 
 #[test]

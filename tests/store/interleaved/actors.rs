@@ -11,7 +11,7 @@ use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options, Result, Sna
 use support::random::{Random, Source};
 use support::sizes::{Sizes, keyspace_options};
 
-use super::history::{Between, Edit, Found, History, digest_of_scan};
+use super::history::{Between, Edit, Found, History, digest_from_both_ends, digest_of_scan};
 use super::scheduler::Scheduler;
 use crate::crash_states::STORE;
 
@@ -245,14 +245,10 @@ impl Actor<'_> {
                 continue;
             }
             self.wait();
-            if self.random.one_in(4) {
-                // From both ends; no digest of it.
-                while scan.next().transpose()?.is_some() && scan.next_back().transpose()?.is_some()
-                {
-                }
-                continue;
-            }
-            let digest = digest_of_scan(scan)?;
+            let digest = match self.random.one_in(4) {
+                true => digest_from_both_ends(scan)?,
+                false => digest_of_scan(scan)?,
+            };
             let read = Read::One(name, digest, between);
             self.stage.reads.lock().expect("no panic").push(read);
         }

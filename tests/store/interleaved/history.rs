@@ -51,6 +51,34 @@ pub fn digest_of_scan(scan: impl Iterator<Item = Result<(Value, Value)>>) -> Res
     Ok(digest)
 }
 
+/// The same of a scan that is read from both ends in turn, until they meet.
+pub fn digest_from_both_ends(
+    mut scan: impl DoubleEndedIterator<Item = Result<(Value, Value)>>,
+) -> Result<u64> {
+    let mut digest = 0_u64;
+    let (mut low, mut high): (Option<Value>, Option<Value>) = (None, None);
+    let mut is_from_front = true;
+    loop {
+        let item = match is_from_front {
+            true => scan.next(),
+            false => scan.next_back(),
+        };
+        let Some((key, value)) = item.transpose()? else {
+            // Nothing is left for the other end either.
+            let rest = scan.next().or_else(|| scan.next_back());
+            assert!(rest.is_none(), "a scan that has ended goes on");
+            return Ok(digest);
+        };
+        let is_above = low.as_ref().is_none_or(|low| **low < *key);
+        let is_below = high.as_ref().is_none_or(|high| *key < **high);
+        assert!(is_above && is_below, "both ends come closer");
+        digest = digest.wrapping_add(digest_of(&key, &value));
+        let end = if is_from_front { &mut low } else { &mut high };
+        *end = Some(key);
+        is_from_front = !is_from_front;
+    }
+}
+
 /// The digest of each keyspace of a store.
 pub type Found = BTreeMap<String, u64>;
 
