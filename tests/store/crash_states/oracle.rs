@@ -4,7 +4,7 @@
 //! they were acknowledged. A store that was recovered is compared by digests; the contents are
 //! kept to tell a difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -20,25 +20,32 @@ pub type Instance = u32;
 pub struct Holding {
     pub map: Arc<Map>,
     digest: u64,
+    /// Without what a filter may have dropped.
+    filtered: u64,
 }
 
 impl Holding {
-    pub fn new(map: Map) -> Self {
-        let mut digest = Digest::default();
+    fn new(map: Map, is_marked: fn(&[u8]) -> bool) -> Self {
+        let (mut digest, mut filtered) = (Digest::default(), Digest::default());
         for (key, value) in &map {
             digest.add(key);
             digest.add(value);
+            if !is_marked(value) {
+                filtered.add(key);
+                filtered.add(value);
+            }
         }
         Self {
             map: Arc::new(map),
             digest: digest.0,
+            filtered: filtered.0,
         }
     }
 }
 
 impl Default for Holding {
     fn default() -> Self {
-        Self::new(Map::new())
+        Self::new(Map::new(), |_| false)
     }
 }
 
@@ -81,7 +88,13 @@ pub struct Truth {
     /// The one that a kill cannot take back.
     acknowledged: usize,
     next_instance: Instance,
+    /// When entries expire, by key and value, in milliseconds.
+    times: HashMap<Entry, u64>,
+    /// What background work may remove at any time.
+    is_marked: fn(&[u8]) -> bool,
 }
+
+type Entry = (Vec<u8>, Vec<u8>);
 
 /// Which states are right after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +111,45 @@ impl Truth {
             synced: 0,
             acknowledged: 0,
             next_instance: 0,
+            times: HashMap::new(),
+            is_marked: |_| false,
+        }
+    }
+
+    /// From now on there is a filter that drops these values, whenever it is asked.
+    pub fn filter(&mut self, is_marked: fn(&[u8]) -> bool) {
+        self.is_marked = is_marked;
+    }
+
+    /// An entry that will be written is there until this time.
+    pub fn expires(&mut self, key: &[u8], value: &[u8], at_ms: u64) {
+        self.times.insert((key.to_vec(), value.to_vec()), at_ms);
+    }
+
+    /// What is merged into a value keeps its time.
+    pub fn merged(&mut self, key: &[u8], before: &[u8], after: &[u8]) {
+        let before = (key.to_vec(), before.to_vec());
+        if let Some(at_ms) = self.times.get(&before).copied() {
+            self.expires(key, after, at_ms);
+        }
+    }
+
+    /// It is this time: what has expired is in none of the states.
+    pub fn now(&mut self, now_ms: u64) {
+        let has_expired = |key: &Vec<u8>, value: &Vec<u8>| {
+            let at_ms = self.times.get(&(key.clone(), value.clone()));
+            at_ms.is_some_and(|at_ms| *at_ms <= now_ms)
+        };
+        for held in self
+            .states
+            .iter_mut()
+            .flat_map(|state| state.held.values_mut())
+        {
+            if held.map.iter().any(|(key, value)| has_expired(key, value)) {
+                let mut map = Map::clone(&held.map);
+                map.retain(|key, value| !has_expired(key, value));
+                *held = Holding::new(map, self.is_marked);
+            }
         }
     }
 
@@ -116,7 +168,8 @@ impl Truth {
     pub fn begin(&mut self, changed: Vec<(String, Map)>) {
         let mut state = self.newest().clone();
         for (name, map) in changed {
-            state.held.insert(state.catalog[&name], Holding::new(map));
+            let held = Holding::new(map, self.is_marked);
+            state.held.insert(state.catalog[&name], held);
         }
         self.states.push(state);
     }
@@ -133,6 +186,20 @@ impl Truth {
     pub fn all_synced(&mut self) {
         self.synced = self.states.len() - 1;
         self.acknowledged = self.synced;
+    }
+
+    /// A keyspace was flushed: every commit that has changed it survives a power loss, and with it
+    /// all before.
+    pub fn flushed(&mut self, name: &str) {
+        let instance = self.newest().catalog[name];
+        let digest = |state: &State| {
+            let held = state.held.get(&instance);
+            held.map_or_else(|| Holding::default().digest, |held| held.digest)
+        };
+        let changes = self.states.windows(2).rev();
+        let since = changes.take_while(|pair| digest(&pair[0]) == digest(&pair[1]));
+        let last = self.states.len() - 1 - since.count();
+        self.synced = self.synced.max(last);
     }
 
     fn begin_change(&mut self, change: impl FnOnce(&mut Catalog)) {
@@ -177,11 +244,12 @@ impl Truth {
 
     fn is(&self, found: &Found, state: usize) -> bool {
         let State { catalog, held } = &self.states[state];
-        let empty = || Holding::default().digest;
+        let empty = Holding::default();
         catalog.len() == found.0.len()
             && catalog.iter().all(|(name, instance)| {
-                let digest = held.get(instance).map_or_else(empty, |held| held.digest);
-                found.0.get(name) == Some(&digest)
+                let held = held.get(instance).unwrap_or(&empty);
+                let found = found.0.get(name).copied();
+                found.is_some_and(|found| found == held.digest || found == held.filtered)
             })
     }
 

@@ -2,10 +2,10 @@
 //! every change of the file system is recovered, and named after what it is about.
 
 use hedgerow::Durability::{Buffered, Sync};
-use hedgerow::{EngineKind, Figure, InspectDetail, Keyspace};
+use hedgerow::{EngineKind, Figure, InspectDetail, Keyspace, KeyspaceOptions};
 use support::random::Source;
 
-use super::world::{Edit, World, key_of, other};
+use super::world::{MARKED, Edit, World, key_of, other};
 
 /// A name and what to do.
 pub type Workload = (&'static str, fn(&mut World));
@@ -30,6 +30,14 @@ pub fn packs_of(keyspace: &Keyspace) -> u64 {
         _ => 0,
     };
     figures.map(number).sum()
+}
+
+fn appending(options: KeyspaceOptions) -> KeyspaceOptions {
+    options.merge_operator("append")
+}
+
+fn filtered(options: KeyspaceOptions) -> KeyspaceOptions {
+    options.compaction_filter("without marked ones")
 }
 
 /// All workloads.
@@ -374,6 +382,116 @@ pub const ALL: &[Workload] = &[
         drop(snapshot);
         world.compact("a");
         world.work();
+    }),
+    ("merges", |world| {
+        world.create_with("a", world.engine, appending);
+        world.create_with("b", other(world.engine), appending);
+        for round in 0..4 {
+            for n in 0..6 {
+                let (one, two) = (world.random.bytes(20), world.random.bytes(30));
+                let into = ["a", "a", "b"][n as usize % 3];
+                world.commit(&[(into, Edit::Merge(key_of(n % 4), one))], Buffered);
+                if n % 3 == 2 {
+                    let edits = [
+                        ("a", Edit::Merge(key_of(n), two.clone())),
+                        ("b", Edit::Merge(key_of(n), two)),
+                        ("a", Edit::Merge(key_of(n), vec![round])),
+                    ];
+                    world.commit(&edits, Buffered);
+                }
+            }
+            world.put("a", 1, 40, Buffered);
+            match round {
+                0 => world.flush("a"),
+                1 => world.kill(),
+                2 => world.delete_range("a", 0, 3, Buffered),
+                _ => world.compact("a"),
+            }
+        }
+        world.commit(&[("a", Edit::Merge(key_of(2), vec![b'x']))], Sync);
+        world.flush("b");
+        world.compact("b");
+    }),
+    ("merges_that_expire", |world| {
+        let expiring = |options| appending(options).expiry(true);
+        world.create_with("a", world.engine, expiring);
+        world.create_with("b", other(world.engine), expiring);
+        for round in 0..3 {
+            for n in 0..6 {
+                let (value, operand) = (world.random.bytes(30), world.random.bytes(20));
+                let name = if n % 3 == 2 { "b" } else { "a" };
+                let put = match n % 2 {
+                    0 => Edit::PutFor(key_of(n), value, 20 + 15 * n),
+                    _ => Edit::Put(key_of(n), value),
+                };
+                world.commit(&[(name, put)], Buffered);
+                let merge = Edit::Merge(key_of((n + round) % 6), operand);
+                world.commit(&[(name, merge)], if n == 3 { Sync } else { Buffered });
+                if n == round + 1 {
+                    world.flush("a");
+                }
+                world.advance_ms(9);
+            }
+            // Into what has expired, and what has not yet left.
+            world.advance_ms(25);
+            let operand = world.random.bytes(10);
+            let edits = [0, 2, 4].map(|n| ("a", Edit::Merge(key_of(n), operand.clone())));
+            world.commit(&edits, Buffered);
+            match round {
+                0 => world.compact("a"),
+                1 => world.kill(),
+                _ => world.work(),
+            }
+        }
+        world.advance_ms(200);
+        world.compact("a");
+        world.compact("b");
+    }),
+    ("filtered", |world| {
+        world.create_with("a", world.engine, filtered);
+        world.create("b", other(world.engine));
+        for round in 0..3 {
+            for n in 0..8 {
+                let mut value = world.random.bytes(40);
+                value[0] = if (n + round) % 3 == 0 { MARKED } else { b'+' };
+                world.commit(&[("a", Edit::Put(key_of(n + round), value))], Buffered);
+            }
+            world.put("b", round, 40, if round == 1 { Sync } else { Buffered });
+            if round != 1 {
+                world.flush("a");
+            }
+            world.compact_filtered("a");
+            world.delete("a", round + 1, Buffered);
+        }
+        world.sync();
+    }),
+    // Large batches, of which ranges are all that is left.
+    ("staged_batches", |world| {
+        world.create_both();
+        for round in 0..3 {
+            let mut edits = Vec::new();
+            for name in ["a", "b"] {
+                for n in 0..5 {
+                    edits.push((name, Edit::Put(key_of(n * 2), world.random.bytes(60))));
+                }
+                edits.push((name, Edit::DeleteRange(key_of(2), key_of(7))));
+                edits.push((name, Edit::Delete(key_of(8))));
+                if round != 1 || name == "b" {
+                    edits.push((name, Edit::DeleteRange(String::new(), "l".into())));
+                }
+            }
+            world.commit(&edits, if round == 2 { Sync } else { Buffered });
+            world.put("b", round, 30, Buffered);
+            if round != 0 {
+                world.flush("a");
+            }
+            world.load("a", 20, 26, 1, 40);
+            if round != 1 {
+                world.kill();
+            }
+            world.put("a", 21, 30, Buffered);
+        }
+        world.flush_all();
     }),
     // A B-tree writes packs then, appends to them, and merges them.
     ("few_changes_in_many_leaves", |world| {

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hedgerow::fs::SimFs;
-use hedgerow::{Db, Durability, EngineKind, Keyspace, MemtableKind, Options};
+use hedgerow::{
+    CompactionFilter, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, ManualClock,
+    MemtableKind, Options, SeqNo, Verdict,
+};
+use support::block_on::block_on;
 use support::random::{Random, Source};
 use support::sizes::{Sizes, Variant, keyspace_options_with, single_threaded};
 
@@ -17,8 +22,36 @@ pub const STORE: &str = "/store";
 #[derive(Debug, Clone)]
 pub enum Edit {
     Put(String, Vec<u8>),
+    /// For so many milliseconds. No other commit writes the same value.
+    PutFor(String, Vec<u8>, u64),
+    /// Appends.
+    Merge(String, Vec<u8>),
     Delete(String),
     DeleteRange(String, String),
+}
+
+/// Drops values that begin with [`MARKED`].
+#[derive(Debug)]
+struct Filter;
+
+/// What values begin with that a filter drops.
+pub const MARKED: u8 = b'-';
+
+fn is_marked(value: &[u8]) -> bool {
+    value.first() == Some(&MARKED)
+}
+
+impl CompactionFilter for Filter {
+    fn name(&self) -> &str {
+        "without marked ones"
+    }
+
+    fn judge(&self, _: &[u8], value: &[u8]) -> Verdict {
+        match is_marked(value) {
+            true => Verdict::Drop,
+            false => Verdict::Keep,
+        }
+    }
 }
 
 /// Called whenever the store moves to another file system.
@@ -35,13 +68,22 @@ pub struct World {
     /// That of the store.
     durability: Durability,
     attach: Attach,
+    clock: ManualClock,
+    now_ms: u64,
     db: Option<Db>,
     open: BTreeMap<String, Keyspace>,
+    /// The last commit of this opening, if no keyspace was made or renamed since.
+    last: Option<SeqNo>,
+    /// How often everything was made durable by waiting for it.
+    waits: u64,
 }
 
-/// Options of every store here: one thread, the smallest sizes.
+/// Options of every store here: one thread, the smallest sizes, a sweep after ten milliseconds.
 pub fn options(fs: &SimFs) -> Options {
-    single_threaded(Arc::new(fs.clone())).log_limit_bytes(128 << 10)
+    single_threaded(Arc::new(fs.clone()))
+        .log_limit_bytes(128 << 10)
+        .compaction_filter(Filter)
+        .sweep_period(Duration::from_millis(10))
 }
 
 /// The other one.
@@ -59,6 +101,7 @@ impl World {
         seed: u64,
         variant: Variant,
         truth: Arc<Mutex<Truth>>,
+        clock: ManualClock,
         attach: Attach,
     ) -> Self {
         let mut world = Self {
@@ -72,8 +115,12 @@ impl World {
                 _ => Durability::Buffered,
             },
             attach,
+            clock,
+            now_ms: 0,
             db: None,
             open: BTreeMap::new(),
+            last: None,
+            waits: 0,
         };
         (world.attach)(&world.fs);
         world.open();
@@ -89,19 +136,38 @@ impl World {
     }
 
     fn open(&mut self) {
-        let options = options(&self.fs).durability(self.durability);
+        let options = options(&self.fs)
+            .clock(self.clock.clone())
+            .durability(self.durability);
         let db = options.open(STORE).expect("the store opens");
         for info in db.keyspaces() {
             let keyspace = db.existing_keyspace(&info.name).expect("readable");
             self.open.insert(info.name, keyspace.expect("it is listed"));
         }
         self.db = Some(db);
+        self.last = None;
     }
 
     /// Makes a keyspace on `engine`.
     pub fn create(&mut self, name: &str, engine: EngineKind) {
+        self.create_with(name, engine, |options| options);
+    }
+
+    /// Makes one with more options. Of those that merge or expire no values are stored apart.
+    pub fn create_with(
+        &mut self,
+        name: &str,
+        engine: EngineKind,
+        more: impl FnOnce(KeyspaceOptions) -> KeyspaceOptions,
+    ) {
         self.truth().begin_create(name);
-        let options = keyspace_options_with(engine, Sizes::Tiny, self.memtable);
+        let mut options = more(keyspace_options_with(engine, Sizes::Tiny, self.memtable));
+        if options.merge_operator.is_some() || options.expiry == Some(true) {
+            options = options.value_threshold_bytes(0);
+        }
+        if options.compaction_filter.is_some() {
+            self.truth().filter(is_marked);
+        }
         let keyspace = self.db().keyspace_with(name, options);
         self.open
             .insert(name.to_owned(), keyspace.expect("the keyspace is made"));
@@ -133,7 +199,8 @@ impl World {
     }
 
     /// Keyspaces are made and renamed with the durability of the store.
-    fn acknowledge_change(&self) {
+    fn acknowledge_change(&mut self) {
+        self.last = None;
         let is_synced = self.durability == Durability::Sync;
         self.truth().acknowledge(is_synced);
     }
@@ -149,6 +216,10 @@ impl World {
             let keyspace = &self.open[*name];
             match edit {
                 Edit::Put(key, value) => batch.put(keyspace, key, value),
+                Edit::PutFor(key, value, ms) => {
+                    batch.put_with_ttl(keyspace, key, value, Duration::from_millis(*ms));
+                }
+                Edit::Merge(key, operand) => batch.merge(keyspace, key, operand),
                 Edit::Delete(key) => batch.delete(keyspace, key),
                 Edit::DeleteRange(low, high) => {
                     batch.delete_range(keyspace, low.as_str()..high.as_str());
@@ -156,9 +227,8 @@ impl World {
             }
         }
         self.begin_commit(edits);
-        self.db()
-            .write(batch, durability)
-            .expect("the commit succeeds");
+        let written = self.db().write(batch, durability);
+        self.last = Some(written.expect("the commit succeeds"));
         self.truth().acknowledge(durability == Durability::Sync);
     }
 
@@ -172,7 +242,7 @@ impl World {
             map.insert(key, value);
         }
         self.truth().begin(vec![(name.to_owned(), map)]);
-        load.finish().expect("the load succeeds");
+        self.last = Some(load.finish().expect("the load succeeds"));
         self.truth().acknowledge(true);
     }
 
@@ -188,6 +258,10 @@ impl World {
             let keyspace = &self.open[*name];
             let written = match edit {
                 Edit::Put(key, value) => tx.put(keyspace, key, value),
+                Edit::PutFor(key, value, ms) => {
+                    tx.put_with_ttl(keyspace, key, value, Duration::from_millis(*ms))
+                }
+                Edit::Merge(key, operand) => tx.merge(keyspace, key, operand),
                 Edit::Delete(key) => tx.delete(keyspace, key),
                 Edit::DeleteRange(low, high) => {
                     tx.delete_range(keyspace, low.as_str()..high.as_str())
@@ -202,7 +276,8 @@ impl World {
         tx.rollback_to(savepoint).expect("it was made");
         rest.iter().for_each(write);
         self.begin_commit(edits);
-        tx.commit_with(durability).expect("the commit succeeds");
+        let committed = tx.commit_with(durability);
+        self.last = Some(committed.expect("the commit succeeds"));
         self.truth().acknowledge(durability == Durability::Sync);
     }
 
@@ -232,6 +307,17 @@ impl World {
             match edit {
                 Edit::Put(key, value) => {
                     map.insert(key.clone().into_bytes(), value.clone());
+                }
+                Edit::PutFor(key, value, ms) => {
+                    let at_ms = self.now_ms + ms;
+                    self.truth().expires(key.as_bytes(), value, at_ms);
+                    map.insert(key.clone().into_bytes(), value.clone());
+                }
+                Edit::Merge(key, operand) => {
+                    let value = map.entry(key.clone().into_bytes()).or_default();
+                    let before = value.clone();
+                    value.extend_from_slice(operand);
+                    self.truth().merged(key.as_bytes(), &before, value);
                 }
                 Edit::Delete(key) => {
                     map.remove(key.as_bytes());
@@ -283,14 +369,23 @@ impl World {
         }
     }
 
+    /// Makes everything durable, in turns by each of the ways that there are.
     pub fn sync(&mut self) {
-        self.db().sync().expect("the sync succeeds");
+        self.waits += 1;
+        let db = self.db();
+        let synced = match (self.waits % 3, self.last) {
+            (1, Some(last)) => db.wait_durable(last),
+            (2, Some(last)) => block_on(db.durable(last)),
+            _ => db.sync(),
+        };
+        synced.expect("the sync succeeds");
         self.truth().all_synced();
     }
 
-    /// Flushes one keyspace, which makes more durable than what was promised, but who knows what.
+    /// Flushes one keyspace, which makes all commits to it durable.
     pub fn flush(&mut self, name: &str) {
         self.keyspace(name).flush().expect("the flush succeeds");
+        self.truth().flushed(name);
     }
 
     pub fn flush_all(&mut self) {
@@ -302,6 +397,22 @@ impl World {
         self.keyspace(name)
             .compact()
             .expect("the compaction succeeds");
+    }
+
+    /// Compacts a keyspace with a filter, which has dropped what it drops then.
+    pub fn compact_filtered(&mut self, name: &str) {
+        let mut map = Map::clone(&self.truth().holding(name).map);
+        map.retain(|_, value| !is_marked(value));
+        self.truth().begin(vec![(name.to_owned(), map)]);
+        self.compact(name);
+        self.truth().acknowledge(false);
+    }
+
+    pub fn advance_ms(&mut self, ms: u64) {
+        self.clock.advance(Duration::from_millis(ms));
+        self.now_ms += ms;
+        let now_ms = self.now_ms;
+        self.truth().now(now_ms);
     }
 
     /// Does all background work that is due.
