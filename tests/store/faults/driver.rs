@@ -16,13 +16,14 @@ mod writing;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
-use hedgerow::{Db, EngineKind, Error, Keyspace, MemtableKind, Options, Result};
+use hedgerow::{Db, EngineKind, Error, Keyspace, ManualClock, MemtableKind, Options, Result};
 use support::sizes::{Variant, single_threaded};
 
 use dropped::Apart;
-use history::{Commit, Incarnation, Map, State, apply};
+use history::{Commit, Incarnation, Map, State, Times, apply};
 pub use history::{Edit, key_of};
 
 const ROOT: &str = "/store";
@@ -107,6 +108,8 @@ pub struct Driver {
     /// A sync that fails takes what it was to keep out of sight at once.
     drops_at_once: bool,
     changes: u64,
+    clock: ManualClock,
+    times: Times,
 }
 
 impl Driver {
@@ -114,7 +117,11 @@ impl Driver {
         let mem = SimFs::new();
         let fs = FaultFs::new(Arc::new(mem.clone()));
         // Nothing leaves the cache, or chance would decide what is read.
-        let options = single_threaded(Arc::new(fs.clone())).cache_bytes(8 << 20);
+        let clock = ManualClock::new();
+        let options = single_threaded(Arc::new(fs.clone()))
+            .cache_bytes(8 << 20)
+            .clock(clock.clone())
+            .sweep_period(Duration::from_millis(10));
         if let Some(position) = &position {
             fs.plan(position.plan());
         }
@@ -138,6 +145,8 @@ impl Driver {
             apart: Vec::new(),
             drops_at_once: position.is_some_and(|position| position.drops_at_once()),
             changes: 0,
+            clock,
+            times: Times::default(),
         }
     }
 

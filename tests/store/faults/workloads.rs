@@ -1,7 +1,7 @@
 //! What is done while operations fail: short programs that between them reach everything that a
 //! store does with its files.
 
-use hedgerow::{Durability, EngineKind};
+use hedgerow::{Durability, EngineKind, KeyspaceOptions};
 use support::random::{Random, Source};
 
 use super::driver::{Driver, Edit, key_of};
@@ -11,7 +11,7 @@ use Durability::{Buffered, Sync};
 /// A named program.
 pub type Workload = (&'static str, fn(&mut Driver));
 
-pub const ALL: [Workload; 24] = [
+pub const ALL: [Workload; 28] = [
     ("fill", fill),
     ("fill buffered", fill_buffered),
     ("overwrite", overwrite),
@@ -35,6 +35,10 @@ pub const ALL: [Workload; 24] = [
     ("bulk loads", bulk_loads),
     ("no cache", no_cache),
     ("emptied", emptied),
+    ("merges", merges),
+    ("expiry", expiry),
+    ("staged batches", staged_batches),
+    ("transactions", transactions),
     ("everything", everything),
 ];
 
@@ -422,6 +426,134 @@ fn emptied(d: &mut Driver) {
     d.check();
     d.put("main", 1, 100, Sync);
     d.reopen(true);
+    d.check();
+}
+
+fn appending(options: KeyspaceOptions) -> KeyspaceOptions {
+    let options = options.value_threshold_bytes(0);
+    options.merge_operator("append")
+}
+
+fn expiring(options: KeyspaceOptions) -> KeyspaceOptions {
+    appending(options).expiry(true)
+}
+
+fn merge(d: &Driver, n: u32, len: usize) -> Edit {
+    Edit::Merge(key_of(n), d.value(len))
+}
+
+fn merges(d: &mut Driver) {
+    d.make_with("main", d.engine, appending);
+    d.make_with("other", other(d.engine), appending);
+    for round in 0..3 {
+        for n in 0..8 {
+            let name = if n % 4 == 3 { "other" } else { "main" };
+            let durability = if n == 5 { Sync } else { Buffered };
+            d.commit(&[(name, merge(d, n % 5, 30))], durability);
+        }
+        let edits = ["main", "main", "other"].map(|name| (name, merge(d, round, 20)));
+        d.commit(&edits, Buffered);
+        match round {
+            0 => d.flush(),
+            1 => d.reopen(false),
+            _ => d.compact(),
+        }
+        d.put("main", 1, 50, Buffered);
+    }
+    let edit = Edit::DeleteRange(key_of(0), key_of(3));
+    d.commit(&[("main", edit)], Buffered);
+    d.commit(&[("main", merge(d, 2, 20))], Sync);
+    d.check();
+    d.reopen(true);
+    d.check();
+}
+
+fn expiry(d: &mut Driver) {
+    d.make_with("main", d.engine, expiring);
+    d.make_with("other", other(d.engine), expiring);
+    for round in 0..2 {
+        for n in 0..24 {
+            let name = if n % 4 == 3 { "other" } else { "main" };
+            let edit = match n % 3 {
+                0 => Edit::Set(key_of(n), Some(d.value(100))),
+                _ => Edit::SetFor(key_of(n), d.value(100), 20 + u64::from(n)),
+            };
+            d.commit(&[(name, edit)], if n == 5 { Sync } else { Buffered });
+        }
+        if round == 0 {
+            d.flush();
+        }
+        d.advance_ms(30);
+        d.check();
+        d.commit(&[("main", merge(d, 1, 20))], Buffered);
+        d.work();
+        d.advance_ms(200);
+        d.work();
+        d.check();
+        if round == 0 {
+            d.reopen(false);
+        }
+    }
+    d.compact();
+    d.check();
+}
+
+/// Batches of eight operations for each keyspace, which are seen before the engines have them.
+fn staged_batches(d: &mut Driver) {
+    both(d);
+    for round in 0..6u32 {
+        let mut edits = Vec::new();
+        for name in ["main", "other"] {
+            for n in 0..6 {
+                let key = key_of((n * 5 + round) % 24);
+                let value = (n != 4).then(|| [&d.value(100)[..], &[n as u8]].concat());
+                edits.push((name, Edit::Set(key, value)));
+            }
+            let (from, to) = (round * 3, round * 3 + 4);
+            edits.push((name, Edit::DeleteRange(key_of(from), key_of(to))));
+            let last = match round {
+                3 => Edit::DeleteRange(Vec::new(), b"z".to_vec()),
+                _ => Edit::Set(key_of(round), Some(d.value(60))),
+            };
+            edits.push((name, last));
+        }
+        d.commit(&edits, if round % 2 == 0 { Sync } else { Buffered });
+        d.check();
+        match round {
+            1 => d.flush(),
+            2 => d.reopen(false),
+            3 => d.load("main", 0, 6, 40),
+            4 => d.work(),
+            _ => {}
+        }
+    }
+    d.reopen(true);
+    d.check();
+}
+
+fn transactions(d: &mut Driver) {
+    both(d);
+    for round in 0..6u32 {
+        let mut edits = Vec::new();
+        for name in ["main", "other"] {
+            for n in 0..2 + 3 * (round % 2) {
+                let value = [&d.value(120)[..], &[n as u8]].concat();
+                edits.push((name, Edit::Set(key_of(n * 3 + round), Some(value))));
+            }
+            edits.push((name, Edit::Set(key_of(round), None)));
+        }
+        if round == 4 {
+            edits.push(("main", Edit::DeleteRange(key_of(2), key_of(6))));
+        }
+        d.transact(&edits, if round % 2 == 0 { Sync } else { Buffered });
+        match round {
+            2 => d.flush(),
+            3 => d.reopen(true),
+            _ => {}
+        }
+        d.check();
+    }
+    d.compact();
     d.check();
 }
 

@@ -24,6 +24,7 @@ impl Driver {
                 if !there {
                     map.clear();
                 }
+                self.times.expire(map);
             }
             state
         };

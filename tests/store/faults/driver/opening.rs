@@ -1,6 +1,6 @@
 //! Opening and closing the store, and making and dropping its keyspaces.
 
-use hedgerow::{EngineKind, Error};
+use hedgerow::{EngineKind, Error, KeyspaceOptions};
 use support::rig::{Sizes, keyspace_options_with};
 
 use super::{Driver, Map, Presence, ROOT, Slot};
@@ -23,6 +23,16 @@ impl Driver {
 
     /// Makes the keyspace `name`, or opens it.
     pub fn make(&mut self, name: &'static str, engine: EngineKind) {
+        self.make_with(name, engine, |options| options);
+    }
+
+    /// As [`Driver::make`], with more options.
+    pub fn make_with(
+        &mut self,
+        name: &'static str,
+        engine: EngineKind,
+        more: fn(KeyspaceOptions) -> KeyspaceOptions,
+    ) {
         for _ in 0..TRIES {
             if !self.open() {
                 return;
@@ -65,7 +75,8 @@ impl Driver {
             }
             let memtable = self.memtable;
             let handle = self.attempt("making a keyspace", false, || {
-                db.keyspace_with(name, keyspace_options_with(engine, Sizes::Tiny, memtable))
+                let options = keyspace_options_with(engine, Sizes::Tiny, memtable);
+                db.keyspace_with(name, more(options))
             });
             if let Some(handle) = handle {
                 let slot = self.slots.get_mut(name).expect("a slot");

@@ -1,5 +1,7 @@
 //! Commits, and the work that they cause.
 
+use std::time::Duration;
+
 use hedgerow::{Db, Durability, Error, Keyspace, Result, SeqNo};
 
 use super::{
@@ -15,37 +17,72 @@ impl Driver {
     /// Commits the edits, each with the keyspace it concerns.
     pub fn commit(&mut self, edits: &[(&'static str, Edit)], durability: Durability) {
         let Some(db) = self.db.clone() else { return };
-        let mut commit = Commit::new();
+        let Some((commit, handles)) = self.settle(edits) else {
+            return;
+        };
         let mut batch = db.batch();
-        let mut handles = Vec::new();
-        for (name, edit) in edits {
-            let Some((handle, of)) = self.handle(name) else {
-                return;
-            };
-            match edit {
-                Edit::Set(key, Some(value)) => batch.put(&handle, key, value),
-                Edit::Set(key, None) => batch.delete(&handle, key),
-                Edit::DeleteRange(start, end) => {
-                    batch.delete_range(&handle, &start[..]..&end[..]);
-                }
-            }
-            commit.push((of, edit.clone()));
-            handles.push(handle);
+        for ((_, edit), handle) in edits.iter().zip(&handles) {
+            edit.add_to(&mut batch, handle);
         }
         let before = self.fs.fired();
         let outcome = match (edits, &handles[..]) {
             // A single change takes another way.
-            ([(_, edit)], [handle]) => {
-                let handle = handle.with_durability(durability);
-                match edit {
-                    Edit::Set(key, Some(value)) => handle.put(key, value),
-                    Edit::Set(key, None) => handle.delete(key),
-                    Edit::DeleteRange(start, end) => handle.delete_range(&start[..]..&end[..]),
-                }
-            }
+            ([(_, edit)], [handle]) => edit.commit_to(&handle.with_durability(durability)),
             _ => db.write(batch, durability),
         };
         self.ended(commit, &handles, before, outcome, durability);
+    }
+
+    /// The same by a transaction, which reads what it writes, and takes back half of it once.
+    pub fn transact(&mut self, edits: &[(&'static str, Edit)], durability: Durability) {
+        let Some(db) = self.db.clone() else { return };
+        let Some((commit, handles)) = self.settle(edits) else {
+            return;
+        };
+        let before = self.fs.fired();
+        let writes = || edits.iter().map(|(_, edit)| edit).zip(&handles);
+        let Some(tx) = self.attempt("a transaction", true, || db.transaction()) else {
+            return;
+        };
+        let (count, mut outcome) = (edits.len() / 2, Ok(()));
+        for (edit, handle) in writes().take(count) {
+            outcome = outcome.and_then(|()| edit.write_to(&tx, handle));
+        }
+        let savepoint = tx.savepoint();
+        for (edit, handle) in writes() {
+            outcome = outcome.and_then(|()| tx.get(handle, edit.key()).map(drop));
+            outcome = outcome.and_then(|()| edit.write_to(&tx, handle));
+        }
+        let outcome = outcome
+            .and_then(|()| tx.rollback_to(savepoint))
+            .and_then(|()| {
+                let mut rest = writes().skip(count);
+                rest.try_for_each(|(edit, handle)| edit.write_to(&tx, handle))
+            })
+            .and_then(|()| tx.commit_with(durability));
+        self.ended(commit, &handles, before, outcome, durability);
+    }
+
+    /// What edits come to, and the keyspaces that they are for; `None` if one is not there.
+    fn settle(&mut self, edits: &[(&'static str, Edit)]) -> Option<(Commit, Vec<Keyspace>)> {
+        let mut of_incarnations = Vec::new();
+        let mut handles = Vec::new();
+        for (name, edit) in edits {
+            let (handle, of) = self.handle(name)?;
+            of_incarnations.push((of, edit.clone()));
+            handles.push(handle);
+        }
+        let commit = self.times.settle(&of_incarnations, &self.live);
+        Some((commit, handles))
+    }
+
+    /// The clock goes on.
+    pub fn advance_ms(&mut self, ms: u64) {
+        self.clock.advance(Duration::from_millis(ms));
+        self.times.now_ms += ms;
+        for map in &mut self.live {
+            self.times.expire(map);
+        }
     }
 
     /// Loads the keys from `low` to `high` into a keyspace, as one commit.
