@@ -3,9 +3,10 @@
 
 use hedgerow::Durability::{Buffered, Sync};
 use hedgerow::{EngineKind, Figure, InspectDetail, Keyspace, KeyspaceOptions};
+use support::filter;
 use support::random::Source;
 
-use super::world::{MARKED, Edit, World, key_of, other};
+use super::world::{Edit, World, key_of, other};
 
 /// A name and what to do.
 pub type Workload = (&'static str, fn(&mut World));
@@ -37,7 +38,7 @@ fn appending(options: KeyspaceOptions) -> KeyspaceOptions {
 }
 
 fn filtered(options: KeyspaceOptions) -> KeyspaceOptions {
-    options.compaction_filter("without marked ones")
+    options.compaction_filter(filter::NAME)
 }
 
 /// All workloads.
@@ -453,7 +454,11 @@ pub const ALL: &[Workload] = &[
         for round in 0..3 {
             for n in 0..8 {
                 let mut value = world.random.bytes(40);
-                value[0] = if (n + round) % 3 == 0 { MARKED } else { b'+' };
+                value[0] = if (n + round) % 3 == 0 {
+                    filter::MARKED
+                } else {
+                    b'+'
+                };
                 world.commit(&[("a", Edit::Put(key_of(n + round), value))], Buffered);
             }
             world.put("b", round, 40, if round == 1 { Sync } else { Buffered });

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use hedgerow::fs::SimFs;
 use hedgerow::{
-    CompactionFilter, Db, Durability, EngineKind, Keyspace, KeyspaceOptions, ManualClock,
-    MemtableKind, Options, SeqNo, Verdict,
+    Db, Durability, EngineKind, Keyspace, KeyspaceOptions, ManualClock, MemtableKind, Options,
+    SeqNo,
 };
 use support::block_on::block_on;
+use support::filter::{DropMarked, is_marked};
 use support::random::{Random, Source};
 use support::sizes::{Sizes, Variant, keyspace_options_with, single_threaded};
 
@@ -28,30 +29,6 @@ pub enum Edit {
     Merge(String, Vec<u8>),
     Delete(String),
     DeleteRange(String, String),
-}
-
-/// Drops values that begin with [`MARKED`].
-#[derive(Debug)]
-struct Filter;
-
-/// What values begin with that a filter drops.
-pub const MARKED: u8 = b'-';
-
-fn is_marked(value: &[u8]) -> bool {
-    value.first() == Some(&MARKED)
-}
-
-impl CompactionFilter for Filter {
-    fn name(&self) -> &str {
-        "without marked ones"
-    }
-
-    fn judge(&self, _: &[u8], value: &[u8]) -> Verdict {
-        match is_marked(value) {
-            true => Verdict::Drop,
-            false => Verdict::Keep,
-        }
-    }
 }
 
 /// Called whenever the store moves to another file system.
@@ -82,7 +59,7 @@ pub struct World {
 pub fn options(fs: &SimFs) -> Options {
     single_threaded(Arc::new(fs.clone()))
         .log_limit_bytes(128 << 10)
-        .compaction_filter(Filter)
+        .compaction_filter(DropMarked)
         .sweep_period(Duration::from_millis(10))
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
 use hedgerow::{Db, EngineKind, Error, Keyspace, ManualClock, MemtableKind, Options, Result};
+use support::filter::DropMarked;
 use support::sizes::{Variant, single_threaded};
 
 use dropped::Apart;
@@ -110,6 +111,8 @@ pub struct Driver {
     changes: u64,
     clock: ManualClock,
     times: Times,
+    /// Keyspaces are made with a filter.
+    has_filter: bool,
 }
 
 impl Driver {
@@ -121,7 +124,8 @@ impl Driver {
         let options = single_threaded(Arc::new(fs.clone()))
             .cache_bytes(8 << 20)
             .clock(clock.clone())
-            .sweep_period(Duration::from_millis(10));
+            .sweep_period(Duration::from_millis(10))
+            .compaction_filter(DropMarked);
         if let Some(position) = &position {
             fs.plan(position.plan());
         }
@@ -147,6 +151,7 @@ impl Driver {
             changes: 0,
             clock,
             times: Times::default(),
+            has_filter: false,
         }
     }
 

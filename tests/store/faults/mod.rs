@@ -168,6 +168,22 @@ fn run(task: &Task) -> Result<(), String> {
     })
 }
 
+/// The workloads about expiry and filters have the background work that they are about.
+#[test]
+fn entries_leave_while_workloads_run() {
+    for variant in Variant::ALL {
+        for (name, workload) in workloads::ALL {
+            if ["expiry", "filters"].contains(&name) {
+                let mut driver = Driver::new(variant, None);
+                workload(&mut driver);
+                let left = driver.left_entries();
+                assert!(left > 5, "{name} on {}: {left}", variant.name());
+                driver.finish();
+            }
+        }
+    }
+}
+
 #[test]
 fn at_every_position() {
     let filter = std::env::var("HEDGEROW_FAULT").ok();

@@ -2,6 +2,7 @@
 //! store does with its files.
 
 use hedgerow::{Durability, EngineKind, KeyspaceOptions};
+use support::filter;
 use support::random::{Random, Source};
 
 use super::driver::{Driver, Edit, key_of};
@@ -11,7 +12,7 @@ use Durability::{Buffered, Sync};
 /// A named program.
 pub type Workload = (&'static str, fn(&mut Driver));
 
-pub const ALL: [Workload; 28] = [
+pub const ALL: [Workload; 29] = [
     ("fill", fill),
     ("fill buffered", fill_buffered),
     ("overwrite", overwrite),
@@ -37,6 +38,7 @@ pub const ALL: [Workload; 28] = [
     ("emptied", emptied),
     ("merges", merges),
     ("expiry", expiry),
+    ("filters", filters),
     ("staged batches", staged_batches),
     ("transactions", transactions),
     ("everything", everything),
@@ -493,6 +495,36 @@ fn expiry(d: &mut Driver) {
         if round == 0 {
             d.reopen(false);
         }
+    }
+    d.compact();
+    d.check();
+}
+
+fn filtered(options: KeyspaceOptions) -> KeyspaceOptions {
+    options.compaction_filter(filter::NAME)
+}
+
+fn filters(d: &mut Driver) {
+    d.make_with("main", d.engine, filtered);
+    d.make_with("other", other(d.engine), filtered);
+    for round in 0..3 {
+        for n in 0..14 {
+            let name = if n % 4 == 3 { "other" } else { "main" };
+            let mark = if n % 3 == 0 { filter::MARKED } else { b'+' };
+            let value = [&[mark], &d.value(80)[..]].concat();
+            let edit = Edit::Set(key_of(n + round), Some(value));
+            d.commit(&[(name, edit)], if n == 9 { Sync } else { Buffered });
+        }
+        match round {
+            0 => d.compact(),
+            1 => {
+                d.advance_ms(20);
+                d.flush();
+                d.work();
+            }
+            _ => d.reopen(false),
+        }
+        d.check();
     }
     d.compact();
     d.check();

@@ -2,6 +2,7 @@
 
 pub mod alloc;
 pub mod block_on;
+pub mod filter;
 pub mod forge;
 pub mod forward;
 pub mod fuzzing;

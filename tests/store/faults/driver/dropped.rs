@@ -36,16 +36,18 @@ impl Driver {
         }
     }
 
-    /// As [`Driver::attempt`], of a read that must give `value`, or nothing if there is none.
+    /// As [`Driver::attempt`], of a read that must give one of `values`, or nothing if there is
+    /// none.
     #[track_caller]
-    pub(super) fn attempt_read<T>(
+    pub(super) fn attempt_read<'a, T>(
         &self,
         what: &str,
-        value: Option<&[u8]>,
+        values: impl IntoIterator<Item = &'a [u8]>,
         act: impl FnOnce() -> Result<T>,
     ) -> Option<T> {
+        let mut values = values.into_iter();
         let read = self.attempt(what, true, || match act() {
-            Err(error) if value.is_some_and(|value| self.was_dropped(value, &error)) => Ok(None),
+            Err(error) if values.any(|value| self.was_dropped(value, &error)) => Ok(None),
             other => other.map(Some),
         });
         read.flatten()

@@ -15,6 +15,9 @@ impl Driver {
     pub(super) fn adopt(&mut self, found: &State, loss: bool) {
         let visible = |state: &State| {
             let mut state = state.clone();
+            for (map, found) in state.iter_mut().zip(found) {
+                self.drop_filtered(map, found);
+            }
             state.resize(self.incarnations, Map::new());
             for (of, map) in state.iter_mut().enumerate() {
                 let there = self

@@ -74,9 +74,10 @@ impl Driver {
                 self.slots.insert(name, slot);
             }
             let memtable = self.memtable;
+            let options = more(keyspace_options_with(engine, Sizes::Tiny, memtable));
+            self.has_filter |= options.compaction_filter.is_some();
             let handle = self.attempt("making a keyspace", false, || {
-                let options = keyspace_options_with(engine, Sizes::Tiny, memtable);
-                db.keyspace_with(name, more(options))
+                db.keyspace_with(name, options)
             });
             if let Some(handle) = handle {
                 let slot = self.slots.get_mut(name).expect("a slot");

@@ -2,6 +2,8 @@
 
 use hedgerow::{Keyspace, Scan};
 
+use support::filter::is_marked;
+
 use super::{Driver, Map, State, key_of};
 
 /// A snapshot and what it shows.
@@ -37,7 +39,7 @@ impl Driver {
             self.check_scan(held.snapshot.iter(keyspace), shown, true);
             for (key, value) in shown {
                 let read = || held.snapshot.get(keyspace, key);
-                let found = self.attempt_read("a lookup", Some(value), read);
+                let found = self.attempt_read("a lookup", Some(&value[..]), read);
                 if let Some(found) = found {
                     assert_eq!(found.as_deref(), Some(&value[..]), "a snapshot changed");
                 }
@@ -81,8 +83,13 @@ impl Driver {
         if backward {
             wanted.reverse();
         }
-        for (key, value) in wanted {
-            let item = self.attempt_read("a scan", Some(value), || {
+        let mut wanted = wanted.into_iter();
+        while let Some((mut key, mut value)) = wanted.next() {
+            // Behind one that a filter may have dropped it may be any of the next ones.
+            let next = wanted.clone().map(|(_, value)| &value[..]);
+            let next = next.filter(|_| self.may_be_filtered(value));
+            let values = std::iter::once(&value[..]).chain(next);
+            let item = self.attempt_read("a scan", values, || {
                 if backward {
                     scan.next_back().transpose()
                 } else {
@@ -94,6 +101,13 @@ impl Driver {
                 assert!(scan.next_back().is_none(), "a scan that failed goes on");
                 return;
             };
+            while self.may_be_filtered(value) && item.as_ref().is_none_or(|it| it.0 != **key) {
+                match wanted.next() {
+                    Some(next) => (key, value) = next,
+                    None if item.is_none() => return,
+                    None => break,
+                }
+            }
             let (found_key, found) = item.expect("a scan ended early without an error");
             assert_eq!(&found_key[..], &key[..], "a scan found another key");
             assert_eq!(&found[..], &value[..], "a scan found another value");
@@ -116,10 +130,39 @@ impl Driver {
             for key in expected.keys().chain(&absent) {
                 let wanted = expected.get(key).map(Vec::as_slice);
                 if let Some(found) = self.attempt_read("a lookup", wanted, || keyspace.get(key)) {
-                    assert_eq!(found.as_deref(), wanted, "a lookup went wrong");
+                    self.expect_found(found.as_deref(), wanted, "a lookup");
                 }
             }
         }
+    }
+
+    /// A lookup gave what it had to, or nothing if a filter may have dropped that.
+    #[track_caller]
+    pub(super) fn expect_found(&self, found: Option<&[u8]>, wanted: Option<&[u8]>, what: &str) {
+        let may_be_gone = wanted.is_some_and(|value| self.may_be_filtered(value));
+        if found.is_some() || !may_be_gone {
+            assert_eq!(found, wanted, "after {what} another value is there");
+        }
+    }
+
+    /// Entries that have left keyspaces because they expired or a filter said so, since the store
+    /// was opened.
+    pub fn left_entries(&self) -> u64 {
+        let handles = self.slots.values().filter_map(|slot| slot.handle.as_ref());
+        let stats = handles.map(Keyspace::stats);
+        stats
+            .map(|stats| stats.expired_entries + stats.filtered_entries)
+            .sum()
+    }
+
+    /// True for a value that a filter may have dropped.
+    fn may_be_filtered(&self, value: &[u8]) -> bool {
+        self.has_filter && is_marked(value)
+    }
+
+    /// Takes out of a map what is not in `found` and may have been dropped by a filter.
+    pub(super) fn drop_filtered(&self, map: &mut Map, found: &Map) {
+        map.retain(|key, value| found.contains_key(key) || !self.may_be_filtered(value));
     }
 
     /// Everything in all keyspaces that are there; `None` if a read failed.

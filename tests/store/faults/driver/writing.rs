@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hedgerow::{Db, Durability, Error, Keyspace, Result, SeqNo};
 
+use support::filter::is_marked;
+
 use super::{
     Commit, Driver, Edit, Incarnation, apply, ends_applying, ends_checkpoints, is_log_sync, key_of,
 };
@@ -151,8 +153,7 @@ impl Driver {
                     let key = edit.key();
                     let wanted = self.live[*of].get(key).map(Vec::as_slice);
                     if let Some(found) = self.attempt_read("a lookup", wanted, || handle.get(key)) {
-                        let found = found.as_deref();
-                        assert_eq!(found, wanted, "a commit that failed is partly there");
+                        self.expect_found(found.as_deref(), wanted, "a commit that failed");
                     }
                 }
                 if is_log_sync(&error) {
@@ -232,7 +233,13 @@ impl Driver {
     }
 
     pub fn compact(&mut self) {
-        self.maintain("a compaction", Db::compact);
+        let is_done = self.maintain("a compaction", Db::compact);
+        if is_done && self.has_filter {
+            // What a filter drops is gone then.
+            for map in &mut self.live {
+                map.retain(|_, value| !is_marked(value));
+            }
+        }
     }
 
     /// Does all background work that is due.

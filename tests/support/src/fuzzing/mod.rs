@@ -27,7 +27,7 @@ pub mod stores;
 
 pub use operations::{crashes, operations};
 
-use crate::random::Source;
+use crate::random::{Random, Source};
 
 /// A fuzz target: its name, which is that of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
@@ -103,6 +103,46 @@ impl Source for Bytes<'_> {
             257..=65_536 => u64::from(self.u16()) % limit,
             _ => self.bits() % limit,
         }
+    }
+}
+
+/// Decisions of a seed, and the input that stands for them.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    random: Random,
+    /// What [`Bytes`] read as the same decisions.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Recording {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            bytes: Vec::new(),
+        }
+    }
+
+    fn record(&mut self, count: usize) -> u64 {
+        let bytes = self.random.bytes(count);
+        self.bytes.extend_from_slice(&bytes);
+        bytes
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    }
+}
+
+impl Source for Recording {
+    fn bits(&mut self) -> u64 {
+        self.record(8)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        let count = match limit {
+            0..=256 => 1,
+            257..=65_536 => 2,
+            _ => 8,
+        };
+        self.record(count) % limit
     }
 }
 

@@ -13,9 +13,10 @@ use hedgerow::trace::{TraceOptions, ValueMode};
 use hedgerow::{Durability, EngineKind};
 
 use super::stores::{self, PAGE, STORE};
-use super::{Flags, files, pages};
+use super::{Flags, Recording, files, pages};
 use crate::forge::table::zstd_frame;
 use crate::image::Image;
+use crate::lockstep::{self, Op as LockstepOp, Setting};
 use crate::random::{Random, Source};
 use crate::repair::u64_at;
 
@@ -43,6 +44,7 @@ pub fn all() -> Vec<(&'static str, Seeds)> {
             "hostile_dir",
             random(32, &[1, 9, 17, 25, 33, 60, 90, 120, 200, 240, 300, 400]),
         ),
+        ("operations", operations()),
         ("crashes", random(33, &[30, 200, 600, 1200, 2000])),
     ]
 }
@@ -86,6 +88,28 @@ fn random(seed: u64, lens: &[usize]) -> Seeds {
             (format!("seed-random-{len}"), bytes)
         })
         .collect()
+}
+
+/// Batches, loads, writes in one step and reads, with crashes between: what random bytes have
+/// little of.
+fn operations() -> Seeds {
+    let seed = |seed| {
+        let mut source = Recording::new(seed);
+        Setting::draw(&mut source, "/store".into(), None);
+        let mut input = std::mem::take(&mut source.bytes);
+        let mut edits = 0;
+        while input.len() < 6000 {
+            let op = lockstep::draw(&mut source);
+            let bytes = std::mem::take(&mut source.bytes);
+            let is_edit = matches!(op, LockstepOp::Edit(..));
+            edits += u32::from(is_edit);
+            if !is_edit || edits.is_multiple_of(8) {
+                input.extend_from_slice(&bytes);
+            }
+        }
+        (format!("seed-few-edits-{seed}"), input)
+    };
+    (1..4).map(seed).collect()
 }
 
 fn payload() -> Vec<u8> {
