@@ -345,3 +345,65 @@ pub fn read_all(db: &Db, backwards: bool) -> hedgerow::Result<Found> {
     }
     Ok(Found(found))
 }
+
+/// What only flushes, clocks and filters change.
+#[test]
+fn states_are_narrowed_and_widened_as_promised() {
+    let map = |entries: &[(&str, &str)]| -> Map {
+        let owned = |(key, value): &(&str, &str)| (key.as_bytes().into(), value.as_bytes().into());
+        entries.iter().map(owned).collect()
+    };
+    let found = |a: &[(&str, &str)], b: &[(&str, &str)]| {
+        let digest = |entries| Holding::new(map(entries), |_| false).digest;
+        Found([("a".into(), digest(a)), ("b".into(), digest(b))].into())
+    };
+    let mut truth = Truth::new();
+    truth.begin_create("a");
+    truth.begin_create("b");
+    let steps: [(&str, &[(&str, &str)]); 4] = [
+        ("a", &[("k", "v")]),
+        ("b", &[("k", "-w")]),
+        ("a", &[("k", "v")]),
+        ("b", &[("k", "-x")]),
+    ];
+    truth.filter(|value| value.starts_with(b"-"));
+    for (name, entries) in steps {
+        truth.begin(vec![(name.to_owned(), map(entries))]);
+        truth.acknowledge(false);
+    }
+    assert_eq!(truth.after_power_loss(), Bounds(0, 6));
+    // The fifth state is no change of it.
+    truth.flushed("a");
+    assert_eq!(truth.after_power_loss(), Bounds(3, 6));
+    truth.flushed("b");
+    assert_eq!(truth.after_power_loss(), Bounds(6, 6));
+    truth.flushed("a");
+    assert_eq!(truth.after_power_loss(), Bounds(6, 6));
+
+    let place = |truth: &Truth, found: &Found| {
+        let placed = truth.place(found, Bounds(0, 6));
+        placed.map(|Bounds(state, _)| state)
+    };
+    assert_eq!(
+        place(&truth, &found(&[("k", "v")], &[("k", "-x")])),
+        Some(6)
+    );
+    assert_eq!(
+        place(&truth, &found(&[("k", "v")], &[("k", "-w")])),
+        Some(5)
+    );
+    assert_eq!(
+        place(&truth, &found(&[("k", "v")], &[])),
+        Some(6),
+        "by a filter"
+    );
+    assert_eq!(place(&truth, &found(&[], &[("k", "-w")])), None);
+    truth.expires(b"k", b"v", 10);
+    truth.merged(b"k", b"v", b"vv");
+    truth.begin(vec![("a".to_owned(), map(&[("k", "vv")]))]);
+    truth.now(9);
+    assert_eq!(place(&truth, &found(&[], &[("k", "-w")])), None);
+    truth.now(10);
+    assert_eq!(place(&truth, &found(&[], &[("k", "-w")])), Some(5));
+    assert!(truth.holding("a").map.is_empty(), "its time was kept");
+}

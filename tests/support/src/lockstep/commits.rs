@@ -44,11 +44,11 @@ fn edits_of(edits: impl IntoIterator<Item = (Target, Edit)>) -> Commit {
 }
 
 impl Run {
-    /// A commit was acknowledged.
+    /// A commit was acknowledged. Some calls do not tell its number.
     fn committed(&mut self, seq: Option<SeqNo>, commit: Commit, durability: Durability) {
         self.coverage.commits += 1;
         let open = self.open.as_mut().expect("open between steps");
-        open.last = seq.or(open.last);
+        open.last = seq;
         if self.setting.mem.is_some() {
             self.history.push(commit);
             if durability == Durability::Sync {
@@ -88,6 +88,7 @@ impl Run {
                 self.load(*target, *first, *count, *filling, *is_finished)
             }
             Op::OneStep(target, step) => self.one_step(*target, *step),
+            Op::Retain(target, modulus) => self.retain(*target, *modulus),
             Op::ChangeOption(target, seed) => self.change_option(*target, *seed),
             Op::Recreate(target) => self.recreate(*target),
             _ => unreachable!("no commit: {op:?}"),
@@ -208,6 +209,32 @@ impl Run {
             let change = Change::Set(key, after.map(|value| value.to_vec()));
             let durability = self.setting.options.durability;
             self.committed(seq, vec![(target, change)], durability);
+        }
+        Ok(())
+    }
+
+    /// Removes entries of some lengths. Each is a commit here: the store makes one of each few
+    /// hundred, in the same order.
+    fn retain(&mut self, target: Target, modulus: u8) -> Outcome {
+        let keep = |key: &[u8], value: &[u8]| {
+            let len = key.len() + value.len();
+            !len.is_multiple_of(usize::from(modulus))
+        };
+        let (open, models) = self.parts();
+        let mut removed = Vec::new();
+        for entry in models[target].iter() {
+            let (key, value) = failed("an entry of the model", entry)?;
+            if !keep(&key, &value) {
+                removed.push(key.to_vec());
+            }
+        }
+        let found = failed("retain", open.keyspaces[target].retain(keep))?;
+        agree(|| "retain".into(), &found, &(removed.len() as u64))?;
+        failed("retain of the model", models[target].retain(keep))?;
+        let durability = self.setting.options.durability;
+        for key in removed {
+            let change = Change::Set(key, None);
+            self.committed(None, vec![(target, change)], durability);
         }
         Ok(())
     }

@@ -64,6 +64,8 @@ pub enum Op {
     Load(Target, KeyNumber, u16, Filling, bool),
     /// Reads, decides and writes in one step, with the durability of the store.
     OneStep(Target, OneStep),
+    /// `retain`, of entries whose length is no multiple.
+    Retain(Target, u8),
     /// A read.
     Read(Target, Read),
     /// Takes a snapshot; of more than four the oldest goes.
@@ -152,8 +154,9 @@ fn durability(source: &mut impl Source) -> Durability {
 
 /// Draws an operation.
 pub fn draw(source: &mut impl Source) -> Op {
-    const WEIGHTS: [u32; 25] = [
-        1300, 80, 80, 500, 40, 200, 40, 12, 30, 10, 10, 3, 4, 3, 60, 2, 4, 1, 3, 2, 4, 8, 60, 60, 2,
+    const WEIGHTS: [u32; 26] = [
+        1300, 80, 80, 500, 40, 200, 40, 12, 30, 10, 10, 3, 4, 3, 60, 2, 4, 1, 3, 2, 4, 8, 60, 60,
+        2, 2,
     ];
     let target = source.below(2) as usize;
     match source.weighted(&WEIGHTS) {
@@ -191,7 +194,8 @@ pub fn draw(source: &mut impl Source) -> Op {
         21 => draw_load(source, target),
         22 => Op::Read(target, Read::draw_rare(source)),
         23 => Op::OneStep(target, OneStep::draw(source)),
-        _ => Op::ChangeOption(target, source.below(1 << 16)),
+        24 => Op::ChangeOption(target, source.below(1 << 16)),
+        _ => Op::Retain(target, 2 + source.below(16) as u8),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Open {
     pub(super) db: Db,
     pub(super) keyspaces: [Keyspace; 2],
     pub(super) snapshots: Vec<(Snapshot, [ModelSnapshot; 2])>,
-    /// The last commit, if there was one since the store was opened.
+    /// The number of the last commit, if it is known.
     pub(super) last: Option<SeqNo>,
 }
 
@@ -98,30 +98,13 @@ impl Run {
             | Op::CrossBatch(..)
             | Op::Load(..)
             | Op::OneStep(..)
+            | Op::Retain(..)
             | Op::ChangeOption(..)
             | Op::Recreate(_) => self.commit(op)?,
             Op::Flush(_) | Op::FlushAll | Op::Sync(_) => self.make_durable(op)?,
             Op::Read(target, read) => read.compare(&open.keyspaces[*target], &models[*target])?,
-            Op::TakeSnapshot => {
-                if open.snapshots.len() >= 4 {
-                    open.snapshots.remove(0);
-                }
-                let models = [models[0].snapshot(), models[1].snapshot()];
-                open.snapshots.push((open.db.snapshot(), models));
-            }
-            Op::ReadSnapshot(which, target, bounds, read) => {
-                if let Some((snapshot, models)) = pick(&open.snapshots, *which) {
-                    let snapshot = snapshot.keyspace(&open.keyspaces[*target]);
-                    compare_snapshot(&snapshot, &models[*target], *bounds)?;
-                    read.compare(&snapshot, &models[*target])?;
-                    self.coverage.snapshot_reads += 1;
-                }
-            }
-            Op::DropSnapshot(which) => {
-                if !open.snapshots.is_empty() {
-                    let at = which % open.snapshots.len();
-                    open.snapshots.swap_remove(at);
-                }
+            Op::TakeSnapshot | Op::ReadSnapshot(..) | Op::DropSnapshot(_) => {
+                self.use_snapshots(op)?;
             }
             Op::Compact(target) => {
                 failed("compact", open.keyspaces[*target].compact())?;
@@ -166,6 +149,36 @@ impl Run {
                 self.crash(state, recoveries)?;
             }
             Op::Kill => self.kill()?,
+        }
+        Ok(())
+    }
+
+    fn use_snapshots(&mut self, op: &Op) -> Outcome {
+        let open = self.open.as_mut().expect("open between steps");
+        let models = &self.models;
+        match op {
+            Op::TakeSnapshot => {
+                if open.snapshots.len() >= 4 {
+                    open.snapshots.remove(0);
+                }
+                let models = [models[0].snapshot(), models[1].snapshot()];
+                open.snapshots.push((open.db.snapshot(), models));
+            }
+            Op::ReadSnapshot(which, target, bounds, read) => {
+                if let Some((snapshot, models)) = pick(&open.snapshots, *which) {
+                    let snapshot = snapshot.keyspace(&open.keyspaces[*target]);
+                    compare_snapshot(&snapshot, &models[*target], *bounds)?;
+                    read.compare(&snapshot, &models[*target])?;
+                    self.coverage.snapshot_reads += 1;
+                }
+            }
+            Op::DropSnapshot(which) => {
+                if !open.snapshots.is_empty() {
+                    let at = which % open.snapshots.len();
+                    open.snapshots.swap_remove(at);
+                }
+            }
+            _ => unreachable!("not about snapshots: {op:?}"),
         }
         Ok(())
     }
