@@ -9,7 +9,7 @@
 //!
 //! The store is the state after some prefix of the commits: no commit in part, none without
 //! the ones before it, and at least all of those that were durable, because they were
-//! `Sync` or something synced after them.
+//! `Sync`, something synced after them, or their keyspace was flushed ([`Op::Flush`]).
 
 mod commits;
 mod compare;
