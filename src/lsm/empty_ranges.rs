@@ -250,8 +250,8 @@ impl EmptyRanges {
         recorder.distrusted = upto;
     }
 
-    /// A read at `seq`, of a version that so many edits had judged, has seen nothing from `start` on
-    /// and before `end`. Never waits: if the writer is busy, another scan will record the same.
+    /// A read at `seq`, of a version that so many edits had judged, has seen nothing from `start`
+    /// on and before `end`. Never waits: if the writer is busy, another scan will record the same.
     pub(crate) fn record(&self, start: Vec<u8>, end: Option<Vec<u8>>, seq: SeqNo, judged: u64) {
         let Some(mut recorder) = self.recorder.try_lock() else {
             return;

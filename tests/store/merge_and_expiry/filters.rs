@@ -598,7 +598,7 @@ impl CompactionFilter for Watched {
     }
 }
 
-/// A scan of what the filter had left noted that nothing is there, and views that see it believed
+/// A scan of what the filter had left noted that nothing is there, and views that see it went by
 /// that.
 fn what_a_filter_dropped_is_not_leapt_over_by_those_that_see_it(engine: EngineKind) {
     if engine == EngineKind::BTree {
