@@ -86,10 +86,10 @@ impl TableLoad {
     fn open_builder(&mut self) -> Result<&mut TableBuilder> {
         if self.open.is_none() {
             let engine = &self.engine;
-            let id = engine.take_file_id();
+            let id = engine.take_file_id()?;
             let path = engine.ctx.dir.join(table_name(id));
             self.begun.push(id);
-            let next_id = || id;
+            let next_id = || Ok(id);
             let output = engine.output_context(engine.table_form(LEVELS - 1), &next_id);
             let builder = TableBuilder::create(output.fs, &path, id, output.seed, output.options)?;
             self.open = Some(builder);

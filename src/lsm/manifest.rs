@@ -52,6 +52,9 @@ use crate::util::mutants::mutated;
 const MAGIC: [u8; 8] = *b"hgrwMANI";
 /// First bytes of `CURRENT`.
 const CURRENT_MAGIC: [u8; 8] = *b"hgrwCURR";
+/// Numbers of manifests and tables are below this: a tree does not live to reach it.
+pub(super) const NUMBER_END: u64 = 1 << 62;
+
 /// The format that this build reads and writes.
 const VERSION: u32 = 4;
 /// Length of a manifest's header.
@@ -209,6 +212,9 @@ impl Replay {
         if let Some(next) = edit.next_file {
             if next < contents.next_file {
                 newest = places.keys().copied().max().unwrap_or(newest);
+            }
+            if next.0 > NUMBER_END {
+                return Err(format!("no table can have the number {:#x}", next.0));
             }
             contents.next_file = next;
         }
@@ -498,6 +504,11 @@ impl Manifest {
         while self.fs.exists(&self.dir.join(manifest_name(number)))? {
             number += 1;
         }
+        if number >= NUMBER_END {
+            return Err(Error::invalid(
+                "the tree has used up the numbers of its manifests",
+            ));
+        }
         self.begun = number;
         let mut bytes = encode_header(&self.identity, number).to_vec();
         let payload = Edit::snapshot(contents).encode();
@@ -646,7 +657,10 @@ fn read_current(fs: &dyn Fs, dir: &Path, identity: &Identity) -> Result<u64> {
             "the file is damaged, or belongs to another store or keyspace",
         );
     }
-    Ok(get_u64(&bytes, 12))
+    match get_u64(&bytes, 12) {
+        number @ 1..NUMBER_END => Ok(number),
+        number => damage(12, &format!("no manifest can have the number {number:#x}")),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
 use super::empty_ranges::EmptyRanges;
-use super::manifest::{Contents, Identity, Manifest};
+use super::manifest::{Contents, Identity, Manifest, NUMBER_END};
 use super::memtable::Memtable;
 use super::obsolete_files::{CURRENT, FileName, ObsoleteFiles, parse_name, table_name};
 use super::pressure::Drain;
@@ -152,9 +152,6 @@ pub(super) fn identity(ctx: &EngineContext) -> Identity {
         block_size_bytes: ctx.options.block_size_bytes,
     }
 }
-
-/// Files have lower numbers.
-const NUMBER_END: u64 = 1 << 62;
 
 /// Removes our files that nothing names, but for tables: what a crash left of a new manifest.
 /// Foreign names are left alone. Returns the first file number that no file has, and the tables

@@ -43,7 +43,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::compaction::Span;
 use super::empty_ranges::{EmptyRanges, Recorder};
-use super::manifest::{Contents, Edit, Manifest};
+use super::manifest::{Contents, Edit, Manifest, NUMBER_END};
 use super::memtable::Memtable;
 use super::obsolete_files::{ObsoleteFiles, table_name};
 use super::pressure::Drain;
@@ -227,8 +227,16 @@ impl LsmEngine {
         }
     }
 
-    pub(super) fn take_file_id(&self) -> FileId {
-        FileId(self.next_file.fetch_add(1, Ordering::SeqCst))
+    /// A number for a table. An error if they are used up, as they are beside a file that has the
+    /// last one: the next opening would refuse what has a higher one.
+    pub(super) fn take_file_id(&self) -> Result<FileId> {
+        let number = self.next_file.fetch_add(1, Ordering::SeqCst);
+        if number >= NUMBER_END {
+            self.next_file.store(NUMBER_END, Ordering::SeqCst);
+            let what = "the tree has used up the numbers of its tables";
+            return Err(Error::invalid(what));
+        }
+        Ok(FileId(number))
     }
 
     /// How jobs and loads write tables for `level`.
@@ -244,7 +252,7 @@ impl LsmEngine {
     pub(super) fn output_context<'a>(
         &'a self,
         form: TableForm,
-        next_id: &'a dyn Fn() -> FileId,
+        next_id: &'a dyn Fn() -> Result<FileId>,
     ) -> OutputContext<'a> {
         OutputContext {
             fs: &self.ctx.fs,

@@ -22,7 +22,7 @@ pub(crate) struct OutputContext<'a> {
     pub(crate) seed: u64,
     pub(crate) options: TableOptions,
     /// Takes a new file number.
-    pub(crate) next_id: &'a dyn Fn() -> FileId,
+    pub(crate) next_id: &'a dyn Fn() -> Result<FileId>,
 }
 
 /// Tables in the making.
@@ -53,7 +53,7 @@ impl<'a> Outputs<'a> {
 
     fn builder(&mut self) -> Result<&mut TableBuilder> {
         if self.open.is_none() {
-            let id = (self.ctx.next_id)();
+            let id = (self.ctx.next_id)()?;
             let path = self.ctx.dir.join(table_name(id));
             self.created.push(id);
             let ctx = &self.ctx;

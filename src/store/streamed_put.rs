@@ -5,7 +5,7 @@
 //! value").
 
 use crate::format::coding::{Malformed, Reader, put_bytes, put_varint};
-use crate::types::KeyspaceId;
+use crate::types::{KeyspaceId, MAX_KEY_LEN_BYTES};
 use crate::values::ValueRef;
 
 /// A build that does not know it takes it for a change of the keyspaces of a later build, and
@@ -41,7 +41,8 @@ impl<'a> LoggedStreamedPut<'a> {
         let mut reader = Reader::new(payload);
         reader.u8()?;
         let id = u32::try_from(reader.varint()?).map_err(|_| Malformed)?;
-        let key = reader.bytes()?;
+        let len = reader.len(MAX_KEY_LEN_BYTES)?;
+        let key = reader.take(len)?;
         let reference = &payload[reader.position()..];
         ValueRef::decode(reference)?;
         Ok(Self {

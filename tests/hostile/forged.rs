@@ -12,7 +12,7 @@ use support::repair::{self, Owner};
 
 use super::{alone, options, suffer, template};
 
-fn owner_of(keyspace: u64) -> Owner {
+pub(super) fn owner_of(keyspace: u64) -> Owner {
     Owner {
         store: repair::store_id(&template().files[Path::new("CATALOG")]).unwrap(),
         keyspace,
@@ -20,7 +20,7 @@ fn owner_of(keyspace: u64) -> Owner {
 }
 
 /// The template with other files in the directory of the first keyspace, an LSM tree.
-fn with_tables(tables: &[(u8, Table)]) -> Image {
+pub(super) fn with_tables(tables: &[(u8, Table)]) -> Image {
     let owner = owner_of(1);
     let mut image = template().clone();
     let dir = Path::new("ks-00000001");
@@ -41,23 +41,26 @@ fn with_tables(tables: &[(u8, Table)]) -> Image {
 }
 
 /// The template with another tree in the second keyspace.
-fn with_tree(bytes: Vec<u8>) -> Image {
+pub(super) fn with_tree(bytes: Vec<u8>) -> Image {
     let mut image = template().clone();
     image.files.insert("ks-00000002/tree.hdb".into(), bytes);
     image
 }
 
-fn key(n: u32) -> Vec<u8> {
+pub(super) fn key(n: u32) -> Vec<u8> {
     n.to_be_bytes().to_vec()
 }
 
-fn entries(keys: impl IntoIterator<Item = u32>, seq: u64) -> Vec<(Vec<u8>, u64, Vec<u8>)> {
+pub(super) fn entries(
+    keys: impl IntoIterator<Item = u32>,
+    seq: u64,
+) -> Vec<(Vec<u8>, u64, Vec<u8>)> {
     keys.into_iter()
         .map(|n| (key(n), seq, vec![7; 20]))
         .collect()
 }
 
-fn plain(separator: u32, entries: &[(Vec<u8>, u64, Vec<u8>)]) -> Block {
+pub(super) fn plain(separator: u32, entries: &[(Vec<u8>, u64, Vec<u8>)]) -> Block {
     Block {
         separator: key(separator),
         tag: 0,
@@ -65,7 +68,7 @@ fn plain(separator: u32, entries: &[(Vec<u8>, u64, Vec<u8>)]) -> Block {
     }
 }
 
-fn table(blocks: Vec<Block>, smallest: u32, largest: u32, entries: u64) -> Table {
+pub(super) fn table(blocks: Vec<Block>, smallest: u32, largest: u32, entries: u64) -> Table {
     Table {
         blocks,
         smallest: key(smallest),

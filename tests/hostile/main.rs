@@ -10,6 +10,7 @@
 //! time.
 
 mod forged;
+mod impossible;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use super::checkpointer::Checkpointer;
 use super::new_entries::NewEntries;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
 use crate::btree::file::known_leaves::KnownLeaf;
-use crate::btree::file::meta::Meta;
+use crate::btree::file::meta::{META_UNITS, Meta};
 use crate::btree::file::value_table::{ENTRY_BYTES, ValueTable};
 use crate::btree::memory::node::{
     Body, Child, ChildRef, LargeValue, LeafState, MemInner, find_large, pending_number,
@@ -197,7 +197,7 @@ impl SharedTree {
             }
             false => true,
         };
-        let adds_up = old.adds_up && dropped.is_all && is_all;
+        let mut adds_up = old.adds_up && dropped.is_all && is_all;
 
         let old_table = checkpointer.value_table.len() * ENTRY_BYTES;
         if old_table > 0 {
@@ -216,7 +216,10 @@ impl SharedTree {
                 len: self.pager.units_for(bytes),
             });
         }
-        let freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
+        let mut freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
+        if !mutated!("impossible-runs-are-freed") {
+            adds_up &= output.free.leave_out_impossible(META_UNITS, &mut freed);
+        }
         let freed: Vec<_> = freed
             .into_iter()
             .map(|run| (checkpointer.birth_of(run.start), run))

@@ -250,6 +250,35 @@ impl FreeSpace {
         }));
     }
 
+    /// Leaves out of `runs` what cannot have been in use: what lies outside of the file's pages from
+    /// `first` on, or meets what is free, held, reserved or in another of the runs. True if that is
+    /// nothing. Only damaged pages name such runs; in a freelist they would contradict it.
+    pub(crate) fn leave_out_impossible(&self, first: u64, runs: &mut Vec<Run>) -> bool {
+        let before = runs.len();
+        runs.sort_unstable_by_key(|run| (run.start, run.len));
+        let mut end = first;
+        runs.retain(|run| {
+            let is_apart = run.len > 0 && run.start >= end;
+            let run_end = run.start.checked_add(run.len);
+            let is_inside = run_end.is_some_and(|end| end <= self.file_units);
+            if is_apart && is_inside {
+                end = run.start + run.len;
+            }
+            is_apart && is_inside
+        });
+        let mut others = self.all_runs().into_iter().peekable();
+        runs.retain(|run| {
+            while others
+                .next_if(|other| other.start + other.len <= run.start)
+                .is_some()
+            {}
+            others
+                .peek()
+                .is_none_or(|other| other.start >= run.start + run.len)
+        });
+        runs.len() == before
+    }
+
     /// Makes reusable what `is_needed` does not name, of what was freed: it is asked for pairs of
     /// the checkpoint that wrote a page and that which freed it.
     pub(crate) fn release(&mut self, is_needed: impl Fn(u64, u64) -> bool) {

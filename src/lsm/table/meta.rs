@@ -58,6 +58,9 @@ const UPPER_UNBOUNDED: u8 = 0;
 const UPPER_INCLUDED: u8 = 1;
 const UPPER_EXCLUDED: u8 = 2;
 
+/// Bytes that a table refers to in value files are no more than this.
+const APART_BYTES_MAX: u64 = 1 << 48;
+
 impl TableMeta {
     /// Appends the meta in the form of docs/format.md, "LSM: table", properties.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -152,12 +155,18 @@ impl TableMeta {
         // Each takes two bytes at least.
         let count = reader.len(reader.remaining() / 2)?;
         let mut value_files: Vec<(u64, u64)> = Vec::with_capacity(count);
+        let mut all_bytes = 0_u64;
         for _ in 0..count {
             let (file, bytes) = (reader.varint()?, reader.varint()?);
             if value_files.last().is_some_and(|(last, _)| *last >= file) {
                 return Err(Malformed);
             }
             value_files.push((file, bytes));
+            all_bytes = all_bytes.saturating_add(bytes);
+        }
+        // More than there can be; sums of many tables fit into 64 bits.
+        if all_bytes > APART_BYTES_MAX {
+            return Err(Malformed);
         }
         Ok(value_files)
     }
