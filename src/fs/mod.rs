@@ -260,18 +260,13 @@ pub trait File: fmt::Debug + Send + Sync {
     }
 }
 
-/// Maps the first `len` bytes of `file` for reading, if its file system can now; `None` means: use
+/// Maps the first `len` bytes of `file` for reading, if its file system can; `None` means: use
 /// [`File::read_exact_at`]. `len` must not exceed the file's length.
 ///
 /// The caller promises not to change or cut bytes while there is a reference to them.
 pub(crate) fn map(file: &dyn File, len: u64) -> Result<Option<Mapping>> {
     match file.map_source() {
-        Some(source) => match source.map(len) {
-            // The system gives no more maps, say. If the file cannot be read at all, that will
-            // show.
-            Err(error) if !error.is_corruption() && !mutated!("reading-needs-a-map") => Ok(None),
-            map => map,
-        },
+        Some(source) => source.map(len),
         None => Ok(None),
     }
 }
