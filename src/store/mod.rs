@@ -143,33 +143,48 @@ impl Store {
     /// the lock, unless a scan or a snapshot still reads: then the last of them does. A second call
     /// waits for the first and returns what it returned. In a forked child it does nothing.
     pub(crate) fn close(&self) -> Result<()> {
+        self.check_not_forked()?;
+        let is_own = {
+            let own = self.thread_ids.lock();
+            own.contains(&std::thread::current().id()) && !mutated!("filter-waits-for-a-close")
+        };
+        if is_own {
+            // Code of the user on a thread of the store: a close waits for calls and threads, of
+            // which some may wait for this one.
+            self.begin_closing();
+            return Ok(());
+        }
+        self.close_and_wait()
+    }
+
+    fn check_not_forked(&self) -> Result<()> {
         if let Err(forked) = self.shared.owner.check_exactly() {
             // Threads and locks are the parent's. Nothing is dropped: a thread that does not exist
             // here may have been in the middle of it.
             std::mem::forget(Arc::clone(&self.shared));
             return Err(forked);
         }
-        let is_own = {
-            let own = self.thread_ids.lock();
-            own.contains(&std::thread::current().id()) && !mutated!("filter-waits-for-a-close")
-        };
-        // One who closes waits for the threads of the store, which may not wait for it.
-        let mut closing = match is_own {
-            true => self.closing.try_lock().ok_or(Error::Closed)?,
-            false => self.closing.lock(),
-        };
+        Ok(())
+    }
+
+    fn begin_closing(&self) {
+        self.shared.gate.close();
+        self.shared.coordinator.begin_closing();
+    }
+
+    fn close_and_wait(&self) -> Result<()> {
+        let mut closing = self.closing.lock();
         closing.get_or_insert_with(|| self.close_once()).clone()
     }
 
     fn close_once(&self) -> Result<()> {
         let shared = &self.shared;
-        shared.gate.close();
-        shared.coordinator.begin_closing();
+        self.begin_closing();
         if !mutated!("closed-beside-running-calls") {
             shared.gate.wait_until_empty();
         }
         for thread in self.threads.lock().drain(..) {
-            // A thread that closes the store, in a filter, cannot wait for itself. A panic in a
+            // A thread that drops the last handle, in a filter, cannot wait for itself. A panic in a
             // thread has stopped the writes.
             if thread.thread().id() != std::thread::current().id() {
                 let _ = thread.join();
@@ -199,6 +214,6 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         // Errors have nowhere to go here; `Db::close` reports them.
-        let _ = self.close();
+        let _ = self.check_not_forked().and_then(|()| self.close_and_wait());
     }
 }

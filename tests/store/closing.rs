@@ -344,10 +344,8 @@ impl CompactionFilter for Closes {
     }
 }
 
-/// The other thread waited for that of the filter, which waited for it.
-#[test]
-fn a_filter_may_close_the_store_while_another_thread_does() {
-    let dir = tempfile::tempdir().unwrap();
+/// A store whose filter is being asked by a thread of its own, and closes it when it may go on.
+fn closing_filter(dir: &std::path::Path) -> (Db, Keyspace, Sender<()>) {
     let ((entered, has_entered), (go, may_go)) = (channel(), channel());
     let handle = Arc::new(OnceLock::new());
     let filter = Closes {
@@ -357,7 +355,7 @@ fn a_filter_may_close_the_store_while_another_thread_does() {
         done: AtomicBool::new(false),
     };
     let options = Options::new().compaction_filter(filter);
-    let db = options.open(dir.path().join("db")).unwrap();
+    let db = options.open(dir.join("db")).unwrap();
     assert!(handle.set(db.clone()).is_ok());
     let filtered = KeyspaceOptions::new(EngineKind::Lsm).compaction_filter("closes");
     let keyspace = db.keyspace_with("a", filtered).unwrap();
@@ -367,14 +365,43 @@ fn a_filter_may_close_the_store_while_another_thread_does() {
         keyspace.flush().unwrap();
     }
     has_entered.recv().unwrap();
+    (db, keyspace, go)
+}
+
+/// Until what does not come is a failure; it says nothing about time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The other thread waited for that of the filter, which waited for it.
+#[test]
+fn a_filter_may_close_the_store_while_another_thread_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, keyspace, go) = closing_filter(dir.path());
     let (ended, has_ended) = channel();
-    let closer = db.clone();
-    let closer = std::thread::spawn(move || ended.send(closer.close()));
+    let closer = std::thread::spawn(move || ended.send(db.close()));
     // The other thread is inside from then on.
     until_closed(|| keyspace.put("k", "v").map(drop));
     go.send(()).unwrap();
-    // Until what does not come is a failure; it says nothing about time.
-    let outcome = has_ended.recv_timeout(Duration::from_secs(60));
+    let outcome = has_ended.recv_timeout(PATIENCE);
     outcome.expect("closing ends").unwrap();
     closer.join().unwrap().unwrap();
+}
+
+/// The filter waited for the call, which waited for the job that the filter was asked by.
+#[test]
+fn a_filter_may_close_the_store_beside_a_call_that_compacts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, keyspace, go) = closing_filter(dir.path());
+    keyspace.put("m", "v").unwrap();
+    let files = keyspace.stats().levels[0].files;
+    let (ended, has_ended) = channel();
+    let other = keyspace.clone();
+    std::thread::spawn(move || ended.send(other.compact()));
+    // Its flush shows that it is inside; it cannot end before the job does.
+    while keyspace.stats().levels[0].files == files {
+        std::thread::yield_now();
+    }
+    go.send(()).unwrap();
+    let outcome = has_ended.recv_timeout(PATIENCE).expect("it ends");
+    assert!(matches!(outcome, Err(Error::Closed)), "{outcome:?}");
+    db.close().unwrap();
 }

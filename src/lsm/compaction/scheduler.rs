@@ -6,6 +6,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
 
 use super::job::{Job, MAX_OVERLAP_FACTOR};
 use super::picker::{FileInfo, Limits, Pick, Tree};
@@ -165,7 +168,7 @@ impl LsmEngine {
     /// nothing has changed since this was last done and there was nothing left to drop then.
     pub(in crate::lsm) fn compact_all(&self) -> Result<()> {
         self.flush()?;
-        let exclusive = Exclusive::begin(self);
+        let exclusive = Exclusive::begin(self)?;
         let version = Arc::clone(&self.current.load().version);
         let table_size_bytes = self.ctx.options.table_size_bytes();
         let last = self.table_form(LEVELS - 1);
@@ -350,18 +353,39 @@ impl Drop for RunningJob<'_> {
 /// Keeps other compactions away while it lives.
 struct Exclusive<'a>(&'a LsmEngine);
 
+/// How often one who waits for a job looks whether the store is being closed.
+const LOOK_AT_CLOSING: Duration = Duration::from_millis(50);
+
 impl<'a> Exclusive<'a> {
-    /// Waits for running jobs to end.
-    fn begin(engine: &'a LsmEngine) -> Self {
+    /// Waits for running jobs to end. An error if the store is closed first: one of them may wait
+    /// for that.
+    fn begin(engine: &'a LsmEngine) -> Result<Self> {
         let mut compactions = engine.compactions.lock();
         while compactions.is_exclusive {
-            engine.job_ended.wait(&mut compactions);
+            engine.wait_for_a_job(&mut compactions)?;
         }
         compactions.is_exclusive = true;
-        while !compactions.spans.is_empty() {
-            engine.job_ended.wait(&mut compactions);
+        let exclusive = Self(engine);
+        loop {
+            let waited = match compactions.spans.is_empty() {
+                true => return Ok(exclusive),
+                false => engine.wait_for_a_job(&mut compactions),
+            };
+            if let Err(error) = waited {
+                // Dropping the other takes it.
+                drop(compactions);
+                return Err(error);
+            }
         }
-        Self(engine)
+    }
+}
+
+impl LsmEngine {
+    /// Waits until a job has ended, or for a moment.
+    fn wait_for_a_job(&self, compactions: &mut MutexGuard<'_, Compactions>) -> Result<()> {
+        self.ctx.host.check_running()?;
+        self.job_ended.wait_for(compactions, LOOK_AT_CLOSING);
+        Ok(())
     }
 }
 
