@@ -79,9 +79,12 @@ impl Shared {
     fn lend_a_hand(&self, keyspace: &OpenKeyspace) -> Result<()> {
         let _pass = self.enter()?;
         // What has just failed would fail again: a whole checkpoint, for each put.
-        if keyspace.failing_now().is_none() || mutated!("failing-job-repeated-by-each-writer") {
-            let _ = self.run_engines_of(keyspace, &[Work::Flush, Work::Compact]);
-        }
+        let may_run = |kind: &Work| {
+            keyspace.health(*kind).pause().is_none()
+                || mutated!("failing-job-repeated-by-each-writer")
+        };
+        let kinds = [Work::Flush, Work::Compact].into_iter().filter(may_run);
+        let _ = self.run_engines_of(keyspace, &kinds.collect::<Vec<_>>());
         self.check_admission(keyspace)
     }
 

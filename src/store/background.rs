@@ -224,7 +224,9 @@ impl Shared {
                 if !self.run_background_once()? {
                     self.retire_log()?;
                     while self.values.remove_unheld()? {}
-                    return Ok(());
+                    let all = self.keyspaces.all();
+                    let failed = all.iter().find_map(|keyspace| keyspace.collect.error());
+                    return failed.map_or(Ok(()), Err);
                 }
                 continue;
             }
@@ -234,7 +236,10 @@ impl Shared {
             let mut due = false;
             let debtor = self.log_limit_debtor();
             for keyspace in self.keyspaces.all().iter() {
-                failed = failed.or(keyspace.error()).or(keyspace.sweep_error());
+                failed = failed
+                    .or(keyspace.error())
+                    .or(keyspace.collect.error())
+                    .or(keyspace.sweep_error());
                 let in_debt = debtor.as_ref().is_some_and(|it| it.id == keyspace.id);
                 let is_due =
                     in_debt || keyspace.engine.work_due().is_some() || self.sweep_is_due(keyspace);
@@ -245,7 +250,9 @@ impl Shared {
                 // What keeps a keyspace from taking values again may last.
                 Some(ValueWork::Collect(_, Some(postponed))) => {
                     let keyspace = self.keyspaces.by_id(postponed.by);
-                    keyspace.is_none_or(|keyspace| keyspace.error().is_none())
+                    keyspace.is_none_or(|keyspace| {
+                        keyspace.error().or(keyspace.collect.error()).is_none()
+                    })
                 }
                 Some(_) => true,
             };
@@ -301,6 +308,16 @@ impl Shared {
                 };
                 Some(format!(
                     "{what} of keyspace {:?}: {error:#}",
+                    keyspace.name()
+                ))
+            })
+        });
+        let of_jobs = of_jobs.or_else(|| {
+            let all = self.keyspaces.all();
+            all.iter().find_map(|keyspace| {
+                let error = keyspace.collect.error()?;
+                Some(format!(
+                    "collecting values of keyspace {:?}: {error:#}",
                     keyspace.name()
                 ))
             })

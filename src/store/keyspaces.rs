@@ -110,6 +110,8 @@ pub(crate) struct OpenKeyspace {
     pub(super) throttle: Throttle,
     flush: Health,
     compact: Health,
+    /// Taking values again whose files are collected.
+    pub(super) collect: Health,
     files: Arc<KeyspaceFiles>,
 }
 
@@ -197,6 +199,7 @@ impl OpenKeyspace {
             throttle: Throttle::new(),
             flush: Health::default(),
             compact: Health::default(),
+            collect: Health::default(),
             files,
         }
     }

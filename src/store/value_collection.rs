@@ -28,7 +28,7 @@ use super::keyspaces::OpenKeyspace;
 use super::load_record::LoggedLoad;
 use super::shared::Shared;
 use super::streamed_put::LoggedStreamedPut;
-use crate::engine::{EngineHost, Pressure, Work};
+use crate::engine::{EngineHost, Pressure};
 use crate::error::{Error, Result};
 use crate::fs::OpenMode;
 use crate::kv::{Batch, decode_payload};
@@ -121,7 +121,7 @@ impl LeftOut {
             Err(error) if mutated!("keyspace-that-fails-stops-a-collection") => Err(error),
             Err(error) => {
                 self.0.push(keyspace.id);
-                shared.note::<()>(keyspace.health(Work::Compact), &Err(error));
+                shared.note::<()>(&keyspace.collect, &Err(error));
                 Ok(None)
             }
             found => found,
@@ -203,10 +203,12 @@ impl Shared {
                 .filter(|(alive, file)| *alive < file.len_bytes - file.len_bytes / 8)
                 .min_by(|(a, x), (b, y)| {
                     let (left, right) = (a * (y.len_bytes >> 10), b * (x.len_bytes >> 10));
-                    let is_later = |file: &ValueFileFacts| {
-                        file.postponed.is_some() && !mutated!("postponed-file-keeps-its-turn")
+                    // Those that have to wait in the order in which they are worth a try.
+                    let due = |file: &ValueFileFacts| {
+                        let keeps_turn = mutated!("postponed-file-keeps-its-turn");
+                        file.postponed.map(|it| it.until).filter(|_| !keeps_turn)
                     };
-                    (is_later(x).cmp(&is_later(y)))
+                    (due(x).cmp(&due(y)))
                         .then(left.cmp(&right))
                         .then(x.number.cmp(&y.number))
                 });
@@ -235,6 +237,9 @@ impl Shared {
             None => {
                 // What failed is wanted no more.
                 self.note(health, &Ok(()));
+                for keyspace in self.keyspaces.all().iter() {
+                    self.note(&keyspace.collect, &Ok(()));
+                }
                 return Ok(false);
             }
             Some(ValueWork::Collect(_, Some(postponed)))
@@ -330,8 +335,10 @@ impl Shared {
                 {
                     let written = self.write_again(&keyspace, &mut candidates);
                     let written = left_out.unless_fails(self, &keyspace, written.map(Some))?;
-                    if written == Some(false) {
-                        left_out.0.push(id);
+                    match written {
+                        Some(true) => self.note(&keyspace.collect, &Ok(())),
+                        Some(false) => left_out.0.push(id),
+                        None => {}
                     }
                 }
                 self.coordinator.check_writable()?;

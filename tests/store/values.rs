@@ -32,6 +32,7 @@ on_both_engines! {
     damaged_and_missing_value_files_are_named,
     damage_ends_the_collection_of_its_file_and_of_no_other,
     a_value_whose_file_cannot_be_mapped_is_read,
+    wait_idle_tells_of_a_collection_that_fails,
     a_keyspace_that_takes_no_writes_stops_no_collection_of_others,
     a_keyspace_that_cannot_be_read_stops_no_collection_of_others,
     a_dropped_keyspace_with_many_files_does_not_keep_the_log_waiting,
@@ -815,4 +816,28 @@ fn a_dropped_keyspace_with_many_files_does_not_keep_the_log_waiting(engine: Engi
     assert!((100..=200).contains(&left), "{left}");
     settle(&db);
     assert_eq!(files(&fs, ".val").len(), 0);
+}
+
+/// The error was over at the next look at compactions, and `wait_idle` did not know of it.
+fn wait_idle_tells_of_a_collection_that_fails(engine: EngineKind) {
+    let disk = FaultFs::new(Arc::new(SimFs::new()));
+    let options = single_threaded(Arc::new(disk.clone())).durability(Durability::Buffered);
+    let db = options.cache_bytes(0).open(STORE).unwrap();
+    let one = keyspace_of(&db, "a", engine, THRESHOLD as u32);
+    for n in 0..400_u64 {
+        one.put(n.to_be_bytes(), vec![9; 1000]).unwrap();
+    }
+    db.flush().unwrap();
+    settle(&db);
+    for n in (0..400_u64).filter(|n| n % 8 != 0) {
+        one.delete(n.to_be_bytes()).unwrap();
+    }
+    one.compact().unwrap();
+    let plan = FaultPlan::once(&[OpKind::Read], 0, Fault::Io).and_then_all(&[OpKind::Read]);
+    disk.plan(plan.within(&Path::new(STORE).join("ks-00000001")));
+    assert!(db.wait_idle().is_err());
+    assert!(db.stats().background_error.is_some());
+    disk.heal();
+    settle(&db);
+    assert_eq!(db.stats().background_error, None);
 }
