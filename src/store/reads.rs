@@ -58,9 +58,11 @@ impl OpenKeyspace {
 
     #[inline]
     fn get_stored(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        let laid = self.staged_value(key, &mut *read);
-        let below = || Ok(self.engine.get(key, read)?.then_some(()));
-        Ok(laid.or_below(below)?.is_some())
+        let found = self.staging.of_one_key(|staged| {
+            let laid = value_in(staged, key, &mut *read);
+            laid.or_below(|| Ok(self.engine.get(key, read)?.then_some(())))
+        });
+        Ok(found?.is_some())
     }
 
     /// As [`Engine::get_value`](crate::engine::Engine::get_value).
@@ -69,8 +71,10 @@ impl OpenKeyspace {
         if self.resolver.expires() {
             return self.copy_unexpired(key, Value::copy_from);
         }
-        let laid = self.staged_value(key, Value::copy_from);
-        laid.or_below(|| self.engine.get_value(key))
+        self.staging.of_one_key(|staged| {
+            let laid = value_in(staged, key, Value::copy_from);
+            laid.or_below(|| self.engine.get_value(key))
+        })
     }
 
     /// As [`Engine::get_part`](crate::engine::Engine::get_part).
@@ -78,8 +82,10 @@ impl OpenKeyspace {
         if self.resolver.expires() {
             return self.copy_unexpired(key, |value| Value::copy_part(value, &part));
         }
-        let laid = self.staged_value(key, |value| Value::copy_part(value, &part));
-        laid.or_below(|| self.engine.get_part(key, part))
+        self.staging.of_one_key(|staged| {
+            let laid = value_in(staged, key, |value| Value::copy_part(value, &part));
+            laid.or_below(|| self.engine.get_part(key, part.clone()))
+        })
     }
 
     /// As [`Engine::open_value`](crate::engine::Engine::open_value).
@@ -88,8 +94,12 @@ impl OpenKeyspace {
             let value = self.copy_unexpired(key, Value::copy_from)?;
             return Ok(value.map(OpenValue::Whole));
         }
-        let laid = self.staged_value(key, |value| OpenValue::Whole(Value::copy_from(value)));
-        laid.or_below(|| self.engine.open_value(key))
+        self.staging.of_one_key(|staged| {
+            let laid = value_in(staged, key, |value| {
+                OpenValue::Whole(Value::copy_from(value))
+            });
+            laid.or_below(|| self.engine.open_value(key))
+        })
     }
 
     /// As [`Engine::contains`](crate::engine::Engine::contains).
@@ -98,17 +108,11 @@ impl OpenKeyspace {
         if self.resolver.expires() {
             return self.get_unexpired(key, &mut |_| ());
         }
-        let below = || Ok(self.engine.contains(key)?.then_some(()));
-        Ok(self.staged_value(key, |_| ()).or_below(below)?.is_some())
-    }
-
-    /// What `make` makes of the value that a batch has laid over `key`.
-    #[inline]
-    fn staged_value<T>(&self, key: &[u8], make: impl FnOnce(&[u8]) -> T) -> Laid<T> {
-        match self.staging.visible() {
-            Some(staged) => staged.over(key).map(make),
-            None => Laid::Nothing,
-        }
+        let found = self.staging.of_one_key(|staged| {
+            let below = || Ok(self.engine.contains(key)?.then_some(()));
+            value_in(staged, key, |_| ()).or_below(below)
+        });
+        Ok(found?.is_some())
     }
 
     /// As [`Engine::value_ref`](crate::engine::Engine::value_ref).
@@ -175,6 +179,12 @@ impl OpenKeyspace {
         let applied = self.engine.oldest_unpersisted();
         staged.into_iter().chain(applied).min()
     }
+}
+
+/// What `make` makes of the value that a batch has laid over `key`.
+#[inline]
+fn value_in<T>(staged: Option<&StagedBatch>, key: &[u8], make: impl FnOnce(&[u8]) -> T) -> Laid<T> {
+    staged.map_or(Laid::Nothing, |staged| staged.over(key).map(make))
 }
 
 fn over(view: Arc<dyn ReadView>, staged: Option<Arc<StagedBatch>>) -> Arc<dyn ReadView> {

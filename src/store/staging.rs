@@ -13,9 +13,9 @@
 //!   something, whatever part of it the engine has by then: nothing else is applied meanwhile.
 //! - **ST2** It counts once it is published, for all of its keyspaces in the same moment, and not
 //!   for snapshots before that.
-//! - **ST3** A view, and an answer about several keys, is taken in one state of the keyspace:
-//!   without a batch, or with one over what the engine has. If that has changed meanwhile, it is
-//!   taken again. A view of an engine that has a part of a batch is never used without the batch.
+//! - **ST3** A view, an answer about several keys, and that a key is absent, is taken in one state
+//!   of the keyspace: without a batch, or with one over what the engine has. If that has changed
+//!   meanwhile, it is taken again. A view of an engine that has a part of a batch is never used without the batch.
 //! - **ST4** The log keeps the record of a staged batch.
 
 use std::ops::Bound;
@@ -139,6 +139,31 @@ impl Staging {
             batch.commit <= self.snapshot_tracker.published()
                 || mutated!("staged-batch-read-before-it-is-published")
         })
+    }
+
+    /// What `read` finds under one key: it is told of the batch that lies over the keyspace. A key
+    /// that is found was there, or is; but one that is not may be in the part of a batch that came
+    /// meanwhile, of which the engine has another part that hides what was there before.
+    #[inline]
+    pub(super) fn of_one_key<T>(
+        &self,
+        mut read: impl FnMut(Option<&StagedBatch>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        loop {
+            let generation = self.generation.load(Ordering::Acquire);
+            let batch = match generation.is_multiple_of(2) {
+                true => None,
+                false => self.find_visible(),
+            };
+            let found = read(batch.as_deref())?;
+            if found.is_some()
+                || mutated!("lookup-in-a-part-of-a-batch")
+                || self.generation.load(Ordering::Acquire) == generation
+                    && (batch.is_some() || self.visible().is_none())
+            {
+                return Ok(found);
+            }
+        }
     }
 
     /// What `read` makes of the keyspace in one state (ST3), which it is told.

@@ -8,13 +8,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
 
+use super::batch_index::BatchIndex;
 use super::commit::Change;
+use super::staging::StagedBatch;
 use crate::error::{Error, Result};
-use crate::fs::Fs;
+use crate::fs::{Fs, SimFs};
 use crate::kv::Batch;
-use crate::options::Durability;
+use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
 use crate::testing::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE, Woken};
-use crate::types::{Op, SeqNo};
+use crate::types::{Op, SeqNo, SequencedOp};
 use crate::wal::Recovery;
 
 /// A pipeline whose engine panics while `panics` is set.
@@ -334,5 +336,60 @@ fn wakers_are_not_called_by_a_commit() {
         );
         coordinator.wake_durable_waiters();
         woken.wait();
+    }
+}
+
+/// A lookup that began before a large batch was visible could find nothing under a key that was
+/// there before, and is afterwards: the engine had the batch's range delete, and not yet its put.
+#[test]
+fn a_lookup_beside_a_large_batch_finds_what_was_or_what_is_there() {
+    for engine in EngineKind::ALL {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let asked = KeyspaceOptions::new(engine);
+        let keyspace = shared.keyspace_with("a", &asked).unwrap();
+        let op = Op::Put {
+            key: b"key",
+            value: b"before",
+        };
+        let change = Change::One {
+            keyspace: &keyspace,
+            op,
+        };
+        shared.commit(change, Durability::Buffered).unwrap();
+        // Applied and not published yet: a B-tree waits for that, and looks again.
+        let tracker = Arc::clone(&shared.snapshot_tracker);
+        let last = tracker.published().next();
+        let ops = [SequencedOp::new(last, op)];
+        keyspace.engine.apply(&ops).unwrap();
+        let other = Arc::clone(&keyspace);
+        let event = move || {
+            tracker.publish(last);
+            let mut batch = Batch::new();
+            batch.delete_range("a".."z");
+            batch.put("key", "after");
+            let commit = last.plus(2);
+            let staged = Arc::new(StagedBatch {
+                index: BatchIndex::new(&batch),
+                batch,
+                first: last.next(),
+                last: commit,
+                commit,
+                values: Arc::default(),
+            });
+            other.staging.stage(&staged);
+            tracker.publish(commit);
+            // Its first half.
+            other.engine.apply_staged(&staged.ops()[..1]).unwrap();
+        };
+        match engine {
+            EngineKind::Lsm => crate::testing::first(event),
+            // The first number is taken under the leaf's lock, the second while waiting.
+            EngineKind::BTree => crate::testing::first(move || crate::testing::first(event)),
+        }
+        assert!(keyspace.get_value(b"key").unwrap().is_some(), "{engine}");
     }
 }
