@@ -313,8 +313,17 @@ impl LsmEngine {
             added: handles,
             ..VersionEdit::default()
         };
+        // What comes after the load goes where no view without it looks: such a view would show it
+        // without the load. By LL1 there is nothing in the old one.
+        let fresh = self.fresh_memtable();
         let _switch = self.switch.lock();
         let old = self.current.load_full();
+        let is_empty = old.active.first_seq().is_none();
+        debug_assert!(is_empty, "LL1");
+        let active = match is_empty && !mutated!("memtable-shared-across-a-load") {
+            true => fresh,
+            false => Arc::clone(&old.active),
+        };
         let version = Arc::new(old.version.apply(&edit));
         self.level0_tables
             .store(version.level(0).tables().len(), Ordering::Relaxed);
@@ -322,7 +331,7 @@ impl LsmEngine {
             .tree_bytes
             .store(version.bytes(), Ordering::Relaxed);
         self.current.store(Arc::new(Superversion {
-            active: Arc::clone(&old.active),
+            active,
             immutable: old.immutable.clone(),
             version,
             empty_ranges: Arc::clone(&old.empty_ranges),

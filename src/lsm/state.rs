@@ -394,12 +394,17 @@ impl LsmEngine {
         self.immutable_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
-    pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
+    /// An empty memtable.
+    pub(super) fn fresh_memtable(&self) -> Arc<Memtable> {
         let options = &self.ctx.options;
         let budget_bytes = memtable_bytes(options.write_buffer_bytes());
         let resolver = Arc::clone(&self.ctx.resolver);
-        let fresh = Arc::new(Memtable::new(options.memtable(), budget_bytes, resolver));
+        Arc::new(Memtable::new(options.memtable(), budget_bytes, resolver))
+    }
+
+    /// Makes the active memtable immutable, if it holds anything. The guard keeps `apply` away.
+    pub(super) fn rotate(&self, _recorder: &parking_lot::MutexGuard<'_, Recorder>) {
+        let fresh = self.fresh_memtable();
         let _switch = self.switch.lock();
         let old = self.current.load_full();
         if old.active.first_seq().is_none() {
