@@ -150,7 +150,9 @@ impl BulkLoad {
         let shared = &self.store.shared;
         if self.entries == 0 {
             let _pass = enter_to_write(&self.store, &self.open)?;
-            return Ok(shared.snapshot_tracker.published());
+            let seq = shared.snapshot_tracker.published();
+            shared.wait_durable(seq)?;
+            return Ok(seq);
         }
         shared.finish_load(&self.open, load)
     }

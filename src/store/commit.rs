@@ -436,10 +436,11 @@ impl Pipeline {
         let count = check_parts(&parts)?;
         if count == 0 {
             // Nothing to log, but a promise to keep: what came before is durable.
+            let published = self.applier.publisher.published();
             if durability == Durability::Sync {
                 self.coordinator.sync_log()?;
             }
-            return Ok(Outcome::Committed(self.applier.publisher.published()));
+            return Ok(Outcome::Committed(published));
         }
         let is_large = |(_, batch): &(_, Batch)| batch.len() >= self.large_batch_ops;
         // A staged batch is in the order of its keys before it is logged, and what a merge makes of
