@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{Db, Keyspace};
 use crate::error::Error;
 use crate::fs::{Fs, OpenMode, SimFs, StdFs};
-use crate::options::{Compression, EngineKind, KeyspaceOptions, Options};
+use crate::kv::Batch;
+use crate::options::{Compression, Durability, EngineKind, KeyspaceOptions, Options};
 
 fn keyspaces(db: &Db) -> Vec<Keyspace> {
     let lsm = KeyspaceOptions::new(EngineKind::Lsm).compression(Compression::None);
@@ -199,4 +200,79 @@ fn damage_of_values_is_found(engine: EngineKind) {
         }
     }
     assert_eq!(scrub(), (0, None));
+}
+
+/// What was committed after a load went into the memtable that a view before it had: a merge was
+/// folded over nothing, and of two keys the later one was seen alone.
+#[test]
+fn nothing_that_comes_after_a_load_is_seen_without_it() {
+    let options = Options::new()
+        .fs(Arc::new(SimFs::new()))
+        .merge_operator(crate::resolve::Append)
+        .background_threads(0);
+    let db = options.open(Path::new("/store")).unwrap();
+    let fresh = |name: &str| {
+        let options = KeyspaceOptions::new(EngineKind::Lsm).merge_operator("append");
+        let keyspace = db.keyspace_with(name, options).unwrap();
+        let other = keyspace.clone();
+        crate::testing::first(move || {
+            let mut load = other.bulk_load().unwrap();
+            load.put("k", "a").unwrap();
+            load.finish().unwrap();
+            other.merge("k", "b").unwrap();
+            other.put("later", "c").unwrap();
+        });
+        keyspace
+    };
+    let found = fresh("one").get("k").unwrap();
+    assert!(
+        found.is_none() || found.as_deref() == Some(&b"ab"[..]),
+        "{found:?}"
+    );
+    let found = fresh("two").multi_get(&["k", "later"]).unwrap();
+    assert_eq!(found[0].is_some(), found[1].is_some(), "{found:?}");
+}
+
+/// It was taken after the sync.
+#[test]
+fn the_number_of_an_empty_sync_write_is_durable() {
+    let options = Options::new()
+        .fs(Arc::new(SimFs::new()))
+        .background_threads(0);
+    let db = options.open(Path::new("/store")).unwrap();
+    let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+    let buffered = keyspace.with_durability(Durability::Buffered);
+    let other = buffered.clone();
+    crate::testing::first(move || {
+        other.put("key", "value").unwrap();
+    });
+    let seq = keyspace.write(Batch::new()).unwrap();
+    assert!(db.durable_seq() >= seq);
+    buffered.put("key", "other").unwrap();
+    let seq = keyspace.bulk_load().unwrap().finish().unwrap();
+    assert!(db.durable_seq() >= seq);
+}
+
+/// A flush between the look at the clock and the view dropped one of them.
+#[test]
+fn values_that_expire_together_are_seen_together() {
+    let clock = crate::resolve::ManualClock::new();
+    let options = Options::new()
+        .fs(Arc::new(SimFs::new()))
+        .clock(clock.clone())
+        .background_threads(0);
+    let db = options.open(Path::new("/store")).unwrap();
+    let options = KeyspaceOptions::new(EngineKind::Lsm).expiry(true);
+    let keyspace = db.keyspace_with("a", options).unwrap();
+    let ttl = std::time::Duration::from_secs(10);
+    keyspace.put_with_ttl("first", "", ttl).unwrap();
+    keyspace.flush().unwrap();
+    keyspace.put_with_ttl("second", "", ttl).unwrap();
+    let other = keyspace.clone();
+    crate::testing::first(move || {
+        clock.advance(2 * ttl);
+        other.flush().unwrap();
+    });
+    let seen = keyspace.iter().count();
+    assert!(seen == 0 || seen == 2, "{seen}");
 }
