@@ -300,9 +300,11 @@ impl Batch {
     pub(crate) fn truncate(&mut self, len_bytes: usize, len: usize) {
         self.bytes.truncate(len_bytes);
         self.ops = len as u64;
-        self.stamps.places.retain(|at| *at < len_bytes);
+        let kept = self.stamps.places.partition_point(|at| *at < len_bytes);
+        self.stamps.places.truncate(kept);
         self.stamps.in_keys &= !self.stamps.places.is_empty();
-        self.expiries.retain(|(number, _)| *number < len as u64);
+        let before = |(number, _): &(u64, _)| *number < len as u64;
+        self.expiries.truncate(self.expiries.partition_point(before));
     }
 
     /// Adds a put; true if it keeps to the limits.

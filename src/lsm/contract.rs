@@ -33,6 +33,17 @@ const LEVEL0_SLOWEST: usize = 20;
 const MAX_PREFETCHED_OPS: usize = 16;
 
 impl LsmEngine {
+    /// True if something has changed since the last time that there was nothing to compact.
+    fn compaction_may_be_due(&self) -> bool {
+        let next_release = self.next_release.load(Ordering::Relaxed);
+        let next_expiry_ms = self.next_expiry_ms.load(Ordering::Relaxed);
+        let has_expired = || next_expiry_ms <= self.expired_by_ms();
+        self.compaction_due.load(Ordering::Acquire)
+            || (next_release != u64::MAX
+                && next_release <= self.ctx.snapshot_tracker.oldest_read().0)
+            || (next_expiry_ms != NEVER && has_expired())
+    }
+
     /// The current view, and the number at which to read it: the view is taken first, see
     /// [`superversion`](super::superversion).
     #[inline]
@@ -251,14 +262,7 @@ impl Engine for LsmEngine {
         if self.immutable_bytes.load(Ordering::Relaxed) > 0 || self.has_unpersisted_load() {
             return Some(Work::Flush);
         }
-        let next_release = self.next_release.load(Ordering::Relaxed);
-        let next_expiry_ms = self.next_expiry_ms.load(Ordering::Relaxed);
-        let has_expired = || next_expiry_ms <= self.expired_by_ms();
-        let due = self.compaction_due.load(Ordering::Acquire)
-            || self.has_garbage()
-            || (next_release != u64::MAX
-                && next_release <= self.ctx.snapshot_tracker.oldest_read().0)
-            || (next_expiry_ms != NEVER && has_expired());
+        let due = self.compaction_may_be_due() || self.has_garbage();
         due.then_some(Work::Compact)
     }
 
@@ -273,7 +277,8 @@ impl Engine for LsmEngine {
                 let has_persisted = self.persist_applied_load()?;
                 self.flush_oldest()? || has_persisted
             }
-            Work::Compact => self.compact_once()?,
+            // To look at all tables costs more than to know that nothing has changed.
+            Work::Compact => self.compaction_may_be_due() && self.compact_once()?,
         };
         self.collect_garbage();
         Ok(done || had_garbage)

@@ -359,6 +359,13 @@ impl Pipeline {
             None => [heading.as_bytes(), a, b],
         };
 
+        let copy = || {
+            let mut batch = Batch::new();
+            batch.push(&op);
+            batch
+        };
+        // Before the log is locked: the value may be long.
+        let mut copied = (durability == Durability::Sync).then(copy);
         let prepare = || keyspace.engine.prepare(&ops);
         let mut log = self.lock_log(std::iter::once(keyspace), prepare)?;
         self.coordinator.check_writable()?;
@@ -377,9 +384,8 @@ impl Pipeline {
         if log.conflicts.is_active() {
             log.conflicts.note(keyspace.id, &op, seq);
         }
-        let owned = || {
-            let mut batch = Batch::new();
-            batch.push(&op);
+        let mut owned = || {
+            let batch = copied.take().unwrap_or_else(copy);
             let mut values = PlacedValues::default();
             if let Some(value_ref) = &value_ref {
                 values.push(seq, value_ref.as_bytes());

@@ -5,6 +5,7 @@
 //! and no lock is held: they have a thread of their own, which begins when the first of them waits
 //! and ends when the store is closed. Closing does not wait for it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,7 +24,8 @@ pub(super) struct DurableWaiters {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<(SeqNo, Waker)>,
+    /// By the number that they wait for.
+    waiting: BTreeMap<SeqNo, Vec<Waker>>,
     /// To the thread that wakes them.
     thread: Option<Sender<Vec<Waker>>>,
     is_closed: bool,
@@ -34,9 +36,12 @@ impl DurableWaiters {
     /// that. Nothing is woken any more once this is closed.
     pub(super) fn add(&self, seq: SeqNo, waker: &Waker) -> io::Result<()> {
         let mut state = self.state.lock();
+        if state.is_closed {
+            return Ok(());
+        }
         // A task that looks again and again has one waker.
-        let is_known = |(upto, known): &(SeqNo, Waker)| *upto == seq && known.will_wake(waker);
-        if state.is_closed || state.waiting.iter().any(is_known) {
+        let of_seq = state.waiting.get(&seq);
+        if of_seq.is_some_and(|of_seq| of_seq.iter().any(|it| it.will_wake(waker))) {
             return Ok(());
         }
         if state.thread.is_none() {
@@ -46,37 +51,38 @@ impl DurableWaiters {
                 .spawn(move || wake_what_comes(&receiver))?;
             state.thread = Some(sender);
         }
-        state.waiting.push((seq, waker.clone()));
+        state.waiting.entry(seq).or_default().push(waker.clone());
         Ok(())
     }
 
     /// Wakes those that wait for no more than `seq`.
     pub(super) fn wake_upto(&self, seq: SeqNo) {
-        self.state.lock().wake(|upto| upto <= seq);
+        self.state.lock().wake(Some(seq));
     }
 
     /// Wakes all of them.
     pub(super) fn wake_all(&self) {
-        self.state.lock().wake(|_| true);
+        self.state.lock().wake(None);
     }
 
     /// Wakes all of them, and has the thread end. The store is closed.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
-        state.wake(|_| true);
+        state.wake(None);
         state.thread = None;
     }
 }
 
 impl State {
-    fn wake(&mut self, is_due: impl Fn(SeqNo) -> bool) {
-        if self.waiting.is_empty() {
+    /// Those that wait for no more than `upto`, or all.
+    fn wake(&mut self, upto: Option<SeqNo>) {
+        let later = upto.map(|upto| self.waiting.split_off(&upto.next()));
+        let due = std::mem::replace(&mut self.waiting, later.unwrap_or_default());
+        let due: Vec<Waker> = due.into_values().flatten().collect();
+        if due.is_empty() {
             return;
         }
-        let (due, later): (Vec<_>, _) = self.waiting.drain(..).partition(|(upto, _)| is_due(*upto));
-        self.waiting = later;
-        let due = due.into_iter().map(|(_, waker)| waker).collect();
         if let Some(thread) = &self.thread {
             // It takes what comes until it is told to end.
             let _ = thread.send(due);
@@ -131,7 +137,8 @@ mod tests {
         for seq in [5, 5, 6, 5] {
             waiters.add(SeqNo(seq), &waker).unwrap();
         }
-        assert_eq!(waiters.state.lock().waiting.len(), 2);
+        let known: usize = waiters.state.lock().waiting.values().map(Vec::len).sum();
+        assert_eq!(known, 2);
         waiters.close();
         waiters.add(SeqNo(7), &waker).unwrap();
         assert!(waiters.state.lock().waiting.is_empty());
