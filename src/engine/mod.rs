@@ -64,7 +64,7 @@ pub(crate) use overlay::{Laid, OverlaidView, Overlay, OwnEntry, over_many};
 pub(crate) use snapshot_tracker::{LiveSnapshots, Registered, SnapshotTracker};
 pub(crate) use stats::ValueUsage;
 pub use stats::{EngineStats, LevelStats};
-pub(crate) use unexpired::{UnexpiredView, unexpired};
+pub(crate) use unexpired::UnexpiredView;
 pub use verify_report::{Problem, VerifyReport};
 
 /// Kinds of background work, in order of urgency.

@@ -58,11 +58,7 @@ impl ReadView for UnexpiredView {
 }
 
 /// What has not expired of values as stored.
-pub(crate) fn unexpired(
-    stored: Vec<Option<Value>>,
-    resolver: &Resolver,
-    now_ms: u64,
-) -> Vec<Option<Value>> {
+fn unexpired(stored: Vec<Option<Value>>, resolver: &Resolver, now_ms: u64) -> Vec<Option<Value>> {
     let value = |stored: Value| resolver.visible(&stored, now_ms).map(Value::copy_from);
     stored.into_iter().map(|it| it.and_then(value)).collect()
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::keyspaces::OpenKeyspace;
 use super::staging::StagedBatch;
-use crate::engine::{
-    Laid, OverlaidView, Overlay, ReadView, Registered, UnexpiredView, over_many, unexpired,
-};
+use crate::engine::{Laid, OverlaidView, Overlay, ReadView, Registered, UnexpiredView, over_many};
 use crate::error::Result;
 use crate::types::{SeqNo, Value};
 use crate::util::mutants::mutated;
 use crate::values::OpenValue;
+
+/// Views that are taken to find one during which the clock stood still.
+const MAX_VIEWS: u32 = 8;
 
 impl OpenKeyspace {
     /// As [`Engine::get`](crate::engine::Engine::get).
@@ -126,31 +127,37 @@ impl OpenKeyspace {
 
     /// As [`Engine::multi_get`](crate::engine::Engine::multi_get).
     pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        let (stored, now_ms) = self.at_one_time(|| {
-            self.staging.in_one_state(|staged| match staged {
-                None => self.engine.multi_get(keys),
-                Some(staged) => over_many(&*staged, keys, |rest| self.engine.multi_get(rest)),
-            })
-        })?;
-        Ok(match now_ms {
-            Some(now_ms) => unexpired(stored, &self.resolver, now_ms),
-            None => stored,
+        if self.resolver.expires() {
+            // To read may take longer than the clock stands still; to take a view does not.
+            return self.view()?.multi_get(keys);
+        }
+        self.staging.in_one_state(|staged| match staged {
+            None => self.engine.multi_get(keys),
+            Some(staged) => over_many(&*staged, keys, |rest| self.engine.multi_get(rest)),
         })
     }
 
-    /// What `read` makes of the keyspace, and the time at which that was so, if values expire. A
-    /// flush or a sweep of a later time may have dropped one of two values that expire together
-    /// before it was read: then the clock shows another time afterwards.
-    fn at_one_time<T>(&self, read: impl Fn() -> Result<T>) -> Result<(T, Option<u64>)> {
+    /// What `take` gives of the keyspace, a view, and its time, if values expire. A flush or a sweep
+    /// of a later time may have dropped one of two values that expire together before the view was
+    /// taken: then the clock shows another time afterwards. Where it does so again and again, the
+    /// later time is as good: what was dropped had expired by then.
+    fn at_one_time<T>(&self, take: impl Fn() -> Result<T>) -> Result<(T, Option<u64>)> {
         if !self.resolver.expires() {
-            return Ok((read()?, None));
+            return Ok((take()?, None));
         }
+        let mut now_ms = self.resolver.now_ms();
+        let mut attempts = 0;
         loop {
-            let now_ms = self.resolver.now_ms();
-            let found = read()?;
-            if self.resolver.now_ms() == now_ms || mutated!("time-taken-before-its-view") {
+            let found = take()?;
+            if mutated!("time-taken-before-its-view") {
                 return Ok((found, Some(now_ms)));
             }
+            let after_ms = self.resolver.now_ms();
+            attempts += 1;
+            if after_ms == now_ms || attempts == MAX_VIEWS {
+                return Ok((found, Some(after_ms)));
+            }
+            now_ms = after_ms;
         }
     }
 
