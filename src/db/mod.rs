@@ -544,6 +544,10 @@ impl Db {
     /// closure that was given to [`get_with`](Keyspace::get_with) or a
     /// [`verify`](Db::verify) runs, the directory stays locked: opening it fails with
     /// [`Error::Locked`].
+    ///
+    /// Called on a thread of the store's, by a [`CompactionFilter`](crate::CompactionFilter) say,
+    /// it makes every commit durable and waits for nothing else: calls are refused from then on,
+    /// and the lock is released by a call of another thread, or with the last handle.
     pub fn close(&self) -> Result<()> {
         self.store.close()
     }

@@ -152,7 +152,14 @@ impl Store {
             // Code of the user on a thread of the store: a close waits for calls and threads, of
             // which some may wait for this one.
             self.begin_closing();
-            return Ok(());
+            let synced = match &self.shared.pipeline {
+                Some(_) => self.shared.coordinator.sync_log(),
+                None => Ok(()),
+            };
+            if !mutated!("begun-close-leaves-futures-asleep") {
+                self.shared.coordinator.wake_durable_waiters();
+            }
+            return synced;
         }
         self.close_and_wait()
     }

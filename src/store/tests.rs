@@ -393,3 +393,19 @@ fn a_lookup_beside_a_large_batch_finds_what_was_or_what_is_there() {
         assert!(keyspace.get_value(b"key").unwrap().is_some(), "{engine}");
     }
 }
+
+/// It begins to close, and nothing else would wake them.
+#[test]
+fn a_close_on_an_own_thread_wakes_who_waits_for_durability() {
+    let options = Options::new()
+        .fs(Arc::new(SimFs::new()))
+        .background_threads(0);
+    let store = crate::store::open(Path::new("/store"), options).unwrap();
+    store.thread_ids.lock().push(std::thread::current().id());
+    let woken = Arc::new(Woken::default());
+    let waker = std::task::Waker::from(Arc::clone(&woken));
+    let coordinator = &store.shared.coordinator;
+    coordinator.request_durable(SeqNo(1), &waker).unwrap();
+    store.close().unwrap();
+    woken.wait();
+}
