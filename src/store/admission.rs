@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::health::FIRST_PAUSE;
 use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
-use crate::engine::{EngineHost, Pressure, Work};
+use crate::engine::{Engine, EngineHost, Pressure, Work};
 use crate::error::Result;
 use crate::util::mutants::mutated;
 
@@ -79,12 +79,19 @@ impl Shared {
     fn lend_a_hand(&self, keyspace: &OpenKeyspace) -> Result<()> {
         let _pass = self.enter()?;
         // What has just failed would fail again: a whole checkpoint, for each put.
-        let may_run = |kind: &Work| {
-            keyspace.health(*kind).pause().is_none()
+        let may_run = |kind: Work| {
+            keyspace.health(kind).pause().is_none()
                 || mutated!("failing-job-repeated-by-each-writer")
         };
-        let kinds = [Work::Flush, Work::Compact].into_iter().filter(may_run);
-        let _ = self.run_engines_of(keyspace, &kinds.collect::<Vec<_>>());
+        let _ = match (may_run(Work::Flush), may_run(Work::Compact)) {
+            (true, true) => self.run_engines_of(keyspace, &[Work::Flush, Work::Compact]),
+            (true, false) => self.run_engines_of(keyspace, &[Work::Flush]),
+            (false, true) => {
+                let compact = |engine: &dyn Engine| engine.run_once(Work::Compact);
+                self.run_job(keyspace, Work::Compact, compact)
+            }
+            (false, false) => Ok(false),
+        };
         self.check_admission(keyspace)
     }
 
@@ -139,7 +146,9 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::fs::SimFs;
-    use crate::options::{EngineKind, KeyspaceOptions, Options};
+    use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
+    use crate::store::commit::Change;
+    use crate::types::Op;
 
     /// It got that error at once, though flushes worked and the wait would have been short.
     #[test]
@@ -162,5 +171,37 @@ mod tests {
             shared.coordinator.note_log_length(true);
             shared.make_room(&keyspace, 1).unwrap();
         }
+    }
+
+    /// The log was over its limit, and each put flushed what has just failed.
+    #[test]
+    fn a_writer_does_not_repeat_a_failing_flush_for_the_log() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0)
+            .log_segment_bytes(64 << 10)
+            .log_limit_bytes(64 << 10);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let asked = KeyspaceOptions::new(EngineKind::Lsm).value_threshold_bytes(0);
+        let keyspace = shared.keyspace_with("a", &asked).unwrap();
+        for n in 0..6_u8 {
+            let change = Change::One {
+                keyspace: &keyspace,
+                op: Op::Put {
+                    key: &[n],
+                    value: &[7; 30_000],
+                },
+            };
+            shared.commit(change, Durability::Buffered).unwrap();
+        }
+        assert!(shared.log_limit_debtor().is_some());
+        for _ in 0..10 {
+            // Left alone for half a minute.
+            let damage = Error::corruption(Path::new("t"), 7, "flipped");
+            keyspace.health(Work::Flush).note::<()>(&Err(damage));
+        }
+        shared.lend_a_hand(&keyspace).unwrap();
+        assert!(keyspace.engine.oldest_unpersisted().is_some());
     }
 }

@@ -389,7 +389,10 @@ impl Shared {
             let sweep = may_sweep.then(|| self.sweep_wait_ms(keyspace)).flatten();
             let sweep = sweep.map(Duration::from_millis);
             let pauses = kinds.iter().map(|kind| keyspace.health(*kind).pause());
-            pauses.chain([waits.then_some(QUIET_WAIT), sweep]).flatten()
+            let collect = compacts.then(|| keyspace.collect.pause()).flatten();
+            pauses
+                .chain([waits.then_some(QUIET_WAIT), sweep, collect])
+                .flatten()
         });
         pauses.fold(IDLE_WAIT, Duration::min)
     }
