@@ -205,6 +205,9 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// The most urgent background work that is due, if any.
     fn work_due(&self) -> Option<Work>;
 
+    /// Options of the keyspace have changed, which may make work due.
+    fn options_changed(&self) {}
+
     /// Does one unit of background work of that kind, if due; returns whether there was
     /// anything to do. Safe to call from several threads.
     fn run_once(&self, work: Work) -> Result<bool>;

@@ -266,6 +266,10 @@ impl Engine for LsmEngine {
         due.then_some(Work::Compact)
     }
 
+    fn options_changed(&self) {
+        self.compaction_due.store(true, Ordering::Release);
+    }
+
     fn run_once(&self, work: Work) -> Result<bool> {
         if self.ctx.read_only {
             return Ok(false);

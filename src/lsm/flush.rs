@@ -67,6 +67,8 @@ impl LsmEngine {
             .flush_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        // What was left out until this edit may be looked at again.
+        self.compaction_due.store(true, Ordering::Release);
         self.ctx.host.progressed();
         Ok(true)
     }

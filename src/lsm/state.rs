@@ -230,13 +230,14 @@ impl LsmEngine {
     /// A number for a table. An error if they are used up, as they are beside a file that has the
     /// last one: the next opening would refuse what has a higher one.
     pub(super) fn take_file_id(&self) -> Result<FileId> {
-        let number = self.next_file.fetch_add(1, Ordering::SeqCst);
-        if number >= NUMBER_END {
-            self.next_file.store(NUMBER_END, Ordering::SeqCst);
+        let next = |number| (number < NUMBER_END).then_some(number + 1);
+        let taken = self
+            .next_file
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        taken.map(FileId).map_err(|_| {
             let what = "the tree has used up the numbers of its tables";
-            return Err(Error::invalid(what));
-        }
-        Ok(FileId(number))
+            Error::invalid(what)
+        })
     }
 
     /// How jobs and loads write tables for `level`.

@@ -436,6 +436,9 @@ impl Keyspaces {
                     self.note_filtered();
                     keyspace.resolver.change(ttl, filter.clone());
                     keyspace.options.change(options.clone());
+                    if !mutated!("changed-options-make-no-work-due") {
+                        keyspace.engine.options_changed();
+                    }
                 }
             }
         }
