@@ -276,3 +276,60 @@ fn values_that_expire_together_are_seen_together() {
     let seen = keyspace.iter().count();
     assert!(seen == 0 || seen == 2, "{seen}");
 }
+
+/// A clock that has gone on at each look.
+#[derive(Debug, Default)]
+struct Ticking(std::sync::atomic::AtomicU64);
+
+impl crate::resolve::Clock for Ticking {
+    fn now(&self) -> std::time::SystemTime {
+        let ms = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        assert!(ms < 10_000, "it is asked without end");
+        std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms)
+    }
+}
+
+/// A read began again whenever the clock had gone on meanwhile.
+#[test]
+fn reads_end_though_the_clock_goes_on() {
+    for engine in EngineKind::ALL {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .clock(Ticking::default())
+            .background_threads(0);
+        let db = options.open(Path::new("/store")).unwrap();
+        let asked = KeyspaceOptions::new(engine).expiry(true);
+        let keyspace = db.keyspace_with("a", asked).unwrap();
+        let ttl = std::time::Duration::from_secs(3600);
+        keyspace.put_with_ttl("k", "v", ttl).unwrap();
+        assert!(keyspace.multi_get(&["k"]).unwrap()[0].is_some());
+        assert_eq!(keyspace.iter().count(), 1);
+    }
+}
+
+/// Nothing had told the tree to look again.
+#[test]
+fn a_larger_table_size_joins_tables_without_a_write() {
+    let options = Options::new()
+        .fs(Arc::new(SimFs::new()))
+        .background_threads(0);
+    let db = options.open(Path::new("/store")).unwrap();
+    let sized = |bytes| {
+        KeyspaceOptions::new(EngineKind::Lsm)
+            .compression(Compression::None)
+            .table_size_bytes(bytes)
+    };
+    let keyspace = db.keyspace_with("a", sized(16 << 10)).unwrap();
+    let mut load = keyspace.bulk_load().unwrap();
+    for n in 0..1000_u64 {
+        load.put(n.to_be_bytes(), [7; 100]).unwrap();
+    }
+    load.finish().unwrap();
+    db.wait_idle().unwrap();
+    let before = keyspace.stats().files;
+    assert!(before >= 4, "{before}");
+    db.keyspace_with("a", sized(1 << 20)).unwrap();
+    db.wait_idle().unwrap();
+    let after = keyspace.stats().files;
+    assert!(after < before, "{after} of {before}");
+}
