@@ -304,7 +304,8 @@ impl Batch {
         self.stamps.places.truncate(kept);
         self.stamps.in_keys &= !self.stamps.places.is_empty();
         let before = |(number, _): &(u64, _)| *number < len as u64;
-        self.expiries.truncate(self.expiries.partition_point(before));
+        self.expiries
+            .truncate(self.expiries.partition_point(before));
     }
 
     /// Adds a put; true if it keeps to the limits.

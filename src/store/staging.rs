@@ -15,7 +15,8 @@
 //!   for snapshots before that.
 //! - **ST3** A view, an answer about several keys, and that a key is absent, is taken in one state
 //!   of the keyspace: without a batch, or with one over what the engine has. If that has changed
-//!   meanwhile, it is taken again. A view of an engine that has a part of a batch is never used without the batch.
+//!   meanwhile, it is taken again. A view of an engine that has a part of a batch is never used
+//!   without the batch.
 //! - **ST4** The log keeps the record of a staged batch.
 
 use std::ops::Bound;
