@@ -34,8 +34,9 @@ pub enum Verdict {
 ///
 /// It is called by background threads, and by those that compact, without a lock, and must not
 /// write to the store; nor close it, but on a thread of the store's, where
-/// [`Db::close`](crate::Db::close) begins to close and does not wait. A panic in it stops the writes of the store if it is
-/// in a thread of the store's; in a call of [`Keyspace::compact`](crate::Keyspace::compact) or
+/// [`Db::close`](crate::Db::close) begins to close and does not wait. A panic in it stops the
+/// writes of the store if it is in a thread of the store's; in a call of
+/// [`Keyspace::compact`](crate::Keyspace::compact) or
 /// [`Db::run_background_once`](crate::Db::run_background_once), or in a write that does background
 /// work where there are no such threads, it goes on to the caller.
 ///

@@ -191,8 +191,8 @@ impl Store {
             shared.gate.wait_until_empty();
         }
         for thread in self.threads.lock().drain(..) {
-            // A thread that drops the last handle, in a filter, cannot wait for itself. A panic in a
-            // thread has stopped the writes.
+            // A thread that drops the last handle, in a filter, cannot wait for itself. A panic in
+            // a thread has stopped the writes.
             if thread.thread().id() != std::thread::current().id() {
                 let _ = thread.join();
             }

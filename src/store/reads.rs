@@ -137,10 +137,10 @@ impl OpenKeyspace {
         })
     }
 
-    /// What `take` gives of the keyspace, a view, and its time, if values expire. A flush or a sweep
-    /// of a later time may have dropped one of two values that expire together before the view was
-    /// taken: then the clock shows another time afterwards. Where it does so again and again, the
-    /// later time is as good: what was dropped had expired by then.
+    /// What `take` gives of the keyspace, a view, and its time, if values expire. A flush or a
+    /// sweep of a later time may have dropped one of two values that expire together before the
+    /// view was taken: then the clock shows another time afterwards. Where it does so again and
+    /// again, the later time is as good: what was dropped had expired by then.
     fn at_one_time<T>(&self, take: impl Fn() -> Result<T>) -> Result<(T, Option<u64>)> {
         if !self.resolver.expires() {
             return Ok((take()?, None));

@@ -250,9 +250,9 @@ impl FreeSpace {
         }));
     }
 
-    /// Leaves out of `runs` what cannot have been in use: what lies outside of the file's pages from
-    /// `first` on, or meets what is free, held, reserved or in another of the runs. True if that is
-    /// nothing. Only damaged pages name such runs; in a freelist they would contradict it.
+    /// Leaves out of `runs` what cannot have been in use: what lies outside of the file's pages
+    /// from `first` on, or meets what is free, held, reserved or in another of the runs. True if
+    /// that is nothing. Only damaged pages name such runs; in a freelist they would contradict it.
     pub(crate) fn leave_out_impossible(&self, first: u64, runs: &mut Vec<Run>) -> bool {
         let before = runs.len();
         runs.sort_unstable_by_key(|run| (run.start, run.len));
