@@ -133,3 +133,37 @@ pub fn values_beyond_the_limit_are_refused(kv: &impl Kv) {
     assert_invalid(kv.write_with(batch, Durability::Sync));
     assert_holds(kv, &[(b"a".to_vec(), b"1".to_vec())].into());
 }
+
+/// Such a bound made a scan from the back panic, or pass over a table; and what that scan took for
+/// empty, others passed over.
+pub fn bounds_longer_than_any_key(kv: &impl Kv) {
+    let gone = |n: usize| format!("d{n:02}");
+    let mut entries = Map::new();
+    for n in 0..20 {
+        kv.put(gone(n), "gone").unwrap();
+    }
+    for key in ["d10x", "k"] {
+        kv.put(key, "here").unwrap();
+        entries.insert(key.as_bytes().to_vec(), b"here".to_vec());
+    }
+    kv.flush().unwrap();
+    for n in 0..20 {
+        kv.delete(gone(n)).unwrap();
+    }
+    // With 393,209 zeros the code of "k" was that of a source without entries.
+    for zeros in [MAX_KEY_LEN_BYTES, 393_209, 400_000, 1 << 20] {
+        let mut bound = b"k".to_vec();
+        bound.resize(1 + zeros, 0);
+        bound.push(b'b');
+        let last = kv.range(..&bound[..]).next_back().unwrap().unwrap();
+        assert_eq!(last.0, "k", "{zeros}");
+        let mut scan = kv.iter();
+        scan.seek_back(&bound);
+        assert_eq!(scan.next_back().unwrap().unwrap().0, "k", "{zeros}");
+        assert!(kv.range(&bound[..]..).next_back().is_none());
+        assert!(kv.prefix(&bound).next_back().is_none());
+        let keys: Vec<_> = kv.iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+        assert_eq!(keys, [&b"d10x"[..], b"k"], "{zeros}");
+    }
+    assert_holds(kv, &entries);
+}

@@ -35,7 +35,8 @@ macro_rules! conformance {
                     multi_get_keeps_the_order, looking_up_a_key_beyond_the_limit_finds_nothing;
                 limits: keys_of_the_longest_length, many_long_keys,
                     keys_beyond_the_limit_are_refused, values_of_every_interesting_size,
-                    a_value_of_twenty_mib, values_beyond_the_limit_are_refused;
+                    a_value_of_twenty_mib, values_beyond_the_limit_are_refused,
+                    bounds_longer_than_any_key;
                 batches: an_empty_batch_changes_nothing, the_last_operation_of_a_batch_wins,
                     range_deletes_inside_a_batch_keep_their_place,
                     both_durabilities_are_visible_at_once, a_batch_can_be_cleared_and_used_again,
