@@ -210,12 +210,12 @@ impl Atomic for Keyspace {
     fn commit_if_unchanged(
         &self,
         watch: &Watch<'_>,
-        range: &KeyRange,
+        reads: KeySet,
         batch: Batch,
     ) -> Result<Committed> {
         let condition = Condition {
             since: watch.since(),
-            reads: &[(self.open.id, KeySet::of(range))],
+            reads: &[(self.open.id, reads)],
             is_unseen: false,
         };
         let parts = vec![(Arc::clone(&self.open), batch)];

@@ -7,7 +7,7 @@
 
 use super::batch::Batch;
 use crate::error::Result;
-use crate::types::{KeyRange, SeqNo};
+use crate::types::{KeySet, SeqNo};
 
 /// How a conditional commit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub trait Atomic {
     #[doc(hidden)]
     fn watch(&self) -> Result<Self::Watch<'_>>;
 
-    /// Commits `batch` with the handle's durability if no key in `range` was written since the
+    /// Commits `batch` with the handle's durability if no key in `reads` was written since the
     /// watch began.
     #[doc(hidden)]
     fn commit_if_unchanged(
         &self,
         watch: &Self::Watch<'_>,
-        range: &KeyRange,
+        reads: KeySet,
         batch: Batch,
     ) -> Result<Committed>;
 }

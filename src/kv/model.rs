@@ -22,7 +22,7 @@ use crate::engine::{Cursor, EngineStats, Piece, ReadView, UnexpiredView, entry_p
 use crate::error::Result;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::resolve::{Resolver, StoreClock, from_unix_ms};
-use crate::types::{KeyBounds, KeyRange, Op, SeqNo, Value};
+use crate::types::{KeyBounds, KeyRange, KeySet, Op, SeqNo, Value};
 
 pub(super) type Map = BTreeMap<Vec<u8>, Value>;
 
@@ -241,12 +241,12 @@ impl Atomic for Model {
     fn commit_if_unchanged(
         &self,
         watch: &ModelSnapshot,
-        range: &KeyRange,
+        reads: KeySet,
         batch: Batch,
     ) -> Result<Committed> {
         let stored = self.stored(&batch)?;
         let mut state = self.state.write();
-        if !range.is_empty() {
+        for range in reads.ranges() {
             let start = Bound::Included(range.start.as_slice());
             let end = range.end.as_deref();
             let end = end.map_or(Bound::Unbounded, Bound::Excluded);

@@ -10,7 +10,7 @@ use super::value_reader::source_error;
 use crate::engine::EngineStats;
 use crate::error::Result;
 use crate::options::Durability;
-use crate::types::{KeyBounds, KeyRange, MAX_VALUE_LEN_BYTES, Op, SeqNo, Value};
+use crate::types::{KeyBounds, KeyRange, KeySet, MAX_VALUE_LEN_BYTES, Op, SeqNo, Value};
 
 /// Entries that [`Kv::retain`] looks at between two commits.
 const RETAIN_ENTRIES: usize = 1000;
@@ -275,7 +275,8 @@ pub trait Kv: KvRead + Atomic {
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),
             }
-            if let Committed::At(seq) = self.commit_if_unchanged(&watch, &range, batch)? {
+            let reads = KeySet::of(&range);
+            if let Committed::At(seq) = self.commit_if_unchanged(&watch, reads, batch)? {
                 let new = new_bytes.map(Value::copy_from);
                 return Ok(Update { old, new, seq });
             }
@@ -335,7 +336,8 @@ pub trait Kv: KvRead + Atomic {
             let range = KeyRange::new(&..=&key);
             let mut batch = Batch::new();
             batch.delete(&key);
-            if let Committed::At(_) = self.commit_if_unchanged(&watch, &range, batch)? {
+            let reads = KeySet::of(&range);
+            if let Committed::At(_) = self.commit_if_unchanged(&watch, reads, batch)? {
                 return Ok(Some((key, value)));
             }
         }
@@ -351,7 +353,8 @@ pub trait Kv: KvRead + Atomic {
             let range = KeyRange::new(&(&key..));
             let mut batch = Batch::new();
             batch.delete(&key);
-            if let Committed::At(_) = self.commit_if_unchanged(&watch, &range, batch)? {
+            let reads = KeySet::of(&range);
+            if let Committed::At(_) = self.commit_if_unchanged(&watch, reads, batch)? {
                 return Ok(Some((key, value)));
             }
         }
@@ -361,8 +364,8 @@ pub trait Kv: KvRead + Atomic {
     ///
     /// Entries are looked at in key order and removed some hundred at a time: each such commit is
     /// atomic, the whole is not. An entry is only removed with the value that `keep` was given; it
-    /// is called again for entries near one that was written meanwhile. No lock is held while it
-    /// runs. After an error, what was removed stays removed.
+    /// is called again for entries near one of those that was written meanwhile. No lock is held
+    /// while it runs. After an error, what was removed stays removed.
     fn retain(&self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) -> Result<u64> {
         let mut removed = 0;
         let mut start = Vec::new();
@@ -370,12 +373,15 @@ pub trait Kv: KvRead + Atomic {
             let watch = self.watch()?;
             let mut scan = self.range(start.as_slice()..);
             let mut batch = Batch::new();
+            // What stays may be written meanwhile, again and again.
+            let mut reads = KeySet::default();
             let mut last = Vec::new();
             let (mut entries, mut bytes) = (0, 0);
             while entries < RETAIN_ENTRIES && bytes < RETAIN_BYTES {
                 let seen = scan.next_with(|key, value| {
                     if !keep(key, value) {
                         batch.delete(key);
+                        reads.insert_key(key);
                     }
                     bytes += key.len() + value.len();
                     last.clear();
@@ -391,8 +397,7 @@ pub trait Kv: KvRead + Atomic {
             }
             let count = batch.len() as u64;
             if count > 0 {
-                let range = KeyRange::new(&(start.as_slice()..=last.as_slice()));
-                match self.commit_if_unchanged(&watch, &range, batch)? {
+                match self.commit_if_unchanged(&watch, reads, batch)? {
                     Committed::At(_) => removed += count,
                     Committed::Conflict => continue,
                 }

@@ -10,7 +10,7 @@ const PART_COST_BYTES: usize = 64;
 
 /// A set of keys: single keys and ranges, sorted, none of which overlap.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KeySet {
+pub struct KeySet {
     /// Where each part begins, and where it ends.
     parts: BTreeMap<Vec<u8>, End>,
     bytes: usize,
