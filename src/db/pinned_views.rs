@@ -111,7 +111,12 @@ impl PinnedViews {
             .stay()
             .and_then(|stay| keyspace.check_alive().map(|()| stay));
         let one = Arc::new(vec![Arc::clone(keyspace)]);
-        Self::take(store, stay, || Arc::clone(&one))
+        let taken = Self::take(store, stay, || Arc::clone(&one));
+        match keyspace.check_alive() {
+            Ok(()) => taken,
+            // Before its moment, perhaps.
+            Err(dropped) => Self::take(store, Err(dropped), || Arc::clone(&one)),
+        }
     }
 
     fn late(

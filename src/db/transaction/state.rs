@@ -96,6 +96,11 @@ impl State {
             false => (Some(Watch::begin(store)?), None),
         };
         let views = views.unwrap_or_else(|| PinnedViews::of_some(store, &named));
+        // Again: one may have been dropped before the moment that is read. Of a later drop the
+        // commit knows.
+        if !mutated!("keyspace-dropped-before-the-moment-is-read") {
+            named.iter().try_for_each(|open| open.check_alive())?;
+        }
         let keyspaces = options.keyspaces.as_ref();
         Ok(Self {
             store: Arc::clone(store),
