@@ -263,8 +263,15 @@ impl KvRead for TransactionKeyspace<'_> {
             Laid::Put(value) => return Ok(Some(read(&value))),
             Laid::Deleted => return Ok(None),
         }
-        let found = self.snapshot.get_with(key, read)?;
-        self.note(key, found.is_some());
+        // Before it is lent: what was seen was read, though the closure panics.
+        let lend = |value: &[u8]| {
+            self.note(key, true);
+            read(value)
+        };
+        let found = self.snapshot.get_with(key, lend)?;
+        if found.is_none() {
+            self.note(key, false);
+        }
         Ok(found)
     }
 

@@ -486,3 +486,27 @@ fn transactions_go_on_beside_a_commit_that_waits_for_its_sync() {
     let pairs: Vec<_> = pairs.map(|(a, b)| (a.unwrap(), b.unwrap())).collect();
     assert!(pairs.len() == 3 && pairs.iter().all(|(a, b)| a == b));
 }
+
+/// It was noted after the closure, and so not at all.
+#[test]
+fn what_a_closure_that_panics_was_lent_is_read() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let (mut rig, a, b) = rig();
+    let db = rig.db().clone();
+    a.put("k", "1").unwrap();
+    let tx = db.transaction().unwrap();
+    let mut seen = Vec::new();
+    let lend = AssertUnwindSafe(|| {
+        let _: Option<()> = tx
+            .keyspace(&a)
+            .get_with("k", |value| {
+                seen.extend_from_slice(value);
+                panic!("on purpose")
+            })
+            .unwrap();
+    });
+    assert!(catch_unwind(lend).is_err() && seen == b"1");
+    a.put("k", "2").unwrap();
+    tx.put(&b, "copy", &seen).unwrap();
+    assert!(tx.commit().unwrap_err().is_conflict());
+}
