@@ -333,3 +333,53 @@ fn a_larger_table_size_joins_tables_without_a_write() {
     let after = keyspace.stats().files;
     assert!(after < before, "{after} of {before}");
 }
+
+/// It was looked at before the moment of the transaction.
+#[test]
+fn a_transaction_does_not_read_what_was_dropped_before_its_moment() {
+    for engine in EngineKind::ALL {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0);
+        let db = options.open(Path::new("/store")).unwrap();
+        let [a, b] = ["a", "b"].map(|name| db.keyspace(name, engine).unwrap());
+        a.put("k", "v").unwrap();
+        let other = db.clone();
+        crate::testing::first(move || other.drop_keyspace("a").unwrap());
+        let options = crate::TransactionOptions::new().keyspaces([&a, &b]);
+        match db.transaction_with(options) {
+            Err(error) => assert!(matches!(error, Error::NoSuchKeyspace { .. })),
+            Ok(tx) => {
+                if let Ok(Some(value)) = tx.get(&a, "k") {
+                    tx.put(&b, "copy", value).unwrap();
+                    assert!(tx.commit().is_err(), "it read what was dropped before");
+                }
+            }
+        }
+    }
+}
+
+/// Whatever was written between two entries had it begin again.
+#[test]
+fn retain_ends_though_what_stays_is_written_meanwhile() {
+    for engine in EngineKind::ALL {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0);
+        let db = options.open(Path::new("/store")).unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        keyspace.put("gone", "").unwrap();
+        keyspace.put("hot", "").unwrap();
+        let mut calls = 0_u32;
+        let keep = |key: &[u8], _: &[u8]| {
+            calls += 1;
+            assert!(calls < 100, "it begins again without end");
+            if key == b"hot" {
+                keyspace.put("hot", calls.to_le_bytes()).unwrap();
+            }
+            key != b"gone"
+        };
+        assert_eq!(keyspace.retain(keep).unwrap(), 1);
+        assert_eq!(keyspace.len().unwrap(), 1);
+    }
+}
