@@ -186,7 +186,7 @@ impl EmptyRanges {
         self.recorder.lock()
     }
 
-    /// Where a read at `seq`, of a version that so many edits had [judged](Version::judged), and
+    /// Where a read at `seq`, of a version that so many edits had judged (`Version::judged`), and
     /// that is at `key`, has nothing to see; `None` if that is not known.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], seq: SeqNo, judged: u64) -> Option<Arc<EmptyRange>> {

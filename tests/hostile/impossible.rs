@@ -155,8 +155,14 @@ fn a_freed_extent_that_cannot_be_is_not_in_the_freelist() {
 fn a_table_that_refers_to_all_bytes_there_are_is_refused() {
     let _alone = alone();
     let logs = template().files.keys();
-    let logs = logs.filter(|path| path.extension().is_some_and(|it| it == "log"));
-    let stem = logs.last().unwrap().file_stem().unwrap().to_str().unwrap();
+    let mut logs = logs.filter(|path| path.extension().is_some_and(|it| it == "log"));
+    let stem = logs
+        .next_back()
+        .unwrap()
+        .file_stem()
+        .unwrap()
+        .to_str()
+        .unwrap();
     let number = u64::from_str_radix(stem, 16).unwrap();
     let mut one = table(vec![plain(0, &entries(0..10, 5))], 0, 9, 10);
     one.value_files = vec![(number, u64::MAX)];

@@ -115,7 +115,7 @@ pub enum Edit {
     Put(KeyNumber, Filling),
     /// Removes a key.
     Delete(KeyNumber),
-    /// Appends to the value of a key. Not drawn: see [`Op::with_merges`].
+    /// Appends to the value of a key. Not drawn: see `Op::with_merges`.
     Merge(KeyNumber, Filling),
     /// Removes all keys between bounds.
     DeleteRange(Bounds),
