@@ -2,8 +2,8 @@
 
 use crate::options::Options;
 
-/// `options` with which batches of `ops` operations for one keyspace, or more, are staged: they are
-/// visible before their engines have them.
+/// `options` with which batches of `ops` operations, or more, are staged: they are visible before
+/// their engines have them.
 #[must_use]
 pub fn stage_batches_of(ops: usize, options: Options) -> Options {
     Options {

@@ -13,7 +13,7 @@ use super::staging::StagedBatch;
 use crate::engine::{EngineHost, HandedViews, Registered, SnapshotTracker};
 use crate::error::{Error, Result};
 use crate::kv::Batch;
-use crate::types::{KeyRange, Op, SeqNo, SequencedOp};
+use crate::types::{KeyRange, KeyspaceId, Op, SeqNo, SequencedOp};
 use crate::util::mutants::mutated;
 
 /// A change of several keyspaces, no keyspace twice.
@@ -29,10 +29,57 @@ pub(super) enum Effect {
         /// See [`Condition::is_unseen`](super::commit::Condition).
         is_unseen: bool,
     },
-    /// Large batches, which are laid over their keyspaces.
-    Staged(Vec<(Arc<OpenKeyspace>, Arc<StagedBatch>)>),
+    /// A large batch.
+    Staged(LargeBatch),
     Keyspaces(KeyspaceChange),
     Load(Load),
+}
+
+/// A large batch. Its keyspaces are held.
+#[derive(Debug, Clone)]
+pub(super) struct LargeBatch {
+    /// What is laid over its keyspace.
+    pub(super) staged: Vec<(Arc<OpenKeyspace>, Arc<StagedBatch>)>,
+    /// What cannot be staged: it is applied before the batch is visible.
+    pub(super) direct: Arc<[DirectPart]>,
+    /// References to values that are stored apart.
+    pub(super) values: Arc<PlacedValues>,
+}
+
+/// A part of a large batch that engines take as they do other commits.
+#[derive(Debug)]
+pub(super) struct DirectPart {
+    pub(super) keyspace: Arc<OpenKeyspace>,
+    pub(super) batch: Batch,
+    /// Of its operations.
+    pub(super) first: SeqNo,
+}
+
+impl LargeBatch {
+    /// What it writes, in the order of its numbers.
+    pub(super) fn parts(&self) -> Vec<(KeyspaceId, &Batch)> {
+        let staged = self.staged.iter();
+        let staged = staged.map(|(open, staged)| (staged.first, open.id, &staged.batch));
+        let direct = self.direct.iter();
+        let direct = direct.map(|part| (part.first, part.keyspace.id, &part.batch));
+        let mut parts: Vec<_> = staged.chain(direct).collect();
+        parts.sort_by_key(|(first, ..)| *first);
+        parts
+            .into_iter()
+            .map(|(_, id, batch)| (id, batch))
+            .collect()
+    }
+
+    fn apply(&self) -> Result<()> {
+        for part in &*self.direct {
+            let ops = sequenced(&part.batch, part.first, &self.values);
+            part.keyspace.engine.apply(&ops)?;
+        }
+        for (keyspace, batch) in &self.staged {
+            keyspace.staging.stage(batch);
+        }
+        Ok(())
+    }
 }
 
 /// A bulk load.
@@ -242,12 +289,7 @@ impl Applier {
     pub(super) fn apply(&self, effect: &Effect, first: SeqNo) -> Result<()> {
         match effect {
             Effect::Ops { parts, values, .. } => apply_parts(parts, first, values),
-            Effect::Staged(parts) => {
-                for (keyspace, batch) in parts {
-                    keyspace.staging.stage(batch);
-                }
-                Ok(())
-            }
+            Effect::Staged(large) => large.apply(),
             Effect::Keyspaces(change) => {
                 self.keyspaces.change(change);
                 Ok(())

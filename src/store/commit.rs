@@ -46,6 +46,7 @@ use std::time::Duration;
 
 pub(crate) use condition::Condition;
 use condition::{note, note_change};
+use large::can_be_staged;
 
 use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced};
 use super::apply_queue::Waiting;
@@ -136,7 +137,7 @@ pub(crate) struct Pipeline {
     applier: Applier,
     /// Syncs that made queued commits durable.
     groups: AtomicU64,
-    /// A batch of so many operations for one keyspace is staged.
+    /// A commit of so many operations that can be staged is.
     large_batch_ops: usize,
 }
 
@@ -448,11 +449,9 @@ impl Pipeline {
             }
             return Ok(Outcome::Committed(published));
         }
-        let is_large = |(_, batch): &(_, Batch)| batch.len() >= self.large_batch_ops;
-        // A staged batch is in the order of its keys before it is logged, and what a merge makes of
-        // a value cannot be laid over what an engine has.
-        let is_staged = |(_, batch): &(_, Batch)| !batch.has_stamped_keys() && !batch.has_merges();
-        if parts.iter().any(is_large) && parts.iter().all(is_staged) {
+        let stageable = parts.iter().filter(|(_, batch)| can_be_staged(batch));
+        let stageable_ops: usize = stageable.map(|(_, batch)| batch.len()).sum();
+        if stageable_ops >= self.large_batch_ops {
             return self.commit_large(parts, count, durability, condition);
         }
         let unplaced = PlacedValues::default();

@@ -214,6 +214,62 @@ fn commits_to_other_keyspaces_do_not_wait_for_a_large_batch() {
     }
 }
 
+/// Commits to other keyspaces waited for batches of a million operations of which no keyspace got
+/// many, and for those with a single merge, or key with a versionstamp, beside a million puts.
+#[test]
+fn a_batch_that_is_large_in_all_or_for_the_most_part_is_staged() {
+    let puts = |count| {
+        let mut batch = Batch::new();
+        for number in 0..count {
+            batch.put([number as u8], b"value");
+        }
+        batch
+    };
+    let mut stamped = Batch::new();
+    stamped.put_versionstamped_key(b"", b"", b"value");
+    let mut merged = Batch::new();
+    merged.merge(b"key", b"1");
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let rests = [puts(LARGE_BATCH_OPS / 2), stamped.clone(), merged.clone()];
+        for (case, rest) in rests.into_iter().enumerate() {
+            let (rig, applying, outcome) = side_by_side();
+            let rig = &rig;
+            let first = match case {
+                0 => puts(LARGE_BATCH_OPS - rest.len()),
+                _ => puts(LARGE_BATCH_OPS),
+            };
+            let (first_ops, rest_ops) = (first.len(), rest.len());
+            let visible = SeqNo((first_ops + rest_ops) as u64);
+            let parts = vec![
+                (Arc::clone(&rig.keyspaces[0]), first),
+                (Arc::clone(&rig.keyspaces[1]), rest),
+            ];
+            std::thread::scope(move |scope| {
+                let large = scope.spawn(move || {
+                    let change = Change::Many(parts);
+                    rig.pipeline.commit(change, durability)
+                });
+                if case > 0 {
+                    assert_eq!(applying.recv(), Ok((2, rest_ops)), "not staged, so applied");
+                }
+                assert_eq!(applying.recv(), Ok((1, first_ops)));
+                assert_eq!(rig.snapshot_tracker.published(), visible);
+                let found = rig.keyspaces[0].get_value(&[1]).unwrap();
+                assert_eq!(found.as_deref(), Some(&b"value"[..]));
+                if case > 0 {
+                    assert_eq!(put_into(rig, 1, durability).unwrap(), visible.next());
+                    assert_eq!(applying.recv(), Ok((2, 1)));
+                }
+                outcome.send(Ok(())).unwrap();
+                if case == 0 {
+                    assert_eq!(applying.recv(), Ok((2, rest_ops)));
+                }
+                assert_eq!(large.join().unwrap().unwrap(), visible);
+            });
+        }
+    }
+}
+
 /// The batch is visible by then, and stays so.
 #[test]
 fn a_large_batch_that_an_engine_cannot_apply_stops_the_writes() {

@@ -5,6 +5,8 @@
 //!     -> [log lock: sequence, append] -> (sync) -> stage, publish -> apply
 //! ```
 //!
+//! Parts that cannot be staged are applied where the others are staged.
+//!
 //! [`staging`]: crate::store::staging
 
 use std::sync::Arc;
@@ -13,15 +15,22 @@ use super::{Conditional, Outcome, Pipeline};
 use crate::error::Result;
 use crate::kv::Batch;
 use crate::options::Durability;
-use crate::store::apply::Effect;
+use crate::store::apply::{DirectPart, Effect, LargeBatch, sequenced};
 use crate::store::batch_index::BatchIndex;
 use crate::store::commit_values::PlacedValues;
 use crate::store::keyspaces::OpenKeyspace;
 use crate::store::staging::StagedBatch;
 use crate::types::SeqNo;
 
+/// True if a batch for a keyspace can be laid over what its engine has. For that it has to be in
+/// the order of its keys before it is logged, when keys that hold its number are not known; and
+/// what a merge makes of a value is known where the value is.
+pub(super) fn can_be_staged(batch: &Batch) -> bool {
+    !batch.has_stamped_keys() && !batch.has_merges()
+}
+
 impl Pipeline {
-    /// Commits `parts`, `count` operations, of which many are for one keyspace.
+    /// Commits `parts`, `count` operations, of which many can be staged.
     pub(super) fn commit_large(
         &self,
         mut parts: Vec<(Arc<OpenKeyspace>, Batch)>,
@@ -33,7 +42,7 @@ impl Pipeline {
         parts.sort_by_key(|(keyspace, _)| keyspace.id);
         let indexes: Vec<_> = parts
             .iter()
-            .map(|(_, batch)| BatchIndex::new(batch))
+            .map(|(_, batch)| can_be_staged(batch).then(|| BatchIndex::new(batch)))
             .collect();
         let mut encoded = self.encode(&parts);
         let validated = match self.validate_before(condition) {
@@ -45,12 +54,16 @@ impl Pipeline {
             .map(|(keyspace, _)| Arc::clone(keyspace))
             .collect();
         let held = keyspaces.iter().map(|keyspace| self.hold(keyspace));
-        let held = held.collect::<Result<Vec<_>>>()?;
+        let mut held = held.collect::<Result<Vec<_>>>()?;
+        let is_staged: Vec<_> = indexes.iter().map(Option::is_some).collect();
         for ((keyspace, batch), index) in parts.iter().zip(&indexes) {
             let numbers = (SeqNo::ZERO, SeqNo::ZERO);
-            keyspace
-                .engine
-                .prepare(&index.ops(batch, numbers, |_| None))?;
+            let unplaced = PlacedValues::default();
+            let ops = match index {
+                Some(index) => index.ops(batch, numbers, |_| None),
+                None => sequenced(batch, SeqNo::ZERO, &unplaced),
+            };
+            keyspace.engine.prepare(&ops)?;
         }
 
         let mut log = self.log.lock();
@@ -66,8 +79,8 @@ impl Pipeline {
             Ok(logged) => logged,
             Err(conflict) => return Ok(Outcome::Conflict(conflict)),
         };
-        let staged = staged(parts, indexes, first, last, values);
-        let effect = Effect::Staged(staged.clone());
+        let large = large_batch(parts, indexes, first, last, values);
+        let effect = Effect::Staged(large.clone());
         if durability == Durability::Sync || log.led {
             self.join_queue(log, effect, first, last)?;
         } else {
@@ -78,7 +91,10 @@ impl Pipeline {
             self.applier.publisher.wait_for(last)?;
             self.after_commit();
         }
-        for (keyspace, batch) in &staged {
+        // The others have what is theirs.
+        let mut is_staged = is_staged.into_iter();
+        held.retain(|_| is_staged.next().expect("one for each"));
+        for (keyspace, batch) in &large.staged {
             let apply = || keyspace.engine.apply_staged(&batch.ops());
             self.applier.apply_published(apply)?;
             keyspace.staging.clear();
@@ -88,31 +104,45 @@ impl Pipeline {
     }
 }
 
-/// The parts of a commit, for each of its keyspaces.
-fn staged(
+/// The parts of a commit, for each of its keyspaces; those with an index are to be staged.
+fn large_batch(
     parts: Vec<(Arc<OpenKeyspace>, Batch)>,
-    indexes: Vec<BatchIndex>,
+    indexes: Vec<Option<BatchIndex>>,
     mut first: SeqNo,
     commit: SeqNo,
     values: PlacedValues,
-) -> Vec<(Arc<OpenKeyspace>, Arc<StagedBatch>)> {
+) -> LargeBatch {
     let values = Arc::new(values);
     let mut staged = Vec::with_capacity(parts.len());
+    let mut direct = Vec::new();
     for ((keyspace, batch), index) in parts.into_iter().zip(indexes) {
         if batch.is_empty() {
             continue;
         }
         let next = first.plus(batch.len() as u64);
-        let batch = StagedBatch {
-            batch,
-            index,
-            first,
-            last: next.prev(),
-            commit,
-            values: Arc::clone(&values),
-        };
-        staged.push((keyspace, Arc::new(batch)));
+        match index {
+            Some(index) => {
+                let batch = StagedBatch {
+                    batch,
+                    index,
+                    first,
+                    last: next.prev(),
+                    commit,
+                    values: Arc::clone(&values),
+                };
+                staged.push((keyspace, Arc::new(batch)));
+            }
+            None => direct.push(DirectPart {
+                keyspace,
+                batch,
+                first,
+            }),
+        }
         first = next;
     }
-    staged
+    LargeBatch {
+        staged,
+        direct: direct.into(),
+        values,
+    }
 }

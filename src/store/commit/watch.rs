@@ -136,9 +136,8 @@ impl Sequencer {
                         let parts = parts.iter().map(|(open, batch)| (open.id, batch));
                         note(conflicts, parts, queued.first);
                     }
-                    Effect::Staged(parts) => {
-                        let parts = parts.iter().map(|(open, staged)| (open.id, &staged.batch));
-                        note(conflicts, parts, queued.first);
+                    Effect::Staged(large) => {
+                        note(conflicts, large.parts().into_iter(), queued.first);
                     }
                     Effect::Keyspaces(change) => note_change(conflicts, change, queued.first),
                     Effect::Load(load) => {
