@@ -183,7 +183,9 @@ pub struct Options {
     /// Files of keyspaces that are kept open at most, for all keyspaces; 2 to 1,000,000. A mapped
     /// table or page file needs no open file. Where they are not mapped, those that were read last
     /// stay open, and to read another one takes an `open`. Besides these, each thread that reads,
-    /// flushes, checkpoints or compacts has up to two files open, the log two. Default: 32.
+    /// flushes, checkpoints or compacts has up to two files open, and the log up to ten: those of
+    /// segments that wait for a sync. `flush` uses a quarter as many threads, up to 16. Default:
+    /// 32.
     pub max_open_files: usize,
     /// Read tables of LSM trees and page files of B-trees through memory maps where the platform
     /// has them; a medium that cannot be read ends the process then ([`fs`](crate::fs)).
@@ -222,7 +224,7 @@ pub struct Options {
     pub(crate) merge_operators: Vec<Arc<dyn MergeOperator>>,
     /// Set by [`Options::compaction_filter`].
     pub(crate) compaction_filters: Vec<Arc<dyn CompactionFilter>>,
-    /// A batch of so many operations for one keyspace becomes visible before its engine has it.
+    /// A batch of so many operations that can be staged becomes visible before engines have it.
     pub(crate) large_batch_ops: usize,
 }
 

@@ -13,8 +13,11 @@ use super::keyspaces::OpenKeyspace;
 use super::shared::Shared;
 use crate::error::Result;
 
-/// Threads that flush at once, that of the caller included.
+/// Threads that flush at once at most, that of the caller included.
 const FLUSHES_AT_ONCE: usize = 16;
+
+/// Of the files that may be open, one more than so many allows one more of them: each has two.
+const OPEN_FILES_PER_FLUSH: usize = 4;
 
 impl Shared {
     /// Flushes all keyspaces; several at a time, in a store that has threads of its own. No more
@@ -33,7 +36,11 @@ impl Shared {
         let is_due = |open: &&Arc<OpenKeyspace>| open.engine.oldest_unpersisted().is_some();
         let threads = match self.options.background_threads {
             0 => 1,
-            _ => keyspaces.iter().filter(is_due).count().min(FLUSHES_AT_ONCE),
+            _ => {
+                let files = self.options.max_open_files / OPEN_FILES_PER_FLUSH;
+                let most = files.clamp(1, FLUSHES_AT_ONCE);
+                keyspaces.iter().filter(is_due).count().min(most)
+            }
         };
         side_by_side(keyspaces, threads, |open| flush(open))
     }

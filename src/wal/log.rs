@@ -18,6 +18,13 @@ use crate::util::sync::Mutex;
 use crate::util::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::values::ValueFiles;
 
+/// From so many segments on that no sync has covered, one is due: each keeps its file open, and a
+/// process may have 64.
+const UNSYNCED_MANY: usize = 4;
+
+/// So many are not exceeded: who would begin another one syncs first.
+pub(super) const UNSYNCED_MAX: usize = 8;
+
 /// What the log has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LogStats {
@@ -336,6 +343,21 @@ impl Log {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.synced.fetch_max(target.0, Ordering::AcqRel);
         Ok(target)
+    }
+
+    /// True if a sync is due because of the files that are kept open for it.
+    pub(crate) fn has_many_unsynced(&self) -> bool {
+        self.chain.unsynced_count() >= UNSYNCED_MANY
+    }
+
+    /// Syncs if as many segments wait for that as may. For a writer that begins another one, and
+    /// has the log locked: it comes to this only where nothing syncs in the background, or where
+    /// that is far behind.
+    pub(super) fn bound_unsynced(&self) -> Result<()> {
+        match self.chain.unsynced_count() < UNSYNCED_MAX || mutated!("unsynced-files-without-end") {
+            true => Ok(()),
+            false => self.sync().map(drop),
+        }
     }
 
     // ---- retention ----

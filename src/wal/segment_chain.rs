@@ -114,6 +114,11 @@ impl SegmentChain {
         });
     }
 
+    /// Segments that a sync has to look at. Each keeps its file open.
+    pub(super) fn unsynced_count(&self) -> usize {
+        self.segments.lock().unsynced.len()
+    }
+
     /// Bytes of all segments but the active one.
     pub(super) fn older_bytes(&self) -> u64 {
         let segments = self.segments.lock();

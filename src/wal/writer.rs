@@ -135,8 +135,10 @@ impl Writer {
     }
 
     /// Makes a prepared segment the active one. Nothing is waited for, least of all a sync
-    /// of the old segment: `Log::sync` covers both, in order.
+    /// of the old segment: `Log::sync` covers both, in order. But there is an end to how many
+    /// segments may wait for one.
     fn switch(&mut self, first: SeqNo, record_len: u64) -> Result<()> {
+        self.log.bound_unsynced()?;
         let mut next = self.log.take_ready(HEADER_LEN_BYTES as u64 + record_len)?;
         let activation = Activation {
             first,

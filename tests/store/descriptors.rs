@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-use hedgerow::{Db, EngineKind, Options};
+use hedgerow::{Db, Durability, EngineKind, Options};
 use support::rig::tiny;
 
 /// Set in the process that has the limit.
@@ -46,31 +46,71 @@ fn use_all(db: &Db, round: usize) {
 
 #[test]
 fn many_btree_keyspaces_open_and_compact_with_64_descriptors() {
+    few_descriptors(
+        "many_btree_keyspaces_open_and_compact_with_64_descriptors",
+        || {
+            for maps in [true, false] {
+                let dir = tempfile::tempdir().unwrap();
+                let options = tiny(Options::new()).mmap_log(maps).mmap_reads(maps);
+                for round in 0..2 {
+                    let db = options.clone().open(dir.path()).unwrap();
+                    use_all(&db, round);
+                    assert!(db.stats().open_files <= 32, "{}", db.stats().open_files);
+                }
+                let db = options.open(dir.path()).unwrap();
+                let report = db.verify().unwrap();
+                assert!(report.is_clean(), "{:#?}", report.problems);
+            }
+        },
+    );
+}
+
+/// Each segment of the log that waited for a sync kept its file open: where nothing synced, puts
+/// failed for good after three megabytes. And sixteen threads flushed at once, whatever was open.
+#[test]
+fn an_unsynced_log_and_flushes_of_many_keyspaces_get_along_with_64_descriptors() {
+    few_descriptors(
+        "an_unsynced_log_and_flushes_of_many_keyspaces_get_along_with_64_descriptors",
+        || {
+            for maps in [true, false] {
+                let dir = tempfile::tempdir().unwrap();
+                let options = Options::new()
+                    .durability(Durability::Buffered)
+                    .background_sync_ms(0)
+                    .log_segment_bytes(64 << 10)
+                    .mmap_log(maps)
+                    .mmap_reads(maps);
+                let db = options.clone().open(dir.path()).unwrap();
+                for round in 0..3 {
+                    for number in 0..60 {
+                        let keyspace = db.keyspace(&name(number), EngineKind::Lsm).unwrap();
+                        for i in 0..100 {
+                            keyspace.put(format!("{round} {i}"), [7; 500]).unwrap();
+                        }
+                    }
+                    db.flush().unwrap();
+                }
+                db.close().unwrap();
+                let db = options.open(dir.path()).unwrap();
+                let report = db.verify().unwrap();
+                assert!(report.is_clean(), "{:#?}", report.problems);
+            }
+        },
+    );
+}
+
+/// Runs `test`, which is that of this name, in a process that may have 64 files open.
+fn few_descriptors(name: &str, test: impl FnOnce()) {
     if std::env::var_os(CHILD).is_some() {
-        return with_few_descriptors();
+        return test();
     }
     let status = Command::new("sh")
         .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--test-threads=1"])
-        .arg("descriptors::many_btree_keyspaces_open_and_compact_with_64_descriptors")
+        .arg(format!("descriptors::{name}"))
         .env(CHILD, "1")
         .status()
         .unwrap();
     assert!(status.success(), "{status}");
-}
-
-fn with_few_descriptors() {
-    for maps in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
-        let options = tiny(Options::new()).mmap_log(maps).mmap_reads(maps);
-        for round in 0..2 {
-            let db = options.clone().open(dir.path()).unwrap();
-            use_all(&db, round);
-            assert!(db.stats().open_files <= 32, "{}", db.stats().open_files);
-        }
-        let db = options.open(dir.path()).unwrap();
-        let report = db.verify().unwrap();
-        assert!(report.is_clean(), "{:#?}", report.problems);
-    }
 }
