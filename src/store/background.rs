@@ -137,9 +137,19 @@ impl Shared {
         }
     }
 
-    /// Does one unit of work on the log: syncs buffered commits that have waited long enough, lets
-    /// old segments go, and prepares the next one. False if nothing was due.
+    /// Does one unit of work on the log, where no threads do it. False if nothing was due.
     pub(crate) fn run_log_once(&self) -> Result<bool> {
+        let synced = self.run_sync_once()?;
+        match self.run_segments_once() {
+            Ok(worked) => Ok(synced || worked),
+            Err(_) if synced => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Syncs buffered commits that have waited long enough, or that somebody waits for. False if
+    /// none have.
+    pub(super) fn run_sync_once(&self) -> Result<bool> {
         let Some(log) = self.coordinator.log() else {
             return Ok(false);
         };
@@ -147,16 +157,16 @@ impl Shared {
             self.coordinator.wake_durable_waiters();
             return Err(error);
         }
-        let jobs = &self.log_jobs;
         let unsynced = || log.synced_seq() < log.appended_seq();
         let mut worked = false;
         let asked = self.coordinator.take_sync_request();
-        if (asked || self.sync_is_due()) && !mutated!("buffered-commits-are-never-synced") {
+        let is_due = asked || self.sync_is_due() || log.has_many_unsynced();
+        if is_due && !mutated!("buffered-commits-are-never-synced") {
             self.last_background_sync_ms
                 .store(self.now_ms(), Ordering::Relaxed);
             if unsynced() {
                 let synced = self.coordinator.sync_log();
-                self.note(&jobs.sync, &synced);
+                self.note(&self.log_jobs.sync, &synced);
                 synced?;
                 worked = true;
             }
@@ -164,6 +174,17 @@ impl Shared {
         if asked && !mutated!("request-of-what-others-synced-unanswered") {
             self.coordinator.note_synced(log.synced_seq());
         }
+        Ok(worked)
+    }
+
+    /// Lets old segments of the log go, and prepares the next one. False if nothing was due.
+    pub(super) fn run_segments_once(&self) -> Result<bool> {
+        let Some(log) = self.coordinator.log() else {
+            return Ok(false);
+        };
+        self.coordinator.check_writable()?;
+        let jobs = &self.log_jobs;
+        let mut worked = false;
         // On a full disk these fail, and neither may keep the other from running.
         let mut failed = None;
         if !self.leaves_alone(&jobs.retire) {
@@ -364,13 +385,18 @@ impl Shared {
         }
     }
 
-    /// How long the thread of the log sleeps when nothing is due.
-    pub(super) fn log_wait(&self) -> Duration {
+    /// How long the thread that syncs sleeps when nothing is due.
+    pub(super) fn sync_wait(&self) -> Duration {
         let sync = self.sync_due_in_ms().map(Duration::from_millis);
+        sync.map_or(IDLE_WAIT, |sync| sync.min(IDLE_WAIT))
+    }
+
+    /// How long the thread of the log's segments sleeps when nothing is due.
+    pub(super) fn segments_wait(&self) -> Duration {
         let LogJobs {
             retire, prepare, ..
         } = &self.log_jobs;
-        [sync, retire.pause(), prepare.pause()]
+        [retire.pause(), prepare.pause()]
             .into_iter()
             .flatten()
             .fold(IDLE_WAIT, Duration::min)

@@ -97,9 +97,20 @@ impl Store {
             closing: Mutex::new(None),
         });
         if shared.pipeline.is_some() && shared.options.background_threads > 0 {
-            store.spawn("hedgerow-log", |shared| {
-                shared.run_thread(Shared::log_wait, Shared::run_log_once);
+            // Apart from the next, which writes the zeros of a segment: a sync waits for that only
+            // if both share a thread.
+            let shares_thread = mutated!("sync-waits-for-segments-that-are-prepared");
+            store.spawn("hedgerow-sync", move |shared| {
+                shared.run_thread(Shared::sync_wait, |shared| match shares_thread {
+                    true => shared.run_log_once(),
+                    false => shared.run_sync_once(),
+                });
             })?;
+            if !shares_thread {
+                store.spawn("hedgerow-log", |shared| {
+                    shared.run_thread(Shared::segments_wait, Shared::run_segments_once);
+                })?;
+            }
             for index in 0..shared.options.background_threads {
                 // The first thread flushes and does nothing else if it has a helper, so that a
                 // long compaction never holds up a flush.

@@ -722,6 +722,41 @@ fn buffered_commits_are_synced_by_background_work() {
     }
 }
 
+/// The thread that syncs also wrote the 64 MiB of zeros of the next segment, and synced them: on a
+/// slow disk what was to be durable after a second was so after several.
+#[test]
+fn a_sync_does_not_wait_for_a_segment_that_is_prepared() {
+    let fs = SimFs::new();
+    let options = Options::new()
+        .fs(Arc::new(fs.clone()))
+        .durability(Durability::Buffered)
+        .log_segment_bytes(1 << 20)
+        .background_sync_ms(1);
+    let db = options.open("/store").unwrap();
+    let keyspace = db.keyspace("a", EngineKind::BTree).unwrap();
+    let (preparing, is_preparing) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    fs.on_change(move |_, operation| {
+        let is_temporary = operation.path.extension().is_some_and(|it| it == "tmp");
+        if operation.op == "write" && is_temporary {
+            let _ = preparing.send(());
+            // Until the sender is gone.
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+    });
+    // The first segment has 1 MiB, and the next is prepared when it is half full.
+    for n in 0..600 {
+        keyspace.put(key(n), [0; 1000]).unwrap();
+    }
+    is_preparing.recv().unwrap();
+    let seq = keyspace.put("last", "v").unwrap();
+    eventually("it is synced", || db.durable_seq() >= seq);
+    drop(go_on);
+    fs.clear_hook();
+    db.close().unwrap();
+}
+
 /// Its first keyspace had made files, and a power loss undid its making: they were removed, but not
 /// for good.
 #[test]
