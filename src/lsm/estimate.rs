@@ -5,11 +5,12 @@
 //! deleted counts until compaction removes it.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::memtable::Memtable;
 use super::superversion::Superversion;
-use super::table_handle::TableHandle;
-use super::version::Version;
+use super::table_handle::{CoveredBytes, TableHandle};
+use super::version::{Level, Version};
 use crate::engine::Piece;
 use crate::error::Result;
 use crate::types::{KeyRange, SeqNo};
@@ -131,21 +132,27 @@ fn add_table(table: &TableHandle, range: &KeyRange, at_least: usize, pieces: &mu
 /// Ranges that are looked at of one table.
 const MAX_COVERED_RANGES: usize = 1024;
 
-/// Bytes of tables below level 0 that the range tombstones of `table`, which is in it, hide.
-pub(crate) fn covered_bytes(version: &Version, table: &TableHandle) -> u64 {
+/// What the range tombstones of `table`, which is in level 0, hide.
+pub(crate) fn covered_bytes(version: &Version, table: &TableHandle) -> CoveredBytes {
+    let levels = version.levels();
+    let level0 = levels[0].tables().iter();
+    let is_it = |other: &&Arc<TableHandle>| other.meta().id == table.meta().id;
+    let older = level0.skip_while(|other| !is_it(other)).skip(1);
+    let mut covered = CoveredBytes::default();
     let ranges = table.tombstones().covered_ranges();
-    let levels = version.levels()[1..].iter();
-    let bytes_in = |start: &[u8], end: Option<&[u8]>| -> u64 {
+    for (start, end) in ranges.take(MAX_COVERED_RANGES) {
         let bound = end.map_or(Bound::Unbounded, Bound::Excluded);
-        let tables = levels
-            .clone()
-            .flat_map(|level| level.overlapping(start, bound));
-        tables.map(|table| bytes_between(table, start, end)).sum()
-    };
-    ranges
-        .take(MAX_COVERED_RANGES)
-        .map(|(start, end)| bytes_in(start, end))
-        .sum()
+        let overlapping = |level: &'_ Level| -> u64 {
+            let tables = level.overlapping(start, bound).iter();
+            tables.map(|table| bytes_between(table, start, end)).sum()
+        };
+        covered.below += levels[1..].iter().map(overlapping).sum::<u64>();
+        let older = older.clone().filter(|other| other.meta().overlaps(start, end));
+        covered.in_level0 += older
+            .map(|other| bytes_between(other, start, end))
+            .sum::<u64>();
+    }
+    covered
 }
 
 /// Bytes of the blocks that lie wholly within the range.

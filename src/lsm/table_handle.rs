@@ -14,12 +14,21 @@ use crate::types::FileId;
 use crate::util::mutants::mutated;
 use crate::values::{FileHold, ValueFiles};
 
+/// Bytes that the range tombstones of a table of level 0 hide, about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CoveredBytes {
+    /// In older tables of level 0.
+    pub(crate) in_level0: u64,
+    /// In the levels below.
+    pub(crate) below: u64,
+}
+
 /// An open table in some version.
 #[derive(Debug)]
 pub(crate) struct TableHandle {
     table: Arc<Table>,
     /// See [`TableHandle::covered_bytes`].
-    covered_bytes: OnceLock<u64>,
+    covered_bytes: OnceLock<CoveredBytes>,
     /// What entries refer to (VF1).
     _value_files: Vec<FileHold>,
     obsolete: AtomicBool,
@@ -78,7 +87,10 @@ impl TableHandle {
 
     /// Bytes of older tables that the range tombstones hide, as `estimate` says, which is asked
     /// once.
-    pub(crate) fn covered_bytes(&self, estimate: impl FnOnce() -> u64) -> u64 {
+    pub(crate) fn covered_bytes(
+        &self,
+        estimate: impl FnOnce() -> CoveredBytes,
+    ) -> CoveredBytes {
         *self.covered_bytes.get_or_init(estimate)
     }
 

@@ -460,7 +460,8 @@ mod tests {
         shared.coordinator.fail(&Error::invalid("no"));
         std::thread::sleep(Duration::from_millis(5));
         assert!(shared.run_log_once().is_err());
-        assert!(!shared.log_wait().is_zero());
+        assert!(!shared.sync_wait().is_zero());
+        assert!(!shared.segments_wait().is_zero());
     }
 
     #[test]

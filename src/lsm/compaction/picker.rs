@@ -75,6 +75,7 @@
 
 use std::ops::Bound;
 
+use crate::lsm::table_handle::CoveredBytes;
 use crate::lsm::version::LEVELS;
 use crate::types::{FileId, SeqNo};
 use crate::util::mutants::mutated;
@@ -93,8 +94,8 @@ pub(crate) struct FileInfo<'a> {
     pub(crate) largest_seq: SeqNo,
     /// Entries that were kept for snapshots only.
     pub(crate) older_versions: u64,
-    /// Level 0: bytes below that the table's range tombstones hide, about.
-    pub(crate) covered_bytes: u64,
+    /// Level 0: what the table's range tombstones hide.
+    pub(crate) covered_bytes: CoveredBytes,
     /// About half of its values have expired, or more, for all reads.
     pub(crate) is_expired: bool,
     /// It is written as levels above the last want their tables.
@@ -419,11 +420,16 @@ impl<'a> Tree<'a> {
                 true => file.size_bytes / 2,
                 false => 0,
             };
-            file.covered_bytes.max(held).max(expired)
+            file.covered_bytes.below.max(held).max(expired)
         };
         let freed_bytes = self.levels[0].iter().map(frees).max()?;
         let deleted_bytes = self.bytes_that_level0_deletes();
-        if freed_bytes == 0 && deleted_bytes == 0 {
+        let covers = |file: &FileInfo<'a>| file.covered_bytes.in_level0 + file.covered_bytes.below;
+        let covered_bytes = match mutated!("ranges-of-level-0-hide-nothing-in-it") {
+            true => 0,
+            false => self.levels[0].iter().map(covers).max()?,
+        };
+        if freed_bytes == 0 && deleted_bytes == 0 && covered_bytes == 0 {
             return None;
         }
         let pick = self.pick_level0(shape)?;
@@ -435,21 +441,33 @@ impl<'a> Tree<'a> {
         let all_bytes = self.level_bytes(0) + (1..LEVELS).map(bytes_in).sum::<u64>();
         let is_worth = freed_bytes > 0
             && freed_bytes.saturating_mul(2) >= bytes_in(pick.output_level)
-            || deleted_bytes.saturating_mul(2) >= all_bytes;
+            || deleted_bytes.max(covered_bytes).saturating_mul(2) >= all_bytes;
         is_worth.then_some(pick)
     }
 
-    /// Bytes of entries below level 0 that deletes in it hide from all reads, if each hides one.
+    /// Bytes of entries that deletes in level 0 hide from all reads, if each hides one of an older
+    /// table.
     fn bytes_that_level0_deletes(&self) -> u64 {
-        let is_seen_by_all = |file: &&FileInfo<'a>| file.largest_seq <= self.oldest_read;
-        let level0 = self.levels[0].iter().filter(is_seen_by_all);
-        let deletes: u64 = level0.map(|file| file.deletes).sum();
         let below = || self.levels[1..].iter().flatten();
-        let bytes: u64 = below().map(|file| file.size_bytes).sum();
-        let entries: u64 = below().map(|file| file.entries).sum();
-        let hidden = mutated!("deletes-of-level-0-hide-nothing", 0, deletes.min(entries));
-        let bytes = u128::from(bytes) * u128::from(hidden) / u128::from(entries.max(1));
-        bytes as u64
+        let mut bytes: u64 = below().map(|file| file.size_bytes).sum();
+        let mut entries: u64 = below().map(|file| file.entries).sum();
+        let mut hidden_bytes = 0;
+        let share = |bytes: u64, of: u64, all: u64| {
+            (u128::from(bytes) * u128::from(of) / u128::from(all.max(1))) as u64
+        };
+        for file in self.levels[0].iter().rev() {
+            if file.largest_seq <= self.oldest_read && !mutated!("deletes-of-level-0-hide-nothing")
+            {
+                let hidden = file.deletes.min(entries);
+                let hides = share(bytes, hidden, entries);
+                hidden_bytes += hides;
+                (bytes, entries) = (bytes - hides, entries - hidden);
+            }
+            let puts = file.entries.saturating_sub(file.deletes);
+            bytes += share(file.size_bytes, puts, file.entries);
+            entries += puts;
+        }
+        hidden_bytes
     }
 
     /// What a job from level 0 takes, and what has to stay.

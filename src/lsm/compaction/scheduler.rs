@@ -15,6 +15,7 @@ use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
+use crate::lsm::table_handle::CoveredBytes;
 use crate::lsm::kept_entries::Rules;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{
@@ -411,7 +412,7 @@ impl LsmEngine {
             let (meta, form) = (table.meta(), table.table().properties().form);
             let covered_bytes = match level {
                 0 => table.covered_bytes(|| covered_bytes(version, table)),
-                _ => 0,
+                _ => CoveredBytes::default(),
             };
             FileInfo {
                 id: meta.id,

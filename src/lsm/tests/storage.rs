@@ -396,6 +396,42 @@ fn space_of_a_range_delete_comes_back_without_further_writes() {
     assert_eq!(live.engine.stats().compactions, left.compactions);
 }
 
+/// What was in level 0 stayed, for good if nothing was written any more: a tree of three flushes
+/// looked at the levels below only.
+#[test]
+fn space_of_what_is_deleted_in_level_0_comes_back_without_further_writes() {
+    for use_ranges in [false, true] {
+        let live = Live::new(&in_memory());
+        let mut random = Random::new(9);
+        // A table that overlaps nothing goes further down at once.
+        live.put(&key_of(0), b"below");
+        live.put(&key_of(1999), b"below");
+        live.flush();
+        for number in 0..2000 {
+            live.put(&key_of(number), &random.bytes(100));
+        }
+        live.flush();
+        live.settle();
+        let full = live.engine.stats();
+        assert_eq!(full.levels[0].files, 1);
+        match use_ranges {
+            true => live.delete_range(&key_of(100), Some(&key_of(1900))),
+            false => (100..1900).for_each(|number| {
+                live.commit(Op::Delete {
+                    key: &key_of(number),
+                });
+            }),
+        }
+        live.flush();
+        live.settle();
+        let left = live.engine.stats();
+        assert!(left.disk_bytes < full.disk_bytes / 5, "{left:?}");
+        assert_eq!(live.entries().len(), 200);
+        live.settle();
+        assert_eq!(live.engine.stats().compactions, left.compactions);
+    }
+}
+
 /// The same for nine of ten entries, deleted one by one: the tree held 11 times what lived.
 #[test]
 fn space_of_many_deletes_comes_back_without_further_writes() {

@@ -13,7 +13,7 @@ struct SimFile {
     deletes: u64,
     largest_seq: u64,
     older_versions: u64,
-    covered_bytes: u64,
+    covered_bytes: CoveredBytes,
     is_unreadable: bool,
     fits_upper: bool,
     fits_last: bool,
@@ -29,7 +29,7 @@ impl SimFile {
             deletes: 0,
             largest_seq: 1,
             older_versions: 0,
-            covered_bytes: 0,
+            covered_bytes: CoveredBytes::default(),
             is_unreadable: false,
             fits_upper: true,
             fits_last: true,
@@ -345,7 +345,7 @@ fn level_0_is_due_early_if_that_frees_as_much_as_it_costs() {
     levels[6].push(SimFile::new(2, 100, 0, 30));
     levels[6].push(SimFile::new(3, 500, 40, 50));
     for (covered_bytes, is_due) in [(0, false), (49, false), (50, true)] {
-        levels[0][0].covered_bytes = covered_bytes;
+        levels[0][0].covered_bytes.below = covered_bytes;
         let pick = tree(&levels, &[]).pick(&LIMITS);
         assert_eq!(
             pick.map(|pick| input_ids(&pick)),
@@ -372,6 +372,35 @@ fn level_0_is_due_early_if_its_deletes_hide_half_of_what_is_read() {
     levels[0][0].largest_seq = 101;
     assert_eq!(tree(&levels, &[]).pick(&LIMITS), None);
     assert_eq!(tree(&levels, &[]).next_release(), Some(SeqNo(101)));
+}
+
+/// What a delete or a range delete hid in level 0 itself counted for nothing.
+#[test]
+fn level_0_is_due_early_if_half_of_it_is_hidden_in_it() {
+    let pair = || {
+        let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+        levels[0].push(SimFile::new(2, 20, 10, 20));
+        levels[0].push(SimFile::new(1, 100, 10, 20));
+        levels
+    };
+    let inputs = |levels: &[Vec<SimFile>; LEVELS]| {
+        let picked = tree(levels, &[]).pick(&LIMITS);
+        picked.map(|pick| input_ids(&pick))
+    };
+    let mut levels = pair();
+    for (in_level0, is_due) in [(0, false), (59, false), (60, true)] {
+        levels[0][0].covered_bytes.in_level0 = in_level0;
+        assert_eq!(inputs(&levels), is_due.then(|| vec![1, 2]));
+    }
+    let mut levels = pair();
+    for (deletes, is_due) in [(0, false), (59, false), (60, true)] {
+        levels[0][0].deletes = deletes;
+        assert_eq!(inputs(&levels), is_due.then(|| vec![1, 2]));
+    }
+    // A table's deletes hide nothing of a newer one.
+    let mut levels = pair();
+    levels[0][1].deletes = 100;
+    assert_eq!(inputs(&levels), None);
 }
 
 /// Feeds flushes of random keys and does all picks; keys are never overwritten.
