@@ -171,7 +171,7 @@ pub struct Options {
     pub write_buffer_bytes: u64,
     /// Size of a log segment, in bytes; 64 KiB to 1 GiB. Default: 64 MiB.
     pub log_segment_bytes: u64,
-    /// When the log holds more than this, the keyspace that needs its oldest segment is
+    /// When the log holds more than this, all keyspaces that need its oldest segment are
     /// flushed. Bounds recovery time. Default: 128 MiB.
     pub log_limit_bytes: u64,
     /// How many times the bytes of the values in them the files of values that are stored apart may

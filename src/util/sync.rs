@@ -2,7 +2,7 @@
 //!
 //! Ordinarily these are parking_lot's and the standard library's, and nothing else. Tests built
 //! with `--cfg shuttle` take those of the crate shuttle instead, which runs the threads of a test
-//! one at a time and chooses at every lock and atomic which one goes on (src/schedules.rs).
+//! one at a time and chooses at every lock and atomic which one goes on (src/testing/schedules.rs).
 
 #[cfg(not(all(test, shuttle)))]
 mod chosen {
