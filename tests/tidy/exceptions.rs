@@ -9,6 +9,7 @@ pub enum Rule {
     Links,
     Attributes,
     Examples,
+    NamedTests,
 }
 
 /// Each entry: the rule, and the beginning of the paths that it does not apply to.

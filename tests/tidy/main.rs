@@ -1,6 +1,6 @@
 //! Prose is maintained like code: the width of lines, words that are not used here, links that lead
-//! somewhere, an example for every public function. Over sources and documents of the repository,
-//! of all its workspaces.
+//! somewhere, an example for every public function, tests that exist where a document names them.
+//! Over sources and documents of the repository, of all its workspaces.
 //!
 //! Nothing here needs the library, so the check also runs while the library does not compile:
 //!
@@ -12,6 +12,7 @@ mod attributes;
 mod examples;
 mod exceptions;
 mod links;
+mod named_tests;
 mod width;
 mod words;
 
@@ -184,6 +185,14 @@ fn every_public_function_is_in_an_example() {
     let count = examples::count(&sources);
     assert!(count > 200, "only {count} public functions found");
     report(examples::check(&sources), exceptions::Rule::Examples);
+}
+
+#[test]
+fn tests_that_the_guide_names_exist() {
+    let sources = sources();
+    let count = named_tests::count(&sources);
+    assert!(count > 200, "only {count} names of tests found");
+    report(named_tests::check(&sources), exceptions::Rule::NamedTests);
 }
 
 #[test]
