@@ -2,10 +2,12 @@
 //!
 //! The seeds of [`SEEDS`](crate::regressions::SEEDS) come first. `HEDGEROW_SEED` names the first of
 //! the other cases, `HEDGEROW_CASES` how many there are. A seed decides everything about its case
-//! except how threads interleave. A case that fails is shrunk, and printed with the command that
+//! except how threads interleave: also whether it runs on the disk, or on the simulated one with
+//! maps or without. A case that fails is shrunk, and printed with the command that
 //! repeats it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ const CASES_PER_EFFORT: u64 = 240;
 const OPERATIONS: usize = 10_000;
 /// How long to look for a shorter sequence that fails too.
 const SHRINKING: Duration = Duration::from_secs(60);
+/// Sets the number that decides about maps apart from those that decide about the rest.
+const MAPS_SALT: u64 = 0x4D41_5053;
 
 #[test]
 fn agree_on_every_engine() {
@@ -41,6 +45,8 @@ fn agree_on_every_engine() {
         .copied()
         .chain((0..cases).map(|case| first.wrapping_add(case)))
         .collect();
+    let mapped = seeds.iter().filter(|seed| Disk::of(**seed) == Disk::Mapped);
+    let mapped = mapped.count();
     let next = AtomicU64::new(0);
     let total = Mutex::new(Coverage::default());
     let failure = Mutex::new(None);
@@ -73,7 +79,8 @@ fn agree_on_every_engine() {
     report(format_args!(
         "random operations: {} operations, {} commits, {} staged batches, {} loads, {} crashes, \
          {} kills, {} interrupted recoveries, {} reopens, {} reads of \
-         snapshots, {} verifications, in {} cases, from seed {first:#x}",
+         snapshots, {} verifications, in {} cases, {mapped} of them with simulated maps, from seed \
+         {first:#x}",
         total.operations,
         total.commits,
         total.staged_batches,
@@ -88,27 +95,56 @@ fn agree_on_every_engine() {
     ));
     let is_whole = cases >= CASES;
     assert!(
-        total.staged_batches > 0 && total.loads > 0 || !is_whole,
+        total.staged_batches > 0 && total.loads > 0 && mapped > 0 || !is_whole,
         "{total:?}"
     );
     figure("simulated operations", total.operations);
 }
 
+/// Where a case runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    /// In a directory of the operating system.
+    Real,
+    /// In memory, where nothing can be mapped: the options of maps do nothing.
+    Unmapped,
+    /// In memory, with maps, where the options want them. Stores into the log's map are lost with
+    /// the power like writes.
+    Mapped,
+}
+
+impl Disk {
+    /// The disk of a case. What failed once without maps runs without them.
+    fn of(seed: u64) -> Self {
+        let is_mapped = !SEEDS.contains(&seed) && Random::new(seed ^ MAPS_SALT).one_in(2);
+        match Random::new(seed).one_in(5) {
+            true => Self::Real,
+            false if is_mapped => Self::Mapped,
+            false => Self::Unmapped,
+        }
+    }
+}
+
 /// One case; `Err` tells the story of the failure.
 fn run_case(seed: u64) -> Outcome<Coverage> {
+    let disk = Disk::of(seed);
     let mut random = Random::new(seed);
-    let on_disk = random.one_in(5);
+    // Decides about the disk.
+    random.bits();
     let setting_seed = random.bits();
-    let count = if on_disk { OPERATIONS / 4 } else { OPERATIONS };
+    let count = match disk {
+        Disk::Real => OPERATIONS / 4,
+        Disk::Unmapped | Disk::Mapped => OPERATIONS,
+    };
     let ops: Vec<Op> = (0..count).map(|_| draw(&mut random)).collect();
-    run_quietly(setting_seed, on_disk, &ops).map_err(|(at, reason)| {
-        let short = shrink(setting_seed, on_disk, ops[..at].to_vec());
-        let (_, short_reason) = run_quietly(setting_seed, on_disk, &short)
+    run_quietly(setting_seed, disk, &ops).map_err(|(at, reason)| {
+        let short = shrink(setting_seed, disk, ops[..at].to_vec());
+        let (_, short_reason) = run_quietly(setting_seed, disk, &short)
             .err()
             .unwrap_or((0, reason.clone()));
         let listing: String = short.iter().map(|op| format!("  {op:?}\n")).collect();
         format!(
-            "seed {seed:#x}: operation {at} of {count} failed: {reason}\n\nshrunk to {} \
+            "seed {seed:#x} ({disk:?}): operation {at} of {count} failed: {reason}\n\nshrunk to {} \
              operations, which fail with: {short_reason}\n{listing}",
             short.len()
         )
@@ -116,12 +152,13 @@ fn run_case(seed: u64) -> Outcome<Coverage> {
 }
 
 /// Runs operations on a new store. `Err` says after how many of them, and why.
-fn run(setting_seed: u64, on_disk: bool, ops: &[Op], done: &mut usize) -> Outcome<Coverage> {
+fn run(setting_seed: u64, disk: Disk, ops: &[Op], done: &mut usize) -> Outcome<Coverage> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let (path, mem) = if on_disk {
-        (dir.path().join("store"), None)
-    } else {
-        ("/store".into(), Some(SimFs::new()))
+    let in_memory = PathBuf::from("/store");
+    let (path, mem) = match disk {
+        Disk::Real => (dir.path().join("store"), None),
+        Disk::Unmapped => (in_memory, Some(SimFs::new())),
+        Disk::Mapped => (in_memory, Some(SimFs::with_maps())),
     };
     let setting = Setting::draw(&mut Random::new(setting_seed), path, mem);
     let mut run = Run::start(setting)?;
@@ -133,11 +170,9 @@ fn run(setting_seed: u64, on_disk: bool, ops: &[Op], done: &mut usize) -> Outcom
 }
 
 /// As [`run`], with a panic of the store told like any other failure.
-fn run_quietly(setting_seed: u64, on_disk: bool, ops: &[Op]) -> Result<Coverage, (usize, String)> {
+fn run_quietly(setting_seed: u64, disk: Disk, ops: &[Op]) -> Result<Coverage, (usize, String)> {
     let mut done = 0;
-    match catch_unwind(AssertUnwindSafe(|| {
-        run(setting_seed, on_disk, ops, &mut done)
-    })) {
+    match catch_unwind(AssertUnwindSafe(|| run(setting_seed, disk, ops, &mut done))) {
         Ok(Ok(coverage)) => Ok(coverage),
         Ok(Err(reason)) => Err((done, reason)),
         Err(payload) => {
@@ -152,13 +187,13 @@ fn run_quietly(setting_seed: u64, on_disk: bool, ops: &[Op]) -> Result<Coverage,
 }
 
 /// Finds a shorter sequence that fails too.
-fn shrink(setting_seed: u64, on_disk: bool, ops: Vec<Op>) -> Vec<Op> {
+fn shrink(setting_seed: u64, disk: Disk, ops: Vec<Op>) -> Vec<Op> {
     let end = Instant::now() + SHRINKING;
     let fails = |ops: &[Op]| {
         if Instant::now() > end {
             return None;
         }
-        run_quietly(setting_seed, on_disk, ops)
+        run_quietly(setting_seed, disk, ops)
             .err()
             .map(|(done, _)| done)
     };

@@ -34,7 +34,17 @@ pub fn crashes(input: &[u8]) {
 
 fn run(input: &[u8], mut draw: impl FnMut(&mut Bytes<'_>) -> Op) {
     let mut source = Bytes(input);
-    let mut setting = Setting::draw(&mut source, "/store".into(), Some(SimFs::new()));
+    // The bytes are all spent on what is drawn from them; their parity is not.
+    let has_maps = input
+        .iter()
+        .fold(0, |parity, byte| parity ^ (byte.count_ones() % 2))
+        == 1;
+    let mem = if has_maps {
+        SimFs::with_maps()
+    } else {
+        SimFs::new()
+    };
+    let mut setting = Setting::draw(&mut source, "/store".into(), Some(mem));
     // Single-threaded, so that an input always does the same.
     setting.options = setting.options.background_threads(0).background_sync_ms(0);
     let mut run = Run::start(setting).unwrap_or_else(|reason| panic!("{reason}"));
