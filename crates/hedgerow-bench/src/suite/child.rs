@@ -24,8 +24,9 @@ use crate::workload::Workload;
 /// Runs the steps of `plan` on `contestant` in `dir`, an empty directory, as a member of the
 /// control group `group`, and writes the results to `out`, a line of JSON each.
 ///
-/// A step may be about a kill: then this process says so and waits for it. The process after it is
-/// told the number of that step, in `killed_in`, and goes on from there.
+/// A step may take two processes: then this one says so after the first half, and waits to be
+/// killed. The process after it is told the number of that step, in `killed_in`, and goes on from
+/// there.
 ///
 /// For a process of its own: it ends the process, with exit code 1, when standard input is closed,
 /// which the parent holds open as long as it lives.
@@ -114,7 +115,7 @@ impl Suite<'_> {
         self.discard()
     }
 
-    /// Makes room for a trade-off run. Does not return if the run is about a kill: the process is
+    /// Makes room for a trade-off run. Does not return if the run takes two processes: this one is
     /// killed here.
     fn first_half(
         &mut self,
@@ -125,7 +126,7 @@ impl Suite<'_> {
     ) -> Result<()> {
         self.discard()?;
         make(dir)?;
-        let Some(_open) = trial.before_kill(&self.setup(trial, dir))? else {
+        let Some(_open) = trial.first_half(&self.setup(trial, dir))? else {
             return Ok(());
         };
         say(out, &json!({ "kill": number }))?;
@@ -309,6 +310,31 @@ mod tests {
         assert_eq!(lines[1]["result"]["tree_bytes"], Value::Null);
         assert_eq!(lines[5]["result"]["figures"][0]["id"], "fill");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_store_is_read_cold_by_the_process_after_the_one_that_filled_it() {
+        let plan = plan("coldopen,fillseq");
+        let dir = tempfile::tempdir().unwrap();
+        let contestant = Contestant::from(Variant::BTree);
+        let (sender, said) = channel();
+        // Has closed its store, and waits to be killed until this process ends.
+        std::thread::spawn({
+            let (plan, dir) = (plan.clone(), dir.path().to_owned());
+            move || run(&plan, &contestant, &dir, None, &mut Lines(sender))
+        });
+        let mut before: Vec<u8> = Vec::new();
+        while !before.ends_with(b"{\"kill\":0}\n") {
+            before.extend(said.recv().unwrap());
+        }
+        let contestant = Contestant::from(Variant::BTree);
+        let mut out = Vec::new();
+        run(&plan, &contestant, dir.path(), Some(0), &mut out).unwrap();
+        let after = lines(&out);
+        let figures = &after[0]["result"]["figures"];
+        assert_eq!(figures[0]["label"], "open and read one");
+        assert_eq!(figures[1]["label"], "cold read, mean");
+        assert_eq!(after.last().unwrap()["step"], 1, "the rest follows");
     }
 
     #[test]

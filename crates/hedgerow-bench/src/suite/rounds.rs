@@ -147,8 +147,8 @@ fn error_in(line: &Value) -> Error {
     }
 }
 
-/// Measures `subject` in a process, or in several, if steps are about a kill; hands what they print
-/// to `take`.
+/// Measures `subject` in a process, or in several, if steps take two; hands what they print to
+/// `take`.
 fn measure(
     setup: &Setup<'_>,
     subject: Subject,

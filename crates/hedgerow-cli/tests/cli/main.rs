@@ -697,6 +697,28 @@ fn bench_kills_a_process_and_opens_what_it_left() {
     assert_eq!(names(b.dir.path()), [""; 0]);
 }
 
+/// One process fills, the next reads: else the labels would say that it was one.
+#[test]
+fn bench_reads_a_cold_store_in_a_new_process() {
+    let b = Bench::new();
+    let args = ["bench", "--records", "2000", "--duration", "0.1", "--json"];
+    let wanted = ["--workloads", "coldopen,fillseq", "--rounds", "1"];
+    let json = parse(&b.ok(&[&args[..], &wanted].concat()));
+    assert_eq!(json["rows"][1]["label"], "fillseq");
+    let compared = json["rows"][0]["compared"].as_array().unwrap();
+    let labels: Vec<_> = compared.iter().map(|figure| &figure["label"]).collect();
+    let expected = [
+        "coldopen: open and read one",
+        "coldopen: cold read, mean",
+        "coldopen: cold read, p99",
+    ];
+    assert_eq!(labels[..3], expected, "{labels:?}");
+    for engine in ENGINES {
+        assert!(compared[1][engine]["median"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(names(b.dir.path()), [""; 0]);
+}
+
 /// A column for each variant that is asked for, none wider than a terminal, and a mark on every
 /// verdict of a run as small as this.
 #[test]

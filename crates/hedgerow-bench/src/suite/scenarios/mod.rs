@@ -2,10 +2,11 @@
 //! shows. Each makes stores of its own and gives a handful of figures.
 //!
 //! Some are of hedgerow alone, because they need more of a store than a
-//! [`Target`] offers: ranges to delete, snapshots, compaction.
+//! [`Target`](crate::targets::Target) offers: ranges to delete, snapshots, compaction.
 //!
-//! One is about a process that is killed, so it takes two: what is [to be
-//! killed](Trial::before_kill) in the one, and the [rest](Trial::run) in the next.
+//! Two take two processes each: one does the [first half](Trial::first_half) and is killed, the
+//! next does the [rest](Trial::run). One of them is about the kill, the other about a store that is
+//! cold: of what a process has written, some stays in memory as long as the process lives.
 
 use std::fmt;
 
@@ -14,10 +15,9 @@ mod counters;
 mod hedgerow;
 mod run;
 
-pub use self::run::{Figure, Run};
+pub use self::run::{Figure, FirstHalf, Run};
 use crate::data::ValueSize;
 use crate::error::{Error, Result};
-use crate::targets::Target;
 use crate::workload::Params;
 
 /// A trade-off run.
@@ -31,7 +31,7 @@ pub enum Trial {
     HeldSnapshot,
     /// Eight threads increment counters, with merges and with updates.
     Counters,
-    /// A store is opened and read that no cache knows.
+    /// A store is opened and read that no cache knows, by a process that knows nothing of it.
     ColdOpen,
     /// A store is opened whose process was killed.
     Recovery,
@@ -118,7 +118,7 @@ impl Trial {
             Self::BulkDelete => "remove 90 % of the keys by one range, then by compaction",
             Self::HeldSnapshot => "overwrite everything while a snapshot wants the old values",
             Self::Counters => "increment counters from 8 threads, with merges and with updates",
-            Self::ColdOpen => "open and read a store of which nothing is in memory",
+            Self::ColdOpen => "open and read, in a new process, a store that no cache knows",
             Self::Recovery => "open a store that was killed, its last commits only in the log",
             Self::ValueSize(_) => "the same amount of data in values of one size",
             Self::MemoryRatio(_) => "data of so many times the memory",
@@ -148,7 +148,7 @@ impl Trial {
         own
     }
 
-    /// True if it needs more of a store than any [`Target`] offers.
+    /// True if it needs more of a store than any [`Target`](crate::targets::Target) offers.
     pub fn is_of_hedgerow_alone(self) -> bool {
         !matches!(
             self,
@@ -156,17 +156,19 @@ impl Trial {
         )
     }
 
-    /// Does what comes before a kill of this process: the store that must be open when it is
-    /// killed. `None` for a run that is about no kill.
-    pub fn before_kill(self, run: &Run<'_>) -> Result<Option<Box<dyn Target>>> {
+    /// Does what another process goes on from when this one has been killed. `None` for a run that
+    /// takes one process.
+    pub fn first_half(self, run: &Run<'_>) -> Result<Option<FirstHalf>> {
         match self {
-            Self::Kill(_) => run.write_to_be_killed().map(Some),
+            Self::Kill(_) => run.write_to_be_killed().map(FirstHalf::Open).map(Some),
+            Self::ColdOpen => run.fill_for_cold_open().map(|()| Some(FirstHalf::Closed)),
             _ => Ok(None),
         }
     }
 
-    /// Runs it, in a directory that exists and is empty; if it is about a kill, in the directory of
-    /// the process that was killed.
+    /// Runs it, in a directory that exists and is empty; if it takes two processes, in the
+    /// directory of the one that was killed. [`Trial::ColdOpen`] can do without that one: in an
+    /// empty directory it does both halves, and its figures say so.
     pub fn run(self, run: &Run<'_>) -> Result<Vec<Figure>> {
         match self {
             Self::Queue => run.queue(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::suite::contestant::Contestant;
-use crate::targets::TargetOptions;
+use crate::targets::{Target, TargetOptions};
 use crate::verdict::Unit;
 use crate::workload::{Params, Workload};
 
@@ -20,6 +20,14 @@ pub struct Figure {
     pub unit: Unit,
     /// How much.
     pub value: f64,
+}
+
+/// How a process ends in the middle of a trade-off run.
+pub enum FirstHalf {
+    /// It is killed while it has this store open.
+    Open(Box<dyn Target>),
+    /// It has closed its stores: any end will do.
+    Closed,
 }
 
 /// A trade-off run on one store.
