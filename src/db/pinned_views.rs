@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::store::{OpenKeyspace, Store};
 use crate::types::{KeyspaceId, SeqNo};
 use crate::util::gate::Stay;
+use crate::util::keyed_list::KeyedList;
 use crate::util::mutants::mutated;
 
 /// Up to so many keyspaces a snapshot of all takes its views at once: that costs as much as locking
@@ -47,7 +48,7 @@ enum Views {
         /// Those that there were, ordered by number.
         keyspaces: Arc<Vec<Arc<OpenKeyspace>>>,
         /// Those that were used so far.
-        taken: Mutex<Vec<PinnedView>>,
+        taken: Mutex<KeyedList<KeyspaceId, Arc<dyn ReadView>>>,
     },
 }
 
@@ -236,12 +237,12 @@ impl Inner {
             Views::Late { keyspaces, taken } => (keyspaces, taken),
         };
         let mut taken = taken.lock();
-        if let Some((_, view)) = taken.iter().find(|(taken, _)| *taken == id) {
+        if let Some(view) = taken.get(id) {
             return Some(Arc::clone(view));
         }
         let at = keyspaces.binary_search_by_key(&id, |open| open.id).ok()?;
         let view = self.registration.take_view(&keyspaces[at]);
-        taken.push((id, Arc::clone(&view)));
+        taken.add(id, Arc::clone(&view));
         Some(view)
     }
 }
@@ -266,8 +267,30 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
+    use super::PinnedViews;
     use crate::fs::SimFs;
     use crate::options::{EngineKind, Options};
+    use crate::testing::comparisons_of;
+
+    /// Each read looked through the keyspaces that were read before.
+    #[test]
+    fn a_snapshot_finds_each_of_many_used_keyspaces_with_few_comparisons() {
+        const COUNT: usize = 200;
+        let options = Options::new().fs(Arc::new(SimFs::new()));
+        let db = options.open(Path::new("/store")).unwrap();
+        let keyspace = |n: usize| db.keyspace(&n.to_string(), EngineKind::BTree).unwrap();
+        let keyspaces: Vec<_> = (0..COUNT).map(keyspace).collect();
+        let views = PinnedViews::of_all(&db.store);
+        let view = |n: usize| views.view(keyspaces[n].open()).unwrap().unwrap();
+        let mut first = Vec::new();
+        let compared = comparisons_of(|| first.extend((0..COUNT).map(view)));
+        assert!((COUNT..8 * COUNT).contains(&compared), "{compared}");
+        let compared = comparisons_of(|| {
+            let is_same = |n: usize| Arc::ptr_eq(&view(n), &first[n]);
+            assert!((0..COUNT).all(is_same));
+        });
+        assert!((COUNT..4 * COUNT).contains(&compared), "{compared}");
+    }
 
     /// Threads that wait for work are told when a snapshot goes that held something.
     #[test]

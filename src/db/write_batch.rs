@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::kv::Batch;
 use crate::store::{OpenKeyspace, Store};
 use crate::types::KeyBounds;
+use crate::util::keyed_list::KeyedList;
 
 /// Operations on any number of keyspaces, of either engine, that are committed together by
 /// [`Db::write`](crate::Db::write).
@@ -33,8 +34,9 @@ use crate::types::KeyBounds;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch {
-    /// One part for each keyspace, in the order of their first use.
-    parts: Vec<(Keyspace, Batch)>,
+    /// One part for each keyspace, in the order of their first use. The key is the address of what
+    /// is open: keyspaces of different stores have the same numbers. The part keeps it alive.
+    parts: KeyedList<usize, (Keyspace, Batch)>,
 }
 
 impl WriteBatch {
@@ -116,32 +118,33 @@ impl WriteBatch {
 
     /// Number of operations.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|(_, batch)| batch.len()).sum()
+        self.batches().map(Batch::len).sum()
     }
 
     /// True if there are no operations.
     pub fn is_empty(&self) -> bool {
-        self.parts.iter().all(|(_, batch)| batch.is_empty())
+        self.batches().all(Batch::is_empty)
     }
 
     /// Encoded length, in bytes.
     pub fn len_bytes(&self) -> usize {
-        self.parts.iter().map(|(_, batch)| batch.len_bytes()).sum()
+        self.batches().map(Batch::len_bytes).sum()
+    }
+
+    fn batches(&self) -> impl Iterator<Item = &Batch> {
+        self.parts.values().map(|(_, batch)| batch)
     }
 
     fn part(&mut self, keyspace: &Keyspace) -> &mut Batch {
-        // Batches touch few keyspaces, and mostly the same one again.
-        let same = |(other, _): &(Keyspace, Batch)| Arc::ptr_eq(other.open(), keyspace.open());
-        let at = self.parts.iter().rposition(same).unwrap_or_else(|| {
-            self.parts.push((keyspace.clone(), Batch::new()));
-            self.parts.len() - 1
-        });
-        &mut self.parts[at].1
+        let address = Arc::as_ptr(keyspace.open()).addr();
+        let new = || (keyspace.clone(), Batch::new());
+        let at = self.parts.place_or_add(address, new);
+        &mut self.parts.at_mut(at).1
     }
 
     /// The parts, if all keyspaces belong to `store`.
     pub(crate) fn into_parts(self, store: &Arc<Store>) -> Result<Vec<(Arc<OpenKeyspace>, Batch)>> {
-        let part = |(keyspace, batch): (Keyspace, Batch)| {
+        let part = |(_, (keyspace, batch)): (usize, (Keyspace, Batch))| {
             if !Arc::ptr_eq(keyspace.store(), store) {
                 return Err(Error::invalid(format!(
                     "keyspace {:?} belongs to another store",
@@ -150,6 +153,44 @@ impl WriteBatch {
             }
             Ok((Arc::clone(keyspace.open()), batch))
         };
-        self.parts.into_iter().map(part).collect()
+        self.parts.into_entries().into_iter().map(part).collect()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::SimFs;
+    use crate::options::{Durability, EngineKind, Options};
+    use crate::testing::comparisons_of;
+
+    /// Each operation looked through the keyspaces of the batch.
+    #[test]
+    fn a_batch_over_many_keyspaces_finds_each_with_few_comparisons() {
+        const COUNT: usize = 200;
+        let options = Options::new().fs(Arc::new(SimFs::new()));
+        let db = options.open(Path::new("/store")).unwrap();
+        let keyspace = |n: usize| db.keyspace(&n.to_string(), EngineKind::Lsm).unwrap();
+        let keyspaces: Vec<_> = (0..COUNT).map(keyspace).collect();
+        let mut batch = db.batch();
+        let compared = comparisons_of(|| {
+            for round in [b"1", b"2"] {
+                for keyspace in &keyspaces {
+                    batch.put(keyspace, "key", round);
+                }
+            }
+        });
+        assert!((COUNT..8 * COUNT).contains(&compared), "{compared}");
+        assert_eq!(batch.len(), 2 * COUNT);
+        let parts = batch.clone().into_parts(&db.store).unwrap();
+        let ids = parts.iter().map(|(open, _)| open.id);
+        assert!(ids.eq(keyspaces.iter().map(|keyspace| keyspace.open().id)));
+        assert!(parts.iter().all(|(_, batch)| batch.len() == 2));
+        db.write(batch, Durability::Buffered).unwrap();
+        for keyspace in &keyspaces {
+            assert_eq!(keyspace.get("key").unwrap().unwrap(), b"2");
+        }
     }
 }

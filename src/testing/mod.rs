@@ -1,6 +1,7 @@
 //! What the unit tests of several parts share: random numbers, operations that own their bytes, and
 //! the store as an engine sees it.
 
+mod comparisons;
 mod numbers;
 mod pipeline;
 mod running;
@@ -25,6 +26,7 @@ use crate::resolve::{Append, MergeOperator, Resolver};
 use crate::types::{Op, SeqNo};
 use crate::values::ValueFiles;
 
+pub(crate) use comparisons::{comparisons_of, note_comparison};
 pub(crate) use numbers::{
     first, just_after_a_number_was_taken, just_before_a_number_is_taken, then,
 };

@@ -2,6 +2,7 @@
 
 pub(crate) mod gate;
 pub(crate) mod key_prefix;
+pub(crate) mod keyed_list;
 pub(crate) mod mutants;
 pub(crate) mod patience;
 pub(crate) mod prefetch;
