@@ -12,21 +12,21 @@ use std::sync::Arc;
 
 use super::cursor::ReadView;
 use crate::types::KeyspaceId;
+use crate::util::keyed_list::KeyedList;
 use crate::util::sync::Mutex;
 
 /// What the snapshots of one moment were handed.
 #[derive(Debug, Default)]
-pub(crate) struct HandedViews(Mutex<Vec<(KeyspaceId, Arc<dyn ReadView>)>>);
+pub(crate) struct HandedViews(Mutex<KeyedList<KeyspaceId, Arc<dyn ReadView>>>);
 
 impl HandedViews {
     /// The view of a keyspace, if its engine has gone beyond the moment since.
     pub(crate) fn of(&self, keyspace: KeyspaceId) -> Option<Arc<dyn ReadView>> {
-        let views = self.0.lock();
-        let found = views.iter().find(|(id, _)| *id == keyspace);
-        found.map(|(_, view)| Arc::clone(view))
+        self.0.lock().get(keyspace).map(Arc::clone)
     }
 
+    /// Adds a view. What an engine has handed over before stays.
     pub(super) fn add(&self, keyspace: KeyspaceId, view: &Arc<dyn ReadView>) {
-        self.0.lock().push((keyspace, Arc::clone(view)));
+        self.0.lock().place_or_add(keyspace, || Arc::clone(view));
     }
 }

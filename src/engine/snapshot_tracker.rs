@@ -291,6 +291,7 @@ mod tests {
     use crate::engine::cursor::{Cursor, Piece};
     use crate::error::Result;
     use crate::resolve::ManualClock;
+    use crate::testing::comparisons_of;
     use crate::types::KeyRange;
 
     #[test]
@@ -421,6 +422,30 @@ mod tests {
             let _ = tracker.unregister_late(at);
         }
         assert_eq!(Arc::strong_count(&view), 1);
+    }
+
+    /// Each first read of a keyspace looked through all trees that had changed since the snapshot.
+    #[test]
+    fn a_view_of_one_of_many_changed_trees_is_found_with_few_comparisons() {
+        const COUNT: usize = 1000;
+        let keyspaces = || (0..COUNT as u32).map(KeyspaceId);
+        let tracker = SnapshotTracker::default();
+        let (registered, handed) = tracker.register_late(SeqNo(5));
+        let views: Vec<Arc<dyn ReadView>> = keyspaces().map(|_| Arc::new(Empty) as _).collect();
+        let compared = comparisons_of(|| {
+            for (keyspace, view) in keyspaces().zip(&views) {
+                assert!(handed.of(keyspace).is_none());
+                tracker.hand_over(keyspace, SeqNo(5), SeqNo(6), view);
+            }
+        });
+        assert!((COUNT..8 * COUNT).contains(&compared), "{compared}");
+        let compared = comparisons_of(|| {
+            assert!(keyspaces().all(|keyspace| handed.of(keyspace).is_some()));
+        });
+        assert!((COUNT..4 * COUNT).contains(&compared), "{compared}");
+        assert!(views.iter().all(|view| Arc::strong_count(view) == 2));
+        assert!(handed.of(KeyspaceId(COUNT as u32)).is_none());
+        let _ = tracker.unregister_late(registered);
     }
 
     /// A later snapshot at the number of an older one has its own time.
