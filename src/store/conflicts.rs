@@ -29,8 +29,17 @@ const MAX_BYTES: usize = 16 << 20;
 /// From so many bytes on a chunk is full.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What was read, by keyspace, no keyspace twice.
+/// What was read, ordered by keyspace, no keyspace twice.
 pub(crate) type Reads = [(KeyspaceId, KeySet)];
+
+/// Where in `reads` the part of a keyspace is, or where it would be.
+pub(crate) fn place_among_reads(reads: &Reads, keyspace: KeyspaceId) -> Result<usize, usize> {
+    reads.binary_search_by(|(id, _)| {
+        #[cfg(test)]
+        crate::testing::note_comparison();
+        id.cmp(&keyspace)
+    })
+}
 
 /// An operation that breaks the condition of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +132,7 @@ impl Chunk {
         let newer = self.noted.partition_point(|noted| noted.seq <= since);
         let mut newest_first = self.noted[newer..].iter().rev();
         newest_first.find_map(|noted| {
-            let (_, keys) = reads.iter().find(|(id, _)| *id == noted.keyspace)?;
+            let (_, keys) = &reads[place_among_reads(reads, noted.keyspace).ok()?];
             let start_at = noted.at as usize;
             let end_at = start_at + noted.len as usize;
             let start = &self.bytes[start_at..end_at];
@@ -192,6 +201,7 @@ impl ConflictTracker {
     /// The latest operation above `since` on what is in `reads`, or up to which operations may have
     /// been forgotten.
     pub(crate) fn conflict(&self, since: SeqNo, reads: &Reads) -> Option<Conflict> {
+        debug_assert!(reads.is_sorted_by(|(a, _), (b, _)| a < b));
         if reads.iter().all(|(_, keys)| keys.is_empty()) {
             return None;
         }
@@ -239,6 +249,7 @@ impl ConflictTracker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::comparisons_of;
     use crate::types::KeyRange;
 
     const A: KeyspaceId = KeyspaceId(1);
@@ -293,6 +304,34 @@ mod tests {
         let of = |range: &KeyRange| tracker.conflict(SeqNo(13), &reads(A, range));
         assert_eq!(of(&KeyRange::one(b"zz")), at(14, A, "x"));
         assert_eq!(of(&range("a", "x")), None);
+    }
+
+    /// Each remembered operation was looked up with a walk over the keyspaces that were read, under
+    /// the log lock.
+    #[test]
+    fn an_operation_is_looked_up_among_many_keyspaces_with_few_comparisons() {
+        const COUNT: u32 = 1000;
+        let mut tracker = ConflictTracker::default();
+        assert!(tracker.begin(SeqNo(1)));
+        // Every second one is read.
+        let read = range("a", "c");
+        let read = (0..COUNT).map(|n| (KeyspaceId(2 * n), KeySet::of(&read)));
+        let reads: Vec<_> = read.collect();
+        let ops = u64::from(2 * COUNT);
+        for n in 0..ops {
+            let keyspace = KeyspaceId((n * 7 % ops) as u32);
+            tracker.note(keyspace, &put(b"d"), SeqNo(2 + n));
+        }
+        let steps = 2 * COUNT as usize;
+        let compared = comparisons_of(|| assert_eq!(tracker.conflict(SeqNo(1), &reads), None));
+        assert!((steps..=12 * steps).contains(&compared), "{compared}");
+        for (id, _) in &reads {
+            let seq = SeqNo(2 + ops + u64::from(id.0));
+            tracker.note(*id, &put(b"b"), seq);
+            let place = Some((*id, b"b".to_vec()));
+            let conflict = tracker.conflict(SeqNo(1), &reads);
+            assert_eq!(conflict, Some(Conflict { seq, place }));
+        }
     }
 
     #[test]

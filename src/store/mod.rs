@@ -66,7 +66,7 @@ use shared::Shared;
 
 pub use commit::watch::Watch;
 pub(crate) use commit::{Change, Condition, Outcome};
-pub(crate) use conflicts::Conflict;
+pub(crate) use conflicts::{Conflict, place_among_reads};
 pub(crate) use keyspaces::OpenKeyspace;
 pub(crate) use recovery::open;
 pub use scrub_state::ScrubStats;

@@ -7,7 +7,7 @@ use super::own_writes::{Own, OwnWrites, Undo, operand_cost};
 use crate::engine::Laid;
 use crate::error::{Error, Result};
 use crate::kv::{Batch, check_op};
-use crate::store::OpenKeyspace;
+use crate::store::{OpenKeyspace, place_among_reads};
 use crate::types::{KeyRange, KeySet, KeyspaceId, MAX_BATCH_LEN_BYTES, Op, Value};
 use crate::util::mutants::mutated;
 
@@ -296,17 +296,19 @@ impl WriteSet {
         self.parts.values().filter(|part| !part.is_empty())
     }
 
-    /// Adds every key and range that was written to `reads`, as if it had been read.
+    /// Adds every key and range that was written to `reads`, as if it had been read. They are, and
+    /// stay, ordered by keyspace.
     pub(super) fn add_to(&self, reads: &mut Vec<(KeyspaceId, KeySet)>) {
+        let read = reads.len();
         for part in self.written() {
             let id = part.keyspace.id;
-            let at = reads.iter().position(|(read, _)| *read == id);
-            let at = at.unwrap_or_else(|| {
+            let at = place_among_reads(&reads[..read], id).unwrap_or_else(|_| {
                 reads.push((id, KeySet::default()));
                 reads.len() - 1
             });
             part.add_to(&mut reads[at].1);
         }
+        reads.sort_unstable_by_key(|(id, _)| *id);
     }
 
     /// What was written, as batches.
@@ -325,7 +327,7 @@ mod tests {
     use crate::db::Keyspace;
     use crate::fs::SimFs;
     use crate::options::{EngineKind, Options};
-    use crate::testing::Random;
+    use crate::testing::{Random, comparisons_of};
 
     fn keyspaces() -> [Keyspace; 2] {
         let options = Options::new().fs(Arc::new(SimFs::new()));
@@ -390,6 +392,36 @@ mod tests {
                 assert!(writes.bytes >= encoded(&writes), "seed {seed}");
             }
         }
+    }
+
+    /// Each keyspace that was written to was looked up with a walk over those that were read.
+    #[test]
+    fn what_was_written_is_added_to_many_reads_with_few_comparisons() {
+        const COUNT: u32 = 1000;
+        let keyspaces = keyspaces();
+        let mut writes = WriteSet::new(0);
+        for keyspace in &keyspaces {
+            writes.write(keyspace.open(), b"k", put(7, 1)).unwrap();
+        }
+        let [first, second] = keyspaces.each_ref().map(|keyspace| keyspace.open().id);
+        // The first one is read, too.
+        let ids = (first.0..=first.0 + 2 * COUNT).map(KeyspaceId);
+        let ids = ids.filter(|id| *id != second);
+        let mut reads: Vec<_> = ids
+            .map(|id| (id, KeySet::of(&KeyRange::one(b"a"))))
+            .collect();
+        let mut expected = reads.clone();
+        let compared = comparisons_of(|| writes.add_to(&mut reads));
+        assert!((2..=24).contains(&compared), "{compared}");
+        expected[0].1.insert_key(b"k");
+        expected.push((second, KeySet::of(&KeyRange::one(b"k"))));
+        expected.sort_by_key(|(id, _)| *id);
+        let ranges = |reads: &[(KeyspaceId, KeySet)]| -> Vec<_> {
+            let ranges = reads.iter();
+            let ranges = ranges.map(|(id, keys)| (*id, keys.ranges().collect::<Vec<_>>()));
+            ranges.collect()
+        };
+        assert_eq!(ranges(&reads), ranges(&expected));
     }
 
     #[test]
