@@ -88,7 +88,8 @@ impl TransactionOptions {
     }
 
     /// The only keyspaces that it uses; others are refused, and keep no older state for it while it
-    /// lives. All by default: those that it does not use cost it nothing.
+    /// lives. All by default: those that it does not use cost it nothing, but for LSM trees with a
+    /// compaction filter, of each of which it takes a view.
     #[must_use]
     pub fn keyspaces<'a>(mut self, keyspaces: impl IntoIterator<Item = &'a Keyspace>) -> Self {
         self.keyspaces = Some(keyspaces.into_iter().cloned().collect());
