@@ -14,11 +14,6 @@ use super::{Kind, Source, Violation, lines_of_code};
 
 const DOCUMENT: &str = "docs/testing.md";
 const WORKLOADS: &str = "tests/store/crash_states/workloads.rs";
-/// Dead names that are left until the table of mutants is taken again.
-const PENDING: [&str; 2] = [
-    "btree::batch::tests::operations_on_one_key_stay_in_their_order",
-    "conformance::btree::atomic",
-];
 
 /// The tests of all sources.
 #[derive(Debug, Default)]
@@ -50,7 +45,7 @@ pub fn check(sources: &[Source]) -> Vec<Violation> {
     let documents = sources.iter().filter(|source| source.path == DOCUMENT);
     let mut found = Vec::new();
     for (source, line, name) in documents.flat_map(names) {
-        if !tests.has(name) && !PENDING.contains(&name) {
+        if !tests.has(name) {
             found.push(source.violation(line, format!("there is no test {name}")));
         }
     }
