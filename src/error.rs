@@ -165,9 +165,11 @@ pub enum Error {
     /// began that it is not known whether any of that concerns it. Run it again from its beginning,
     /// and if it takes long, do less in one.
     TransactionTooOld,
-    /// The handle is a copy that a forked process has of its parent's. It does nothing, because two
-    /// processes that write one store destroy it. Open the store in the child if the parent has
-    /// closed it, talk to the parent if it has not, or fork before opening.
+    /// The handle is a copy that a forked process has of its parent's. It does nothing: two
+    /// processes that write one store destroy it, and what the parent writes is not in the child's
+    /// copy, which would read other bytes at the places that it knows. So snapshots, scans and
+    /// readers that were begun before the fork end as well. Open the store in the child if the
+    /// parent has closed it, talk to the parent if it has not, or fork before opening.
     Forked,
     /// The store was closed by [`Db::close`](crate::Db::close), through this handle or another.
     Closed,

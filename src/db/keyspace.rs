@@ -179,6 +179,7 @@ impl Keyspace {
         };
         Scan::new(self.open.view(), range)
             .observed_by(observer)
+            .owned_by(self.store.shared.owner)
             .staying(stay)
     }
 }
@@ -274,7 +275,7 @@ impl KvRead for Keyspace {
         let key = key.as_ref();
         let found = self.open.open_value(key)?;
         let reader = found
-            .map(|value| ValueReader::new(value, Some(Arc::new(stay))))
+            .map(|value| ValueReader::new(value, self.store.shared.owner, Some(Arc::new(stay))))
             .transpose()?;
         if let Some(hook) = self.hook() {
             hook.get(key, reader.as_ref().map(|reader| reader.len() as usize));

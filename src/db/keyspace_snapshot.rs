@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::pinned_views::PinnedViews;
 use crate::engine::{Cursor, Entry, Piece, ReadView};
 use crate::error::{Error, Result};
+use crate::fs::fork::Owner;
 use crate::kv::{KvRead, Readable, Scan, ValueReader, inherent_reads, part_of_value, read_once};
 use crate::store::{OpenKeyspace, Store};
 use crate::trace::Hook;
@@ -51,8 +52,16 @@ impl KeyspaceSnapshot {
         }
     }
 
-    /// The view, unless the keyspace did not exist yet.
+    /// An error if every read would be that.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        self.view().map(drop)
+    }
+
+    /// The view, unless the keyspace did not exist yet. Asked by every read.
+    #[inline]
     fn view(&self) -> Result<Option<&Arc<dyn ReadView>>> {
+        self.owner().check()?;
         match &self.view {
             Ok(view) => Ok(view.as_ref()),
             Err(error) => Err(error.clone()),
@@ -71,11 +80,19 @@ impl KeyspaceSnapshot {
     ) -> Scan {
         let observer = self.hook().and_then(|hook| hook.scan(&range));
         let view = self.view().map(|_| over(Arc::new(self.clone())));
-        Scan::new(view, range).observed_by(observer)
+        Scan::new(view, range)
+            .observed_by(observer)
+            .owned_by(self.owner())
     }
 
     fn value(&self, key: &[u8]) -> Result<Option<Value>> {
         self.view()?.map_or(Ok(None), |view| view.get_value(key))
+    }
+
+    /// The process that opened the store.
+    #[inline]
+    fn owner(&self) -> Owner {
+        self.views.store().shared.owner
     }
 
     /// What reads are recorded with, if they are.
@@ -278,7 +295,7 @@ impl KvRead for KeyspaceSnapshot {
         let key = key.as_ref();
         let found = ReadView::open_value(self, key)?;
         let reader = found
-            .map(|value| ValueReader::new(value, self.views.stay()))
+            .map(|value| ValueReader::new(value, self.owner(), self.views.stay()))
             .transpose()?;
         if let Some(hook) = self.hook() {
             hook.get(key, reader.as_ref().map(|reader| reader.len() as usize));

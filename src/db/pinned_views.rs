@@ -215,6 +215,7 @@ impl PinnedViews {
     /// The view of a keyspace of this store; `None` if it did not exist at that moment. An error
     /// if the store was closed by then, or the keyspace dropped.
     pub(crate) fn view(&self, keyspace: &OpenKeyspace) -> Result<Option<Arc<dyn ReadView>>> {
+        self.store.shared.owner.check()?;
         let inner = match &self.inner {
             Ok(inner) => inner,
             Err(error) => return Err(Error::clone(error)),

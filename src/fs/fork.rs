@@ -3,7 +3,9 @@
 //! A child that was forked and has not executed another program holds a copy of everything: open
 //! files, locks, maps, the state of the store. Two processes that go on with one state each
 //! destroy the store, and a child that merely lets its copies go would give the parent's lock
-//! away. So whatever changes files remembers its [`Owner`] and refuses to work in a child.
+//! away. So whatever changes files remembers its [`Owner`] and refuses to work in a child. So does
+//! whatever reads them, though it began before the fork: the parent writes other things to the
+//! places that the child's copy knows, and a map shows them.
 //!
 //! Forks are counted by a handler that the operating system calls in the child; looking at the
 //! count costs one load. A child that was made past the C library (a bare `clone`) is not

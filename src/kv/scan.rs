@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::engine::{Cursor, ReadView};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fs::fork::Owner;
 use crate::types::{KeyRange, Value, is_from};
 use crate::util::gate::Stay;
+use crate::util::mutants::mutated;
 
 /// A scan: entries in key order, from both ends.
 ///
@@ -45,6 +47,9 @@ pub struct Scan {
     back_started: bool,
     /// Told of what is taken, in a store that records its operations.
     observer: Option<Box<dyn ScanObserver>>,
+    /// The process that opened the store, if there is one: what a child finds at the places that
+    /// its copy knows may be something else by now, so every step asks.
+    owner: Option<Owner>,
     /// A place in the store, whose directory stays locked meanwhile. Dropped last.
     stay: Option<Stay>,
 }
@@ -61,7 +66,7 @@ pub(crate) trait ScanObserver: Send + Sync {
 
 enum State {
     Ready(Arc<dyn ReadView>),
-    Failed(crate::Error),
+    Failed(Error),
     Done,
 }
 
@@ -89,6 +94,7 @@ impl Scan {
             started: false,
             back_started: false,
             observer: None,
+            owner: None,
             stay: None,
         }
     }
@@ -107,14 +113,32 @@ impl Scan {
         self
     }
 
+    /// Is of a store that `owner` has opened.
+    pub(crate) fn owned_by(mut self, owner: Owner) -> Self {
+        self.owner = Some(owner);
+        self
+    }
+
+    /// An error in a forked child, once.
+    #[inline]
+    fn check_owner(&mut self) -> Result<()> {
+        match &self.owner {
+            Some(owner) if !owner.is_this_process() && !mutated!("forked-child-scans-on") => {
+                self.fail(Error::Forked)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn finish(&mut self) {
         self.state = State::Done;
+        self.owner = None;
         self.front = None;
         self.back = None;
         self.stay = None;
     }
 
-    fn fail<T>(&mut self, error: crate::Error) -> Result<T> {
+    fn fail<T>(&mut self, error: Error) -> Result<T> {
         self.finish();
         Err(error)
     }
@@ -136,6 +160,7 @@ impl Scan {
 
     /// Moves the front to its next entry; false at the end.
     fn advance_front(&mut self) -> Result<bool> {
+        self.check_owner()?;
         if self.front.is_none() {
             self.front = self.open()?;
         }
@@ -172,6 +197,7 @@ impl Scan {
 
     /// Moves the back to its next entry; false at the end.
     fn advance_back(&mut self) -> Result<bool> {
+        self.check_owner()?;
         if self.back.is_none() {
             self.back = self.open()?;
         }
@@ -217,6 +243,7 @@ impl Scan {
     /// # Ok::<(), hedgerow::Error>(())
     /// ```
     pub fn next_with<R>(&mut self, read: impl FnOnce(&[u8], &[u8]) -> R) -> Result<Option<R>> {
+        self.check_owner()?;
         let entry = match &mut self.front {
             Some(cursor) if self.started && !self.back_started => {
                 cursor.next_below(self.range.end.as_deref())
@@ -243,6 +270,7 @@ impl Scan {
 
     /// Lends the next entry from the back to `read`; `None` at the end. Copies nothing.
     pub fn next_back_with<R>(&mut self, read: impl FnOnce(&[u8], &[u8]) -> R) -> Result<Option<R>> {
+        self.check_owner()?;
         let entry = match &mut self.back {
             Some(cursor) if self.back_started && !self.started => {
                 cursor.prev_from(&self.range.start)

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::fs::fork::Owner;
 use crate::types::Value;
 use crate::util::gate::Stay;
 use crate::util::mutants::mutated;
@@ -58,6 +59,8 @@ pub struct ValueReader {
     value: OpenValue,
     len: usize,
     at: u64,
+    /// The process that opened the store, unless the value is a copy of the reader's own.
+    owner: Option<Owner>,
     // Dropped last: the files are the store's, whose directory stays locked as long as this stays.
     _stay: Option<Arc<Stay>>,
 }
@@ -72,12 +75,14 @@ impl fmt::Debug for ValueReader {
 }
 
 impl ValueReader {
-    pub(crate) fn new(value: OpenValue, stay: Option<Arc<Stay>>) -> Result<Self> {
+    /// `owner` is the process that opened the store.
+    pub(crate) fn new(value: OpenValue, owner: Owner, stay: Option<Arc<Stay>>) -> Result<Self> {
         Ok(Self {
             chunk: None,
             len: value.len_bytes()?,
             value,
             at: 0,
+            owner: Some(owner),
             _stay: stay,
         })
     }
@@ -89,6 +94,7 @@ impl ValueReader {
             len: value.len(),
             value: OpenValue::Whole(value),
             at: 0,
+            owner: None,
             _stay: None,
         }
     }
@@ -105,6 +111,8 @@ impl ValueReader {
 
     /// What there is of the value from the position on, without reading more than a chunk.
     fn rest(&mut self) -> Result<&[u8]> {
+        // Even of a chunk that is at hand: it may lie in a map of a file that is used again.
+        self.owner.map_or(Ok(()), |owner| owner.check())?;
         let at = match usize::try_from(self.at) {
             Ok(at) if at < self.len => at,
             _ => return Ok(&[]),

@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     /// Closed when the store is: every call that uses its files passes here.
     pub(super) gate: Arc<Gate>,
     /// The process that opened the store: a forked child does nothing with it.
-    pub(super) owner: Owner,
+    pub(crate) owner: Owner,
     /// Units of background work that are running.
     pub(super) busy: AtomicUsize,
     pub(super) last_background_sync_ms: AtomicU64,

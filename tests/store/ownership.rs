@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hedgerow::{Db, Durability, EngineKind, Error, Options};
+use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, Options};
 
 /// Where the child of a test works; not set in an ordinary run.
 const CHILD_DIR: &str = "HEDGEROW_TEST_CHILD_DIR";
@@ -180,6 +181,112 @@ fn names_below(dir: &Path) -> BTreeSet<PathBuf> {
     names
 }
 
+/// Reads that have begun when the process forks.
+#[cfg(unix)]
+struct Reads {
+    snapshot: hedgerow::Snapshot,
+    snapshots: Vec<hedgerow::KeyspaceSnapshot>,
+    /// Every third one has yielded an entry from the front.
+    scans: Vec<hedgerow::Scan>,
+    /// Of a value that lies apart: one has a chunk of it at hand.
+    readers: Vec<hedgerow::ValueReader>,
+    tx: hedgerow::Transaction,
+}
+
+#[cfg(unix)]
+impl Reads {
+    fn begin(db: &Db, keyspaces: &[Keyspace], long: &Keyspace) -> Self {
+        let tx = db.transaction().unwrap();
+        for keyspace in keyspaces {
+            tx.put(keyspace, "own", "3").unwrap();
+            tx.put(keyspace, "own too", "3").unwrap();
+        }
+        let snapshot = db.snapshot();
+        let snapshots: Vec<_> = keyspaces.iter().map(Kv::snapshot).collect();
+        let mut scans = Vec::new();
+        for (keyspace, snapshot) in keyspaces.iter().zip(&snapshots) {
+            scans.extend([keyspace.iter(), snapshot.iter(), tx.iter(keyspace)]);
+            scans.extend([keyspace.iter(), snapshot.iter(), tx.iter(keyspace)]);
+        }
+        for begun in scans.iter_mut().step_by(3) {
+            assert!(begun.next_with(|_, _| ()).unwrap().is_some());
+        }
+        let mut readers: Vec<_> = [long.reader("long"), long.snapshot().reader("long")]
+            .into_iter()
+            .map(|reader| reader.unwrap().unwrap())
+            .collect();
+        readers[0].read_exact(&mut [0; 10]).unwrap();
+        Self {
+            snapshot,
+            snapshots,
+            scans,
+            readers,
+            tx,
+        }
+    }
+
+    /// Whether `is_so` of the outcome of every read.
+    fn are_all(
+        &mut self,
+        keyspaces: &[Keyspace],
+        is_so: impl Fn(hedgerow::Result<()>) -> bool,
+    ) -> bool {
+        fn check<T>(
+            is_so: &impl Fn(hedgerow::Result<()>) -> bool,
+            what: &str,
+            outcome: hedgerow::Result<T>,
+        ) -> bool {
+            let so = is_so(outcome.map(drop));
+            if !so {
+                eprintln!("{what} is not so");
+            }
+            so
+        }
+        let mut all = true;
+        for (n, scan) in self.scans.iter_mut().enumerate() {
+            let outcome = match n % 4 {
+                0 => scan.next_key().map(drop),
+                1 => scan.next_back_key().map(drop),
+                2 => scan.next_with(|_, _| ()).map(drop),
+                _ => scan.next_back_with(|_, _| ()).map(drop),
+            };
+            all &= check(&is_so, &format!("scan {n}"), outcome);
+        }
+        for reader in &mut self.readers {
+            let read = reader.read(&mut [0; 10]).map_err(|error| {
+                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+                Error::clone(inner.unwrap())
+            });
+            all &= check(&is_so, "reader", read);
+        }
+        for (keyspace, of_one) in keyspaces.iter().zip(&self.snapshots) {
+            for snapshot in [&self.snapshot.keyspace(keyspace), of_one] {
+                all &= check(&is_so, "get", snapshot.get("before"));
+                let lent = snapshot.get_with("before", <[u8]>::len);
+                all &= check(&is_so, "get_with", lent);
+                all &= check(&is_so, "get_range", snapshot.get_range("before", ..));
+                all &= check(&is_so, "contains_key", snapshot.contains_key("before"));
+                all &= check(&is_so, "multi_get", snapshot.multi_get(&["before"]));
+                all &= check(&is_so, "reader", snapshot.reader("before"));
+                all &= check(&is_so, "len", snapshot.len());
+                all &= check(&is_so, "size_of_range", snapshot.size_of_range(..));
+            }
+            for key in ["before", "own"] {
+                all &= check(&is_so, "tx.get", self.tx.get(keyspace, key));
+                let found = self.tx.get_for_update(keyspace, key);
+                all &= check(&is_so, "tx.get_for_update", found);
+                let found = self.tx.contains_key(keyspace, key);
+                all &= check(&is_so, "tx.contains_key", found);
+                let found = self.tx.keyspace(keyspace).reader(key);
+                all &= check(&is_so, "tx.reader", found);
+            }
+            let len = self.tx.keyspace(keyspace).len();
+            all &= check(&is_so, "tx.len", len);
+        }
+        all
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn child_that_forks() {
@@ -194,20 +301,27 @@ fn child_that_forks() {
     for keyspace in &keyspaces {
         keyspace.put("before", "1").unwrap();
     }
+    // Long enough to lie apart, in files that the parent uses again.
+    let options_apart = || KeyspaceOptions::new(EngineKind::BTree).value_threshold_bytes(4096);
+    let long = db.keyspace_with("long", options_apart()).unwrap();
+    long.put("long", vec![3; 100_000]).unwrap();
     let before = names_below(dir);
     let is_forked = |outcome: hedgerow::Result<()>| matches!(outcome, Err(Error::Forked));
+    let reads = || Reads::begin(&db, &keyspaces, &long);
+    let mut reads_of_child = reads();
+    let mut reads_of_parent = reads();
     // SAFETY: this process has one thread that does anything, so the child finds no lock held; it
     // ends without unwinding into the harness. The parent waits with a valid place for the status.
     let status = unsafe {
         let child = fork();
         if child == 0 {
-            let mut refused = true;
+            let mut refused = reads_of_child.are_all(&keyspaces, is_forked);
             for keyspace in &keyspaces {
                 refused &= is_forked(keyspace.put("of the child", "2").map(drop));
                 refused &= is_forked(keyspace.flush());
             }
             refused &= is_forked(db.keyspace("new", EngineKind::Lsm).map(drop));
-            drop((keyspaces, db));
+            drop((reads_of_child, reads_of_parent, long, keyspaces, db));
             _exit(if refused { 7 } else { 8 });
         }
         let mut status = 0;
@@ -216,6 +330,9 @@ fn child_that_forks() {
     };
     assert_eq!(status, 7 << 8, "the child was refused everything");
     assert_eq!(names_below(dir), before, "and made or removed no file");
+    let go_on = reads_of_parent.are_all(&keyspaces, |outcome| outcome.is_ok());
+    assert!(go_on, "the parent reads on");
+    drop((reads_of_child, reads_of_parent));
     let second = options().open(dir);
     assert!(
         second.is_err_and(|error| error.is_locked()),
