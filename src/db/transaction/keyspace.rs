@@ -190,6 +190,7 @@ impl<'a> TransactionKeyspace<'a> {
 
     /// What the transaction has done to a key. What it has merged into one is the value that makes.
     fn own(&self, key: &[u8]) -> Result<Laid<Value>> {
+        self.check_reads()?;
         let id = self.keyspace.open().id;
         let writes = self.state.writes.lock();
         match writes.get(id, key) {
@@ -199,6 +200,16 @@ impl<'a> TransactionKeyspace<'a> {
                 self.merged(&own, key).map(Laid::Put)
             }
             laid => Ok(laid),
+        }
+    }
+
+    /// An error if it may not read here. Own writes are known by the number of their keyspace,
+    /// which one of another store may have as well: so this comes before they are looked at.
+    #[inline]
+    fn check_reads(&self) -> Result<()> {
+        match mutated!("own-writes-read-through-another-store") {
+            true => Ok(()),
+            false => self.snapshot.check(),
         }
     }
 
@@ -306,6 +317,7 @@ impl KvRead for TransactionKeyspace<'_> {
 
     fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         let key = key.as_ref();
+        self.check_reads()?;
         let laid = {
             let writes = self.state.writes.lock();
             writes.get(self.keyspace.open().id, key)

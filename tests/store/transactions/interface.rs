@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use hedgerow::fs::SimFs;
 use hedgerow::{
@@ -105,24 +106,63 @@ fn a_scan_sees_what_was_written_before_it() {
     }
 }
 
+/// What a transaction had written itself was answered through a handle of another store whose
+/// keyspace has the same number.
 #[test]
 fn keyspaces_of_other_stores_are_refused() {
     let (mut rig, a, _) = rig();
     let mut elsewhere = Rig::new(Place::Memory, Sizes::Tiny);
     let foreign = elsewhere.keyspace("a", EngineKind::Lsm);
+    foreign.put("k", "of the other store").unwrap();
     let tx = rig.db().transaction().unwrap();
-    assert!(is_invalid(&tx.put(&foreign, "k", "v").unwrap_err()));
-    assert!(is_invalid(&tx.delete_range(&foreign, ..).unwrap_err()));
-    assert!(is_invalid(&tx.get(&foreign, "k").unwrap_err()));
-    assert!(is_invalid(&tx.get_for_update(&foreign, "k").unwrap_err()));
-    assert!(is_invalid(&tx.iter(&foreign).next().unwrap().unwrap_err()));
+    let refuses_all = |when: &str| {
+        for of_tx in [tx.keyspace(&foreign), tx.untracked(&foreign)] {
+            let outcomes = [
+                of_tx.put("k", "v").err(),
+                of_tx.put_with_ttl("k", "v", Duration::from_secs(1)).err(),
+                of_tx.put_until("k", "v", SystemTime::now()).err(),
+                of_tx.put_versionstamped_key("k", "", "v").err(),
+                of_tx.put_versionstamped_value("k", "", "v").err(),
+                of_tx.merge("k", "v").err(),
+                of_tx.delete("k").err(),
+                of_tx.delete_range("a"..).err(),
+                of_tx.get("k").err(),
+                of_tx.get_for_update("k").err(),
+                of_tx.get_with("k", <[u8]>::len).err(),
+                of_tx.get_range("k", 0..1).err(),
+                of_tx.reader("k").err(),
+                of_tx.contains_key("k").err(),
+                of_tx.multi_get(&["k", "none"]).err(),
+                of_tx.range("a"..).next().and_then(Result::err),
+                of_tx.prefix("k").next_back().and_then(Result::err),
+                of_tx.keys().next().and_then(Result::err),
+                of_tx.values().next().and_then(Result::err),
+                of_tx.iter().try_count().err(),
+                of_tx.first().err(),
+                of_tx.last().err(),
+                of_tx.len().err(),
+                of_tx.is_empty().err(),
+                of_tx.size_of_range("a"..).err(),
+                of_tx.split_points("a".., 2).err(),
+            ];
+            for (n, outcome) in outcomes.iter().enumerate() {
+                let is_refused = outcome.as_ref().is_some_and(is_invalid);
+                assert!(is_refused, "{when}, call {n}: {outcome:?}");
+            }
+        }
+    };
+    refuses_all("nothing is written");
     let options = TransactionOptions::new().keyspaces([&foreign]);
     let refused = rig.db().transaction_with(options).unwrap_err();
     assert!(is_invalid(&refused), "{refused}");
     // It goes on.
+    tx.delete(&a, "k").unwrap();
+    refuses_all("it was deleted");
     tx.put(&a, "k", "v").unwrap();
+    refuses_all("it was put");
     tx.commit().unwrap();
-    assert!(foreign.is_empty().unwrap());
+    assert_eq!(foreign.get("k").unwrap().unwrap(), "of the other store");
+    assert_eq!(a.get("k").unwrap().unwrap(), "v");
 }
 
 #[test]
