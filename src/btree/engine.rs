@@ -112,9 +112,8 @@ impl BTreeEngine {
     ///
     /// Meta pages that differ are such a case: the newer one is written again, unchanged, before
     /// anything is built on it, and then the other one, which may be damaged. If they are alike the
-    /// first is durable, since the second is written later. The file's length may be another: the
-    /// file may look longer than it is on the disk, and growing it must not count on that. So the
-    /// excess is cut off, but only when the meta page is durable: an older one may need more.
+    /// first is durable, since the second is written later. The file's length may be another: see
+    /// [`Pager::cut_excess`].
     fn make_durable(
         context: &EngineContext,
         file: &dyn File,
@@ -128,10 +127,6 @@ impl BTreeEngine {
                 file.write_all_at(&bytes, page * unit)?;
                 file.sync_data()?;
             }
-        }
-        let needed = meta.file_units * unit;
-        if file.len()? > needed {
-            file.set_len(needed)?;
         }
         Ok(())
     }
@@ -421,6 +416,10 @@ impl Engine for BTreeEngine {
 
     fn apply_load(&self, content: &[u8], first: SeqNo, last: SeqNo) -> Result<()> {
         self.tree.apply_load(content, first, last)
+    }
+
+    fn recovered(&self) -> Result<()> {
+        self.shared.pager.cut_excess()
     }
 
     fn persisted_seq(&self) -> SeqNo {

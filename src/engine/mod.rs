@@ -140,8 +140,9 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// of its entries are put. As for [`Engine::apply`], nothing is visible before it is published.
     fn apply_load(&self, content: &[u8], first: SeqNo, last: SeqNo) -> Result<()>;
 
-    /// Recovery has applied all that the log has: what was written for a load that is not among it
-    /// can go. Not called in a read-only store.
+    /// Recovery has succeeded: all that the log has is applied. What opening has found and nothing
+    /// needs can go now, what was written for a load that the log does not have among it. Not
+    /// called in a read-only store.
     fn recovered(&self) -> Result<()> {
         Ok(())
     }

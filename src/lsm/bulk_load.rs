@@ -40,7 +40,7 @@ use super::compaction::Span;
 use super::empty_ranges::after;
 use super::entry::{Entry, EntryKind};
 use super::manifest::{Edit, Manifest};
-use super::obsolete_files::table_name;
+use super::obsolete_files::{FileName, table_name};
 use super::state::{AppliedLoad, LsmEngine, PreparedLoad, contents_of};
 use super::superversion::Superversion;
 use super::table::{Table, TableBuilder, TableMeta};
@@ -68,7 +68,7 @@ impl TableLoad {
         let mut manifest = engine.manifest.lock();
         if !manifest.is_written() {
             // Without one, files count for nothing (LF8).
-            engine.ctx.keep.make_dir()?;
+            engine.make_dir()?;
             let next_file = FileId(engine.next_file.load(Ordering::Relaxed));
             let version = Arc::clone(&engine.current.load().version);
             let contents = || contents_of(&version, engine.persisted_seq(), next_file);
@@ -384,7 +384,7 @@ impl LsmEngine {
             tables.push((level, table));
         }
         let mut strays = self.strays.lock();
-        strays.retain(|id| metas.iter().all(|meta| meta.id != *id));
+        strays.retain(|stray| metas.iter().all(|meta| *stray != FileName::Table(meta.id)));
         Ok(tables)
     }
 
@@ -425,17 +425,5 @@ impl LsmEngine {
         self.unpersisted_load.store(0, Ordering::Release);
         self.ctx.host.progressed();
         Ok(true)
-    }
-
-    /// Removes the tables that neither the manifest nor the log names (LL4).
-    pub(super) fn remove_strays(&self) -> Result<()> {
-        for id in std::mem::take(&mut *self.strays.lock()) {
-            if !self.ctx.read_only && !mutated!("orphans-stay") {
-                self.ctx
-                    .fs
-                    .remove_file(&self.ctx.dir.join(table_name(id)))?;
-            }
-        }
-        Ok(())
     }
 }

@@ -32,7 +32,7 @@ impl LsmEngine {
             return Ok(false);
         };
         if !self.manifest.lock().is_written() {
-            self.ctx.keep.make_dir()?;
+            self.make_dir()?;
         }
         let boundaries = self.boundaries();
         let next_id = || self.take_file_id();

@@ -6,6 +6,7 @@
 //! the thread that drops the last handle may be a reader. A file that cannot be removed is an
 //! orphan, which the next open removes.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,8 @@ use crate::util::mutants::mutated;
 
 /// Name of the file that names the manifest.
 pub(crate) const CURRENT: &str = "CURRENT";
+/// Its name while it is written.
+const CURRENT_TEMPORARY: &str = "CURRENT.tmp";
 
 const TABLE_PREFIX: &str = "TABLE-";
 const MANIFEST_PREFIX: &str = "MANIFEST-";
@@ -35,6 +38,17 @@ pub(crate) enum FileName {
     Current,
     /// A pointer that was being written.
     CurrentTemporary,
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table(id) => f.write_str(&table_name(*id)),
+            Self::Manifest(number) => f.write_str(&manifest_name(*number)),
+            Self::Current => f.write_str(CURRENT),
+            Self::CurrentTemporary => f.write_str(CURRENT_TEMPORARY),
+        }
+    }
 }
 
 /// Name of a table.
@@ -56,7 +70,7 @@ pub(crate) fn parse_name(name: &str) -> Option<FileName> {
     };
     match name {
         CURRENT => Some(FileName::Current),
-        "CURRENT.tmp" => Some(FileName::CurrentTemporary),
+        CURRENT_TEMPORARY => Some(FileName::CurrentTemporary),
         _ => number(TABLE_PREFIX)
             .map(|id| FileName::Table(FileId(id)))
             .or_else(|| number(MANIFEST_PREFIX).map(FileName::Manifest)),

@@ -1,8 +1,10 @@
 //! Opening a tree: from the manifest and the files in the directory to an engine.
 //!
 //! The manifest says which tables count; every one is opened and checked. Our files that it does
-//! not name are what a crash left of a flush, a compaction or a new manifest, and are removed. A
-//! table may also be of a bulk load that the log has a record of, so tables go after the replay.
+//! not name are what a crash left of a flush, a compaction or a new manifest, or tables of a bulk
+//! load that the log has a record of. What that has no record of either is removed when the store
+//! has recovered: an opening that fails takes nothing away. Files that the replay makes have other
+//! names: a manifest's number is one that no file has, a table's is above all that there are.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ impl LsmEngine {
             seed: seed_of(&[SEED_TABLES, ctx.store_id, ctx.keyspace.0.into()]),
         };
         manifest.limit_open(&ctx.open_files);
-        let (next_file, strays) = remove_orphans(&ctx, &manifest, &contents)?;
+        let (next_file, strays) = find_strays(&ctx, &manifest, &contents)?;
 
         let mut edit = VersionEdit::default();
         for (level, metas) in contents.levels.iter().enumerate() {
@@ -144,6 +146,27 @@ impl LsmEngine {
     }
 }
 
+impl LsmEngine {
+    /// Makes the directory for the first file, empty.
+    pub(super) fn make_dir(&self) -> Result<()> {
+        self.ctx.keep.make_dir()?;
+        // They are gone, and what has their names from now on is none.
+        if !mutated!("strays-known-in-an-empty-directory") {
+            self.strays.lock().clear();
+        }
+        Ok(())
+    }
+
+    /// Removes what opening has found and neither the manifest nor the log names (LL4).
+    pub(super) fn remove_strays(&self) -> Result<()> {
+        let strays = std::mem::take(&mut *self.strays.lock());
+        match self.ctx.read_only || mutated!("orphans-stay") {
+            true => Ok(()),
+            false => remove(&self.ctx, strays),
+        }
+    }
+}
+
 /// What the manifest of the keyspace must name.
 pub(super) fn identity(ctx: &EngineContext) -> Identity {
     Identity {
@@ -153,14 +176,13 @@ pub(super) fn identity(ctx: &EngineContext) -> Identity {
     }
 }
 
-/// Removes our files that nothing names, but for tables: what a crash left of a new manifest.
-/// Foreign names are left alone. Returns the first file number that no file has, and the tables
-/// that nothing names.
-fn remove_orphans(
+/// Finds our files that nothing names, and that a crash has left: see [`LsmEngine::remove_strays`].
+/// Foreign names are left alone. Also returns the first file number that no table has.
+fn find_strays(
     ctx: &EngineContext,
     manifest: &Manifest,
     contents: &Contents,
-) -> Result<(FileId, Vec<FileId>)> {
+) -> Result<(FileId, Vec<FileName>)> {
     let known: HashSet<FileId> = contents
         .levels
         .iter()
@@ -173,26 +195,40 @@ fn remove_orphans(
         return Ok((next_file, strays));
     }
     for name in ctx.fs.read_dir(&ctx.dir)? {
-        let is_orphan = match parse_name(&name) {
-            Some(FileName::Table(id)) if id.0 >= NUMBER_END => {
+        let Some(name) = parse_name(&name) else {
+            continue;
+        };
+        let is_stray = match name {
+            FileName::Table(id) if id.0 >= NUMBER_END => {
                 let what = "no table can have this number";
-                return Err(Error::corruption(&ctx.dir.join(&name), 0, what));
+                return Err(Error::corruption(&ctx.dir.join(table_name(id)), 0, what));
             }
-            Some(FileName::Table(id)) => {
+            FileName::Table(id) => {
                 // Even if removing it fails, its number is not used again.
                 next_file = next_file.max(FileId(id.0.saturating_add(1)));
-                if !known.contains(&id) {
-                    strays.push(id);
-                }
-                false
+                !known.contains(&id)
             }
-            Some(FileName::Manifest(number)) => number != manifest.number(),
-            Some(FileName::CurrentTemporary) => true,
-            Some(FileName::Current) | None => false,
+            FileName::Manifest(number) => number != manifest.number(),
+            FileName::CurrentTemporary => true,
+            FileName::Current => false,
         };
-        if is_orphan && !ctx.read_only && !mutated!("orphans-stay") {
-            ctx.fs.remove_file(&ctx.dir.join(&name))?;
+        if is_stray {
+            strays.push(name);
         }
     }
+    if !ctx.read_only && mutated!("orphans-removed-before-recovery") {
+        remove(ctx, std::mem::take(&mut strays))?;
+    }
     Ok((next_file, strays))
+}
+
+/// Removes `files`, of which some may have gone.
+fn remove(ctx: &EngineContext, files: Vec<FileName>) -> Result<()> {
+    for file in files {
+        match ctx.fs.remove_file(&ctx.dir.join(file.to_string())) {
+            Err(error) if error.is_not_found() => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
 }

@@ -45,7 +45,7 @@ use super::compaction::Span;
 use super::empty_ranges::{EmptyRanges, Recorder};
 use super::manifest::{Contents, Edit, Manifest, NUMBER_END};
 use super::memtable::Memtable;
-use super::obsolete_files::{ObsoleteFiles, table_name};
+use super::obsolete_files::{FileName, ObsoleteFiles, table_name};
 use super::pressure::Drain;
 use super::retention::Boundaries;
 use super::superversion::Superversion;
@@ -84,9 +84,9 @@ pub(crate) struct LsmEngine {
     pub(super) applied_load: Mutex<Option<AppliedLoad>>,
     /// Its first number; zero if there is none.
     pub(super) unpersisted_load: AtomicU64,
-    /// Tables that recovery found and the manifest does not name: of a load that the log may have a
-    /// record of, or orphans.
-    pub(super) strays: Mutex<Vec<FileId>>,
+    /// Our files that opening found and nothing names: orphans, but for tables of a load that the
+    /// log has a record of. Removed when recovery has succeeded.
+    pub(super) strays: Mutex<Vec<FileName>>,
     pub(super) compactions: Mutex<Compactions>,
     /// Signalled when a job ends.
     pub(super) job_ended: Condvar,

@@ -13,11 +13,12 @@ use crate::btree::BTreeEngine;
 use crate::cache::BlockCache;
 use crate::engine::{Engine, EngineContext, SnapshotTracker};
 use crate::error::Result;
-use crate::fs::OpenFiles;
+use crate::fs::{Fs, OpenFiles};
 use crate::lsm;
 use crate::lsm::LsmEngine;
 use crate::options::{EngineKind, KeyspaceSettings, Options};
 use crate::resolve::Resolver;
+use crate::types::KeyspaceId;
 use crate::util::gate::Gate;
 use crate::util::mutants::mutated;
 use crate::values::ValueFiles;
@@ -42,10 +43,17 @@ pub(super) struct EngineMaker<'a> {
 }
 
 impl EngineMaker<'_> {
-    /// The keyspace of `entry` with the files that it has, which may be none.
-    pub(super) fn open(&self, entry: &CatalogEntry) -> Result<OpenKeyspace> {
+    /// The keyspace of `entry` with the files that it has, which may be none. Adds it to `strays`
+    /// if there may be something that [`remove_strays`] removes.
+    pub(super) fn open(
+        &self,
+        entry: &CatalogEntry,
+        strays: &mut Vec<KeyspaceId>,
+    ) -> Result<OpenKeyspace> {
         self.keyspace(entry, |context| {
-            remove_strays(&context, entry.options.engine)?;
+            if may_have_strays(&context, entry.options.engine)? {
+                strays.push(entry.id);
+            }
             match entry.options.engine {
                 EngineKind::Lsm => Ok(LsmEngine::open(context)?),
                 EngineKind::BTree => BTreeEngine::open(context),
@@ -117,24 +125,42 @@ impl EngineMaker<'_> {
     }
 }
 
-/// Removes what the keyspace of `context` finds in its directory if it has no files yet: a file
-/// that was being made, or those of another keyspace, of either engine, that had the number until
-/// a power loss undid its making.
-fn remove_strays(context: &EngineContext, engine: EngineKind) -> Result<()> {
+/// True if the keyspace of `context` has a directory and no files yet.
+fn may_have_strays(context: &EngineContext, engine: EngineKind) -> Result<bool> {
     let main_file = match engine {
         EngineKind::Lsm => lsm::CURRENT,
         EngineKind::BTree => btree::FILE_NAME,
     };
     let (fs, dir) = (&*context.fs, &context.dir);
-    if context.read_only
-        || !context.may_lack_files()
-        || !fs.exists(dir)?
-        || fs.exists(&dir.join(main_file))?
-        || mutated!("strays-stay")
-    {
+    Ok(!context.read_only
+        && context.may_lack_files()
+        && fs.exists(dir)?
+        && !fs.exists(&dir.join(main_file))?
+        && !mutated!("strays-stay"))
+}
+
+/// Removes what was in the directory of a keyspace that had no files when it was opened, after a
+/// recovery that has succeeded: what was being made, and what is of another keyspace, of the other
+/// engine, that had the number until a power loss undid its making. By now the keyspace may have
+/// files, which the replay has made; strays with such names an LSM tree knows and removes itself.
+pub(super) fn remove_strays(fs: &dyn Fs, dir: &Path, engine: EngineKind) -> Result<()> {
+    let is_stray = |name: &str| match engine {
+        EngineKind::Lsm => btree::is_own_file(name),
+        EngineKind::BTree => is_engine_file(name) && name != btree::FILE_NAME,
+    };
+    if !fs.exists(dir)? {
         return Ok(());
     }
-    remove_leftover_files(fs, dir, is_engine_file)
+    let mut names = fs.read_dir(dir)?;
+    names.retain(|name| is_stray(name));
+    if names.is_empty() {
+        return Ok(());
+    }
+    for name in names {
+        fs.remove_file(&dir.join(name))?;
+    }
+    // For good: later openings do not look for them beside files.
+    fs.sync_dir(dir)
 }
 
 /// Makes the keyspace of `entry`, in memory.

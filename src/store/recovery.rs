@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Store;
-use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, parse_keyspace_dir};
+use super::catalog::{CATALOG_FILE, CATALOG_TEMPORARY, Catalog, keyspace_dir, parse_keyspace_dir};
 use super::catalog_replay::CatalogReplay;
 use super::catalog_state::CatalogState;
 use super::commit::Pipeline;
 use super::coordinator::Coordinator;
-use super::engines::{EngineMaker, is_engine_file};
+use super::engines::{EngineMaker, is_engine_file, remove_strays};
 use super::keyspaces::{Keyspaces, remove_leftover_files};
 use super::replay::Replay;
 use super::shared::Shared;
@@ -107,9 +107,10 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         snapshot_tracker: &snapshot_tracker,
         coordinator: &coordinator,
     };
+    let mut have_strays = Vec::new();
     let opened = current
         .entries()
-        .map(|entry| Ok(Arc::new(maker.open(entry)?)));
+        .map(|entry| Ok(Arc::new(maker.open(entry, &mut have_strays)?)));
     keyspaces.begin(opened.collect::<Result<_>>()?);
     let is_proven = catalog.seq <= wal_manifest.catalog;
     if !is_proven {
@@ -159,11 +160,15 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         Some(pipeline.staging_batches_of(options.large_batch_ops))
     };
     if !options.read_only {
-        for keyspace in keyspaces.all().iter() {
-            keyspace.engine.recovered()?;
-        }
         // Not before: nothing is removed that a recovery which fails could need, nor because of a
         // record that was not durable (C2).
+        for keyspace in keyspaces.all().iter() {
+            keyspace.engine.recovered()?;
+            if have_strays.contains(&keyspace.id) {
+                let keyspace_dir = keyspace_dir(dir, keyspace.id);
+                remove_strays(&*fs, &keyspace_dir, keyspace.options.engine())?;
+            }
+        }
         remove_leftovers(&*fs, dir, &current)?;
         // All tables are open, and hold what they refer to. Best effort, as above.
         while let Ok(true) = values.remove_unheld() {}

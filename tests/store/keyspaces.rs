@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
-use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, SimFs};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
 use support::image::Image;
 use support::rig::{Place, Rig, Sizes, tiny};
@@ -95,6 +95,137 @@ fn an_older_catalogue_is_refused_and_nothing_is_removed() {
             {
                 assert_eq!(after.files.get(path), Some(bytes), "{}", path.display());
             }
+        }
+    }
+}
+
+/// Files of one keyspace were removed, and that of another was cut, before a third one turned out
+/// to be damaged.
+#[test]
+fn an_opening_that_fails_removes_nothing() {
+    let mut rig = Rig::new(Place::Memory, Sizes::Tiny).with(|options| {
+        // All of the log is kept, so that nothing says that the keyspaces have files.
+        options.background_threads(0).log_limit_bytes(64 << 20)
+    });
+    let names = ["a", "b", "c", "d"];
+    let engines = [
+        EngineKind::Lsm,
+        EngineKind::Lsm,
+        EngineKind::BTree,
+        EngineKind::BTree,
+    ];
+    for (name, engine) in names.into_iter().zip(engines) {
+        let keyspace = rig.keyspace(name, engine);
+        for round in 0..3_u8 {
+            for n in 0..20_u64 {
+                keyspace.put(key(n), [round; 100]).unwrap();
+            }
+            keyspace.flush().unwrap();
+        }
+    }
+    rig.close();
+    let mut image = Image::of(&**rig.fs(), rig.path());
+    let whole = image.clone();
+    // Without the first the keyspace has no files, but strays.
+    image
+        .files
+        .remove(Path::new("ks-00000001/CURRENT"))
+        .unwrap();
+    // Orphans of a tree that has files.
+    for name in [
+        "MANIFEST-00000000000000ff",
+        "TABLE-00000000000000ff",
+        "CURRENT.tmp",
+    ] {
+        let orphan = Path::new("ks-00000002").join(name);
+        image.files.insert(orphan, b"orphan".to_vec());
+    }
+    let longer = image.files.get_mut(Path::new("ks-00000003/tree.hdb"));
+    longer.unwrap().extend([0; 5000]);
+    let damaged = image.files.get_mut(Path::new("ks-00000004/tree.hdb"));
+    damaged.unwrap()[..2000].fill(0xaa);
+
+    let fs = SimFs::new();
+    image.write(&fs, rig.path());
+    let options = rig.options.clone().fs(Arc::new(fs.clone()));
+    let error = options.clone().open(rig.path()).unwrap_err();
+    assert!(error.is_corruption(), "{error:#}");
+    let after = Image::of(&fs, rig.path());
+    for (path, bytes) in &image.files {
+        if path.starts_with("ks-00000001") || path.starts_with("ks-00000002") {
+            assert_eq!(after.files.get(path), Some(bytes), "{}", path.display());
+        }
+    }
+    let longer = Path::new("ks-00000003/tree.hdb");
+    assert_eq!(after.files[longer].len(), image.files[longer].len());
+
+    for path in ["ks-00000001/CURRENT", "ks-00000004/tree.hdb"] {
+        let path = Path::new(path);
+        let _ = fs.remove_file(&rig.path().join(path));
+        let file = fs
+            .open(&rig.path().join(path), OpenMode::CreateNew)
+            .unwrap();
+        file.write_all_at(&whole.files[path], 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    let db = options.open(rig.path()).unwrap();
+    for name in names {
+        let keyspace = db.existing_keyspace(name).unwrap().unwrap();
+        for n in 0..20_u64 {
+            assert_eq!(keyspace.get(key(n)).unwrap().unwrap(), [2; 100], "{name}");
+        }
+    }
+    assert!(db.verify().unwrap().is_clean());
+    let opened = Image::of(&fs, rig.path());
+    let is_orphan = |path: &&PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.ends_with("00ff") || name.ends_with(".tmp")
+    };
+    assert_eq!(opened.files.keys().find(is_orphan), None);
+    assert!(opened.files[longer].len() < image.files[longer].len());
+}
+
+/// What is found and what the replay of a long log makes may have one name: only the first is a
+/// stray.
+#[test]
+fn what_a_replay_makes_is_not_taken_for_what_was_there() {
+    for engine in ENGINES {
+        // One segment, so that all of the log is kept.
+        let mut rig = Rig::new(Place::Memory, Sizes::Tiny)
+            .with(|options| options.background_threads(0).log_segment_bytes(4 << 20));
+        let keyspace = rig.keyspace("a", engine);
+        for n in 0..200 {
+            keyspace.put(key(n), [3; 1000]).unwrap();
+        }
+        drop(keyspace);
+        rig.close();
+        let mut image = Image::of(&**rig.fs(), rig.path());
+        image
+            .files
+            .retain(|path, _| !path.starts_with("ks-00000001"));
+        let strays = [
+            "MANIFEST-0000000000000001",
+            "TABLE-0000000000000001",
+            "CURRENT.tmp",
+            "tree.hdb.tmp",
+        ];
+        for name in strays {
+            let stray = Path::new("ks-00000001").join(name);
+            image.files.insert(stray, b"stray".to_vec());
+        }
+        let fs = SimFs::new();
+        image.write(&fs, rig.path());
+        let options = rig.options.clone().fs(Arc::new(fs.clone()));
+        for _ in 0..2 {
+            let db = options.clone().open(rig.path()).unwrap();
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert_eq!(keyspace.len().unwrap(), 200, "{engine}");
+            assert!(db.verify().unwrap().is_clean());
+            let is_stray = |bytes: &Vec<u8>| bytes == b"stray";
+            let files = Image::of(&fs, rig.path()).files;
+            assert!(!files.values().any(is_stray), "{engine}");
+            let flushed = keyspace.stats().disk_bytes > 0;
+            assert!(flushed, "{engine}: the replay has made files");
         }
     }
 }

@@ -24,7 +24,7 @@ use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
 use parking_lot::Mutex;
@@ -119,6 +119,8 @@ pub(crate) struct Pager {
     use_mmap: bool,
     cache: Arc<BlockCache>,
     file_tag: u64,
+    /// The file may be longer than the tree that was found in it.
+    has_excess: AtomicBool,
     /// Pages that lookups and scans have looked at.
     pages_read: ShardedCounter,
     residency: Residency,
@@ -241,6 +243,7 @@ impl Pager {
             map: EpochArc::new(Arc::new(map)),
             use_mmap,
             file_tag: cache.new_file_tag(),
+            has_excess: AtomicBool::new(!context.read_only),
             cache,
             pages_read: ShardedCounter::default(),
             residency: Residency::new(NODES_BETWEEN_LOOKS),
@@ -276,12 +279,31 @@ impl Pager {
         }
     }
 
+    /// Cuts off what the file had behind its tree when that was opened. The file may look longer
+    /// than it is on the disk, after a sync that failed in an earlier process, and growing it must
+    /// not count on that: so it comes before the first checkpoint. Otherwise it waits until
+    /// recovery has succeeded, as all that takes something away. By then the meta page is durable;
+    /// an older one may need more.
+    pub(crate) fn cut_excess(&self) -> Result<()> {
+        if !self.has_excess.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let file = self.file()?;
+        let needed = self.file_bytes();
+        if file.len()? > needed && !mutated!("excess-of-a-page-file-stays") {
+            file.set_len(needed)?;
+        }
+        self.has_excess.store(false, Ordering::Release);
+        Ok(())
+    }
+
     /// Keeps the file open from the first write of a checkpoint to its last sync, so that each of
     /// them goes to the same open file. Belongs to the thread that holds the checkpoint lock.
     pub(crate) fn begin_writing(&self) -> Result<Writing<'_>> {
         if let Some(new_file) = self.unmade_file() {
             new_file.make()?;
         }
+        self.cut_excess()?;
         let file = self.file()?;
         *self.writing.lock() = Some(file);
         Ok(Writing(self))
