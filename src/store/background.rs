@@ -30,11 +30,23 @@ impl Shared {
         let _busy = Busy::begin(&self.busy);
         let mut failed = None;
         for kind in kinds {
-            if *kind == Work::Compact && self.values_are_next.swap(false, Ordering::Relaxed) {
-                match self.run_values_once() {
-                    Ok(true) => return Ok(true),
-                    Ok(false) => {}
-                    Err(error) => failed = Some(error),
+            if *kind == Work::Compact {
+                let turns = [
+                    (
+                        &self.values_are_next,
+                        Self::run_values_once as fn(&Self) -> _,
+                    ),
+                    (&self.sweeps_are_next, Self::sweep_once),
+                ];
+                for (is_next, run) in turns {
+                    if !is_next.swap(false, Ordering::Relaxed) {
+                        continue;
+                    }
+                    match run(self) {
+                        Ok(true) => return Ok(true),
+                        Ok(false) => {}
+                        Err(error) => failed = Some(error),
+                    }
                 }
             }
             if *kind == Work::Flush {
@@ -50,9 +62,12 @@ impl Shared {
                 let keyspace = &all[(begin + at) % all.len()];
                 match self.run_job(keyspace, *kind, |engine| engine.run_once(*kind)) {
                     Ok(true) => {
-                        // Value files have a turn in between.
-                        let is_next = *kind == Work::Compact;
-                        self.values_are_next.fetch_or(is_next, Ordering::Relaxed);
+                        // Value files and sweeps have a turn in between.
+                        if *kind == Work::Compact {
+                            self.values_are_next.store(true, Ordering::Relaxed);
+                            let is_next = !mutated!("sweeps-wait-for-all-compactions");
+                            self.sweeps_are_next.store(is_next, Ordering::Relaxed);
+                        }
                         return Ok(true);
                     }
                     Ok(false) => {}

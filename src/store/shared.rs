@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(super) merge_values_from: AtomicU64,
     /// Whose turn it is: theirs, or that of the engines.
     pub(super) values_are_next: AtomicBool,
+    /// Likewise for sweeps.
+    pub(super) sweeps_are_next: AtomicBool,
     pub(super) scrub: Scrub,
     pub(super) turns: Turns,
     /// Of the log, when its length was last looked at by a writer.
@@ -122,6 +124,7 @@ impl Shared {
             log_is_idle: AtomicBool::new(false),
             merge_values_from: AtomicU64::new(0),
             values_are_next: AtomicBool::new(false),
+            sweeps_are_next: AtomicBool::new(false),
             scrub: Scrub::default(),
             turns: Turns::default(),
             switches_seen: AtomicU64::new(0),

@@ -225,6 +225,36 @@ fn the_default_counts_for_puts_without_a_time(engine: EngineKind) {
     assert_eq!(all(&cache), ["d 1", "e 1"]);
 }
 
+/// A step of a sweep was done when no compaction was due anywhere.
+#[test]
+fn sweeps_have_a_turn_beside_compactions_without_end() {
+    let world = World::new();
+    let db = world.open();
+    let cache = keyspace(&db, expiring(EngineKind::BTree));
+    for n in 0..100_u32 {
+        cache.put_with_ttl(n.to_be_bytes(), "soon", SECOND).unwrap();
+    }
+    let busy = db.keyspace_with("busy", tiny(EngineKind::Lsm)).unwrap();
+    let flush_overlapping = || {
+        for _ in 0..4 {
+            for n in 0..10_u8 {
+                busy.put([n], [n; 100]).unwrap();
+            }
+            busy.flush().unwrap();
+        }
+    };
+    flush_overlapping();
+    while db.run_background_once().unwrap() {}
+    world.advance_ms(5000);
+    for _ in 0..30 {
+        flush_overlapping();
+        assert!(db.run_background_once().unwrap());
+    }
+    let compactions = busy.stats().compactions;
+    assert!(compactions > 5, "{compactions}");
+    assert_eq!(cache.stats().expired_entries, 100);
+}
+
 fn times_that_have_passed_are_refused(engine: EngineKind) {
     let world = World::new();
     let db = world.open();
