@@ -532,6 +532,16 @@ impl Engine for BTreeEngine {
         }
     }
 
+    fn still_owes(&self, work: Work, worked: bool) -> bool {
+        match work {
+            // False where another thread runs a checkpoint, which may fail as well.
+            Work::Flush => !worked && self.tree.flush_is_due(),
+            // A part of what failed, or no part since others are at work.
+            Work::Compact if worked => self.tree.compaction_owes(),
+            Work::Compact => self.compaction_is_due(),
+        }
+    }
+
     fn compact(&self) -> Result<()> {
         self.tree.compact()?;
         let generation = self.shared.disk_generation.load(Ordering::Acquire);

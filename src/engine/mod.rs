@@ -213,6 +213,14 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// anything to do. Safe to call from several threads.
     fn run_once(&self, work: Work) -> Result<bool>;
 
+    /// Asked where work of that kind has failed, after [`Engine::run_once`] has returned `worked`.
+    /// True unless what failed has been done since, or is certain to be wanted no more: it may wait
+    /// for a better moment, be left out for a while, or be what another thread is at.
+    fn still_owes(&self, work: Work, worked: bool) -> bool {
+        let _ = (work, worked);
+        false
+    }
+
     /// Brings the files into their best shape: everything flushed, an LSM compacted
     /// to its bottom level, a B-tree's free pages given back to the file system.
     fn compact(&self) -> Result<()>;

@@ -288,6 +288,14 @@ impl Engine for LsmEngine {
         Ok(done || had_garbage)
     }
 
+    fn still_owes(&self, work: Work, worked: bool) -> bool {
+        match work {
+            // The oldest memtable is always the next.
+            Work::Flush => !worked && self.work_due() == Some(Work::Flush),
+            Work::Compact => self.has_failed_inputs(),
+        }
+    }
+
     fn compact(&self) -> Result<()> {
         self.compact_all()
     }

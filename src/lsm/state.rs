@@ -153,18 +153,27 @@ pub(super) struct Compactions {
     pub(super) unfreeable: HashSet<FileId>,
     /// Tables that a job could not read.
     pub(super) unreadable: HashMap<FileId, Unreadable>,
+    /// Inputs of jobs that have failed, of what may be over when they are tried again, and that no
+    /// job has had with success since. Only those that are still in the tree count.
+    pub(super) failed_inputs: HashSet<FileId>,
+    /// How many edits there were when nothing was found that could be done but what had failed.
+    pub(super) edits_at_look: Option<u64>,
 }
 
 /// A table that a job could not read. A job writes much before it comes to the damage, and would
 /// again: so the table is left out of picks, for the longer the more often this happened. Other
 /// jobs of the tree go on. The measure is flushes and compactions that succeeded, and not time:
-/// where nothing else happens, nothing is written for it.
+/// where nothing else happens, nothing is written for damage. One whose reading failed may be
+/// readable again, and is tried where nothing else happens, as often as the store asks: that leaves
+/// the job alone for longer and longer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unreadable {
     /// Left out before so many edits.
     pub(super) until_edit: u64,
     /// For how many edits it was left out last.
     pub(super) wait_edits: u64,
+    /// It is damaged, and will be.
+    pub(super) is_damaged: bool,
 }
 
 #[derive(Debug, Default)]

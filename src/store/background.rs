@@ -128,8 +128,32 @@ impl Shared {
         }
         self.coordinator.check_running()?;
         let outcome = job(&*keyspace.engine);
-        self.note(health, &outcome);
+        match outcome {
+            Ok(worked) if health.is_failing() && self.still_owes(keyspace, kind, worked) => {
+                if worked {
+                    health.note_other_work();
+                }
+            }
+            _ => self.note(health, &outcome),
+        }
         outcome
+    }
+
+    /// Whether an error of work of that kind, which has now returned `worked`, is to stay.
+    fn still_owes(&self, keyspace: &OpenKeyspace, kind: Work, worked: bool) -> bool {
+        if mutated!("nothing-to-do-ends-an-error") {
+            return false;
+        }
+        // The log may want a flush that the engine does not.
+        let is_owed_to_log = || {
+            kind == Work::Flush
+                && !worked
+                && self
+                    .debtors_of_log()
+                    .iter()
+                    .any(|debtor| debtor.id == keyspace.id)
+        };
+        keyspace.engine.still_owes(kind, worked) || is_owed_to_log()
     }
 
     /// Whether a job is to be left alone. Where no thread does background work, the caller
@@ -202,14 +226,9 @@ impl Shared {
         let mut worked = false;
         // On a full disk these fail, and neither may keep the other from running.
         let mut failed = None;
-        if !self.leaves_alone(&jobs.retire) {
-            let retired = self.retire_log().and_then(|()| {
-                worked |= self.values.remove_unheld()?;
-                Ok(())
-            });
-            let retired = retired.and_then(|()| self.shrink_idle_log(log.ages(Instant::now())));
-            self.note(&jobs.retire, &retired);
-            failed = retired.err();
+        match self.run_retire() {
+            Ok(retired) => worked |= retired,
+            Err(error) => failed = Some(error),
         }
         self.watch_log_length();
         if !self.leaves_alone(&jobs.prepare) {
@@ -222,6 +241,30 @@ impl Shared {
         }
         match failed {
             Some(error) if !worked => Err(error),
+            _ => Ok(worked),
+        }
+    }
+
+    /// Deletes segments of the log and value files that nothing needs, unless that has failed a
+    /// short while ago.
+    fn run_retire(&self) -> Result<bool> {
+        let health = &self.log_jobs.retire;
+        let Some(log) = self
+            .coordinator
+            .log()
+            .filter(|_| !self.leaves_alone(health))
+        else {
+            return Ok(false);
+        };
+        let mut worked = false;
+        let retired = self.retire_log().and_then(|()| {
+            worked = self.values.remove_unheld()?;
+            self.shrink_idle_log(log.ages(Instant::now()))
+        });
+        self.note(health, &retired);
+        // What has gone has gone.
+        match retired {
+            Err(error) if !worked => Err(error),
             _ => Ok(worked),
         }
     }
@@ -257,50 +300,74 @@ impl Shared {
             self.coordinator.check_writable()?;
             if self.options.background_threads == 0 {
                 let _pass = self.enter()?;
-                if !self.run_background_once()? {
+                // What has failed may wait for a second look at which all is as at the first.
+                let has_worked = self.run_background_once()?
+                    || self.keyspace_error().is_some() && self.run_background_once()?;
+                if !has_worked {
                     self.retire_log()?;
                     while self.values.remove_unheld()? {}
-                    let all = self.keyspaces.all();
-                    let failed = all.iter().find_map(|keyspace| keyspace.collect.error());
-                    return failed.map_or(Ok(()), Err);
+                    return self.keyspace_error().map_or(Ok(()), Err);
                 }
                 continue;
             }
             // With a pass for each look, so that closing does not wait for what never ends.
             let pass = self.enter()?;
-            let mut failed = None;
-            let mut due = false;
-            let debtor = self.log_limit_debtor();
-            for keyspace in self.keyspaces.all().iter() {
-                failed = failed
-                    .or(keyspace.error())
-                    .or(keyspace.collect.error())
-                    .or(keyspace.sweep_error());
-                let in_debt = debtor.as_ref().is_some_and(|it| it.id == keyspace.id);
-                let is_due =
-                    in_debt || keyspace.engine.work_due().is_some() || self.sweep_is_due(keyspace);
-                due |= is_due && keyspace.failing_now().is_none();
-            }
-            let has_value_work = match self.value_work() {
-                None => false,
-                // What keeps a keyspace from taking values again may last.
-                Some(ValueWork::Collect(_, Some(postponed))) => {
-                    let keyspace = self.keyspaces.by_id(postponed.by);
-                    keyspace.is_none_or(|keyspace| {
-                        keyspace.error().or(keyspace.collect.error()).is_none()
-                    })
+            if !self.has_due_work() && self.busy.load(Ordering::SeqCst) == 0 {
+                // What engines have persisted since the thread of the log looked last.
+                if !mutated!("idle-before-the-log-is-shorter") {
+                    // It is noted.
+                    let _ = self.run_retire();
                 }
-                Some(_) => true,
-            };
-            due |= has_value_work && self.log_jobs.collect.pause().is_none();
-            drop(pass);
-            if !due && self.busy.load(Ordering::SeqCst) == 0 {
-                return failed.or_else(|| self.log_error()).map_or(Ok(()), Err);
+                let failed = self.keyspace_error().or_else(|| self.log_error());
+                return failed.map_or(Ok(()), Err);
             }
+            drop(pass);
             self.coordinator.wake();
             self.coordinator
                 .wait_for_progress(seen, Duration::from_millis(10));
         }
+    }
+
+    /// Whether there is work for the engines, or on value files, that is not left alone because it
+    /// fails.
+    fn has_due_work(&self) -> bool {
+        let debtor = self.log_limit_debtor();
+        let is_due = |keyspace: &Arc<OpenKeyspace>| {
+            let in_debt = debtor.as_ref().is_some_and(|it| it.id == keyspace.id);
+            let wanted = [in_debt.then_some(Work::Flush), keyspace.engine.work_due()];
+            // Only that is left alone, and nothing else that its keyspace wants.
+            let is_paused = |kind| match mutated!("failing-job-hides-others-of-its-keyspace") {
+                true => keyspace.failing_now().is_some(),
+                false => keyspace.health(kind).pause().is_some(),
+            };
+            let may_run = wanted.into_iter().flatten().any(|kind| !is_paused(kind));
+            may_run || self.sweep_is_due(keyspace)
+        };
+        if self.keyspaces.all().iter().any(is_due) {
+            return true;
+        }
+        let has_value_work = match self.value_work() {
+            None => false,
+            // What keeps a keyspace from taking values again may last.
+            Some(ValueWork::Collect(_, Some(postponed))) => {
+                let keyspace = self.keyspaces.by_id(postponed.by);
+                keyspace
+                    .is_none_or(|keyspace| keyspace.error().or(keyspace.collect.error()).is_none())
+            }
+            Some(_) => true,
+        };
+        has_value_work && self.log_jobs.collect.pause().is_none()
+    }
+
+    /// The error of a job in a keyspace, if one fails.
+    fn keyspace_error(&self) -> Option<Error> {
+        let all = self.keyspaces.all();
+        all.iter().find_map(|keyspace| {
+            let of_engine = keyspace.error();
+            of_engine
+                .or_else(|| keyspace.collect.error())
+                .or_else(|| keyspace.sweep_error())
+        })
     }
 
     /// The error of a job on the log, if one fails.
@@ -461,7 +528,9 @@ mod tests {
 
     use super::*;
     use crate::fs::SimFs;
-    use crate::options::Options;
+    use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
+    use crate::store::Change;
+    use crate::types::Op;
 
     /// A sync stayed due that was never tried again.
     #[test]
@@ -477,6 +546,38 @@ mod tests {
         assert!(shared.run_log_once().is_err());
         assert!(!shared.sync_wait().is_zero());
         assert!(!shared.segments_wait().is_zero());
+    }
+
+    /// A compaction that fails took a flush of the same keyspace off the list.
+    #[test]
+    fn a_failing_compaction_leaves_a_flush_due() {
+        let options = Options::new()
+            .fs(Arc::new(SimFs::new()))
+            .background_threads(0);
+        let store = crate::store::open(Path::new("/store"), options).unwrap();
+        let shared = &store.shared;
+        let asked = KeyspaceOptions::new(EngineKind::Lsm).write_buffer_bytes(16 << 10);
+        let keyspace = shared.keyspace_with("a", &asked).unwrap();
+        let value = [0; 1000];
+        for n in 0..100_u8 {
+            let op = Op::Put {
+                key: &[n],
+                value: &value,
+            };
+            let keyspace = &keyspace;
+            let put = Change::One { keyspace, op };
+            shared.commit(put, Durability::Buffered).unwrap();
+            if keyspace.engine.work_due() == Some(Work::Flush) {
+                break;
+            }
+        }
+        let error = Error::io("read", Path::new("t"), std::io::Error::other("no"));
+        keyspace
+            .health(Work::Compact)
+            .note::<()>(&Err(error.clone()));
+        assert!(keyspace.failing_now().is_some() && shared.has_due_work());
+        keyspace.health(Work::Flush).note::<()>(&Err(error));
+        assert!(!shared.has_due_work(), "left alone for a while");
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! time, because trying costs what the job costs: a compaction that meets a damaged block writes
 //! everything in front of the block again, a flush fills the disk again.
 //!
-//! An error goes when the job succeeds. Damage stays known: an engine works around it, so the job
-//! succeeds at something else, and the damage is still there.
+//! An error goes when what failed has been done, or is certain to be wanted no more. That a job
+//! finds nothing to do is neither: what failed may wait, or be left out for a while. A job that
+//! succeeds at something else goes on without a pause, and its error stays. Damage stays known in
+//! any case: an engine works around it, and it is still there.
 
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -38,7 +40,7 @@ struct Failure {
     damage: Option<Error>,
     pause: Duration,
     retry_at: Instant,
-    /// The job has succeeded since, at something else.
+    /// The job has succeeded since, at something else: it is not left alone.
     is_over: bool,
 }
 
@@ -88,6 +90,14 @@ impl Health {
         true
     }
 
+    /// Notes that the job has done something, but not what failed before.
+    pub(super) fn note_other_work(&self) {
+        if let Some(failure) = &mut *self.failure.lock() {
+            failure.is_over = true;
+            failure.retry_at = Instant::now();
+        }
+    }
+
     /// How long the job is to be left alone from now on; `None` if it may run.
     pub(super) fn pause(&self) -> Option<Duration> {
         if !self.is_failing.load(Ordering::Relaxed) {
@@ -96,6 +106,12 @@ impl Health {
         let retry_at = self.failure.lock().as_ref()?.retry_at;
         let left = retry_at.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// True if there is an error, or damage was met.
+    #[inline]
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// True if the job failed when it ran last, whatever was met before.

@@ -41,10 +41,7 @@ impl Shared {
         let Some(_alone) = self.flushing_debtors.try_lock() else {
             return Ok(false);
         };
-        let mut debtors = self.log_limit_debtors();
-        if debtors.is_empty() {
-            debtors = self.idle_log_debtors();
-        }
+        let debtors = self.debtors_of_log();
         let flush = |engine: &dyn Engine| engine.flush().map(|()| true);
         let (has_flushed, failed) = (AtomicBool::new(false), Mutex::new(None));
         self.flush_side_by_side(&debtors, |keyspace| {
@@ -94,6 +91,15 @@ impl Shared {
             .filter_map(|keyspace| Some((keyspace.engine.oldest_unpersisted()?, keyspace)))
             .min_by_key(|(seq, _)| *seq)?;
         log.would_retire_after(seq).then(|| Arc::clone(keyspace))
+    }
+
+    /// The keyspaces that are to be flushed for the sake of the log.
+    pub(super) fn debtors_of_log(&self) -> Vec<Arc<OpenKeyspace>> {
+        let debtors = self.log_limit_debtors();
+        match debtors.is_empty() {
+            true => self.idle_log_debtors(),
+            false => debtors,
+        }
     }
 
     /// All keyspaces that need the oldest segment, if the log is too long and flushing them would

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(super) log_is_idle: AtomicBool,
     /// Trees are merged for their sake from so many bytes of them on.
     pub(super) merge_values_from: AtomicU64,
+    /// A merge of them has failed, and is to be tried again when there is nothing else to do.
+    pub(super) owes_merge_of_values: AtomicBool,
     /// Whose turn it is: theirs, or that of the engines.
     pub(super) values_are_next: AtomicBool,
     /// Likewise for sweeps.
@@ -123,6 +125,7 @@ impl Shared {
             flushing_debtors: Mutex::default(),
             log_is_idle: AtomicBool::new(false),
             merge_values_from: AtomicU64::new(0),
+            owes_merge_of_values: AtomicBool::new(false),
             values_are_next: AtomicBool::new(false),
             sweeps_are_next: AtomicBool::new(false),
             scrub: Scrub::default(),

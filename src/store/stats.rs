@@ -64,10 +64,10 @@ pub struct DbStats {
     /// How many operations were committed since the oldest live snapshot. A large number means
     /// that a forgotten snapshot keeps old data.
     pub oldest_snapshot_age_ops: u64,
-    /// What fails in the background, until the same job succeeds: the job, its keyspace, and the
-    /// error. The first of them, if several jobs fail. Else why the store takes no more writes, if
-    /// it takes none; else a problem that the scrub has found, until a pass does not find it any
-    /// more.
+    /// What fails in the background, until that is done or is wanted no more: the job, its
+    /// keyspace, and the error. The first of them, if several jobs fail. Else why the store takes
+    /// no more writes, if it takes none; else a problem that the scrub has found, until a pass does
+    /// not find it any more.
     pub background_error: Option<String>,
     /// What the scrub has read and found.
     pub scrub: ScrubStats,

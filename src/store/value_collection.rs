@@ -176,8 +176,7 @@ impl Shared {
         let collected_bytes: u64 = collected.map(|file| file.len_bytes).sum();
         let referred: u64 = figures.referred.values().sum();
         let unsettled = referred.saturating_sub(figures.settled_bytes);
-        let merge_from = self.merge_values_from.load(Ordering::Relaxed);
-        let merge = || {
+        let merge_if = |is_due: bool| {
             let is_worth_it = |keyspace: &&Arc<OpenKeyspace>| {
                 let usage = keyspace.engine.value_usage();
                 let referred: u64 = usage.files.values().sum();
@@ -186,8 +185,9 @@ impl Shared {
             };
             let all = self.keyspaces.all();
             let trees: Vec<_> = all.iter().filter(is_worth_it).cloned().collect();
-            (total >= merge_from && !trees.is_empty()).then_some(ValueWork::Merge(trees))
+            (is_due && !trees.is_empty()).then_some(ValueWork::Merge(trees))
         };
+        let merge = || merge_if(total >= self.merge_values_from.load(Ordering::Relaxed));
         // First what costs little: it says how much of each file is alive.
         if unsettled as f64 > figures.settled_bytes as f64 * excess / 2.0
             && let Some(merge) = merge()
@@ -220,7 +220,7 @@ impl Shared {
                 };
             }
         }
-        merge()
+        merge().or_else(|| merge_if(self.owes_merge_of_values.load(Ordering::Relaxed)))
     }
 
     /// Does one unit of work on value files, if there is any to do.
@@ -236,6 +236,7 @@ impl Shared {
         let done = match self.value_work() {
             None => {
                 // What failed is wanted no more.
+                self.owes_merge_of_values.store(false, Ordering::Relaxed);
                 self.note(health, &Ok(()));
                 for keyspace in self.keyspaces.all().iter() {
                     self.note(&keyspace.collect, &Ok(()));
@@ -250,7 +251,14 @@ impl Shared {
             Some(ValueWork::Collect(number, before)) => self.collect_file(number, before),
             Some(ValueWork::Merge(trees)) => self.merge_trees(&trees),
         };
-        self.note(health, &done);
+        match done {
+            // All writers have to wait, and it with them.
+            Ok(false) if !mutated!("nothing-to-do-ends-an-error") => {}
+            Ok(true) if self.owes_merge_of_values.load(Ordering::Relaxed) => {
+                health.note_other_work();
+            }
+            _ => self.note(health, &done),
+        }
         done
     }
 
@@ -275,6 +283,10 @@ impl Shared {
         let total: u64 = left.map(|file| figures.counted_bytes(file)).sum();
         let next = total + total / 8 + self.options.log_segment_bytes;
         self.merge_values_from.store(next, Ordering::Relaxed);
+        // What may be over when it is tried again, a full disk say, stays wanted, after all else.
+        // To meet damage again costs all that is written before it.
+        let is_owed = merged.as_ref().is_err_and(|error| !error.is_corruption());
+        self.owes_merge_of_values.store(is_owed, Ordering::Relaxed);
         merged.map(|()| true)
     }
 

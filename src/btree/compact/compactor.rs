@@ -24,6 +24,9 @@ pub(crate) struct Compactor {
     idle: usize,
     /// Compactions in the background, in a row, that made the file no smaller.
     fruitless: u32,
+    /// One in the background has failed, of what may be over when it is tried again, and none has
+    /// ended since.
+    pub(super) has_failed: bool,
     /// Last operation when one in the background was last considered.
     pub(super) considered: Option<SeqNo>,
 }
@@ -58,10 +61,17 @@ impl Compactor {
             self.fruitless + 1
         };
         self.forget();
+        self.has_failed = false;
         generation + self.back_off()
     }
 
-    /// It has failed. Returns the same.
+    /// It has failed, and is to begin again.
+    pub(super) fn interrupted(&mut self) {
+        self.forget();
+        self.has_failed = true;
+    }
+
+    /// It has failed and would again. Returns the same as when it has ended.
     pub(super) fn failed(&mut self, generation: u64) -> u64 {
         self.fruitless += 1;
         self.forget();

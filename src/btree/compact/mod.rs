@@ -37,6 +37,7 @@ use super::write::editor::Editor;
 use super::write::leaf::MovedValues;
 use crate::error::{Error, Result};
 use crate::types::PageId;
+use crate::util::mutants::mutated;
 use compactor::{Compactor, Gain, Packing, Pass};
 
 /// A pass that saves a smaller part of the file than one of so many has gained nothing: the file
@@ -104,11 +105,23 @@ impl Tree {
                 self.counters.compactions.fetch_add(1, Ordering::Relaxed);
                 (Ok(true), Some(compactor.ended(generation())))
             }
-            Err(error) => {
+            // What is damaged is met again each time, after all that was written before it.
+            Err(error) if error.is_corruption() || mutated!("failed-compaction-is-due-no-more") => {
                 let next_after = compactor.failed(generation());
                 (Err(error), Some(next_after))
             }
+            // It stays due, and the store tries it again after pauses.
+            Err(error) => {
+                compactor.interrupted();
+                (Err(error), None)
+            }
         }
+    }
+
+    /// True if a compaction in the background has failed and none has ended since.
+    pub(super) fn compaction_owes(&self) -> bool {
+        let compactor = self.compactor.try_lock();
+        compactor.is_none_or(|compactor| compactor.has_failed)
     }
 
     /// True if that was the last branch of the last round.

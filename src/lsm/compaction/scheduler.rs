@@ -61,16 +61,34 @@ impl LsmEngine {
             // With the lock held: a job that ends now leaves its marks until its outputs are
             // installed.
             let version = Arc::clone(&self.current.load().version);
-            let tree = self.tree_of(&version, &compactions);
+            let tree = self.tree_of(&version, &compactions, false);
             let settled = tree.settled_in_level0(&self.limits());
             self.level0_settled.store(settled, Ordering::Relaxed);
-            let Some(pick) = tree.pick(&self.limits()) else {
-                let next = tree.next_release().map_or(u64::MAX, |seq| seq.0);
+            let mut picked = tree.pick(&self.limits());
+            let waits = picked.is_none().then(|| tree.next_release());
+            let expired_by_ms = tree.expired_by_ms;
+            let owes = picked.is_none() && !compactions.failed_inputs.is_empty();
+            if owes && !mutated!("failed-read-is-not-tried-again") {
+                let edits = self.edits();
+                if compactions.edits_at_look != Some(edits) {
+                    compactions.edits_at_look = Some(edits);
+                    self.compaction_due.store(true, Ordering::Release);
+                    return Ok(false);
+                }
+                let tree = self.tree_of(&version, &compactions, true);
+                picked = tree.pick(&self.limits());
+                if picked.is_none() && compactions.spans.is_empty() {
+                    // It is wanted no more.
+                    compactions.failed_inputs.clear();
+                }
+            }
+            let Some(pick) = picked else {
+                let next = waits.flatten().map_or(u64::MAX, |seq| seq.0);
                 self.next_release.store(next, Ordering::Relaxed);
                 let expiries = version
                     .tables()
                     .map(|(_, table)| table.meta().half_expired_ms);
-                let next_expiry_ms = expiries.filter(|at| *at > tree.expired_by_ms).min();
+                let next_expiry_ms = expiries.filter(|at| *at > expired_by_ms).min();
                 self.next_expiry_ms
                     .store(next_expiry_ms.unwrap_or(NEVER), Ordering::Relaxed);
                 if next != u64::MAX && self.ctx.snapshot_tracker.await_release(SeqNo(next)) {
@@ -112,10 +130,40 @@ impl LsmEngine {
             },
         };
         let done = self.run_job(&version, &inputs, &boundaries, output);
+        self.note_inputs(&done, &inputs);
         if let Err(error) = &done {
             self.leave_out(error, &inputs);
         }
         done.map(|_| true)
+    }
+
+    /// Notes which tables a job that failed is to be tried again with.
+    fn note_inputs<T>(&self, done: &Result<T>, inputs: &[(usize, Arc<TableHandle>)]) {
+        let mut compactions = self.compactions.lock();
+        let ids = inputs.iter().map(|(_, table)| table.id());
+        match done {
+            Ok(_) if compactions.failed_inputs.is_empty() => {}
+            Ok(_) => {
+                let version = Arc::clone(&self.current.load().version);
+                let failed_inputs = &mut compactions.failed_inputs;
+                failed_inputs.retain(|id| !ids.clone().any(|input| input == *id));
+                failed_inputs.retain(|id| version.has_table(*id));
+            }
+            // Damage stays, and stays known. A job that was given up did not fail.
+            Err(error) if error.is_corruption() || matches!(error, Error::Closed) => {}
+            Err(_) => {
+                compactions.failed_inputs.extend(ids);
+                compactions.edits_at_look = Some(self.edits());
+            }
+        }
+    }
+
+    /// True if a job that has failed is still to be done.
+    pub(in crate::lsm) fn has_failed_inputs(&self) -> bool {
+        let compactions = self.compactions.lock();
+        let version = Arc::clone(&self.current.load().version);
+        let mut failed_inputs = compactions.failed_inputs.iter();
+        failed_inputs.any(|id| version.has_table(*id))
     }
 
     /// Edits of the manifest since it was opened.
@@ -161,6 +209,7 @@ impl LsmEngine {
         let left_out = Unreadable {
             until_edit,
             wait_edits,
+            is_damaged: error.is_corruption(),
         };
         unreadable.insert(table.id(), left_out);
     }
@@ -204,6 +253,7 @@ impl LsmEngine {
                 table_size_bytes,
             };
             let installed = self.run_job(&version, &inputs, &boundaries, output)?;
+            self.compactions.lock().failed_inputs.clear();
             // A flush may have added a table meanwhile.
             if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
                 *self.settled.lock() = Settled {
@@ -400,11 +450,20 @@ impl Drop for Exclusive<'_> {
 }
 
 impl LsmEngine {
-    fn tree_of<'a>(&self, version: &'a Version, compactions: &'a Compactions) -> Tree<'a> {
+    /// What to pick from. Tables that could not be read are left out for a while, but for those
+    /// that `retries` includes: they are not damaged.
+    fn tree_of<'a>(
+        &self,
+        version: &'a Version,
+        compactions: &'a Compactions,
+        retries: bool,
+    ) -> Tree<'a> {
         let edits = self.edits();
         let is_left_out = |id: &FileId| {
             let unreadable = compactions.unreadable.get(id);
-            unreadable.is_some_and(|left_out| edits < left_out.until_edit)
+            unreadable.is_some_and(|left_out| {
+                edits < left_out.until_edit && (!retries || left_out.is_damaged)
+            })
         };
         let (upper, last) = (self.table_form(1), self.table_form(LEVELS - 1));
         let expired_by_ms = self.expired_by_ms();

@@ -1,8 +1,9 @@
 //! Faults that the sweep over all positions found, each as a test by itself, with its story.
 
 use std::io::ErrorKind;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use hedgerow::fs::{Fault, FaultPlan, Fs, OpKind, OpenMode, SimFs};
@@ -363,4 +364,168 @@ fn fail_first_openings(path: &str, new_disk: &dyn Fn() -> SimFs) -> u32 {
         }
     }
     failed
+}
+
+/// The first table of a keyspace, by name.
+fn first_table(mem: &SimFs, dir: &Path) -> PathBuf {
+    let names = mem.read_dir(dir).unwrap();
+    let table = names.iter().find(|name| name.starts_with("TABLE-"));
+    dir.join(table.unwrap())
+}
+
+/// As many tables that overlap as make a compaction due.
+fn flush_overlapping(keyspace: &Keyspace) {
+    for round in 0..4 {
+        fill(keyspace, round);
+        keyspace.put(b"\xff", [round]).unwrap();
+        keyspace.put(b"", [round]).unwrap();
+        keyspace.flush().unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_fails(db: &Db, words: &str) {
+    let error = db.stats().background_error;
+    let says = error.as_ref().is_some_and(|error| error.contains(words));
+    assert!(says, "{error:?}");
+    db.wait_idle().unwrap_err();
+    let error = db.stats().background_error;
+    assert!(error.is_some_and(|error| error.contains(words)));
+}
+
+#[track_caller]
+fn assert_is_healthy(db: &Db) {
+    db.wait_idle().unwrap();
+    assert_eq!(db.stats().background_error, None);
+}
+
+/// The table was left out of later picks, so there was nothing to do, and that passed for a
+/// success: the compaction could not be done, and the store said that it was well.
+#[test]
+fn a_compaction_that_cannot_read_a_table_fails_until_it_can() {
+    let (fs, mem, options) = disk();
+    let db = open(&options);
+    let data = keyspace(&db, "data", EngineKind::Lsm);
+    let other = keyspace(&db, "other", EngineKind::Lsm);
+    flush_overlapping(&data);
+    let table = first_table(&mem, Path::new("/store/ks-00000001"));
+    let plan = FaultPlan::once(&[OpKind::Read], 0, Fault::Io).and_then_all(&[OpKind::Read]);
+    fs.plan(plan.within(&table));
+    let failed = (0..10).find_map(|_| db.run_background_once().err());
+    assert!(failed.is_some());
+    for _ in 0..5 {
+        let _ = db.run_background_once();
+        assert_fails(&db, "compaction of keyspace \"data\"");
+    }
+    // What succeeds elsewhere is something else.
+    flush_overlapping(&other);
+    while other.stats().compactions == 0 {
+        let _ = db.run_background_once();
+    }
+    assert_fails(&db, "compaction of keyspace \"data\"");
+    fs.heal();
+    assert_is_healthy(&db);
+    assert!(data.stats().compactions > 0);
+    assert!(db.verify().unwrap().is_clean());
+}
+
+/// What another compaction of the tree leaves is too little to be compacted.
+#[test]
+fn a_compaction_that_is_wanted_no_more_fails_no_more() {
+    let (fs, mem, options) = disk();
+    let db = open(&options);
+    let data = keyspace(&db, "data", EngineKind::Lsm);
+    flush_overlapping(&data);
+    let table = first_table(&mem, Path::new("/store/ks-00000001"));
+    let plan = FaultPlan::once(&[OpKind::Read], 0, Fault::Io).and_then_all(&[OpKind::Read]);
+    fs.plan(plan.within(&table));
+    let failed = (0..10).find_map(|_| db.run_background_once().err());
+    assert!(failed.is_some());
+    // With this one the others are enough to be joined, without the one that cannot be read.
+    fill(&data, 4);
+    data.flush().unwrap();
+    while data.stats().compactions == 0 {
+        let _ = db.run_background_once();
+    }
+    let error = db.stats().background_error;
+    assert!(error.is_some(), "that was another one");
+    assert_is_healthy(&db);
+}
+
+/// It was not due any more after it had failed for want of space, which passed for a success.
+#[test]
+fn a_compaction_that_finds_no_space_fails_until_there_is_some() {
+    let (fs, _, options) = disk();
+    let db = open(&options);
+    // What a compaction moves does not fill the buffer, or a flush would fail as well.
+    let asked = keyspace_options(EngineKind::BTree, Sizes::Tiny).write_buffer_bytes(16 << 20);
+    let data = db.keyspace_with("data", asked).unwrap();
+    for n in 0..6000_u32 {
+        data.put(n.to_be_bytes(), [7; 900]).unwrap();
+    }
+    data.flush().unwrap();
+    data.delete_range(1000_u32.to_be_bytes()..5900_u32.to_be_bytes())
+        .unwrap();
+    data.flush().unwrap();
+    let before = data.stats().disk_bytes;
+    let space = OpKind::TAKING_SPACE;
+    let plan = FaultPlan::once(&space, 0, Fault::Full).and_then_all(&space);
+    fs.plan(plan.within(Path::new("/store/ks-00000001")));
+    let failed = (0..10).find_map(|_| db.run_background_once().err());
+    assert!(failed.is_some_and(|error| error.is_out_of_space()));
+    for _ in 0..5 {
+        let _ = db.run_background_once();
+        assert_fails(&db, "compaction of keyspace \"data\"");
+    }
+    fs.heal();
+    assert_is_healthy(&db);
+    let bytes = data.stats().disk_bytes;
+    assert!(bytes < before / 2, "{bytes} of {before}");
+}
+
+/// Another thread was at a checkpoint, so there was nothing to do for this one, which passed for a
+/// success.
+#[test]
+fn a_flush_that_fails_does_so_until_one_has_ended() {
+    let (fs, mem, options) = disk();
+    let db = open(&options);
+    let data = keyspace(&db, "data", EngineKind::BTree);
+    let space = OpKind::TAKING_SPACE;
+    let dir = Path::new("/store/ks-00000001");
+    let plan = FaultPlan::once(&space, 0, Fault::Full).and_then_all(&space);
+    fs.plan(plan.within(dir));
+    let mut n = 0_u32;
+    let failed = loop {
+        data.put(n.to_be_bytes(), [7; 500]).unwrap();
+        n += 1;
+        if let Err(error) = db.run_background_once() {
+            break error;
+        }
+    };
+    assert!(failed.is_out_of_space());
+    assert_fails(&db, "flush of keyspace \"data\"");
+    fs.heal();
+    let (writing, is_writing) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let hook = Mutex::new((writing, may_go));
+    let held = AtomicBool::new(false);
+    mem.on_change(move |_, operation| {
+        let is_in_tree = operation.op == "write" && operation.path.starts_with(dir);
+        if is_in_tree && !held.swap(true, Ordering::Relaxed) {
+            let (writing, may_go) = &*hook.lock().unwrap();
+            writing.send(()).unwrap();
+            let _ = may_go.recv();
+        }
+    });
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| data.flush());
+        is_writing.recv().unwrap();
+        while db.run_background_once().unwrap() {}
+        let error = db.stats().background_error;
+        assert!(error.is_some_and(|error| error.contains("flush of keyspace")));
+        drop(go);
+        flush.join().unwrap().unwrap();
+    });
+    mem.clear_hook();
+    assert_is_healthy(&db);
 }
