@@ -16,10 +16,11 @@ use std::fmt;
 /// all the same. What makes no sense is better refused by [`MergeOperator::check_value`] and
 /// [`MergeOperator::check_operand`], before anything is written.
 ///
-/// They are called by threads that read, that commit and that work in the background. The commits
-/// to the keyspace that come after may wait meanwhile, and where an LSM tree folds a short operand
-/// into a short value in memory, its flushes too; so they must not call the store. A panic in
-/// background work or in a commit stops the writes of the store.
+/// They are called by threads that read, that commit and that work in the background. Commits get
+/// visible in their order: where an operator is called for one of them, all later commits of the
+/// store, to whatever keyspace, wait until it returns, and where an LSM tree folds a short operand
+/// into a short value in memory, its flushes too. So it must be short, and must not call the store.
+/// A panic in background work or in a commit stops the writes of the store.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
