@@ -202,15 +202,15 @@ impl BTreeEngine {
         }
     }
 
-    /// Pages per level, from the root, as of the last checkpoint; empty if that is not cheap to
-    /// find out.
+    /// Pages per level, from the root, as of the last checkpoint; empty if they were not counted
+    /// since, or that is not cheap.
     fn levels(&self) -> Vec<LevelStats> {
         let generation = self.shared.disk_generation.load(Ordering::Acquire);
-        let mut known = self.levels.lock();
-        if known.0 != generation {
-            *known = (generation, self.tree.count_levels().unwrap_or_default());
+        let known = self.levels.lock();
+        match known.0 == generation {
+            true => known.1.clone(),
+            false => Vec::new(),
         }
-        known.1.clone()
     }
 
     /// How much of the file is free or in sparse leaves, about, of 1.
@@ -578,6 +578,14 @@ impl Engine for BTreeEngine {
             Found::Apart(reference, _kept) => Some(reference.into_vec()),
             _ => None,
         })
+    }
+
+    fn refresh_stats(&self) {
+        let generation = self.shared.disk_generation.load(Ordering::Acquire);
+        let mut known = self.levels.lock();
+        if known.0 != generation {
+            *known = (generation, self.tree.count_levels().unwrap_or_default());
+        }
     }
 
     fn stats(&self) -> EngineStats {

@@ -961,6 +961,7 @@ fn figures_tell_levels_and_pages_read() {
     }
     bench.engine.flush().unwrap();
     let stats = bench.engine.stats();
+    bench.engine.refresh_stats();
     assert_eq!(stats.levels.len(), stats.height as usize, "{stats:?}");
     assert_eq!(stats.levels[0].files, 1);
     let pages: u64 = stats.levels.iter().map(|level| level.files).sum();

@@ -391,3 +391,6 @@ impl Kv for Keyspace {
         self.open.engine.stats()
     }
 }
+        if let Ok(_pass) = self.store.shared.enter() {
+            self.open.engine.refresh_stats();
+        }

@@ -246,7 +246,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Figures about the engine, now.
+    /// Brings figures up to date that only a look at the files gives. The caller is inside the
+    /// gate: behind it the files may be those of a store that was opened after this one.
+    fn refresh_stats(&self) {}
+
+    /// Figures about the engine, now. Reads no file.
     fn stats(&self) -> EngineStats;
 
     /// What is inside: memory, files and what they are made of. Takes no lock over I/O and pins

@@ -33,7 +33,7 @@ pub struct EngineStats {
     /// Entries that the compaction filter has dropped or replaced since open.
     pub filtered_entries: u64,
     /// LSM: tables per level, from level 0. B-tree: pages per level, from the root;
-    /// empty while unknown.
+    /// empty while unknown, and if the store was closed before they were asked for.
     pub levels: Vec<LevelStats>,
     /// B-tree: height of the tree in pages; 0 for an LSM.
     pub height: u32,

@@ -111,8 +111,14 @@ impl DbStats {
 }
 
 impl Shared {
-    /// Figures about the store and its keyspaces, now.
+    /// Figures about the store and its keyspaces, now. Of a closed store, those that need no look
+    /// at a file.
     pub(crate) fn stats(&self) -> DbStats {
+        if let Ok(_pass) = self.enter() {
+            for open in self.keyspaces.all().iter() {
+                open.engine.refresh_stats();
+            }
+        }
         let mut stats = DbStats::default();
         if let Some(pipeline) = &self.pipeline {
             let figures = pipeline.figures();

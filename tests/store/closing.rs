@@ -247,6 +247,39 @@ fn what_is_taken_from_a_closed_store_fails() {
     assert!(is_closed(db.verify().unwrap_err()));
 }
 
+/// The pages of a B-tree were counted in its file also when the store was closed: by then the file
+/// may be another store's, and shorter than it is mapped, which ended the process with SIGBUS.
+#[test]
+fn figures_of_a_closed_store_are_not_looked_for_in_its_files() {
+    let mut rig = rig(Place::Disk).with(|options| options.mmap_reads(true));
+    let uncounted = rig.keyspace("a", EngineKind::BTree);
+    let counted = rig.keyspace("b", EngineKind::BTree);
+    for n in 0..1000 {
+        uncounted.put(key(n), [7; 1000]).unwrap();
+        counted.put(key(n), [7; 1000]).unwrap();
+    }
+    let old = rig.db().clone();
+    old.flush().unwrap();
+    let before = counted.stats();
+    assert_eq!(before.levels.len(), before.height as usize);
+    rig.close();
+
+    let keyspace = rig.keyspace("a", EngineKind::BTree);
+    keyspace.clear().unwrap();
+    keyspace.flush().unwrap();
+    keyspace.compact().unwrap();
+    let stats = uncounted.stats();
+    assert!(stats.levels.is_empty(), "{stats:?}");
+    assert!(
+        stats.disk_bytes > 1_000_000 && stats.height > 1,
+        "{stats:?}"
+    );
+    assert_eq!(counted.stats().levels, before.levels);
+    let all = old.stats().keyspaces;
+    let levels: Vec<_> = all.into_iter().map(|one| one.stats.levels).collect();
+    assert_eq!(levels, [Vec::new(), before.levels]);
+}
+
 /// A handle of another store was looked up by its number only: the snapshot returned the value of
 /// a keyspace of its own.
 #[test]

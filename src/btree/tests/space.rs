@@ -31,6 +31,7 @@ fn fill(bench: &mut Bench, count: u32, len: usize) {
 }
 
 fn leaf_pages(bench: &Bench) -> u64 {
+    bench.engine.refresh_stats();
     bench.engine.stats().levels.last().unwrap().files
 }
 
