@@ -26,12 +26,15 @@ impl Tree {
     pub(super) fn inspect(&self, detail: InspectDetail) -> Result<Vec<Inspection>> {
         let (meta, free) = {
             let checkpointer = self.checkpointer.lock();
-            (checkpointer.meta().clone(), checkpointer.free().clone())
+            (
+                checkpointer.meta().clone(),
+                of_free_space(checkpointer.free(), detail),
+            )
         };
         let view = self.latest_view();
         let mut parts = vec![of_meta(&meta, self.dirty_bytes.load(Ordering::Relaxed))];
         parts.extend(Walk::new(&view, detail).levels()?);
-        parts.push(of_free_space(&free, detail));
+        parts.push(free);
         Ok(parts)
     }
 }

@@ -7,7 +7,7 @@ use crate::btree::file::freespace::{FreeSpace, RUN_BYTES};
 use crate::btree::file::meta::{META_BYTES, META_UNITS, Meta};
 use crate::btree::file::pager::Pager;
 use crate::btree::file::value_table::{ENTRY_BYTES, ValueTable};
-use crate::btree::read::readers::Span;
+use crate::btree::read::readers::Spans;
 use crate::engine::ValueUsage;
 use crate::error::{Error, Result};
 use crate::fs::File;
@@ -34,6 +34,11 @@ pub(crate) struct Checkpointer {
     pub(super) is_second_unproven: bool,
     /// Why no checkpoint is possible any more.
     pub(super) broken: Option<Error>,
+}
+
+/// The checkpoint that wrote what starts at `page`, as far as it matters.
+pub(super) fn birth_of(births: &HashMap<u64, u64>, page: u64) -> u64 {
+    births.get(&page).copied().unwrap_or(0)
 }
 
 impl Checkpointer {
@@ -116,24 +121,19 @@ impl Checkpointer {
         }
     }
 
-    /// The checkpoint that wrote what starts at `page`, as far as it matters.
-    pub(super) fn birth_of(&self, page: u64) -> u64 {
-        self.births.get(&page).copied().unwrap_or(0)
-    }
-
     /// Checkpoint `generation` freed `freed` and wrote something at each of `written`, while
     /// readers kept the pages of `spans`.
     pub(super) fn note_births(
         &mut self,
         generation: u64,
-        spans: &[Span],
+        spans: &Spans,
         freed: impl Iterator<Item = u64>,
         written: &[u64],
     ) {
         for page in freed {
             self.births.remove(&page);
         }
-        if spans.iter().any(|span| span.last < generation) {
+        if spans.any_ends_before(generation) {
             self.births
                 .extend(written.iter().map(|page| (*page, generation)));
         } else {

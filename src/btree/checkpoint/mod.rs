@@ -17,12 +17,12 @@
 //!
 //! # When a step fails
 //!
-//! Up to 3 nothing on disk refers to what was written: the pending frees go back to the writer, the
-//! copy of the free space is forgotten, and a later checkpoint starts over. From the first write of
-//! a meta page on, it is unknown which tree a reopen would find, so no page of either may be
-//! reused: checkpoints then fail with the first error until the store is reopened. The same after a
-//! failed sync, about which nothing is known. Commits and reads are not affected; the log keeps
-//! what the file does not have.
+//! Up to 3 nothing on disk refers to what was written: the pending frees go back to the writer,
+//! what was taken of the free space goes back to it, and a later checkpoint starts over. From the
+//! first write of a meta page on, it is unknown which tree a reopen would find, so no page of
+//! either may be reused: checkpoints then fail with the first error until the store is reopened.
+//! The same after a failed sync, about which nothing is known. Commits and reads are not affected;
+//! the log keeps what the file does not have.
 
 mod branch;
 pub(crate) mod checkpointer;
@@ -83,6 +83,7 @@ impl Tree {
                 Ok(true)
             }
             Err(error) => {
+                checkpointer.free.take_back_changes();
                 let mut writer = self.writer.lock();
                 writer.pending_frees.absorb(frozen.pending_frees);
                 writer.value_files.extend(frozen.value_files);

@@ -28,7 +28,6 @@ impl Tree {
     ) -> Vec<Child> {
         let Written {
             meta,
-            mut free,
             freed,
             starts,
             nodes,
@@ -124,12 +123,13 @@ impl Tree {
         counters
             .sparse_leaves
             .fetch_add(sparse_leaves, Ordering::Relaxed);
+        let free = &mut checkpointer.free;
+        free.keep_changes();
         free.file_units = meta.file_units;
         counters
             .free_units
             .store(free.free_units(), Ordering::Relaxed);
         checkpointer.meta = meta;
-        checkpointer.free = free;
         checkpointer.value_table = value_table;
         counters
             .used_units

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checkpointer::Checkpointer;
+use super::checkpointer::{Checkpointer, birth_of};
 use super::new_entries::NewEntries;
 use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
 use crate::btree::file::known_leaves::KnownLeaf;
@@ -47,7 +47,6 @@ pub(super) struct FrozenTree {
 /// What writing a frozen tree gave.
 pub(super) struct Written {
     pub(super) meta: Meta,
-    pub(super) free: FreeSpace,
     /// First pages of what was freed, and of what was written.
     pub(super) freed: Vec<u64>,
     pub(super) starts: Vec<u64>,
@@ -139,18 +138,25 @@ impl SharedTree {
             checkpointer.write_meta(&self.pager, 1, &checkpointer.meta)?;
             checkpointer.is_second_unproven = false;
         }
-        let old = &checkpointer.meta;
+        let Checkpointer {
+            meta: old,
+            free,
+            births,
+            value_table: old_table,
+            new_entries,
+            ..
+        } = checkpointer;
         let generation = old.generation + 1;
         self.wait_quiet(old.generation);
-        let mut free = checkpointer.free.clone();
-        mutated!("pages-of-a-load-stay-free", (), free.release_attached());
         // The spans after the quiet generation: a reader gives up its pin when it has registered.
         let quiet = self.quiet_generation();
         let spans = self.reader_spans();
         free.release(|birth, freed_by| {
-            let is_needed = spans.iter().any(|span| span.needs(birth, freed_by));
-            !mutated!("page-reused-under-a-view") && (freed_by > quiet || is_needed)
+            let is_needed = freed_by > quiet || spans.needs(birth, freed_by);
+            is_needed && !mutated!("page-reused-under-a-view")
         });
+        free.begin();
+        mutated!("pages-of-a-load-stay-free", (), free.release_attached());
 
         let frees = &frozen.pending_frees;
         let mut freed = frees.freed.clone();
@@ -158,7 +164,7 @@ impl SharedTree {
             // A load may have brought the first ones.
             to_extents: old.overflow_units > 0
                 || frees.loaded_overflow_units > 0 && !mutated!("values-of-a-deleted-load-stay"),
-            to_files: !checkpointer.value_table.is_empty(),
+            to_files: !old_table.is_empty(),
         };
         let dropped = self.walk_dropped(&frees.dropped, refers, &mut freed)?;
         mutated!("free-page-reused-too-early", free.give_all(&mut freed), ());
@@ -177,10 +183,10 @@ impl SharedTree {
             large: Vec::new(),
             large_units: 0,
             entries: 0,
-            new_entries: checkpointer.new_entries.clone(),
+            new_entries: new_entries.clone(),
             sparse_leaves: 0,
             counts_files: refers.to_files || !frozen.value_files.is_empty(),
-            value_table: checkpointer.value_table.clone(),
+            value_table: old_table.clone(),
             bytes: 0,
         };
         let (root, level) = output.write_child(&frozen.root.as_ref(), None)?;
@@ -199,11 +205,11 @@ impl SharedTree {
         };
         let mut adds_up = old.adds_up && dropped.is_all && is_all;
 
-        let old_table = checkpointer.value_table.len() * ENTRY_BYTES;
-        if old_table > 0 {
+        let old_table_bytes = old_table.len() * ENTRY_BYTES;
+        if old_table_bytes > 0 {
             freed.push(Run {
                 start: old.value_table.0,
-                len: self.pager.units_for(old_table),
+                len: self.pager.units_for(old_table_bytes),
             });
         }
         let (value_table, value_table_checksum) = output.write_value_table()?;
@@ -222,7 +228,7 @@ impl SharedTree {
         }
         let freed: Vec<_> = freed
             .into_iter()
-            .map(|run| (checkpointer.birth_of(run.start), run))
+            .map(|run| (birth_of(births, run.start), run))
             .collect();
         let freed_starts = freed.iter().map(|(_, run)| run.start).collect();
         output.free.hold(generation, freed);
@@ -264,14 +270,13 @@ impl SharedTree {
             value_table_checksum,
             adds_up,
         };
-        checkpointer.new_entries = output.new_entries;
+        *new_entries = output.new_entries;
         self.pager.grow(meta.file_units)?;
         // Before anything refers to them (BP4).
         self.pager
             .note_leaves(output.leaves, &crossbeam_epoch::pin());
         Ok(Written {
             meta,
-            free: output.free,
             freed: freed_starts,
             starts: output.starts,
             nodes: output.nodes,
@@ -423,7 +428,7 @@ pub(super) struct Output<'t> {
     pub(super) seq: SeqNo,
     /// No changes are left in packs for a leaf that is written.
     pub(super) writes_whole_leaves: bool,
-    pub(super) free: FreeSpace,
+    pub(super) free: &'t mut FreeSpace,
     /// Bytes gathered for the file from `buffer_at` on.
     buffer: Vec<u8>,
     buffer_at: u64,

@@ -9,8 +9,8 @@
 //! for the file, and no checkpoint takes them. When the load was made a part of the tree in memory,
 //! they are *attached*, and the next checkpoint has them in its tree.
 //!
-//! A checkpoint works on a copy and installs it when it has succeeded, so a failed one returns what
-//! it had taken by dropping the copy.
+//! A checkpoint notes what it changes ([`FreeSpace::begin`]), and takes it back if it fails. It
+//! makes no copy: there may be as many runs as leaves, and most checkpoints touch a few.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,8 @@ pub(crate) struct Run {
 }
 
 /// Runs that one checkpoint wrote and one checkpoint freed.
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 struct Held {
     birth: u64,
     freed_by: u64,
@@ -35,7 +36,8 @@ struct Held {
 pub(crate) const RUN_BYTES: usize = 16;
 
 /// Free pages of a file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct FreeSpace {
     /// Pages before this one are meta, in use or free; the file has none from here on.
     pub(crate) file_units: u64,
@@ -47,18 +49,40 @@ pub(crate) struct FreeSpace {
     ready_units: u64,
     /// Freed by a checkpoint and not yet reusable, oldest first.
     held: Vec<Held>,
+    /// The same runs by first page.
+    held_by_start: BTreeMap<u64, u64>,
     held_units: u64,
     /// Written to by bulk loads, by first page. The file's tree does not have them, so they are in
     /// the freelist: a crash leaves them free.
     reserved: BTreeMap<u64, Reserved>,
+    /// Of a checkpoint that is under way.
+    changes: Option<Changes>,
 }
 
 /// A run that is reserved.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reserved {
     len: u64,
     /// The next checkpoint has it in its tree.
     is_attached: bool,
+}
+
+/// What a checkpoint has changed, and what was before it.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
+struct Changes {
+    /// Reusable runs that came or went, in time.
+    ready: Vec<(Came, Run)>,
+    /// What was attached, and is not reserved any more.
+    released: Vec<(u64, Reserved)>,
+    file_units: u64,
+    held_groups: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    In,
+    Out,
 }
 
 impl FreeSpace {
@@ -68,6 +92,44 @@ impl FreeSpace {
             file_units,
             ..Self::default()
         }
+    }
+
+    /// A checkpoint begins: what it changes is noted until [`FreeSpace::keep_changes`] or
+    /// [`FreeSpace::take_back_changes`].
+    pub(crate) fn begin(&mut self) {
+        // Of one that panicked.
+        self.take_back_changes();
+        self.changes = Some(Changes {
+            file_units: self.file_units,
+            held_groups: self.held.len(),
+            ..Changes::default()
+        });
+    }
+
+    /// The checkpoint has succeeded.
+    pub(crate) fn keep_changes(&mut self) {
+        self.changes = None;
+    }
+
+    /// The checkpoint has failed: everything is as it was when it began.
+    pub(crate) fn take_back_changes(&mut self) {
+        let Some(changes) = self.changes.take() else {
+            return;
+        };
+        for (came, run) in changes.ready.into_iter().rev() {
+            match came {
+                Came::In => self.remove_ready(run.start, run.len),
+                Came::Out => self.insert_ready(run.start, run.len),
+            }
+        }
+        for group in self.held.drain(changes.held_groups..) {
+            for run in group.runs {
+                self.held_units -= run.len;
+                self.held_by_start.remove(&run.start);
+            }
+        }
+        self.reserved.extend(changes.released);
+        self.file_units = changes.file_units;
     }
 
     /// Pages that are free, reusable or held.
@@ -173,7 +235,13 @@ impl FreeSpace {
 
     /// What is attached is in the tree that is written now.
     pub(crate) fn release_attached(&mut self) {
-        self.reserved.retain(|_, reserved| !reserved.is_attached);
+        let changes = &mut self.changes;
+        self.reserved.retain(|start, reserved| {
+            if let (true, Some(changes)) = (reserved.is_attached, &mut *changes) {
+                changes.released.push((*start, *reserved));
+            }
+            !reserved.is_attached
+        });
     }
 
     /// Pages before `end` that are reserved.
@@ -185,12 +253,18 @@ impl FreeSpace {
     }
 
     fn insert_ready(&mut self, start: u64, len: u64) {
+        if let Some(changes) = &mut self.changes {
+            changes.ready.push((Came::In, Run { start, len }));
+        }
         self.ready.insert(start, len);
         self.by_len.entry(len).or_default().insert(start);
         self.ready_units += len;
     }
 
     fn remove_ready(&mut self, start: u64, len: u64) {
+        if let Some(changes) = &mut self.changes {
+            changes.ready.push((Came::Out, Run { start, len }));
+        }
         self.ready.remove(&start);
         if let Some(starts) = self.by_len.get_mut(&len) {
             starts.remove(&start);
@@ -241,6 +315,8 @@ impl FreeSpace {
     /// Records what checkpoint `freed_by` freed, each run with the checkpoint that wrote it.
     pub(crate) fn hold(&mut self, freed_by: u64, mut runs: Vec<(u64, Run)>) {
         self.held_units += runs.iter().map(|(_, run)| run.len).sum::<u64>();
+        self.held_by_start
+            .extend(runs.iter().map(|(_, run)| (run.start, run.len)));
         runs.sort_by_key(|(birth, _)| *birth);
         let groups = runs.chunk_by(|a, b| a.0 == b.0);
         self.held.extend(groups.map(|group| Held {
@@ -266,22 +342,29 @@ impl FreeSpace {
             }
             is_apart && is_inside
         });
-        let mut others = self.all_runs().into_iter().peekable();
-        runs.retain(|run| {
-            while others
-                .next_if(|other| other.start + other.len <= run.start)
-                .is_some()
-            {}
-            others
-                .peek()
-                .is_none_or(|other| other.start >= run.start + run.len)
-        });
+        runs.retain(|run| !self.meets_any(*run));
         runs.len() == before
     }
 
+    /// True if a part of `run` is free, held or reserved.
+    fn meets_any(&self, run: Run) -> bool {
+        let end = run.start + run.len;
+        let meets = |last: Option<(u64, u64)>| last.is_some_and(|(at, len)| at + len > run.start);
+        let last_of = |runs: &BTreeMap<u64, u64>| {
+            let last = runs.range(..end).next_back();
+            last.map(|(start, len)| (*start, *len))
+        };
+        let reserved = self.reserved.range(..end).next_back();
+        meets(last_of(&self.ready))
+            || meets(last_of(&self.held_by_start))
+            || meets(reserved.map(|(start, reserved)| (*start, reserved.len)))
+    }
+
     /// Makes reusable what `is_needed` does not name, of what was freed: it is asked for pairs of
-    /// the checkpoint that wrote a page and that which freed it.
+    /// the checkpoint that wrote a page and that which freed it. Before [`FreeSpace::begin`]: what
+    /// is not needed stays so, whatever becomes of the checkpoint.
     pub(crate) fn release(&mut self, is_needed: impl Fn(u64, u64) -> bool) {
+        debug_assert!(self.changes.is_none(), "nothing is under way");
         let held = std::mem::take(&mut self.held);
         for group in held {
             if is_needed(group.birth, group.freed_by) {
@@ -290,6 +373,7 @@ impl FreeSpace {
             }
             for run in group.runs {
                 self.held_units -= run.len;
+                self.held_by_start.remove(&run.start);
                 // A run that is free already can only come from a damaged page; `verify` reports
                 // it.
                 self.give(run);
@@ -324,14 +408,23 @@ impl FreeSpace {
 
     /// All runs that the file's tree does not have, in order: reusable, held or reserved.
     pub(crate) fn all_runs(&self) -> Vec<Run> {
-        let held = self.held_runs().map(|(_, run)| run);
         let reserved = self.reserved.iter().map(|(start, reserved)| Run {
             start: *start,
             len: reserved.len,
         });
-        let all = self.ready_runs().chain(held).chain(reserved);
-        let mut runs: Vec<Run> = all.filter(|run| run.len > 0).collect();
-        runs.sort_unstable();
+        let held = self.held_runs().map(|(_, run)| run);
+        let mut others: Vec<Run> = held.chain(reserved).collect();
+        others.sort_unstable();
+        let mut runs = Vec::with_capacity(self.ready.len() + others.len());
+        let mut others = others.into_iter().peekable();
+        for ready in self.ready_runs() {
+            while let Some(other) = others.next_if(|other| *other < ready) {
+                runs.push(other);
+            }
+            runs.push(ready);
+        }
+        runs.extend(others);
+        runs.retain(|run| run.len > 0);
         runs
     }
 
@@ -410,6 +503,100 @@ mod tests {
                 );
                 assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
             }
+        }
+    }
+
+    /// A checkpoint, even of one key, copied all free runs first, and sorted them twice.
+    #[test]
+    fn a_checkpoint_that_fails_leaves_no_change() {
+        for seed in 0..200_u64 {
+            let random = |n: u64, below: u64| mix64(seed << 32 | n) % below;
+            let mut free = FreeSpace::new(500);
+            for n in 0..60 {
+                let run = Run {
+                    start: 2 + random(n, 490),
+                    len: 1 + random(!n, 4),
+                };
+                match free.leave_out_impossible(2, &mut vec![run]) {
+                    true if n % 3 > 0 => drop(free.give(run)),
+                    true => free.hold(n, vec![(0, run)]),
+                    false => {}
+                }
+            }
+            let loads = [free.reserve(3), free.reserve(5)];
+            free.attach(loads[1]);
+            free.release(|_, freed_by| freed_by > 30);
+            let before = free.clone();
+            for is_kept in [false, true] {
+                free.begin();
+                let mut taken = Vec::new();
+                for n in 100..120 {
+                    let len = 1 + random(n, 5);
+                    let start = free.allocate(len);
+                    taken.push((0, Run { start, len }));
+                }
+                free.release_attached();
+                free.hold(99, taken.split_off(10));
+                free.give(taken.remove(0).1);
+                free.trim();
+                let after = free.clone();
+                if is_kept {
+                    free.keep_changes();
+                    assert_eq!(free.changes, None);
+                    assert_eq!(free.all_runs(), after.all_runs());
+                    assert_eq!(free.file_units, after.file_units);
+                } else {
+                    free.take_back_changes();
+                    assert_eq!(free, before, "seed {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_have_been_in_use_is_left_out() {
+        for seed in 0..300_u64 {
+            let random = |n: u64, below: u64| mix64(seed << 32 | n) % below;
+            let mut free = FreeSpace::new(100);
+            let run_of = |n: u64| Run {
+                start: random(2 * n, 103),
+                len: random(2 * n + 1, 5),
+            };
+            for n in 0..8 {
+                let run = run_of(n);
+                match free.leave_out_impossible(2, &mut vec![run]) {
+                    true if n % 2 == 0 => drop(free.give(run)),
+                    true => free.hold(n, vec![(0, run)]),
+                    false => {}
+                }
+            }
+            free.reserve(1 + random(200, 4));
+            let mut taken: BTreeSet<u64> = BTreeSet::new();
+            for run in free.all_runs() {
+                assert!((run.start..run.start + run.len).all(|page| taken.insert(page)));
+            }
+            let mut runs: Vec<Run> = (100..110).map(run_of).collect();
+            runs.push(Run {
+                start: u64::MAX - 1,
+                len: 9,
+            });
+            let mut sorted = runs.clone();
+            sorted.sort_unstable();
+            let (mut wanted, mut end) = (Vec::new(), 2);
+            for run in sorted {
+                let Some(run_end) = run.start.checked_add(run.len) else {
+                    continue;
+                };
+                if run.len == 0 || run.start < end || run_end > free.file_units {
+                    continue;
+                }
+                end = run_end;
+                if (run.start..run_end).all(|page| !taken.contains(&page)) {
+                    wanted.push(run);
+                }
+            }
+            assert!(!free.leave_out_impossible(2, &mut runs));
+            assert_eq!(runs, wanted, "seed {seed}");
         }
     }
 

@@ -11,7 +11,7 @@ use crossbeam_epoch::Guard;
 use super::held_files::HeldFiles;
 use super::merge_cost::MergeCost;
 use super::pack_cost::PackCost;
-use super::readers::{Readers, Span};
+use super::readers::{Readers, Span, Spans};
 use crate::btree::file::meta::Meta;
 use crate::btree::file::pager::{PageRef, Pager};
 use crate::btree::memory::delta::Delta;
@@ -275,7 +275,7 @@ impl SharedTree {
         let quiet = self.quiet_generation();
         let spans = self.reader_spans();
         self.held_files.release(|generation| {
-            let is_needed = spans.iter().any(|span| span.needs(0, generation));
+            let is_needed = spans.needs(0, generation);
             generation <= quiet && (!is_needed || mutated!("value-file-released-under-a-view"))
         });
     }
@@ -319,7 +319,7 @@ impl SharedTree {
     }
 
     /// What readers that keep pages may look at.
-    pub(crate) fn reader_spans(&self) -> Vec<Span> {
+    pub(crate) fn reader_spans(&self) -> Spans {
         self.readers.spans()
     }
 
