@@ -10,13 +10,17 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::Guard;
 
-use super::memory::node::{Body, ChildRef, MemInner, MemLeaf, needs_base};
+use super::memory::node::{
+    Body, ChildRef, MemInner, MemLeaf, Room, is_jumbo, needs_base, put_cost, room_in_page,
+};
+use super::node::Link;
 use super::node::inner::Inner;
+use super::node::leaf::{Leaf, LeafFacts};
 use super::node::packs::PackedLeaf;
 use super::read::ahead::Referrer;
-use super::read::many::{KEYS_TOGETHER, Way};
+use super::read::many::{CheckedAgain, KEYS_TOGETHER, Way};
 use super::read::rising::RisingKeys;
-use super::read::shared::{FoundLeaf, SharedTree};
+use super::read::shared::{FoundLeaf, InBase, ReadFor, SharedTree};
 use super::state::Tree;
 use super::write::editor::Editor;
 use super::write::leaf::LeafOp;
@@ -34,6 +38,55 @@ const OPS_UNDER_A_PIN: usize = 128;
 
 /// Of a batch of so many operations, pages are asked for while so many others are prepared.
 const KEYS_AHEAD: usize = 2048;
+
+/// Earlier operations of a batch on the leaf of the one that is prepared.
+#[derive(Debug, Clone, Copy, Default)]
+struct Earlier {
+    leaf: Option<LeafId>,
+    /// Of puts, at most.
+    bytes: usize,
+    deletes: usize,
+    /// The page below was checked again.
+    is_checked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeafId {
+    InMemory(*const MemLeaf),
+    InFile(Link),
+}
+
+impl Earlier {
+    /// The next operation is on this leaf.
+    #[inline]
+    fn come_to(&mut self, leaf: LeafId) {
+        if self.leaf != Some(leaf) {
+            *self = Self {
+                leaf: Some(leaf),
+                ..Self::default()
+            };
+        }
+    }
+
+    fn add(&mut self, tree: &SharedTree, op: &Op<'_>) {
+        match op {
+            Op::Put { key, value } => self.bytes += put_cost(key, tree.stored_len(key, value)),
+            Op::Merge { key, operand } => self.bytes += put_cost(key, operand.len()),
+            Op::Delete { .. } => self.deletes += 1,
+            Op::DeleteRange { .. } => {}
+        }
+    }
+}
+
+/// What is known of the pages below a batch while it is prepared.
+#[derive(Default)]
+struct Below {
+    inner: CheckedAgain,
+    /// Of operations on leaves that need not be looked at.
+    taken: Earlier,
+    /// Of the others.
+    found: Earlier,
+}
 
 impl Tree {
     /// As [`crate::engine::Engine::prepare`].
@@ -57,7 +110,7 @@ impl Tree {
         if let Some(finger) = self.fingers.of_thread()
             && let Some(leaf) = finger.leaf_for(key, structure)
         {
-            return shared.prepare_leaf(leaf, key, op, &guard);
+            return shared.prepare_leaf(leaf, key, op, &mut Earlier::default(), &guard);
         }
         let mut child = shared.root.load(&guard);
         let (mut level, mut parent) = (None, None);
@@ -71,7 +124,7 @@ impl Tree {
         }
         match child {
             ChildRef::Leaf(leaf) => {
-                shared.prepare_leaf(&leaf, key, op, &guard)?;
+                shared.prepare_leaf(&leaf, key, op, &mut Earlier::default(), &guard)?;
                 if let Some(mut finger) = self.fingers.of_thread() {
                     finger.point_to(leaf, structure, key, parent);
                 }
@@ -83,14 +136,24 @@ impl Tree {
                 {
                     let packed = parent.and_then(|(inner, i)| inner.packed(i, link));
                     let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(link));
-                    if shared.can_take(op, &leaf, parent, &guard) {
+                    if shared.can_take(op, &leaf, parent, 0, &guard) {
                         return Ok(());
                     }
-                    return shared.load_packed(&leaf, &guard);
+                    shared.load_packed(&leaf, &guard)?;
+                    let earlier = &mut Earlier::default();
+                    return shared.check_to_change(op, key, &leaf, 0, earlier, &guard);
                 }
+                // The change will load inner nodes, unless there is nothing to delete.
+                let read_for = match op {
+                    _ if !shared.pager.is_mapped(&guard) => ReadFor::Use,
+                    Op::Delete { .. } if !shared.holds(child, None, level, key, &guard)? => {
+                        ReadFor::Use
+                    }
+                    _ => ReadFor::Rewrite,
+                };
                 let find = |node: Inner<'_>| node.find_child(key);
-                let (leaf, _) = shared.descend(child, level, find, &guard)?;
-                shared.load_found(&leaf, &guard)
+                let (leaf, _) = shared.descend(child, level, find, read_for, &guard)?;
+                shared.load_found(op, key, &leaf, 0, &mut Earlier::default(), &guard)
             }
         }
     }
@@ -236,7 +299,22 @@ fn runs<'a, 'o>(ops: &'a [SequencedOp<'o>]) -> impl Iterator<Item = &'a [Sequenc
 impl SharedTree {
     /// Reads into memory what a change of `key` in a leaf of the current tree needs of the page
     /// below it.
-    fn prepare_leaf(&self, leaf: &MemLeaf, key: &[u8], op: &Op<'_>, guard: &Guard) -> Result<()> {
+    fn prepare_leaf(
+        &self,
+        leaf: &MemLeaf,
+        key: &[u8],
+        op: &Op<'_>,
+        earlier: &mut Earlier,
+        guard: &Guard,
+    ) -> Result<()> {
+        earlier.come_to(LeafId::InMemory(leaf));
+        if earlier.is_checked {
+            return Ok(());
+        }
+        let (more_bytes, more_deletes) = (earlier.bytes, earlier.deletes);
+        // Of a put for which space is scarce: what the changes have for it.
+        let mut scarce = None;
+        let mut is_written_anew = false;
         let below = {
             let state = leaf.read();
             let Body::Changes(changes) = &state.body else {
@@ -244,12 +322,21 @@ impl SharedTree {
             };
             let needs_base = match op {
                 Op::Put { value, .. } => {
-                    changes.is_short_of(key, self.stored_len(key, value), self.page_size())
+                    let len = self.stored_len(key, value);
+                    earlier.bytes += put_cost(key, len);
+                    let is_short = changes.is_short_of((key, len), more_bytes, self.page_size());
+                    if is_short {
+                        let room = changes.room_for((key, len), more_bytes, self.page_size());
+                        scarce = Some((len, room));
+                    }
+                    is_short
                 }
                 // It looks at what is there, and puts.
                 Op::Merge { .. } => true,
                 Op::Delete { .. } | Op::DeleteRange { .. } => {
-                    changes.has_many_deletes() || changes.delta.search(key).is_err()
+                    earlier.deletes += 1;
+                    is_written_anew = changes.has_many_deletes_with(more_deletes);
+                    is_written_anew || changes.delta.search(key).is_err()
                 }
             };
             if !needs_base {
@@ -257,7 +344,80 @@ impl SharedTree {
             }
             changes.base_in_file(guard)
         };
-        below.map_or(Ok(()), |leaf| self.load_packed(&leaf, guard))
+        let Some(below) = below else { return Ok(()) };
+        self.load_packed(&below, guard)?;
+        if !self.pager.is_mapped(guard) {
+            return Ok(());
+        }
+        if let Some((len, room)) = scarce {
+            is_written_anew = !self.has_room(room, key, len, &below, guard)?;
+        }
+        if is_written_anew {
+            self.check_again(&below, guard)?;
+            earlier.is_checked = true;
+        }
+        Ok(())
+    }
+
+    /// Checks `leaf` again, which is in the file, if a change of `key` will write it anew whole, so
+    /// that damage is an error before the commit is in the log. Puts of `before` bytes come before
+    /// it, and what is `earlier`.
+    fn check_to_change(
+        &self,
+        op: &Op<'_>,
+        key: &[u8],
+        leaf: &PackedLeaf,
+        before: usize,
+        earlier: &mut Earlier,
+        guard: &Guard,
+    ) -> Result<()> {
+        earlier.come_to(LeafId::InFile(leaf.page));
+        if earlier.is_checked || !self.pager.is_mapped(guard) {
+            return Ok(());
+        }
+        let page = leaf.page.page();
+        let image = self.disk_node(leaf.page, Some(0), guard)?;
+        let is_loaded_whole =
+            is_jumbo(&image, self.page_size()) || !self.pager.has_all_values(&image, page, guard);
+        let is_written_anew = match op {
+            Op::Delete { .. } if is_loaded_whole => Leaf::from_image(&image).search(key).is_ok(),
+            _ if is_loaded_whole => true,
+            Op::Put { value, .. } => {
+                let len = self.stored_len(key, value);
+                let facts = LeafFacts::of(&image);
+                let more_bytes = before + earlier.bytes;
+                let room = room_in_page(leaf, &facts, (key, len), more_bytes, self.page_size());
+                !self.has_room(room, key, len, leaf, guard)?
+            }
+            Op::Delete { .. } => earlier.deletes * 2 >= LeafFacts::of(&image).entries,
+            Op::Merge { .. } | Op::DeleteRange { .. } => false,
+        };
+        earlier.add(self, op);
+        if is_written_anew {
+            self.check_again(leaf, guard)?;
+            earlier.is_checked = true;
+        }
+        Ok(())
+    }
+
+    /// True if there is room for a value of `len` bytes, stored under `key` in `leaf`, among the
+    /// changes to it.
+    fn has_room(
+        &self,
+        room: Room,
+        key: &[u8],
+        len: usize,
+        leaf: &PackedLeaf,
+        guard: &Guard,
+    ) -> Result<bool> {
+        Ok(match room {
+            Room::Enough => true,
+            Room::None => false,
+            Room::InPlace => self
+                .look_in_packed(leaf, key, guard)?
+                .and_then(InBase::inline_len)
+                .is_some_and(|old| len <= old),
+        })
     }
 
     /// True if enough is known of `leaf`, a child of `parent`, for `op` to be done without a look
@@ -267,6 +427,7 @@ impl SharedTree {
         op: &Op<'_>,
         leaf: &PackedLeaf,
         parent: Option<(&MemInner, usize)>,
+        more_bytes: usize,
         guard: &Guard,
     ) -> bool {
         let (Op::Put { key, value }, Some((inner, i))) = (op, parent) else {
@@ -276,7 +437,7 @@ impl SharedTree {
         let fences = (&*lower, upper.as_deref());
         let facts = self.pager.known_leaf(leaf.page.page(), fences, guard);
         let entry = (*key, self.stored_len(key, value));
-        facts.is_some_and(|facts| !needs_base(leaf, &facts, entry, self.page_size()))
+        facts.is_some_and(|facts| !needs_base(leaf, &facts, entry, more_bytes, self.page_size()))
     }
 
     /// Finding a leaf on disk reads and checks every page on the way.
@@ -286,7 +447,21 @@ impl SharedTree {
         };
         for key in [Some(start), end].into_iter().flatten() {
             let guard = crossbeam_epoch::pin();
-            self.find_leaf(self.root.load(&guard), key, &guard)?;
+            let find = |node: Inner<'_>| node.find_child(key);
+            let root = self.root.load(&guard);
+            let (leaf, _) = self.descend(root, None, find, ReadFor::Rewrite, &guard)?;
+            // What sticks out of the range will be written anew.
+            let below = match leaf {
+                FoundLeaf::Page(_) => None,
+                FoundLeaf::Packed(leaf) => Some(leaf),
+                FoundLeaf::Memory(leaf) => match &leaf.read().body {
+                    Body::Changes(changes) => changes.base_in_file(&guard),
+                    Body::Whole { .. } | Body::Packed(_) => None,
+                },
+            };
+            if let Some(below) = below {
+                self.check_again(&below, &guard)?;
+            }
         }
         Ok(())
     }
@@ -308,6 +483,7 @@ impl SharedTree {
     /// The pages that operations on keys need, which are in this order of their keys.
     pub(super) fn prepare_run(&self, run: &[SequencedOp<'_>], order: &[u32]) -> Result<()> {
         let mut asked = 0;
+        let mut below = Below::default();
         for (n, places) in order.chunks(KEYS_TOGETHER).enumerate() {
             touch(run, places);
             let at = n * KEYS_TOGETHER;
@@ -318,7 +494,8 @@ impl SharedTree {
             {
                 asked += self.ask_ahead(run, &order[asked..])?;
             }
-            self.prepare_in_order(places.iter().map(|i| &run[*i as usize].op))?;
+            let ops = places.iter().map(|i| &run[*i as usize].op);
+            self.prepare_in_order(ops, &mut below)?;
         }
         Ok(())
     }
@@ -330,46 +507,72 @@ impl SharedTree {
         let op = |n: usize| &ops[places[n] as usize].op;
         let keys = (0..places.len()).map(|n| op(n).key().unwrap_or_default());
         let is_needed = |n: usize, leaf: &PackedLeaf, referrer: Referrer<'_>| {
-            !self.can_take(op(n), leaf, Some(referrer), &guard)
+            !self.can_take(op(n), leaf, Some(referrer), 0, &guard)
         };
         self.ask_for_branch(keys, is_needed, &guard)
     }
 
     /// The same for a few operations that are sorted by their keys.
-    fn prepare_in_order<'a>(&self, ops: impl Iterator<Item = &'a Op<'a>>) -> Result<()> {
+    fn prepare_in_order<'a>(
+        &self,
+        ops: impl Iterator<Item = &'a Op<'a>>,
+        below: &mut Below,
+    ) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         let mut way = RisingKeys::default();
-        let (mut keys, mut disk) = (Vec::new(), Vec::new());
+        let (mut keys, mut disk, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for op in ops {
             let Some(key) = op.key() else { continue };
             match way.next(self, key, &guard) {
-                (ChildRef::Leaf(leaf), _) => self.prepare_leaf(&leaf, key, op, &guard)?,
+                (ChildRef::Leaf(leaf), _) => {
+                    self.prepare_leaf(&leaf, key, op, &mut below.found, &guard)?;
+                }
                 (child, level) => {
                     let packed = way.packed(child);
+                    let mut before = 0;
                     if let (ChildRef::Disk(link), Some(0)) = (child, level) {
                         let leaf = packed.unwrap_or_else(|| PackedLeaf::alone(link));
-                        if self.can_take(op, &leaf, way.parent(), &guard) {
+                        below.taken.come_to(LeafId::InFile(link));
+                        before = below.taken.bytes;
+                        if self.can_take(op, &leaf, way.parent(), before, &guard) {
+                            below.taken.add(self, op);
                             continue;
                         }
                     }
                     keys.push(key);
+                    changes.push((op, before));
                     disk.push(packed.map_or(Way::To(child, level), Way::to_packed));
                 }
             }
         }
-        let (leaves, _) = self.go_down(disk, &keys, true, &guard)?;
-        leaves
-            .iter()
-            .try_for_each(|leaf| self.load_found(leaf, &guard))
+        let (leaves, _) = self.go_down(disk, &keys, Some(&mut below.inner), &guard)?;
+        let mut changes = changes.into_iter().zip(keys).zip(&leaves);
+        changes.try_for_each(|(((op, before), key), leaf)| {
+            self.load_found(op, key, leaf, before, &mut below.found, &guard)
+        })
     }
 
-    /// Reads into memory what of `leaf` is in the file.
-    fn load_found(&self, leaf: &FoundLeaf<'_>, guard: &Guard) -> Result<()> {
+    /// Reads into memory what of `leaf`, the one for `key`, is in the file.
+    fn load_found(
+        &self,
+        op: &Op<'_>,
+        key: &[u8],
+        leaf: &FoundLeaf<'_>,
+        before: usize,
+        earlier: &mut Earlier,
+        guard: &Guard,
+    ) -> Result<()> {
         match leaf {
-            FoundLeaf::Page(image) => self.pager.touch_whole(image, guard),
-            FoundLeaf::Packed(leaf) => self.load_packed(leaf, guard)?,
-            FoundLeaf::Memory(_) => {}
+            FoundLeaf::Page(image) => {
+                self.pager.touch_whole(image, guard);
+                let leaf = PackedLeaf::alone(Link::to(image));
+                self.check_to_change(op, key, &leaf, before, earlier, guard)
+            }
+            FoundLeaf::Packed(leaf) => {
+                self.load_packed(leaf, guard)?;
+                self.check_to_change(op, key, leaf, before, earlier, guard)
+            }
+            FoundLeaf::Memory(_) => Ok(()),
         }
-        Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod announcing;
 mod estimates;
 mod older_pages;
 mod packs;
+mod rewritten;
 mod space;
 mod values_apart;
 mod views;
@@ -960,8 +961,8 @@ fn figures_tell_levels_and_pages_read() {
         bench.put(&i.to_be_bytes(), &[1; 50]);
     }
     bench.engine.flush().unwrap();
-    let stats = bench.engine.stats();
     bench.engine.refresh_stats();
+    let stats = bench.engine.stats();
     assert_eq!(stats.levels.len(), stats.height as usize, "{stats:?}");
     assert_eq!(stats.levels[0].files, 1);
     let pages: u64 = stats.levels.iter().map(|level| level.files).sum();

@@ -23,6 +23,7 @@ use super::node::leaf::{self, Leaf, LeafValue, has_overflow};
 use super::node::pack::ENTRY_BYTES_MIN;
 use super::node::packs::{Area, PackRef, PackedLeaf, Packs};
 use super::node::{Link, NodeKind, PACK_LEVEL};
+use super::read::shared::ReadFor;
 use super::state::Tree;
 use crate::engine::{Problem, VerifyReport};
 use crate::error::Result;
@@ -349,7 +350,7 @@ impl<'t> Verifier<'t> {
         let tree = &self.tree.shared;
         let guard = crossbeam_epoch::pin();
         let page = packed.page.page();
-        let changes = match tree.packed_changes(packed, image, &guard) {
+        let changes = match tree.packed_changes(packed, image, ReadFor::Use, &guard) {
             Err(error) if error.is_corruption() => {
                 self.report.problem(error);
                 return Ok(None);
@@ -489,7 +490,7 @@ impl<'t> Verifier<'t> {
                 Body::Whole { image, .. } => self.check_image(image, level, fences),
                 Body::Changes(changes) => {
                     let guard = crossbeam_epoch::pin();
-                    match tree.base_image(changes, &guard) {
+                    match tree.base_image(changes, ReadFor::Use, &guard) {
                         Ok(base) => {
                             if has_overflow(&base) {
                                 self.memory_problem("changes lie over overflow values");

@@ -78,6 +78,19 @@ impl Keyspace {
 
     /// Brings the files into their best shape, on the calling thread: an LSM is merged into its
     /// bottom level, a B-tree gives free pages back to the file system.
+    ///
+    /// The file of a B-tree then has at most 1.2 times the bytes of the entries in leaves. A value
+    /// that is longer than a quarter of a page is outside of its leaf, unless two such entries go
+    /// into a page, and takes whole units of 4 KiB (of a page, if that is smaller). Values in files
+    /// of their own ([`value_threshold_bytes`][apart]) are left to background work, which keeps
+    /// those files within [`Options::value_space_amplification`](crate::Options) and two segments.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corruption`](crate::Error) also if something was damaged since it was read: what is
+    /// written anew is checked again.
+    ///
+    /// [apart]: crate::KeyspaceOptions#structfield.value_threshold_bytes
     pub fn compact(&self) -> Result<()> {
         let _pass = self.enter_to_write()?;
         if let Some(recorder) = &self.store.shared.recorder {
@@ -388,9 +401,9 @@ impl Kv for Keyspace {
     }
 
     fn stats(&self) -> EngineStats {
-        self.open.engine.stats()
-    }
-}
         if let Ok(_pass) = self.store.shared.enter() {
             self.open.engine.refresh_stats();
         }
+        self.open.engine.stats()
+    }
+}

@@ -38,9 +38,10 @@ use std::sync::atomic::Ordering;
 use super::file::freespace::Run;
 use super::memory::node::{Child, ChildRef};
 use super::node::Link;
+use super::read::cursor::TreeCursor;
 use super::read::view::View;
 use super::state::Tree;
-use crate::engine::{CommitLoad, EngineLoad, LoadRecord, ReadView};
+use crate::engine::{CommitLoad, Cursor, EngineLoad, LoadRecord};
 use crate::error::{Error, Result};
 use crate::format::coding::{Malformed, Reader, put_varint};
 use crate::types::SeqNo;
@@ -122,7 +123,7 @@ impl TreeLoad {
             return Ok(());
         }
         self.give_back_merged();
-        let mut old = view.cursor();
+        let mut old = TreeCursor::to_rewrite(view);
         old.seek_first()?;
         if !old.is_valid() {
             return Ok(());
@@ -133,7 +134,7 @@ impl TreeLoad {
             tree.shared.pager.grow(checkpointer.free().file_units)?;
         }
         let view = Arc::new(View::of_pages(&tree.shared, own.root));
-        let mut new = view.cursor();
+        let mut new = TreeCursor::to_rewrite(view);
         new.seek_first()?;
         let mut builder = TreeBuilder::new(self.owner.clone())?;
         while old.is_valid() || new.is_valid() {

@@ -26,6 +26,7 @@ use crate::btree::node::inner::Inner;
 use crate::btree::node::pack::{self, Change};
 use crate::btree::node::packs::{Area, ChildPacks, Group, PackRef, PackedLeaf, Packs, RECENT_MAX};
 use crate::btree::node::{self, Link, inner};
+use crate::btree::read::shared::ReadFor;
 use crate::error::Result;
 use crate::types::PageId;
 use crate::util::mutants::mutated;
@@ -525,7 +526,8 @@ impl Output<'_> {
         let (lower, upper) = branch.fences(i);
         let guard = crossbeam_epoch::pin();
         let tree = self.tree;
-        let mut all = tree.changes_between(below, &lower, upper.as_deref(), &guard)?;
+        let mut all =
+            tree.changes_between(below, &lower, upper.as_deref(), ReadFor::Rewrite, &guard)?;
         let mut bytes = 0;
         if let Some(newer) = newer {
             let newer = delta_of(newer);

@@ -18,6 +18,7 @@ use crate::btree::memory::node::free_bytes;
 use crate::btree::node::leaf::{Leaf, LeafFacts, LeafValue, Stored};
 use crate::btree::node::pack::{self, Change};
 use crate::btree::node::packs::{ChildPacks, PackedLeaf};
+use crate::btree::read::shared::ReadFor;
 use crate::error::Result;
 use crate::util::mutants::mutated;
 
@@ -116,7 +117,11 @@ impl Output<'_> {
         let mut gain = Gain::of(&leaf.held);
         if leaf.held.is_estimate {
             gain = Gain::default();
-            for change in self.tree.packed_changes(leaf, &image, &guard)?.iter() {
+            for change in self
+                .tree
+                .packed_changes(leaf, &image, ReadFor::Use, &guard)?
+                .iter()
+            {
                 gain.add(change, in_base(change.0), prefix_len);
             }
         }

@@ -343,7 +343,7 @@ impl SharedTree {
             // The pins are short: a long range has many pages to read. They stay as they are, since
             // no other checkpoint runs.
             let guard = crossbeam_epoch::pin();
-            let image = match self.disk_node(link, Some(level), &guard) {
+            let image = match self.disk_node_to_rewrite(link, Some(level), &guard) {
                 Err(error) if error.is_corruption() => {
                     dropped.is_all = false;
                     continue;

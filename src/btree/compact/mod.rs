@@ -346,9 +346,7 @@ impl Tree {
         let beyond = self.shared.extents_beyond(key, after, limit, budget)?;
         let mut values = MovedValues::default();
         for extent in &beyond.extents {
-            let mut value = Vec::new();
-            self.shared
-                .read_extent(*extent, &mut |bytes| value = bytes.to_vec())?;
+            let value = self.shared.extent_to_rewrite(*extent)?;
             let value = Arc::new(LargeValue::new(value));
             values.0.push((extent.page, value));
         }

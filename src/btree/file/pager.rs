@@ -15,6 +15,9 @@
 //! - **BP4** What is known of a leaf ([`super::known_leaves`]) was found when it was written, or
 //!   read under its parent, with the fences that the parent gives it, and is void when its page is
 //!   announced (BP2). It answers no read: a leaf is read and checked before its entries are.
+//! - **BP5** What is read in order to be written anew is copied, and the copy is checked, whatever
+//!   was checked before ([`Pager::node_to_rewrite`], [`Pager::overflow_to_rewrite`]): a map may
+//!   show other bytes by now, and what is written gets a new checksum.
 //!
 //! Thread safety: everything takes `&self`. [`Pager::reuse`] and [`Pager::grow`] belong to the
 //! thread that holds the checkpoint lock.
@@ -396,6 +399,41 @@ impl Pager {
         Ok(PageRef::Cached(block))
     }
 
+    /// The node that `link` means, whose bytes will be written to another place (BP5). What is in
+    /// the cache was checked there.
+    pub(crate) fn node_to_rewrite<'g>(
+        &'g self,
+        link: Link,
+        guard: &'g Guard,
+    ) -> Result<PageRef<'g>> {
+        let bytes = match self.node(link, guard)? {
+            PageRef::Mapped(bytes) if !mutated!("damage-gets-a-new-checksum") => bytes,
+            checked => return Ok(checked),
+        };
+        let copy = CachedBlock::from(bytes);
+        let page = link.page();
+        let checked = self.check_node(&copy, page);
+        checked.inspect_err(|_| self.distrust(page, guard))?;
+        // The first look may have been at another version.
+        self.check_meant(&copy, link)?;
+        Ok(PageRef::Cached(copy))
+    }
+
+    /// True if the file is mapped: then bytes may not be any more what they were when they were
+    /// checked.
+    pub(crate) fn is_mapped(&self, guard: &Guard) -> bool {
+        self.map.load(guard).get().mapping.is_some()
+    }
+
+    /// Damage was found at `page`: readers are to find it too.
+    #[cold]
+    fn distrust(&self, page: PageId, guard: &Guard) {
+        let map = self.map.load(guard).get();
+        if page.0 < map.units {
+            map.clear_checked(page.0);
+        }
+    }
+
     /// The node that `link` means, to keep.
     pub(crate) fn owned_node(&self, link: Link, guard: &Guard) -> Result<OwnedPage> {
         Ok(match self.node(link, guard)? {
@@ -704,34 +742,70 @@ impl Pager {
         sum: u32,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<R> {
-        let len = len as usize;
-        let map = self.map(&crossbeam_epoch::pin());
-        if page.0 < META_UNITS || page.0 >= map.units || self.units_for(len) > map.units - page.0 {
-            return Err(self.damaged(page, "an overflow value reaches beyond the file"));
-        }
-        self.pages_read.add(self.units_for(len));
-        let check = |bytes: &[u8]| {
-            let computed = checksum(self.seed_of_page(page), bytes);
-            if computed == sum || mutated!("overflow-checksum-ignored") {
-                Ok(())
-            } else {
-                Err(self.damaged(page, "the checksum of an overflow value does not match"))
-            }
-        };
-        if let Some(mapping) = &map.mapping {
-            let bytes = mapping
-                .bytes(page.0 as usize * self.unit, len)
-                .ok_or_else(|| self.damaged(page, "an overflow value reaches beyond the file"))?;
+        let map = self.map_with_overflow(page, len)?;
+        if let Some(bytes) = self.mapped_overflow(&map, page, len)? {
             if !map.is_checked(page.0, CheckedAs::Value) {
-                check(bytes)?;
+                self.check_overflow(bytes, page, sum)?;
                 map.set_checked(page.0, CheckedAs::Value);
             }
             return Ok(read(bytes));
         }
-        let mut bytes = vec![0; len];
+        let mut bytes = vec![0; len as usize];
         self.read_exact_at(&mut bytes, self.offset(page))?;
-        check(&bytes)?;
+        self.check_overflow(&bytes, page, sum)?;
         Ok(read(&bytes))
+    }
+
+    /// The overflow value at `page`, which will be written to another place (BP5). Its pages are
+    /// kept as for [`Pager::overflow`].
+    pub(crate) fn overflow_to_rewrite(&self, page: PageId, len: u32, sum: u32) -> Result<Vec<u8>> {
+        let map = self.map_with_overflow(page, len)?;
+        let bytes = match self.mapped_overflow(&map, page, len)? {
+            Some(bytes) => bytes.to_vec(),
+            None => {
+                let mut bytes = vec![0; len as usize];
+                self.read_exact_at(&mut bytes, self.offset(page))?;
+                bytes
+            }
+        };
+        let checked = self.check_overflow(&bytes, page, sum);
+        checked.inspect_err(|_| self.distrust(page, &crossbeam_epoch::pin()))?;
+        Ok(bytes)
+    }
+
+    /// The map, which has the `len` bytes at `page`.
+    fn map_with_overflow(&self, page: PageId, len: u32) -> Result<Arc<PageMap>> {
+        let map = self.map(&crossbeam_epoch::pin());
+        let units = self.units_for(len as usize);
+        if page.0 < META_UNITS || page.0 >= map.units || units > map.units - page.0 {
+            return Err(self.damaged(page, "an overflow value reaches beyond the file"));
+        }
+        self.pages_read.add(units);
+        Ok(map)
+    }
+
+    /// The bytes of an overflow value, if the file is mapped.
+    fn mapped_overflow<'m>(
+        &self,
+        map: &'m PageMap,
+        page: PageId,
+        len: u32,
+    ) -> Result<Option<&'m [u8]>> {
+        let Some(mapping) = &map.mapping else {
+            return Ok(None);
+        };
+        match mapping.bytes(page.0 as usize * self.unit, len as usize) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(self.damaged(page, "an overflow value reaches beyond the file")),
+        }
+    }
+
+    fn check_overflow(&self, bytes: &[u8], page: PageId, sum: u32) -> Result<()> {
+        let computed = checksum(self.seed_of_page(page), bytes);
+        if computed == sum || mutated!("overflow-checksum-ignored") {
+            return Ok(());
+        }
+        Err(self.damaged(page, "the checksum of an overflow value does not match"))
     }
 
     /// Reads the overflow value at `page`, which is inside the file, from the file itself; returns

@@ -298,19 +298,45 @@ impl Changes {
         self.base.store(in_file(leaf), guard);
     }
 
-    /// True if a put may need to know what the page has, or that the changes be merged with it.
-    pub(crate) fn is_short_of(&self, key: &[u8], value_len: usize, page_size: usize) -> bool {
-        is_short_of(
-            self.free_bytes,
-            self.delta.live_bytes(),
-            (key, value_len),
-            page_size,
-        )
+    /// True if a put, after others of `more_bytes`, may need to know what the page has, or that the
+    /// changes be merged with it.
+    pub(crate) fn is_short_of(
+        &self,
+        entry: (&[u8], usize),
+        more_bytes: usize,
+        page_size: usize,
+    ) -> bool {
+        let free_bytes = self.free_bytes.saturating_sub(more_bytes);
+        let changes_bytes = self.delta.live_bytes() + more_bytes;
+        is_short_of(free_bytes, changes_bytes, entry, page_size)
+    }
+
+    /// Whether a put, after others of `more_bytes`, goes among the changes, as
+    /// [`Changes::try_set`] will find.
+    pub(crate) fn room_for(
+        &self,
+        (key, value_len): (&[u8], usize),
+        more_bytes: usize,
+        page_size: usize,
+    ) -> Room {
+        let held = match self.delta.search(key) {
+            Ok(i) => self.delta.get(i).1.map(Stored::len),
+            Err(_) => None,
+        };
+        let free_bytes = self.free_bytes.saturating_sub(more_bytes);
+        let changes_bytes = self.delta.live_bytes() + more_bytes;
+        let entry = (key, value_len);
+        room_for((free_bytes, changes_bytes), entry, held, page_size)
     }
 
     /// True if so many of the changes are deletes that the leaf may have become underfull.
     pub(crate) fn has_many_deletes(&self) -> bool {
-        self.delta.deletes() * 2 >= self.base_len
+        self.has_many_deletes_with(0)
+    }
+
+    /// The same after so many more.
+    pub(crate) fn has_many_deletes_with(&self, more: usize) -> bool {
+        (self.delta.deletes() + more) * 2 >= self.base_len
     }
 
     /// Entries of the base that the changes leave, without those that they add.
@@ -374,13 +400,61 @@ impl Changes {
 }
 
 /// True if the first change to a page of the file, a put, may need to know what the page has.
+/// Others of `more_bytes` come before it.
 pub(crate) fn needs_base(
     base: &PackedLeaf,
     facts: &LeafFacts,
     entry: (&[u8], usize),
+    more_bytes: usize,
     page_size: usize,
 ) -> bool {
-    is_short_of(free_bytes(base, facts, page_size), 0, entry, page_size)
+    let free_bytes = free_bytes(base, facts, page_size).saturating_sub(more_bytes);
+    is_short_of(free_bytes, more_bytes, entry, page_size)
+}
+
+/// Room for a put among the changes to a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Enough,
+    /// In the place of a value in the base that is at least as long.
+    InPlace,
+    None,
+}
+
+/// Bytes that a put takes of what a leaf has for changes, at most.
+pub(crate) fn put_cost(key: &[u8], value_len: usize) -> usize {
+    key.len() + value_len + ENTRY_COST_BYTES
+}
+
+/// Room for a change to a page of the file, the first but for others of `more_bytes`.
+pub(crate) fn room_in_page(
+    base: &PackedLeaf,
+    facts: &LeafFacts,
+    entry: (&[u8], usize),
+    more_bytes: usize,
+    page_size: usize,
+) -> Room {
+    let free_bytes = free_bytes(base, facts, page_size).saturating_sub(more_bytes);
+    room_for((free_bytes, more_bytes), entry, None, page_size)
+}
+
+/// `held` is the length of the key's value among the changes, if there is one.
+fn room_for(
+    (free_bytes, changes_bytes): (usize, usize),
+    (key, value_len): (&[u8], usize),
+    held: Option<usize>,
+    page_size: usize,
+) -> Room {
+    let is_too_much = changes_bytes + key.len() + value_len > changes_bytes_max(page_size);
+    if is_too_much || is_large(key, value_len, page_size) {
+        return Room::None;
+    }
+    match held {
+        Some(held) if value_len.saturating_sub(held) <= free_bytes => Room::Enough,
+        Some(_) => Room::None,
+        None if put_cost(key, value_len) <= free_bytes => Room::Enough,
+        None => Room::InPlace,
+    }
 }
 
 fn is_short_of(

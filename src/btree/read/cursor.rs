@@ -16,7 +16,7 @@ use std::sync::Arc;
 use self::key_buffer::KeyBuffer;
 use self::leaf::{CursorLeaf, Source, kept_base, packed_source};
 use super::point::Found;
-use super::shared::FoundLeaf;
+use super::shared::{FoundLeaf, ReadFor};
 use super::view::View;
 use crate::btree::memory::merged::Standing;
 use crate::btree::memory::node::{Body, find_large, pending_number};
@@ -88,6 +88,7 @@ pub(crate) struct TreeCursor {
     way: Way,
     /// The fence over which the cursor last went to another leaf.
     border: Vec<u8>,
+    read_for: ReadFor,
     /// Dropped last: as long as it lives, the writer copies the leaf.
     view: Arc<View>,
 }
@@ -103,8 +104,16 @@ impl TreeCursor {
             ahead: None,
             way: Way::Forward,
             border: Vec::new(),
+            read_for: ReadFor::Use,
             view,
         }
+    }
+
+    /// A cursor whose entries are written anew (BP5 in [`crate::btree::file::pager`]).
+    pub(crate) fn to_rewrite(view: Arc<View>) -> Self {
+        let mut cursor = Self::new(view);
+        cursor.read_for = ReadFor::Rewrite;
+        cursor
     }
 
     /// Stands nowhere from now on.
@@ -128,29 +137,36 @@ impl TreeCursor {
     fn descend(&mut self, choose: impl Fn(Inner<'_>) -> usize) -> Result<()> {
         self.leave();
         let (tree, map) = (self.view.tree(), self.view.map());
+        let read_for = self.read_for;
         let guard = crossbeam_epoch::pin();
-        let (found, pages) = tree.descend(self.view.root().as_ref(), None, choose, &guard)?;
+        let (found, pages) =
+            tree.descend(self.view.root().as_ref(), None, choose, read_for, &guard)?;
         tree.pager.count_read(pages);
         let source = match found {
             FoundLeaf::Page(page) => Source::Page(tree.pager.keep(page, map, &guard)),
             FoundLeaf::Packed(leaf) => {
                 self.view.count_packs(leaf.packs.as_slice().len() as u64);
-                packed_source(tree, &leaf, None, map, &guard)?
+                packed_source(tree, &leaf, None, map, read_for, &guard)?
             }
             FoundLeaf::Memory(leaf) => {
                 let leaf = leaf.to_arc().read_arc();
                 match &leaf.body {
                     Body::Whole { .. } => Source::Whole(leaf),
                     Body::Changes(changes) => match changes.base_in_file(&guard) {
-                        Some(below) if !below.packs.is_empty() => {
-                            packed_source(tree, &below, Some(&changes.delta), map, &guard)?
-                        }
+                        Some(below) if !below.packs.is_empty() => packed_source(
+                            tree,
+                            &below,
+                            Some(&changes.delta),
+                            map,
+                            read_for,
+                            &guard,
+                        )?,
                         _ => {
-                            let base = kept_base(tree, changes, map, &guard)?;
+                            let base = kept_base(tree, changes, map, read_for, &guard)?;
                             Source::Merged { leaf, base }
                         }
                     },
-                    Body::Packed(below) => packed_source(tree, below, None, map, &guard)?,
+                    Body::Packed(below) => packed_source(tree, below, None, map, read_for, &guard)?,
                 }
             }
         };
@@ -299,6 +315,7 @@ fn outside<'a>(
     leaf: &'a CursorLeaf,
     buffer: &'a mut Vec<u8>,
     (page, len, checksum): (PageId, u32, u32),
+    read_for: ReadFor,
 ) -> Result<&'a [u8]> {
     if let Source::Whole(state) = &leaf.source
         && let Body::Whole { large, .. } = &state.body
@@ -307,10 +324,14 @@ fn outside<'a>(
         let value = find_large(large, number).expect("beside its reference");
         return Ok(&value.bytes);
     }
-    view.tree().pager.overflow(page, len, checksum, |bytes| {
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
-    })?;
+    let pager = &view.tree().pager;
+    match read_for {
+        ReadFor::Use => pager.overflow(page, len, checksum, |bytes| {
+            buffer.clear();
+            buffer.extend_from_slice(bytes);
+        })?,
+        ReadFor::Rewrite => *buffer = pager.overflow_to_rewrite(page, len, checksum)?,
+    }
     Ok(buffer)
 }
 
@@ -473,7 +494,13 @@ impl TreeCursor {
                 len,
                 checksum,
             } => {
-                let value = outside(view, leaf, &mut self.value, (page, len, checksum))?;
+                let value = outside(
+                    view,
+                    leaf,
+                    &mut self.value,
+                    (page, len, checksum),
+                    self.read_for,
+                )?;
                 Ok((key, value))
             }
         }

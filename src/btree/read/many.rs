@@ -9,13 +9,13 @@
 
 use crossbeam_epoch::Guard;
 
-use super::shared::{FoundLeaf, SharedTree};
+use super::shared::{FoundLeaf, ReadFor, SharedTree};
 use crate::btree::memory::node::ChildRef;
 use crate::btree::node;
-use crate::btree::node::NodeKind;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::packs::PackedLeaf;
+use crate::btree::node::{Link, NodeKind};
 use crate::error::Result;
 
 /// Keys that go down together: about as many as there can be loads under way.
@@ -35,6 +35,24 @@ impl Way<'_> {
     }
 }
 
+/// Inner nodes of the file that were checked again on the way to keys that rise, the last one in
+/// each round: a change of those keys will write them anew (BP5 in [`crate::btree::file::pager`]).
+#[derive(Default)]
+pub(crate) struct CheckedAgain(Vec<Link>);
+
+impl CheckedAgain {
+    /// What the node that `link` means is to be read for now, in this round.
+    fn read_for(&mut self, round: usize, link: Link) -> ReadFor {
+        if self.0.len() <= round {
+            self.0.resize(round + 1, Link::NOWHERE);
+        }
+        match std::mem::replace(&mut self.0[round], link) == link {
+            true => ReadFor::Use,
+            false => ReadFor::Rewrite,
+        }
+    }
+}
+
 impl SharedTree {
     /// The leaves under `root` for `keys`, and how many pages of the file were looked at.
     pub(crate) fn find_leaves<'g>(
@@ -44,23 +62,25 @@ impl SharedTree {
         guard: &'g Guard,
     ) -> Result<(Vec<FoundLeaf<'g>>, u64)> {
         let ways = keys.iter().map(|_| Way::To(root, None)).collect();
-        self.go_down(ways, keys, false, guard)
+        self.go_down(ways, keys, None, guard)
     }
 
-    /// The same on ways that have begun already. With `whole`, all of each leaf in the file is
-    /// asked for before any is waited for.
+    /// The same on ways that have begun already. For a change, which gives `checked`, all of each
+    /// leaf in the file is asked for before any is waited for, and inner nodes are checked again,
+    /// but those that it has.
     pub(crate) fn go_down<'g>(
         &'g self,
         mut ways: Vec<Way<'g>>,
         keys: &[&[u8]],
-        whole: bool,
+        mut checked: Option<&mut CheckedAgain>,
         guard: &'g Guard,
     ) -> Result<(Vec<FoundLeaf<'g>>, u64)> {
         let mut pages = 0;
         let mut are_on_their_way = true;
+        let mut round = 0;
         while are_on_their_way {
             are_on_their_way = false;
-            if whole {
+            if checked.is_some() {
                 for way in &ways {
                     if let Way::To(ChildRef::Disk(link), Some(0)) = way {
                         self.pager.will_need(*link, guard);
@@ -86,7 +106,11 @@ impl SharedTree {
                         packed.map_or(to, Way::to_packed)
                     }
                     ChildRef::Disk(link) => {
-                        let image = self.disk_node(link, level, guard)?;
+                        let read_for = match &mut checked {
+                            Some(checked) if level != Some(0) => checked.read_for(round, link),
+                            _ => ReadFor::Use,
+                        };
+                        let image = self.disk_node_for(link, level, read_for, guard)?;
                         pages += self.pager.pages_of(&image);
                         if node::kind(&image) == Some(NodeKind::Leaf) {
                             Way::Found(FoundLeaf::Page(image))
@@ -101,6 +125,7 @@ impl SharedTree {
                 };
                 are_on_their_way |= matches!(way, Way::To(..));
             }
+            round += 1;
         }
         let found = ways.into_iter().filter_map(|way| match way {
             Way::Found(leaf) => Some(leaf),

@@ -13,7 +13,7 @@ use crossbeam_epoch::Guard;
 
 use super::many::{KEYS_TOGETHER, warm};
 use super::pack_cost::LOOKUP_NS;
-use super::shared::{FoundLeaf, PagesKept, SharedTree};
+use super::shared::{FoundLeaf, PagesKept, ReadFor, SharedTree};
 use super::view::View;
 use crate::btree::memory::node::{
     Body, ChildRef, LargeValue, LeafState, find_large, pending_number,
@@ -294,6 +294,16 @@ impl SharedTree {
         self.pager.overflow(page, len, checksum, read)
     }
 
+    /// The value in an extent that is kept, to be written to another place.
+    pub(crate) fn extent_to_rewrite(&self, extent: Extent) -> Result<Vec<u8>> {
+        let Extent {
+            page,
+            len,
+            checksum,
+        } = extent;
+        self.pager.overflow_to_rewrite(page, len, checksum)
+    }
+
     /// Calls `read` with what `find` found or copied, or returns false. No lock is held and no
     /// pin when it is called: user code may take its time, and come back.
     pub(crate) fn lend<'t>(
@@ -481,7 +491,9 @@ impl SharedTree {
                 Body::Whole { image, .. } => gather(image),
                 // Their page has no overflow values. It is touched, so that it is in memory when
                 // the changes are merged with it.
-                Body::Changes(changes) => drop(self.base_image(changes, &guard)?),
+                Body::Changes(changes) => {
+                    drop(self.base_image(changes, ReadFor::Rewrite, &guard)?);
+                }
                 Body::Packed(_) => {}
             },
         }
@@ -506,7 +518,7 @@ impl SharedTree {
             Some(leaf) => FoundLeaf::Packed(leaf),
             None => {
                 let find = |node: Inner<'_>| node.find_child(key);
-                self.descend(child, level, find, guard)?.0
+                self.descend(child, level, find, ReadFor::Use, guard)?.0
             }
         };
         let mut copy = |_: &[u8]| ();

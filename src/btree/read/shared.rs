@@ -112,6 +112,16 @@ fn pause(attempt: u32) -> Pause {
     }
 }
 
+/// What pages are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadFor {
+    /// To be looked at, by a reader or for bookkeeping.
+    Use,
+    /// What is in them is written anew: they are checked again (BP5 in
+    /// [`crate::btree::file::pager`]).
+    Rewrite,
+}
+
 /// The leaf for a key, wherever it is.
 pub(crate) enum FoundLeaf<'g> {
     Memory(NodeRef<'g, MemLeaf>),
@@ -366,7 +376,8 @@ impl SharedTree {
         key: &[u8],
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
-        self.descend(root, None, |node| node.find_child(key), guard)
+        let choose = |node: Inner<'_>| node.find_child(key);
+        self.descend(root, None, choose, ReadFor::Use, guard)
     }
 
     /// Loads a leaf of the file and its packs into memory: all that a change of it looks at.
@@ -378,6 +389,19 @@ impl SharedTree {
         for link in packs {
             let image = self.disk_pack(*link, guard)?;
             self.pager.touch_whole(&image, guard);
+        }
+        Ok(())
+    }
+
+    /// Checks a leaf of the file and its packs again (BP5), for a change that will write them anew:
+    /// so that damage is an error before the commit is in the log.
+    pub(crate) fn check_again(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<()> {
+        if !self.pager.is_mapped(guard) {
+            return Ok(());
+        }
+        self.disk_node_to_rewrite(leaf.page, Some(0), guard)?;
+        for link in leaf.packs.as_slice() {
+            self.disk_pack_for(*link, ReadFor::Rewrite, guard)?;
         }
         Ok(())
     }
@@ -398,6 +422,7 @@ impl SharedTree {
         mut child: ChildRef<'g>,
         mut level: Option<u8>,
         choose: impl Fn(Inner<'_>) -> usize,
+        read_for: ReadFor,
         guard: &'g Guard,
     ) -> Result<(FoundLeaf<'g>, u64)> {
         let mut pages = 0;
@@ -417,7 +442,7 @@ impl SharedTree {
                     }
                 }
                 ChildRef::Disk(link) => {
-                    let image = self.disk_node(link, level, guard)?;
+                    let image = self.disk_node_for(link, level, read_for, guard)?;
                     pages += self.pager.pages_of(&image);
                     if node::kind(&image) == Some(NodeKind::Leaf) {
                         return Ok((FoundLeaf::Page(image), pages));
@@ -448,9 +473,49 @@ impl SharedTree {
         Ok(image)
     }
 
+    /// The same, read for this.
+    #[inline]
+    pub(crate) fn disk_node_for<'g>(
+        &'g self,
+        link: Link,
+        level: Option<u8>,
+        read_for: ReadFor,
+        guard: &'g Guard,
+    ) -> Result<PageRef<'g>> {
+        match read_for {
+            ReadFor::Use => self.disk_node(link, level, guard),
+            ReadFor::Rewrite => self.disk_node_to_rewrite(link, level, guard),
+        }
+    }
+
+    /// The same, of which the bytes will be written anew (BP5).
+    #[inline(never)]
+    pub(crate) fn disk_node_to_rewrite<'g>(
+        &'g self,
+        link: Link,
+        level: Option<u8>,
+        guard: &'g Guard,
+    ) -> Result<PageRef<'g>> {
+        let image = self.pager.node_to_rewrite(link, guard)?;
+        self.check_level(&image, link.page(), level)?;
+        Ok(image)
+    }
+
     /// The pack that `link` means.
     pub(crate) fn disk_pack<'g>(&'g self, link: Link, guard: &'g Guard) -> Result<PageRef<'g>> {
-        let image = self.pager.node(link, guard)?;
+        self.disk_pack_for(link, ReadFor::Use, guard)
+    }
+
+    fn disk_pack_for<'g>(
+        &'g self,
+        link: Link,
+        read_for: ReadFor,
+        guard: &'g Guard,
+    ) -> Result<PageRef<'g>> {
+        let image = match read_for {
+            ReadFor::Use => self.pager.node(link, guard)?,
+            ReadFor::Rewrite => self.pager.node_to_rewrite(link, guard)?,
+        };
         if node::kind(&image) == Some(NodeKind::Pack) {
             return Ok(image);
         }
@@ -463,11 +528,12 @@ impl SharedTree {
         &self,
         leaf: &PackedLeaf,
         image: &[u8],
+        read_for: ReadFor,
         guard: &Guard,
     ) -> Result<Delta> {
         let mut upper = Vec::new();
         let (lower, upper) = Leaf::from_image(image).fences(&mut upper);
-        self.changes_between(leaf, lower, upper, guard)
+        self.changes_between(leaf, lower, upper, read_for, guard)
     }
 
     /// The same for a leaf between these fences.
@@ -476,6 +542,7 @@ impl SharedTree {
         leaf: &PackedLeaf,
         lower: &[u8],
         upper: Option<&[u8]>,
+        read_for: ReadFor,
         guard: &Guard,
     ) -> Result<Delta> {
         let prefix_len = upper.map_or(0, |upper| common_prefix_len(lower, upper));
@@ -486,7 +553,7 @@ impl SharedTree {
         self.pager.read_ahead(links, guard);
         for n in 0..links.len() {
             let link = links[if oldest_last { links.len() - 1 - n } else { n }];
-            let image = self.disk_pack(link, guard)?;
+            let image = self.disk_pack_for(link, read_for, guard)?;
             let pack = Pack::from_image(&image);
             if !pack.spans(lower, upper) {
                 let what = "a pack ends before a leaf to which it is said to have changes";
@@ -521,10 +588,11 @@ impl SharedTree {
         Ok((None, packs))
     }
 
-    /// The whole image of a leaf of the file with the changes that packs hold for it.
+    /// The whole image of a leaf of the file with the changes that packs hold for it. It may be
+    /// written anew (BP5).
     pub(crate) fn packed_image(&self, leaf: &PackedLeaf, guard: &Guard) -> Result<Box<[u8]>> {
-        let base = self.disk_node(leaf.page, Some(0), guard)?;
-        let changes = self.packed_changes(leaf, &base, guard)?;
+        let base = self.disk_node_to_rewrite(leaf.page, Some(0), guard)?;
+        let changes = self.packed_changes(leaf, &base, ReadFor::Rewrite, guard)?;
         self.check_merged(leaf::merged(&base, changes.iter(), self.page_size()))
     }
 
@@ -549,9 +617,10 @@ impl SharedTree {
         Ok(())
     }
 
-    /// The whole image of a leaf in memory, merged if it is changes over a page.
+    /// The whole image of a leaf in memory, merged if it is changes over a page. It may be written
+    /// anew (BP5).
     pub(crate) fn merged_image(&self, changes: &Changes, guard: &Guard) -> Result<Box<[u8]>> {
-        let base = self.base_image(changes, guard)?;
+        let base = self.base_image(changes, ReadFor::Rewrite, guard)?;
         self.check_merged(changes.merged(&base, self.page_size()))
     }
 
@@ -559,10 +628,14 @@ impl SharedTree {
     pub(crate) fn base_image<'g>(
         &'g self,
         changes: &'g Changes,
+        read_for: ReadFor,
         guard: &'g Guard,
     ) -> Result<BaseImage<'g>> {
         match changes.base(guard) {
-            ChildRef::Disk(link) => Ok(BaseImage::Page(self.disk_node(link, Some(0), guard)?)),
+            ChildRef::Disk(link) => {
+                let page = self.disk_node_for(link, Some(0), read_for, guard)?;
+                Ok(BaseImage::Page(page))
+            }
             ChildRef::Leaf(frozen) => Ok(BaseImage::Built(match &frozen.read().body {
                 Body::Whole { image, .. } => image.clone(),
                 Body::Changes(below) => self.merged_image(below, guard)?,
@@ -579,18 +652,10 @@ impl SharedTree {
         key: &[u8],
         guard: &Guard,
     ) -> Result<Option<InBase>> {
-        let in_image = |image: &[u8]| {
-            let leaf = Leaf::from_image(image);
-            let slot = leaf.search(key).ok()?;
-            Some(match leaf.value(slot) {
-                LeafValue::Inline(bytes) | LeafValue::Apart(bytes) => InBase::Inline(bytes.len()),
-                LeafValue::Overflow { .. } => InBase::Outside,
-            })
-        };
         match base {
-            ChildRef::Disk(link) => Ok(in_image(&self.disk_node(link, Some(0), guard)?)),
+            ChildRef::Disk(link) => Ok(in_image(&self.disk_node(link, Some(0), guard)?, key)),
             ChildRef::Leaf(frozen) => match &frozen.read().body {
-                Body::Whole { image, .. } => Ok(in_image(image)),
+                Body::Whole { image, .. } => Ok(in_image(image, key)),
                 Body::Changes(below) => match below.delta.search(key) {
                     Ok(i) => Ok(below
                         .delta
@@ -599,14 +664,34 @@ impl SharedTree {
                         .map(|value| InBase::Inline(value.len()))),
                     Err(_) => self.look_in_base(below.base(guard), key, guard),
                 },
-                Body::Packed(leaf) => match self.newest_in_packs(leaf, key, guard)?.0 {
-                    Some(change) => Ok(change.value().map(|value| InBase::Inline(value.len()))),
-                    None => Ok(in_image(&self.disk_node(leaf.page, Some(0), guard)?)),
-                },
+                Body::Packed(leaf) => self.look_in_packed(leaf, key, guard),
             },
             ChildRef::Inner(_) => Ok(None),
         }
     }
+
+    /// The same in a leaf of the file and its packs.
+    pub(crate) fn look_in_packed(
+        &self,
+        leaf: &PackedLeaf,
+        key: &[u8],
+        guard: &Guard,
+    ) -> Result<Option<InBase>> {
+        match self.newest_in_packs(leaf, key, guard)?.0 {
+            Some(change) => Ok(change.value().map(|value| InBase::Inline(value.len()))),
+            None => Ok(in_image(&self.disk_node(leaf.page, Some(0), guard)?, key)),
+        }
+    }
+}
+
+/// What the leaf in `image` has under `key`, if anything.
+fn in_image(image: &[u8], key: &[u8]) -> Option<InBase> {
+    let leaf = Leaf::from_image(image);
+    let slot = leaf.search(key).ok()?;
+    Some(match leaf.value(slot) {
+        LeafValue::Inline(bytes) | LeafValue::Apart(bytes) => InBase::Inline(bytes.len()),
+        LeafValue::Overflow { .. } => InBase::Outside,
+    })
 }
 
 #[cfg(test)]

@@ -124,6 +124,7 @@ impl<'g, 'w> Editor<'g, 'w> {
             let body = self.leaf_from_disk(&leaf, &image, &facts)?;
             self.put_leaf(slot, &leaf, &facts, body);
         } else {
+            let image = self.tree.disk_node_to_rewrite(link, level, self.guard)?;
             let inner = MemInner::from_disk(self.writer.generation, &image);
             if let Some(packs) = &inner.packs {
                 self.writer.pending_frees.free_packs(packs);
@@ -179,8 +180,11 @@ impl<'g, 'w> Editor<'g, 'w> {
             return Err(self.tree.pager.damaged(page, what));
         }
         self.check_no_pending(page, image)?;
+        let image = self
+            .tree
+            .disk_node_to_rewrite(leaf.page, Some(0), self.guard)?;
         Ok(Body::Whole {
-            image: (**image).into(),
+            image: (*image).into(),
             large: Vec::new(),
         })
     }

@@ -11,7 +11,7 @@ use crate::btree::node;
 use crate::btree::node::leaf::Leaf;
 use crate::btree::node::packs::PackedLeaf;
 use crate::btree::node::{Link, inner, leaf};
-use crate::btree::read::shared::FoundLeaf;
+use crate::btree::read::shared::{FoundLeaf, ReadFor};
 use crate::error::Result;
 use crate::util::mutants::mutated;
 
@@ -103,7 +103,7 @@ impl<'g> Editor<'g, '_> {
                 FoundLeaf::Memory(leaf) => match &leaf.read().body {
                     Body::Whole { image, .. } => next_key(Leaf::from_image(image), None, &from),
                     Body::Changes(changes) => {
-                        let base = self.tree.base_image(changes, self.guard)?;
+                        let base = self.tree.base_image(changes, ReadFor::Use, self.guard)?;
                         next_key(Leaf::from_image(&base), Some(&changes.delta), &from)
                     }
                     Body::Packed(leaf) => {

@@ -277,7 +277,10 @@ impl<'g> Editor<'g, '_> {
         match inner.slots[i].load(self.guard) {
             ChildRef::Disk(link) => {
                 let page = link.page();
-                let image = self.tree.disk_node(link, Some(0), self.guard).ok()?;
+                let image = self
+                    .tree
+                    .disk_node_to_rewrite(link, Some(0), self.guard)
+                    .ok()?;
                 self.check_no_pending(page, &image).ok()?;
                 let mut entries = Leaf::from_image(&image).len() as i64;
                 let merged = match inner.packed(i, link) {
@@ -367,7 +370,10 @@ impl<'g> Editor<'g, '_> {
     fn inner_to_merge(&self, slot: &'g Slot, level: u8) -> Option<(InnerToMerge, Origin)> {
         match slot.load(self.guard) {
             ChildRef::Disk(link) => {
-                let image = self.tree.disk_node(link, Some(level), self.guard).ok()?;
+                let image = self
+                    .tree
+                    .disk_node_to_rewrite(link, Some(level), self.guard)
+                    .ok()?;
                 let node = Inner::from_image(&image);
                 let children = (0..node.child_count())
                     .map(|i| Child::Disk(node.child(i)))

@@ -9,7 +9,7 @@ use crate::btree::memory::merged::{Standing, Walk};
 use crate::btree::memory::node::{Body, Changes, LeafState};
 use crate::btree::node::leaf::{Leaf, Record, Slots, Stored};
 use crate::btree::node::packs::PackedLeaf;
-use crate::btree::read::shared::{BaseImage, SharedTree};
+use crate::btree::read::shared::{BaseImage, ReadFor, SharedTree};
 use crate::error::Result;
 
 type LeafGuard = ArcRwLockReadGuard<RawRwLock, LeafState>;
@@ -175,10 +175,11 @@ pub(super) fn packed_source(
     leaf: &PackedLeaf,
     newer: Option<&Delta>,
     map: &PageMap,
+    read_for: ReadFor,
     guard: &Guard,
 ) -> Result<Source> {
-    let image = tree.disk_node(leaf.page, Some(0), guard)?;
-    let mut delta = Box::new(tree.packed_changes(leaf, &image, guard)?);
+    let image = tree.disk_node_for(leaf.page, Some(0), read_for, guard)?;
+    let mut delta = Box::new(tree.packed_changes(leaf, &image, read_for, guard)?);
     for (key, value) in newer.into_iter().flat_map(Delta::iter) {
         delta.set(delta.search(key), key, value);
     }
@@ -198,9 +199,10 @@ pub(super) fn kept_base(
     tree: &SharedTree,
     changes: &Changes,
     map: &PageMap,
+    read_for: ReadFor,
     guard: &Guard,
 ) -> Result<KeptPage> {
-    match tree.base_image(changes, guard)? {
+    match tree.base_image(changes, read_for, guard)? {
         BaseImage::Page(page) => {
             tree.pager.count_read(1);
             Ok(tree.pager.keep(page, map, guard))
