@@ -294,6 +294,33 @@ fn a_large_batch_that_an_engine_cannot_apply_stops_the_writes() {
     assert!(rig.keyspaces[0].get_value(&[1]).unwrap().is_some());
 }
 
+/// What cannot be staged is applied by the thread that commits, whatever it meets there: all others
+/// waited for it for ever.
+#[test]
+fn a_panic_in_a_part_of_a_large_batch_stops_the_writes() {
+    let rig = PipelineRig::new(|_, id| {
+        Box::new(move |_| match id.0 {
+            2 => panic!("no"),
+            _ => Ok(()),
+        })
+    });
+    let mut large = Batch::new();
+    for number in 0..LARGE_BATCH_OPS {
+        large.put([number as u8], b"value");
+    }
+    let mut merged = Batch::new();
+    merged.merge(b"key", b"1");
+    let parts = vec![
+        (Arc::clone(&rig.keyspaces[0]), large),
+        (Arc::clone(&rig.keyspaces[1]), merged),
+    ];
+    let change = Change::Many(parts);
+    assert!(rig.pipeline.commit(change, Durability::Buffered).is_err());
+    for durability in [Durability::Buffered, Durability::Sync] {
+        assert_stopped(put_into(&rig, 0, durability));
+    }
+}
+
 #[test]
 fn a_panic_while_a_buffered_commit_is_applied_stops_the_writes() {
     let panics = Arc::new(AtomicBool::new(false));

@@ -86,7 +86,8 @@ impl Pipeline {
         } else {
             self.applier.take(&mut log.taken, last)?;
             drop(log);
-            let applied = self.applier.apply(&effect, first);
+            let apply = || self.applier.apply(&effect, first);
+            let applied = self.applier.caught(apply);
             self.applier.note_applied(first, last, count, applied)?;
             self.applier.publisher.wait_for(last)?;
             self.after_commit();
