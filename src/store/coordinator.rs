@@ -144,7 +144,8 @@ impl Coordinator {
     #[inline]
     pub(crate) fn check_writable(&self) -> Result<()> {
         match self.failure.get() {
-            None => Ok(()),
+            // A writer may have synced, and that may have failed.
+            None => self.log.get().map_or(Ok(()), |log| log.check_not_failed()),
             Some(error) => Err(error.clone()),
         }
     }

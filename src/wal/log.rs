@@ -244,7 +244,8 @@ impl Log {
     // ---- for the writer ----
 
     /// WL6.
-    pub(super) fn check_not_failed(&self) -> Result<()> {
+    #[inline]
+    pub(crate) fn check_not_failed(&self) -> Result<()> {
         if self.has_failed.load(Ordering::Acquire) {
             return Err(failed_before(
                 self.failure.get().expect("set before the flag"),

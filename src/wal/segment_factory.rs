@@ -115,6 +115,9 @@ pub(super) struct Made {
     pub(super) awaited: u64,
 }
 
+/// Segments that are written to no more and still open, at most.
+const CLOSED_MAX: usize = 2;
+
 impl SegmentFactory {
     /// Makes segments in `dir` from `next_number` on. `spare` is a file to make one from.
     pub(super) fn new(
@@ -323,7 +326,14 @@ impl SegmentFactory {
     /// Takes a segment that is written to no more. It is unmapped by
     /// [`free_closed`](Self::free_closed).
     pub(super) fn close(&self, segment: ReadySegment) {
-        self.stock.lock().closed.push(segment);
+        let mut stock = self.stock.lock();
+        stock.closed.push(segment);
+        // Where no thread does it, or one that is busy, it must not be put off for ever: each has
+        // a file open.
+        if stock.closed.len() > CLOSED_MAX && !mutated!("unsynced-files-without-end") {
+            drop(stock);
+            self.free_closed();
+        }
     }
 
     /// Unmaps what was closed.

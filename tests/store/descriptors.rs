@@ -72,10 +72,11 @@ fn an_unsynced_log_and_flushes_of_many_keyspaces_get_along_with_64_descriptors()
     few_descriptors(
         "an_unsynced_log_and_flushes_of_many_keyspaces_get_along_with_64_descriptors",
         || {
-            for maps in [true, false] {
+            for (maps, threads) in [(true, 2), (false, 2), (true, 0)] {
                 let dir = tempfile::tempdir().unwrap();
                 let options = Options::new()
                     .durability(Durability::Buffered)
+                    .background_threads(threads)
                     .background_sync_ms(0)
                     .log_segment_bytes(64 << 10)
                     .mmap_log(maps)
