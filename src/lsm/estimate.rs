@@ -147,7 +147,9 @@ pub(crate) fn covered_bytes(version: &Version, table: &TableHandle) -> CoveredBy
             tables.map(|table| bytes_between(table, start, end)).sum()
         };
         covered.below += levels[1..].iter().map(overlapping).sum::<u64>();
-        let older = older.clone().filter(|other| other.meta().overlaps(start, end));
+        let older = older
+            .clone()
+            .filter(|other| other.meta().overlaps(start, end));
         covered.in_level0 += older
             .map(|other| bytes_between(other, start, end))
             .sum::<u64>();

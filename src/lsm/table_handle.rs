@@ -87,10 +87,7 @@ impl TableHandle {
 
     /// Bytes of older tables that the range tombstones hide, as `estimate` says, which is asked
     /// once.
-    pub(crate) fn covered_bytes(
-        &self,
-        estimate: impl FnOnce() -> CoveredBytes,
-    ) -> CoveredBytes {
+    pub(crate) fn covered_bytes(&self, estimate: impl FnOnce() -> CoveredBytes) -> CoveredBytes {
         *self.covered_bytes.get_or_init(estimate)
     }
 

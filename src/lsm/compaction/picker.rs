@@ -48,8 +48,9 @@
 //!
 //! Level 0 is due before it has as many tables as usual, if a job frees at least half as many
 //! bytes as it finds in the base level: those that are hidden by range tombstones, or were kept for
-//! snapshots. Or if its deletes hide at least half as many as they have to be merged with on their
-//! way to the last level: each is taken to hide an entry of the levels below, of average length.
+//! snapshots. Or if its deletes, or the range tombstones of one table, hide at least half as many as
+//! they have to be merged with on their way to the last level, those of level 0 included: each
+//! delete is taken to hide an entry of an older table or of the levels below, of average length.
 //! The job takes them to the base level, and from there they go on, being most of what it writes.
 //!
 //! # Around damage
@@ -424,7 +425,10 @@ impl<'a> Tree<'a> {
         };
         let freed_bytes = self.levels[0].iter().map(frees).max()?;
         let deleted_bytes = self.bytes_that_level0_deletes();
-        let covers = |file: &FileInfo<'a>| file.covered_bytes.in_level0 + file.covered_bytes.below;
+        let covers = |file: &FileInfo<'a>| match file.largest_seq <= self.oldest_read {
+            true => file.covered_bytes.in_level0 + file.covered_bytes.below,
+            false => 0,
+        };
         let covered_bytes = match mutated!("ranges-of-level-0-hide-nothing-in-it") {
             true => 0,
             false => self.levels[0].iter().map(covers).max()?,

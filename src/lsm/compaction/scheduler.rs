@@ -15,13 +15,13 @@ use super::picker::{FileInfo, Limits, Pick, Tree};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lsm::estimate::covered_bytes;
-use crate::lsm::table_handle::CoveredBytes;
 use crate::lsm::kept_entries::Rules;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{
     Compactions, LEVEL0_TRIGGER, LsmEngine, Settled, Unreadable, memtable_bytes,
 };
 use crate::lsm::table::{TableForm, TableMeta};
+use crate::lsm::table_handle::CoveredBytes;
 use crate::lsm::table_handle::TableHandle;
 use crate::lsm::version::{LEVELS, Version, VersionEdit};
 use crate::resolve::{Judged, NEVER};

@@ -401,7 +401,9 @@ fn space_of_a_range_delete_comes_back_without_further_writes() {
 #[test]
 fn space_of_what_is_deleted_in_level_0_comes_back_without_further_writes() {
     for use_ranges in [false, true] {
-        let live = Live::new(&in_memory());
+        let mut world = in_memory();
+        world.options = world.options.write_buffer_bytes(4 << 20);
+        let live = Live::new(&world);
         let mut random = Random::new(9);
         // A table that overlaps nothing goes further down at once.
         live.put(&key_of(0), b"below");
