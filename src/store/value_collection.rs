@@ -188,6 +188,7 @@ impl Shared {
             (is_due && !trees.is_empty()).then_some(ValueWork::Merge(trees))
         };
         let merge = || merge_if(total >= self.merge_values_from.load(Ordering::Relaxed));
+        let owed_merge = || merge_if(self.owes_merge_of_values.load(Ordering::Relaxed));
         // First what costs little: it says how much of each file is alive.
         if unsettled as f64 > figures.settled_bytes as f64 * excess / 2.0
             && let Some(merge) = merge()
@@ -216,11 +217,11 @@ impl Shared {
                 let collect = ValueWork::Collect(file.number, file.postponed);
                 return match file.postponed {
                     None => Some(collect),
-                    Some(_) => merge().or(Some(collect)),
+                    Some(_) => merge().or_else(owed_merge).or(Some(collect)),
                 };
             }
         }
-        merge().or_else(|| merge_if(self.owes_merge_of_values.load(Ordering::Relaxed)))
+        merge().or_else(owed_merge)
     }
 
     /// Does one unit of work on value files, if there is any to do.
