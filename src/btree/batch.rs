@@ -315,6 +315,8 @@ impl SharedTree {
         // Of a put for which space is scarce: what the changes have for it.
         let mut scarce = None;
         let mut is_written_anew = false;
+        // Only if the page has the key.
+        let mut is_anew_if_there = false;
         let below = {
             let state = leaf.read();
             let Body::Changes(changes) = &state.body else {
@@ -331,18 +333,32 @@ impl SharedTree {
                     }
                     is_short
                 }
-                // It looks at what is there, and puts.
-                Op::Merge { .. } => true,
+                // It looks at what is there, and puts what is seldom longer than both together.
+                Op::Merge { operand, .. } => {
+                    let held = changes.delta.search(key).ok();
+                    let held = held.and_then(|i| Some(changes.delta.get(i).1?.len()));
+                    let len = operand.len() + held.unwrap_or(operand.len());
+                    if changes.is_short_of((key, len), more_bytes, self.page_size()) {
+                        let room = changes.room_for((key, len), more_bytes, self.page_size());
+                        scarce = Some((len, room));
+                    }
+                    true
+                }
                 Op::Delete { .. } | Op::DeleteRange { .. } => {
                     earlier.deletes += 1;
-                    is_written_anew = changes.has_many_deletes_with(more_deletes);
-                    is_written_anew || changes.delta.search(key).is_err()
+                    let is_among_changes = changes.delta.search(key).is_ok();
+                    if changes.has_many_deletes_with(more_deletes) {
+                        let may_be_deeper = changes.base_in_file(guard).is_none();
+                        is_written_anew = is_among_changes || may_be_deeper;
+                        is_anew_if_there = !is_written_anew;
+                    }
+                    is_written_anew || is_anew_if_there || !is_among_changes
                 }
             };
             if !needs_base {
                 return Ok(());
             }
-            changes.base_in_file(guard)
+            changes.leaf_below(guard)
         };
         let Some(below) = below else { return Ok(()) };
         self.load_packed(&below, guard)?;
@@ -351,6 +367,9 @@ impl SharedTree {
         }
         if let Some((len, room)) = scarce {
             is_written_anew = !self.has_room(room, key, len, &below, guard)?;
+        }
+        if is_anew_if_there {
+            is_written_anew = self.look_in_packed(&below, key, guard)?.is_some();
         }
         if is_written_anew {
             self.check_again(&below, guard)?;
@@ -390,7 +409,16 @@ impl SharedTree {
                 !self.has_room(room, key, len, leaf, guard)?
             }
             Op::Delete { .. } => earlier.deletes * 2 >= LeafFacts::of(&image).entries,
-            Op::Merge { .. } | Op::DeleteRange { .. } => false,
+            Op::Merge { operand, .. } => {
+                let old = self.look_in_packed(leaf, key, guard)?;
+                let old = old.and_then(InBase::inline_len);
+                let len = operand.len() + old.unwrap_or(0);
+                let facts = LeafFacts::of(&image);
+                let more_bytes = before + earlier.bytes;
+                let room = room_in_page(leaf, &facts, (key, len), more_bytes, self.page_size());
+                !self.has_room(room, key, len, leaf, guard)?
+            }
+            Op::DeleteRange { .. } => false,
         };
         earlier.add(self, op);
         if is_written_anew {
@@ -455,7 +483,7 @@ impl SharedTree {
                 FoundLeaf::Page(_) => None,
                 FoundLeaf::Packed(leaf) => Some(leaf),
                 FoundLeaf::Memory(leaf) => match &leaf.read().body {
-                    Body::Changes(changes) => changes.base_in_file(&guard),
+                    Body::Changes(changes) => changes.leaf_below(&guard),
                     Body::Whole { .. } | Body::Packed(_) => None,
                 },
             };

@@ -31,8 +31,10 @@ mod new_entries;
 mod publish;
 mod write;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use crate::btree::state::Tree;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use checkpointer::Checkpointer;
@@ -65,11 +67,20 @@ impl Tree {
         let Some(frozen) = self.freeze_for_checkpoint(checkpointer, force)? else {
             return Ok(false);
         };
-        let written = self.shared.pager.begin_writing().and_then(|_open| {
-            self.shared
-                .write_frozen(checkpointer, &frozen)
-                .and_then(|written| self.make_durable(checkpointer, written, frozen.seq))
-        });
+        let write = || {
+            let _open = self.shared.pager.begin_writing()?;
+            let written = self.shared.write_frozen(checkpointer, &frozen)?;
+            self.make_durable(checkpointer, written, frozen.seq)
+        };
+        let (written, panic) = match catch_unwind(AssertUnwindSafe(write)) {
+            Ok(written) => (written, None),
+            Err(panic) => {
+                // What it has written is not known.
+                let error = Error::panicked("a checkpoint", &*panic);
+                checkpointer.broken = Some(error.clone());
+                (Err(error), Some(panic))
+            }
+        };
         match written {
             Ok(written) => {
                 let replaced = self.publish(checkpointer, &frozen, written);
@@ -88,7 +99,11 @@ impl Tree {
                 writer.pending_frees.absorb(frozen.pending_frees);
                 writer.value_files.extend(frozen.value_files);
                 writer.checkpointing = false;
-                Err(error)
+                drop(writer);
+                match panic {
+                    Some(panic) => resume_unwind(panic),
+                    None => Err(error),
+                }
             }
         }
     }

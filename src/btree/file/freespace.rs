@@ -97,8 +97,7 @@ impl FreeSpace {
     /// A checkpoint begins: what it changes is noted until [`FreeSpace::keep_changes`] or
     /// [`FreeSpace::take_back_changes`].
     pub(crate) fn begin(&mut self) {
-        // Of one that panicked.
-        self.take_back_changes();
+        debug_assert!(self.changes.is_none(), "one at a time");
         self.changes = Some(Changes {
             file_units: self.file_units,
             held_groups: self.held.len(),

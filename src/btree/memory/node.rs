@@ -286,6 +286,16 @@ impl Changes {
         }
     }
 
+    /// The leaf of the file that lies below the changes, and below those that they are made to.
+    pub(crate) fn leaf_below(&self, guard: &Guard) -> Option<PackedLeaf> {
+        if let ChildRef::Leaf(leaf) = self.base(guard)
+            && let Body::Changes(frozen) = &leaf.read().body
+        {
+            return frozen.leaf_below(guard);
+        }
+        self.base_in_file(guard)
+    }
+
     /// What the changes are made to: a page or a leaf that does not change.
     #[inline]
     pub(crate) fn base<'g>(&'g self, guard: &'g Guard) -> ChildRef<'g> {

@@ -1,6 +1,7 @@
 //! The file follows the data down, and what changes nothing writes nothing.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -478,4 +479,25 @@ fn a_load_whose_record_was_not_written_gives_its_pages_back() {
         fill(&mut bench, 200, 50);
         bench.check_all();
     }
+}
+
+/// A checkpoint that panics, in a file system of a user's say, may have written anything: it must
+/// leave the free space as it was, and be the last one.
+#[test]
+fn a_checkpoint_that_panics_is_the_last_and_changes_no_free_space() {
+    let (fs, mut bench) = Bench::in_memory(PAGE_SIZE);
+    fill(&mut bench, 2000, 50);
+    bench.engine.flush().unwrap();
+    let free_bytes = bench.engine.stats().free_bytes;
+    fill(&mut bench, 1000, 40);
+    fs.on_change(|_, operation| assert_ne!(operation.op, "write", "no write"));
+    let engine = Arc::clone(&bench.engine);
+    assert!(catch_unwind(AssertUnwindSafe(|| engine.flush())).is_err());
+    fs.clear_hook();
+    assert!(
+        bench.engine.flush().is_err(),
+        "it may have written anything"
+    );
+    assert_eq!(bench.engine.stats().free_bytes, free_bytes);
+    bench.check_all();
 }
