@@ -769,7 +769,7 @@ fn the_limit_of_the_log_holds_with_many_keyspaces() {
 #[test]
 fn waiting_for_idleness_waits_for_the_log_to_be_shorter() {
     const SEGMENT: u64 = 64 << 10;
-    const LIMIT: u64 = 4 * SEGMENT;
+    const LIMIT: u64 = 8 * SEGMENT;
     let fs = SimFs::new();
     let options = Options::new()
         .fs(Arc::new(fs.clone()))
@@ -794,7 +794,7 @@ fn waiting_for_idleness_waits_for_the_log_to_be_shorter() {
             let _ = has_returned.lock().unwrap().recv_timeout(wait);
         }
     });
-    for n in 0..600_u64 {
+    for n in 0..1000_u64 {
         keyspaces[n as usize % keyspaces.len()]
             .put(key(n), [1; 2000])
             .unwrap();

@@ -39,7 +39,7 @@ const MANY_OPS: u64 = 1024;
 
 impl Pipeline {
     /// Begins to remember which keys are written, until the watch is dropped. Waits for commits
-    /// that are being applied, and for no I/O.
+    /// that are being applied, and for no I/O but what a commit does with the log locked.
     pub(crate) fn watch(&self) -> Watch<'_> {
         Watch {
             pipeline: self,
