@@ -3,8 +3,9 @@
 //! The manifest says which tables count; every one is opened and checked. Our files that it does
 //! not name are what a crash left of a flush, a compaction or a new manifest, or tables of a bulk
 //! load that the log has a record of. What that has no record of either is removed when the store
-//! has recovered: an opening that fails takes nothing away, but what is in the way of a flush during
-//! the replay in a keyspace that has no files yet. Files that the replay makes have other names: a manifest's number is one that no file has, a table's is above all that there are.
+//! has recovered: an opening that fails takes nothing away, but what is in the way of a flush
+//! during the replay in a keyspace that has no files yet. Files that the replay makes have other
+//! names: a manifest's number is one that no file has, a table's is above all that there are.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -186,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// Syncs buffered commits that have waited long enough, or that somebody waits for. False if
+    /// Syncs buffered commits that have waited long enough, or that a caller waits for. False if
     /// none have.
     pub(super) fn run_sync_once(&self) -> Result<bool> {
         let Some(log) = self.coordinator.log() else {

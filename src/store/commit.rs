@@ -46,7 +46,6 @@ use std::time::Duration;
 
 pub(crate) use condition::Condition;
 use condition::{note, note_change};
-use large::can_be_staged;
 
 use super::apply::{Applier, Effect, Parts, Taken, Turn, apply_parts, sequenced};
 use super::apply_queue::Waiting;
@@ -55,6 +54,7 @@ use super::conflicts::{Conflict, ConflictTracker};
 use super::coordinator::Coordinator;
 use super::handover::{Handed, Handover};
 use super::keyspaces::{KeyspaceChange, Keyspaces, OpenKeyspace};
+use super::staging::can_be_staged;
 use super::streamed_put::LoggedStreamedPut;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};

@@ -33,6 +33,13 @@ use crate::types::{KeyRange, SeqNo, SequencedOp, Value};
 use crate::util::mutants::mutated;
 use crate::util::sync::atomic::{AtomicU64, Ordering};
 
+/// True if a batch for a keyspace can be laid over what its engine has. For that it has to be in
+/// the order of its keys before it is logged, when keys that hold its number are not known; and
+/// what a merge makes of a value is known where the value is.
+pub(super) fn can_be_staged(batch: &Batch) -> bool {
+    !batch.has_stamped_keys() && !batch.has_merges()
+}
+
 /// A batch for one keyspace that is logged, and that its engine does not have yet.
 #[derive(Debug)]
 pub(super) struct StagedBatch {

@@ -295,7 +295,7 @@ fn a_large_batch_that_an_engine_cannot_apply_stops_the_writes() {
 }
 
 /// What cannot be staged is applied by the thread that commits, whatever it meets there: all others
-/// waited for it for ever.
+/// waited for it forever.
 #[test]
 fn a_panic_in_a_part_of_a_large_batch_stops_the_writes() {
     let rig = PipelineRig::new(|_, id| {

@@ -328,7 +328,7 @@ impl SegmentFactory {
     pub(super) fn close(&self, segment: ReadySegment) {
         let mut stock = self.stock.lock();
         stock.closed.push(segment);
-        // Where no thread does it, or one that is busy, it must not be put off for ever: each has
+        // Where no thread does it, or one that is busy, it must not be put off forever: each has
         // a file open.
         if stock.closed.len() > CLOSED_MAX && !mutated!("unsynced-files-without-end") {
             drop(stock);

@@ -46,10 +46,10 @@
 //! alone and in its level, when the last such snapshot is gone: then everything in it is below
 //! [`Tree::oldest_read`], so the job drops all of that, and no table is rewritten for it twice.
 //!
-//! Level 0 is due before it has as many tables as usual, if a job frees at least half as many
-//! bytes as it finds in the base level: those that are hidden by range tombstones, or were kept for
-//! snapshots. Or if its deletes, or the range tombstones of one table, hide at least half as many as
-//! they have to be merged with on their way to the last level, those of level 0 included: each
+//! Level 0 is due before it has as many tables as usual, if a job frees at least half as many bytes
+//! as it finds in the base level: those that are hidden by range tombstones, or were kept for
+//! snapshots. Or if its deletes, or the range tombstones of one table, hide at least half as many
+//! as they have to be merged with on their way to the last level, those of level 0 included: each
 //! delete is taken to hide an entry of an older table or of the levels below, of average length.
 //! The job takes them to the base level, and from there they go on, being most of what it writes.
 //!

@@ -19,15 +19,8 @@ use crate::store::apply::{DirectPart, Effect, LargeBatch, sequenced};
 use crate::store::batch_index::BatchIndex;
 use crate::store::commit_values::PlacedValues;
 use crate::store::keyspaces::OpenKeyspace;
-use crate::store::staging::StagedBatch;
+use crate::store::staging::{StagedBatch, can_be_staged};
 use crate::types::SeqNo;
-
-/// True if a batch for a keyspace can be laid over what its engine has. For that it has to be in
-/// the order of its keys before it is logged, when keys that hold its number are not known; and
-/// what a merge makes of a value is known where the value is.
-pub(super) fn can_be_staged(batch: &Batch) -> bool {
-    !batch.has_stamped_keys() && !batch.has_merges()
-}
 
 impl Pipeline {
     /// Commits `parts`, `count` operations, of which many can be staged.
