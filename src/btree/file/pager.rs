@@ -412,8 +412,12 @@ impl Pager {
         };
         let copy = CachedBlock::from(bytes);
         let page = link.page();
-        let checked = self.check_node(&copy, page);
-        checked.inspect_err(|_| self.distrust(page, guard))?;
+        // The sum says whether these are the bytes that were validated.
+        let checked = node::check(&copy, self.seed_of_page(page));
+        checked.map_err(|what| {
+            self.distrust(page, guard);
+            self.damaged(page, what)
+        })?;
         // The first look may have been at another version.
         self.check_meant(&copy, link)?;
         Ok(PageRef::Cached(copy))
