@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::catalog::{CATALOG_FILE, Catalog};
+use super::catalog_state::CatalogState;
 use super::shared::Shared;
 use super::wal_manifest::{WAL_MANIFEST_FILE, WalManifest};
 use crate::engine::{Problem, VerifyReport};
@@ -27,23 +28,31 @@ impl Shared {
             }
             Ok(())
         };
-        let catalog = self.catalog.lock();
-        let fits = |found: Catalog| {
+        // What is read beside a change may differ. Only if it does are changes kept away, and it is
+        // read again.
+        let fits = |found: &Catalog, catalog: &CatalogState| {
             // A replacement that reported an error may have worked, and is true as well (C3).
             let newer = catalog.stored().seq.next()..=catalog.current().seq;
-            found == *catalog.stored() || newer.contains(&found.seq)
+            found == catalog.stored() || newer.contains(&found.seq)
         };
-        let found = Catalog::load(fs, &self.dir);
-        judge(found.map(|found| found.is_some_and(fits)), CATALOG_FILE)?;
-        drop(catalog);
-        let open = self.wal_manifest.lock();
-        let wal_manifest = &open.content;
-        let stored = WalManifest::load(fs, &self.dir, self.store_id);
-        // A replacement that reported an error may have worked, and is true as well (H1).
+        let load = || Catalog::load(fs, &self.dir);
+        let mut same = load().map(|it| it.is_some_and(|it| fits(&it, &self.catalog.lock())));
+        if !matches!(same, Ok(true)) {
+            let catalog = self.catalog.lock();
+            same = load().map(|it| it.is_some_and(|it| fits(&it, &catalog)));
+        }
+        judge(same, CATALOG_FILE)?;
+
+        // Likewise (H1).
         let fits =
-            |stored: WalManifest| stored == *wal_manifest || stored.first > wal_manifest.first;
-        judge(stored.map(fits), WAL_MANIFEST_FILE)?;
-        drop(open);
+            |found: &WalManifest, held: &WalManifest| found == held || found.first > held.first;
+        let load = || WalManifest::load(fs, &self.dir, self.store_id);
+        let mut same = load().map(|it| fits(&it, &self.wal_manifest.lock().content));
+        if !matches!(same, Ok(true)) {
+            let open = self.wal_manifest.lock();
+            same = load().map(|it| fits(&it, &open.content));
+        }
+        judge(same, WAL_MANIFEST_FILE)?;
         self.verify_value_headers(report)
     }
 

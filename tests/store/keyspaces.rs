@@ -2,12 +2,13 @@
 //! commits.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
-use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, File, Fs, OpKind, OpenMode, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, Options};
 use support::image::Image;
 use support::rig::{Place, Rig, Sizes, tiny};
@@ -417,6 +418,79 @@ fn looking_up_a_keyspace_waits_for_nothing_that_is_written() {
         assert!(before_closing > 20, "{before_closing}");
         mem.clear_hook();
     }
+}
+
+type OpenHook = Arc<dyn Fn(&Path) + Send + Sync>;
+
+/// A file system that calls a function before it opens a file for reading.
+#[derive(Clone, Default)]
+struct OpeningFs {
+    inner: SimFs,
+    on_open: Arc<Mutex<Option<OpenHook>>>,
+}
+
+impl fmt::Debug for OpeningFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpeningFs")
+    }
+}
+
+impl Fs for OpeningFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> hedgerow::Result<Arc<dyn File>> {
+        let hook = self.on_open.lock().unwrap().clone();
+        if let (OpenMode::Read, Some(hook)) = (mode, hook) {
+            hook(path);
+        }
+        self.inner.open(path, mode)
+    }
+
+    support::forward_names!(inner);
+}
+
+/// While it read the catalogue, the WAL manifest or the manifest of a tree, nothing could be made
+/// and no log segment or flush be noted.
+#[test]
+fn verification_keeps_no_change_waiting() {
+    let fs = OpeningFs::default();
+    let options = tiny(Options::new().fs(Arc::new(fs.clone()))).background_threads(0);
+    let db = options.open("/store").unwrap();
+    let data = db.keyspace("data", EngineKind::Lsm).unwrap();
+    let change = {
+        let (db, data) = (db.clone(), data.clone());
+        move || {
+            data.put(db.stats().keyspaces.len().to_string(), "v")?;
+            db.keyspace(
+                &format!("{}", db.stats().keyspaces.len()),
+                EngineKind::BTree,
+            )?;
+            data.flush()?;
+            db.wait_idle()
+        }
+    };
+    change().unwrap();
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let hook = {
+        let seen = Arc::clone(&seen);
+        move |path: &Path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let kind = name.trim_end_matches(|c: char| c.is_ascii_hexdigit() || c == '-');
+            let is_meant = ["CATALOG", "WAL-MANIFEST", "MANIFEST"].contains(&kind);
+            // Once for each: after that it is different from what was known before.
+            if is_meant && seen.lock().unwrap().insert(kind.to_owned()) {
+                let (done, is_done) = mpsc::channel();
+                let change = change.clone();
+                std::thread::spawn(move || done.send(change().is_ok()));
+                let is_done = is_done.recv_timeout(Duration::from_secs(30));
+                assert_eq!(is_done, Ok(true), "{name}: changes wait");
+            }
+        }
+    };
+    *fs.on_open.lock().unwrap() = Some(Arc::new(hook));
+    let report = db.verify().unwrap();
+    assert!(report.is_clean(), "{:#?}", report.problems);
+    *fs.on_open.lock().unwrap() = None;
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 3, "{seen:?}");
 }
 
 /// Making a keyspace replaced the catalogue and made and synced files: a thousand took as many
