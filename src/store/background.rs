@@ -314,10 +314,8 @@ impl Shared {
             let pass = self.enter()?;
             if !self.has_due_work() && self.busy.load(Ordering::SeqCst) == 0 {
                 // What engines have persisted since the thread of the log looked last.
-                if !mutated!("idle-before-the-log-is-shorter") {
-                    // It is noted.
-                    let _ = self.run_retire();
-                }
+                // A failure is noted.
+                let _ = self.run_retire();
                 let failed = self.keyspace_error().or_else(|| self.log_error());
                 return failed.map_or(Ok(()), Err);
             }

@@ -838,48 +838,6 @@ fn the_limit_of_the_log_holds_with_many_keyspaces() {
     }
 }
 
-/// It returned when all was in the files of the engines, while the thread that deletes the segments
-/// was still about to.
-#[test]
-fn waiting_for_idleness_waits_for_the_log_to_be_shorter() {
-    const SEGMENT: u64 = 64 << 10;
-    const LIMIT: u64 = 8 * SEGMENT;
-    let fs = SimFs::new();
-    let options = Options::new()
-        .fs(Arc::new(fs.clone()))
-        .durability(Durability::Buffered)
-        .log_segment_bytes(SEGMENT)
-        .log_limit_bytes(LIMIT);
-    let db = options.open("/store").unwrap();
-    let keyspaces: Vec<_> = (0..60)
-        .map(|n| {
-            db.keyspace(&format!("tenant {n}"), EngineKind::Lsm)
-                .unwrap()
-        })
-        .collect();
-    let (returned, has_returned) = mpsc::channel::<()>();
-    let has_returned = Mutex::new(has_returned);
-    let own = std::thread::current().id();
-    fs.on_change(move |_, operation| {
-        let is_manifest = operation.path.ends_with("WAL-MANIFEST.tmp");
-        if is_manifest && operation.op == "write" && std::thread::current().id() != own {
-            // Long enough for one that does not wait to return.
-            let wait = Duration::from_millis(100);
-            let _ = has_returned.lock().unwrap().recv_timeout(wait);
-        }
-    });
-    for n in 0..1000_u64 {
-        keyspaces[n as usize % keyspaces.len()]
-            .put(key(n), [1; 2000])
-            .unwrap();
-    }
-    db.wait_idle().unwrap();
-    let live = db.stats().log_live_bytes;
-    drop(returned);
-    assert!(live <= LIMIT + SEGMENT, "{live}");
-    fs.clear_hook();
-}
-
 /// Keyspaces that kept the log too long were flushed one by one, each with half a dozen syncs: with
 /// 1,000 of them a put waited for 33 seconds.
 #[test]
