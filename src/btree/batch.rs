@@ -322,26 +322,23 @@ impl SharedTree {
             let Body::Changes(changes) = &state.body else {
                 return Ok(());
             };
+            let room_if_short = |len: usize| {
+                let (entry, page_size) = ((key, len), self.page_size());
+                let is_short = changes.is_short_of(entry, more_bytes, page_size);
+                is_short.then(|| (len, changes.room_for(entry, more_bytes, page_size)))
+            };
             let needs_base = match op {
                 Op::Put { value, .. } => {
                     let len = self.stored_len(key, value);
                     earlier.bytes += put_cost(key, len);
-                    let is_short = changes.is_short_of((key, len), more_bytes, self.page_size());
-                    if is_short {
-                        let room = changes.room_for((key, len), more_bytes, self.page_size());
-                        scarce = Some((len, room));
-                    }
-                    is_short
+                    scarce = room_if_short(len);
+                    scarce.is_some()
                 }
                 // It looks at what is there, and puts what is seldom longer than both together.
                 Op::Merge { operand, .. } => {
                     let held = changes.delta.search(key).ok();
                     let held = held.and_then(|i| Some(changes.delta.get(i).1?.len()));
-                    let len = operand.len() + held.unwrap_or(operand.len());
-                    if changes.is_short_of((key, len), more_bytes, self.page_size()) {
-                        let room = changes.room_for((key, len), more_bytes, self.page_size());
-                        scarce = Some((len, room));
-                    }
+                    scarce = room_if_short(operand.len() + held.unwrap_or(operand.len()));
                     true
                 }
                 Op::Delete { .. } | Op::DeleteRange { .. } => {
@@ -398,26 +395,22 @@ impl SharedTree {
         let image = self.disk_node(leaf.page, Some(0), guard)?;
         let is_loaded_whole =
             is_jumbo(&image, self.page_size()) || !self.pager.has_all_values(&image, page, guard);
+        let more_bytes = before + earlier.bytes;
+        let lacks_room = |len: usize| {
+            let facts = LeafFacts::of(&image);
+            let room = room_in_page(leaf, &facts, (key, len), more_bytes, self.page_size());
+            self.has_room(room, key, len, leaf, guard).map(|has| !has)
+        };
         let is_written_anew = match op {
             Op::Delete { .. } if is_loaded_whole => Leaf::from_image(&image).search(key).is_ok(),
             _ if is_loaded_whole => true,
-            Op::Put { value, .. } => {
-                let len = self.stored_len(key, value);
-                let facts = LeafFacts::of(&image);
-                let more_bytes = before + earlier.bytes;
-                let room = room_in_page(leaf, &facts, (key, len), more_bytes, self.page_size());
-                !self.has_room(room, key, len, leaf, guard)?
-            }
-            Op::Delete { .. } => earlier.deletes * 2 >= LeafFacts::of(&image).entries,
+            Op::Put { value, .. } => lacks_room(self.stored_len(key, value))?,
             Op::Merge { operand, .. } => {
                 let old = self.look_in_packed(leaf, key, guard)?;
                 let old = old.and_then(InBase::inline_len);
-                let len = operand.len() + old.unwrap_or(0);
-                let facts = LeafFacts::of(&image);
-                let more_bytes = before + earlier.bytes;
-                let room = room_in_page(leaf, &facts, (key, len), more_bytes, self.page_size());
-                !self.has_room(room, key, len, leaf, guard)?
+                lacks_room(operand.len() + old.unwrap_or(0))?
             }
+            Op::Delete { .. } => earlier.deletes * 2 >= LeafFacts::of(&image).entries,
             Op::DeleteRange { .. } => false,
         };
         earlier.add(self, op);
