@@ -16,7 +16,7 @@ use crate::error::Result;
 /// Threads that flush at once at most, that of the caller included.
 const FLUSHES_AT_ONCE: usize = 16;
 
-/// Of the files that may be open, one more than so many allows one more of them: each has two.
+/// For each thread that flushes so many files must be allowed to be open: it opens two.
 const OPEN_FILES_PER_FLUSH: usize = 4;
 
 impl Shared {

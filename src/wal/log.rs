@@ -23,7 +23,7 @@ use crate::values::ValueFiles;
 const UNSYNCED_MANY: usize = 4;
 
 /// So many are not exceeded: who would begin another one syncs first.
-pub(super) const UNSYNCED_MAX: usize = 8;
+const UNSYNCED_MAX: usize = 8;
 
 /// What the log has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
