@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use hedgerow::fs::{Fault, FaultPlan, Fs, OpKind, OpenMode, SimFs};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, OpKind, OpenMode, SimFs};
 use hedgerow::{Db, Durability, EngineKind, Keyspace, Options};
 use support::rig::{Sizes, keyspace_options};
 use support::sizes::single_threaded;
@@ -399,20 +399,26 @@ fn assert_is_healthy(db: &Db) {
     assert_eq!(db.stats().background_error, None);
 }
 
-/// The table was left out of later picks, so there was nothing to do, and that passed for a
-/// success: the compaction could not be done, and the store said that it was well.
-#[test]
-fn a_compaction_that_cannot_read_a_table_fails_until_it_can() {
+/// A store whose compaction of `data` has failed, because one of its tables cannot be read.
+fn with_a_table_that_cannot_be_read() -> (FaultFs, Db, Keyspace) {
     let (fs, mem, options) = disk();
     let db = open(&options);
     let data = keyspace(&db, "data", EngineKind::Lsm);
-    let other = keyspace(&db, "other", EngineKind::Lsm);
     flush_overlapping(&data);
     let table = first_table(&mem, Path::new("/store/ks-00000001"));
     let plan = FaultPlan::once(&[OpKind::Read], 0, Fault::Io).and_then_all(&[OpKind::Read]);
     fs.plan(plan.within(&table));
     let failed = (0..10).find_map(|_| db.run_background_once().err());
     assert!(failed.is_some());
+    (fs, db, data)
+}
+
+/// The table was left out of later picks, so there was nothing to do, and that passed for a
+/// success: the compaction could not be done, and the store said that it was well.
+#[test]
+fn a_compaction_that_cannot_read_a_table_fails_until_it_can() {
+    let (fs, db, data) = with_a_table_that_cannot_be_read();
+    let other = keyspace(&db, "other", EngineKind::Lsm);
     for _ in 0..5 {
         let _ = db.run_background_once();
         assert_fails(&db, "compaction of keyspace \"data\"");
@@ -432,15 +438,7 @@ fn a_compaction_that_cannot_read_a_table_fails_until_it_can() {
 /// What another compaction of the tree leaves is too little to be compacted.
 #[test]
 fn a_compaction_that_is_wanted_no_more_fails_no_more() {
-    let (fs, mem, options) = disk();
-    let db = open(&options);
-    let data = keyspace(&db, "data", EngineKind::Lsm);
-    flush_overlapping(&data);
-    let table = first_table(&mem, Path::new("/store/ks-00000001"));
-    let plan = FaultPlan::once(&[OpKind::Read], 0, Fault::Io).and_then_all(&[OpKind::Read]);
-    fs.plan(plan.within(&table));
-    let failed = (0..10).find_map(|_| db.run_background_once().err());
-    assert!(failed.is_some());
+    let (_fs, db, data) = with_a_table_that_cannot_be_read();
     // With this one the others are enough to be joined, without the one that cannot be read.
     fill(&data, 4);
     data.flush().unwrap();
