@@ -44,6 +44,10 @@ use compactor::{Compactor, Gain, Packing, Pass};
 /// grows and shrinks by a few pages anyway.
 const SAVED_PART: u64 = 32;
 
+/// Values are moved at once that take one of so many parts of the write buffer, or a single one:
+/// writers are slowed when changes take one and a half of it.
+const MOVED_PART: u64 = 4;
+
 /// What is to be done.
 enum Task {
     /// To the leaf for a key.
@@ -212,7 +216,7 @@ impl Tree {
             pass.moved = true;
             match task {
                 Task::Move(key) => {
-                    // As often as it has values that the write buffer does not hold at once.
+                    // As often as it has more values than are moved at once.
                     let mut more = self.move_leaf(key, None, pass.limit)?;
                     while let Some(after) = more {
                         self.checkpoint_to_compact(true)?;
@@ -339,10 +343,16 @@ impl Tree {
 
     /// Sees to it that the next checkpoint writes the leaf for `key` to another place, and those of
     /// its overflow values, with keys after `after`, that are at page `limit` or behind it. If they
-    /// are more than the write buffer holds, returns the key of the last one that was moved.
+    /// are more than is moved at once, returns the key of the last one that was moved.
     fn move_leaf(&self, key: &[u8], after: Option<&[u8]>, limit: u64) -> Result<Option<Vec<u8>>> {
-        // The values are read before the writer's mutex is taken.
-        let budget = self.settings.write_buffer_bytes();
+        // The values are read before the writer's mutex is taken. They count as changes until they
+        // are written, and come on top of a buffer that may be almost full.
+        let moved_at_once = self.settings.write_buffer_bytes() / MOVED_PART;
+        let budget = mutated!(
+            "moved-values-take-a-whole-buffer",
+            MOVED_PART * moved_at_once,
+            moved_at_once
+        );
         let beyond = self.shared.extents_beyond(key, after, limit, budget)?;
         let mut values = MovedValues::default();
         for extent in &beyond.extents {

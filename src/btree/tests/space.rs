@@ -324,9 +324,10 @@ fn a_full_buffer_is_written_after_a_compaction_that_failed() {
     let mut was_full = 0;
     for n in 0..60 {
         let (fs, mut bench) = Bench::in_memory(PAGE_SIZE);
-        fill(&mut bench, 300, 1000);
+        // Leaves with no more values than are moved at once.
+        fill(&mut bench, 1000, 300);
         bench.engine.flush().unwrap();
-        bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(150)))]);
+        bench.apply(vec![OwnedOp::DeleteRange(key(0), Some(key(500)))]);
         bench.engine.flush().unwrap();
         fs.fail_once_after(n, io::ErrorKind::StorageFull);
         let failed = bench.engine.compact().is_err();
