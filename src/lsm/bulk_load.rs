@@ -41,7 +41,7 @@ use super::empty_ranges::after;
 use super::entry::{Entry, EntryKind};
 use super::manifest::{Edit, Manifest};
 use super::obsolete_files::{FileName, table_name};
-use super::state::{AppliedLoad, LsmEngine, PreparedLoad, contents_of};
+use super::state::{AppliedLoad, FullCompaction, LsmEngine, PreparedLoad, contents_of};
 use super::superversion::Superversion;
 use super::table::{Table, TableBuilder, TableMeta};
 use super::table_handle::TableHandle;
@@ -206,10 +206,10 @@ impl<'a> Placement<'a> {
     fn choose(engine: &'a LsmEngine, tables: &[TableMeta]) -> Self {
         let mut compactions = engine.compactions.lock();
         let version = Arc::clone(&engine.current.load().version);
-        let level_of = |meta: &TableMeta| match compactions.is_exclusive {
+        let level_of = |meta: &TableMeta| match compactions.full {
+            FullCompaction::None => level_for(&version, &compactions.spans, meta),
             // That job takes all tables to the last level.
-            true => 0,
-            false => level_for(&version, &compactions.spans, meta),
+            FullCompaction::Waiting | FullCompaction::Running => 0,
         };
         let levels: Vec<usize> = tables.iter().map(level_of).collect();
         let below = levels.iter().zip(tables).filter(|(level, _)| **level > 0);

@@ -7,10 +7,12 @@
 //! twice as much when the debt begins to count, to half as much when it is as large as it should
 //! become, and to ever less behind that. In between they find the rate that the jobs can take.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::util::mutants::mutated;
 
 /// A job that takes no time says nothing about the next.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -22,13 +24,26 @@ pub(super) struct Drain {
     due_since: Mutex<Option<Instant>>,
     /// Bytes a second; 0 while unknown.
     rate: AtomicU64,
+    /// A job over all tables runs.
+    is_paused: AtomicBool,
 }
 
 impl Drain {
+    /// A job over all tables begins, or has ended. How long it takes does not depend on what it
+    /// finds in level 0.
+    pub(super) fn pause(&self, pauses: bool) {
+        self.is_paused.store(pauses, Ordering::Relaxed);
+    }
+
     /// Takes note that a job has taken `drained_bytes` out of level 0, or of any other edit, after
     /// which a job is due or not.
     pub(super) fn note(&self, drained_bytes: u64, is_due: bool, now: Instant) {
         let mut due_since = self.due_since.lock();
+        if self.is_paused.load(Ordering::Relaxed) && !mutated!("full-compaction-taken-for-a-drain")
+        {
+            *due_since = None;
+            return;
+        }
         if drained_bytes > 0
             && let Some(since) = due_since.take()
         {
@@ -90,6 +105,15 @@ mod tests {
         // What was idle does not count.
         drain.note(0, true, at(1000));
         drain.note(2000, false, at(1010));
+        assert_eq!(drain.rate(), Some(200.0));
+        // What a job over all tables takes along says nothing, nor the time that it took.
+        drain.note(0, true, at(2000));
+        drain.pause(true);
+        drain.note(0, true, at(2010));
+        drain.note(1, true, at(3000));
+        drain.pause(false);
+        drain.note(0, true, at(3001));
+        drain.note(2000, false, at(3011));
         assert_eq!(drain.rate(), Some(200.0));
     }
 

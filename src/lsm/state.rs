@@ -146,8 +146,7 @@ pub(super) struct AppliedLoad {
 pub(super) struct Compactions {
     pub(super) busy: HashSet<FileId>,
     pub(super) spans: Vec<Span>,
-    /// `compact` wants the tree to itself.
-    pub(super) is_exclusive: bool,
+    pub(super) full: FullCompaction,
     /// Tables whose older versions no snapshot held when they were written: merges that are not
     /// combined, over what lies elsewhere. To write them again would change nothing.
     pub(super) unfreeable: HashSet<FileId>,
@@ -158,6 +157,18 @@ pub(super) struct Compactions {
     pub(super) failed_inputs: HashSet<FileId>,
     /// How many edits there were when nothing was found that could be done but what had failed.
     pub(super) edits_at_look: Option<u64>,
+}
+
+/// What `compact` does, which works on all tables at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum FullCompaction {
+    #[default]
+    None,
+    /// It waits for running jobs to end; no other begins.
+    Waiting,
+    /// It has all tables that there were. What is flushed beside it may be joined, or level 0 would
+    /// grow until it ends, and writers be slowed.
+    Running,
 }
 
 /// A table that a job could not read. A job writes much before it comes to the damage, and would

@@ -24,6 +24,7 @@ use crate::types::{KeyspaceId, Op, SeqNo, SequencedOp};
 
 mod empty_ranges;
 mod forms;
+mod full_compaction;
 mod open_files;
 mod reads;
 mod storage;

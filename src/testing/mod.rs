@@ -168,6 +168,8 @@ impl MergeOperator for AppendInFull {
 pub(crate) struct FakeHost {
     pub(crate) durable: AtomicU64,
     pub(crate) gate: Mutex<Option<Gate>>,
+    /// The same for the job that next asks whether it is to go on.
+    pub(crate) job_gate: Mutex<Option<Gate>>,
     /// How often work was announced.
     pub(crate) wakes: AtomicU64,
 }
@@ -199,7 +201,14 @@ impl EngineHost for FakeHost {
     }
 
     fn check_running(&self) -> Result<()> {
-        Ok(())
+        let gate = self.job_gate.lock().take();
+        match gate {
+            Some(gate) => {
+                gate.reached.send(()).unwrap();
+                gate.outcome.recv().unwrap()
+            }
+            None => Ok(()),
+        }
     }
 
     fn wake(&self) {

@@ -61,6 +61,12 @@
 //! in the base level. All others go down. So that those that stay do not become ever more, and
 //! writers are not slowed forever, neighbours among them are joined in level 0, as above.
 //!
+//! # Beside a job over all tables
+//!
+//! `compact` has all tables until it ends, which may take minutes, and what is flushed meanwhile
+//! cannot go down. It is joined within level 0 instead, whenever that makes one table of at least
+//! [`MIN_JOINED`]. Each join at least doubles the table that an entry is in, so there are few.
+//!
 //! # Invariants
 //!
 //! - **LP1** Jobs that run at the same time share no table, and two jobs whose spans of levels meet
@@ -553,6 +559,26 @@ impl<'a> Tree<'a> {
             Some((_, count)) => staying - count,
             None => staying,
         }
+    }
+
+    /// The job to do beside one that has all other tables.
+    pub(crate) fn pick_beside_full(&self) -> Option<Pick> {
+        let (at, count) = self.joinable_beside_full()?;
+        self.job(0, self.levels[0][at..at + count].iter().collect(), 0)
+    }
+
+    /// How many tables of level 0 no such job can take.
+    pub(crate) fn settled_beside_full(&self) -> usize {
+        let joinable = self.joinable_beside_full().map_or(0, |(_, count)| count);
+        self.levels[0].len() - joinable
+    }
+
+    /// The most idle tables of level 0 that can be joined: where they begin, and how many.
+    fn joinable_beside_full(&self) -> Option<(usize, usize)> {
+        let files = &self.levels[0];
+        let joins =
+            (0..files.len()).filter_map(|at| Some((at, joinable(files[at..].iter(), u64::MAX)?)));
+        joins.max_by_key(|(_, count)| *count)
     }
 
     /// The best table of a level, and what it overlaps in the next.

@@ -2,7 +2,7 @@
 //!
 //! What to do is picked with `compactions` locked, which then says what the job works on (LP1); the
 //! job itself runs without locks. `Engine::compact` waits for running jobs to end and keeps others
-//! from beginning.
+//! from beginning, but for those that join what is flushed beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::lsm::estimate::covered_bytes;
 use crate::lsm::kept_entries::Rules;
 use crate::lsm::retention::Boundaries;
 use crate::lsm::state::{
-    Compactions, LEVEL0_TRIGGER, LsmEngine, Settled, Unreadable, memtable_bytes,
+    Compactions, FullCompaction, LEVEL0_TRIGGER, LsmEngine, Settled, Unreadable, memtable_bytes,
 };
 use crate::lsm::table::{TableForm, TableMeta};
 use crate::lsm::table_handle::CoveredBytes;
@@ -54,47 +54,18 @@ impl LsmEngine {
     pub(in crate::lsm) fn compact_once(&self) -> Result<bool> {
         let (pick, version) = {
             let mut compactions = self.compactions.lock();
-            if compactions.is_exclusive {
+            if compactions.full == FullCompaction::Waiting {
                 return Ok(false);
             }
             self.compaction_due.store(false, Ordering::Release);
             // With the lock held: a job that ends now leaves its marks until its outputs are
             // installed.
             let version = Arc::clone(&self.current.load().version);
-            let tree = self.tree_of(&version, &compactions, false);
-            let settled = tree.settled_in_level0(&self.limits());
-            self.level0_settled.store(settled, Ordering::Relaxed);
-            let mut picked = tree.pick(&self.limits());
-            let waits = picked.is_none().then(|| tree.next_release());
-            let expired_by_ms = tree.expired_by_ms;
-            let owes = picked.is_none() && !compactions.failed_inputs.is_empty();
-            if owes && !mutated!("failed-read-is-not-tried-again") {
-                let edits = self.edits();
-                if compactions.edits_at_look != Some(edits) {
-                    compactions.edits_at_look = Some(edits);
-                    self.compaction_due.store(true, Ordering::Release);
-                    return Ok(false);
-                }
-                let tree = self.tree_of(&version, &compactions, true);
-                picked = tree.pick(&self.limits());
-                if picked.is_none() && compactions.spans.is_empty() {
-                    // It is wanted no more.
-                    compactions.failed_inputs.clear();
-                }
-            }
+            let picked = match compactions.full {
+                FullCompaction::Running => self.pick_beside_full(&version, &compactions),
+                _ => self.pick_due(&version, &mut compactions),
+            };
             let Some(pick) = picked else {
-                let next = waits.flatten().map_or(u64::MAX, |seq| seq.0);
-                self.next_release.store(next, Ordering::Relaxed);
-                let expiries = version
-                    .tables()
-                    .map(|(_, table)| table.meta().half_expired_ms);
-                let next_expiry_ms = expiries.filter(|at| *at > expired_by_ms).min();
-                self.next_expiry_ms
-                    .store(next_expiry_ms.unwrap_or(NEVER), Ordering::Relaxed);
-                if next != u64::MAX && self.ctx.snapshot_tracker.await_release(SeqNo(next)) {
-                    // A snapshot has gone since.
-                    self.ctx.host.wake();
-                }
                 return Ok(false);
             };
             compactions
@@ -135,6 +106,57 @@ impl LsmEngine {
             self.leave_out(error, &inputs);
         }
         done.map(|_| true)
+    }
+
+    /// The job that is due most.
+    fn pick_due(&self, version: &Version, compactions: &mut Compactions) -> Option<Pick> {
+        let tree = self.tree_of(version, compactions, false);
+        let settled = tree.settled_in_level0(&self.limits());
+        self.level0_settled.store(settled, Ordering::Relaxed);
+        let mut picked = tree.pick(&self.limits());
+        let waits = picked.is_none().then(|| tree.next_release());
+        let expired_by_ms = tree.expired_by_ms;
+        let owes = picked.is_none() && !compactions.failed_inputs.is_empty();
+        if owes && !mutated!("failed-read-is-not-tried-again") {
+            let edits = self.edits();
+            if compactions.edits_at_look != Some(edits) {
+                compactions.edits_at_look = Some(edits);
+                self.compaction_due.store(true, Ordering::Release);
+                return None;
+            }
+            let tree = self.tree_of(version, compactions, true);
+            picked = tree.pick(&self.limits());
+            if picked.is_none() && compactions.spans.is_empty() {
+                // It is wanted no more.
+                compactions.failed_inputs.clear();
+            }
+        }
+        if picked.is_none() {
+            let next = waits.flatten().map_or(u64::MAX, |seq| seq.0);
+            self.next_release.store(next, Ordering::Relaxed);
+            let expiries = version
+                .tables()
+                .map(|(_, table)| table.meta().half_expired_ms);
+            let next_expiry_ms = expiries.filter(|at| *at > expired_by_ms).min();
+            self.next_expiry_ms
+                .store(next_expiry_ms.unwrap_or(NEVER), Ordering::Relaxed);
+            if next != u64::MAX && self.ctx.snapshot_tracker.await_release(SeqNo(next)) {
+                // A snapshot has gone since.
+                self.ctx.host.wake();
+            }
+        }
+        picked
+    }
+
+    /// A job over what was flushed since `compact` has begun.
+    fn pick_beside_full(&self, version: &Version, compactions: &Compactions) -> Option<Pick> {
+        if mutated!("full-compaction-lets-level-0-grow") {
+            return None;
+        }
+        let tree = self.tree_of(version, compactions, false);
+        let settled = tree.settled_beside_full();
+        self.level0_settled.store(settled, Ordering::Relaxed);
+        tree.pick_beside_full()
     }
 
     /// Notes which tables a job that failed is to be tried again with.
@@ -218,8 +240,7 @@ impl LsmEngine {
     /// nothing has changed since this was last done and there was nothing left to drop then.
     pub(in crate::lsm) fn compact_all(&self) -> Result<()> {
         self.flush()?;
-        let exclusive = Exclusive::begin(self)?;
-        let version = Arc::clone(&self.current.load().version);
+        let (full, version) = RunningFull::begin(self)?;
         let table_size_bytes = self.ctx.options.table_size_bytes();
         let last = self.table_form(LEVELS - 1);
         let is_settled = {
@@ -253,7 +274,9 @@ impl LsmEngine {
                 table_size_bytes,
             };
             let installed = self.run_job(&version, &inputs, &boundaries, output)?;
-            self.compactions.lock().failed_inputs.clear();
+            let failed_inputs = &mut self.compactions.lock().failed_inputs;
+            let forgets = mutated!("failed-join-forgotten-by-a-full-compaction");
+            failed_inputs.retain(|id| installed.has_table(*id) && !forgets);
             // A flush may have added a table meanwhile.
             if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
                 *self.settled.lock() = Settled {
@@ -262,7 +285,7 @@ impl LsmEngine {
                 };
             }
         }
-        drop(exclusive);
+        drop(full);
         drop((version, inputs));
         self.collect_garbage();
         Ok(())
@@ -401,33 +424,61 @@ impl Drop for RunningJob<'_> {
     }
 }
 
-/// Keeps other compactions away while it lives.
-struct Exclusive<'a>(&'a LsmEngine);
-
 /// How often one who waits for a job looks whether the store is being closed.
 const LOOK_AT_CLOSING: Duration = Duration::from_millis(50);
 
-impl<'a> Exclusive<'a> {
-    /// Waits for running jobs to end. An error if the store is closed first: one of them may wait
-    /// for that.
-    fn begin(engine: &'a LsmEngine) -> Result<Self> {
+/// Keeps other compactions away while it lives, but for those of what is flushed meanwhile.
+struct RunningFull<'a> {
+    engine: &'a LsmEngine,
+    /// All tables that there were when it began.
+    inputs: Vec<FileId>,
+}
+
+impl<'a> RunningFull<'a> {
+    /// Waits for running jobs to end, and takes all tables of the version that there is then. An
+    /// error if the store is closed first: one of them may wait for that.
+    fn begin(engine: &'a LsmEngine) -> Result<(Self, Arc<Version>)> {
         let mut compactions = engine.compactions.lock();
-        while compactions.is_exclusive {
+        while compactions.full != FullCompaction::None {
             engine.wait_for_a_job(&mut compactions)?;
         }
-        compactions.is_exclusive = true;
-        let exclusive = Self(engine);
-        loop {
-            let waited = match compactions.spans.is_empty() {
-                true => return Ok(exclusive),
-                false => engine.wait_for_a_job(&mut compactions),
-            };
-            if let Err(error) = waited {
+        compactions.full = FullCompaction::Waiting;
+        let mut running = Self {
+            engine,
+            inputs: Vec::new(),
+        };
+        while !compactions.spans.is_empty() {
+            if let Err(error) = engine.wait_for_a_job(&mut compactions) {
                 // Dropping the other takes it.
                 drop(compactions);
                 return Err(error);
             }
         }
+        // With the lock held, as for other jobs.
+        let version = Arc::clone(&engine.current.load().version);
+        running
+            .inputs
+            .extend(version.tables().map(|(_, table)| table.id()));
+        compactions.busy.extend(&running.inputs);
+        compactions.full = FullCompaction::Running;
+        engine.drain.pause(true);
+        drop(compactions);
+        engine.look_for_jobs();
+        Ok((running, version))
+    }
+}
+
+impl Drop for RunningFull<'_> {
+    fn drop(&mut self) {
+        let mut compactions = self.engine.compactions.lock();
+        for id in &self.inputs {
+            compactions.busy.remove(id);
+        }
+        compactions.full = FullCompaction::None;
+        self.engine.drain.pause(false);
+        drop(compactions);
+        self.engine.job_ended.notify_all();
+        self.engine.look_for_jobs();
     }
 }
 
@@ -438,14 +489,11 @@ impl LsmEngine {
         self.job_ended.wait_for(compactions, LOOK_AT_CLOSING);
         Ok(())
     }
-}
 
-impl Drop for Exclusive<'_> {
-    fn drop(&mut self) {
-        self.0.compactions.lock().is_exclusive = false;
-        self.0.compaction_due.store(true, Ordering::Release);
-        self.0.job_ended.notify_all();
-        self.0.ctx.host.wake();
+    /// Other jobs can be picked than before.
+    fn look_for_jobs(&self) {
+        self.compaction_due.store(true, Ordering::Release);
+        self.ctx.host.wake();
     }
 }
 
