@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 
 use super::bulk_load::{HasTree, TreeLoad};
 use super::checkpoint::checkpointer::Checkpointer;
-use super::file::freespace::{FreeSpace, RUN_BYTES, Run, decode_runs};
+use super::file::freelist;
+use super::file::freespace::{FreeSpace, Run};
 use super::file::meta::{META_BYTES, META_UNITS, Meta};
 use super::file::new_file::{FILE_NAME, FIRST_GENERATION, NewFile, TEMPORARY_NAME};
 use super::file::pager::Pager;
@@ -298,7 +299,7 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
     let list = List {
         name: "the freelist",
         page: meta.freelist,
-        bytes: meta.freelist_runs.saturating_mul(RUN_BYTES as u64),
+        bytes: meta.freelist_bytes,
         checksum: meta.freelist_checksum,
     };
     let Some(bytes) = list.read(context, file, meta)? else {
@@ -308,7 +309,10 @@ fn read_freelist(context: &EngineContext, file: &dyn File, meta: &Meta) -> Resul
         start: meta.freelist.0,
         len: list.bytes.div_ceil(u64::from(meta.unit)),
     };
-    for run in decode_runs(&bytes).filter(|run| run.len > 0) {
+    for run in freelist::decode(&bytes) {
+        let Ok(run) = run else {
+            return Err(damaged("the freelist is malformed"));
+        };
         let apart = run.start >= itself.start + itself.len
             || run
                 .start

@@ -75,8 +75,8 @@
 //!   are left out.
 //! - Each pass of a compaction walks the whole tree to find what lies too far back, and reads every
 //!   leaf.
-//! - Each checkpoint writes the whole freelist: in a file whose free space is in very many pieces,
-//!   that is most of what it writes.
+//! - Each checkpoint writes the whole freelist, two to four bytes for each piece of free space:
+//!   where those are millions, that is much of what it writes.
 //! - A split makes two whole pages in memory out of one: while a tree grows by random puts, they
 //!   fill the write buffer sooner than the changes themselves would.
 //! - Memory held by views does not count as pressure: no checkpoint could lower it. Each view keeps

@@ -13,7 +13,6 @@
 //! - The tree in memory nests in the same way, and its changes lie inside their leaves.
 
 use super::checkpoint::checkpointer::Checkpointer;
-use super::file::freespace::RUN_BYTES;
 use super::file::meta::{META_UNITS, Meta};
 use super::file::value_table::{self, ValueTable};
 use super::memory::node::{Body, Child, ChildRef, is_jumbo};
@@ -81,10 +80,8 @@ impl Tree {
         let everything = (Vec::new(), None);
         verifier.check_disk(meta.root, None, level, &everything)?;
         let problems_in_tree = !verifier.report.problems.is_empty();
-        if meta.freelist_runs > 0 {
-            let bytes = meta.freelist_runs as usize * RUN_BYTES;
-            verifier.own(meta.freelist, self.shared.pager.units_for(bytes), USED);
-        }
+        let freelist_units = self.shared.pager.units_for(meta.freelist_bytes as usize);
+        verifier.own(meta.freelist, freelist_units, USED);
         let table_bytes = value_table.len() * value_table::ENTRY_BYTES;
         let table_units = self.shared.pager.units_for(table_bytes);
         verifier.own(meta.value_table, table_units, USED);

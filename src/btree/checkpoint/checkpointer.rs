@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::new_entries::NewEntries;
-use crate::btree::file::freespace::{FreeSpace, RUN_BYTES};
+use crate::btree::file::freespace::FreeSpace;
 use crate::btree::file::meta::{META_BYTES, META_UNITS, Meta};
 use crate::btree::file::pager::Pager;
 use crate::btree::file::value_table::{ENTRY_BYTES, ValueTable};
@@ -97,13 +97,12 @@ impl Checkpointer {
     /// Units of nodes in the file's tree.
     pub(crate) fn node_units(&self) -> u64 {
         let meta = &self.meta;
-        let freelist = meta.freelist_runs * RUN_BYTES as u64;
         let value_table = meta.value_files * ENTRY_BYTES as u64;
         let others = META_UNITS
             + self.free.free_units()
             + self.free.reserved_units(meta.file_units)
             + meta.overflow_units
-            + freelist.div_ceil(u64::from(meta.unit))
+            + meta.freelist_bytes.div_ceil(u64::from(meta.unit))
             + value_table.div_ceil(u64::from(meta.unit));
         meta.file_units.saturating_sub(others)
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::checkpointer::{Checkpointer, birth_of};
 use super::new_entries::NewEntries;
-use crate::btree::file::freespace::{FreeSpace, RUN_BYTES, Run, encode_runs};
+use crate::btree::file::freelist;
+use crate::btree::file::freespace::{FreeSpace, Run};
 use crate::btree::file::known_leaves::KnownLeaf;
 use crate::btree::file::meta::{META_UNITS, Meta};
 use crate::btree::file::value_table::{ENTRY_BYTES, ValueTable};
@@ -214,12 +215,11 @@ impl SharedTree {
         }
         let (value_table, value_table_checksum) = output.write_value_table()?;
         // The freelist describes itself too: its old extent is freed, its new one taken, before it
-        // is encoded. Taking can only lessen the number of runs.
-        if old.freelist_runs > 0 {
-            let bytes = old.freelist_runs as usize * RUN_BYTES;
+        // is encoded.
+        if old.freelist_bytes > 0 {
             freed.push(Run {
                 start: old.freelist.0,
-                len: self.pager.units_for(bytes),
+                len: self.pager.units_for(old.freelist_bytes as usize),
             });
         }
         let mut freed = mutated!("freed-pages-forgotten", Vec::new(), freed);
@@ -233,20 +233,21 @@ impl SharedTree {
         let freed_starts = freed.iter().map(|(_, run)| run.start).collect();
         output.free.hold(generation, freed);
         output.free.trim();
-        let bytes = output.free.run_count() * RUN_BYTES;
-        let freelist_units = self.pager.units_for(bytes);
+        let freelist_units = match freelist::encoded_len(&output.free.all_runs()) {
+            0 => 0,
+            len => self.pager.units_for(len + freelist::GROWTH_BYTES),
+        };
         let freelist = if freelist_units == 0 {
             PageId(0)
         } else {
             output.allocate(freelist_units)?
         };
-        let mut bytes = encode_runs(&output.free.all_runs());
-        // Empty runs stand in for one that the allocation used up, so that the number of runs
-        // always gives the length of the extent.
+        let mut bytes = freelist::encode(&output.free.all_runs());
+        debug_assert!(self.pager.units_for(bytes.len()) <= freelist_units);
+        // So that its length always gives that of the extent.
         while self.pager.units_for(bytes.len()) < freelist_units {
-            bytes.extend_from_slice(&[0; RUN_BYTES]);
+            bytes.push(0);
         }
-        let runs = (bytes.len() / RUN_BYTES) as u64;
         let freelist_checksum = checksum(self.pager.seed_of_page(freelist), &bytes);
         if !bytes.is_empty() {
             output.write_at(freelist, &bytes)?;
@@ -261,7 +262,7 @@ impl SharedTree {
             persisted_seq: frozen.seq,
             file_units: output.free.file_units,
             freelist,
-            freelist_runs: runs,
+            freelist_bytes: bytes.len() as u64,
             freelist_checksum,
             entries,
             overflow_units,

@@ -14,8 +14,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::format::coding::get_u64;
-
 /// Consecutive pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Run {
@@ -31,9 +29,6 @@ struct Held {
     freed_by: u64,
     runs: Vec<Run>,
 }
-
-/// Bytes of a run in the freelist: first page, number of pages.
-pub(crate) const RUN_BYTES: usize = 16;
 
 /// Free pages of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -426,40 +421,12 @@ impl FreeSpace {
         runs.retain(|run| run.len > 0);
         runs
     }
-
-    /// Number of runs that [`FreeSpace::all_runs`] would give.
-    pub(crate) fn run_count(&self) -> usize {
-        self.ready.len()
-            + self.reserved.len()
-            + self
-                .held
-                .iter()
-                .map(|group| group.runs.len())
-                .sum::<usize>()
-    }
-}
-
-/// The freelist's bytes: the runs, rising.
-pub(crate) fn encode_runs(runs: &[Run]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(runs.len() * RUN_BYTES);
-    for run in runs {
-        out.extend_from_slice(&run.start.to_le_bytes());
-        out.extend_from_slice(&run.len.to_le_bytes());
-    }
-    out
-}
-
-/// Reads what [`encode_runs`] wrote.
-pub(crate) fn decode_runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
-    bytes.chunks_exact(RUN_BYTES).map(|run| Run {
-        start: get_u64(run, 0),
-        len: get_u64(run, 8),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::btree::file::freelist;
     use crate::format::checksum::mix64;
 
     #[test]
@@ -500,7 +467,9 @@ mod tests {
                     runs.iter().map(|run| run.len).sum::<u64>(),
                     free.free_units()
                 );
-                assert!(decode_runs(&encode_runs(&runs)).eq(runs.iter().copied()));
+                let stored = freelist::encode(&runs);
+                let read: Result<Vec<Run>, _> = freelist::decode(&stored).collect();
+                assert_eq!(read.as_ref(), Ok(&runs));
             }
         }
     }
@@ -639,7 +608,7 @@ mod tests {
         let (low, high) = (free.reserve(2), free.reserve(8));
         assert_eq!((low, high, free.file_units), (4, 10, 18));
         assert_eq!(free.all_runs(), [run(4, 2), run(6, 1), run(10, 8)]);
-        assert_eq!((free.run_count(), free.free_units()), (3, 1));
+        assert_eq!((free.all_runs().len(), free.free_units()), (3, 1));
         assert_eq!([5, 12, 18].map(|end| free.reserved_units(end)), [1, 4, 10]);
         assert_eq!(free.allocate(1), 6);
         assert_eq!(free.allocate(1), 18);

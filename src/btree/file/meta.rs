@@ -20,7 +20,7 @@ use crate::util::mutants::mutated;
 /// First eight bytes of a B-tree file.
 pub(crate) const MAGIC: [u8; 8] = *b"HDGBTREE";
 /// Version of the format of the page file and its nodes.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 /// Bytes of a meta page that mean something. Less than a sector, so a write of them is not torn
 /// by devices that write whole sectors.
 pub(crate) const META_BYTES: usize = 144;
@@ -48,10 +48,10 @@ pub(crate) struct Meta {
     pub(crate) persisted_seq: SeqNo,
     /// Units in use or on the freelist; what the file has beyond them is nothing.
     pub(crate) file_units: u64,
-    /// First unit of the freelist's extent; 0 when it has no runs.
+    /// First unit of the freelist's extent; 0 when it has no bytes.
     pub(crate) freelist: PageId,
-    /// Runs in the freelist.
-    pub(crate) freelist_runs: u64,
+    /// Bytes of the freelist.
+    pub(crate) freelist_bytes: u64,
     pub(crate) freelist_checksum: u32,
     /// Entries of all leaves, and what their parents say that packs add to them: an estimate, as
     /// long as one of those is.
@@ -91,7 +91,7 @@ impl Meta {
         out.extend_from_slice(&self.freelist_checksum.to_le_bytes());
         out.extend_from_slice(&self.file_units.to_le_bytes());
         out.extend_from_slice(&self.freelist.0.to_le_bytes());
-        out.extend_from_slice(&self.freelist_runs.to_le_bytes());
+        out.extend_from_slice(&self.freelist_bytes.to_le_bytes());
         out.extend_from_slice(&self.entries.to_le_bytes());
         out.extend_from_slice(&self.overflow_units.to_le_bytes());
         out.extend_from_slice(&self.unit.to_le_bytes());
@@ -136,7 +136,7 @@ impl Meta {
             freelist_checksum: get_u32(bytes, 60),
             file_units: get_u64(bytes, 64),
             freelist: PageId(get_u64(bytes, 72)),
-            freelist_runs: get_u64(bytes, 80),
+            freelist_bytes: get_u64(bytes, 80),
             entries: get_u64(bytes, 88),
             overflow_units: get_u64(bytes, 96),
             value_table_checksum: get_u32(bytes, 108),
@@ -154,7 +154,7 @@ impl Meta {
             || meta.height == 0
             || meta.generation > GENERATION_MAX
             || meta.overflow_units > meta.file_units
-            || (meta.freelist_runs > 0 && !in_file(meta.freelist))
+            || (meta.freelist_bytes > 0 && !in_file(meta.freelist))
             || (meta.value_files > 0 && !in_file(meta.value_table))
             || meta.persisted_seq > SeqNo::MAX
         {
@@ -178,7 +178,7 @@ mod tests {
             persisted_seq: SeqNo(1234),
             file_units: 40,
             freelist: PageId(12),
-            freelist_runs: 3,
+            freelist_bytes: 3,
             freelist_checksum: 0xDEAD_BEEF,
             entries: 77,
             overflow_units: 5,
@@ -197,7 +197,7 @@ mod tests {
             hex,
             concat!(
                 "4844474254524545", // magic
-                "05000000",         // version
+                "06000000",         // version
                 "00400000",         // page size
                 "0807060504030201", // store id
                 "03000000",         // keyspace
@@ -209,7 +209,7 @@ mod tests {
                 "efbeadde",         // checksum of the freelist
                 "2800000000000000", // pages
                 "0c00000000000000", // freelist
-                "0300000000000000", // its runs
+                "0300000000000000", // its bytes
                 "4d00000000000000", // entries
                 "0500000000000000", // overflow pages
                 "00100000",         // unit
@@ -217,16 +217,17 @@ mod tests {
                 "0e00000000000000", // the table
                 "0200000000000000", // files in it
                 "000000000000000000000000",
-                "6d6ab18d", // checksum
+                "5de41e0a", // checksum
             )
         );
     }
 
     /// Version 1 had no fingerprints, and version 2 no units: their pages would look like damage.
     /// What packs add to a leaf was exact in version 3. All values were in the file in version 4.
+    /// The freelist had sixteen bytes for each run in version 5.
     #[test]
     fn other_versions_are_refused_by_name() {
-        for found in [1, 2, 3, 4, 6_u32] {
+        for found in [1, 2, 3, 4, 5, 7_u32] {
             let mut bytes = example().encode(1, KeyspaceId(2));
             bytes[8..12].copy_from_slice(&found.to_le_bytes());
             let sum = checksum(seed(1, KeyspaceId(2)), &bytes[..META_BYTES - 4]);
@@ -235,7 +236,7 @@ mod tests {
             match decoded {
                 Err(Error::UnsupportedFormat {
                     found: version,
-                    supported: 5,
+                    supported: 6,
                     ..
                 }) => {
                     assert_eq!(version, found);

@@ -1,5 +1,6 @@
 //! The page file: its pages, its meta pages, its free space.
 
+pub(crate) mod freelist;
 pub(crate) mod freespace;
 pub(crate) mod known_leaves;
 pub(crate) mod meta;

@@ -76,7 +76,7 @@ impl NewFile {
             persisted_seq: SeqNo::ZERO,
             file_units: META_UNITS + (image.len() / unit) as u64,
             freelist: PageId(0),
-            freelist_runs: 0,
+            freelist_bytes: 0,
             freelist_checksum: checksum(seed_of(&[store_seed, 0]), &[]),
             entries: 0,
             overflow_units: 0,

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::btree::file::freespace::RUN_BYTES;
 use crate::btree::file::new_file::FILE_NAME;
 use crate::btree::node::inner::Inner;
 use crate::btree::node::leaf::Leaf;
@@ -234,8 +233,8 @@ fn older_meta_pages_over_pages_used_again_are_noticed() {
     let (last, _) = aged.moments.last().unwrap();
     for (older, map) in &aged.moments {
         let mut bytes = last.clone();
-        let [freelist, runs] = [72, 80].map(|at| get_u64(older, at) as usize);
-        let freelist = freelist * PAGE..freelist * PAGE + runs * RUN_BYTES;
+        let [freelist, len] = [72, 80].map(|at| get_u64(older, at) as usize);
+        let freelist = freelist * PAGE..freelist * PAGE + len;
         for range in [0..2 * PAGE, freelist] {
             bytes[range.clone()].copy_from_slice(&older[range]);
         }

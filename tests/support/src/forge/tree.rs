@@ -191,7 +191,7 @@ pub fn with_packs(mut node: Vec<u8>, held: &[Held], groups: &[Group]) -> Vec<u8>
 /// A page file: meta pages, and pages from number 2 on. Pages refer to each other by their numbers;
 /// the fingerprints come later.
 pub fn tree(owner: Owner, persisted: u64, height: u32, root: u64, pages: &[Vec<u8>]) -> Vec<u8> {
-    let mut meta = b"HDGBTREE\x05\0\0\0".to_vec();
+    let mut meta = b"HDGBTREE\x06\0\0\0".to_vec();
     meta.extend_from_slice(&(PAGE as u32).to_le_bytes());
     meta.extend_from_slice(&owner.store.to_le_bytes());
     meta.extend_from_slice(&(owner.keyspace as u32).to_le_bytes());

@@ -49,7 +49,7 @@ fn meta(bytes: &mut [u8], at: usize, owner: Owner, page_size: usize) {
         return;
     }
     // Where it stands, its elements and their length, and its checksum.
-    for (first, elements, len, sum) in [(72, 80, 16, 60), (112, 120, 24, 108)] {
+    for (first, elements, len, sum) in [(72, 80, 1, 60), (112, 120, 24, 108)] {
         let first = u64_at(bytes, at + first).unwrap_or_default();
         let elements = u64_at(bytes, at + elements).unwrap_or_default();
         let from = (first as usize).saturating_mul(page_size);
