@@ -2,21 +2,22 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::batch_index::BatchIndex;
-use super::commit::Change;
+use super::commit::{Change, Condition, Outcome};
 use super::staging::StagedBatch;
+use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, SimFs};
 use crate::kv::Batch;
 use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
-use crate::testing::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE, Woken};
-use crate::types::{Op, SeqNo, SequencedOp};
+use crate::testing::{DIR, LARGE_BATCH_OPS, PipelineRig, STORE, Woken, before_a_commit_is_ordered};
+use crate::types::{KeyRange, KeySet, Op, SeqNo, SequencedOp};
 use crate::wal::Recovery;
 
 /// A pipeline whose engine panics while `panics` is set.
@@ -82,6 +83,121 @@ fn side_by_side() -> (PipelineRig, Receiver<(u32, usize)>, Sender<Result<()>>) {
         })
     });
     (rig, applying, outcome)
+}
+
+/// What an engine was given by a commit, and what was so at that moment.
+struct Given {
+    numbers: Vec<SeqNo>,
+    published: SeqNo,
+    synced: SeqNo,
+}
+
+/// A pipeline whose engines note what they are given.
+fn noting() -> (PipelineRig, Arc<Mutex<Vec<Given>>>) {
+    let given: Arc<Mutex<Vec<Given>>> = Arc::default();
+    let tracker = Arc::new(OnceLock::<Arc<SnapshotTracker>>::new());
+    let rig = PipelineRig::new(|coordinator, _| {
+        let coordinator = Arc::clone(coordinator);
+        let (given, tracker) = (Arc::clone(&given), Arc::clone(&tracker));
+        Box::new(move |ops| {
+            given.lock().push(Given {
+                numbers: ops.iter().map(|op| op.seq).collect(),
+                published: tracker.get().unwrap().published(),
+                synced: coordinator.log().unwrap().synced_seq(),
+            });
+            Ok(())
+        })
+    });
+    tracker.set(Arc::clone(&rig.snapshot_tracker)).unwrap();
+    (rig, given)
+}
+
+/// Changes that go different ways: one operation, and batches for one keyspace and for two.
+fn changes_of_each_kind(rig: &PipelineRig) -> [Change<'_>; 3] {
+    let batch_for = |keyspace: &Arc<_>| {
+        let mut batch = Batch::new();
+        batch.put(b"a", b"value");
+        batch.delete(b"b");
+        (Arc::clone(keyspace), batch)
+    };
+    let [keyspace, _] = &rig.keyspaces;
+    let op = Op::Delete { key: b"key" };
+    [
+        Change::One { keyspace, op },
+        Change::Many(vec![batch_for(keyspace)]),
+        Change::Many(rig.keyspaces.iter().map(batch_for).collect()),
+    ]
+}
+
+#[test]
+fn a_sync_commit_is_durable_before_engines_have_it() {
+    let (rig, given) = noting();
+    for change in changes_of_each_kind(&rig) {
+        let last = rig.pipeline.commit(change, Durability::Sync).unwrap();
+        let given = std::mem::take(&mut *given.lock());
+        assert!(!given.is_empty() && given.iter().all(|given| given.synced >= last));
+        assert_eq!(recovered(&rig), last);
+    }
+}
+
+#[test]
+fn a_commit_is_visible_when_all_of_its_engines_have_it() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let (rig, given) = noting();
+        for change in changes_of_each_kind(&rig) {
+            let before = rig.snapshot_tracker.published();
+            let last = rig.pipeline.commit(change, durability).unwrap();
+            let given = std::mem::take(&mut *given.lock());
+            assert!(!given.is_empty() && given.iter().all(|given| given.published == before));
+            assert_eq!(rig.snapshot_tracker.published(), last);
+        }
+    }
+}
+
+#[test]
+fn each_operation_has_a_number_of_its_own() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let (rig, given) = noting();
+        let mut last = SeqNo::ZERO;
+        for change in changes_of_each_kind(&rig) {
+            last = rig.pipeline.commit(change, durability).unwrap();
+        }
+        let given = std::mem::take(&mut *given.lock());
+        let numbers: Vec<_> = given.into_iter().flat_map(|given| given.numbers).collect();
+        let expected: Vec<_> = (1..=7).map(SeqNo).collect();
+        assert_eq!((numbers, last), (expected, SeqNo(7)), "{durability:?}");
+    }
+}
+
+/// What a commit relies on is looked at before the commit has its place in the order. What is
+/// written between the two is a conflict all the same.
+#[test]
+fn a_write_just_before_a_commit_has_its_place_is_a_conflict() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let rig = Arc::new(rig(&Arc::new(AtomicBool::new(false))));
+        let [read, written] = &rig.keyspaces;
+        let watch = rig.pipeline.watch();
+        let condition = Condition {
+            since: watch.since(),
+            reads: &[(read.id, KeySet::of(&KeyRange::one(b"key")))],
+            is_unseen: false,
+        };
+        let mut batch = Batch::new();
+        batch.put(b"another", b"value");
+        let parts = vec![(Arc::clone(written), batch)];
+        let other = Arc::clone(&rig);
+        before_a_commit_is_ordered(move || {
+            put(&other, Durability::Buffered).unwrap();
+        });
+        let outcome = rig
+            .pipeline
+            .commit_if(parts, durability, &condition, &|_| ());
+        match outcome.unwrap() {
+            Outcome::Conflict(conflict) => assert_eq!(conflict.seq, SeqNo(1)),
+            Outcome::Committed(seq) => panic!("{durability:?}: committed as {seq}"),
+        }
+        assert_eq!(rig.log.appended_seq(), SeqNo(1));
+    }
 }
 
 /// Commits waited for one another, whatever they were about.

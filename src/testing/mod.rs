@@ -1,6 +1,8 @@
 //! What the unit tests of several parts share: random numbers, operations that own their bytes, and
 //! the store as an engine sees it.
 
+#[cfg(not(shuttle))]
+mod commits;
 mod comparisons;
 mod numbers;
 mod pipeline;
@@ -26,6 +28,8 @@ use crate::resolve::{Append, MergeOperator, Resolver};
 use crate::types::{Op, SeqNo};
 use crate::values::ValueFiles;
 
+#[cfg(not(shuttle))]
+pub(crate) use commits::{before_a_commit_is_ordered, just_before_a_commit_is_ordered};
 pub(crate) use comparisons::{comparisons_of, note_comparison};
 pub(crate) use numbers::{
     first, just_after_a_number_was_taken, just_before_a_number_is_taken, then,

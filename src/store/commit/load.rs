@@ -92,6 +92,8 @@ impl Pipeline {
         keyspaces: impl Iterator<Item = &'a Arc<OpenKeyspace>> + Clone,
         prepare: impl Fn() -> Result<()>,
     ) -> Result<MutexGuard<'_, Sequencer>> {
+        #[cfg(all(test, not(shuttle)))]
+        crate::testing::just_before_a_commit_is_ordered();
         loop {
             let log = self.log.lock();
             let mut all = keyspaces.clone();
