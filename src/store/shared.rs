@@ -144,7 +144,9 @@ impl Shared {
     /// every call that uses the files of the store, and never over code of the user.
     #[inline]
     pub(crate) fn enter(&self) -> Result<Pass<'_>> {
-        self.owner.check()?;
+        if !mutated!("forked-child-calls") {
+            self.owner.check()?;
+        }
         self.gate.enter().ok_or(Error::Closed)
     }
 

@@ -2,13 +2,19 @@
 //! go away, processes that fork.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use hedgerow::{Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, Options};
+use hedgerow::fs::{Fault, FaultFs, FaultPlan, Fs, LockMode, OpKind, OpenMode, SimFs, StdFs};
+use hedgerow::{
+    CompactionFilter, Db, Durability, EngineKind, Error, Keyspace, KeyspaceOptions, Kv, Options,
+    Verdict,
+};
 
 /// Where the child of a test works; not set in an ordinary run.
 const CHILD_DIR: &str = "HEDGEROW_TEST_CHILD_DIR";
@@ -319,6 +325,7 @@ fn child_that_forks() {
             for keyspace in &keyspaces {
                 refused &= is_forked(keyspace.put("of the child", "2").map(drop));
                 refused &= is_forked(keyspace.flush());
+                refused &= is_forked(keyspace.get("before").map(drop));
             }
             refused &= is_forked(db.keyspace("new", EngineKind::Lsm).map(drop));
             drop((reads_of_child, reads_of_parent, long, keyspaces, db));
@@ -343,6 +350,175 @@ fn child_that_forks() {
             keyspace.put(n.to_be_bytes(), "acknowledged").unwrap();
         }
     }
+}
+
+/// What all files below `dir` hold.
+#[cfg(unix)]
+fn contents_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = names_below(dir).into_iter().filter(|path| path.is_file());
+    files
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect()
+}
+
+/// What a child ends with that was refused what it tried; see [`in_a_child`].
+#[cfg(unix)]
+const REFUSED: std::ffi::c_int = 7;
+
+/// Forks. The child returns true; the parent waits for its end, which it must come to with
+/// [`REFUSED`], having changed nothing in the files below `dir`.
+#[cfg(unix)]
+fn in_a_child(dir: &Path) -> bool {
+    let before = contents_below(dir);
+    // SAFETY: as in `child_that_forks`.
+    let status = unsafe {
+        let child = fork();
+        if child == 0 {
+            return true;
+        }
+        let mut status = 0;
+        assert_eq!(waitpid(child, &raw mut status, 0), child);
+        status
+    };
+    assert_eq!(status, REFUSED << 8, "the child was refused");
+    assert!(contents_below(dir) == before, "it changed a file");
+    false
+}
+
+/// Ends a child, without unwinding into the harness.
+#[cfg(unix)]
+fn end_child(was_refused: bool) -> ! {
+    // SAFETY: it returns to nothing, and runs no destructor.
+    unsafe { _exit(if was_refused { REFUSED } else { REFUSED + 1 }) }
+}
+
+/// Drops everything, and forks once when it is told to.
+#[cfg(unix)]
+#[derive(Debug, Default)]
+struct Forks {
+    dir: PathBuf,
+    is_told: Arc<AtomicBool>,
+    is_child: Arc<AtomicBool>,
+}
+
+#[cfg(unix)]
+impl CompactionFilter for Forks {
+    fn name(&self) -> &str {
+        "forks"
+    }
+
+    fn judge(&self, _key: &[u8], _value: &[u8]) -> Verdict {
+        if self.is_told.swap(false, Ordering::Relaxed) && in_a_child(&self.dir) {
+            self.is_child.store(true, Ordering::Relaxed);
+        }
+        Verdict::Drop
+    }
+}
+
+/// Code of the user that is called by the store may fork, and then the child is in the middle of a
+/// call that was let in: of a sweep, whose next step is to write to the log, or of a compaction,
+/// which makes and removes files. A log may be mapped, and then no file is asked to be written.
+#[cfg(unix)]
+#[test]
+fn a_child_that_is_forked_within_a_call_is_refused_the_rest_of_it() {
+    let home = tempfile::tempdir().unwrap();
+    run_alone("child_that_forks_within_a_call", home.path());
+}
+
+#[cfg(unix)]
+#[test]
+fn child_that_forks_within_a_call() {
+    let Some(home) = env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let std: Arc<dyn Fs> = Arc::new(StdFs::new());
+    let cases = [
+        (EngineKind::Lsm, Arc::clone(&std)),
+        (EngineKind::BTree, Arc::clone(&std)),
+        // Behind this one no file system knows of the fork, only the lock does.
+        (EngineKind::Lsm, Arc::new(FaultFs::new(std))),
+        // Here not even the lock does, and a child has all files to itself; the log does.
+        (EngineKind::BTree, Arc::new(SimFs::new())),
+    ];
+    for (case, (engine, fs)) in cases.into_iter().enumerate() {
+        let dir = Path::new(&home).join(case.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        let filter = Forks {
+            dir: dir.clone(),
+            ..Forks::default()
+        };
+        let (is_told, is_child) = (Arc::clone(&filter.is_told), Arc::clone(&filter.is_child));
+        let options = small_segments().background_threads(0).fs(fs);
+        let options = options.compaction_filter(filter);
+        let db = options.clone().open(&dir).unwrap();
+        let filtered = KeyspaceOptions::new(engine).compaction_filter("forks");
+        let keyspace = db.keyspace_with("a", filtered).unwrap();
+        for n in 0..100_u8 {
+            keyspace.put([n], [n; 10]).unwrap();
+        }
+        db.flush().unwrap();
+        db.close().unwrap();
+        drop((keyspace, db));
+        // Nothing is appended to a manifest that was found: an LSM tree now replaces `CURRENT`.
+        let db = options.open(&dir).unwrap();
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        is_told.store(true, Ordering::Relaxed);
+        let compacted = keyspace.compact();
+        if is_child.load(Ordering::Relaxed) {
+            end_child(matches!(compacted, Err(Error::Forked)));
+        }
+        compacted.unwrap();
+        assert!(!is_told.load(Ordering::Relaxed), "it was asked");
+        assert_eq!(keyspace.len().unwrap(), 0, "{engine}: the parent goes on");
+        assert!(db.verify().unwrap().is_clean());
+        db.close().unwrap();
+    }
+}
+
+/// What a store is made of changes nothing in a child, also where no store asks it to.
+#[cfg(unix)]
+#[test]
+fn the_file_system_of_a_store_changes_nothing_in_a_forked_child() {
+    let home = tempfile::tempdir().unwrap();
+    run_alone("child_that_uses_a_file_system", home.path());
+}
+
+#[cfg(unix)]
+#[test]
+fn child_that_uses_a_file_system() {
+    let Some(dir) = env::var_os(CHILD_DIR) else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let fs = StdFs::new().for_this_process().unwrap();
+    let [path, other, inner] = ["file", "other", "inner"].map(|name| dir.join(name));
+    let file = fs.open(&path, OpenMode::CreateNew).unwrap();
+    file.write_all_at(b"of the parent", 0).unwrap();
+    fs.create_dir_all(&inner).unwrap();
+    let names = names_below(dir);
+    if in_a_child(dir) {
+        let opened = fs.open(&path, OpenMode::ReadWrite).unwrap();
+        let attempts = [
+            fs.open(&other, OpenMode::CreateNew).map(drop),
+            fs.create_dir_all(&other),
+            fs.rename(&path, &other),
+            fs.rename_new(&path, &other),
+            fs.remove_dir(&inner),
+            fs.sync_dir(dir),
+            fs.lock(&other, LockMode::Exclusive).map(drop),
+            file.write_all_at(b"of the child", 0),
+            opened.write_all_at(b"of the child", 0),
+            file.set_len(0),
+            file.sync_data(),
+            fs.remove_file(&path),
+        ];
+        let is_refused = |attempt: &hedgerow::Result<()>| matches!(attempt, Err(Error::Forked));
+        end_child(attempts.iter().all(is_refused));
+    }
+    assert_eq!(names_below(dir), names);
+    fs.rename(&path, &other).unwrap();
+    fs.remove_file(&other).unwrap();
+    fs.remove_dir(&inner).unwrap();
 }
 
 /// What a handle did by path it did to the files of the store that has the name now: it removed
@@ -434,9 +610,6 @@ fn child_that_forks_and_waits() {
 #[cfg(unix)]
 #[test]
 fn a_creation_that_fails_leaves_no_directory() {
-    use hedgerow::fs::{Fault, FaultFs, FaultPlan, OpKind, StdFs};
-    use std::sync::Arc;
-
     let home = tempfile::tempdir().unwrap();
     let above = home.path().join("above");
     let disk = FaultFs::new(Arc::new(StdFs::new()));
