@@ -126,6 +126,47 @@ fn a_flush_keeps_names_that_were_given_before_it() {
     }
 }
 
+/// The catalogue is written when the log could become shorter without the changes in it, and then
+/// has every change. The power failed when the last of these, and the commits before it, were not
+/// durable in the log: the store had a name from after commits that were gone, and did not open.
+#[test]
+fn no_name_is_in_the_catalogue_before_it_is_durable_in_the_log() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let options = options(&fs).durability(Durability::Buffered);
+        let db = options.background_sync_ms(0).open(STORE).unwrap();
+        let keyspace = make(&db, "a", engine).unwrap();
+        // Beyond the first segment, which is kept for the making of the keyspace then.
+        for n in 0..8_u8 {
+            keyspace.put([n], [n; 10_000]).unwrap();
+        }
+        keyspace.flush().unwrap();
+        keyspace.put("k", "v").unwrap();
+        db.rename_keyspace("a", "b").unwrap();
+        let catalog = || {
+            let file = fs
+                .open(Path::new("/store/CATALOG"), OpenMode::Read)
+                .unwrap();
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        let before = catalog();
+        let ((), losses) = power_losses_during(&fs, || db.wait_idle().unwrap());
+        assert_ne!(catalog(), before, "{engine}: it was written");
+        for loss in losses {
+            let db = open(&loss);
+            let named = |name| db.existing_keyspace(name).unwrap();
+            let is_whole = |keyspace: Keyspace| keyspace.contains_key("k").unwrap();
+            match (named("a"), named("b")) {
+                (Some(_), None) => {}
+                (None, Some(renamed)) => assert!(is_whole(renamed), "{engine}: a commit is lost"),
+                other => panic!("{engine}: {other:?}"),
+            }
+        }
+    }
+}
+
 /// A power loss undid the making of a keyspace, whose number the next one got, of the other engine;
 /// a second one undid the removal of what the first had left. It lay there until the keyspace made
 /// files of its own.
