@@ -83,4 +83,14 @@ mod tests {
             .unwrap();
         assert!(map_mut(&*other, 1).unwrap().is_none());
     }
+
+    /// Where the tests run may be a file system that is on the list. This one is not, its files
+    /// have a length, and it refuses to map them.
+    #[test]
+    fn a_file_of_another_file_system_is_not_even_tried_to_map() {
+        let path = Path::new("/sys/kernel/uevent_seqnum");
+        let file = StdFs::new().open(path, OpenMode::Read).unwrap();
+        assert!(file.len().unwrap() > 0 && !in_place(&File::open(path).unwrap()));
+        assert!(map_mut(&*file, 1).unwrap().is_none());
+    }
 }
