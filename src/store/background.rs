@@ -525,7 +525,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::fs::SimFs;
+    use crate::fs::{Fault, FaultFs, FaultPlan, OpKind, SimFs};
     use crate::options::{Durability, EngineKind, KeyspaceOptions, Options};
     use crate::store::Change;
     use crate::types::Op;
@@ -576,6 +576,50 @@ mod tests {
         assert!(keyspace.failing_now().is_some() && shared.has_due_work());
         keyspace.health(Work::Flush).note::<()>(&Err(error));
         assert!(!shared.has_due_work(), "left alone for a while");
+    }
+
+    /// Where the caller decides when something is tried again, a job that fails is never left
+    /// alone, and has its turn first every other time.
+    #[test]
+    fn a_flush_that_fails_keeps_no_other_from_its_turn() {
+        for engine in EngineKind::ALL {
+            let disk = FaultFs::new(Arc::new(SimFs::new()));
+            let options = Options::new()
+                .fs(Arc::new(disk.clone()))
+                .background_threads(0);
+            let store = crate::store::open(Path::new("/store"), options).unwrap();
+            let shared = &store.shared;
+            let asked = KeyspaceOptions::new(engine).write_buffer_bytes(16 << 10);
+            let [sick, well] = ["sick", "well"].map(|name| {
+                let made = shared.keyspace_with(name, &asked);
+                made.unwrap()
+            });
+            let fill = |keyspace: &Arc<OpenKeyspace>| {
+                for n in 0..100_u8 {
+                    let op = Op::Put {
+                        key: &[n],
+                        value: &[0; 1000],
+                    };
+                    let put = Change::One { keyspace, op };
+                    shared.commit(put, Durability::Buffered).unwrap();
+                    if keyspace.engine.work_due() == Some(Work::Flush) {
+                        return;
+                    }
+                }
+                panic!("{engine}: no flush is due");
+            };
+            fill(&sick);
+            let all = [OpKind::Write, OpKind::Create, OpKind::SetLen, OpKind::Sync];
+            let plan = FaultPlan::once(&all, 0, Fault::Full).and_then_all(&all);
+            disk.plan(plan.within(Path::new("/store/ks-00000001")));
+            for turn in 0..4 {
+                fill(&well);
+                let worked = shared.run_engines_once(&[Work::Flush]);
+                assert!(matches!(worked, Ok(true)), "{engine} {turn}: {worked:?}");
+                assert_ne!(well.engine.work_due(), Some(Work::Flush), "{engine} {turn}");
+            }
+            assert!(shared.run_engines_once(&[Work::Flush]).is_err(), "{engine}");
+        }
     }
 
     #[test]
