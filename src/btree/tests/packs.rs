@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::*;
-use crate::btree::file::meta::META_BYTES;
+use crate::btree::file::meta::{META_BYTES, Meta};
 use crate::btree::node::packs::Packs;
 use crate::engine::{Figure, InspectDetail, VerifyReport, Work};
 use crate::types::Value;
@@ -368,6 +368,16 @@ fn a_pack_that_is_longer_than_expected_does_not_leave_its_area() {
     });
 }
 
+/// Whether no checkpoint met a contradiction, up to the last but one.
+fn adds_up(fs: &SimFs, bench: &Bench) -> bool {
+    let path = bench.dir.join("tree.hdb");
+    let file = fs.open(&path, OpenMode::Read).unwrap();
+    let mut bytes = [0; META_BYTES];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let meta = Meta::decode(&bytes, 77, KeyspaceId(5), &path, 0);
+    meta.unwrap().adds_up
+}
+
 /// What packs take is freed when the node that they belong to is loaded. Nodes that are merged
 /// afterwards bring the packs along, which must not be freed once more.
 #[test]
@@ -389,6 +399,8 @@ fn packs_of_nodes_that_are_merged_are_freed_once() {
             bench.engine.flush().unwrap();
             bench.verify();
             bench.check_all();
+            // A page that is freed twice is freed once, and noted as a contradiction.
+            assert!(adds_up(&fs, &bench), "seed {seed}, round {round}");
             change(&mut bench, round, 20, 4000, 40);
         }
         bench.recover(Arc::new(fs.crash()));
