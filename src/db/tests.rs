@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::{Db, Keyspace};
-use crate::error::Error;
-use crate::fs::{Fs, OpenMode, SimFs, StdFs};
+use crate::error::{Error, Result};
+use crate::fs::{File, Fs, FsLock, LockMode, OpenMode, SimFs, StdFs};
 use crate::kv::Batch;
 use crate::options::{Compression, Durability, EngineKind, KeyspaceOptions, Options};
 
@@ -102,6 +104,125 @@ fn damage_of_what_was_verified_before_is_found() {
         }
         db.close().unwrap();
     }
+}
+
+/// A disk of which the operating system remembers what it was. What it holds now is found by
+/// reading past that, but for one byte of one file.
+#[derive(Debug)]
+struct Rotten {
+    fs: SimFs,
+    damaged: Mutex<Option<PathBuf>>,
+}
+
+impl Fs for Rotten {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Arc<dyn File>> {
+        self.fs.open(path, mode)
+    }
+
+    fn open_uncached(&self, path: &Path) -> Result<Arc<dyn File>> {
+        let file = self.fs.open(path, OpenMode::Read)?;
+        let damaged = self.damaged.lock();
+        Ok(match &*damaged {
+            Some(damaged) if damaged == path => Arc::new(RottenFile(file)),
+            _ => file,
+        })
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        self.fs.create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
+        self.fs.read_dir(path)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.fs.exists(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.fs.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        self.fs.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.fs.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.fs.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> Result<Box<dyn FsLock>> {
+        self.fs.lock(path, mode)
+    }
+}
+
+/// One bit of it is not what it was.
+#[derive(Debug)]
+struct RottenFile(Arc<dyn File>);
+
+impl File for RottenFile {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.0.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.0.read_exact_at(buf, offset)?;
+        let at = (self.0.len()? / 7).checked_sub(offset);
+        let byte = at.and_then(|at| buf.get_mut(usize::try_from(at).ok()?));
+        if let Some(byte) = byte {
+            *byte ^= 1;
+        }
+        Ok(())
+    }
+
+    fn write_all_at(&self, _: &[u8], _: u64) -> Result<()> {
+        unreachable!("it is opened for reading")
+    }
+
+    fn set_len(&self, _: u64) -> Result<()> {
+        unreachable!("it is opened for reading")
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        unreachable!("it is opened for reading")
+    }
+}
+
+/// What the operating system remembers is right for as long as it does, and no longer.
+#[test]
+fn damage_that_only_the_disk_has_is_found() {
+    let fs = Arc::new(Rotten {
+        fs: SimFs::new(),
+        damaged: Mutex::default(),
+    });
+    let shared: Arc<dyn Fs> = Arc::clone(&fs) as _;
+    let db = Options::new().fs(shared).background_threads(0);
+    let db = db.open("/store").unwrap();
+    fill(&db);
+    let problems = || {
+        db.store.shared.scrub_once(&mut |_| Ok(())).unwrap();
+        db.stats().scrub.problems
+    };
+    assert_eq!(problems(), 0);
+    let mut files = data_files(&*fs, Path::new("/store"));
+    files.retain(|path| path.extension().is_none_or(|extension| extension != "log"));
+    assert_eq!(files.len(), 2, "a table and a page file");
+    for path in files {
+        *fs.damaged.lock() = Some(path.clone());
+        assert!(problems() > 0, "{}", path.display());
+        assert!(db.verify().unwrap().is_clean(), "a read does not meet it");
+    }
+    *fs.damaged.lock() = None;
+    assert_eq!(problems(), 0);
 }
 
 /// What is written or dropped while a pass runs is no problem, and a pass ends with the store.
