@@ -214,6 +214,41 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
     }
 }
 
+/// An opening goes on in a segment whose name an earlier process has failed to sync. Another sync
+/// of the directory writes nothing then, and a power loss took the segment with all that was
+/// appended to it since.
+#[test]
+fn a_log_goes_on_in_no_segment_whose_name_may_be_lost() {
+    let dir = Path::new(DIR);
+    for stays_broken in [false, true] {
+        let mut has_opened = false;
+        for n in 0..40 {
+            let disk = SimFs::new();
+            disk.create_dir_all(dir).unwrap();
+            disk.sync_dir(Path::new("/")).unwrap();
+            let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+            match stays_broken {
+                true => disk.fail_after(n, ErrorKind::Other),
+                false => disk.fail_once_after(n, ErrorKind::Other),
+            }
+            let opened = recover(&fs, dir).and_then(|(recovery, _, last)| {
+                let (_, log) = recovery.into_log(config(2048), last)?;
+                log.prepare()
+            });
+            has_opened = opened.is_ok();
+            disk.heal();
+            let (mut writer, log) = open(&fs, dir, config(2048));
+            writer.append(SeqNo(1), SeqNo(1), &[b"kept"], 0).unwrap();
+            log.sync().unwrap();
+            let lost: Arc<dyn Fs> = Arc::new(disk.crash());
+            let (_, found, last) = recover(&lost, dir).unwrap();
+            assert_eq!(last, SeqNo(1), "change {n}, from then on: {stays_broken}");
+            assert_eq!(found.len(), 1);
+        }
+        assert!(has_opened, "there were more changes to fail");
+    }
+}
+
 /// Each attempt to make a segment counted as one that was made, so the next one asked for four
 /// times the space: a store on a full disk wanted ever more of it, up to the full length of a
 /// segment, before it went on.
