@@ -77,6 +77,25 @@ fn load(kv: &Keyspace, map: &Map) {
     load.finish().expect("it ends");
 }
 
+/// After a kill the catalogue's file does not list a keyspace that is in the log only. The log has
+/// no entry of a load, so its tables are all there is.
+#[test]
+fn a_load_into_a_keyspace_that_only_the_log_knows_outlives_a_kill() {
+    for engine in ENGINES {
+        let fs = SimFs::new();
+        let options = |fs: &SimFs| single_threaded(Arc::new(fs.clone()));
+        let db = options(&fs).open("/store").unwrap();
+        let made = db.keyspace_with("a", keyspace_options(engine, Sizes::Tiny));
+        let map = numbered(0..2000, "loaded");
+        load(&made.unwrap(), &map);
+        let killed = fs.killed();
+        let db = options(&killed).open("/store").unwrap();
+        let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+        assert_holds(&keyspace, &map);
+        assert_clean(&keyspace);
+    }
+}
+
 fn numbered(range: std::ops::Range<u64>, value: &str) -> Map {
     let entry = |n: u64| {
         let key = format!("key {n:08}").into_bytes();
