@@ -70,6 +70,8 @@ mod std_fs;
 mod tests;
 #[cfg(target_os = "linux")]
 mod uncached;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod writeback;
 
 pub use fault::{Fault, FaultFs, FaultPlan, OpKind};
 pub(crate) use guarded::GuardedFs;
@@ -113,6 +115,7 @@ pub enum LockMode {
 /// let file = fs.open(old, OpenMode::CreateNew)?;
 /// assert_eq!((file.path(), file.is_empty()?), (old, true));
 /// file.write_all_at(b"bytes", 0)?;
+/// file.start_writeback(0, 5); // they are asked for soon
 /// file.set_len(4)?;
 /// file.sync_data()?; // the bytes are durable, the name is not
 /// fs.rename(old, new)?; // would replace a file of that name; this would not:
@@ -244,6 +247,13 @@ pub trait File: fmt::Debug + Send + Sync {
 
     /// Makes data and length durable (`fdatasync`).
     fn sync_data(&self) -> Result<()>;
+
+    /// Bytes that were written and that [`sync_data`](Self::sync_data) will be asked for soon: a
+    /// file system may begin to write them to the device, so that the sync waits for less. It does
+    /// not wait itself. As here, nothing need be done.
+    fn start_writeback(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
 
     /// Whether the byte at `offset` can be read without waiting for a device, if the file system
     /// can tell. Costs a system call on some; nothing is fetched for it.

@@ -9,6 +9,8 @@ use super::fork::Owner;
 use super::map::{MapFile, MapSource, Mapping, MappingMut};
 #[cfg(target_os = "linux")]
 use super::uncached::UncachedFile;
+#[cfg(all(target_os = "linux", not(miri)))]
+use super::writeback;
 use super::{File, Fs, FsLock, LockMode, OpenMode, explain_link, lock, name_taken, overwrites};
 use crate::error::{Error, Result};
 use crate::util::mutants::mutated;
@@ -284,6 +286,13 @@ impl File for StdFile {
         self.file
             .sync_data()
             .map_err(|e| Error::io("sync", &self.path, e))
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn start_writeback(&self, offset: u64, len: u64) {
+        if self.owner.is_this_process() {
+            writeback::start(&self.file, offset, len);
+        }
     }
 
     #[cfg(target_os = "linux")]

@@ -131,3 +131,22 @@ fn what_was_just_written_is_in_memory() {
     }
     assert_eq!(file.is_in_memory(1 << 20), None);
 }
+
+/// Places that cannot be are no error, nor is a file of which nothing may be written.
+#[test]
+fn beginning_to_write_changes_nothing_of_a_file() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("f");
+    let fs = StdFs::new();
+    let file = fs.open(&path, OpenMode::CreateNew).unwrap();
+    file.write_all_at(&[7; 8192], 0).unwrap();
+    for file in [file, fs.open(&path, OpenMode::Read).unwrap()] {
+        for (offset, len) in [(0, 8192), (4096, u64::MAX), (u64::MAX, 1), (1 << 40, 0)] {
+            file.start_writeback(offset, len);
+        }
+        assert_eq!(file.len().unwrap(), 8192);
+        let mut bytes = [0; 8192];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 8192]);
+    }
+}

@@ -368,8 +368,10 @@ impl<T: AsRef<Tree>> TreeBuilder<T> {
 
     fn write_out(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
+            let len = self.buffer.len() as u64;
             self.file.write_all_at(&self.buffer, self.buffer_at)?;
-            self.buffer_at += self.buffer.len() as u64;
+            self.file.start_writeback(self.buffer_at, len);
+            self.buffer_at += len;
             self.buffer.clear();
         }
         Ok(())
