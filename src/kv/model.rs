@@ -4,7 +4,8 @@
 //! [`Kv`]. A copy-on-write `BTreeMap`: a snapshot shares the map, and the next write
 //! copies it, so taking many snapshots of a large model is slow.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,6 +24,7 @@ use crate::error::Result;
 use crate::options::{Durability, KeyspaceOptions, Options};
 use crate::resolve::{Resolver, StoreClock, from_unix_ms};
 use crate::types::{KeyBounds, KeyRange, KeySet, Op, SeqNo, Value};
+use crate::util::mutants::mutated;
 
 pub(super) type Map = BTreeMap<Vec<u8>, Value>;
 
@@ -49,19 +51,31 @@ pub(super) struct State {
     pub(super) map: Arc<Map>,
     /// Operations so far.
     pub(super) seq: SeqNo,
-    /// What was written while there was a transaction, in order.
-    written: Vec<(SeqNo, KeyRange)>,
-    /// Transactions that have not ended.
-    transactions: usize,
-    /// All that there have been.
+    /// What was written behind the beginning of the oldest watch, in order.
+    written: VecDeque<(SeqNo, KeyRange)>,
+    /// How many watches that have not ended began at each number.
+    watches: BTreeMap<SeqNo, usize>,
+    /// All transactions that there have been.
     transactions_begun: u64,
+}
+
+/// While it lives, the model remembers what is written.
+#[derive(Debug)]
+pub struct ModelWatch {
+    pub(super) model: Model,
+    since: SeqNo,
+}
+
+impl Drop for ModelWatch {
+    fn drop(&mut self) {
+        self.model.state.write().end_watch(self.since);
+    }
 }
 
 /// A snapshot of a [`Model`].
 #[derive(Debug, Clone)]
 pub struct ModelSnapshot {
     pub(super) map: Arc<Map>,
-    pub(super) seq: SeqNo,
     pub(super) resolver: Arc<Resolver>,
     /// By what time values have expired, in milliseconds since 1970.
     pub(super) now_ms: u64,
@@ -109,6 +123,15 @@ impl Model {
         })
     }
 
+    /// A watch from the number on that `state`, which is that of this model, has.
+    pub(super) fn watch_from(&self, state: &mut State) -> ModelWatch {
+        *state.watches.entry(state.seq).or_default() += 1;
+        ModelWatch {
+            model: self.clone(),
+            since: state.seq,
+        }
+    }
+
     /// Applies a batch, or says why the model cannot.
     fn commit(&self, batch: Batch) -> Result<SeqNo> {
         let stored = self.stored(&batch)?.unwrap_or(batch);
@@ -132,24 +155,35 @@ impl Model {
 }
 
 impl State {
-    /// Another transaction; returns its number.
-    pub(super) fn begin_transaction(&mut self) -> u64 {
-        self.transactions += 1;
+    /// The number of another transaction.
+    pub(super) fn number_transaction(&mut self) -> u64 {
         self.transactions_begun += 1;
         self.transactions_begun
     }
 
-    pub(super) fn end_transaction(&mut self) {
-        self.transactions -= 1;
-        if self.transactions == 0 {
-            self.written.clear();
+    fn end_watch(&mut self, since: SeqNo) {
+        if let Entry::Occupied(mut watches) = self.watches.entry(since) {
+            *watches.get_mut() -= 1;
+            if *watches.get() == 0 {
+                watches.remove();
+            }
+        }
+        let oldest = self.watches.keys().next().copied();
+        let oldest = mutated!("model-forgets-what-an-older-watch-needs", None, oldest);
+        let is_needed = |seq: SeqNo| oldest.is_some_and(|oldest| seq > oldest);
+        while self
+            .written
+            .front()
+            .is_some_and(|(seq, _)| !is_needed(*seq))
+        {
+            self.written.pop_front();
         }
     }
 
-    /// What was written above `since`, during a transaction that began then.
+    /// What was written above `since`, where a watch began that has not ended.
     pub(super) fn written_since(&self, since: SeqNo) -> impl DoubleEndedIterator<Item = &KeyRange> {
         let newer = self.written.partition_point(|(seq, _)| *seq <= since);
-        self.written[newer..].iter().map(|(_, range)| range)
+        self.written.range(newer..).map(|(_, range)| range)
     }
 
     /// Applies a batch in the form in which it is stored.
@@ -158,8 +192,8 @@ impl State {
         let map = Arc::make_mut(&mut self.map);
         for op in batch.iter() {
             self.seq = self.seq.next();
-            if self.transactions > 0 {
-                self.written.push((self.seq, range_of(&op)));
+            if !self.watches.is_empty() {
+                self.written.push_back((self.seq, range_of(&op)));
             }
             apply_op(map, &op, resolver);
         }
@@ -224,36 +258,36 @@ impl Readable for Model {
     }
 }
 
-impl Watching for ModelSnapshot {
+impl Watching for ModelWatch {
     fn since(&self) -> SeqNo {
-        self.seq
+        self.since
     }
 }
 
-/// A watch is a snapshot: what it has in the range is compared with what is there.
 impl Atomic for Model {
-    type Watch<'a> = ModelSnapshot;
+    type Watch<'a> = ModelWatch;
 
-    fn watch(&self) -> Result<ModelSnapshot> {
-        Ok(self.snapshot())
+    fn watch(&self) -> Result<ModelWatch> {
+        Ok(self.watch_from(&mut self.state.write()))
     }
 
+    /// What was read may be newer than the watch, so that equal values say nothing: a key that was
+    /// put and read since, and deleted by another, is absent as it was when the watch began.
     fn commit_if_unchanged(
         &self,
-        watch: &ModelSnapshot,
+        watch: &ModelWatch,
         reads: KeySet,
         batch: Batch,
     ) -> Result<Committed> {
         let stored = self.stored(&batch)?;
         let mut state = self.state.write();
-        for range in reads.ranges() {
-            let start = Bound::Included(range.start.as_slice());
-            let end = range.end.as_deref();
-            let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-            let now = state.map.range::<[u8], _>((start, end));
-            if !now.eq(watch.map.range::<[u8], _>((start, end))) {
-                return Ok(Committed::Conflict);
-            }
+        let is_met = |written: &KeyRange| {
+            let is_read = reads.overlaps(&written.start, written.end.as_deref());
+            let is_there = || state.map.contains_key(&written.start);
+            is_read && (!mutated!("model-lets-a-key-come-and-go") || is_there())
+        };
+        if state.written_since(watch.since).any(is_met) {
+            return Ok(Committed::Conflict);
         }
         let batch = stored.unwrap_or(batch);
         Ok(Committed::At(state.commit(batch, &self.resolver)))
@@ -383,7 +417,6 @@ impl Kv for Model {
         let state = self.state.read();
         ModelSnapshot {
             map: Arc::clone(&state.map),
-            seq: state.seq,
             now_ms: self.resolver.now_ms(),
             resolver: Arc::clone(&self.resolver),
         }
@@ -493,5 +526,60 @@ impl Cursor for MapCursor {
     fn entry(&mut self) -> Result<(&[u8], &[u8])> {
         let (key, value) = self.at.as_ref().expect("a valid cursor");
         Ok((key, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Deletes "key" on the condition that it was not written since `watch`.
+    fn delete_if_unchanged(model: &Model, watch: &<Model as Atomic>::Watch<'_>) -> Committed {
+        let mut batch = Batch::new();
+        batch.delete("key");
+        let reads = KeySet::of(&KeyRange::one(b"key"));
+        model.commit_if_unchanged(watch, reads, batch).unwrap()
+    }
+
+    /// A pop reads behind its watch. Two threads read an entry that was put in between, one of
+    /// them removed it, and the other found the map as it had been at its watch: both got it.
+    #[test]
+    fn an_entry_that_comes_and_goes_during_a_watch_is_a_conflict() {
+        let model = Model::new();
+        let watch = model.watch().unwrap();
+        model.put("key", "value").unwrap();
+        assert_eq!(model.pop_first().unwrap().unwrap().0, "key");
+        assert_eq!(delete_if_unchanged(&model, &watch), Committed::Conflict);
+    }
+
+    /// The same with a value: another one was there, and was read, in between.
+    #[test]
+    fn a_value_that_is_put_again_during_a_watch_is_a_conflict() {
+        let model = Model::new();
+        model.put("key", "value").unwrap();
+        let watch = model.watch().unwrap();
+        model.put("key", "another").unwrap();
+        model.put("key", "value").unwrap();
+        assert_eq!(delete_if_unchanged(&model, &watch), Committed::Conflict);
+        assert_eq!(model.get("key").unwrap().unwrap(), "value");
+    }
+
+    #[test]
+    fn a_watch_that_ends_takes_nothing_from_an_older_one() {
+        let model = Model::new();
+        let older = model.watch().unwrap();
+        model.put("key", "value").unwrap();
+        let newer = model.watch().unwrap();
+        assert_eq!(newer.since(), older.since().next());
+        drop(newer);
+        assert_eq!(delete_if_unchanged(&model, &older), Committed::Conflict);
+        // A write that no watch needs is not kept.
+        let newer = model.watch().unwrap();
+        drop(older);
+        assert!(model.state.read().written.is_empty());
+        model.put("key", "another").unwrap();
+        assert_eq!(model.state.read().written.len(), 1);
+        drop(newer);
+        assert!(model.state.read().written.is_empty());
     }
 }

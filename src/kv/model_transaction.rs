@@ -1,9 +1,10 @@
 //! Transactions of the model.
 //!
 //! A transaction has a map of its own, a copy that it changes, and a list of what it has read, a
-//! range for each step. While there is one the model keeps a list of what is written. A commit
-//! holds the one list against the other, whole. Nothing of it is shared with the transactions of a
-//! store ([`db/transaction`](crate::db)), whose oracle it is.
+//! range for each step. While there is one the model keeps a list of what is written, as it does
+//! for what reads, changes and writes back in one step. A commit holds the one list against the
+//! other, whole. Nothing of it is shared with the transactions of a store
+//! ([`db/transaction`](crate::db)), whose oracle it is.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::atomic::Watching;
 use super::batch::Batch;
 use super::inherent::inherent_reads;
-use super::model::{Map, Model, ModelSnapshot, apply_op, range_of};
+use super::model::{Map, Model, ModelSnapshot, ModelWatch, apply_op, range_of};
 use super::read::{KvRead, Readable};
 use super::scan::Scan;
 use super::transaction::transaction_of_inherent;
@@ -72,8 +74,7 @@ type Reads = Arc<Mutex<Vec<KeyRange>>>;
 /// ```
 #[derive(Debug)]
 pub struct ModelTransaction {
-    live: Live,
-    began: SeqNo,
+    watch: ModelWatch,
     /// In milliseconds since 1970.
     began_ms: u64,
     own: Mutex<Own>,
@@ -86,16 +87,6 @@ pub struct ModelTransaction {
 pub struct ModelSavepoint {
     transaction: u64,
     serial: u64,
-}
-
-/// While it lives, the model remembers what is written.
-#[derive(Debug)]
-struct Live(Model);
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.0.state.write().end_transaction();
-    }
 }
 
 /// What a transaction has done so far.
@@ -136,14 +127,13 @@ impl Model {
     /// Begins a transaction.
     pub fn transaction(&self) -> ModelTransaction {
         let mut state = self.state.write();
-        let number = state.begin_transaction();
+        let number = state.number_transaction();
         let now = Written {
             map: Arc::clone(&state.map),
             ..Written::default()
         };
         ModelTransaction {
-            live: Live(self.clone()),
-            began: state.seq,
+            watch: self.watch_from(&mut state),
             began_ms: self.resolver.now_ms(),
             own: Mutex::new(Own {
                 now,
@@ -191,7 +181,7 @@ impl Model {
 impl ModelTransaction {
     /// The moment that it reads.
     pub fn seq(&self) -> SeqNo {
-        self.began
+        self.watch.since()
     }
 
     /// What it sees now, for reads on which the commit does not depend. What it writes later does
@@ -250,12 +240,12 @@ impl ModelTransaction {
         } = self.own.into_inner().now;
         batch.append(&stamped);
         if batch.is_empty() {
-            return Ok(self.began);
+            return Ok(self.watch.since());
         }
-        let stored = self.live.0.stored(&batch)?.unwrap_or(batch);
-        let mut state = self.live.0.state.write();
+        let stored = self.watch.model.stored(&batch)?.unwrap_or(batch);
+        let mut state = self.watch.model.state.write();
         let reads = self.reads.lock();
-        let since = state.written_since(self.began);
+        let since = state.written_since(self.watch.since());
         let met = since.rev().find(|written| {
             let mut reads = reads.iter();
             reads.any(|read| overlap(read, written))
@@ -266,7 +256,7 @@ impl ModelTransaction {
                 key: cfg!(debug_assertions).then(|| written.start.clone()),
             });
         }
-        let resolver = &self.live.0.resolver;
+        let resolver = &self.watch.model.resolver;
         let seq = state.commit(stored, resolver);
         drop(state);
         Ok(seq)
@@ -352,7 +342,7 @@ impl ModelTransaction {
         let mut own = self.own.lock();
         let now = &mut own.now;
         now.check_growth(&one)?;
-        let model = &self.live.0;
+        let model = &self.watch.model;
         let stored = model.stored(&one)?;
         for op in stored.as_ref().unwrap_or(&one).iter() {
             // What is merged into depends on what the model has: a read of it counts.
@@ -369,8 +359,7 @@ impl ModelTransaction {
     fn seen(&self, map: Arc<Map>) -> ModelSnapshot {
         ModelSnapshot {
             map,
-            seq: self.began,
-            resolver: Arc::clone(&self.live.0.resolver),
+            resolver: Arc::clone(&self.watch.model.resolver),
             now_ms: self.began_ms,
         }
     }
