@@ -1,10 +1,11 @@
 //! The file system in memory against the operating system's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{File, Fs, OpenMode, SimFs, StdFs, read_all};
+use super::{File, Fs, OpenMode, SimFs, StdFs, read_all, replace_file};
 use crate::error::{Error, Result};
 use crate::format::checksum::mix64;
 
@@ -149,4 +150,34 @@ fn beginning_to_write_changes_nothing_of_a_file() {
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, [7; 8192]);
     }
+}
+
+#[test]
+fn a_replaced_file_outlasts_a_power_loss_and_is_never_in_between() {
+    let dir = Path::new("/store");
+    let content = |fs: &SimFs| {
+        let file = fs.open(&dir.join("name"), OpenMode::Read).unwrap();
+        read_all(&*file, 64).unwrap()
+    };
+    let fs = SimFs::new();
+    fs.create_dir_all(dir).unwrap();
+    fs.sync_dir(Path::new("/")).unwrap();
+    replace_file(&fs, dir, "name", b"the old one").unwrap();
+    assert_eq!(content(&fs.crash()), b"the old one");
+    let changes = Arc::new(AtomicU64::new(0));
+    fs.on_change({
+        let changes = Arc::clone(&changes);
+        move |fs, _| {
+            let change = changes.fetch_add(1, Ordering::Relaxed);
+            for seed in 0..16 {
+                let found = content(&fs.crash_keeping(seed));
+                let is_whole = found == b"the old one" || found == b"the new one";
+                assert!(is_whole, "before change {change}, seed {seed}: {found:?}");
+            }
+        }
+    });
+    replace_file(&fs, dir, "name", b"the new one").unwrap();
+    // The temporary file is made, written and synced, and it is renamed durably.
+    assert_eq!(changes.load(Ordering::Relaxed), 5);
+    assert_eq!(content(&fs.crash()), b"the new one");
 }
