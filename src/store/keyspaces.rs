@@ -459,6 +459,7 @@ impl Keyspaces {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::fs::{OpenMode, SimFs};
@@ -477,6 +478,72 @@ mod tests {
         let fs = crate::fs::StdFs::new();
         remove_keyspace_files(&fs, &dir, |name| name == "own").unwrap();
         assert!(foreign.exists() && !dir.join("own").exists());
+    }
+
+    #[test]
+    fn a_directory_that_was_made_outlasts_a_power_loss() {
+        let sim = SimFs::new();
+        let dir = Path::new("/store/keyspace");
+        sim.create_dir_all(dir.parent().unwrap()).unwrap();
+        sim.sync_dir(Path::new("/")).unwrap();
+        let files = KeyspaceFiles::new(
+            Arc::new(sim.clone()),
+            dir.to_path_buf(),
+            |_| true,
+            Arc::new(Gate::new()),
+        );
+        files.make_dir().unwrap();
+        assert!(sim.crash().exists(dir).unwrap());
+    }
+
+    /// A file of the second user may have the name of one that an earlier attempt left, which the
+    /// first removes.
+    #[test]
+    fn the_second_user_of_a_directory_keeps_its_file_whenever_it_comes() {
+        let dir = Path::new("/keyspace");
+        let create = |fs: &dyn Fs, name: &str| {
+            fs.open(&dir.join(name), OpenMode::CreateNew).unwrap();
+        };
+        for at in 0.. {
+            let sim = Arc::new(SimFs::new());
+            sim.create_dir_all(dir).unwrap();
+            create(&*sim, "second");
+            let files = Arc::new(KeyspaceFiles::new(
+                Arc::clone(&sim) as Arc<dyn Fs>,
+                dir.to_path_buf(),
+                |_| true,
+                Arc::new(Gate::new()),
+            ));
+            let changes = Arc::new(AtomicUsize::new(0));
+            let came = Arc::new(AtomicBool::new(false));
+            sim.on_change({
+                let (files, changes, came) =
+                    (Arc::clone(&files), Arc::clone(&changes), Arc::clone(&came));
+                move |sim, _| {
+                    // It comes here if nothing keeps it waiting.
+                    let is_now = changes.fetch_add(1, Ordering::Relaxed) == at;
+                    if is_now && files.making.try_lock().is_some() {
+                        came.store(true, Ordering::Relaxed);
+                        files.make_dir().unwrap();
+                        create(sim, "second");
+                    }
+                }
+            });
+            files.make_dir().unwrap();
+            sim.clear_hook();
+            create(&*sim, "first");
+            if !came.load(Ordering::Relaxed) {
+                files.make_dir().unwrap();
+                create(&*sim, "second");
+            }
+            let mut names = sim.read_dir(dir).unwrap();
+            names.sort();
+            assert_eq!(names, ["first", "second"], "before change {at}");
+            if changes.load(Ordering::Relaxed) <= at {
+                assert!(at > 3, "only {at} changes");
+                break;
+            }
+        }
     }
 
     /// A keyspace whose first flush and first load began at once lost the table of one of them.
