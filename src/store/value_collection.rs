@@ -444,3 +444,49 @@ impl Shared {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::SimFs;
+    use crate::options::{EngineKind, KeyspaceOptions, Options};
+    use crate::store::commit::Change;
+
+    /// A collection finds what lives in a piece of a file, and writes it again later.
+    #[test]
+    fn a_value_that_was_overwritten_since_it_was_found_is_not_written_again() {
+        for engine in [EngineKind::Lsm, EngineKind::BTree] {
+            let fs = Arc::new(SimFs::new());
+            let options = Options::new().fs(fs).background_threads(0);
+            let store = crate::store::open(Path::new("/store"), options).unwrap();
+            let shared = &store.shared;
+            let asked = KeyspaceOptions::new(engine).value_threshold_bytes(1024);
+            let keyspace = shared.keyspace_with("a", &asked).unwrap();
+            let put = |key: &[u8], value: &[u8]| {
+                let op = Op::Put { key, value };
+                let keyspace = &keyspace;
+                let change = Change::One { keyspace, op };
+                shared.commit(change, Durability::Buffered).unwrap();
+            };
+            let (old, new) = ([1; 5000], [2; 5000]);
+            for key in [b"lives", b"goes."] {
+                put(key, &old);
+            }
+            let found = |key: &'static [u8]| Candidate {
+                key,
+                value: &old,
+                reference: keyspace.value_ref(key).unwrap().unwrap(),
+            };
+            let mut candidates = vec![found(b"lives"), found(b"goes.")];
+            let before = candidates[0].reference.clone();
+            put(b"goes.", &new);
+            assert!(shared.write_again(&keyspace, &mut candidates).unwrap());
+            assert!(candidates.is_empty());
+            assert_eq!(keyspace.get_value(b"goes.").unwrap().unwrap(), new);
+            assert_eq!(keyspace.get_value(b"lives").unwrap().unwrap(), old);
+            assert_ne!(keyspace.value_ref(b"lives").unwrap().unwrap(), before);
+        }
+    }
+}
