@@ -19,7 +19,9 @@ use super::engines::{EngineMaker, is_engine_file, remove_strays};
 use super::keyspaces::{Keyspaces, remove_leftover_files};
 use super::replay::Replay;
 use super::shared::Shared;
-use super::wal_manifest::{WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest};
+use super::wal_manifest::{
+    OpenWalManifest, WAL_MANIFEST_FILE, WAL_MANIFEST_TEMPORARY, WalManifest,
+};
 use crate::cache::BlockCache;
 use crate::engine::SnapshotTracker;
 use crate::error::{Error, Result};
@@ -133,6 +135,7 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         keyspace.resolver.recovered();
     }
     snapshot_tracker.publish(last);
+    let mut wal_manifest = OpenWalManifest::found(wal_manifest);
     let pipeline = if options.read_only {
         None
     } else {
@@ -140,12 +143,16 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
             segment_bytes: options.log_segment_bytes,
             use_mmap: options.mmap_log,
         };
-        let is_first = catalog.seq == SeqNo::ZERO && wal_manifest == WalManifest::default();
+        let is_first = catalog.seq == SeqNo::ZERO && wal_manifest.content == WalManifest::default();
         if is_first && !is_new && !mutated!("first-catalogue-not-written-again") {
             // Likewise for the one that made the store, without which nothing of it can be read.
             catalog.store(&*fs, dir, &lock_guard)?;
         }
         recovery.guard_by(lock_guard.clone());
+        if recovery.lacks_witness(config, last) {
+            let store = |new: &WalManifest| new.store(&*fs, dir, catalog.store_id, &lock_guard);
+            wal_manifest = note_recovered(&mut recovery, wal_manifest, last, store)?;
+        }
         let (writer, log) = recovery.into_log(config, last)?;
         coordinator.attach_log(Arc::clone(&log));
         let pipeline = Pipeline::new(
@@ -201,6 +208,26 @@ pub(crate) fn open(dir: &Path, mut options: Options) -> Result<Arc<Store>> {
         gate,
     );
     Store::start(shared, lock)
+}
+
+/// Makes the log durable up to `last`, where it ends, and says so in the WAL manifest. It goes on
+/// in its last segment then: one that is made anew after each kill would do as a witness, too, but
+/// such a store would take another megabyte each time.
+fn note_recovered(
+    recovery: &mut wal::Recovery,
+    wal_manifest: OpenWalManifest,
+    last: SeqNo,
+    store: impl Fn(&WalManifest) -> Result<()>,
+) -> Result<OpenWalManifest> {
+    recovery.make_durable()?;
+    let end = last;
+    let new = WalManifest {
+        end,
+        ..wal_manifest.content
+    };
+    mutated!("recovered-end-not-noted", Ok(()), store(&new))?;
+    recovery.note_durable(last);
+    Ok(OpenWalManifest::written(new))
 }
 
 /// The lock of a directory, unless it needs none.

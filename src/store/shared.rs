@@ -16,7 +16,7 @@ use super::health::{LogJobs, Turns};
 use super::keyspaces::{Keyspaces, OpenKeyspace};
 use super::scrub_state::Scrub;
 use super::stored_form::{parts_in_stored_form, stored_form};
-use super::wal_manifest::{OpenWalManifest, WalManifest};
+use super::wal_manifest::OpenWalManifest;
 use crate::cache::BlockCache;
 use crate::engine::{SnapshotTracker, Work};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Shared {
         keyspaces: Arc<Keyspaces>,
         catalog: CatalogState,
         lock_guard: LockGuard,
-        wal_manifest: WalManifest,
+        wal_manifest: OpenWalManifest,
         pipeline: Option<Pipeline>,
         recorder: Option<Arc<Recorder>>,
         gate: Arc<Gate>,
@@ -117,7 +117,7 @@ impl Shared {
             store_id: catalog.current().store_id,
             catalog: Mutex::new(catalog),
             lock_guard,
-            wal_manifest: Mutex::new(OpenWalManifest::found(wal_manifest)),
+            wal_manifest: Mutex::new(wal_manifest),
             pipeline,
             waits: Waits::default(),
             log_jobs: LogJobs::default(),

@@ -35,10 +35,11 @@
 //!   number is the one after the last record found. What older segments hold from that number on
 //!   is void: a later `first` overrules every earlier record. Recovery changes nothing else, and
 //!   the new segment appears with one rename, so recovery may be interrupted anywhere and repeated.
-//! - **WL7 going on.** It makes no new segment where there is nothing to cut: others know
-//!   that every record was durable (a store that was closed), nothing but zeros follows the last
-//!   one in the newest segment, and they are few. Their zeros are written again, so that they are
-//!   allocated and no earlier state of them can come back.
+//! - **WL7 going on.** It makes no new segment where others know that every record was durable (a
+//!   store that was closed, or that has noted it after [`Recovery::make_durable`]), the last one is
+//!   in the newest segment, and little of that is free. Zeros are written behind it, so that they
+//!   are allocated and nothing that is or was there can come back. If something is, the header of
+//!   the next record goes durably before the rest: no interruption makes a torn record whole.
 //! - **WL6 no second sync.** After a failed sync every append and sync fails. The store must be
 //!   reopened.
 //!

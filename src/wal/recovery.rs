@@ -54,8 +54,8 @@ pub(crate) struct Recovery {
     witnessed: SeqNo,
     /// Everything up to here was durable, as others know.
     durable: SeqNo,
-    /// The newest segment, if nothing but zeros follows its last record: where they begin.
-    open_end: Option<usize>,
+    /// Where the log ends, if that is in its newest segment.
+    open_end: Option<OpenEnd>,
     /// Segments with records that were replayed: index in the chain, and where the records end.
     replayed: Vec<(usize, usize)>,
     /// The bytes of the segment that the log ends in, which is going to be asked for again, with
@@ -79,6 +79,15 @@ struct Found {
     state: ActivationState,
     /// Records from here on are void: a later segment begins here (WL5).
     limit: SeqNo,
+}
+
+/// Where the log ends in its newest segment.
+#[derive(Debug, Clone, Copy)]
+struct OpenEnd {
+    /// Behind the last record.
+    at: usize,
+    /// Nothing but zeros follows.
+    is_clean: bool,
 }
 
 /// A file with the name of one that has left the log.
@@ -473,15 +482,14 @@ impl Recovery {
 
     /// The log ends in the segment at `index` of the chain, of which `loaded` is all that is
     /// intact: an error if the rest is damaged. Later segments and what follows in this one may
-    /// know (WL4). Returns the end of the records if it is the newest segment, and nothing but
-    /// zeros follows.
-    fn end_in(&self, index: usize, loaded: &Loaded) -> Result<Option<usize>> {
+    /// know (WL4). Returns the end of the records if it is the newest segment.
+    fn end_in(&self, index: usize, loaded: &Loaded) -> Result<Option<OpenEnd>> {
         let (segment, next) = (&self.chain[index], loaded.expected);
         let seed = segment_seed(self.store_id, segment.number);
         let end = loaded.end.min(loaded.bytes.len());
-        let is_open_end = is_zero(&loaded.bytes[end..]);
+        let is_clean = is_zero(&loaded.bytes[end..]);
         let is_damaged = next <= self.durable
-            || !is_open_end && bears_witness(&loaded.bytes, loaded.end, seed, next)
+            || !is_clean && bears_witness(&loaded.bytes, loaded.end, seed, next)
             || self.later_witness(index + 1, next)?;
         if is_damaged && !mutated!("damage-taken-for-a-torn-tail") {
             let what = format!(
@@ -489,7 +497,8 @@ impl Recovery {
             );
             return Err(Error::corruption(&segment.path, loaded.end as u64, what));
         }
-        Ok((index + 1 == self.chain.len() && is_open_end).then_some(end))
+        let is_newest = index + 1 == self.chain.len();
+        Ok(is_newest.then_some(OpenEnd { at: end, is_clean }))
     }
 
     /// Bytes of the segments that hold records from `from` on.

@@ -5,6 +5,7 @@
 //! name before it is handed out (WL1), and its number is higher than any before it (WL2).
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -571,7 +572,7 @@ impl SegmentFactory {
             .open(temporary, OpenMode::CreateNew)
             .and_then(|file| {
                 if allocate {
-                    write_zeros(&*file, len_bytes)?;
+                    write_zeros(&*file, 0..len_bytes)?;
                 } else {
                     // It takes one huge record or many values; writing zeros first would double
                     // that.
@@ -591,11 +592,12 @@ impl SegmentFactory {
     }
 }
 
-fn write_zeros(file: &dyn File, len_bytes: u64) -> Result<()> {
+/// Writes zeros to `range` of a file.
+pub(super) fn write_zeros(file: &dyn File, range: Range<u64>) -> Result<()> {
     let zeros = [0; ZERO_CHUNK_LEN_BYTES];
-    let mut at = 0;
-    while at < len_bytes {
-        let len = (len_bytes - at).min(ZERO_CHUNK_LEN_BYTES as u64);
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(ZERO_CHUNK_LEN_BYTES as u64);
         file.write_all_at(&zeros[..len as usize], at)?;
         at += len;
     }

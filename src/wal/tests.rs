@@ -3,9 +3,11 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::segment::{
-    Activation, HEADER_LEN_BYTES, Header, encode_header, encode_record_header, segment_seed,
+    Activation, HEADER_LEN_BYTES, Header, RECORD_HEADER_LEN_BYTES, encode_header,
+    encode_record_header, segment_seed,
 };
 use super::{Log, Recovery, WalConfig, Writer};
 use crate::error::{Error, Result};
@@ -14,6 +16,7 @@ use crate::testing::Random;
 use crate::types::SeqNo;
 
 mod edges;
+mod going_on;
 mod reading;
 mod sparse;
 
@@ -179,17 +182,25 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
                 recover_knowing(&fs, dir, known).unwrap_or_else(|e| panic!("{context}: {e}"));
             oracle.check(&found, last, least, &context);
             let config = config(512 + random.below(8) * 256);
+            let goes_on = random.below(2) == 0;
+            let begin = |mut recovery: Recovery| {
+                if goes_on && recovery.lacks_witness(config, last) {
+                    recovery.make_durable()?;
+                    recovery.note_durable(last);
+                }
+                recovery.into_log(config, last)
+            };
             if random.below(3) == 0 {
                 // A crash inside recovery, at any depth. Bytes of a sync that failed on the way
                 // stay readable and are never written by the system again.
                 mem.fail_after(random.below(24), ErrorKind::Other);
-                if let Ok((mut writer, log)) = recovery.into_log(config, last) {
+                if let Ok((mut writer, log)) = begin(recovery) {
                     oracle.durable = last;
                     live(&mut random, &mut writer, &log, &mut oracle, 2048);
                 }
                 mem.heal();
             } else {
-                let (mut writer, log) = recovery.into_log(config, last).unwrap();
+                let (mut writer, log) = begin(recovery).unwrap();
                 oracle.durable = last;
                 if random.below(3) == 0 {
                     mem.fail_once_after(random.below(60), ErrorKind::StorageFull);

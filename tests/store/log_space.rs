@@ -68,6 +68,54 @@ fn short_sessions_do_not_grow_the_log() {
     }
 }
 
+/// Each opening after the end of a process left a segment of 1 MiB.
+#[test]
+fn openings_after_kills_do_not_grow_the_log() {
+    for engine in EngineKind::ALL {
+        let mut disk = SimFs::new();
+        for n in 0..120_u32 {
+            let db = options(&FaultFs::new(Arc::new(disk.clone())))
+                .open("/store")
+                .unwrap();
+            let keyspace = db.keyspace("a", engine).unwrap();
+            assert_eq!(keyspace.iter().count(), 10 * n as usize);
+            for key in 10 * n..10 * n + 10 {
+                keyspace.put(key.to_be_bytes(), "value").unwrap();
+            }
+            disk = disk.killed();
+            assert_eq!(log_bytes(&disk), MIB, "{engine:?}, life {n}");
+        }
+    }
+}
+
+/// An opening after a kill makes what it finds durable. The segment that it began said so, and what
+/// takes its place must.
+#[test]
+fn damage_of_what_an_opening_after_a_kill_has_found_is_noticed() {
+    let disk = SimFs::new();
+    let db = options(&FaultFs::new(Arc::new(disk.clone())))
+        .open("/store")
+        .unwrap();
+    let keyspace = db.keyspace("a", EngineKind::Lsm).unwrap();
+    keyspace.put("key", "the last value").unwrap();
+    let killed = disk.killed();
+    let found = options(&FaultFs::new(Arc::new(killed.clone())))
+        .open("/store")
+        .unwrap();
+    let after = killed.crash();
+    drop(found);
+    let name = &after.read_dir("/store/wal".as_ref()).unwrap()[0];
+    let path = Path::new("/store/wal").join(name);
+    let segment = after.open(&path, OpenMode::ReadWrite).unwrap();
+    let mut bytes = vec![0; segment.len().unwrap() as usize];
+    segment.read_exact_at(&mut bytes, 0).unwrap();
+    let value = b"the last value";
+    let at = bytes.windows(value.len()).position(|it| it == value);
+    segment.write_all_at(b"x", at.unwrap() as u64).unwrap();
+    let opened = options(&FaultFs::new(Arc::new(after))).open("/store");
+    assert!(opened.unwrap_err().is_corruption());
+}
+
 /// A closed store kept all that it had once allocated.
 #[test]
 fn a_closed_store_keeps_of_the_log_what_it_needs() {

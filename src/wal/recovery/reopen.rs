@@ -11,17 +11,18 @@ use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 use crate::wal::log::{Inheritance, Log, Resumed};
 use crate::wal::segment::{
-    ActivationState, HEADER_LEN_BYTES, claimed_record, segment_path, temporary_path,
+    ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, claimed_record, segment_path,
+    temporary_path,
 };
 use crate::wal::segment_chain::LiveSegment;
-use crate::wal::segment_factory::FIRST_LEN_BYTES;
+use crate::wal::segment_factory::{FIRST_LEN_BYTES, write_zeros};
 use crate::wal::writer::Writer;
 use crate::wal::{WalConfig, discard_file};
 
 impl Recovery {
     /// Begins writing after `last`, which is what [`replay`](Self::replay) returned, or more if an
-    /// engine holds more than the log does: then nothing in the log counts any longer. Always in a
-    /// new segment (WL5); old ones stay until they are retired.
+    /// engine holds more than the log does: then nothing in the log counts any longer. In a new
+    /// segment (WL5), unless the last one will do (WL7); old ones stay until they are retired.
     pub(crate) fn into_log(mut self, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
         let found = self.last.expect("replay comes first");
         assert!(last >= found, "recovered records are not cut off");
@@ -80,18 +81,31 @@ impl Recovery {
 
     /// The newest segment, if the log may go on in it (WL7).
     fn resumable(&self, config: WalConfig, last: SeqNo) -> Option<Resumed> {
-        let segment = self.chain.last()?;
-        let end_bytes = self.open_end? as u64;
         let is_known_durable = self.durable >= last || mutated!("log-goes-on-behind-a-torn-tail");
         // An activation that was lost leaves records behind that only its number tells apart.
         let is_newest = self
             .blanks
             .iter()
             .all(|blank| blank.state == ActivationState::Blank);
+        let newest = self.newest_with_end(config, last);
+        newest.filter(|_| is_known_durable && is_newest)
+    }
+
+    /// True if all that keeps the log from going on in its newest segment is that nothing says that
+    /// it is durable up to `last`: see [`note_durable`](Self::note_durable).
+    pub(crate) fn lacks_witness(&self, config: WalConfig, last: SeqNo) -> bool {
+        // A segment that was never used by its looks may have lost its activation.
+        self.durable < last
+            && self.blanks.is_empty()
+            && self.newest_with_end(config, last).is_some()
+    }
+
+    /// The newest segment, if the log ends in it, at `last`, and little of it is free.
+    fn newest_with_end(&self, config: WalConfig, last: SeqNo) -> Option<Resumed> {
+        let segment = self.chain.last()?;
+        let end_bytes = self.open_end?.at as u64;
         let rest = segment.len_bytes.saturating_sub(end_bytes);
         (self.last == Some(last)
-            && is_known_durable
-            && is_newest
             && segment.len_bytes <= config.segment_len()
             && rest <= FIRST_LEN_BYTES)
             .then(|| Resumed {
@@ -103,17 +117,32 @@ impl Recovery {
             })
     }
 
-    /// Writes the activation and the zeros of the segment again, durably: the one may be in memory
-    /// only, after a kill, and the others may have no space on the disk.
+    /// Others know from now on that the log was durable up to `last`, its last number, after
+    /// [`make_durable`](Self::make_durable) has made it so.
+    pub(crate) fn note_durable(&mut self, last: SeqNo) {
+        debug_assert!(self.is_durable && self.last == Some(last));
+        self.durable = last;
+    }
+
+    /// Writes the activation of the segment again, and zeros behind its records, durably: the one
+    /// may be in memory only, after a kill, and the others may have no space on the disk.
     fn claim(&self, resumed: &Resumed) -> Result<()> {
         let path = segment_path(&self.dir, resumed.number);
         let file = self.fs.open(&path, OpenMode::ReadWrite)?;
+        let (end, len_bytes) = (resumed.end_bytes, resumed.len_bytes);
+        if self.open_end.is_some_and(|open_end| !open_end.is_clean) {
+            // What was torn loses its header first: of the rest, any part may become zero before
+            // the others, and what was not found must not become whole by that.
+            let header_end = len_bytes.min(end + RECORD_HEADER_LEN_BYTES as u64);
+            write_zeros(&*file, end..header_end)?;
+            mutated!("torn-record-cleared-at-once", Ok(()), file.sync_data())?;
+        }
         rewrite(&*file, 0, HEADER_LEN_BYTES)?;
-        rewrite(
-            &*file,
-            resumed.end_bytes as usize,
-            resumed.len_bytes as usize,
-        )?;
+        if mutated!("torn-tail-stays") {
+            rewrite(&*file, end as usize, len_bytes as usize)?;
+        } else {
+            write_zeros(&*file, end..len_bytes)?;
+        }
         file.sync_data()
     }
 

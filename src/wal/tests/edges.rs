@@ -10,7 +10,7 @@ use crate::fs::{
     Fault, FaultFs, FaultPlan, Fs, FsLock, LockGuard, LockMode, OpKind, OpenMode, SimFs,
 };
 use crate::types::SeqNo;
-use crate::wal::{Log, Writer};
+use crate::wal::Writer;
 
 /// The file of another store, which came to lie under the name of the next segment, was replaced:
 /// after a change of the working directory, or when two processes had the store open.
@@ -115,39 +115,6 @@ fn a_segment_that_cannot_be_made_stops_nothing_else_and_leaves_nothing() {
             writer.append(SeqNo(4), SeqNo(4), &[&[1; 300]], 0).unwrap();
         }
     }
-}
-
-/// Opens the log of a store that knows that it was durable up to its end.
-fn open_closed(fs: &Arc<dyn Fs>, segment_bytes: u64) -> (Writer, Arc<Log>, SeqNo) {
-    let (_, _, last) = recover(fs, DIR.as_ref()).unwrap();
-    let (recovery, _, last) = recover_knowing(fs, DIR.as_ref(), last).unwrap();
-    let (writer, log) = recovery.into_log(config(segment_bytes), last).unwrap();
-    (writer, log, last)
-}
-
-/// Each opening began a segment, and synced all older ones: 120 openings left 120 MiB.
-#[test]
-fn a_log_that_was_closed_goes_on_in_its_segment() {
-    let disk = FaultFs::new(Arc::new(SimFs::new()));
-    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
-    for n in 1..=200 {
-        let syncs = disk.count(OpKind::Sync);
-        let (mut writer, log, last) = open_closed(&fs, 64 << 20);
-        assert_eq!(last, SeqNo(n - 1));
-        writer.append(SeqNo(n), SeqNo(n), &[&[7; 100]], 0).unwrap();
-        log.sync().unwrap();
-        assert_eq!(log.stats().disk_bytes, 1 << 20, "opening {n}");
-        assert_eq!(files(&*fs).len(), 1);
-        assert!(disk.count(OpKind::Sync) - syncs <= 2, "opening {n}");
-    }
-    // Without that knowledge, and behind anything that is not zero, a new one begins.
-    drop(open(&fs, DIR.as_ref(), config(64 << 20)));
-    let paths = files(&*fs);
-    assert_eq!(paths.len(), 2);
-    let newest = fs.open(&paths[1], OpenMode::ReadWrite).unwrap();
-    newest.write_all_at(&[1], 5000).unwrap();
-    drop(open_closed(&fs, 64 << 20));
-    assert_eq!(files(&*fs).len(), 3);
 }
 
 /// Segments whose records are known to be durable were synced again, however many they were.

@@ -1,8 +1,6 @@
 //! Segments that are not allocated before they are used: what goes into them by stores, and what by
 //! calls.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::*;
 
 const SEGMENT_LEN_BYTES: u64 = 1 << 20;
