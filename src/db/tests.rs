@@ -354,6 +354,40 @@ fn nothing_that_comes_after_a_load_is_seen_without_it() {
     assert_eq!(found[0].is_some(), found[1].is_some(), "{found:?}");
 }
 
+#[test]
+fn a_power_loss_at_any_change_of_a_load_leaves_all_of_it_or_nothing() {
+    for engine in EngineKind::ALL {
+        let fs = SimFs::new();
+        let open = |fs: &SimFs| {
+            let options = Options::new().fs(Arc::new(fs.clone()));
+            options.background_threads(0).open(Path::new("/store"))
+        };
+        let db = open(&fs).unwrap();
+        let keyspace = db.keyspace("a", engine).unwrap();
+        let losses = Arc::new(Mutex::new(Vec::new()));
+        fs.on_change({
+            let losses = Arc::clone(&losses);
+            move |fs, _| losses.lock().push(fs.crash())
+        });
+        let mut load = keyspace.bulk_load().unwrap();
+        for n in 0..100_u64 {
+            load.put(n.to_be_bytes(), [7; 100]).unwrap();
+        }
+        load.finish().unwrap();
+        fs.clear_hook();
+        let left = |loss: &SimFs| {
+            let db = open(loss).unwrap();
+            let keyspace = db.existing_keyspace("a").unwrap().unwrap();
+            assert!(keyspace.verify().unwrap().is_clean());
+            keyspace.iter().count()
+        };
+        let found: Vec<_> = losses.lock().iter().map(left).collect();
+        assert!(found.len() > 3, "only {} changes", found.len());
+        assert!(found.iter().all(|&n| n == 0 || n == 100), "{found:?}");
+        assert_eq!(left(&fs.crash()), 100);
+    }
+}
+
 /// It was taken after the sync.
 #[test]
 fn the_number_of_an_empty_sync_write_is_durable() {
