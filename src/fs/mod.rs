@@ -115,7 +115,7 @@ pub enum LockMode {
 /// let file = fs.open(old, OpenMode::CreateNew)?;
 /// assert_eq!((file.path(), file.is_empty()?), (old, true));
 /// file.write_all_at(b"bytes", 0)?;
-/// file.start_writeback(0, 5); // they are asked for soon
+/// file.start_writeback(0, 5)?; // they are asked for soon
 /// file.set_len(4)?;
 /// file.sync_data()?; // the bytes are durable, the name is not
 /// fs.rename(old, new)?; // would replace a file of that name; this would not:
@@ -249,10 +249,13 @@ pub trait File: fmt::Debug + Send + Sync {
     fn sync_data(&self) -> Result<()>;
 
     /// Bytes that were written and that [`sync_data`](Self::sync_data) will be asked for soon: a
-    /// file system may begin to write them to the device, so that the sync waits for less. It does
-    /// not wait itself. As here, nothing need be done.
-    fn start_writeback(&self, offset: u64, len: u64) {
+    /// file system may begin to write them to the device, so that the sync waits for less.
+    /// Ordinarily it does not wait itself. As here, nothing need be done.
+    ///
+    /// An error says that bytes may be lost, as that of a sync does.
+    fn start_writeback(&self, offset: u64, len: u64) -> Result<()> {
         let _ = (offset, len);
+        Ok(())
     }
 
     /// Whether the byte at `offset` can be read without waiting for a device, if the file system

@@ -289,10 +289,10 @@ impl File for StdFile {
     }
 
     #[cfg(all(target_os = "linux", not(miri)))]
-    fn start_writeback(&self, offset: u64, len: u64) {
-        if self.owner.is_this_process() {
-            writeback::start(&self.file, offset, len);
-        }
+    fn start_writeback(&self, offset: u64, len: u64) -> Result<()> {
+        self.owner.check()?;
+        writeback::start(&self.file, offset, len)
+            .map_err(|e| Error::io_at("begin to write", &self.path, offset, e))
     }
 
     #[cfg(target_os = "linux")]

@@ -143,7 +143,7 @@ fn beginning_to_write_changes_nothing_of_a_file() {
     file.write_all_at(&[7; 8192], 0).unwrap();
     for file in [file, fs.open(&path, OpenMode::Read).unwrap()] {
         for (offset, len) in [(0, 8192), (4096, u64::MAX), (u64::MAX, 1), (1 << 40, 0)] {
-            file.start_writeback(offset, len);
+            file.start_writeback(offset, len).unwrap();
         }
         assert_eq!(file.len().unwrap(), 8192);
         let mut bytes = [0; 8192];

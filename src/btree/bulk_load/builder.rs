@@ -370,7 +370,7 @@ impl<T: AsRef<Tree>> TreeBuilder<T> {
         if !self.buffer.is_empty() {
             let len = self.buffer.len() as u64;
             self.file.write_all_at(&self.buffer, self.buffer_at)?;
-            self.file.start_writeback(self.buffer_at, len);
+            self.file.start_writeback(self.buffer_at, len)?;
             self.buffer_at += len;
             self.buffer.clear();
         }

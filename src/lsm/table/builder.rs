@@ -333,7 +333,7 @@ impl TableBuilder {
     fn write_pending(&mut self) -> Result<()> {
         let len = self.pending.len() as u64;
         self.file.write_all_at(&self.pending, self.written_bytes)?;
-        self.file.start_writeback(self.written_bytes, len);
+        self.file.start_writeback(self.written_bytes, len)?;
         self.written_bytes += len;
         self.pending.clear();
         self.pending.shrink_to(KEEP_BUFFER_BYTES);
