@@ -219,7 +219,7 @@ impl Tree {
                     // As often as it has more values than are moved at once.
                     let mut more = self.move_leaf(key, None, pass.limit)?;
                     while let Some(after) = more {
-                        self.checkpoint_to_compact(true)?;
+                        self.checkpoint_if_full()?;
                         more = self.move_leaf(&after, Some(&after), pass.limit)?;
                     }
                 }

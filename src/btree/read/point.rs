@@ -470,7 +470,7 @@ impl SharedTree {
                 if page.0 < limit || pending_number(page).is_some() {
                     continue;
                 }
-                if bytes >= budget {
+                if bytes >= budget && !extents.is_empty() {
                     more_after = Some([leaf.prefix(), leaf.key_suffix(last)].concat());
                     break;
                 }
