@@ -65,7 +65,9 @@
 //!
 //! `compact` has all tables until it ends, which may take minutes, and what is flushed meanwhile
 //! cannot go down. It is joined within level 0 instead, whenever that makes one table of at least
-//! [`MIN_JOINED`]. Each join at least doubles the table that an entry is in, so there are few.
+//! [`MIN_JOINED`], up to [`Limits::base_bytes`]. Each join at least doubles the table that an entry
+//! is in, so there are few. Tables that will move down as they are, as those of rising keys and of
+//! loads, are left alone.
 //!
 //! # Invariants
 //!
@@ -562,23 +564,30 @@ impl<'a> Tree<'a> {
     }
 
     /// The job to do beside one that has all other tables.
-    pub(crate) fn pick_beside_full(&self) -> Option<Pick> {
-        let (at, count) = self.joinable_beside_full()?;
+    pub(crate) fn pick_beside_full(&self, limits: &Limits) -> Option<Pick> {
+        let (at, count) = self.joinable_beside_full(limits)?;
         self.job(0, self.levels[0][at..at + count].iter().collect(), 0)
     }
 
     /// How many tables of level 0 no such job can take.
-    pub(crate) fn settled_beside_full(&self) -> usize {
-        let joinable = self.joinable_beside_full().map_or(0, |(_, count)| count);
+    pub(crate) fn settled_beside_full(&self, limits: &Limits) -> usize {
+        let joinable = self.joinable_beside_full(limits);
+        let joinable = joinable.map_or(0, |(_, count)| count);
         self.levels[0].len() - joinable
     }
 
     /// The most idle tables of level 0 that can be joined: where they begin, and how many.
-    fn joinable_beside_full(&self) -> Option<(usize, usize)> {
+    fn joinable_beside_full(&self, limits: &Limits) -> Option<(usize, usize)> {
         let files = &self.levels[0];
-        let joins =
-            (0..files.len()).filter_map(|at| Some((at, joinable(files[at..].iter(), u64::MAX)?)));
-        joins.max_by_key(|(_, count)| *count)
+        let joins = (0..files.len())
+            .filter_map(|at| Some((at, joinable(files[at..].iter(), limits.base_bytes)?)));
+        let will_move = |at: usize, count: usize| {
+            let files: Vec<_> = files[at..at + count].iter().collect();
+            files.iter().all(|file| file.fits_last) && is_disjoint(files)
+        };
+        joins
+            .filter(|(at, count)| !will_move(*at, *count))
+            .max_by_key(|(_, count)| *count)
     }
 
     /// The best table of a level, and what it overlaps in the next.

@@ -154,9 +154,9 @@ impl LsmEngine {
             return None;
         }
         let tree = self.tree_of(version, compactions, false);
-        let settled = tree.settled_beside_full();
+        let settled = tree.settled_beside_full(&self.limits());
         self.level0_settled.store(settled, Ordering::Relaxed);
-        tree.pick_beside_full()
+        tree.pick_beside_full(&self.limits())
     }
 
     /// Notes which tables a job that failed is to be tried again with.
@@ -274,9 +274,12 @@ impl LsmEngine {
                 table_size_bytes,
             };
             let installed = self.run_job(&version, &inputs, &boundaries, output)?;
-            let failed_inputs = &mut self.compactions.lock().failed_inputs;
-            let forgets = mutated!("failed-join-forgotten-by-a-full-compaction");
-            failed_inputs.retain(|id| installed.has_table(*id) && !forgets);
+            {
+                let mut compactions = self.compactions.lock();
+                let forgets = mutated!("failed-join-forgotten-by-a-full-compaction");
+                let failed_inputs = &mut compactions.failed_inputs;
+                failed_inputs.retain(|id| installed.has_table(*id) && !forgets);
+            }
             // A flush may have added a table meanwhile.
             if is_one_stripe && installed.tables().all(|(level, _)| level == LEVELS - 1) {
                 *self.settled.lock() = Settled {
@@ -476,6 +479,8 @@ impl Drop for RunningFull<'_> {
         }
         compactions.full = FullCompaction::None;
         self.engine.drain.pause(false);
+        // Its inputs are not there any more.
+        self.engine.level0_settled.store(0, Ordering::Relaxed);
         drop(compactions);
         self.engine.job_ended.notify_all();
         self.engine.look_for_jobs();

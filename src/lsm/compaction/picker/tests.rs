@@ -218,6 +218,42 @@ fn what_stays_in_level_0_is_joined_there_with_its_neighbours_in_age() {
     assert_eq!(tree(&levels, &[]).settled_in_level0(&LIMITS), 4);
 }
 
+/// All that was flushed beside such a job came into one table, which had to be read and written
+/// again as a whole, and whose filter was made in memory.
+#[test]
+fn beside_a_job_over_all_tables_level_0_is_joined_up_to_a_bound() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    // Newest first.
+    levels[0] = (0..5)
+        .map(|id| SimFile::flushed(id, 180, 0, 50))
+        .chain((5..7).map(|id| SimFile::flushed(id, 900, 0, 50)))
+        .collect();
+    let picked = |levels: &[Vec<SimFile>; LEVELS]| {
+        let tree = tree(levels, &[]);
+        let pick = tree.pick_beside_full(&LIMITS);
+        let picked = pick.map(|pick| (input_ids(&pick), pick.output_level));
+        (picked, tree.settled_beside_full(&LIMITS))
+    };
+    assert_eq!(picked(&levels), (Some((vec![0, 1, 2, 3, 4], 0)), 2));
+    levels[0].drain(..2);
+    assert_eq!(picked(&levels), (None, 5));
+    levels[0] = (0..4).map(|id| SimFile::flushed(id, 900, 0, 50)).collect();
+    assert_eq!(picked(&levels), (None, 4));
+}
+
+/// Tables of a sorted load were merged into one, and would have moved down unread.
+#[test]
+fn beside_a_job_over_all_tables_what_will_move_down_is_left_alone() {
+    let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
+    let loaded = |id| SimFile::new(id, 100, 10 * id, 10 * id + 9);
+    levels[0] = (0..6).map(loaded).collect();
+    let picked = |levels: &[Vec<SimFile>; LEVELS]| tree(levels, &[]).pick_beside_full(&LIMITS);
+    assert_eq!(picked(&levels), None);
+    // It would be rewritten for the one that overlaps it.
+    levels[0][2].high = 35_u64.to_be_bytes();
+    assert!(picked(&levels).is_some());
+}
+
 #[test]
 fn level_0_never_jumps_over_a_level_in_use() {
     let mut levels: [Vec<SimFile>; LEVELS] = Default::default();
