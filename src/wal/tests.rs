@@ -161,6 +161,15 @@ fn live(random: &mut Random, writer: &mut Writer, log: &Log, oracle: &mut Oracle
     }
 }
 
+/// Begins writing as a store does after a kill: what was found is known to be durable once it is.
+fn go_on(mut recovery: Recovery, config: WalConfig, last: SeqNo) -> Result<(Writer, Arc<Log>)> {
+    if recovery.lacks_witness(config, last) {
+        recovery.make_durable()?;
+        recovery.note_durable(last);
+    }
+    recovery.into_log(config, last)
+}
+
 #[test]
 fn power_losses_leave_a_prefix_with_everything_synced() {
     let dir = Path::new(DIR);
@@ -183,12 +192,9 @@ fn power_losses_leave_a_prefix_with_everything_synced() {
             oracle.check(&found, last, least, &context);
             let config = config(512 + random.below(8) * 256);
             let goes_on = random.below(2) == 0;
-            let begin = |mut recovery: Recovery| {
-                if goes_on && recovery.lacks_witness(config, last) {
-                    recovery.make_durable()?;
-                    recovery.note_durable(last);
-                }
-                recovery.into_log(config, last)
+            let begin = |recovery: Recovery| match goes_on {
+                true => go_on(recovery, config, last),
+                false => recovery.into_log(config, last),
             };
             if random.below(3) == 0 {
                 // A crash inside recovery, at any depth. Bytes of a sync that failed on the way

@@ -12,12 +12,8 @@ fn open_closed(fs: &Arc<dyn Fs>, segment_bytes: u64) -> (Writer, Arc<Log>, SeqNo
 
 /// Opens the log of a store that was killed, and says that it is durable once it is.
 fn open_killed(fs: &Arc<dyn Fs>, segment_bytes: u64) -> Result<(Writer, Arc<Log>, SeqNo)> {
-    let (mut recovery, _, last) = recover(fs, DIR.as_ref())?;
-    if recovery.lacks_witness(config(segment_bytes), last) {
-        recovery.make_durable()?;
-        recovery.note_durable(last);
-    }
-    let (writer, log) = recovery.into_log(config(segment_bytes), last)?;
+    let (recovery, _, last) = recover(fs, DIR.as_ref())?;
+    let (writer, log) = go_on(recovery, config(segment_bytes), last)?;
     Ok((writer, log, last))
 }
 
