@@ -336,6 +336,11 @@ impl Pipeline {
         self.log.lock().writer.shorten()
     }
 
+    /// Cuts the log's last segment if much of it is free. Nothing is committed afterwards.
+    pub(super) fn cut_log(&self) -> Result<()> {
+        self.log.lock().writer.cut()
+    }
+
     /// Commits one operation. If it puts a value that was `streamed` into a file, the operation has
     /// none.
     fn commit_one(

@@ -259,6 +259,14 @@ impl Shared {
         stored
     }
 
+    /// Cuts the log's last segment if much of it is free. The store is being closed.
+    pub(super) fn cut_log(&self) -> Result<()> {
+        match &self.pipeline {
+            Some(pipeline) => pipeline.cut_log(),
+            None => Ok(()),
+        }
+    }
+
     /// The first sequence number that recovery would need from the log.
     pub(super) fn oldest_needed(&self) -> Needed {
         // Published is read first: what is at or below it has been applied, so the engines

@@ -217,6 +217,7 @@ impl Store {
             let _ = shared.retire_log();
             let _ = shared.shrink_log(true);
             let _ = shared.note_end();
+            let _ = shared.cut_log();
         }
         shared.coordinator.close_durable_waiters();
         if let Some(recorder) = &shared.recorder {

@@ -69,7 +69,8 @@ impl Names {
 #[derive(Debug)]
 pub(crate) struct ValueFile {
     pub(super) number: u64,
-    pub(super) len_bytes: u64,
+    /// What values may lie in: it gets less if a segment of the log is cut behind them.
+    len_bytes: AtomicU64,
     access: Arc<Access>,
     /// Locked for moments.
     names: Mutex<Names>,
@@ -102,7 +103,7 @@ impl ValueFile {
         let file = access.open_files.file(&access.fs, &path, OpenMode::Read);
         Self {
             number,
-            len_bytes,
+            len_bytes: AtomicU64::new(len_bytes),
             access,
             names: Mutex::new(Names {
                 current: Arc::new(file),
@@ -120,6 +121,16 @@ impl ValueFile {
             is_streamed: AtomicBool::new(false),
             committed: OnceLock::new(),
         }
+    }
+
+    /// Length of what values may lie in.
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.len_bytes.load(Ordering::Acquire)
+    }
+
+    /// The file is going to be cut to `len_bytes`, which hold all values.
+    pub(super) fn note_len(&self, len_bytes: u64) {
+        self.len_bytes.store(len_bytes, Ordering::Release);
     }
 
     /// Where it is now.
@@ -168,7 +179,13 @@ impl ValueFile {
             return Ok(());
         }
         let opened = self.under_its_name(LazyFile::open)?;
-        let map = match fs::map(&*opened, self.len_bytes) {
+        let len_bytes = self.len_bytes();
+        let mut map = fs::map(&*opened, len_bytes);
+        if map.is_err() && self.len_bytes() < len_bytes {
+            // It was cut meanwhile.
+            map = fs::map(&*opened, self.len_bytes());
+        }
+        let map = match map {
             Err(error) if !error.is_corruption() && !mutated!("value-read-needs-its-map") => {
                 return Ok(());
             }
@@ -285,7 +302,7 @@ impl ValueFile {
     /// Refuses a reference to what the file has not.
     fn check_extent(&self, reference: &ValueRef<'_>) -> Result<()> {
         let len = reference.len_bytes;
-        if reference.offset.saturating_add(len as u64) > self.len_bytes {
+        if reference.offset.saturating_add(len as u64) > self.len_bytes() {
             let what = format!("a value of {len} bytes does not lie in the file");
             return Err(Error::corruption(&self.path(), reference.offset, what));
         }
@@ -294,7 +311,7 @@ impl ValueFile {
 
     /// As [`ValueFile::check`], of bytes of the map, unless that was done before.
     fn check_once(&self, reference: &ValueRef<'_>, first: usize, bytes: &[u8]) -> Result<()> {
-        let cells = (self.len_bytes as usize).div_ceil(CELL_LEN_BYTES);
+        let cells = (self.len_bytes() as usize).div_ceil(CELL_LEN_BYTES);
         let new = || (0..cells.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let checked = self.checked.get_or_init(new);
         let chunk_len = reference.chunk_len();

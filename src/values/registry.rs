@@ -146,6 +146,13 @@ impl ValueFiles {
         files.entry(number).or_insert_with(|| Arc::new(file()));
     }
 
+    /// Segment `number` is going to be cut to `len_bytes`, which hold all values.
+    pub(crate) fn note_len(&self, number: u64, len_bytes: u64) {
+        if let Some(file) = self.files.read().get(&number) {
+            file.note_len(len_bytes);
+        }
+    }
+
     /// As [`ValueFiles::add_segment`], of a file that is not in the log. A foreign one is not
     /// removed.
     pub(crate) fn add_value_file(&self, number: u64, path: &Path, len_bytes: u64, kind: FileKind) {
@@ -281,7 +288,7 @@ impl ValueFiles {
             let committed = file.committed.get();
             committed.is_some_and(|(of, at)| *of == keyspace && *at >= seq)
         });
-        of_these.map(|file| file.len_bytes).sum()
+        of_these.map(|file| file.len_bytes()).sum()
     }
 
     // ---- for engines ----
@@ -383,7 +390,7 @@ impl ValueFiles {
         let files = self.files.read();
         let facts = files.values().map(|file| ValueFileFacts {
             number: file.number,
-            len_bytes: file.len_bytes,
+            len_bytes: file.len_bytes(),
             has_left_log: file.has_left_log.load(Ordering::Acquire),
             is_collected: file.is_collected.load(Ordering::Relaxed),
             is_damaged: file.is_damaged.load(Ordering::Relaxed)

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::cut::Head;
 use super::segment::{
-    ActivationState, HEADER_LEN_BYTES, Name, parse_name, read_header, record_at, segment_seed,
+    ActivationState, HEADER_LEN_BYTES, Name, parse_name, record_at, segment_seed,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::{File, Fs, OpenMode, read_all};
 use crate::types::SeqNo;
 
@@ -95,16 +96,9 @@ fn read_state(
     number: u64,
     with_records: bool,
 ) -> Result<SegmentState> {
-    let path = file.path();
-    let len_bytes = file.len()?;
-    let (header, state) = read_header(file, len_bytes, store_id)?;
-    if header.number != number {
-        return Err(Error::corruption(
-            path,
-            24,
-            "the header names another segment",
-        ));
-    }
+    let Head {
+        state, len_bytes, ..
+    } = Head::read(file, store_id, number)?;
     let activation = match state {
         ActivationState::Blank => return Ok(SegmentState::Prepared),
         ActivationState::Torn => return Ok(SegmentState::Damaged("torn activation".into())),

@@ -404,6 +404,23 @@ impl Log {
         self.factory.free(with_prepared)
     }
 
+    /// The length that the active segment is to have when the log is closed, if its records end at
+    /// `end_bytes`.
+    pub(super) fn kept_len(&self, end_bytes: u64) -> u64 {
+        end_bytes + self.factory.free_max_bytes()
+    }
+
+    /// Of segment `number`, the active one, only `len_bytes` will be there.
+    pub(super) fn note_cut(&self, number: u64, len_bytes: u64) {
+        self.active_len_bytes.store(len_bytes, Ordering::Relaxed);
+        self.chain.note_cut(number, len_bytes);
+    }
+
+    /// Another process may have opened the store, and need its files.
+    pub(super) fn check_lock(&self) -> Result<()> {
+        self.factory.guard_check()
+    }
+
     // ---- preparation ----
 
     /// True if most of what is logged is values that engines refer to: then a segment is not used

@@ -14,6 +14,8 @@
 //!
 //! A log that has nothing to keep shrinks to one small segment ([`Log::prepare_small`],
 //! [`Writer::shorten`], [`Log::retire`], [`Log::free_stock`]), and the next opening goes on in it.
+//! One that is closed, or found after a kill, cuts its last segment if much of it is free
+//! ([`Writer::cut`]).
 //!
 //! # Invariants
 //!
@@ -36,10 +38,13 @@
 //!   is void: a later `first` overrules every earlier record. Recovery changes nothing else, and
 //!   the new segment appears with one rename, so recovery may be interrupted anywhere and repeated.
 //! - **WL7 going on.** It makes no new segment where others know that every record was durable (a
-//!   store that was closed, or that has noted it after [`Recovery::make_durable`]), the last one is
-//!   in the newest segment, and little of that is free. Zeros are written behind it, so that they
-//!   are allocated and nothing that is or was there can come back. If something is, the header of
-//!   the next record goes durably before the rest: no interruption makes a torn record whole.
+//!   store that was closed, or that has noted it after [`Recovery::make_durable`]), and the last
+//!   one is in the newest segment, which is cut if much of it is free (WL8). Zeros are written
+//!   behind it, so that they are allocated and nothing that is or was there can come back. If
+//!   something is, the header of the next record goes durably before the rest: no interruption
+//!   makes a torn record whole.
+//! - **WL8 lengths.** A segment has the length that it was made with, or, if its note of that was
+//!   durable before, the one that it was cut to. It is cut once (cut.rs).
 //! - **WL6 no second sync.** After a failed sync every append and sync fails. The store must be
 //!   reopened.
 //!
@@ -58,6 +63,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 mod clock;
+mod cut;
 mod inspect;
 mod log;
 mod record_reader;

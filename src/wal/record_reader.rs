@@ -1,9 +1,8 @@
 //! The records of a file that has left the log, read a piece at a time.
 
-use std::path::Path;
-
+use super::cut::Head;
 use super::segment::{
-    ALIGN_BYTES, ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, read_header,
+    ACTIVATION_AT, ALIGN_BYTES, ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES,
     segment_seed,
 };
 use super::window::Window;
@@ -139,15 +138,9 @@ impl<'a> RecordReader<'a> {
 /// The first sequence number of segment `number` of the log, or of a file that was that, and the
 /// number of the segment before it.
 pub(crate) fn begin_of(file: &dyn File, store_id: u64, number: u64) -> Result<(SeqNo, u64)> {
-    let path: &Path = file.path();
-    let len_bytes = file.len()?;
-    let (header, state) = read_header(file, len_bytes, store_id)?;
-    let ActivationState::Active(activation) = state else {
-        return Err(Error::corruption(path, 64, "the activation is not intact"));
+    let ActivationState::Active(activation) = Head::read(file, store_id, number)?.state else {
+        let what = "the activation is not intact";
+        return Err(Error::corruption(file.path(), ACTIVATION_AT as u64, what));
     };
-    if header.number != number || header.len_bytes != len_bytes {
-        let what = "the header is not that of a file with this name and length";
-        return Err(Error::corruption(path, 24, what));
-    }
     Ok((activation.first, activation.previous))
 }

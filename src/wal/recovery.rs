@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
+use super::cut::Head;
 use super::segment::{
-    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, decode_header,
-    parse_name, segment_path, segment_seed,
+    Activation, ActivationState, HEADER_LEN_BYTES, NUMBER_END, Name, bears_witness, parse_name,
+    segment_path, segment_seed,
 };
 use super::streamed::check_value_file;
 use crate::error::{Error, Result};
@@ -75,6 +76,8 @@ struct Found {
     number: u64,
     path: PathBuf,
     len_bytes: u64,
+    /// It was longer once.
+    is_cut: bool,
     is_sparse: bool,
     state: ActivationState,
     /// Records from here on are void: a later segment begins here (WL5).
@@ -233,40 +236,14 @@ impl Recovery {
 
     fn read_header(&self, path: PathBuf, number: u64) -> Result<Found> {
         let file = self.fs.open(&path, OpenMode::Read)?;
-        let len_bytes = file.len()?;
-        if len_bytes < HEADER_LEN_BYTES as u64 {
-            return Err(Error::corruption(
-                &path,
-                len_bytes,
-                "the segment is cut off within its header",
-            ));
-        }
-        let mut bytes = [0; HEADER_LEN_BYTES];
-        file.read_exact_at(&mut bytes, 0)?;
-        let (header, state) = decode_header(&path, self.store_id, &bytes)?;
-        if header.number != number {
-            return Err(Error::corruption(
-                &path,
-                24,
-                format!("the header names segment {:016x}", header.number),
-            ));
-        }
-        if header.len_bytes != len_bytes {
-            return Err(Error::corruption(
-                &path,
-                len_bytes.min(header.len_bytes),
-                format!(
-                    "the segment has {len_bytes} bytes instead of {}",
-                    header.len_bytes
-                ),
-            ));
-        }
+        let head = Head::read(&*file, self.store_id, number)?;
         Ok(Found {
             number,
             path,
-            len_bytes,
-            is_sparse: header.is_sparse,
-            state,
+            len_bytes: head.len_bytes,
+            is_cut: head.is_cut(),
+            is_sparse: head.header.is_sparse,
+            state: head.state,
             limit: NO_LIMIT,
         })
     }

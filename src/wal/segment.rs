@@ -8,18 +8,21 @@ use crate::format::coding::{get_u32, get_u64};
 use crate::format::framing::{
     FRAME_HEADER_LEN_BYTES, FrameSearch, frame_at, frame_header, frame_len,
 };
-use crate::fs::File;
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
 
 pub(crate) const MAGIC: [u8; 8] = *b"HEDGELOG";
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
-/// Header and activation; records follow.
+/// Header, activation and cut note; records follow.
 pub(crate) const HEADER_LEN_BYTES: usize = 128;
 /// Where the activation stands. In the sector of the header, which is rewritten with the same bytes
 /// when the sector is, so that tearing it loses the activation at most.
 pub(crate) const ACTIVATION_AT: usize = 64;
+const ACTIVATION_LEN_BYTES: usize = 32;
+/// Where the cut note stands, behind the activation: see [`super::cut`].
+pub(super) const CUT_NOTE_AT: usize = ACTIVATION_AT + ACTIVATION_LEN_BYTES;
+pub(super) const CUT_NOTE_LEN_BYTES: usize = HEADER_LEN_BYTES - CUT_NOTE_AT;
 /// Records begin at multiples of this, so that a search for them has few places to look.
 pub(crate) const ALIGN_BYTES: usize = 8;
 /// First, last and synced sequence number, in front of the payload proper.
@@ -36,7 +39,7 @@ const FLAG_SPARSE: u64 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) number: u64,
-    /// Length of the file.
+    /// Length of the file as it was made.
     pub(crate) len_bytes: u64,
     /// The segment came into being with its activation (recovery makes it so); a torn activation
     /// cannot be explained by a power loss then.
@@ -92,11 +95,8 @@ pub(crate) fn encode_header(
     let sum = header_checksum(VERSION, &out);
     out[12..16].copy_from_slice(&sum.to_le_bytes());
     if let Some(activation) = activation {
-        out[ACTIVATION_AT..].copy_from_slice(&encode_activation(
-            store_id,
-            header.number,
-            activation,
-        ));
+        let bytes = encode_activation(store_id, header.number, activation);
+        out[ACTIVATION_AT..CUT_NOTE_AT].copy_from_slice(&bytes);
     }
     out
 }
@@ -106,37 +106,19 @@ fn header_checksum(version: u32, bytes: &[u8]) -> u32 {
     checksum(seed, &bytes[16..ACTIVATION_AT])
 }
 
-/// The second half of the header.
+/// What follows the header.
 pub(crate) fn encode_activation(
     store_id: u64,
     number: u64,
     activation: &Activation,
-) -> [u8; HEADER_LEN_BYTES - ACTIVATION_AT] {
-    let mut out = [0; HEADER_LEN_BYTES - ACTIVATION_AT];
+) -> [u8; ACTIVATION_LEN_BYTES] {
+    let mut out = [0; ACTIVATION_LEN_BYTES];
     out[8..16].copy_from_slice(&activation.first.0.to_le_bytes());
     out[16..24].copy_from_slice(&activation.previous.to_le_bytes());
     out[24..32].copy_from_slice(&activation.synced.0.to_le_bytes());
     let sum = checksum(segment_seed(store_id, number), &out[4..]);
     out[..4].copy_from_slice(&sum.to_le_bytes());
     out
-}
-
-/// Reads and decodes the header of a file of `len_bytes`.
-pub(super) fn read_header(
-    file: &dyn File,
-    len_bytes: u64,
-    store_id: u64,
-) -> Result<(Header, ActivationState)> {
-    if len_bytes < HEADER_LEN_BYTES as u64 {
-        return Err(Error::corruption(
-            file.path(),
-            len_bytes,
-            "the header is cut off",
-        ));
-    }
-    let mut bytes = [0; HEADER_LEN_BYTES];
-    file.read_exact_at(&mut bytes, 0)?;
-    decode_header(file.path(), store_id, &bytes)
 }
 
 /// Decodes a header. A segment's name becomes durable after its header did, so under a segment's
@@ -173,7 +155,7 @@ pub(crate) fn decode_header(
         opened_active: get_u64(bytes, 40) & FLAG_OPENED_ACTIVE != 0,
         is_sparse: get_u64(bytes, 40) & FLAG_SPARSE != 0,
     };
-    let state = decode_activation(store_id, header.number, &bytes[ACTIVATION_AT..]);
+    let state = decode_activation(store_id, header.number, &bytes[ACTIVATION_AT..CUT_NOTE_AT]);
     if header.opened_active && !matches!(state, ActivationState::Active(_)) {
         return Err(Error::corruption(
             path,

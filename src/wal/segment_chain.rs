@@ -114,6 +114,17 @@ impl SegmentChain {
         });
     }
 
+    /// Of segment `number` only `len_bytes` will be there, which hold all of its records.
+    pub(super) fn note_cut(&self, number: u64, len_bytes: u64) {
+        if let Some(values) = &self.values {
+            values.note_len(number, len_bytes);
+        }
+        let mut segments = self.segments.lock();
+        for segment in segments.live.iter_mut().filter(|it| it.number == number) {
+            segment.len_bytes = len_bytes;
+        }
+    }
+
     /// Segments that a sync has to look at. Each keeps its file open.
     pub(super) fn unsynced_count(&self) -> usize {
         self.segments.lock().unsynced.len()

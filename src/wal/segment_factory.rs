@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cut::free_max_bytes;
 use super::segment::{
     Activation, HEADER_LEN_BYTES, Header, NUMBER_END, encode_header, segment_path, temporary_path,
     values_path,
@@ -28,7 +29,7 @@ const ZERO_CHUNK_LEN_BYTES: usize = 64 << 10;
 const POOL_LEN_MAX: usize = 1;
 /// Length of the first segment after opening. Making a segment of full length takes tens of
 /// milliseconds, and a store that is written to little should be small.
-pub(super) const FIRST_LEN_BYTES: u64 = 1 << 20;
+const FIRST_LEN_BYTES: u64 = 1 << 20;
 /// How much longer each segment is than the one before, up to full length: the log reaches it
 /// after 21 MiB, and a small store takes a few times what it was given.
 const GROWTH: u64 = 4;
@@ -229,6 +230,11 @@ impl SegmentFactory {
     /// Length of the first segment after opening.
     pub(super) fn small_len(&self) -> u64 {
         FIRST_LEN_BYTES.min(self.config.segment_len())
+    }
+
+    /// How much of its last segment a log keeps that is not written to.
+    pub(super) fn free_max_bytes(&self) -> u64 {
+        free_max_bytes(self.config.segment_len())
     }
 
     /// Removes the files that wait for reuse, and the prepared segment if `with_prepared`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cut::note_cut;
 use super::log::Log;
 use super::segment::{
     ACTIVATION_AT, Activation, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, can_hold,
@@ -132,6 +133,26 @@ impl Writer {
         self.log.prepare_small()?;
         self.switch(self.last.next(), 0)?;
         Ok(true)
+    }
+
+    /// Cuts the active segment if much of it is free: the log is being closed, and everything in it
+    /// is durable. Nothing is appended afterwards.
+    pub(crate) fn cut(&mut self) -> Result<()> {
+        self.owner.check()?;
+        self.log.check_not_failed()?;
+        let len_bytes = self.log.kept_len(self.at);
+        if len_bytes >= self.active.len_bytes {
+            return Ok(());
+        }
+        self.log.check_lock()?;
+        let (file, number) = (Arc::clone(&self.active.file), self.active.number);
+        if note_cut(&*file, self.log.store_id(), number, len_bytes)? {
+            // Nothing is read from behind that any more.
+            self.active.len_bytes = len_bytes;
+            self.log.note_cut(number, len_bytes);
+            file.set_len(len_bytes)?;
+        }
+        Ok(())
     }
 
     /// Makes a prepared segment the active one. Nothing is waited for, least of all a sync

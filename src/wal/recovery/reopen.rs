@@ -9,13 +9,14 @@ use crate::error::Result;
 use crate::fs::{File, OpenMode};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
+use crate::wal::cut::{free_max_bytes, note_cut};
 use crate::wal::log::{Inheritance, Log, Resumed};
 use crate::wal::segment::{
-    ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, claimed_record, segment_path,
-    temporary_path,
+    ActivationState, HEADER_LEN_BYTES, RECORD_HEADER_LEN_BYTES, align, claimed_record,
+    segment_path, temporary_path,
 };
 use crate::wal::segment_chain::LiveSegment;
-use crate::wal::segment_factory::{FIRST_LEN_BYTES, write_zeros};
+use crate::wal::segment_factory::write_zeros;
 use crate::wal::writer::Writer;
 use crate::wal::{WalConfig, discard_file};
 
@@ -100,21 +101,23 @@ impl Recovery {
             && self.newest_with_end(config, last).is_some()
     }
 
-    /// The newest segment, if the log ends in it, at `last`, and little of it is free.
+    /// The newest segment, if the log ends in it, at `last`. Much of it may be free, if it can be
+    /// cut.
     fn newest_with_end(&self, config: WalConfig, last: SeqNo) -> Option<Resumed> {
         let segment = self.chain.last()?;
         let end_bytes = self.open_end?.at as u64;
-        let rest = segment.len_bytes.saturating_sub(end_bytes);
-        (self.last == Some(last)
-            && segment.len_bytes <= config.segment_len()
-            && rest <= FIRST_LEN_BYTES)
-            .then(|| Resumed {
-                number: segment.number,
-                len_bytes: segment.len_bytes,
-                is_sparse: segment.is_sparse,
-                first: segment.first().min(last.next()),
-                end_bytes,
-            })
+        let kept_bytes = align(end_bytes as usize) as u64 + free_max_bytes(config.segment_len());
+        let len_bytes = match segment.is_cut {
+            true => segment.len_bytes,
+            false => segment.len_bytes.min(kept_bytes),
+        };
+        (self.last == Some(last) && len_bytes <= config.segment_len()).then(|| Resumed {
+            number: segment.number,
+            len_bytes,
+            is_sparse: segment.is_sparse,
+            first: segment.first().min(last.next()),
+            end_bytes,
+        })
     }
 
     /// Others know from now on that the log was durable up to `last`, its last number, after
@@ -125,8 +128,9 @@ impl Recovery {
     }
 
     /// Writes the activation of the segment again, and zeros behind its records, durably: the one
-    /// may be in memory only, after a kill, and the others may have no space on the disk.
-    fn claim(&self, resumed: &Resumed) -> Result<()> {
+    /// may be in memory only, after a kill, and the others may have no space on the disk. Between
+    /// the two it is cut, if that is wanted.
+    fn claim(&mut self, resumed: &Resumed) -> Result<()> {
         let path = segment_path(&self.dir, resumed.number);
         let file = self.fs.open(&path, OpenMode::ReadWrite)?;
         let (end, len_bytes) = (resumed.end_bytes, resumed.len_bytes);
@@ -138,12 +142,27 @@ impl Recovery {
             mutated!("torn-record-cleared-at-once", Ok(()), file.sync_data())?;
         }
         rewrite(&*file, 0, HEADER_LEN_BYTES)?;
+        self.cut_to(&*file, len_bytes)?;
         if mutated!("torn-tail-stays") {
             rewrite(&*file, end as usize, len_bytes as usize)?;
         } else {
             write_zeros(&*file, end..len_bytes)?;
         }
         file.sync_data()
+    }
+
+    /// Cuts the newest segment, whose file it is, to `len_bytes`, which hold all of its records.
+    fn cut_to(&mut self, file: &dyn File, len_bytes: u64) -> Result<()> {
+        let newest = self.chain.last_mut().expect("it is to be gone on in");
+        if len_bytes == newest.len_bytes {
+            return Ok(());
+        }
+        note_cut(file, self.store_id, newest.number, len_bytes)?;
+        newest.len_bytes = len_bytes;
+        if let Some(values) = &self.values {
+            values.note_len(newest.number, len_bytes);
+        }
+        file.set_len(len_bytes)
     }
 
     /// Makes what replay found durable: engines rely on it that persist something before there is a

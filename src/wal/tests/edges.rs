@@ -288,7 +288,7 @@ fn the_scrub_reads_what_is_durable() {
     let spans = log.chain().spans();
     for span in &spans[..spans.len() - 1] {
         let file = fs.open(&span.path, OpenMode::ReadWrite).unwrap();
-        for at in [20, 100, 200] {
+        for at in [20, 90, 200] {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at).unwrap();
             file.write_all_at(&[!byte[0]], at).unwrap();

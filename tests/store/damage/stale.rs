@@ -263,8 +263,10 @@ fn the_end_of_the_log_after_closing() {
     rig.close();
     let closed = Image::of(&**rig.fs(), rig.path());
     let log = Path::new("wal/0000000000000001.log");
-    assert_eq!(open.files[log], closed.files[log]);
     let used = open.files[log].iter().rposition(|byte| *byte != 0);
+    // All but the note that it is cut.
+    let records = 128..used.expect("a record") + 1;
+    assert_eq!(open.files[log][records.clone()], closed.files[log][records]);
     for (image, is_closed) in [(open, false), (closed, true)] {
         // The last byte of the last value, then the whole sector.
         for zeroed in [1, 512] {

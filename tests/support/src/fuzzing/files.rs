@@ -200,11 +200,16 @@ pub fn log_recovery(input: &[u8]) {
         let mut segment = source.take(len).to_vec();
         if flags.repaired() && segment.len() >= 128 {
             segment[..8].copy_from_slice(b"HEDGELOG");
-            segment[8..12].copy_from_slice(&1u32.to_le_bytes());
+            segment[8..12].copy_from_slice(&2u32.to_le_bytes());
             segment[16..24].copy_from_slice(&STORE.to_le_bytes());
             segment[24..32].copy_from_slice(&number.to_le_bytes());
             let len = segment.len() as u64;
-            segment[32..40].copy_from_slice(&len.to_le_bytes());
+            let is_cut = segment[96] % 2 == 1;
+            let made_len = if is_cut { len + 512 } else { len };
+            segment[32..40].copy_from_slice(&made_len.to_le_bytes());
+            if is_cut {
+                segment[104..112].copy_from_slice(&len.to_le_bytes());
+            }
             repair::segment(&mut segment, STORE, number);
         }
         let path = Path::new(LOG).join(format!("{number:016x}.log"));

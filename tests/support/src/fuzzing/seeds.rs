@@ -386,7 +386,11 @@ fn log_recovery() -> Seeds {
         }
         inputs.push(input);
     }
+    let mut cut = inputs[1].clone();
+    // Behind the length of the first segment: its cut note.
+    cut[2 + 96] = 1;
     vec![
+        named("cut", 1, &cut),
         named("one-life", 0, &inputs[0]),
         named("one-life-repaired", 1, &inputs[0]),
         named("two-lives", 0, &inputs[1]),

@@ -173,7 +173,8 @@ fn frames(bytes: &mut [u8], seed: u64, mut at: usize, align: usize) {
     }
 }
 
-/// A segment of the log: its header, its activation, and all records from the first on. Of a file
+/// A segment of the log: its header, its activation, its cut note, and all records from the first
+/// on. Of a file
 /// for a streamed value, the header.
 pub fn segment(bytes: &mut [u8], store: u64, number: u64) {
     if bytes.len() < 128 {
@@ -185,8 +186,10 @@ pub fn segment(bytes: &mut [u8], store: u64, number: u64) {
         return;
     }
     let seed = seed_of(&[store, number]);
-    if bytes[64..128].iter().any(|byte| *byte != 0) {
-        write_checksum(bytes, 64, seed, 68, 128);
+    for at in [64, 96] {
+        if bytes[at..at + 32].iter().any(|byte| *byte != 0) {
+            write_checksum(bytes, at, seed, at + 4, at + 32);
+        }
     }
     frames(bytes, seed, 128, 8);
 }
