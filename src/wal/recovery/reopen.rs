@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Found, Recovery};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::{File, OpenMode};
 use crate::types::SeqNo;
 use crate::util::mutants::mutated;
@@ -35,9 +35,10 @@ impl Recovery {
         let resumed = self.resumable(config, last);
         // A new segment brings the names of the others to the disk, with its own.
         let resumed = resumed.filter(|_| self.sync_names().is_ok());
-        if let Some(resumed) = &resumed {
-            self.claim(resumed)?;
-        }
+        let resumed = match resumed {
+            Some(resumed) => self.claim(resumed)?,
+            None => None,
+        };
         let mut live = self.inherited(last);
         if resumed.is_some() {
             live.pop_back();
@@ -127,10 +128,22 @@ impl Recovery {
         self.durable = last;
     }
 
+    /// Makes the newest segment one to go on in, as `resumed` says, or returns `None` if an I/O
+    /// error prevents that: a new segment will do then. Whatever was changed, it holds the records
+    /// that were found, and no other.
+    fn claim(&mut self, resumed: Resumed) -> Result<Option<Resumed>> {
+        match self.try_to_claim(&resumed) {
+            Err(Error::Io { .. }) if !mutated!("segment-that-cannot-be-claimed-ends-opening") => {
+                Ok(None)
+            }
+            claimed => claimed.map(|()| Some(resumed)),
+        }
+    }
+
     /// Writes the activation of the segment again, and zeros behind its records, durably: the one
     /// may be in memory only, after a kill, and the others may have no space on the disk. Between
     /// the two it is cut, if that is wanted.
-    fn claim(&mut self, resumed: &Resumed) -> Result<()> {
+    fn try_to_claim(&mut self, resumed: &Resumed) -> Result<()> {
         let path = segment_path(&self.dir, resumed.number);
         let file = self.fs.open(&path, OpenMode::ReadWrite)?;
         let (end, len_bytes) = (resumed.end_bytes, resumed.len_bytes);

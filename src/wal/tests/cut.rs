@@ -183,6 +183,41 @@ fn a_note_that_is_not_durable_cuts_nothing() {
     assert_has(mem.crash(), 8, &[]);
 }
 
+/// An I/O error in the free end of the last segment kept a store from opening, where another
+/// segment does.
+#[test]
+fn an_error_in_the_last_segment_begins_another_one() {
+    let (mem, whole) = cut_log();
+    let mut fired = 0;
+    for kind in [OpKind::Write, OpKind::Sync, OpKind::SetLen] {
+        for (nth, is_cut) in (0..4).flat_map(|nth| [(nth, false), (nth, true)]) {
+            let image = match is_cut {
+                true => mem.killed(),
+                false => {
+                    let image = SimFs::new();
+                    begin(&(Arc::new(image.clone()) as Arc<dyn Fs>));
+                    image.killed()
+                }
+            };
+            let disk = FaultFs::new(Arc::new(image.clone()));
+            let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+            let (recovery, _, last) = recover_knowing(&fs, DIR.as_ref(), SeqNo(8)).unwrap();
+            disk.plan(FaultPlan::once(&[kind], nth, Fault::Io));
+            let opened = recovery.into_log(config(FULL_LEN_BYTES), last);
+            let (mut writer, log) = opened.unwrap_or_else(|e| panic!("{kind:?} {nth}: {e}"));
+            if disk.fired() == 0 {
+                continue;
+            }
+            fired += 1;
+            assert_eq!(files(&image).len(), 2, "{kind:?} {nth}");
+            append(&mut writer, 9..=12);
+            log.sync().unwrap();
+            assert_has(image.crash(), 12, &whole);
+        }
+    }
+    assert!(fired >= 6, "{fired}");
+}
+
 #[test]
 fn golden_bytes_of_a_cut_note() {
     let (mem, _) = cut_log();
